@@ -1,0 +1,128 @@
+"""FK steering as a method: weigh by potentials, resample, go on (arXiv 2501.06848, Algorithm 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from steer import Method, State, SteerError, hookimpl
+from steer.noise import keyed
+from steer.run import Run
+from steer_fk.options import FKOptions
+from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential
+from steer_fk.resampling import (
+    SCHEMES,
+    effective_sample_size,
+    keep_survivors_in_place,
+    log_mean_exp,
+    normalise,
+)
+
+PRODUCT, MEMORY = "fk.log_product", "fk.memory"
+
+
+class FK(Method):
+    """Feynman-Kac steering.
+
+    Every prompt has a population of its own. Log-weights are kept exactly: also through steps that do not
+    resample, and a resampling leaves each particle its prompt's log-mean-exp, so that log Z can be read at any
+    time.
+    """
+
+    name = "fk"
+    Options = FKOptions
+    options: FKOptions
+
+    @hookimpl
+    def configure(self, run: Run) -> None:
+        """Ask for particles and, where the scheduler alone would draw no noise, for a stochastic sampler."""
+        if run.reward is None:
+            raise SteerError("fk needs a reward to steer by; name one with --reward (steer plugins lists them)")
+        if "particles" in self.options.model_fields_set:
+            run.set("particles", self.options.particles, by="fk")
+        else:
+            run.suggest("particles", self.options.particles, by="fk")
+        if run.particles < 2:
+            raise SteerError(f"fk needs at least 2 particles, got {run.particles}; set --particles 4")
+        if not run.process().stochastic:
+            run.suggest("eta", 1.0, by="fk")
+
+    @hookimpl
+    def begin(self, state: State) -> None:
+        """Check that copies of a particle can part, and start every lineage."""
+        if not state.process.stochastic:
+            raise SteerError(
+                "fk needs a stochastic sampler, got one without noise (eta=0): copies of a particle would stay "
+                "equal for ever; set --eta 1, or --scheduler ddpm or euler-a"
+            )
+        late = [step for step in self.options.at or () if not 0 <= step < state.steps]
+        if late:
+            raise SteerError(f"fk.at={late[0]} is outside the run's steps; expected 0..{state.steps - 1}")
+        self._schedule = self.options.schedule(state.steps)
+        start = first_memory(self.options.potential, self.options.reward_min)
+        state.extra[PRODUCT] = torch.zeros(len(state), dtype=torch.float64)
+        state.extra[MEMORY] = torch.full((len(state),), start, dtype=torch.float64)
+
+    @hookimpl
+    def after_predict(self, state: State) -> None:
+        """At the steps of the schedule: multiply the potential into the weights, and resample."""
+        if state.step not in self._schedule:
+            return
+        past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
+        log_g, past = log_potential(self.options.potential, self.options.lam, state.rewards(), past)
+        state.extra[PRODUCT], state.extra[MEMORY] = past.log_product, past.memory
+        state.log_weight = state.log_weight + log_g
+        self._resample(state)
+
+    @hookimpl
+    def finish(self, state: State) -> None:
+        """Multiply the last potential in, so that the particles are weighted for p(x0)·exp(λ·r(x0))."""
+        past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
+        state.log_weight = state.log_weight + last_log_potential(self.options.lam, state.rewards(), past)
+        diagnostics = [self._diagnose(state, state.rows_of(job)) for job in range(len(state.jobs))]
+        self._note(state, diagnostics, [False] * len(diagnostics))
+
+    def _resample(self, state: State) -> None:
+        """Resample each prompt's population whose ESS is at most the threshold."""
+        ancestors = torch.arange(len(state))
+        log_weight = state.log_weight.clone()
+        diagnostics, resampled = [], []
+        for index, job in enumerate(state.jobs):
+            rows = state.rows_of(index)
+            diagnosis = self._diagnose(state, rows)
+            diagnostics.append(diagnosis)
+            # an ESS of n·(1 − 1e-16) is "all particles": equal weights never need resampling
+            due = diagnosis[0] <= self.options.ess_threshold * len(rows) and diagnosis[0] < len(rows) * (1 - 1e-9)
+            resampled.append(due)
+            if not due:
+                continue
+            generator = keyed(job.seed, job.prompt.id, "resample", step=state.step)
+            weights = normalise(log_weight[rows].numpy())
+            chosen = keep_survivors_in_place(SCHEMES[self.options.scheme](weights, len(rows), generator))
+            ancestors[rows] = rows[torch.from_numpy(chosen)]
+            log_weight[rows] = diagnosis[1]
+        if any(resampled):
+            state.resample(ancestors, log_weight)
+        self._note(state, diagnostics, resampled)
+
+    @staticmethod
+    def _diagnose(state: State, rows: torch.Tensor) -> tuple[float, float]:
+        """Return ESS and log Z of a prompt's rows."""
+        weights = state.log_weight[rows].numpy()
+        if not np.isfinite(weights).all():
+            raise SteerError(
+                f"fk: weights of prompt {state.jobs[int(state.job[rows[0]])].prompt[:60]!r} left the range of "
+                "float64; lower fk.lambda"
+            )
+        return effective_sample_size(weights), log_mean_exp(weights)
+
+    @staticmethod
+    def _note(state: State, diagnostics: list[tuple[float, float]], resampled: list[bool]) -> None:
+        unique = [len(set(state.ancestors[state.rows_of(job)].tolist())) for job in range(len(state.jobs))]
+        state.record(
+            "fk",
+            ess=[ess for ess, _ in diagnostics],
+            log_z=[log_z for _, log_z in diagnostics],
+            resampled=resampled,
+            unique_ancestors=unique,
+        )

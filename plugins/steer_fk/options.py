@@ -1,0 +1,48 @@
+"""The one declaration of FK steering's options."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from steer import Field, Options
+
+
+class FKOptions(Options):
+    """Options of ``fk``."""
+
+    particles: int = Field(4, ge=2, le=100_000, description="Particles a prompt; --particles means the same.")
+    potential: Literal["diff", "max", "add", "rt"] = Field(
+        "max", description="Which rewards of a particle's past decide its weight."
+    )
+    lam: float = Field(
+        10.0, ge=0, le=1e6, alias="lambda", description="Strength of the tilt: the target is p(x)·exp(lambda·reward)."
+    )
+    start: float = Field(0.2, ge=0, le=1, description="Share of the steps after which resampling begins.")
+    end: float = Field(0.8, ge=0, le=1, description="Share of the steps after which it ends.")
+    every: float = Field(0.2, gt=0, le=1, description="Share of the steps between resamplings.")
+    at: tuple[int, ...] | None = Field(
+        None, description="Steps to resample at (steps done before, from 0), instead of start, end and every."
+    )
+    ess_threshold: float = Field(
+        1.0, ge=0, le=1, description="Resample when ESS is at most this share of the particles; 1 is always, 0 never."
+    )
+    scheme: Literal["multinomial", "stratified", "systematic", "residual"] = Field(
+        "systematic", description="How ancestors are drawn."
+    )
+    reward_min: float = Field(0.0, description="Reward that a particle starts from in diff and max.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FKOptions:
+        if self.start > self.end:
+            raise ValueError(f"start={self.start:g} is after end={self.end:g}; expected start <= end")
+        return self
+
+    def schedule(self, steps: int) -> frozenset[int]:
+        """Return the steps (done before, from 0) that resample in a run of ``steps``."""
+        if self.at is not None:
+            return frozenset(self.at)
+        first, last = round(self.start * steps), round(self.end * steps)
+        stride = max(1, round(self.every * steps))
+        return frozenset(step for step in range(first, last + 1, stride) if step < steps)

@@ -1,0 +1,106 @@
+"""Resampling schemes: normalised weights in, ancestor indices out.
+
+All are unbiased: the expected number of copies of particle i is n·W_i. They differ in the variance of that
+number (Douc, Cappé & Moulines 2005, *Comparison of resampling schemes for particle filtering*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Scheme = Callable[[Floats, int, np.random.Generator], Ints]
+
+
+def multinomial(weights: Floats, count: int, generator: np.random.Generator) -> Ints:
+    """Draw every ancestor independently."""
+    return _invert(weights, np.sort(generator.random(count)))
+
+
+def stratified(weights: Floats, count: int, generator: np.random.Generator) -> Ints:
+    """Draw one uniform in each of ``count`` equal strata."""
+    return _invert(weights, (np.arange(count) + generator.random(count)) / count)
+
+
+def systematic(weights: Floats, count: int, generator: np.random.Generator) -> Ints:
+    """Draw one uniform for all strata; copies of particle i are ⌊n·W_i⌋ or ⌈n·W_i⌉."""
+    return _invert(weights, (np.arange(count) + generator.random()) / count)
+
+
+def residual(weights: Floats, count: int, generator: np.random.Generator) -> Ints:
+    """Keep ⌊n·W_i⌋ copies for certain, draw the rest from what is left over."""
+    expected = count * weights
+    # 3 · (1/3) may fall a hair below 1, and a certain copy would become a drawn one
+    certain = np.floor(expected + 1e-9 * np.maximum(expected, 1.0)).astype(np.int64)
+    rest = count - int(certain.sum())
+    ancestors = np.repeat(np.arange(len(weights)), certain)
+    if rest:
+        left = np.maximum(expected - certain, 0.0)
+        ancestors = np.concatenate([ancestors, multinomial(left / left.sum(), rest, generator)])
+    return np.sort(ancestors)
+
+
+SCHEMES: dict[str, Scheme] = {
+    "multinomial": multinomial,
+    "stratified": stratified,
+    "systematic": systematic,
+    "residual": residual,
+}
+"""Schemes by name."""
+
+
+def normalise(log_weights: Floats) -> Floats:
+    """Return weights that sum to one from log-weights of any size.
+
+    Raises:
+        ValueError: if a log-weight is NaN or +inf, or all are −inf.
+    """
+    top = log_weights.max()
+    if not np.isfinite(top) or np.isnan(log_weights).any():
+        raise ValueError("log-weights must be finite or -inf, and not all -inf")
+    weights: Floats = np.exp(log_weights - top)
+    weights /= weights.sum()
+    return weights
+
+
+def effective_sample_size(log_weights: Floats) -> float:
+    """Return ESS = 1/ΣW², in 1..n (Kong, Liu & Wong 1994)."""
+    weights = normalise(log_weights)
+    return float(1.0 / np.square(weights).sum())
+
+
+def log_mean_exp(log_weights: Floats) -> float:
+    """Return log(mean(exp(log_weights)))."""
+    top = log_weights.max()
+    return float(top + np.log(np.mean(np.exp(log_weights - top))))
+
+
+def keep_survivors_in_place(ancestors: Ints) -> Ints:
+    """Reorder ancestors so that every survivor stays in its own row and only the rest are overwritten.
+
+    The multiset is unchanged. Genealogies become readable, and untouched rows keep their noise streams.
+    """
+    count = len(ancestors)
+    copies = np.bincount(ancestors, minlength=count)
+    placed = np.full(count, -1, dtype=np.int64)
+    survivors = copies > 0
+    placed[survivors] = np.flatnonzero(survivors)
+    copies[survivors] -= 1
+    placed[placed < 0] = np.repeat(np.arange(count), copies)
+    return placed
+
+
+def _invert(weights: Floats, points: Floats) -> Ints:
+    """Return the index whose stretch of the cumulative weights holds each sorted point in [0, 1).
+
+    The sum is scaled by its own last value: rounding could leave it below a point, and clipping the index then
+    may choose a particle of weight zero.
+    """
+    cumulative = np.cumsum(weights)
+    indices = np.searchsorted(cumulative, points * cumulative[-1], side="right")
+    last = int(np.flatnonzero(weights > 0)[-1])
+    return np.asarray(np.minimum(indices, last), dtype=np.int64)

@@ -1,0 +1,6 @@
+"""``python -m steer``."""
+
+from steer.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Where the command line's values come from: options, then a run file, then ``steer.toml`` and the environment."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from steer.errors import SteerError, nearest
+
+DEFAULT_MODEL = "shapes"
+RUN_KEYS = {
+    "prompts": list, "file": str, "model": str, "plugin": list, "reward": list, "options": dict, "particles": int,
+    "seed": int, "run_seed": int, "steps": int, "guidance": (int, float), "eta": (int, float), "scheduler": str,
+    "negative": str, "size": str, "chunk": int, "choose": str, "device": str, "dtype": str, "out": str,
+    "baseline": bool,
+}  # fmt: skip
+"""Keys of a run file: the options' names, with lists where an option can be repeated."""
+
+
+def read_toml(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
+    """Read a TOML file whose keys are all known and of the expected type.
+
+    Raises:
+        SteerError: naming the file, the key and what was expected.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SteerError(f"config file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SteerError(f"config file {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SteerError(f"config file {path} is not TOML: {error}") from None
+    for key, value in data.items():
+        if key not in keys:
+            raise SteerError(
+                f"config file {path}: unknown key {key!r}{nearest(key, keys)} (known: {', '.join(sorted(keys))})"
+            )
+        kind = keys[key]
+        if kind is list and isinstance(value, str):
+            data[key] = [value]
+        elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            names = kind.__name__ if isinstance(kind, type) else "number"
+            raise SteerError(f"config file {path}: {key} is {value!r}, expected {names}")
+    return data
+
+
+def default_model() -> tuple[str, str]:
+    """Return the model to use when none is named, and where that was decided."""
+    if os.environ.get("STEER_MODEL"):
+        return os.environ["STEER_MODEL"], "STEER_MODEL"
+    file = Path("steer.toml")
+    if file.is_file():
+        model = read_toml(file, {"model": str}).get("model")
+        if model:
+            return str(model), "steer.toml"
+    return DEFAULT_MODEL, "the embedded model"

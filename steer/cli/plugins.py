@@ -1,0 +1,86 @@
+"""``steer plugins``: what is installed, whether it works, and every option it has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from steer.errors import SteerError, unknown
+from steer.options import describe
+from steer.plugins import Entry, manager
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@click.pass_context
+def plugins(context: click.Context, as_json: bool) -> None:
+    """List all plugins with kind, origin, version and health."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = [_row(entry) for known in manager().registry.entries.values() for entry in known.values()]
+    for broken in manager().broken:
+        o = broken.origin
+        rows.append({"kind": "plugin", "name": o.plugin, "origin": o.place, "version": o.version,
+                     "health": f"broken: {broken.reason}", "summary": ""})  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = Table()
+    for column in ("kind", "name", "origin", "version", "health", "summary"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[column] for column in ("kind", "name", "origin", "version", "health", "summary")))
+    Console().print(table)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def show(name: str, as_json: bool) -> None:
+    """Show the options of the plugin NAME: type, default, range and meaning."""
+    found = [known[name] for known in manager().registry.entries.values() if name in known]
+    if not found:
+        for broken in manager().broken:
+            if broken.origin.plugin == name:
+                raise SteerError(f"plugin {name!r} ({broken.origin.place}) is broken: {broken.reason}")
+        raise unknown("plugin", name, [n for known in manager().registry.entries.values() for n in known])
+    shown = [_details(entry) for entry in found]
+    if as_json:
+        click.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        return
+    console = Console()
+    for details in shown:
+        console.print(f"[bold]{details['kind']} {name}[/] — {details['summary']}")
+        console.print(f"from {details['origin']} {details['version']}", highlight=False)
+        if not details["options"]:
+            console.print("no options")
+            continue
+        table = Table()
+        for column in ("option", "type", "default", "range", "meaning"):
+            table.add_column(column, overflow="fold")
+        for row in details["options"]:
+            table.add_row(f"{name}.{row['name']}", row["type"], row["default"], row["range"], row["meaning"])
+        console.print(table)
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    try:
+        entry.load()
+        health = "ok"
+    except SteerError as error:
+        health = f"broken: {error}"
+    return {
+        "kind": entry.kind, "name": entry.name, "origin": f"{entry.origin.plugin}: {entry.origin.place}",
+        "version": entry.origin.version, "health": health, "summary": entry.summary,
+    }  # fmt: skip
+
+
+def _details(entry: Entry) -> dict[str, Any]:
+    declaration = getattr(entry.load(), "Options", None)
+    options = [asdict(row) for row in describe(declaration)] if declaration is not None else []
+    return {**_row(entry), "options": options}

@@ -1,0 +1,60 @@
+"""A progress bar as an observer of a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from steer.hookspecs import hookimpl
+from steer.state import State
+
+
+class ProgressBar:
+    """Shows prompts, step, time left and the best reward so far on a terminal; silent elsewhere.
+
+    Use as a context manager and give it to a run as an observer.
+    """
+
+    def __init__(self, prompts: int, label: str) -> None:
+        """Args: prompts: how many will be rendered; label: what is shown before the bar."""
+        self._prompts = prompts
+        self._best: float | None = None
+        self._seen_events = 0
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        self._task = self._progress.add_task(label, total=None, note="loading")
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    @hookimpl(wrapper=True)
+    def begin(self, state: State) -> Generator[None, Any, Any]:
+        """Learn how many steps there are."""
+        result = yield
+        self._seen_events = 0
+        self._progress.update(self._task, total=self._prompts * state.steps)
+        return result
+
+    @hookimpl(wrapper=True)
+    def after_step(self, state: State) -> Generator[None, Any, Any]:
+        """Advance by one step of every prompt in the pack."""
+        result = yield
+        for event in state.events[self._seen_events :]:
+            if event.kind == "reward":
+                top = max(event.data["reward"])
+                self._best = top if self._best is None else max(self._best, top)
+        self._seen_events = len(state.events)
+        best = "" if self._best is None else f", best reward {self._best:.3f}"
+        note = f"step {state.step}/{state.steps}{best}"
+        self._progress.update(self._task, advance=len(state.jobs), note=note)
+        return result

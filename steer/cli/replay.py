@@ -1,0 +1,83 @@
+"""``steer replay``: make an image again from the recipe in its PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from steer.errors import SteerError
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, help="Where to write.")
+@click.option("--device", help="Another device than CUDA if there is one; bits may differ.")
+@click.option("--allow-files", is_flag=True, help="Run the local .py files that the recipe names.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
+def replay(file: Path, out: str, device: str | None, allow_files: bool, as_json: bool) -> None:
+    """Make the image in FILE again, bit for bit on the same machine."""
+    from steer.recipe import read_recipe
+
+    recipe, slot = read_recipe(file)
+    named = [name for name in [*recipe.methods, *recipe.reward] if ".py" in name]
+    if named and not allow_files:
+        raise SteerError(f"the recipe runs the local file {named[0]!r}; look at it, then allow it with --allow-files")
+    if not recipe.replayable:
+        raise SteerError("the image was made with a method or reward that was an object in memory, not a name")
+
+    import json
+
+    import numpy as np
+    from PIL import Image
+
+    from steer.api import Sampler
+    from steer.cli.progress import ProgressBar
+    from steer.output import OutputFolder
+
+    dtype = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
+    sampler = Sampler(recipe.model, device=device, dtype=dtype)
+    with ProgressBar(1, "replaying") as bar:
+        result = sampler.generate([recipe.as_prompt()], observers=[bar], **arguments_of(recipe))
+    item = result.items[0]
+    index = next((i for i, sample in enumerate(item.samples) if sample.slot == slot), None)
+    if index is None:
+        raise SteerError(f"the recipe made no particle {slot}; the file was changed by hand")
+    from dataclasses import replace
+
+    folder = OutputFolder(Path(out))
+    written = folder.write(replace(item, chosen=(index,)))[0]
+    made = np.asarray(item.samples[index].image)
+    with Image.open(file) as original:
+        old = np.asarray(original.convert("RGB"))
+    same_shape = old.shape == made.shape
+    difference = int(np.abs(old.astype(int) - made.astype(int)).max()) if same_shape else 255
+    from steer.recipe import versions
+
+    outcome: dict[str, Any] = {"file": str(written), "equal": same_shape and difference == 0}
+    outcome["max_difference"] = difference
+    outcome["versions_differ"] = {
+        name: [recipe.versions.get(name), now] for name, now in versions().items() if recipe.versions.get(name) != now
+    }
+    if as_json:
+        click.echo(json.dumps(outcome, indent=1))
+        return
+    click.echo(f"{written}: " + ("equal to the original" if outcome["equal"] else f"differs by up to {difference}/255"))
+    for name, (then, now) in outcome["versions_differ"].items():
+        click.echo(f"  {name} was {then}, is {now}")
+
+
+def arguments_of(recipe: Any) -> dict[str, Any]:
+    """Return the arguments of ``Sampler.generate`` that a recipe stands for."""
+    settings = dict(recipe.settings)
+    if settings.get("timesteps") is not None:
+        settings["timesteps"] = tuple(settings["timesteps"])
+    return {
+        **settings,
+        "methods": recipe.methods,
+        "reward": recipe.reward,
+        "options": recipe.options,
+        "choose": recipe.choose,
+        "run_seed": recipe.run_seed,
+    }

@@ -1,0 +1,31 @@
+"""The one exception family that means "the user can fix this"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SteerError(Exception):
+    """A mistake that the user can mend.
+
+    The message is one line that says what was got, what was expected and how to fix it. The command line
+    prints it and exits with code 2; every other exception is a bug and keeps its traceback.
+    """
+
+
+class RewardError(SteerError):
+    """A reward that raised or returned something that is no score."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `` — did you mean 'x'?`` for the known name closest to ``name``, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" — did you mean {matches[0]!r}?" if matches else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> SteerError:
+    """Return the error for a name that nothing was registered under."""
+    names = sorted(known)
+    listing = ", ".join(names) if names else "none"
+    return SteerError(f"unknown {kind} {name!r}{nearest(name, names)} (known: {listing})")

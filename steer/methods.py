@@ -1,0 +1,27 @@
+"""The base of method plugins."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from steer import options as declarations
+
+
+class Method:
+    """A way of steering: sees the state through hooks and knows no model family.
+
+    A subclass names itself, declares its options and implements hooks of :mod:`steer.hookspecs`, each marked
+    ``@steer.hookimpl``. One instance lives for one run; whatever belongs to particles goes into
+    ``state.extra``, so that it follows them when they are resampled.
+
+    Attributes:
+        name: the method's name, used in options (``-o name.option=value``) and messages.
+        Options: the declaration of its options.
+    """
+
+    name: ClassVar[str] = "method"
+    Options: ClassVar[type[declarations.Options]] = declarations.Options
+
+    def __init__(self, options: declarations.Options | None = None) -> None:
+        """Args: options: validated options, or ``None`` for the defaults."""
+        self.options = options if options is not None else self.Options()

@@ -1,0 +1,169 @@
+"""From a model's name to a backbone: registered names, local folders, hub ids and pipelines in memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steer.backbones.base import Backbone
+from steer.errors import SteerError
+from steer.plugins import Plugins
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEFAULTS_FILE = "steer.json"
+"""In a model's folder: its own defaults of a run's settings, for example ``{"steps": 30}``."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model: its name for the recipe, its backbone and its defaults of a run's settings."""
+
+    name: str
+    backbone: Backbone
+    defaults: dict[str, Any]
+
+
+def pick_device(name: str | None) -> torch.device:
+    """Return the device to use: the named one, else CUDA if there is one, else the CPU.
+
+    Raises:
+        SteerError: for a name that torch does not know or a device that is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SteerError(f"unknown device {name!r}; expected cpu, cuda, cuda:1, mps …") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SteerError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    return device
+
+
+def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """Return the precision of the weights: the named one, else fp16 on CUDA and fp32 elsewhere."""
+    if name is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise SteerError(f"unknown dtype {name!r}; expected {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def load_model(model: Any, plugins: Plugins, *, device: str | None = None, dtype: str | None = None) -> Model:
+    """Load a model.
+
+    Args:
+        model: a name that a plugin registered (``"shapes"``), a local folder in diffusers format, a hub id, or a
+            diffusers pipeline in memory (used as it is, where it is, unless ``device`` is given).
+        plugins: where names and backbones are looked up.
+        device: ``"cpu"``, ``"cuda"``, …; by default CUDA if there is one.
+        dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA, else fp32.
+
+    Raises:
+        SteerError: for a model that is not there, cannot be fetched or belongs to no supported family.
+    """
+    if not isinstance(model, (str, Path)):
+        return _from_pipeline(model, plugins, device)
+    name = str(model)
+    alias = plugins.registry.models.get(name)
+    source = str(alias.load()()) if alias else name
+    config = _pipeline_config(source, name, plugins)
+    class_name = str(config.get("_class_name", ""))
+    entry = _backbone_entry(class_name, plugins)
+
+    import diffusers
+
+    where = pick_device(device)
+    keywords: dict[str, Any] = {"torch_dtype": pick_dtype(dtype, where)}
+    if "safety_checker" in config:  # never called here; not worth 1.2 GB
+        keywords.update(safety_checker=None, requires_safety_checker=False)
+    try:
+        pipe = getattr(diffusers, class_name).from_pretrained(source, **keywords)
+    except (OSError, ValueError) as error:
+        raise SteerError(f"model {name!r} cannot be loaded: {_one_line(error)}") from error
+    pipe.to(where)
+    return Model(name, _prepare(entry.load()(pipe)), _defaults(source))
+
+
+def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None) -> Model:
+    entry = _backbone_entry(type(pipe).__name__, plugins)
+    if device is not None:
+        pipe.to(pick_device(device))
+    name = getattr(pipe, "name_or_path", None) or getattr(pipe, "_name_or_path", None)
+    return Model(str(name or type(pipe).__name__), _prepare(entry.load()(pipe)), {})
+
+
+def _prepare(backbone: Backbone) -> Backbone:
+    """Put every part into inference mode; dropout in a text encoder would make a run unrepeatable."""
+    for part in backbone.pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    return backbone
+
+
+def _backbone_entry(class_name: str, plugins: Plugins) -> Any:
+    known = plugins.registry.backbones
+    if class_name not in known:
+        raise SteerError(
+            f"pipelines of class {class_name or '(none)'!r} are not supported; supported are {', '.join(sorted(known))}"
+        )
+    return known[class_name]
+
+
+def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]:
+    """Read ``model_index.json`` before any weights, so that a mistake costs no download."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        index = folder / "model_index.json"
+        if not index.is_file():
+            raise SteerError(f"model folder {name!r} has no model_index.json; expected a folder in diffusers format")
+        try:
+            config = json.loads(index.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise SteerError(f"model folder {name!r}: model_index.json cannot be read: {_one_line(error)}") from None
+        return dict(config)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        from steer.errors import nearest
+
+        names = sorted(plugins.registry.models)
+        raise SteerError(
+            f"unknown model {name!r}{nearest(name, names)}; expected a known name ({', '.join(names) or 'none'}), "
+            "a local folder in diffusers format, or a hub id like org/name"
+        )
+    from diffusers import DiffusionPipeline
+
+    try:
+        return dict(DiffusionPipeline.load_config(source))
+    except Exception as error:  # the hub client raises a dozen kinds; all mean that it could not be had
+        log.debug("loading %s failed", source, exc_info=True)
+        raise SteerError(
+            f"model {name!r} is no local folder and could not be fetched from the hub ({type(error).__name__}); "
+            "check the id and the network, or give a local folder in diffusers format"
+        ) from error
+
+
+def _defaults(source: str) -> dict[str, Any]:
+    file = Path(source).expanduser() / DEFAULTS_FILE
+    if not file.is_file():
+        return {}
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SteerError(f"{file} cannot be read: {_one_line(error)}") from None
+    from steer.run import check_setting
+
+    for key, value in values.items():
+        check_setting(key, value)
+    return dict(values)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:199] + "…"

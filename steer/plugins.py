@@ -1,0 +1,295 @@
+"""Finding plugins: entry points of the group ``steer``, local files, lookup by name, and their health.
+
+Entry points are loaded one by one, so that a broken third-party plugin is reported and stops nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import pluggy
+
+from steer import hookspecs
+from steer.errors import SteerError, unknown
+
+GROUP = "steer"
+KINDS = ("reward", "method", "model", "clip", "backbone", "command")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plugin comes from: its name, version (if packaged) and place."""
+
+    plugin: str
+    version: str
+    place: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that a plugin registered under a name."""
+
+    kind: str
+    name: str
+    target: str | object
+    summary: str
+    origin: Origin
+
+    def load(self) -> Any:
+        """Import and return the registered object.
+
+        Raises:
+            SteerError: if it cannot be imported; names the plugin and the reason.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            raise SteerError(
+                f"{self.kind} {self.name!r} of plugin {self.origin.plugin!r} is broken: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be loaded."""
+
+    origin: Origin
+    reason: str
+
+
+@dataclass
+class Registry:
+    """What all plugins brought, by kind and name.
+
+    A target is the object itself or ``"module:attribute"``, which is imported at first use.
+    """
+
+    entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    origin: Origin = Origin("steer", "", "built in")
+
+    def reward(self, name: str, target: str | object, *, summary: str = "") -> None:
+        """Register a reward: a ``steer.Reward`` subclass or a function of (samples, prompts)."""
+        self._add("reward", name, target, summary)
+
+    def method(self, name: str, target: str | object, *, summary: str = "") -> None:
+        """Register a method: a ``steer.Method`` subclass."""
+        self._add("method", name, target, summary)
+
+    def model(self, name: str, target: str | object, *, summary: str = "") -> None:
+        """Register a short name for a model: a function that returns its folder or hub id."""
+        self._add("model", name, target, summary)
+
+    def clip(self, name: str, target: str | object, *, summary: str = "") -> None:
+        """Register a short name for a CLIP: a function that returns its folder in open_clip's layout."""
+        self._add("clip", name, target, summary)
+
+    def backbone(self, pipeline_class: str, target: str | object, *, summary: str = "") -> None:
+        """Register the backbone that serves a diffusers pipeline class, by the class's name."""
+        self._add("backbone", pipeline_class, target, summary)
+
+    def command(self, name: str, target: str | object, *, summary: str = "") -> None:
+        """Register a click command under ``"verb"`` or ``"verb noun"`` (``steer train shapes``)."""
+        self._add("command", name, target, summary)
+
+    @property
+    def rewards(self) -> Mapping[str, Entry]:
+        """Rewards by name."""
+        return MappingProxyType(self.entries["reward"])
+
+    @property
+    def methods(self) -> Mapping[str, Entry]:
+        """Methods by name."""
+        return MappingProxyType(self.entries["method"])
+
+    @property
+    def models(self) -> Mapping[str, Entry]:
+        """Model aliases by name."""
+        return MappingProxyType(self.entries["model"])
+
+    @property
+    def clips(self) -> Mapping[str, Entry]:
+        """CLIP aliases by name."""
+        return MappingProxyType(self.entries["clip"])
+
+    @property
+    def backbones(self) -> Mapping[str, Entry]:
+        """Backbones by pipeline class."""
+        return MappingProxyType(self.entries["backbone"])
+
+    @property
+    def commands(self) -> Mapping[str, Entry]:
+        """Commands by words."""
+        return MappingProxyType(self.entries["command"])
+
+    def get(self, kind: str, name: str) -> Entry:
+        """Look a name up.
+
+        Raises:
+            SteerError: if nothing has that name; suggests the nearest.
+        """
+        try:
+            return self.entries[kind][name]
+        except KeyError:
+            raise unknown(kind, name, self.entries[kind]) from None
+
+    def _add(self, kind: str, name: str, target: str | object, summary: str) -> None:
+        taken = self.entries[kind].get(name)
+        if taken is not None:
+            raise SteerError(
+                f"{kind} {name!r} is brought by two plugins: {taken.origin.plugin!r} and {self.origin.plugin!r}; "
+                "uninstall one of them"
+            )
+        self.entries[kind][name] = Entry(kind, name, target, summary, self.origin)
+
+
+@dataclass
+class Plugins:
+    """All plugins of a process: the registry and what failed to load."""
+
+    registry: Registry = field(default_factory=Registry)
+    broken: list[Broken] = field(default_factory=list)
+
+    def load_entry_points(self) -> None:
+        """Load every installed plugin; a failure is kept in ``broken``."""
+        for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name):
+            dist = point.dist
+            origin = Origin(point.name, dist.version if dist else "", f"{dist.name if dist else '?'} ({point.value})")
+            try:
+                self.add(point.load(), origin)
+            except Exception as error:
+                self.broken.append(Broken(origin, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+
+    def add(self, plugin: object, origin: Origin) -> None:
+        """Register one plugin: all that it names, or nothing.
+
+        Raises:
+            SteerError: for a name taken twice, or a function named like a hook but not marked as one.
+        """
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        check_hooks(plugin, origin.plugin)
+        staged = Registry({kind: dict(known) for kind, known in self.registry.entries.items()}, origin)
+        register(manager, plugin, origin.plugin)
+        manager.hook.steer_register(registry=staged)
+        self.registry.entries = staged.entries
+
+
+def check_hooks(plugin: object, name: str) -> None:
+    """Raise if ``plugin`` has a function named like a hook that is not marked ``@steer.hookimpl``."""
+    for hook in ("steer_register", *hookspecs.RUN_HOOKS):
+        function = inspect.getattr_static(plugin, hook, None)
+        if function is None and not inspect.ismodule(plugin):
+            function = getattr(type(plugin), hook, None)
+        if inspect.isfunction(function) and not hasattr(function, f"{hookspecs.PROJECT}_impl"):
+            raise SteerError(f"plugin {name!r}: {hook}() is named like a hook but not marked; add @steer.hookimpl")
+
+
+def register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
+    """Register on a pluggy manager; an unknown hook or a wrong signature is an error that names the plugin."""
+    try:
+        manager.register(plugin, name=name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise SteerError(f"plugin {name!r}: {' '.join(str(error).split())}") from None
+
+
+@functools.cache
+def manager() -> Plugins:
+    """Return this process's plugins, loading installed ones at the first call."""
+    plugins = Plugins()
+    from steer import backbones
+
+    plugins.add(backbones, Origin("steer", "", "built in"))
+    plugins.load_entry_points()
+    return plugins
+
+
+def load_module(path: str) -> ModuleType:
+    """Import a local Python file under a name of its own.
+
+    Raises:
+        SteerError: if there is no such file, or it fails to import.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise SteerError(f"plugin file {path} does not exist")
+    return _load_module(file)
+
+
+@functools.cache
+def _load_module(file: Path) -> ModuleType:
+    name = f"steer_local_{file.stem}_{hashlib.blake2b(str(file).encode(), digest_size=4).hexdigest()}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise SteerError(f"plugin file {file} is not a Python file (expected a name ending in .py)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise SteerError(
+            f"plugin file {file} fails to import: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    return module
+
+
+def is_file_reference(name: str) -> bool:
+    """Whether ``name`` means a local Python file (``./mine.py``) and not a registered name."""
+    return name.endswith(".py")
+
+
+def find_method(name: str, plugins: Plugins) -> Any:
+    """Return the ``Method`` subclass called ``name``: a registered one, or one in a file ``./mine.py[:Class]``.
+
+    Raises:
+        SteerError: for an unknown name, or a file that does not hold exactly one method.
+    """
+    path, _, attribute = name.partition(":")
+    if not is_file_reference(path):
+        if name in plugins.registry.rewards and name not in plugins.registry.methods:
+            raise SteerError(f"{name!r} is a reward, not a method; give it as --reward {name}")
+        return plugins.registry.get("method", name).load()
+    from steer.methods import Method
+
+    module = load_module(path)
+    if attribute:
+        return member(module, attribute, path)
+    if hasattr(module, "steer_register"):
+        local = Plugins()
+        local.add(module, Origin(Path(path).stem, "", path))
+        found: list[Any] = [entry.load() for entry in local.registry.methods.values()]
+    else:
+        found = [
+            v for v in vars(module).values()
+            if inspect.isclass(v) and issubclass(v, Method) and v.__module__ == module.__name__
+        ]  # fmt: skip
+    if len(found) != 1:
+        names = ", ".join(cls.__name__ for cls in found) or "none"
+        raise SteerError(f"plugin file {path}: expected one steer.Method, found {names}; name one as {path}:CLASS")
+    return found[0]
+
+
+def member(module: ModuleType, attribute: str, path: str) -> Any:
+    """Return a module's attribute by name, or raise naming the nearest."""
+    if hasattr(module, attribute):
+        return getattr(module, attribute)
+    raise unknown(f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")])
+
+
+def chain(manager: pluggy.PluginManager, hook: str) -> Iterable[Callable[..., Any]]:
+    """Return a hook's implementations as functions in the order in which the methods were named."""
+    caller = getattr(manager.hook, hook)
+    return [implementation.function for implementation in reversed(caller.get_hookimpls())]

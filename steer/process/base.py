@@ -1,0 +1,63 @@
+"""What the loop asks of a noise process; it computes nothing itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from steer.noise import Streams
+
+
+class Process(Protocol):
+    """One population's way through the noise levels. Each State owns one; it counts its own steps."""
+
+    @property
+    def index(self) -> int:
+        """Steps taken so far."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Steps in all, as far as known."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether ``x`` is final."""
+        ...
+
+    @property
+    def timestep(self) -> Tensor:
+        """The time that the denoiser is asked at, 0-dimensional."""
+        ...
+
+    @property
+    def level(self) -> tuple[float, float]:
+        """(alpha, sigma) of the current ``x = alpha·x0 + sigma·noise``."""
+        ...
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether transitions draw noise, so that copies of a particle part."""
+        ...
+
+    def prior(self, noise: Tensor) -> Tensor:
+        """Turn standard normal noise ``[N, …]`` into the first ``x``."""
+        ...
+
+    def model_input(self, x: Tensor) -> Tensor:
+        """Scale ``x`` as the denoiser wants it."""
+        ...
+
+    def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
+        """Return the estimate of x0 that belongs to ``x`` and the denoiser's output."""
+        ...
+
+    def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
+        """Take one transition, drawing its noise row by row from ``streams``; counts up."""
+        ...
+
+    def select(self, rows: Tensor, count: int) -> None:
+        """Reindex whatever is kept per particle: row i becomes the old ``rows[i]`` of ``count``."""
+        ...

@@ -1,0 +1,183 @@
+"""Recipes: everything that reproduces an image, as it stands in the PNG."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from steer.errors import SteerError
+from steer.prompts import Prompt
+
+SCHEMA = 1
+PNG_KEY = "steer"
+"""Key of the recipe among a PNG's text chunks; ``parameters`` holds the text that A1111 tools read."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a prompt's images were made.
+
+    Attributes:
+        model: the model's name as given.
+        prompt: text, id, category, seed and metadata.
+        settings: the run's settings as resolved, chunk size included.
+        methods: names or file references, outermost first.
+        reward: expressions.
+        options: plugin options.
+        choose: how the result was chosen.
+        run_seed: what seeds were hashed from.
+        device: device type and dtype of the weights; bits depend on them.
+        versions: of the packages that decide the bits.
+        replayable: whether names suffice; false if an object in memory took part.
+    """
+
+    model: str
+    prompt: dict[str, Any]
+    settings: dict[str, Any]
+    methods: list[str]
+    reward: list[str]
+    options: dict[str, dict[str, Any]]
+    choose: str
+    run_seed: int
+    device: str
+    dtype: str
+    versions: dict[str, str]
+    replayable: bool = True
+    schema: int = field(default=SCHEMA)
+
+    @classmethod
+    def of(
+        cls, *, model: str, backbone: Any, job: Any, settings: dict[str, Any], methods: list[tuple[str, bool]],
+        reward: list[tuple[str, bool]], options: Mapping[str, Mapping[str, Any]], choose: str, run_seed: int,
+    ) -> Recipe:  # fmt: skip
+        """Collect a recipe from a run's parts."""
+        prompt: Prompt = job.prompt
+        dtype = next(backbone.denoisers["base"].parameters()).dtype
+        return cls(
+            model=model,
+            prompt={
+                "text": str(prompt), "id": prompt.id, "category": prompt.category, "seed": job.seed,
+                "metadata": dict(prompt.metadata),
+            },
+            settings=settings,
+            methods=[name for name, _ in methods],
+            reward=[name for name, _ in reward],
+            options={owner: dict(values) for owner, values in options.items()},
+            choose=choose,
+            run_seed=run_seed,
+            device=backbone.device.type,
+            dtype=str(dtype).removeprefix("torch."),
+            versions=versions(),
+            replayable=all(by_name for _, by_name in [*methods, *reward]),
+        )  # fmt: skip
+
+    def as_prompt(self) -> Prompt:
+        """Return the prompt with its seed."""
+        p = self.prompt
+        return Prompt(p["text"], id=p["id"], category=p["category"], seed=p["seed"], metadata=p["metadata"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    def png_info(self, slot: int) -> PngImagePlugin.PngInfo:
+        """Return a PNG's text chunks for the image of one slot."""
+        info = PngImagePlugin.PngInfo()
+        payload = json.dumps({**self.as_dict(), "slot": slot}, ensure_ascii=True, sort_keys=True, default=str)
+        info.add_itxt(PNG_KEY, payload)
+        info.add_itxt("parameters", self.parameters(slot))
+        return info
+
+    def parameters(self, slot: int) -> str:
+        """Return the ``parameters`` text that A1111 and tools like it read."""
+        s = self.settings
+        lines = [self.prompt["text"]]
+        negative = self.prompt["metadata"].get("negative") or s.get("negative")
+        if negative:
+            lines.append(f"Negative prompt: {negative}")
+        facts = {
+            "Steps": s["steps"], "Sampler": s.get("scheduler") or "default", "CFG scale": s["guidance_scale"],
+            "Seed": (self.prompt["seed"] + slot) % 2**32, "Size": f"{s['width']}x{s['height']}", "Model": self.model,
+        }  # fmt: skip
+        if s.get("eta") is not None:
+            facts["Eta"] = s["eta"]
+        lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
+        return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide an image's bits."""
+    found = {}
+    for name, distribution in (("steer", "steer-diffusion"), ("torch", "torch"), ("diffusers", "diffusers")):
+        try:
+            found[name] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def describe_method(spec: Any) -> tuple[str, bool]:
+    """Return a method's name and whether the name suffices to make it again."""
+    if isinstance(spec, str):
+        return spec, True
+    return str(getattr(spec, "name", spec)), False
+
+
+def describe_reward(spec: Any) -> tuple[str, bool]:
+    """Return a reward's name and whether the name suffices to make it again."""
+    if isinstance(spec, str):
+        return spec, True
+    name = spec.__name__ if inspect.isroutine(spec) or inspect.isclass(spec) else type(spec).__name__
+    return str(getattr(spec, "name", name)), False
+
+
+def read_recipe(path: Path) -> tuple[Recipe, int]:
+    """Read the recipe and the slot from a PNG. The file is not trusted: only plain data of known names is taken.
+
+    Raises:
+        SteerError: if it is no such file.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            text = getattr(image, "text", {}).get(PNG_KEY)
+    except FileNotFoundError:
+        raise SteerError(f"image {path} does not exist") from None
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise SteerError(f"image {path} cannot be read as PNG: {error}") from None
+    if text is None:
+        raise SteerError(f"image {path} carries no steer recipe; only PNGs made by steer can be replayed")
+    try:
+        data = json.loads(text)
+        slot = data.pop("slot")
+        if data.get("schema") != SCHEMA:
+            raise SteerError(f"image {path}: its recipe has schema {data.get('schema')!r}, this version reads {SCHEMA}")
+        recipe = Recipe(**data)
+        _check(recipe, slot)
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
+        raise SteerError(f"image {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
+    return recipe, slot
+
+
+def _check(recipe: Recipe, slot: Any) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless every field has its type."""
+    kinds = {
+        "model": str, "prompt": dict, "settings": dict, "methods": list, "reward": list, "options": dict,
+        "choose": str, "run_seed": int, "device": str, "dtype": str, "versions": dict, "replayable": bool,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        if not isinstance(getattr(recipe, name), kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    if not all(isinstance(name, str) for name in [*recipe.methods, *recipe.reward, recipe.prompt["text"]]):
+        raise TypeError("names must be text")
+    if not isinstance(slot, int) or slot < 0:
+        raise ValueError("slot must be a non-negative integer")
+    if not isinstance(recipe.prompt["metadata"], dict):
+        raise TypeError("prompt metadata is no dict")

@@ -1,0 +1,296 @@
+"""State: everything there is per particle, and how it is reindexed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError
+from steer.noise import Streams
+from steer.process import Process
+from steer.prompts import Prompt
+
+if TYPE_CHECKING:
+    from steer.run import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt's part of a run."""
+
+    prompt: Prompt
+    seed: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to the population, for traces: plain numbers only.
+
+    Attributes:
+        kind: ``"reward"``, ``"resample"`` or the name of a method's own record.
+        step: steps taken when it happened; equal to the number of steps at the end.
+        timestep: the denoiser's time, or 0 at the end.
+        jobs: index of the prompt of each row.
+        slots: slot of each row.
+        data: name to one value a row, or one value a prompt (``per_job``).
+    """
+
+    kind: str
+    step: int
+    timestep: float
+    jobs: tuple[int, ...]
+    slots: tuple[int, ...]
+    data: dict[str, list[Any]] = field(default_factory=dict)
+
+
+class State:
+    """A population of N particles of one or several prompts, in lockstep.
+
+    Attributes:
+        jobs: the prompts, in order.
+        job: ``[N]`` int64 on the CPU, the index into ``jobs`` of each row.
+        slot: ``[N]`` int64 on the CPU; a slot owns a noise stream and stays when content is copied.
+        ancestors: ``[N]`` int64 on the CPU, the slot that each row's content began in.
+        log_weight: ``[N]`` float64 on the CPU, unnormalised; log Z of a prompt is its log-mean-exp.
+        x: ``[N, …]`` fp32 latents at the current noise level.
+        prediction: the denoiser's output for ``x``, guidance included; ``None`` before it ran.
+        x0: the estimate of the final x that belongs to ``x`` and ``prediction``.
+        samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1].
+        extra: a method's own data, by name; tensors with one row a particle.
+        biased: whether a method changed x or the prediction without accounting for it in ``log_weight``.
+        events: what happened, for traces.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        process: Process,
+        x: Tensor,
+        *,
+        jobs: Sequence[Job],
+        job: Tensor,
+        slot: Tensor,
+        streams: Streams,
+        conditioning: Any,
+        denoiser: str = "base",
+    ) -> None:
+        self.run = run
+        self.process = process
+        self.jobs = tuple(jobs)
+        self.job = job
+        self.slot = slot
+        self.streams = streams
+        self.conditioning = conditioning
+        self.denoiser = denoiser
+        self.ancestors = slot.clone()
+        self.log_weight = torch.zeros(len(slot), dtype=torch.float64)
+        self.extra: dict[str, Tensor] = {}
+        self.biased = False
+        self.events: list[Event] = []
+        self._x = x
+        self._prediction: Tensor | None = None
+        self._cache: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    # ---- where the population stands -------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return self.process.index
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.process.length
+
+    @property
+    def done(self) -> bool:
+        """Whether ``x`` is final."""
+        return self.process.done
+
+    @property
+    def timestep(self) -> Tensor:
+        """The denoiser's time at this step, 0-dimensional."""
+        return self.process.timestep
+
+    @property
+    def alpha(self) -> float:
+        """Signal level: ``x = alpha·x0 + sigma·noise``."""
+        return self.process.level[0]
+
+    @property
+    def sigma(self) -> float:
+        """Noise level."""
+        return self.process.level[1]
+
+    # ---- what the particles are ------------------------------------------------------------------------
+
+    @property
+    def x(self) -> Tensor:
+        """Latents at the current noise level; assigning marks the run as biased."""
+        return self._x
+
+    @x.setter
+    def x(self, value: Tensor) -> None:
+        self._check_like(value, "x")
+        self._x = value
+        self._prediction = None
+        self._cache.clear()
+        self.biased = True
+
+    @property
+    def prediction(self) -> Tensor | None:
+        """The denoiser's output for ``x``; assigning marks the run as biased."""
+        return self._prediction
+
+    @prediction.setter
+    def prediction(self, value: Tensor) -> None:
+        self._check_like(value, "prediction")
+        self._prediction = value
+        self._cache.clear()
+        self.biased = True
+
+    @property
+    def x0(self) -> Tensor:
+        """The estimate of the final x; at the end it is x."""
+        if self.done:
+            return self._x
+        if self._prediction is None:
+            raise RuntimeError("x0 is known between after_predict and the end of the step, and after the last one")
+        return self._cached("x0", lambda: self.process.estimate(self._x, self._require_prediction()))
+
+    @property
+    def samples(self) -> Tensor:
+        """Decoded ``x0``, chunk by chunk, kept until x changes."""
+        return self._cached("samples", lambda: self.run.decode(self.x0))
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompt of each row."""
+        return [self.jobs[index].prompt for index in self.job.tolist()]
+
+    def rewards(self) -> Tensor:
+        """Score each particle's ``x0`` by the run's reward.
+
+        Decoding and scoring go chunk by chunk, so that memory does not grow with the population.
+
+        Returns:
+            float64 ``[N]`` on the CPU.
+
+        Raises:
+            SteerError: if the run has no reward.
+        """
+        return self._cached("rewards", self._evaluate)
+
+    @property
+    def known_rewards(self) -> Tensor | None:
+        """Rewards of the current ``x0`` if they were computed, else ``None``."""
+        return self._cache.get("rewards")
+
+    # ---- rows ------------------------------------------------------------------------------------------
+
+    def rows_of(self, job: int) -> Tensor:
+        """Return the indices of a prompt's rows, in order."""
+        return (self.job == job).nonzero().flatten()
+
+    def resample(self, ancestors: Tensor, log_weight: Tensor) -> None:
+        """Copy content: row i becomes a copy of row ``ancestors[i]``; slots and their streams stay.
+
+        Args:
+            ancestors: int64 ``[N]``, row indices; each must belong to the same prompt as its row.
+            log_weight: float64 ``[N]``, the weights after resampling.
+        """
+        if not torch.equal(self.job[ancestors], self.job):
+            raise ValueError("a particle can only descend from a particle of its own prompt")
+        self._record("resample", ancestors=self.slot[ancestors].tolist())
+        self._gather(ancestors)
+        self.log_weight = log_weight.to(torch.float64)
+
+    def select(self, rows: Tensor) -> None:
+        """Reindex everything per particle, slots included: row i becomes the old row ``rows[i]``.
+
+        Each row may be taken once; use :meth:`resample` to copy and :meth:`spawn` to add.
+        """
+        if len(torch.unique(rows)) != len(rows):
+            raise ValueError("select() takes each row once; a slot cannot be in two places")
+        self._gather(rows)
+        self.job, self.slot = self.job[rows], self.slot[rows]
+        self.log_weight = self.log_weight[rows]
+        self.streams = self.streams.keep(rows.tolist())
+
+    keep = select
+
+    def spawn(self, parents: Tensor) -> None:
+        """Add copies of the given rows in fresh slots, never used before, with noise streams of their own."""
+        count = len(self)
+        jobs = self.job[parents]
+        slots = torch.tensor([self.run.fresh_slot(index) for index in jobs.tolist()], dtype=torch.int64)
+        seeds = [self.jobs[index].seed for index in jobs.tolist()]
+        self._gather(torch.cat([torch.arange(count), parents]))
+        self.job = torch.cat([self.job, jobs])
+        self.slot = torch.cat([self.slot, slots])
+        self.log_weight = torch.cat([self.log_weight, self.log_weight[parents]])
+        self.streams = self.streams.extend(Streams.seeded(seeds, slots.tolist()))
+
+    # ---- for methods and traces ------------------------------------------------------------------------
+
+    def record(self, kind: str, **per_job: Sequence[Any]) -> None:
+        """Note a method's diagnostics, one value a prompt, for traces."""
+        self._record(kind, **{name: list(values) for name, values in per_job.items()})
+
+    # ---- for the loop ----------------------------------------------------------------------------------
+
+    def accept_prediction(self, prediction: Tensor) -> None:
+        """Take the denoiser's output for the current ``x``."""
+        self._prediction = prediction
+        self._cache.clear()
+
+    def advance(self) -> None:
+        """Take the process's step."""
+        self._x = self.process.step(self._x, self._require_prediction(), self.streams)
+        self._prediction = None
+        self._cache.clear()
+
+    # ---- inside ----------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> Tensor:
+        scores = self.run.score(self).to("cpu", torch.float64)
+        self._record("reward", reward=scores.tolist())
+        return scores
+
+    def _cached(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        if name not in self._cache:
+            self._cache[name] = compute()
+        return self._cache[name]
+
+    def _gather(self, rows: Tensor) -> None:
+        count = len(self)
+        self.process.select(rows, count)
+        self.ancestors = self.ancestors[rows]
+        self._x = self._x[rows.to(self._x.device)]
+        if self._prediction is not None:
+            self._prediction = self._prediction[rows.to(self._prediction.device)]
+        self.extra = {name: value[rows.to(value.device)] for name, value in self.extra.items()}
+        self._cache = {name: value[rows.to(value.device)] for name, value in self._cache.items()}
+
+    def _record(self, kind: str, **data: list[Any]) -> None:
+        timestep = 0.0 if self.done else float(self.timestep)
+        self.events.append(Event(kind, self.step, timestep, tuple(self.job.tolist()), tuple(self.slot.tolist()), data))
+
+    def _require_prediction(self) -> Tensor:
+        if self._prediction is None:
+            raise RuntimeError("the denoiser has not run at this step")
+        return self._prediction
+
+    def _check_like(self, value: Tensor, name: str) -> None:
+        if value.shape != self._x.shape:
+            raise SteerError(
+                f"a method set state.{name} to shape {tuple(value.shape)}, expected {tuple(self._x.shape)}"
+            )
