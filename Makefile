@@ -1,0 +1,40 @@
+# The four things people do: look (demo), check (lint, test), re-make the figures (results).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint results install clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
+	@echo "make test     run the test suite"
+	@echo "make lint     linter, formatter and type checker"
+	@echo "make results  re-make docs/results.md from scratch (about half an hour on two CPU cores)"
+
+install: $(VENV)/installed
+
+# a changed pyproject.toml may bring new entry points, which are unseen until reinstalled
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "steer needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/steer generate --file prompts/demo.txt --plugin fk --reward shapes --baseline --out outputs/demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+results: install
+	$(BIN)/python benchmarks/results.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist

@@ -1,0 +1,140 @@
+"""Overhead of the loop: wall time of a steered run over the sum of the bare forwards that it makes, and memory.
+
+    python benchmarks/overhead.py [--prompts 8] [--particles 4] [--repeats 5] [--json]
+
+Bare forwards are the denoiser, the decoder and the reward at the batch sizes and counts of the steered run, called
+in a plain loop. Both are timed in turn, and the ratio of their medians is reported. Peak memory is the process's own,
+each population in a process of its own, at a fixed chunk.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import click
+import torch
+
+from steer import Sampler
+from steer.loading import make_methods, make_reward
+from steer.plugins import manager
+from steer.prompts import as_prompts
+from steer.run import Run
+
+COLOURS = ("red", "blue", "green", "yellow")
+SHAPES = ("circle", "square", "triangle", "star")
+MEMORY_PARTICLES = (4, 16, 64)
+MEMORY_CHUNK = 4
+
+
+def prompts(count: int) -> list[str]:
+    """Return ``count`` prompts of the embedded grammar."""
+    return [f"a {COLOURS[i % 4]} {SHAPES[i // 4 % 4]}" for i in range(count)]
+
+
+def steered(sampler: Sampler, count: int, particles: int, steps: int, chunk: int) -> Run:
+    """Run FK steering by the embedded CLIP once and return the run with its costs."""
+    plugins = manager()
+    reward = make_reward(["clip:shapes"], {}, plugins, sampler.backbone.device)
+    run = Run(
+        sampler.backbone,
+        as_prompts(prompts(count)),
+        settings={"particles": particles, "steps": steps, "chunk": chunk},
+        defaults=sampler.model.defaults,
+        methods=make_methods(["fk"], {}, plugins),
+        reward=reward,
+    )
+    run.search()
+    return run
+
+
+def bare(sampler: Sampler, run: Run, chunk: int) -> None:
+    """Make the forwards that a run has made, and nothing else."""
+    backbone, rows = sampler.backbone, torch.zeros(chunk, dtype=torch.int64)
+    conditioning = run.encode().rows(rows)
+    x = torch.randn(chunk, *run.latent_shape, device=backbone.device)
+    timestep = run.process().timestep
+    names = [run.jobs[0].prompt] * chunk
+    evaluations = 2 if conditioning.guided else 1
+    with torch.no_grad():
+        for _ in range((run.cost.nfe + run.cost.padding) // (evaluations * chunk)):
+            backbone.predict("base", x, timestep, conditioning)
+        for _ in range(-(-run.cost.reward_calls // chunk)):
+            image = backbone.decode(x)
+            assert run.reward is not None
+            run.reward(image, names)
+
+
+def timed(function: Any, *arguments: Any) -> tuple[float, Any]:
+    """Return seconds and result of a call, the device's queue included."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    result = function(*arguments)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result
+
+
+def peak_megabytes(particles: int, steps: int) -> float:
+    """Return the peak resident memory of a fresh process that steers one prompt with ``particles``."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import overhead, steer; "
+        f"overhead.steered(steer.Sampler('shapes', device='cpu'), 1, {particles}, {steps}, {MEMORY_CHUNK}); "
+        "print(overhead.max_rss())"
+    )
+    folder = __file__.rsplit("/", 1)[0]
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def max_rss() -> float:
+    """Return this process's peak resident memory in MB."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+@click.command()
+@click.option("--prompts", "count", default=8, show_default=True)
+@click.option("--particles", default=4, show_default=True)
+@click.option("--steps", default=30, show_default=True)
+@click.option("--chunk", default=4, show_default=True)
+@click.option("--repeats", default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def main(count: int, particles: int, steps: int, chunk: int, repeats: int, as_json: bool) -> None:
+    """Measure the loop's overhead and its memory."""
+    sampler = Sampler("shapes")
+    run = steered(sampler, count, particles, steps, chunk)
+    bare(sampler, run, chunk)
+    loops, forwards = [], []
+    for _ in range(repeats):
+        loops.append(timed(steered, sampler, count, particles, steps, chunk)[0])
+        forwards.append(timed(bare, sampler, run, chunk)[0])
+    ratio = statistics.median(loops) / statistics.median(forwards)
+    data = {
+        "device": str(sampler.backbone.device),
+        "prompts": count,
+        "particles": particles,
+        "steps": steps,
+        "chunk": chunk,
+        "seconds_steered": [round(s, 3) for s in loops],
+        "seconds_bare": [round(s, 3) for s in forwards],
+        "ratio": round(ratio, 4),
+        "peak_mb": {k: round(peak_megabytes(k, steps)) for k in MEMORY_PARTICLES},
+    }
+    if as_json:
+        click.echo(json.dumps(data, indent=1))
+        return
+    click.echo(f"steered {statistics.median(loops):.3f} s, bare forwards {statistics.median(forwards):.3f} s")
+    click.echo(f"ratio {ratio:.3f} ({count} prompts x {particles} particles, {steps} steps, chunk {chunk})")
+    for particles_, megabytes in data["peak_mb"].items():
+        click.echo(f"peak memory at {particles_} particles, chunk {MEMORY_CHUNK}: {megabytes} MB")
+
+
+if __name__ == "__main__":
+    main()
