@@ -12,6 +12,7 @@ from steer.prompts import Prompt
 
 if TYPE_CHECKING:
     from steer.api import Result, Sampler
+    from steer.attachment import attach
     from steer.methods import Method
     from steer.rewards import Reward
     from steer.state import State
@@ -27,6 +28,7 @@ __all__ = [
     "Sampler",
     "State",
     "SteerError",
+    "attach",
     "hookimpl",
 ]
 
@@ -37,6 +39,7 @@ _LAZY = {
     "Reward": "steer.rewards",
     "Sampler": "steer.api",
     "State": "steer.state",
+    "attach": "steer.attachment",
 }
 
 

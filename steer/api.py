@@ -20,7 +20,7 @@ from steer.loading import MethodSpec, OptionValues, RewardSpec, check_owners, ma
 from steer.models import load_model
 from steer.noise import keyed
 from steer.plugins import Plugins, manager
-from steer.prompts import Prompt, as_prompts, check_seed
+from steer.prompts import Prompt, as_prompts, with_seed
 from steer.recipe import Recipe, describe_method, describe_reward
 from steer.run import Run
 from steer.state import State
@@ -177,7 +177,7 @@ class Sampler:
             raise SteerError(f"choose={choose!r}: expected {', '.join(CHOICES)}")
         if choose == "best" and not reward_specs:
             raise SteerError("choose='best' needs a reward; name one with --reward")
-        rows = _with_seeds(as_prompts(prompts), seed)
+        rows = with_seed(as_prompts(prompts), seed)
         values = dict(options or {})
         scorer = make_reward(reward_specs, values, self.plugins, self.backbone.device)
         given = {**settings, "particles": particles}
@@ -203,6 +203,37 @@ class Sampler:
                 items = self._items(run, state, chosen_by, method_specs, reward_specs, values, run_seed)
             self.last_cost = self.last_cost + run.cost
             yield from items
+
+    def sample(
+        self,
+        noise: torch.Tensor,
+        prompts: str | Iterable[str],
+        *,
+        grad: bool = False,
+        seed: int | None = None,
+        run_seed: int = 0,
+        **settings: Any,
+    ) -> torch.Tensor:
+        """Turn initial noise into samples, without methods; with ``grad``, differentiably.
+
+        Args:
+            noise: standard normal ``[J·k, …]``, k rows for each of the J prompts, in order.
+            prompts: J texts.
+            grad: keep the graph from ``noise`` to the samples, the denoiser checkpointed.
+            seed: see :meth:`stream`; decides the transitions' noise of stochastic samplers.
+            run_seed: see :meth:`stream`.
+            **settings: see :meth:`stream`.
+
+        Returns:
+            Samples ``[J·k, …]``; images are float ``[J·k, 3, H, W]`` in [0, 1].
+        """
+        rows = with_seed(as_prompts(prompts), seed)
+        if len(noise) == 0 or len(noise) % len(rows):
+            raise SteerError(f"noise has {len(noise)} rows, expected a multiple of the {len(rows)} prompts")
+        given = {**settings, "particles": len(noise) // len(rows)}
+        run = Run(self.backbone, rows, settings=given, defaults=self.model.defaults, run_seed=run_seed)
+        with torch.set_grad_enabled(grad):
+            return run.sample(noise=noise, grad=grad).samples
 
     def _items(
         self, run: Run, state: State, choose: str, methods: Sequence[MethodSpec], reward: Sequence[RewardSpec],
@@ -258,16 +289,6 @@ def _as_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpe
     if isinstance(reward, str) or callable(reward):
         return [reward]
     return list(reward)
-
-
-def _with_seeds(prompts: list[Prompt], seed: int | None) -> list[Prompt]:
-    if seed is None:
-        return prompts
-    check_seed(seed, "seed")
-    return [
-        p if p.seed is not None else Prompt(str(p), id=p.id, category=p.category, seed=seed, metadata=p.metadata)
-        for p in prompts
-    ]
 
 
 def _warn_of_shared_noise(prompts: Sequence[Prompt], run: Run) -> None:

@@ -168,3 +168,14 @@ def check_seed(seed: Any, where: str) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise SteerError(f"{where}: got seed {seed!r}, expected an integer in 0..{MAX_SEED}")
     return seed
+
+
+def with_seed(prompts: list[Prompt], seed: int | None) -> list[Prompt]:
+    """Give ``seed`` to every prompt that has none of its own."""
+    if seed is None:
+        return prompts
+    check_seed(seed, "seed")
+    return [
+        p if p.seed is not None else Prompt(str(p), id=p.id, category=p.category, seed=seed, metadata=p.metadata)
+        for p in prompts
+    ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pluggy
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from steer import hookspecs
 from steer.backbones.base import Backbone, Conditioning
@@ -168,7 +170,6 @@ class Run:
             sample = _nested(function, self, sample)
         return sample()
 
-    @torch.no_grad()
     def sample(
         self,
         state: State | None = None,
@@ -178,6 +179,7 @@ class Run:
         until: int | None = None,
         denoiser: str = "base",
         hooks: bool = True,
+        grad: bool = False,
     ) -> State:
         """Denoise a population to the end, or to a step.
 
@@ -188,11 +190,25 @@ class Run:
             until: stop when this many steps are done.
             denoiser: name of the weights to use.
             hooks: whether the methods take part.
+            grad: keep the graph from ``noise`` (or ``state.x``) to ``x`` and the samples. The denoiser and the
+                decoder are checkpointed, so that memory does not grow with the steps; the scheduler is not, for
+                a recomputed step would count twice, nor are the noise streams.
 
         Returns:
             The population; ``state.done`` tells whether it is final.
         """
-        hook = self.hooks.hook if hooks else None
+        with torch.set_grad_enabled(grad):
+            return self._sample(state, particles, noise, until, denoiser, self.hooks.hook if hooks else None)
+
+    def _sample(
+        self,
+        state: State | None,
+        particles: int | None,
+        noise: Tensor | None,
+        until: int | None,
+        denoiser: str,
+        hook: Any,
+    ) -> State:
         if state is None:
             state = self.begin(particles or self.particles, noise=noise, denoiser=denoiser)
             if hook:
@@ -207,30 +223,35 @@ class Run:
             if hook:
                 hook.after_step(state=state)
         if state.done and hook:
+            if self.reward is not None:
+                _ = state.samples  # decoded once, for the reward and for the result
             hook.finish(state=state)
         return state
 
     def begin(self, particles: int, *, noise: Tensor | None = None, denoiser: str = "base") -> State:
         """Make a population at the first noise level: slots 0..particles−1 of every prompt, streams fresh."""
         process = self.process()
+        with torch.no_grad():
+            conditioning = self.encode()
         count = len(self.jobs)
         job = torch.arange(count).repeat_interleave(particles)
         slot = torch.arange(particles).repeat(count)
         self._next_slot = [max(known, particles) for known in self._next_slot]
         streams = Streams.seeded([self.jobs[j].seed for j in job.tolist()], slot.tolist())
         shape = self.latent_shape
+        # drawn even where noise is given, so that the transitions' noise is the same either way
         drawn = streams.normal(shape, self.backbone.device)
         if noise is not None and noise.shape != drawn.shape:
             raise SteerError(f"noise has shape {tuple(noise.shape)}, expected {tuple(drawn.shape)}")
         return State(
             self,
             process,
-            process.prior(drawn if noise is None else noise.to(drawn)),
+            process.prior(drawn if noise is None else noise.to(self.backbone.device)),
             jobs=self.jobs,
             job=job,
             slot=slot,
             streams=streams,
-            conditioning=self.encode(),
+            conditioning=conditioning,
             denoiser=denoiser,
         )
 
@@ -267,7 +288,8 @@ class Run:
 
         def forward(rows: Tensor) -> Tensor:
             conditioning = state.conditioning.rows(state.job[rows])
-            return self.backbone.predict(state.denoiser, x[rows.to(x.device)], timestep, conditioning)
+            predict = partial(self.backbone.predict, state.denoiser, conditioning=conditioning)
+            return _checkpointed(predict, x[rows.to(x.device)], timestep)
 
         out, padding = self.chunks.map(forward, len(state))
         evaluations = 2 if state.conditioning.guided else 1
@@ -277,7 +299,7 @@ class Run:
 
     def decode(self, x0: Tensor) -> Tensor:
         """Decode ``[N, …]`` final latents to samples, chunk by chunk."""
-        out, _ = self.chunks.map(lambda rows: self.backbone.decode(x0[rows.to(x0.device)]), len(x0))
+        out, _ = self.chunks.map(lambda rows: _checkpointed(self.backbone.decode, x0[rows.to(x0.device)]), len(x0))
         self.cost.decodes += len(x0)
         return out
 
@@ -315,6 +337,14 @@ def _hook_manager(methods: Sequence[Method], observers: Iterable[object]) -> plu
     for observer in observers:
         register(manager, observer, type(observer).__name__)
     return manager
+
+
+def _checkpointed(function: Callable[..., Tensor], x: Tensor, *arguments: Any) -> Tensor:
+    """Call a function that draws no randomness, without keeping its activations for the backward pass."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return function(x, *arguments)
+    out: Tensor = checkpoint(function, x, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return out
 
 
 def _nested(function: Callable[..., State], run: Run, sample: Callable[..., State]) -> Callable[..., State]:

@@ -1,0 +1,50 @@
+"""Documentation that must not fall behind the code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import steer
+from steer import hookspecs
+from steer.plugins import find_method, load_module, manager
+
+ROOT = Path(__file__).resolve().parents[1]
+HOOKS = ROOT / "docs" / "hooks.md"
+
+
+@pytest.mark.parametrize("name", ["steer_register", *hookspecs.RUN_HOOKS])
+def test_every_hook_is_documented_with_its_signature(name: str) -> None:
+    arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+    assert f"`{name}({arguments})`" in HOOKS.read_text()
+
+
+def test_run_hooks_lists_every_specification() -> None:
+    marked = {name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}
+    assert marked == {"steer_register", *hookspecs.RUN_HOOKS}
+
+
+def _code_block(heading: str) -> str:
+    text = HOOKS.read_text().split(heading, 1)[1]
+    match = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert match
+    return match.group(1)
+
+
+def test_the_documented_method_loads_and_validates_its_option(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(_code_block("## A method in one file"))
+    cls = find_method(str(file), manager())
+    assert issubclass(cls, steer.Method)
+    assert cls.Options().strength == 0.05
+
+
+def test_the_documented_reward_scores(tmp_path: Path) -> None:
+    file = tmp_path / "bright.py"
+    file.write_text(_code_block("## A reward in one function"))
+    scores = load_module(str(file)).brightness(torch.full((2, 3, 4, 4), 0.25), ["a", "b"])
+    assert torch.equal(scores, torch.full((2,), 0.25))
