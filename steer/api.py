@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,7 @@ def _warn_of_shared_noise(prompts: Sequence[Prompt], run: Run) -> None:
         seeds.setdefault(str(job.prompt), []).append(job.seed)
     for text, known in seeds.items():
         known.sort()
-        if any(b - a < run.particles for a, b in zip(known, known[1:], strict=False)):
+        if any(b - a < run.particles for a, b in pairwise(known)):
             warnings.warn(
                 f"prompt {text[:60]!r} is drawn several times with overlapping seeds (each takes "
                 f"{run.particles}, from its seed on); some images will be equal",

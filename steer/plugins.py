@@ -62,6 +62,15 @@ class Entry:
                 f"{type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
 
+    @property
+    def health(self) -> str:
+        """``"ok"`` if the object can be imported, else ``"broken: …"`` with the reason."""
+        try:
+            self.load()
+        except SteerError as error:
+            return f"broken: {' '.join(str(error.__cause__).split())}"
+        return "ok"
+
 
 @dataclass(frozen=True)
 class Broken:

@@ -15,6 +15,7 @@ import click
 from steer.errors import SteerError, nearest
 
 BUILT_IN = {
+    "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),
     "generate": ("steer.cli.generate:generate", "Render prompts, steered or not."),
     "plugins": ("steer.cli.plugins:plugins", "List plugins, or show one's options."),
     "replay": ("steer.cli.replay:replay", "Make an image again from the recipe in its PNG."),

@@ -69,14 +69,9 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    try:
-        entry.load()
-        health = "ok"
-    except SteerError as error:
-        health = f"broken: {error}"
     return {
         "kind": entry.kind, "name": entry.name, "origin": f"{entry.origin.plugin}: {entry.origin.place}",
-        "version": entry.origin.version, "health": health, "summary": entry.summary,
+        "version": entry.origin.version, "health": entry.health, "summary": entry.summary,
     }  # fmt: skip
 
 

@@ -1,0 +1,56 @@
+"""``steer doctor``: versions, devices, plugins and caches, and what this machine can run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def doctor(as_json: bool) -> None:
+    """Check the installation: versions, devices, memory, plugins, cached weights, what can run here."""
+    from steer.doctor import diagnose
+    from steer.plugins import manager
+
+    data = diagnose(manager())
+    if as_json:
+        click.echo(json.dumps(data, indent=1, ensure_ascii=False))
+        return
+    _print(data, Console())
+
+
+def _print(data: dict[str, Any], console: Console) -> None:
+    versions = ", ".join(f"{name} {version or 'missing'}" for name, version in data["packages"].items())
+    console.print(f"[bold]Python[/] {data['python']} on {data['platform']}", highlight=False)
+    console.print(f"[bold]packages[/] {versions}", highlight=False)
+    table = Table(title="devices", title_justify="left")
+    for column in ("name", "model", "memory"):
+        table.add_column(column)
+    for device in data["devices"]:
+        memory = device["memory_gb"] or data["memory_gb"]
+        table.add_row(device["name"], device["model"], f"{memory} GB" if memory else "?")
+    console.print(table)
+    table = Table(title="what can run here (fp16, one image)", title_justify="left")
+    table.add_column("family")
+    table.add_column("verdict")
+    for name, verdict in data["families"].items():
+        table.add_row(name, verdict)
+    console.print(table)
+    cache = data["cache"]
+    console.print(f"[bold]hub cache[/] {cache['folder']}, {cache['free_gb']} GB free"
+                  + (", offline mode is on" if cache["offline"] else ""), highlight=False)  # fmt: skip
+    for name, size in cache["repositories"].items():
+        console.print(f"  {name}: {size} GB", highlight=False)
+    healthy = sum(row["health"] == "ok" for row in data["plugins"])
+    console.print(
+        f"[bold]plugins[/] {healthy} of {len(data['plugins'])} work (steer plugins lists them)", highlight=False
+    )
+    for problem in data["problems"]:
+        console.print(f"[red]problem[/] {problem}", highlight=False)
+    if not data["problems"]:
+        console.print("[green]no problem found[/]")
