@@ -18,6 +18,7 @@ from PIL import Image
 from steer.cost import Cost
 from steer.errors import SteerError
 from steer.loading import MethodSpec, OptionValues, RewardSpec, check_owners, make_methods, make_reward
+from steer.model_options import ModelOptions
 from steer.models import load_model
 from steer.noise import keyed
 from steer.plugins import Plugins, manager
@@ -125,11 +126,11 @@ class Sampler:
 
     def __init__(
         self, model: Any = "shapes", *, device: str | None = None, dtype: str | None = None,
-        plugins: Plugins | None = None,
+        model_options: ModelOptions | None = None, plugins: Plugins | None = None,
     ) -> None:  # fmt: skip
         """Load a model; see :func:`steer.models.load_model` for what it can be."""
         self.plugins = plugins if plugins is not None else manager()
-        self.model = load_model(model, self.plugins, device=device, dtype=dtype)
+        self.model = load_model(model, self.plugins, device=device, dtype=dtype, options=model_options)
         self.backbone = self.model.backbone
         self.last_cost = Cost()
 
@@ -188,7 +189,7 @@ class Sampler:
             check_owners(values, active, scorer)
             return Run(
                 self.backbone, pack, settings=given, defaults=self.model.defaults, methods=active,
-                observers=observers, reward=scorer, run_seed=run_seed,
+                observers=observers, reward=scorer, run_seed=run_seed, preview=self.model.preview,
             )  # fmt: skip
 
         probe = make_run(rows)  # every mistake in the settings shows here
@@ -258,6 +259,7 @@ class Sampler:
             )
             recipe = Recipe.of(
                 model=self.model.name,
+                model_options=self.model.options,
                 backbone=self.backbone,
                 job=job,
                 settings={**run.settings, "width": samples.shape[2], "height": samples.shape[1]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from steer.backbones.base import Backbone
 from steer.errors import SteerError
+from steer.model_options import ModelOptions, Preview, apply
 from steer.plugins import Plugins
 
 log = logging.getLogger(__name__)
@@ -23,11 +24,13 @@ DEFAULTS_FILE = "steer.json"
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model: its name for the recipe, its backbone and its defaults of a run's settings."""
+    """A loaded model: name and options for the recipe, backbone, its own defaults of a run's settings, preview."""
 
     name: str
     backbone: Backbone
     defaults: dict[str, Any]
+    options: ModelOptions = field(default_factory=ModelOptions)
+    preview: Preview | None = None
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -56,7 +59,14 @@ def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def load_model(model: Any, plugins: Plugins, *, device: str | None = None, dtype: str | None = None) -> Model:
+def load_model(
+    model: Any,
+    plugins: Plugins,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    options: ModelOptions | None = None,
+) -> Model:
     """Load a model.
 
     Args:
@@ -65,12 +75,14 @@ def load_model(model: Any, plugins: Plugins, *, device: str | None = None, dtype
         plugins: where names and backbones are looked up.
         device: ``"cpu"``, ``"cuda"``, …; by default CUDA if there is one.
         dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA, else fp32.
+        options: LoRAs, memory savings, compilation, preview decoder.
 
     Raises:
         SteerError: for a model that is not there, cannot be fetched or belongs to no supported family.
     """
+    chosen = options if options is not None else ModelOptions()
     if not isinstance(model, (str, Path)):
-        return _from_pipeline(model, plugins, device)
+        return _from_pipeline(model, plugins, device, chosen)
     name = str(model)
     alias = plugins.registry.models.get(name)
     source = str(alias.load()()) if alias else name
@@ -88,16 +100,27 @@ def load_model(model: Any, plugins: Plugins, *, device: str | None = None, dtype
         pipe = getattr(diffusers, class_name).from_pretrained(source, **keywords)
     except (OSError, ValueError) as error:
         raise SteerError(f"model {name!r} cannot be loaded: {_one_line(error)}") from error
-    pipe.to(where)
-    return Model(name, _prepare(entry.load()(pipe)), _defaults(source))
+    apply(pipe, chosen, where)
+    backbone = _prepare(entry.load()(pipe))
+    return Model(name, backbone, _defaults(source), chosen, _preview(backbone, chosen))
 
 
-def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None) -> Model:
+def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: ModelOptions) -> Model:
     entry = _backbone_entry(type(pipe).__name__, plugins)
-    if device is not None:
-        pipe.to(pick_device(device))
+    apply(pipe, options, pipe.device if device is None else pick_device(device))
     name = getattr(pipe, "name_or_path", None) or getattr(pipe, "_name_or_path", None)
-    return Model(str(name or type(pipe).__name__), _prepare(entry.load()(pipe)), {})
+    backbone = _prepare(entry.load()(pipe))
+    return Model(str(name or type(pipe).__name__), backbone, {}, options, _preview(backbone, options))
+
+
+def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
+    if options.preview is None:
+        return None
+    dtype = next(backbone.denoisers["base"].parameters()).dtype
+    preview = Preview(options.preview, backbone.device, dtype)
+    probe = torch.zeros(1, *backbone.latent_shape(None, None))
+    preview.check(backbone.spatial(probe).shape[1])
+    return preview
 
 
 def _prepare(backbone: Backbone) -> Backbone:

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from steer.errors import SteerError
+from steer.model_options import ModelOptions
 from steer.prompts import Prompt
 
 SCHEMA = 1
@@ -26,6 +27,7 @@ class Recipe:
 
     Attributes:
         model: the model's name as given.
+        model_options: LoRAs and the like (:class:`steer.model_options.ModelOptions`).
         prompt: text, id, category, seed and metadata.
         settings: the run's settings as resolved, chunk size included.
         methods: names or file references, outermost first.
@@ -39,6 +41,7 @@ class Recipe:
     """
 
     model: str
+    model_options: dict[str, Any]
     prompt: dict[str, Any]
     settings: dict[str, Any]
     methods: list[str]
@@ -54,16 +57,30 @@ class Recipe:
 
     @classmethod
     def of(
-        cls, *, model: str, backbone: Any, job: Any, settings: dict[str, Any], methods: list[tuple[str, bool]],
-        reward: list[tuple[str, bool]], options: Mapping[str, Mapping[str, Any]], choose: str, run_seed: int,
-    ) -> Recipe:  # fmt: skip
+        cls,
+        *,
+        model: str,
+        model_options: ModelOptions,
+        backbone: Any,
+        job: Any,
+        settings: dict[str, Any],
+        methods: list[tuple[str, bool]],
+        reward: list[tuple[str, bool]],
+        options: Mapping[str, Mapping[str, Any]],
+        choose: str,
+        run_seed: int,
+    ) -> Recipe:
         """Collect a recipe from a run's parts."""
         prompt: Prompt = job.prompt
         dtype = next(backbone.denoisers["base"].parameters()).dtype
         return cls(
             model=model,
+            model_options=model_options.as_dict(),
             prompt={
-                "text": str(prompt), "id": prompt.id, "category": prompt.category, "seed": job.seed,
+                "text": str(prompt),
+                "id": prompt.id,
+                "category": prompt.category,
+                "seed": job.seed,
                 "metadata": dict(prompt.metadata),
             },
             settings=settings,
@@ -76,7 +93,7 @@ class Recipe:
             dtype=str(dtype).removeprefix("torch."),
             versions=versions(),
             replayable=all(by_name for _, by_name in [*methods, *reward]),
-        )  # fmt: skip
+        )
 
     def as_prompt(self) -> Prompt:
         """Return the prompt with its seed."""
@@ -103,9 +120,13 @@ class Recipe:
         if negative:
             lines.append(f"Negative prompt: {negative}")
         facts = {
-            "Steps": s["steps"], "Sampler": s.get("scheduler") or "default", "CFG scale": s["guidance_scale"],
-            "Seed": (self.prompt["seed"] + slot) % 2**32, "Size": f"{s['width']}x{s['height']}", "Model": self.model,
-        }  # fmt: skip
+            "Steps": s["steps"],
+            "Sampler": s.get("scheduler") or "default",
+            "CFG scale": s["guidance_scale"],
+            "Seed": (self.prompt["seed"] + slot) % 2**32,
+            "Size": f"{s['width']}x{s['height']}",
+            "Model": self.model,
+        }
         if s.get("eta") is not None:
             facts["Eta"] = s["eta"]
         lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
@@ -169,9 +190,20 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
 def _check(recipe: Recipe, slot: Any) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless every field has its type."""
     kinds = {
-        "model": str, "prompt": dict, "settings": dict, "methods": list, "reward": list, "options": dict,
-        "choose": str, "run_seed": int, "device": str, "dtype": str, "versions": dict, "replayable": bool,
-    }  # fmt: skip
+        "model": str,
+        "model_options": dict,
+        "prompt": dict,
+        "settings": dict,
+        "methods": list,
+        "reward": list,
+        "options": dict,
+        "choose": str,
+        "run_seed": int,
+        "device": str,
+        "dtype": str,
+        "versions": dict,
+        "replayable": bool,
+    }
     for name, kind in kinds.items():
         if not isinstance(getattr(recipe, name), kind):
             raise TypeError(f"{name} is no {kind.__name__}")

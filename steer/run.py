@@ -89,6 +89,7 @@ class Run:
         observers: Iterable[object] = (),
         reward: WeightedSum | None = None,
         run_seed: int = 0,
+        preview: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Resolve the settings.
 
@@ -98,12 +99,14 @@ class Run:
             methods: active methods, outermost first.
             observers: objects with hook wrappers that only watch.
             run_seed: seeds of prompts that have none are hashed from it and their ids.
+            preview: cheaper decoder of latents ``[B, C, H, W]`` for rewards before the last step.
 
         Raises:
             SteerError: for a value out of range or methods that contradict each other or the user.
         """
         self.backbone = backbone
         self.reward = reward
+        self.preview = preview
         self.methods = tuple(methods)
         self.jobs = tuple(
             Job(p, p.seed if p.seed is not None else hashed_seed("prompt", run_seed, p.id)) for p in prompts
@@ -311,16 +314,23 @@ class Run:
         step = None if state.done else state.step
         decoded = state._cache.get("samples")
         x0 = state.x0
+        decode = self.backbone.decode
+        if self.preview is not None and not state.done:
+            decoded, decode = None, self._decode_preview
 
         def evaluate(rows: Tensor) -> Tensor:
             index = rows.to(x0.device)
-            samples = self.backbone.decode(x0[index]) if decoded is None else decoded[index]
+            samples = decode(x0[index]) if decoded is None else decoded[index]
             return reward(samples, [prompts[row] for row in rows.tolist()], step=step)
 
         scores, _ = self.chunks.map(evaluate, len(state))
         self.cost.decodes += 0 if decoded is not None else len(state)
         self.cost.reward_calls += len(state)
         return scores
+
+    def _decode_preview(self, x0: Tensor) -> Tensor:
+        assert self.preview is not None
+        return self.preview(self.backbone.spatial(x0))
 
 
 def _hook_manager(methods: Sequence[Method], observers: Iterable[object]) -> pluggy.PluginManager:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ def _draw_genealogy(axes: Any, trace: dict[str, Any]) -> None:
     resamplings = [e for e in trace["events"] if e["kind"] == "resample"]
     edges = [0, *(e["step"] for e in resamplings), steps]
     alive = _survivors(resamplings, count)
-    for segment, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for segment, (start, stop) in enumerate(pairwise(edges)):
         for slot in range(count):
             lives = slot in alive[segment]
             axes.plot([start, stop], [slot, slot], color="#1f77b4" if lives else "#cccccc", lw=2 if lives else 1)

@@ -70,8 +70,9 @@ class Backbone(abc.ABC):
 
     @property
     def device(self) -> torch.device:
-        """The denoiser's device."""
-        return next(self.denoisers["base"].parameters()).device
+        """Where the denoiser computes; with offloading its weights may be elsewhere."""
+        device: torch.device = self.pipe._execution_device
+        return device
 
     @abc.abstractmethod
     def guided(self, guidance_scale: float) -> bool:
@@ -96,6 +97,10 @@ class Backbone(abc.ABC):
     @abc.abstractmethod
     def decode(self, x: Tensor) -> Tensor:
         """Decode final latents ``[B, …]`` to samples; images are float ``[B, 3, H, W]`` in [0, 1]."""
+
+    def spatial(self, x: Tensor) -> Tensor:
+        """Return latents as ``[B, C, H, W]``, as the denoiser has them, for a preview decoder."""
+        return x
 
     def timestep_keywords(self, x_shape: tuple[int, ...]) -> dict[str, Any]:
         """Return what the scheduler's ``set_timesteps`` wants besides the steps (a flow's shift, for example)."""

@@ -41,6 +41,12 @@ from steer.prompts import Prompt, as_prompts, parse_prompts, read_prompts
 @click.option("--chunk", type=int, help="Particles a forward; part of the recipe.")
 @click.option("--choose", help="Which particles to keep: best, weighted or all.")
 @click.option("--baseline", is_flag=True, default=None, help="Also draw the same prompts unsteered, and compare.")
+@click.option("--lora", multiple=True, metavar="PATH[:WEIGHT]", help="LoRA to fuse in: file, folder or hub id.")
+@click.option("--offload", help="none, model or sequential: keep idle parts off the GPU.")
+@click.option("--compile", is_flag=True, default=None, help="Compile the denoiser.")
+@click.option("--attention", metavar="NAME", help="diffusers' attention backend: native, flash, xformers, …")
+@click.option("--vae", multiple=True, metavar="SAVING", help="slicing or tiling: decode in less memory; repeatable.")
+@click.option("--preview", metavar="NAME", help="Decoder for rewards on the way: taesd, …, hub id, folder.")
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
 @click.option("--dtype", help="fp32, bf16 or fp16.")
 @click.option("--out", metavar="FOLDER", help="Where to write; outputs/TIME by default.")
@@ -72,6 +78,7 @@ def generate(
     render(
         rows,
         model=model,
+        model_options=_model_options(values),
         device=values.get("device"),
         dtype=values.get("dtype"),
         out=out,
@@ -131,6 +138,18 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
             raise SteerError(f"size {values['size']!r}: expected WIDTHxHEIGHT in pixels, such as 512x512")
         settings.update(width=int(width), height=int(height))
     return settings
+
+
+def _model_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``ModelOptions``; the class itself waits for torch."""
+    return {
+        "loras": values.get("lora", []),
+        "offload": values.get("offload", "none"),
+        "compile": bool(values.get("compile")),
+        "attention": values.get("attention"),
+        "vae": tuple(values.get("vae", ())),
+        "preview": values.get("preview"),
+    }
 
 
 def _options(from_file: dict[str, Any], assignments: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -34,10 +34,12 @@ def replay(file: Path, out: str, device: str | None, allow_files: bool, as_json:
 
     from steer.api import Sampler
     from steer.cli.progress import ProgressBar
+    from steer.model_options import ModelOptions
     from steer.output import OutputFolder
 
     dtype = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
-    sampler = Sampler(recipe.model, device=device, dtype=dtype)
+    options = ModelOptions.from_dict(recipe.model_options)
+    sampler = Sampler(recipe.model, device=device, dtype=dtype, model_options=options)
     with ProgressBar(1, "replaying") as bar:
         result = sampler.generate([recipe.as_prompt()], observers=[bar], **arguments_of(recipe))
     item = result.items[0]

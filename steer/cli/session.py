@@ -13,6 +13,7 @@ from rich.table import Table
 from steer.api import Item, Sampler
 from steer.cli.progress import ProgressBar
 from steer.cost import Cost
+from steer.model_options import ModelOptions, parse_loras
 from steer.output import OutputFolder
 from steer.prompts import Prompt
 
@@ -21,6 +22,7 @@ def render(
     prompts: list[Prompt],
     *,
     model: str,
+    model_options: dict[str, Any],
     device: str | None,
     dtype: str | None,
     out: Path,
@@ -29,7 +31,8 @@ def render(
     arguments: dict[str, Any],
 ) -> None:
     """Render prompts into a folder, every item written as soon as it is finished."""
-    sampler = Sampler(model, device=device, dtype=dtype)
+    options = ModelOptions(**{**model_options, "loras": parse_loras(model_options["loras"])})
+    sampler = Sampler(model, device=device, dtype=dtype, model_options=options)
     items, cost, folder = _render(sampler, prompts, out, "steering" if arguments["methods"] else "sampling", arguments)
     plain: list[Item] = []
     more: dict[str, Any] = {}
