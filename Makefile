@@ -26,7 +26,7 @@ demo: install
 	$(BIN)/steer generate --file prompts/demo.txt --plugin fk --reward shapes --baseline --out outputs/demo
 
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

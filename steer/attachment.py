@@ -92,6 +92,7 @@ class attach:  # noqa: N801 - used like a function
         self.run = Run(
             self._backbone, rows, settings={"particles": particles}, methods=active, reward=scorer, run_seed=run_seed
         )
+        self.run.process()  # what the methods ask of the scheduler shows here
         for method in active:
             for hook in ("before_predict", "search"):
                 if getattr(method, hook, None) is not None:

@@ -10,7 +10,7 @@ import torch
 
 from steer.errors import SteerError, nearest
 from steer.methods import Method
-from steer.options import build
+from steer.options import Options, build
 from steer.plugins import Plugins, find_method, is_file_reference, load_module, member
 from steer.rewards import Reward, RewardFunction, WeightedSum, as_function, parse_expression
 
@@ -53,6 +53,20 @@ def make_reward(
     return WeightedSum(terms) if terms else None
 
 
+def check_names(
+    methods: Sequence[MethodSpec], rewards: Sequence[RewardSpec], options: OptionValues, plugins: Plugins
+) -> None:
+    """Look up every name and validate every option without loading weights, so that a typing error costs no wait.
+
+    Raises:
+        SteerError: for whatever :func:`make_methods` and :func:`make_reward` would not take.
+    """
+    make_methods(methods, options, plugins)
+    for spec in rewards:
+        for term in parse_expression(spec) if isinstance(spec, str) else ():
+            _find_reward(term.name, term.argument, options, plugins)
+
+
 def check_owners(options: OptionValues, methods: Sequence[Method], reward: WeightedSum | None) -> None:
     """Raise if options were given for a plugin that takes no part in the run.
 
@@ -72,6 +86,17 @@ def check_owners(options: OptionValues, methods: Sequence[Method], reward: Weigh
 def _one_reward(
     name: str, argument: str | None, options: OptionValues, plugins: Plugins, device: torch.device
 ) -> RewardFunction:
+    target, declared, argument = _find_reward(name, argument, options, plugins)
+    if declared is None:
+        return as_function(name, target)
+    made: RewardFunction = target(declared, argument=argument, device=device)
+    return made
+
+
+def _find_reward(
+    name: str, argument: str | None, options: OptionValues, plugins: Plugins
+) -> tuple[Any, Options | None, str | None]:
+    """Return what a reward's name stands for, its options if it declares some, and the argument left to it."""
     if is_file_reference(name):
         if argument is None:
             raise SteerError(f"reward {name!r}: name the function in the file, as in {name}:brightness")
@@ -82,10 +107,7 @@ def _one_reward(
             raise SteerError(f"{name!r} is a method, not a reward; give it as --plugin {name}")
         target = plugins.registry.get("reward", name).load()
     if inspect.isclass(target) and issubclass(target, Reward):
-        made: RewardFunction = target(
-            build(target.Options, options.get(name, {}), name), argument=argument, device=device
-        )
-        return made
+        return target, build(target.Options, options.get(name, {}), name), argument
     if argument is not None:
         raise SteerError(f"reward {name!r} takes no argument, got {argument!r}")
-    return as_function(name, target)
+    return as_function(name, target), None, None

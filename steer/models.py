@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from steer import hub
 from steer.backbones.base import Backbone
 from steer.errors import SteerError
 from steer.model_options import ModelOptions, Preview, apply
@@ -47,6 +48,10 @@ def pick_device(name: str | None) -> torch.device:
         raise SteerError(f"unknown device {name!r}; expected cpu, cuda, cuda:1, mps …") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SteerError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # each back end complains in its own way
+        raise SteerError(f"device {name!r} cannot compute here: {_one_line(error)}; use --device cpu") from None
     return device
 
 
@@ -94,12 +99,18 @@ def load_model(
 
     where = pick_device(device)
     keywords: dict[str, Any] = {"torch_dtype": pick_dtype(dtype, where)}
+    if not Path(source).expanduser().is_dir():
+        keywords["local_files_only"] = not hub.reachable()
     if "safety_checker" in config:  # never called here; not worth 1.2 GB
         keywords.update(safety_checker=None, requires_safety_checker=False)
     try:
         pipe = getattr(diffusers, class_name).from_pretrained(source, **keywords)
-    except (OSError, ValueError) as error:
-        raise SteerError(f"model {name!r} cannot be loaded: {_one_line(error)}") from error
+    except Exception as error:  # missing parts, damaged weights, foreign classes: a dozen kinds, all the folder's
+        log.debug("loading %s failed", source, exc_info=True)
+        raise SteerError(
+            f"model {name!r} cannot be loaded ({type(error).__name__}: {_one_line(error)}); a file of it is missing or "
+            "damaged: fetch or copy it again"
+        ) from error
     apply(pipe, chosen, where)
     backbone = _prepare(entry.load()(pipe))
     return Model(name, backbone, _defaults(source), chosen, _preview(backbone, chosen))
@@ -157,18 +168,23 @@ def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]
 
         names = sorted(plugins.registry.models)
         raise SteerError(
-            f"unknown model {name!r}{nearest(name, names)}; expected a known name ({', '.join(names) or 'none'}), "
+            f"unknown model {name[:100]!r}{nearest(name, names)}; expected a known name ({', '.join(names) or 'none'}), "
             "a local folder in diffusers format, or a hub id like org/name"
         )
     from diffusers import DiffusionPipeline
 
     try:
-        return dict(DiffusionPipeline.load_config(source))
+        return dict(DiffusionPipeline.load_config(source, local_files_only=not hub.reachable()))
     except Exception as error:  # the hub client raises a dozen kinds; all mean that it could not be had
         log.debug("loading %s failed", source, exc_info=True)
+        if not hub.reachable():
+            raise SteerError(
+                f"model {name!r} is no local folder and not in the hub's cache, and the hub cannot be reached "
+                "(offline); go online once to fetch it, or give a local folder in diffusers format"
+            ) from error
         raise SteerError(
             f"model {name!r} is no local folder and could not be fetched from the hub ({type(error).__name__}); "
-            "check the id and the network, or give a local folder in diffusers format"
+            "check the id, log in if it is gated, or give a local folder in diffusers format"
         ) from error
 
 

@@ -52,7 +52,7 @@ class Prompt(str):
 
 def text_id(text: str) -> str:
     """Return the identity of a prompt that has none of its own: 10 hexadecimal digits of its text's hash."""
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
 
 
 def as_prompts(texts: str | Iterable[str]) -> list[Prompt]:
@@ -73,6 +73,9 @@ def as_prompts(texts: str | Iterable[str]) -> list[Prompt]:
         if not row.strip():
             raise SteerError(f"prompt {number} is blank; write what the image should show")
         prompt = row if isinstance(row, Prompt) else Prompt(row)
+        for what, text in (("text", str(prompt)), ("id", prompt.id)):
+            if not _is_unicode(text):
+                raise SteerError(f"prompt {number}: its {what} {text[:60]!r} is not valid UTF-8; save the file as UTF-8")
         own_id = prompt.id == text_id(prompt)
         if own_id:
             repeats[prompt.id] = repeats.get(prompt.id, 0) + 1
@@ -91,6 +94,15 @@ def as_prompts(texts: str | Iterable[str]) -> list[Prompt]:
     return prompts
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether text can be encoded: bytes of a command line that are no UTF-8 arrive as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_prompts(path: Path) -> list[Prompt]:
     """Read a prompt file: ``.txt`` (one prompt a line), ``.jsonl`` or ``.json`` (``prompt`` or ``text``).
 
@@ -102,7 +114,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     except FileNotFoundError:
         raise SteerError(f"prompt file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SteerError(f"prompt file {path} cannot be read: {error}") from None
+        raise SteerError(f"prompt file {path} cannot be read ({error}); expected text in UTF-8") from None
     return parse_prompts(text, name=str(path), kind=path.suffix.lower().removeprefix("."))
 
 
@@ -122,22 +134,27 @@ def parse_prompts(text: str, *, name: str, kind: str = "txt") -> list[Prompt]:
 
 
 def _jsonl_rows(text: str, name: str) -> Iterator[tuple[Any, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    # not splitlines(): JSON may hold U+2028 and its kind unescaped, and line numbers must be an editor's
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if line.strip():
-            try:
-                yield json.loads(line), f"{name}, line {number}"
-            except json.JSONDecodeError as error:
-                raise SteerError(f"{name}, line {number}: not JSON ({error.msg})") from None
+            yield _parse_json(line, f"{name}, line {number}"), f"{name}, line {number}"
 
 
 def _json_list(text: str, name: str) -> Sequence[Any]:
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SteerError(f"{name}, line {error.lineno}: not JSON ({error.msg})") from None
+    rows = _parse_json(text, name)
     if not isinstance(rows, list):
         raise SteerError(f"{name}: got a JSON {type(rows).__name__}, expected a list of prompts")
     return rows
+
+
+def _parse_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = where if "line" in where else f"{where}, line {error.lineno}"
+        raise SteerError(f"{place}: not JSON ({error.msg} at column {error.colno})") from None
+    except (RecursionError, ValueError) as error:  # nested beyond reason, or a number of thousands of digits
+        raise SteerError(f"{where}: not JSON that can be read ({type(error).__name__})") from None
 
 
 def _from_row(row: Any, where: str) -> Prompt:

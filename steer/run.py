@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,7 @@ SETTINGS: dict[str, Setting] = {
     "guidance_scale": Setting((int, float), 0, 1000, "classifier-free guidance; off at 1 and below"),
     "eta": Setting((int, float), 0, 1, "stochasticity of the transitions: 0 is the ODE, 1 the ancestral sampler"),
     "scheduler": Setting(str, None, None, "scheduler by name, instead of the model's own"),
-    "particles": Setting(int, 1, 1_000_000, "particles a prompt"),
+    "particles": Setting(int, 1, 65_536, "particles a prompt"),
     "width": Setting(int, 1, 65_536, "image width in pixels"),
     "height": Setting(int, 1, 65_536, "image height in pixels"),
     "negative": Setting(str, None, None, "negative prompt"),
@@ -280,7 +281,14 @@ class Run:
         """Encode the prompts; each is encoded once."""
         prompts = [job.prompt for job in self.jobs]
         negative = [str(p.metadata.get("negative", self.get("negative"))) for p in prompts]
-        return self.backbone.encode(prompts, negative, float(self.get("guidance_scale")))
+        guidance_scale = float(self.get("guidance_scale"))
+        if any(negative) and not self.backbone.guided(guidance_scale):
+            warnings.warn(
+                f"the negative prompt has no effect: guidance is off at guidance_scale={guidance_scale:g}; "
+                "set --guidance above 1",
+                stacklevel=2,
+            )
+        return self.backbone.encode(prompts, negative, guidance_scale)
 
     # ---- forwards, each booked -------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from steer import Field, Options
 class FKOptions(Options):
     """Options of ``fk``."""
 
-    particles: int = Field(4, ge=2, le=100_000, description="Particles a prompt; --particles means the same.")
+    particles: int = Field(4, ge=2, le=65_536, description="Particles a prompt; --particles means the same.")
     potential: Literal["diff", "max", "add", "rt"] = Field(
         "max", description="Which rewards of a particle's past decide its weight."
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from steer.cli.shared import log_option, one_line
 from steer.errors import SteerError, nearest
 
 BUILT_IN = {
@@ -67,7 +68,7 @@ class App(LazyGroup):
         """Return built-in commands and the first words of plugins' commands."""
         found = dict(self.lazy)
         for words, nouns in self._plugin_commands().items():
-            found.setdefault(words, ("", ", ".join(f"{words} {noun}" if noun else words for noun in sorted(nouns))))
+            found.setdefault(words, ("", "; ".join(summary for _, (_, summary) in sorted(nouns.items()))))
         return found
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -99,23 +100,16 @@ def _load(target: str) -> click.Command:
 
 
 @click.command(cls=App, commands_by_name=BUILT_IN, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Write a log with tracebacks to FILE.")
+@log_option
 @click.version_option(package_name="steer-diffusion", prog_name="steer")
-def app(log: Path | None) -> None:
+def app() -> None:
     """Sample and steer diffusion models with plugins."""
-    if log is not None:
-        try:
-            handler = logging.FileHandler(log)
-        except OSError as error:
-            raise SteerError(f"log file {log} cannot be written to ({error.strerror})") from None
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger = logging.getLogger("steer")
-        logger.setLevel(logging.DEBUG)
-        logger.addHandler(handler)
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2, a bug keeps its traceback."""
+    # without a handler, logging's last resort would print what --log FILE is for
+    logging.getLogger("steer").addHandler(logging.NullHandler())
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     # bars and notices of libraries would break ours; set before they are imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -140,12 +134,21 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"steer: error: {' '.join(message.split())}", err=True)
+    click.echo(f"steer: error: {one_line(message)}", err=True)
     sys.exit(2)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if issubclass(category, UserWarning) and category.__module__ == "builtins":
-        click.echo(f"steer: warning: {' '.join(str(message).split())}", err=True)
+CHATTY = frozenset(
+    "accelerate diffusers huggingface_hub matplotlib numpy open_clip peft PIL pydantic timm torch torchvision transformers"
+    .split()
+)
+"""Libraries whose warnings speak to programmers: they go to the log. Those of steer and of plugins are shown."""
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
+    parts = Path(filename).parts
+    library = parts[parts.index("site-packages") + 1] if "site-packages" in parts else ""
+    if category is UserWarning and library not in CHATTY:
+        click.echo(f"steer: warning: {one_line(str(message))}", err=True)
     else:
         logging.getLogger("steer").debug("%s: %s", category.__name__, message)

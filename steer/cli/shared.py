@@ -1,0 +1,52 @@
+"""What several commands share: the log, quiet libraries, and text that is safe to print."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from steer.errors import SteerError
+
+
+def _open_log(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise SteerError(f"log file {path} cannot be written to ({error.strerror}); choose another --log") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("steer")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    context.call_on_close(handler.flush)
+
+
+log_option: Any = click.option(
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    expose_value=False,
+    callback=_open_log,
+    help="Write a log with tracebacks to FILE.",
+)
+"""``--log FILE``: taken before a command's name and after it, wherever a user puts it."""
+
+
+def quiet_libraries() -> None:
+    """Turn off the bars and notices of the model libraries; ours would be torn by them."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def one_line(text: str) -> str:
+    """Return text on one line, with nothing that a terminal would obey (prompts come from files of others)."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))

@@ -1,0 +1,26 @@
+"""What all tests share. Nothing is downloaded: hub clients are told so before they are imported."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+import pytest
+import torch
+from tiny import tiny_sd
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipe():
+    """A tiny random ε-prediction pipeline, shared: never change it."""
+    return tiny_sd()
+
+
+@pytest.fixture(scope="session")
+def tiny_pipe_v():
+    """The same with v-prediction."""
+    return tiny_sd("v_prediction")

@@ -1,0 +1,42 @@
+"""Chunks of one size, halved where memory runs out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steer.chunks import Chunks
+
+
+@pytest.mark.parametrize(("size", "count", "padding"), [(4, 8, 0), (4, 9, 3), (4, 1, 3), (1, 5, 0)])
+def test_every_call_has_the_same_size_and_padding_is_dropped(size: int, count: int, padding: int) -> None:
+    sizes = []
+
+    def double(rows: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(rows))
+        return 2 * rows
+
+    out, padded = Chunks(size).map(double, count)
+    assert out.tolist() == [2 * i for i in range(count)]
+    assert set(sizes) == {size}
+    assert padded == padding
+
+
+def test_out_of_memory_halves_the_size_for_good_and_nothing_is_lost() -> None:
+    def needs_room(rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return rows
+
+    chunks = Chunks(8)
+    out, _ = chunks.map(needs_room, 11)
+    assert out.tolist() == list(range(11))
+    assert chunks.size == 2
+
+
+def test_one_row_that_does_not_fit_is_the_end() -> None:
+    def never(rows: torch.Tensor) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        Chunks(4).map(never, 4)

@@ -1,0 +1,45 @@
+"""``steer doctor`` tells what is there and what is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from steer import doctor
+from steer.plugins import Broken, Entry, Origin, Plugins
+
+
+def test_it_reports_versions_devices_memory_and_verdicts() -> None:
+    data = doctor.diagnose(Plugins())
+    assert data["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert data["devices"][0]["name"] == "cpu"
+    assert set(data["families"]) == set(doctor.FAMILIES_GB)
+    assert data["problems"] == []
+
+
+def test_broken_plugins_are_problems_with_their_reason() -> None:
+    plugins = Plugins()
+    origin = Origin("mine", "1.0", "mine (mine)")
+    plugins.registry.entries["reward"]["bad"] = Entry("reward", "bad", "no_such_module_here:x", "", origin)
+    plugins.broken.append(Broken(Origin("other", "2.0", "other"), "ImportError: no gpu"))
+    problems = "\n".join(doctor.diagnose(plugins)["problems"])
+    assert "reward bad: broken: No module named 'no_such_module_here'" in problems
+    assert "plugin other: broken: ImportError: no gpu" in problems
+
+
+def test_the_hub_cache_lists_repositories_with_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = tmp_path / "models--org--name" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "abc").write_bytes(bytes(20_000_000))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert doctor.hub_cache()["repositories"] == {"org/name": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("device", "memory", "verdict"),
+    [(80.0, 128.0, "fits the GPU"), (8.0, 64.0, "--offload"), (None, 64.0, "CPU"), (8.0, 16.0, "too large")],
+)
+def test_verdicts_follow_from_the_memory(device: float | None, memory: float, verdict: str) -> None:
+    assert verdict in doctor._fits(18.0, device, memory)
