@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,25 @@ import torch
 from PIL import Image
 
 from steer.cost import Cost
+from steer.doctor import memory_gb
 from steer.errors import SteerError
-from steer.loading import MethodSpec, OptionValues, RewardSpec, check_owners, make_methods, make_reward
+from steer.loading import (
+    MethodSpec,
+    OptionValues,
+    RewardSpec,
+    check_judges,
+    check_owners,
+    make_judges,
+    make_methods,
+    make_reward,
+)
 from steer.model_options import ModelOptions
 from steer.models import load_model
 from steer.noise import keyed
 from steer.plugins import Plugins, manager
-from steer.prompts import Prompt, as_prompts, with_seed
+from steer.prompts import Prompt, as_prompts, check_seed, with_seed
 from steer.recipe import Recipe, describe_method, describe_reward
+from steer.rewards import WeightedSum
 from steer.run import Run
 from steer.state import State
 from steer.trace import trace_of
@@ -43,12 +54,14 @@ class Sample:
         slot: its slot; ``seed + slot`` seeded its noise.
         reward: its score, ``None`` without a reward.
         log_weight: its log importance weight.
+        judge: scores of the held-out judges, by name; nothing was steered or chosen by them.
     """
 
     image: Image.Image
     slot: int
     reward: float | None
     log_weight: float
+    judge: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,11 @@ class Item:
         """Mean reward over all particles, each counted once."""
         values = [sample.reward for sample in self.samples if sample.reward is not None]
         return sum(values) / len(values) if values else None
+
+    @property
+    def judge(self) -> Mapping[str, float]:
+        """Judges' scores of the first chosen sample."""
+        return self.samples[self.chosen[0]].judge
 
 
 @dataclass(frozen=True)
@@ -145,6 +163,7 @@ class Sampler:
         *,
         methods: Sequence[MethodSpec] | MethodSpec = (),
         reward: Sequence[RewardSpec] | RewardSpec | None = None,
+        judge: Sequence[RewardSpec] | RewardSpec | None = None,
         options: OptionValues | None = None,
         particles: int | None = None,
         seed: int | None = None,
@@ -160,6 +179,8 @@ class Sampler:
             methods: names (``"fk"``), ``./file.py`` references, classes or instances; outermost first.
             reward: an expression (``"shapes:1+clip:0.5"``), a function of (samples, prompts), a
                 :class:`~steer.rewards.Reward`, or several, which are summed.
+            judge: like ``reward``, each scored on its own when all is done and reported, but never steered or
+                chosen by; may not be a reward too.
             options: plugin options, ``{"fk": {"lambda": 4.0}}``.
             particles: particles a prompt.
             seed: seed of slot 0 of every prompt that has none of its own, 0..2³²−1; slot i is seeded
@@ -174,19 +195,22 @@ class Sampler:
             SteerError: before anything is computed, for whatever of this does not fit together.
         """
         method_specs = [methods] if isinstance(methods, (str, type)) or not isinstance(methods, Sequence) else methods
-        reward_specs = _as_list(reward)
+        reward_specs, judge_specs = _as_list(reward), _as_list(judge)
+        check_judges(reward_specs, judge_specs)
         if choose is not None and choose not in CHOICES:
             raise SteerError(f"choose={choose!r}: expected {', '.join(CHOICES)}")
         if choose == "best" and not reward_specs:
             raise SteerError("choose='best' needs a reward; name one with --reward")
         rows = with_seed(as_prompts(prompts), seed)
+        check_seed(run_seed, "run_seed")
         values = dict(options or {})
         scorer = make_reward(reward_specs, values, self.plugins, self.backbone.device)
+        judges = make_judges(judge_specs, values, self.plugins, self.backbone.device)
         given = {**settings, "particles": particles}
 
         def make_run(pack: Sequence[Prompt]) -> Run:
             active = make_methods(method_specs, values, self.plugins)
-            check_owners(values, active, scorer)
+            check_owners(values, active, [*reward_specs, *judge_specs])
             return Run(
                 self.backbone, pack, settings=given, defaults=self.model.defaults, methods=active,
                 observers=observers, reward=scorer, run_seed=run_seed, preview=self.model.preview,
@@ -194,6 +218,7 @@ class Sampler:
 
         probe = make_run(rows)  # every mistake in the settings shows here
         probe.process()
+        _check_memory(probe)
         _warn_of_shared_noise(rows, probe)
         per_pack = max(1, PACK_ROWS // probe.particles)
         self.last_cost = Cost()
@@ -202,7 +227,9 @@ class Sampler:
             run = make_run(rows[start : start + per_pack])
             with _timed(run.cost):
                 state = run.search()
-                items = self._items(run, state, chosen_by, method_specs, reward_specs, values, run_seed)
+                items = self._items(
+                    run, state, chosen_by, method_specs, reward_specs, judges, judge_specs, values, run_seed
+                )
             self.last_cost = self.last_cost + run.cost
             yield from items
 
@@ -239,11 +266,12 @@ class Sampler:
 
     def _items(
         self, run: Run, state: State, choose: str, methods: Sequence[MethodSpec], reward: Sequence[RewardSpec],
-        options: OptionValues, run_seed: int,
+        judges: Mapping[str, WeightedSum], judge_specs: Sequence[RewardSpec], options: OptionValues, run_seed: int,
     ) -> list[Item]:  # fmt: skip
         with torch.no_grad():
             samples = (state.samples * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
             rewards = state.rewards() if run.reward is not None else None
+            verdicts = {name: run.judge(state, judge) for name, judge in judges.items()}
         items = []
         for index, job in enumerate(state.jobs):
             rows = state.rows_of(index)
@@ -254,6 +282,7 @@ class Sampler:
                     int(state.slot[row]),
                     None if rewards is None else float(rewards[row]),
                     float(state.log_weight[row]),
+                    {name: float(scores[row]) for name, scores in verdicts.items()},
                 )
                 for row in rows.tolist()
             )
@@ -265,6 +294,7 @@ class Sampler:
                 settings={**run.settings, "width": samples.shape[2], "height": samples.shape[1]},
                 methods=[describe_method(spec) for spec in methods],
                 reward=[describe_reward(spec) for spec in reward],
+                judge=[spec for spec in judge_specs if isinstance(spec, str)],
                 options=options,
                 choose=choose,
                 run_seed=run_seed,
@@ -307,6 +337,23 @@ def _warn_of_shared_noise(prompts: Sequence[Prompt], run: Run) -> None:
                 f"{run.particles}, from its seed on); some images will be equal",
                 stacklevel=3,
             )
+
+
+def _check_memory(run: Run) -> None:
+    """Refuse a population whose finished images alone are larger than this machine's memory.
+
+    A lower bound: what gets past may still run out of memory, but a slip of the keyboard does not make the system
+    kill the process without a word.
+    """
+    width, height, have = run.get("width"), run.get("height"), memory_gb()
+    if width is None or height is None or have is None:
+        return
+    need = run.particles * 3 * 4 * width * height / 1e9
+    if need > have:
+        raise SteerError(
+            f"{run.particles} particles of {width}x{height} pixels take at least {need:.0f} GB, this machine has "
+            f"{have:.0f} GB; lower --size or --particles"
+        )
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class attach:  # noqa: N801 - used like a function
         )  # fmt: skip
         active = make_methods(method_specs, values, found)
         scorer = make_reward(reward_specs, values, found, self._backbone.device)
-        check_owners(values, active, scorer)
+        check_owners(values, active, reward_specs)
         rows = with_seed(as_prompts(prompts), seed)
         self.run = Run(
             self._backbone, rows, settings={"particles": particles}, methods=active, reward=scorer, run_seed=run_seed

@@ -12,7 +12,18 @@ from steer.errors import SteerError, nearest
 from steer.methods import Method
 from steer.options import Options, build
 from steer.plugins import Plugins, find_method, is_file_reference, load_module, member
-from steer.rewards import Reward, RewardFunction, WeightedSum, as_function, parse_expression
+from steer.rewards import (
+    Least,
+    Node,
+    Reward,
+    RewardFunction,
+    Scaled,
+    Term,
+    WeightedSum,
+    as_function,
+    leaves,
+    parse_expression,
+)
 
 OptionValues = Mapping[str, Mapping[str, Any]]
 RewardSpec = str | RewardFunction | Reward
@@ -43,14 +54,62 @@ def make_reward(
     """Make the sum of the given rewards: expressions like ``"shapes:1+clip:0.5"``, functions or instances."""
     terms: list[tuple[str, float, RewardFunction]] = []
     for spec in specs:
-        if not isinstance(spec, str):
-            name = getattr(spec, "name", None) or getattr(spec, "__name__", None) or type(spec).__name__
-            terms.append((str(name), 1.0, as_function(str(name), spec)))
-            continue
-        for term in parse_expression(spec):
-            label = term.name if term.argument is None else f"{term.name}:{term.argument}"
-            terms.append((label, term.weight, _one_reward(term.name, term.argument, options, plugins, device)))
+        if isinstance(spec, str):
+            terms += _make_terms(parse_expression(spec), options, plugins, device)
+        else:
+            terms.append((spec_name(spec), 1.0, as_function(spec_name(spec), spec)))
     return WeightedSum(terms) if terms else None
+
+
+def make_judges(
+    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device
+) -> dict[str, WeightedSum]:
+    """Make each judge on its own, by the name under which its scores are reported."""
+    judges = {}
+    for spec in specs:
+        judge = make_reward([spec], options, plugins, device)
+        assert judge is not None
+        judges[spec if isinstance(spec, str) else spec_name(spec)] = judge
+    return judges
+
+
+def check_judges(rewards: Sequence[RewardSpec], judges: Sequence[RewardSpec]) -> None:
+    """Raise if something both steers and judges: its score says nothing of a sample that was chosen by it.
+
+    Raises:
+        SteerError: naming it.
+    """
+    steering = _identities(rewards)
+    for name, identity in _identities(judges).items():
+        if identity in steering.values():
+            raise SteerError(
+                f"{name!r} is both a reward and a judge; a judge is held out from steering: drop it from --judge, or "
+                "steer by another reward"
+            )
+
+
+def _identities(specs: Sequence[RewardSpec]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for spec in specs:
+        if isinstance(spec, str):
+            found |= {term.label: term.label for term in leaves(parse_expression(spec))}
+        else:
+            found[spec_name(spec)] = id(spec)
+    return found
+
+
+def spec_name(spec: RewardSpec) -> str:
+    """Return what a reward is called: an expression itself, else the name of the object or its class."""
+    if isinstance(spec, str):
+        return spec
+    return str(getattr(spec, "name", None) or getattr(spec, "__name__", None) or type(spec).__name__)
+
+
+def reward_names(specs: Sequence[RewardSpec]) -> set[str]:
+    """Return the names of all rewards in expressions: the owners of their options."""
+    return {term.name for spec in specs if isinstance(spec, str) for term in leaves(parse_expression(spec))} | {
+        spec_name(spec) for spec in specs if not isinstance(spec, str)
+    }
 
 
 def check_names(
@@ -63,24 +122,56 @@ def check_names(
     """
     make_methods(methods, options, plugins)
     for spec in rewards:
-        for term in parse_expression(spec) if isinstance(spec, str) else ():
-            _find_reward(term.name, term.argument, options, plugins)
+        for term in leaves(parse_expression(spec)) if isinstance(spec, str) else ():
+            target, _, _ = _find_reward(term.name, term.argument, options, plugins)
+            _bounds(term, target)
 
 
-def check_owners(options: OptionValues, methods: Sequence[Method], reward: WeightedSum | None) -> None:
+def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequence[RewardSpec]) -> None:
     """Raise if options were given for a plugin that takes no part in the run.
 
     Raises:
         SteerError: naming the option and the plugins that are active.
     """
     active = {method.name for method in methods}
-    active |= {name.split(":")[0] for name, _, _ in reward.terms} if reward else set()
+    active |= reward_names(rewards)
     for owner, values in options.items():
         if owner not in active:
             raise SteerError(
                 f"option {owner}.{next(iter(values), '')} is for {owner!r}, which is not active"
                 f"{nearest(owner, active)} (active: {', '.join(sorted(active)) or 'none'})"
             )
+
+
+def _make_terms(
+    nodes: Sequence[Node], options: OptionValues, plugins: Plugins, device: torch.device
+) -> list[tuple[str, float, RewardFunction]]:
+    terms: list[tuple[str, float, RewardFunction]] = []
+    for node in nodes:
+        reward: RewardFunction
+        if isinstance(node, Term):
+            reward = _one_reward(node.name, node.argument, options, plugins, device)
+            label = node.label
+            if node.scale is not None:
+                reward = Scaled(label, reward, *_bounds(node, reward))
+                label = f"{label}@{node.scale.text}"
+        else:
+            reward = Least([WeightedSum(_make_terms(part, options, plugins, device)) for part in node.parts])
+            label = node.label
+        terms.append((label, node.weight, reward))
+    return terms
+
+
+def _bounds(term: Term, reward: object) -> tuple[float, float]:
+    """Return the center and width of a term's scale; a bare ``@z`` takes what the reward declares."""
+    if term.scale is None:
+        return 0.0, 1.0
+    if term.scale.center is not None and term.scale.width is not None:
+        return term.scale.center, term.scale.width
+    typical: tuple[float, float] | None = getattr(reward, "typical", None)
+    if typical is None:
+        raise SteerError(f"reward {term.label!r} states no typical mean and sd; give them, as in {term.label}@z25,4")
+    return typical
 
 
 def _one_reward(
@@ -110,4 +201,5 @@ def _find_reward(
         return target, build(target.Options, options.get(name, {}), name), argument
     if argument is not None:
         raise SteerError(f"reward {name!r} takes no argument, got {argument!r}")
-    return as_function(name, target), None, None
+    # a class that only has __call__ is as good as a function of (samples, prompts)
+    return as_function(name, target() if inspect.isclass(target) else target), None, None

@@ -162,14 +162,16 @@ def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]
             config = json.loads(index.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise SteerError(f"model folder {name!r}: model_index.json cannot be read: {_one_line(error)}") from None
+        if not isinstance(config, dict):
+            raise SteerError(f"model folder {name!r}: model_index.json holds no object; expected a diffusers pipeline")
         return dict(config)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         from steer.errors import nearest
 
         names = sorted(plugins.registry.models)
         raise SteerError(
-            f"unknown model {name[:100]!r}{nearest(name, names)}; expected a known name ({', '.join(names) or 'none'}), "
-            "a local folder in diffusers format, or a hub id like org/name"
+            f"unknown model {name[:100]!r}{nearest(name, names)}; expected a known name "
+            f"({', '.join(names) or 'none'}), a local folder in diffusers format, or a hub id like org/name"
         )
     from diffusers import DiffusionPipeline
 

@@ -11,6 +11,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from steer.cost import Cost
 from steer.errors import SteerError
 from steer.sheet import contact_sheet
@@ -32,14 +34,23 @@ class OutputFolder:
         self.folder = folder
         self._rows: list[dict[str, Any]] = []
         self._cells: list[tuple[Any, str, str]] = []
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not existing.is_dir():
-            raise SteerError(f"output folder {folder} cannot be made: {existing} is a file; choose another --out")
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise SteerError(f"output folder {folder} cannot be written to (no permission); choose another --out")
+        try:
+            existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+            if not existing.is_dir():
+                raise SteerError(f"output folder {folder} cannot be made: {existing} is a file; choose another --out")
+            # permission bits say nothing to root and on read-only or virtual file systems: try
+            tempfile.TemporaryDirectory(dir=existing, prefix=".steer-").cleanup()
+        except (OSError, ValueError) as error:
+            raise _unwritable(folder, error) from None
 
     def write(self, item: Item) -> list[Path]:
         """Write one prompt's chosen images, its trace and the trace's plot; return the images' paths."""
+        try:
+            return self._write(item)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    def _write(self, item: Item) -> list[Path]:
         stem = file_stem(item.prompt.id)
         (self.folder / "traces").mkdir(parents=True, exist_ok=True)
         paths = []
@@ -59,14 +70,26 @@ class OutputFolder:
         self._rows.append(_row(item, paths))
         return paths
 
+    def write_picture(self, name: str, picture: Image.Image) -> Path:
+        """Write a picture that is no sample, such as a comparison sheet."""
+        buffer = BytesIO()
+        picture.save(buffer, format="PNG")
+        path = self.folder / name
+        try:
+            write_atomic(path, buffer.getvalue())
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        return path
+
     def finish(self, cost: Cost, **more: Any) -> dict[str, Any]:
         """Write the contact sheet and ``result.json``; return what the latter holds."""
         data: dict[str, Any] = {"schema": 1, "items": self._rows, "cost": cost.as_dict(), **more}
         if self._cells:
-            buffer = BytesIO()
-            contact_sheet(self._cells).save(buffer, format="PNG")
-            write_atomic(self.folder / "sheet.png", buffer.getvalue())
-        write_atomic(self.folder / "result.json", _json(data))
+            self.write_picture("sheet.png", contact_sheet(self._cells))
+        try:
+            write_atomic(self.folder / "result.json", _json(data))
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
         return data
 
 
@@ -94,6 +117,11 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise
 
 
+def _unwritable(folder: Path, error: Exception) -> SteerError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return SteerError(f"output folder {folder} cannot be written to ({reason}); choose another --out")
+
+
 def _umask() -> int:
     current = os.umask(0o022)
     os.umask(current)
@@ -109,8 +137,15 @@ def _row(item: Item, paths: list[Path]) -> dict[str, Any]:
         "files": [path.name for path in paths],
         "reward": item.reward,
         "mean_reward": item.mean_reward,
+        "judge": dict(item.judge),
         "particles": [
-            {"slot": s.slot, "reward": s.reward, "log_weight": s.log_weight, "chosen": i in item.chosen}
+            {
+                "slot": s.slot,
+                "reward": s.reward,
+                "judge": dict(s.judge),
+                "log_weight": s.log_weight,
+                "chosen": i in item.chosen,
+            }
             for i, s in enumerate(item.samples)
         ],
         "log_z": item.trace["log_z"],

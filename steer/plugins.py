@@ -23,7 +23,7 @@ from steer import hookspecs
 from steer.errors import SteerError, unknown
 
 GROUP = "steer"
-KINDS = ("reward", "method", "model", "clip", "backbone", "command")
+KINDS = ("reward", "method", "model", "clip", "samples", "backbone", "command")
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,10 @@ class Registry:
     def clip(self, name: str, target: str | object, *, summary: str = "") -> None:
         """Register a short name for a CLIP: a function that returns its folder in open_clip's layout."""
         self._add("clip", name, target, summary)
+
+    def samples(self, name: str, target: str | object, *, summary: str = "") -> None:
+        """Register example samples: a function that returns float images ``[N, 3, H, W]`` in [0, 1], N prompts."""
+        self._add("samples", name, target, summary)
 
     def backbone(self, pipeline_class: str, target: str | object, *, summary: str = "") -> None:
         """Register the backbone that serves a diffusers pipeline class, by the class's name."""

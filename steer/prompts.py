@@ -65,7 +65,7 @@ def as_prompts(texts: str | Iterable[str]) -> list[Prompt]:
     if not rows:
         raise SteerError("got no prompt; expected at least one")
     prompts: list[Prompt] = []
-    given: set[str] = set()
+    given: dict[str, int] = {}
     repeats: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         if not isinstance(row, str):
@@ -75,7 +75,7 @@ def as_prompts(texts: str | Iterable[str]) -> list[Prompt]:
         prompt = row if isinstance(row, Prompt) else Prompt(row)
         for what, text in (("text", str(prompt)), ("id", prompt.id)):
             if not _is_unicode(text):
-                raise SteerError(f"prompt {number}: its {what} {text[:60]!r} is not valid UTF-8; save the file as UTF-8")
+                raise SteerError(f"prompt {number}: its {what} {text[:60]!r} is not Unicode; save it as UTF-8")
         own_id = prompt.id == text_id(prompt)
         if own_id:
             repeats[prompt.id] = repeats.get(prompt.id, 0) + 1
@@ -88,8 +88,11 @@ def as_prompts(texts: str | Iterable[str]) -> list[Prompt]:
                     metadata=prompt.metadata,
                 )
         if prompt.id in given:
-            raise SteerError(f"two prompts have the id {prompt.id!r}; ids must differ (or be left out)")
-        given.add(prompt.id)
+            raise SteerError(
+                f"prompts {given[prompt.id]} and {number} both have the id {prompt.id[:80]!r}; ids must differ (or be "
+                "left out)"
+            )
+        given[prompt.id] = number
         prompts.append(prompt)
     return prompts
 
@@ -137,7 +140,7 @@ def _jsonl_rows(text: str, name: str) -> Iterator[tuple[Any, str]]:
     # not splitlines(): JSON may hold U+2028 and its kind unescaped, and line numbers must be an editor's
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if line.strip():
-            yield _parse_json(line, f"{name}, line {number}"), f"{name}, line {number}"
+            yield _parse_json(line, name, first_line=number), f"{name}, line {number}"
 
 
 def _json_list(text: str, name: str) -> Sequence[Any]:
@@ -147,14 +150,14 @@ def _json_list(text: str, name: str) -> Sequence[Any]:
     return rows
 
 
-def _parse_json(text: str, where: str) -> Any:
+def _parse_json(text: str, name: str, *, first_line: int = 1) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        place = where if "line" in where else f"{where}, line {error.lineno}"
-        raise SteerError(f"{place}: not JSON ({error.msg} at column {error.colno})") from None
-    except (RecursionError, ValueError) as error:  # nested beyond reason, or a number of thousands of digits
-        raise SteerError(f"{where}: not JSON that can be read ({type(error).__name__})") from None
+        line = first_line + error.lineno - 1
+        raise SteerError(f"{name}, line {line}: not JSON ({error.msg} at column {error.colno})") from None
+    except (RecursionError, ValueError):  # nested beyond reason, or a number of thousands of digits
+        raise SteerError(f"{name}, line {first_line}: JSON too deep or with too long a number to be read") from None
 
 
 def _from_row(row: Any, where: str) -> Prompt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from steer.errors import SteerError
 from steer.model_options import ModelOptions
-from steer.prompts import Prompt
+from steer.prompts import Prompt, check_seed
 
 SCHEMA = 1
 PNG_KEY = "steer"
@@ -37,7 +37,9 @@ class Recipe:
         run_seed: what seeds were hashed from.
         device: device type and dtype of the weights; bits depend on them.
         versions: of the packages that decide the bits.
+        sampler: the scheduler's name as A1111 spells it, or its class.
         replayable: whether names suffice; false if an object in memory took part.
+        judge: names of what was reported beside the reward; no image depends on it.
     """
 
     model: str
@@ -52,7 +54,9 @@ class Recipe:
     device: str
     dtype: str
     versions: dict[str, str]
+    sampler: str
     replayable: bool = True
+    judge: list[str] = field(default_factory=list)
     schema: int = field(default=SCHEMA)
 
     @classmethod
@@ -69,6 +73,7 @@ class Recipe:
         options: Mapping[str, Mapping[str, Any]],
         choose: str,
         run_seed: int,
+        judge: Sequence[str] = (),
     ) -> Recipe:
         """Collect a recipe from a run's parts."""
         prompt: Prompt = job.prompt
@@ -92,6 +97,8 @@ class Recipe:
             device=backbone.device.type,
             dtype=str(dtype).removeprefix("torch."),
             versions=versions(),
+            sampler=sampler_name(settings.get("scheduler"), backbone.scheduler),
+            judge=list(judge),
             replayable=all(by_name for _, by_name in [*methods, *reward]),
         )
 
@@ -121,7 +128,7 @@ class Recipe:
             lines.append(f"Negative prompt: {negative}")
         facts = {
             "Steps": s["steps"],
-            "Sampler": s.get("scheduler") or "default",
+            "Sampler": self.sampler,
             "CFG scale": s["guidance_scale"],
             "Seed": (self.prompt["seed"] + slot) % 2**32,
             "Size": f"{s['width']}x{s['height']}",
@@ -129,8 +136,43 @@ class Recipe:
         }
         if s.get("eta") is not None:
             facts["Eta"] = s["eta"]
-        lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
+        lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in facts.items()))
         return "\n".join(lines)
+
+
+A1111_NAMES = {
+    "DDIMScheduler": "DDIM",
+    "DDPMScheduler": "DDPM",
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "UniPCMultistepScheduler": "UniPC",
+    "PNDMScheduler": "PLMS",
+    "LMSDiscreteScheduler": "LMS",
+    "LCMScheduler": "LCM",
+}
+"""What A1111 calls the schedulers of diffusers."""
+
+
+def sampler_name(scheduler: str | None, own: Any) -> str:
+    """Return a scheduler's name as A1111 spells it, or its class's name.
+
+    Args:
+        scheduler: the short name that was asked for, if any.
+        own: the model's own scheduler, used where none was asked for.
+    """
+    from steer.process.schedulers import SCHEDULERS
+
+    class_name, changes = SCHEDULERS.get(scheduler or "", (type(own).__name__, {}))
+    name = A1111_NAMES.get(class_name, class_name)
+    algorithm = changes.get("algorithm_type") or own.config.get("algorithm_type", "")
+    return f"{name} SDE" if class_name == "DPMSolverMultistepScheduler" and str(algorithm).startswith("sde") else name
+
+
+def _quoted(value: object) -> str:
+    """Quote as A1111 does where a value would break the list of facts."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",:\n") else text
 
 
 def versions() -> dict[str, str]:
@@ -171,24 +213,28 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
             text = getattr(image, "text", {}).get(PNG_KEY)
     except FileNotFoundError:
         raise SteerError(f"image {path} does not exist") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SteerError(f"image {path} cannot be read as PNG: {error}") from None
     if text is None:
         raise SteerError(f"image {path} carries no steer recipe; only PNGs made by steer can be replayed")
     try:
         data = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError("no JSON object")
         slot = data.pop("slot")
         if data.get("schema") != SCHEMA:
             raise SteerError(f"image {path}: its recipe has schema {data.get('schema')!r}, this version reads {SCHEMA}")
         recipe = Recipe(**data)
         _check(recipe, slot)
+    except SteerError as error:
+        raise SteerError(f"image {path}: its recipe cannot be followed: {error}") from None
     except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
         raise SteerError(f"image {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
     return recipe, slot
 
 
 def _check(recipe: Recipe, slot: Any) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless every field has its type."""
+    """Raise unless every field has its type and every setting is one that a user may give, within its range."""
     kinds = {
         "model": str,
         "model_options": dict,
@@ -202,14 +248,29 @@ def _check(recipe: Recipe, slot: Any) -> None:
         "device": str,
         "dtype": str,
         "versions": dict,
+        "sampler": str,
         "replayable": bool,
+        "judge": list,
     }
     for name, kind in kinds.items():
         if not isinstance(getattr(recipe, name), kind):
             raise TypeError(f"{name} is no {kind.__name__}")
-    if not all(isinstance(name, str) for name in [*recipe.methods, *recipe.reward, recipe.prompt["text"]]):
+    prompt = recipe.prompt
+    names = [*recipe.methods, *recipe.reward, *recipe.judge, prompt["text"], prompt["id"]]
+    if not all(isinstance(name, str) for name in names):
         raise TypeError("names must be text")
-    if not isinstance(slot, int) or slot < 0:
+    if not all(isinstance(table, dict) for table in [*recipe.options.values(), prompt["metadata"]]):
+        raise TypeError("options and metadata must be objects")
+    if not isinstance(prompt["category"], (str, type(None))):
+        raise TypeError("category is no text")
+    if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
         raise ValueError("slot must be a non-negative integer")
-    if not isinstance(recipe.prompt["metadata"], dict):
-        raise TypeError("prompt metadata is no dict")
+    check_seed(prompt["seed"], "prompt")
+    check_seed(recipe.run_seed, "run_seed")
+    ModelOptions.from_dict(recipe.model_options)
+
+    from steer.run import check_setting  # heavy, and a file without a recipe should be told apart at once
+
+    for name, value in recipe.settings.items():
+        if value is not None:
+            check_setting(name, tuple(value) if name == "timesteps" else value)

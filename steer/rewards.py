@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -18,9 +16,15 @@ from torch import Tensor
 
 from steer import options as declarations
 from steer.errors import RewardError, SteerError
+from steer.expressions import Minimum, Node, Scale, Term, join, leaves, parse_expression
 from steer.prompts import Prompt
 
 log = logging.getLogger(__name__)
+
+__all__ = [
+    "Combination", "Least", "Minimum", "Node", "Reward", "RewardFunction", "Scale", "Scaled", "Term", "WeightedSum",
+    "as_function", "checked", "is_differentiable", "join", "leaves", "parse_expression",
+]  # fmt: skip
 
 RewardFunction = Callable[[Any, Sequence[Prompt]], Tensor]
 
@@ -33,10 +37,14 @@ class Reward:
 
     Attributes:
         differentiable: whether gradients flow from the score to float samples.
+        needs_prompt: whether the score depends on the prompt; if not, ``steer score`` asks for none.
+        typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if not known.
         Options: the declaration of the reward's options.
     """
 
     differentiable: ClassVar[bool] = False
+    needs_prompt: ClassVar[bool] = True
+    typical: ClassVar[tuple[float, float] | None] = None
     Options: ClassVar[type[declarations.Options]] = declarations.Options
 
     def __init__(
@@ -73,48 +81,25 @@ class Reward:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Term:
-    """One term of a reward expression: ``clip:shapes:0.5`` is ``("clip", "shapes", 0.5)``."""
+class Combination(Reward):
+    """A reward made of others. It checks each of them on its own, so that an error names the one at fault."""
 
-    name: str
-    argument: str | None = None
-    weight: float = 1.0
+    @property
+    def parts(self) -> Sequence[RewardFunction]:
+        """What it is made of."""
+        raise NotImplementedError
 
-    def __str__(self) -> str:
-        text = self.name if self.argument is None else f"{self.name}:{self.argument}"
-        return text if self.weight == 1.0 else f"{text}:{self.weight:g}"
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether every part is."""
+        return all(is_differentiable(part) for part in self.parts)
 
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_JOIN = re.compile(r"\+(?=[A-Za-z_./~])")  # not the + of 1e+3
-
-
-def parse_expression(expression: str) -> list[Term]:
-    """Parse ``name[:argument][:weight]`` terms joined by ``+``.
-
-    >>> parse_expression("shapes:1+clip:shapes:0.5")
-    [Term(name='shapes', argument=None, weight=1.0), Term(name='clip', argument='shapes', weight=0.5)]
-
-    Raises:
-        SteerError: for an empty term or one with more parts than three.
-    """
-    terms = []
-    for piece in _JOIN.split(expression.strip()):
-        name, *parts = piece.strip().split(":")
-        weight = 1.0
-        if parts and _NUMBER.fullmatch(parts[-1]):
-            weight = float(parts.pop())
-        if not name or any(not part for part in parts):
-            raise SteerError(
-                f"reward {expression!r}: cannot read {piece!r}; expected NAME, NAME:WEIGHT, NAME:ARGUMENT or "
-                "NAME:ARGUMENT:WEIGHT, joined by + (for example shapes:1+clip:0.5)"
-            )
-        terms.append(Term(name, ":".join(parts) or None, weight))
-    return terms
+    def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
+        """Score; ``step`` is for messages."""
+        raise NotImplementedError
 
 
-class WeightedSum(Reward):
+class WeightedSum(Combination):
     """Sum of rewards, each times its weight. With one term of weight 1 it is that reward."""
 
     def __init__(self, terms: Sequence[tuple[str, float, RewardFunction]]) -> None:
@@ -128,18 +113,69 @@ class WeightedSum(Reward):
         return "+".join(name if weight == 1 else f"{name}:{weight:g}" for name, weight, _ in self.terms)
 
     @property
-    def is_differentiable(self) -> bool:
-        """Whether every term is."""
-        return all(getattr(reward, "differentiable", False) for _, _, reward in self.terms)
+    def parts(self) -> Sequence[RewardFunction]:
+        """The summands."""
+        return [reward for _, _, reward in self.terms]
 
     def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
-        """Score; every term is checked on its own, so that an error names the term at fault."""
+        """Return the sum ``[N]``."""
         total: Tensor | None = None
         for name, weight, reward in self.terms:
-            scores = weight * checked(name, reward, samples, prompts, step=step)
+            scores = weight * _score(name, reward, samples, prompts, step)
             total = scores if total is None else total + scores
         assert total is not None
         return total
+
+
+class Scaled(Combination):
+    """A reward on a stated scale: ``(score − center) / width``. It never looks at the rest of a batch."""
+
+    def __init__(self, name: str, reward: RewardFunction, center: float, width: float) -> None:
+        """Args: name: the reward's, for messages; center: what becomes 0; width: what becomes 1, positive."""
+        super().__init__()
+        self.name, self.reward, self.center, self.width = name, reward, center, width
+
+    @property
+    def parts(self) -> Sequence[RewardFunction]:
+        """The reward that is scaled."""
+        return [self.reward]
+
+    def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
+        """Return the scaled scores ``[N]``."""
+        return (_score(self.name, self.reward, samples, prompts, step) - self.center) / self.width
+
+
+class Least(Combination):
+    """The least of several sums, sample by sample; the gradient is that of the least."""
+
+    def __init__(self, sums: Sequence[WeightedSum]) -> None:
+        """Args: sums: one or more."""
+        super().__init__()
+        self.sums = tuple(sums)
+
+    @property
+    def parts(self) -> Sequence[RewardFunction]:
+        """The sums."""
+        return self.sums
+
+    def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
+        """Return the least scores ``[N]``."""
+        return torch.stack([part(samples, prompts, step=step) for part in self.sums]).amin(dim=0)
+
+
+def is_differentiable(reward: RewardFunction) -> bool:
+    """Whether a reward says that gradients flow from its score to the samples."""
+    if isinstance(reward, Combination):
+        return reward.is_differentiable
+    return bool(getattr(reward, "differentiable", False))
+
+
+def _score(
+    name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], step: int | None
+) -> Tensor:
+    if isinstance(reward, Combination):
+        return reward(samples, prompts, step=step)
+    return checked(name, reward, samples, prompts, step=step)
 
 
 def checked(

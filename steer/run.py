@@ -322,7 +322,7 @@ class Run:
         step = None if state.done else state.step
         decoded = state._cache.get("samples")
         x0 = state.x0
-        decode = self.backbone.decode
+        decode: Callable[[Tensor], Tensor] = self.backbone.decode
         if self.preview is not None and not state.done:
             decoded, decode = None, self._decode_preview
 
@@ -333,6 +333,17 @@ class Run:
 
         scores, _ = self.chunks.map(evaluate, len(state))
         self.cost.decodes += 0 if decoded is not None else len(state)
+        self.cost.reward_calls += len(state)
+        return scores
+
+    def judge(self, state: State, judge: WeightedSum) -> Tensor:
+        """Score finished samples by a judge, ``[N]``, chunk by chunk; no hook sees it."""
+        prompts = state.prompts
+
+        def evaluate(rows: Tensor) -> Tensor:
+            return judge(state.samples[rows.to(state.samples.device)], [prompts[row] for row in rows.tolist()])
+
+        scores, _ = self.chunks.map(evaluate, len(state))
         self.cost.reward_calls += len(state)
         return scores
 

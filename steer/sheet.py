@@ -1,10 +1,12 @@
-"""Contact sheets: pictures in a grid, each with its prompt and score."""
+"""Contact sheets: pictures in a grid with their prompts and scores, and plain beside steered ones."""
 
 from __future__ import annotations
 
+import functools
 import math
-import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,8 +16,10 @@ Cell = tuple[Image.Image, str, str]
 CELL = 192
 LINES = 3
 MARGIN = 10
-LINE_HEIGHT = 14
+LINE_HEIGHT = 15
 MAX_CELLS = 400
+
+BLUE, GREY, INK = "#0b5394", "#777777", "#111111"
 
 
 def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Image:
@@ -28,27 +32,163 @@ def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Im
     cells = cells[:MAX_CELLS]
     columns = columns or min(6, math.ceil(math.sqrt(len(cells))))
     rows = math.ceil(len(cells) / columns)
-    text_height = (LINES + 1) * LINE_HEIGHT
-    width, height = CELL + MARGIN, CELL + text_height + MARGIN
+    captions = [_wrap(caption, CELL, LINES) for _, caption, _ in cells]
+    # no taller than the longest caption needs
+    text_lines = max(len(lines) for lines in captions) + any(score for _, _, score in cells)
+    width, height = CELL + MARGIN, CELL + text_lines * LINE_HEIGHT + 2 * MARGIN
     sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=11)
-    for index, (picture, caption, score) in enumerate(cells):
-        left = MARGIN + (index % columns) * width
-        top = MARGIN + (index // columns) * height
-        sheet.paste(_fit(picture), (left, top))
-        lines = textwrap.wrap(caption, 34)
-        if len(lines) > LINES:
-            lines = [*lines[: LINES - 1], lines[LINES - 1][:31] + "…"]
-        for number, line in enumerate([score, *lines] if score else lines):
-            place = (left, top + CELL + 2 + number * LINE_HEIGHT)
-            draw.text(place, line, fill="#0b5394" if score and number == 0 else "black", font=font)
+    for index, (picture, _, score) in enumerate(cells):
+        left, top = MARGIN + (index % columns) * width, MARGIN + (index // columns) * height
+        _paste(sheet, picture, left, top, CELL)
+        y = top + CELL + 4
+        if score:
+            draw.text((left, y), score, fill=BLUE, font=_font(11))
+            y += LINE_HEIGHT
+        for number, line in enumerate(captions[index]):
+            draw.text((left, y + number * LINE_HEIGHT), line, fill=INK, font=_font(11))
     return sheet
 
 
-def _fit(picture: Image.Image) -> Image.Image:
-    scale = CELL / max(picture.size)
+@dataclass(frozen=True)
+class Tile:
+    """One particle of a comparison.
+
+    Attributes:
+        picture: the image.
+        score: its reward as text, or nothing.
+        chosen: whether it is the result; framed.
+    """
+
+    picture: Image.Image
+    score: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt of a comparison: its particles without and with steering."""
+
+    caption: str
+    plain: Sequence[Tile]
+    steered: Sequence[Tile]
+
+
+MAX_ROWS, MAX_TILES = 48, 8
+TILE, GAP, FRAME = 112, 8, 3
+DIVIDE = 28
+"""Pixels between the two halves."""
+
+
+def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
+    """Draw one row a prompt: plain particles on the left, steered ones on the right, the chosen ones framed.
+
+    At most ``MAX_ROWS`` prompts and ``MAX_TILES`` particles a side are shown, the chosen ones among them.
+
+    Args:
+        rows: prompts with their particles in the order of slots.
+        steered_by: heading of the right half, such as ``"fk by shapes"``.
+    """
+    rows = [Row(row.caption, _limit(row.plain), _limit(row.steered)) for row in rows[:MAX_ROWS]]
+    half = [max(len(side) for side in sides) * (TILE + GAP) - GAP for sides in _sides(rows)]
+    scored = any(tile.score for row in rows for tile in (*row.plain, *row.steered))
+    top, caption_height = 58, 22
+    height = caption_height + TILE + (LINE_HEIGHT if scored else 0) + 18
+    size = (2 * MARGIN + half[0] + DIVIDE + half[1], top + len(rows) * height)
+    sheet = Image.new("RGB", (max(size[0], 360), size[1]), "white")
+    draw = ImageDraw.Draw(sheet)
+    starts = (MARGIN, MARGIN + half[0] + DIVIDE)
+    _heading(draw, ("plain", steered_by), starts, sheet.width)
+    for number, row in enumerate(rows):
+        y = top + number * height
+        (line,) = _wrap(row.caption, sheet.width - 2 * MARGIN, 1, size=12)
+        draw.text((MARGIN, y), line, fill=INK, font=_font(12))
+        for side, start in zip((row.plain, row.steered), starts, strict=True):
+            for place, tile in enumerate(side):
+                _tile(sheet, draw, tile, start + place * (TILE + GAP), y + caption_height)
+    middle = starts[1] - DIVIDE // 2
+    draw.line([(middle, MARGIN), (middle, 40)], fill="#cccccc")
+    for number in range(len(rows)):
+        y = top + number * height + caption_height
+        draw.line([(middle, y), (middle, y + TILE)], fill="#cccccc")
+    return sheet
+
+
+def _heading(draw: ImageDraw.ImageDraw, titles: tuple[str, str], starts: tuple[int, int], width: int) -> None:
+    for title, start, end, colour in zip(titles, starts, (starts[1], width), (GREY, BLUE), strict=True):
+        (line,) = _wrap(title, end - start - MARGIN, 1, size=15)
+        draw.text((start, MARGIN), line, fill=colour, font=_font(15))
+    draw.text((starts[0], MARGIN + 22), "framed: the result", fill=GREY, font=_font(10))
+
+
+def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
+    if tile.chosen:
+        box = (left - FRAME, top - FRAME, left + TILE + FRAME - 1, top + TILE + FRAME - 1)
+        draw.rectangle(box, outline=BLUE, width=FRAME)
+    _paste(sheet, tile.picture, left, top, TILE)
+    draw.text((left, top + TILE + 5), tile.score, fill=BLUE if tile.chosen else GREY, font=_font(11))
+
+
+def _sides(rows: Sequence[Row]) -> tuple[list[Sequence[Tile]], list[Sequence[Tile]]]:
+    return [row.plain for row in rows], [row.steered for row in rows]
+
+
+def _limit(tiles: Sequence[Tile]) -> Sequence[Tile]:
+    """Return at most ``MAX_TILES`` in their order, the chosen ones first in line."""
+    if len(tiles) <= MAX_TILES:
+        return tiles
+    order = sorted(range(len(tiles)), key=lambda i: (not tiles[i].chosen, i))[:MAX_TILES]
+    return [tiles[i] for i in sorted(order)]
+
+
+def _paste(sheet: Image.Image, picture: Image.Image, left: int, top: int, side: int) -> None:
+    """Paste a picture into the middle of a square."""
+    scale = side / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     # enlarged pixels stay sharp, reduced ones are averaged
     filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    return picture.convert("RGB").resize(size, filter_)
+    fitted = picture.convert("RGB").resize(size, filter_)
+    sheet.paste(fitted, (left + (side - size[0]) // 2, top + (side - size[1]) // 2))
+
+
+def _wrap(text: str, width: int, lines: int, size: int = 11) -> list[str]:
+    """Break text into at most ``lines`` lines of ``width`` pixels; the last ends in … where something is left out."""
+    font = _font(size)
+    # far more than can be shown; measuring 10,000 characters would take its time
+    words = "".join(c if c.isprintable() else " " for c in text[: 40 * lines + width * lines]).split()
+    done: list[str] = []
+    line = ""
+    while words:
+        word = words.pop(0)
+        longer = f"{line} {word}".strip()
+        if font.getlength(longer) <= width:
+            line = longer
+        elif not line:  # one word that is too long: break it
+            cut = next(i for i in range(len(word), 0, -1) if i == 1 or font.getlength(word[:i]) <= width)
+            done.append(word[:cut])
+            if word[cut:]:
+                words.insert(0, word[cut:])
+        else:
+            done.append(line)
+            line = ""
+            words.insert(0, word)
+    if line:
+        done.append(line)
+    if len(done) <= lines:
+        return done or [""]
+    last = done[lines - 1]
+    while last and font.getlength(f"{last}…") > width:
+        last = last[:-1]
+    return [*done[: lines - 1], f"{last}…"]
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return matplotlib's DejaVu Sans, which knows far more scripts than Pillow's own font."""
+    import matplotlib
+
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    try:
+        return ImageFont.truetype(str(file), size)
+    except OSError:  # an installation without matplotlib's data
+        return ImageFont.load_default(size=size)

@@ -61,7 +61,8 @@ class State:
         x0: the estimate of the final x that belongs to ``x`` and ``prediction``.
         samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1].
         extra: a method's own data, by name; tensors with one row a particle.
-        biased: whether a method changed x or the prediction without accounting for it in ``log_weight``.
+        biased: whether a method changed x, the prediction or who is in the population without accounting for it
+            in ``log_weight``; there is no log Z then.
         events: what happened, for traces.
     """
 
@@ -216,10 +217,12 @@ class State:
     def select(self, rows: Tensor) -> None:
         """Reindex everything per particle, slots included: row i becomes the old row ``rows[i]``.
 
-        Each row may be taken once; use :meth:`resample` to copy and :meth:`spawn` to add.
+        Each row may be taken once; use :meth:`resample` to copy and :meth:`spawn` to add. Leaving rows out marks
+        the run as biased: who is pruned is no weighted draw.
         """
         if len(torch.unique(rows)) != len(rows):
             raise ValueError("select() takes each row once; a slot cannot be in two places")
+        self.biased |= len(rows) < len(self)
         self._gather(rows)
         self.job, self.slot = self.job[rows], self.slot[rows]
         self.log_weight = self.log_weight[rows]
@@ -228,7 +231,10 @@ class State:
     keep = select
 
     def spawn(self, parents: Tensor) -> None:
-        """Add copies of the given rows in fresh slots, never used before, with noise streams of their own."""
+        """Add copies of the given rows in fresh slots, never used before, with noise streams of their own.
+
+        Marks the run as biased: copies beside their parent count its weight twice.
+        """
         count = len(self)
         jobs = self.job[parents]
         slots = torch.tensor([self.run.fresh_slot(index) for index in jobs.tolist()], dtype=torch.int64)
@@ -238,6 +244,7 @@ class State:
         self.slot = torch.cat([self.slot, slots])
         self.log_weight = torch.cat([self.log_weight, self.log_weight[parents]])
         self.streams = self.streams.extend(Streams.seeded(seeds, slots.tolist()))
+        self.biased |= len(parents) > 0
 
     # ---- for methods and traces ------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from itertools import pairwise
 from typing import Any
@@ -51,48 +52,71 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
     }
 
 
+LIVING, DEAD = "#1f77b4", "#cfcfcf"
+BEND = 0.35
+"""Share of a stretch that the curve from a parent to its copy takes."""
+
+
 def plot(trace: dict[str, Any]) -> bytes:
     """Draw a trace as a PNG: the particles' genealogy coloured by reward, and rewards and ESS by step."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    height = 2.0 + min(8.0, max(1.6, 0.26 * trace["particles"]))
+    figure = Figure(figsize=(9, height + 2.4), layout="constrained")
     FigureCanvasAgg(figure)
-    tree, curve = figure.subplots(2, 1, sharex=True)
-    figure.suptitle(_shorten(trace["prompt"]), parse_math=False)
+    tree, curve = figure.subplots(2, 1, sharex=True, height_ratios=[height, 2.6])
+    figure.suptitle(_shorten(trace["prompt"]), parse_math=False, fontsize=11)
     _draw_genealogy(tree, trace)
     _draw_rewards(curve, trace)
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    with warnings.catch_warnings():
+        # prompts may hold letters that no font here has; they become boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 
 def _draw_genealogy(axes: Any, trace: dict[str, Any]) -> None:
+    """Draw every particle as a line; one that is resampled away ends, and copies branch off their parent."""
+    from matplotlib.ticker import MaxNLocator
+
     steps, count = trace["steps"], trace["particles"]
     resamplings = [e for e in trace["events"] if e["kind"] == "resample"]
     edges = [0, *(e["step"] for e in resamplings), steps]
     alive = _survivors(resamplings, count)
+    parents = [list(range(count)), *(e["ancestors"] for e in resamplings)]
     for segment, (start, stop) in enumerate(pairwise(edges)):
         for slot in range(count):
             lives = slot in alive[segment]
-            axes.plot([start, stop], [slot, slot], color="#1f77b4" if lives else "#cccccc", lw=2 if lives else 1)
-        if segment < len(resamplings):
-            for child, parent in enumerate(resamplings[segment]["ancestors"]):
-                if child != parent:
-                    lives = child in alive[segment + 1]
-                    axes.plot([stop, stop], [parent, child], color="#1f77b4" if lives else "#cccccc", lw=1)
+            x, y = _branch(start, stop, parents[segment][slot], slot)
+            axes.plot(x, y, color=LIVING if lives else DEAD, lw=1.8 if lives else 0.9, zorder=2 if lives else 1)
     rewards = [e for e in trace["events"] if e["kind"] == "reward"]
     values = [v for e in rewards for v in e["reward"]]
+    size = max(10.0, min(42.0, 500.0 / count))
     for event in rewards:
         points = axes.scatter(
             [event["step"]] * len(event["slots"]), event["slots"], c=event["reward"], cmap="viridis",
-            vmin=min(values), vmax=max(values), zorder=3, s=36,
+            vmin=min(values), vmax=max(values), zorder=3, s=size, edgecolors="white", linewidths=0.6,
         )  # fmt: skip
     if rewards:
-        axes.figure.colorbar(points, ax=axes, label="reward")
+        axes.figure.colorbar(points, ax=axes, label="reward", pad=0.02, fraction=0.05)
     axes.set_ylabel("particle")
-    axes.set_title("genealogy (blue: survives to the end)", fontsize=9)
+    axes.set_title("genealogy (blue: has descendants at the end; grey: resampled away)", fontsize=9, loc="left")
     axes.set_ylim(count - 0.5, -0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _branch(start: float, stop: float, parent: int, child: int) -> tuple[list[float], list[float]]:
+    """Return a particle's line over a stretch of steps: a bend from its parent's row to its own, then straight."""
+    if parent == child:
+        return [start, stop], [child, child]
+    bend = BEND * (stop - start)
+    ease = [i / 20 for i in range(21)]
+    x = [start + bend * t for t in ease]
+    y = [parent + (child - parent) * (3 * t**2 - 2 * t**3) for t in ease]
+    return [*x, stop], [*y, child]
 
 
 def _survivors(resamplings: list[dict[str, Any]], count: int) -> list[set[int]]:
@@ -104,6 +128,8 @@ def _survivors(resamplings: list[dict[str, Any]], count: int) -> list[set[int]]:
 
 
 def _draw_rewards(axes: Any, trace: dict[str, Any]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     rewards = [e for e in trace["events"] if e["kind"] == "reward"]
     if rewards:
         steps = [e["step"] for e in rewards]
@@ -115,13 +141,16 @@ def _draw_rewards(axes: Any, trace: dict[str, Any]) -> None:
         other.plot([e["step"] for e in weighed], [e["ess"] for e in weighed], "s:", color="#d62728", label="ESS")
         other.set_ylabel("ESS")
         other.set_ylim(0, trace["particles"] * 1.05)
-        other.legend(loc="lower right", fontsize=8)
+        other.spines["top"].set_visible(False)
     axes.set_xlabel("denoising steps done")
     axes.set_ylabel("reward")
-    if rewards:
-        axes.legend(loc="upper left", fontsize=8)
+    axes.spines["top"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [*axes.lines, *(other.lines if weighed else [])]
+    if handles:  # above the curves, which it would hide
+        axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, frameon=False)
 
 
 def _shorten(text: str, width: int = 100) -> str:
-    text = " ".join(text.split())
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= width else text[: width - 1] + "…"

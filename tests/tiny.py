@@ -9,12 +9,27 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-WORDS = "a red blue circle square and photo of the".split()
+WORDS = ["a", "red", "blue", "circle", "square", "and", "photo", "of", "the"]
 
 
 def brightness(samples: Tensor, prompts: Sequence[str]) -> Tensor:
     """Mean of an image's pixels: a plain function as a reward."""
     return samples.mean(dim=(1, 2, 3))
+
+
+def byte_pairs(words: Sequence[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Return a CLIP vocabulary and merges that make one token of each word, and spell all others out."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    merges = []
+    for word in words:
+        left, *rest = [*word[:-1], f"{word[-1]}</w>"]
+        for piece in rest:
+            merges.append((left, piece))
+            left += piece
+            tokens.append(left)
+    unique = dict.fromkeys(tokens)
+    return {token: i for i, token in enumerate(unique)}, list(dict.fromkeys(merges))
 
 
 def tiny_sd(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
@@ -41,7 +56,7 @@ def tiny_sd(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
             norm_num_groups=8,
             sample_size=16,
         )
-        vocabulary = ["<|startoftext|>", "<|endoftext|>", *(f"{word}</w>" for word in WORDS)]
+        vocabulary, merges = byte_pairs(WORDS)
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(vocabulary),
@@ -58,9 +73,7 @@ def tiny_sd(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
     pipe = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
-        tokenizer=CLIPTokenizer(
-            vocab={token: i for i, token in enumerate(vocabulary)}, merges=[], model_max_length=16
-        ),
+        tokenizer=CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=16),
         unet=unet,
         scheduler=DDIMScheduler(
             beta_schedule="scaled_linear",

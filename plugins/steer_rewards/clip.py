@@ -87,7 +87,7 @@ class Clip(Reward):
         images = normalise(images, self._config["mean"], self._config["std"])
         dtype = next(self.model.parameters()).dtype
         features: Tensor = self.model.encode_image(images.to(dtype)).float()
-        return features / features.norm(dim=1, keepdim=True)
+        return _unit(features)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors ``[N, D]`` in fp32; every text is encoded once, alone."""
@@ -109,7 +109,12 @@ class Clip(Reward):
                 stacklevel=4,
             )
         features: Tensor = self.model.encode_text(tokens).float()
-        return features / features.norm(dim=1, keepdim=True)
+        return _unit(features)
+
+
+def _unit(features: Tensor) -> Tensor:
+    lengths: Tensor = features.norm(dim=1, keepdim=True)
+    return features / lengths
 
 
 def find(name: str) -> Source:

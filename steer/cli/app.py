@@ -16,10 +16,14 @@ from steer.cli.shared import log_option, one_line
 from steer.errors import SteerError, nearest
 
 BUILT_IN = {
+    "check": ("steer.cli.check:check", "Check whether a plugin keeps to its contract."),
     "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),
     "generate": ("steer.cli.generate:generate", "Render prompts, steered or not."),
+    "new": ("steer.cli.new:new", "Start a plugin package of your own."),
     "plugins": ("steer.cli.plugins:plugins", "List plugins, or show one's options."),
     "replay": ("steer.cli.replay:replay", "Make an image again from the recipe in its PNG."),
+    "rewards": ("steer.cli.rewards:rewards", "Compare rewards on the embedded evaluation scenes."),
+    "score": ("steer.cli.score:score", "Score image files."),
 }
 """Subcommands: where they are (imported at first use) and what they do."""
 
@@ -128,9 +132,19 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("steer: interrupted", err=True)
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        logging.getLogger("steer").error("out of memory", exc_info=True)
+        _fail(f"out of memory ({str(error)[:150]}); lower --size, --particles or --chunk, or try --vae tiling")
     except BrokenPipeError:  # `steer … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # torch says so on the CPU only in words, and its own class must not be imported for that
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _fail(message: str) -> None:
@@ -138,10 +152,10 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
-CHATTY = frozenset(
-    "accelerate diffusers huggingface_hub matplotlib numpy open_clip peft PIL pydantic timm torch torchvision transformers"
-    .split()
-)
+CHATTY = frozenset((
+    "accelerate", "diffusers", "huggingface_hub", "matplotlib", "numpy", "open_clip", "peft", "PIL", "pydantic",
+    "timm", "torch", "torchvision", "transformers",
+))  # fmt: skip
 """Libraries whose warnings speak to programmers: they go to the log. Those of steer and of plugins are shown."""
 
 

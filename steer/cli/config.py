@@ -11,10 +11,11 @@ from steer.errors import SteerError, nearest
 
 DEFAULT_MODEL = "shapes"
 RUN_KEYS = {
-    "prompts": list, "file": str, "model": str, "plugin": list, "reward": list, "options": dict, "particles": int,
-    "seed": int, "run_seed": int, "steps": int, "guidance": (int, float), "eta": (int, float), "scheduler": str,
-    "negative": str, "size": str, "chunk": int, "choose": str, "device": str, "dtype": str, "out": str,
-    "baseline": bool, "lora": list, "offload": str, "compile": bool, "attention": str, "vae": list, "preview": str,
+    "prompts": list, "file": str, "model": str, "plugin": list, "reward": list, "judge": list, "options": dict,
+    "particles": int, "seed": int, "run_seed": int, "steps": int, "guidance": (int, float), "eta": (int, float),
+    "scheduler": str, "negative": str, "size": str, "chunk": int, "choose": str, "device": str, "dtype": str,
+    "out": str, "baseline": bool, "lora": list, "offload": str, "compile": bool, "attention": str, "vae": list,
+    "preview": str,
 }  # fmt: skip
 """Keys of a run file: the options' names, with lists where an option can be repeated."""
 
@@ -44,6 +45,8 @@ def read_toml(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
         elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             names = kind.__name__ if isinstance(kind, type) else "number"
             raise SteerError(f"config file {path}: {key} is {value!r}, expected {names}")
+        if kind is list and not all(isinstance(entry, str) for entry in data[key]):
+            raise SteerError(f"config file {path}: {key} is {value!r}, expected a list of texts")
     return data
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from steer.cli.config import RUN_KEYS, default_model, read_toml
+from steer.cli.shared import log_option
 from steer.errors import SteerError
 from steer.options import parse_assignments
 from steer.prompts import Prompt, as_prompts, parse_prompts, read_prompts
@@ -26,6 +27,7 @@ from steer.prompts import Prompt, as_prompts, parse_prompts, read_prompts
 @click.option(
     "-r", "--reward", multiple=True, metavar="EXPR", help="Reward, as in shapes:1+clip:0.5 or ./file.py:name."
 )
+@click.option("--judge", multiple=True, metavar="EXPR", help="Reward that is reported, never steered by; repeatable.")
 @click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
 @click.option("-n", "--particles", type=int, help="Particles a prompt.")
 @click.option(
@@ -40,10 +42,10 @@ from steer.prompts import Prompt, as_prompts, parse_prompts, read_prompts
 @click.option("--size", metavar="WxH", help="Image size in pixels.")
 @click.option("--chunk", type=int, help="Particles a forward; part of the recipe.")
 @click.option("--choose", help="Which particles to keep: best, weighted or all.")
-@click.option("--baseline", is_flag=True, default=None, help="Also draw the same prompts unsteered, and compare.")
+@click.option("--baseline/--no-baseline", default=None, help="Also draw the same prompts unsteered, and compare.")
 @click.option("--lora", multiple=True, metavar="PATH[:WEIGHT]", help="LoRA to fuse in: file, folder or hub id.")
 @click.option("--offload", help="none, model or sequential: keep idle parts off the GPU.")
-@click.option("--compile", is_flag=True, default=None, help="Compile the denoiser.")
+@click.option("--compile/--no-compile", default=None, help="Compile the denoiser.")
 @click.option("--attention", metavar="NAME", help="diffusers' attention backend: native, flash, xformers, …")
 @click.option("--vae", multiple=True, metavar="SAVING", help="slicing or tiling: decode in less memory; repeatable.")
 @click.option("--preview", metavar="NAME", help="Decoder for rewards on the way: taesd, …, hub id, folder.")
@@ -52,6 +54,7 @@ from steer.prompts import Prompt, as_prompts, parse_prompts, read_prompts
 @click.option("--out", metavar="FOLDER", help="Where to write; outputs/TIME by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Run file (TOML); options override it.")
+@log_option
 def generate(
     prompts: tuple[str, ...], option: tuple[str, ...], as_json: bool, config: Path | None, **given: Any
 ) -> None:
@@ -64,7 +67,11 @@ def generate(
     values.update({name: _plain(value) for name, value in given.items() if value not in (None, ())})
     if prompts:
         values["prompts"] = list(prompts)
-        values.pop("file", None) if given["file"] is None else None
+    # what was typed replaces the run file's prompts, whichever way they are given there
+    if prompts and given["file"] is None:
+        values.pop("file", None)
+    elif given["file"] is not None and not prompts:
+        values.pop("prompts", None)
     options = _options(values.get("options", {}), option)
     rows = _prompts(values)
     model, source = (values["model"], None) if "model" in values else default_model()
@@ -87,6 +94,7 @@ def generate(
         arguments={
             "methods": values.get("plugin", []),
             "reward": values.get("reward", []),
+            "judge": values.get("judge", []),
             "options": options,
             "particles": values.get("particles"),
             "seed": values.get("seed"),
@@ -111,16 +119,25 @@ def _prompts(values: dict[str, Any]) -> list[Prompt]:
         raise SteerError("got both prompts and a prompt file; give one of the two")
     if "prompts" in values:
         if values["prompts"] == ["-"]:
-            return parse_prompts(sys.stdin.read(), name="stdin")
+            return _from_stdin()
         return as_prompts(values["prompts"])
     if values.get("file") == "-":
-        return parse_prompts(sys.stdin.read(), name="stdin")
+        return _from_stdin()
     if "file" in values:
         return read_prompts(Path(values["file"]))
     path = examples()
     rows = read_prompts(path)
     _say(f"prompts: the {len(rows)} examples that ship ({path.name})")
     return rows
+
+
+def _from_stdin() -> list[Prompt]:
+    """Read prompts from stdin: one a line, or JSON lines if the first begins with a brace."""
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SteerError(f"prompts on stdin cannot be read ({error}); expected text in UTF-8") from None
+    return parse_prompts(text, name="stdin", kind="jsonl" if text.lstrip().startswith("{") else "txt")
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:

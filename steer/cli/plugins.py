@@ -8,11 +8,14 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from steer.errors import SteerError, unknown
 from steer.options import describe
 from steer.plugins import Entry, manager
+
+COLUMNS = ("kind", "name", "origin", "version", "health", "summary")
 
 
 @click.group(invoke_without_command=True)
@@ -31,10 +34,10 @@ def plugins(context: click.Context, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     table = Table()
-    for column in ("kind", "name", "origin", "version", "health", "summary"):
-        table.add_column(column, overflow="fold")
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold", no_wrap=column in ("kind", "version"))
     for row in rows:
-        table.add_row(*(row[column] for column in ("kind", "name", "origin", "version", "health", "summary")))
+        table.add_row(*(escape(row[column]) for column in COLUMNS))
     Console().print(table)
 
 
@@ -48,15 +51,15 @@ def show(name: str, as_json: bool) -> None:
         for broken in manager().broken:
             if broken.origin.plugin == name:
                 raise SteerError(f"plugin {name!r} ({broken.origin.place}) is broken: {broken.reason}")
-        raise unknown("plugin", name, [n for known in manager().registry.entries.values() for n in known])
+        raise unknown("plugin", name, {n for known in manager().registry.entries.values() for n in known})
     shown = [_details(entry) for entry in found]
     if as_json:
         click.echo(json.dumps(shown, indent=1, ensure_ascii=False))
         return
     console = Console()
     for details in shown:
-        console.print(f"[bold]{details['kind']} {name}[/] — {details['summary']}")
-        console.print(f"from {details['origin']} {details['version']}", highlight=False)
+        console.print(f"[bold]{details['kind']} {escape(name)}[/] — {escape(details['summary'])}", highlight=False)
+        console.print(f"from {escape(details['origin'])} {details['version']}", highlight=False)
         if not details["options"]:
             console.print("no options")
             continue
@@ -64,7 +67,8 @@ def show(name: str, as_json: bool) -> None:
         for column in ("option", "type", "default", "range", "meaning"):
             table.add_column(column, overflow="fold")
         for row in details["options"]:
-            table.add_row(f"{name}.{row['name']}", row["type"], row["default"], row["range"], row["meaning"])
+            cells = (f"{name}.{row['name']}", row["type"], row["default"], row["range"], row["meaning"])
+            table.add_row(*map(escape, cells))
         console.print(table)
 
 

@@ -7,23 +7,28 @@ from typing import Any
 
 import click
 
+from steer.cli.shared import log_option, one_line, quiet_libraries
 from steer.errors import SteerError
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, help="Where to write.")
+@click.option("-m", "--model", help="Where the model is now, if not where the recipe says.")
 @click.option("--device", help="Another device than CUDA if there is one; bits may differ.")
 @click.option("--allow-files", is_flag=True, help="Run the local .py files that the recipe names.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
-def replay(file: Path, out: str, device: str | None, allow_files: bool, as_json: bool) -> None:
+@log_option
+def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
     """Make the image in FILE again, bit for bit on the same machine."""
     from steer.recipe import read_recipe
 
     recipe, slot = read_recipe(file)
-    named = [name for name in [*recipe.methods, *recipe.reward] if ".py" in name]
+    named = [name for name in [*recipe.methods, *recipe.reward, *recipe.judge] if ".py" in name]
     if named and not allow_files:
-        raise SteerError(f"the recipe runs the local file {named[0]!r}; look at it, then allow it with --allow-files")
+        raise SteerError(
+            f"the recipe runs the local file {one_line(named[0])!r}; look at it, then allow it with --allow-files"
+        )
     if not recipe.replayable:
         raise SteerError("the image was made with a method or reward that was an object in memory, not a name")
 
@@ -39,7 +44,9 @@ def replay(file: Path, out: str, device: str | None, allow_files: bool, as_json:
 
     dtype = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
     options = ModelOptions.from_dict(recipe.model_options)
-    sampler = Sampler(recipe.model, device=device, dtype=dtype, model_options=options)
+    quiet_libraries()
+    folder = OutputFolder(Path(out))
+    sampler = Sampler(model or recipe.model, device=device, dtype=dtype, model_options=options)
     with ProgressBar(1, "replaying") as bar:
         result = sampler.generate([recipe.as_prompt()], observers=[bar], **arguments_of(recipe))
     item = result.items[0]
@@ -48,7 +55,6 @@ def replay(file: Path, out: str, device: str | None, allow_files: bool, as_json:
         raise SteerError(f"the recipe made no particle {slot}; the file was changed by hand")
     from dataclasses import replace
 
-    folder = OutputFolder(Path(out))
     written = folder.write(replace(item, chosen=(index,)))[0]
     made = np.asarray(item.samples[index].image)
     with Image.open(file) as original:
@@ -65,9 +71,10 @@ def replay(file: Path, out: str, device: str | None, allow_files: bool, as_json:
     if as_json:
         click.echo(json.dumps(outcome, indent=1))
         return
-    click.echo(f"{written}: " + ("equal to the original" if outcome["equal"] else f"differs by up to {difference}/255"))
+    verdict = "equal to the original" if outcome["equal"] else f"differs by up to {difference}/255"
+    click.echo(f"{one_line(str(written))}: {verdict}")
     for name, (then, now) in outcome["versions_differ"].items():
-        click.echo(f"  {name} was {then}, is {now}")
+        click.echo(f"  {name} was {one_line(str(then))}, is {now}")
 
 
 def arguments_of(recipe: Any) -> dict[str, Any]:
@@ -79,6 +86,7 @@ def arguments_of(recipe: Any) -> dict[str, Any]:
         **settings,
         "methods": recipe.methods,
         "reward": recipe.reward,
+        "judge": recipe.judge,
         "options": recipe.options,
         "choose": recipe.choose,
         "run_seed": recipe.run_seed,

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from steer.api import Item, Sampler
 from steer.cli.progress import ProgressBar
+from steer.cli.report import print_report
+from steer.cli.shared import quiet_libraries
 from steer.cost import Cost
+from steer.loading import check_judges, check_names, reward_names
 from steer.model_options import ModelOptions, parse_loras
 from steer.output import OutputFolder
+from steer.plugins import manager
 from steer.prompts import Prompt
+from steer.run import SETTINGS, check_setting
+from steer.sheet import Row, Tile, comparison_sheet
 
 
 def render(
@@ -31,41 +35,61 @@ def render(
     arguments: dict[str, Any],
 ) -> None:
     """Render prompts into a folder, every item written as soon as it is finished."""
+    quiet_libraries()
     options = ModelOptions(**{**model_options, "loras": parse_loras(model_options["loras"])})
+    _check(arguments)
+    folder = OutputFolder(out)
+    plain_folder = OutputFolder(out / "plain") if baseline else None
     sampler = Sampler(model, device=device, dtype=dtype, model_options=options)
-    items, cost, folder = _render(sampler, prompts, out, "steering" if arguments["methods"] else "sampling", arguments)
+    items, cost = _render(sampler, prompts, folder, "steering" if arguments["methods"] else "sampling", arguments)
     plain: list[Item] = []
     more: dict[str, Any] = {}
-    if baseline:
-        plain, plain_cost, plain_folder = _render(
-            sampler, prompts, out / "plain", "plain", _unsteered(items[0], arguments)
-        )
+    if plain_folder is not None:
+        plain, plain_cost = _render(sampler, prompts, plain_folder, "plain", _unsteered(items[0], arguments))
         plain_folder.finish(plain_cost)
+        folder.write_picture("compare.png", _comparison(plain, items, arguments))
         more["baseline"] = [
-            {"id": item.prompt.id, "mean_reward": item.mean_reward, "reward": item.reward} for item in plain
+            {"id": item.prompt.id, "mean_reward": item.mean_reward, "reward": item.reward, "judge": dict(item.judge)}
+            for item in plain
         ]
+        more["baseline_cost"] = plain_cost.as_dict()
     data = folder.finish(cost, **more)
     if as_json:
-        click.echo(_dumps(data))
+        click.echo(json.dumps(data, indent=1, ensure_ascii=True, default=str))
     else:
-        _report(items, plain, cost, out)
+        print_report(items, plain, cost, out)
+
+
+def _check(arguments: dict[str, Any]) -> None:
+    """Find typing errors before the model is loaded, which may take minutes."""
+    for name in SETTINGS:
+        if arguments.get(name) is not None:
+            check_setting(name, arguments[name])
+    judges = arguments.get("judge", [])
+    check_judges(arguments["reward"], judges)
+    check_names(arguments["methods"], [*arguments["reward"], *judges], arguments["options"], manager())
 
 
 def _render(
-    sampler: Sampler, prompts: list[Prompt], out: Path, label: str, arguments: dict[str, Any]
-) -> tuple[list[Item], Cost, OutputFolder]:
+    sampler: Sampler, prompts: list[Prompt], folder: OutputFolder, label: str, arguments: dict[str, Any]
+) -> tuple[list[Item], Cost]:
     items: list[Item] = []
-    folder = OutputFolder(out)
-    with ProgressBar(len(prompts), label) as bar:
-        for item in sampler.stream(prompts, observers=[bar], **arguments):
-            folder.write(item)
-            items.append(item)
-    return items, sampler.last_cost, folder
+    try:
+        with ProgressBar(len(prompts), label) as bar:
+            for item in sampler.stream(prompts, observers=[bar], **arguments):
+                folder.write(item)
+                items.append(item)
+    except BaseException:
+        if items:  # Ctrl-C or an error in the middle: what is finished stays, with its sheet and result.json
+            folder.finish(sampler.last_cost, complete=False)
+            click.echo(f"stopped: {len(items)} of {len(prompts)} prompts are finished, in {folder.folder}", err=True)
+        raise
+    return items, sampler.last_cost
 
 
 def _unsteered(item: Item, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a plain run: the same settings as resolved, seeds and particles, no method."""
-    rewards = {name.split(":")[0] for name in arguments["reward"]}
+    rewards = reward_names([*arguments["reward"], *arguments.get("judge", [])])
     return {
         **arguments,
         **item.recipe.settings,
@@ -74,41 +98,14 @@ def _unsteered(item: Item, arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _report(items: list[Item], plain: list[Item], cost: Cost, out: Path) -> None:
-    console = Console()
-    if items[0].reward is not None:
-        table = Table(title="reward", title_justify="left")
-        table.add_column("prompt", max_width=60)
-        sources = [("plain ", plain)] if plain else []
-        for name, _ in [*sources, ("", items)]:
-            table.add_column(f"{name}mean", justify="right")
-            table.add_column(f"{name}chosen", justify="right")
-        for index, item in enumerate(items):
-            shown = [*([plain[index]] if plain else []), item]
-            table.add_row(str(item.prompt), *[f"{_number(v)}" for i in shown for v in (i.mean_reward, i.reward)])
-        if len(items) > 1:
-            table.add_section()
-            columns = [v for group in ([plain, items] if plain else [items]) for v in _means(group)]
-            table.add_row("mean", *[_number(v) for v in columns])
-        console.print(table)
-    console.print(
-        f"{len(items)} prompts, {cost.nfe} denoiser evaluations, {cost.decodes} decodes, "
-        f"{cost.reward_calls} reward calls, {cost.seconds:.1f} s",
-        highlight=False,
-    )
-    console.print(f"images, traces and sheet.png: {out}", highlight=False, soft_wrap=True)
+def _comparison(plain: list[Item], steered: list[Item], arguments: dict[str, Any]) -> Any:
+    def tiles(item: Item) -> list[Tile]:
+        return [
+            Tile(sample.image, "" if sample.reward is None else f"{sample.reward:.3f}", index in item.chosen)
+            for index, sample in enumerate(item.samples)
+        ]
 
-
-def _means(items: list[Item]) -> list[float]:
-    return [
-        sum(item.mean_reward or 0.0 for item in items) / len(items),
-        sum(item.reward or 0.0 for item in items) / len(items),
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _dumps(data: Any) -> str:
-    return json.dumps(data, indent=1, ensure_ascii=False, default=str)
+    rows = [Row(str(new.prompt), tiles(old), tiles(new)) for old, new in zip(plain, steered, strict=True)]
+    methods = " + ".join(arguments["methods"]) or "again plain"
+    rewards = " + ".join(arguments["reward"])
+    return comparison_sheet(rows, f"{methods} by {rewards}" if rewards else methods)

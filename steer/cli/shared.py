@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def _open_log(context: click.Context, parameter: click.Parameter, path: Path | N
     context.call_on_close(handler.flush)
 
 
-log_option: Any = click.option(
+log_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--log",
     type=click.Path(path_type=Path),
     metavar="FILE",

@@ -1,0 +1,69 @@
+"""``steer check``: whether a plugin keeps to its contract."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from steer.cli.shared import log_option, one_line
+from steer.errors import SteerError
+from steer.options import parse_assignments
+
+MARKS = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "skipped": "[dim]skipped[/]"}
+
+
+@click.group()
+def check() -> None:
+    """Check whether a plugin keeps to its contract."""
+
+
+@check.command()
+@click.argument("name")
+@click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
+@click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
+@click.option("--batch", type=click.IntRange(2), default=8, show_default=True, help="Samples that the checks use.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the report and pictures there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+@log_option
+def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, out: Path | None, as_json: bool) -> None:
+    """Check the reward NAME, an expression or ./file.py:function; exit code 1 if a check fails."""
+    from steer.cli.shared import quiet_libraries
+    from steer.loading import check_owners, make_reward
+    from steer.models import pick_device
+    from steer.plugins import manager
+    from steer.testing import check_reward
+    from steer.testing.report import write_report
+
+    options = parse_assignments(option)
+    check_owners(options, [], [name])
+    quiet_libraries()
+    place = pick_device(device)
+    made = make_reward([name], options, manager(), place)
+    if made is None:
+        raise SteerError("got no reward to check")
+    # a single reward is checked itself: the sum around it would mend an integer score
+    alone = made.terms[0][2] if len(made.terms) == 1 and made.terms[0][1] == 1 else made
+    report = check_reward(alone, name=name, device=place, batch=batch)
+    files = write_report(report, out) if out else []
+    if as_json:
+        click.echo(json.dumps({**report.as_dict(), "files": [str(path) for path in files]}, indent=1))
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        console = Console(highlight=False, emoji=False)
+        table = Table(title=escape(f"reward {one_line(name)}"), title_justify="left")
+        for column in ("check", "outcome", "what was seen"):
+            table.add_column(column, overflow="fold", no_wrap=column != "what was seen")
+        for row in report.checks:
+            table.add_row(row.name, MARKS[row.status], escape(one_line(row.detail)))
+        console.print(table)
+        failed = sum(row.status == "failed" for row in report.checks)
+        console.print(f"{failed} of {len(report.checks)} checks failed" if failed else "keeps its contract")
+        for path in files:
+            console.print(escape(one_line(str(path))), soft_wrap=True)
+    sys.exit(0 if report.ok else 1)

@@ -1,0 +1,72 @@
+"""The table that ``steer generate`` ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from steer.api import Item
+from steer.cli.shared import one_line
+from steer.cost import Cost
+
+MAX_ROWS = 40
+"""Prompts shown one by one; of more, only the means are (all are in result.json)."""
+
+NUMBER_WIDTH = 8
+
+
+def print_report(items: list[Item], plain: list[Item], cost: Cost, out: Path) -> None:
+    """Print rewards, plain beside steered where there are plain ones, the cost, and where to look."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    if items[0].reward is not None:
+        console.print(_table(items, plain))
+    for name in items[0].judge:
+        console.print(_verdict(name, items, plain), soft_wrap=True)
+    count = f"{len(items)} prompt" + ("s" if len(items) > 1 else "")
+    console.print(
+        f"{count}, {cost.nfe} denoiser evaluations, {cost.decodes} decodes, "
+        f"{cost.reward_calls} reward calls, {cost.seconds:.1f} s"
+    )
+    sheets = "sheet.png, compare.png" if plain else "sheet.png"
+    console.print(f"images, traces and {sheets} in {one_line(str(out))}", soft_wrap=True)
+
+
+def _table(items: list[Item], plain: list[Item]) -> Table:
+    """Rewards: mean over a prompt's particles, and of the chosen one."""
+    groups = [("plain", plain), ("steered", items)] if plain else [("", items)]
+    table = Table(title="reward", title_justify="left")
+    # figures are never squeezed; prompts are, to what is left of the line
+    numbers = 2 * len(groups)
+    room = max(20, Console().width - 4 - numbers * (NUMBER_WIDTH + 3))
+    table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=room)
+    for name, _ in groups:
+        for what in ("mean", "chosen"):
+            table.add_column(f"{name}\n{what}" if name else what, justify="right", no_wrap=True, min_width=NUMBER_WIDTH)
+    for index in range(min(len(items), MAX_ROWS)):
+        values = [v for _, group in groups for v in (group[index].mean_reward, group[index].reward)]
+        table.add_row(one_line(items[index].prompt), *map(_number, values))
+    if len(items) > MAX_ROWS:
+        table.add_row(f"… and {len(items) - MAX_ROWS} more", *["" for _ in groups for _ in range(2)])
+    if len(items) > 1:
+        table.add_section()
+        table.add_row("mean", *[_number(value) for _, group in groups for value in _means(group)])
+    return table
+
+
+def _verdict(name: str, items: list[Item], plain: list[Item]) -> str:
+    """One line a judge: the mean over the chosen images, which nothing was steered by."""
+    groups = [("plain", plain), ("steered", items)] if plain else [("chosen", items)]
+    means = [f"{label} {sum(item.judge[name] for item in group) / len(group):.3f}" for label, group in groups]
+    return f"judge {one_line(name)}: {', '.join(means)} (mean over prompts; not steered by)"
+
+
+def _means(items: list[Item]) -> tuple[float, float]:
+    means = [item.mean_reward or 0.0 for item in items]
+    chosen = [item.reward or 0.0 for item in items]
+    return sum(means) / len(items), sum(chosen) / len(items)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

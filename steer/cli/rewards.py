@@ -1,0 +1,86 @@
+"""``steer rewards``: how the rewards that are here compare on scenes whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from steer.cli.shared import log_option, one_line
+from steer.options import parse_assignments
+
+if TYPE_CHECKING:
+    from steer.comparison import Comparison
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[EXPR]...")
+@click.option("--truth", default="shapes", show_default=True, metavar="EXPR", help="Reward to compare with.")
+@click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples a call.")
+@click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@log_option
+def rewards(
+    names: tuple[str, ...], truth: str, option: tuple[str, ...], batch: int, device: str | None, as_json: bool
+) -> None:
+    """Compare the rewards EXPR, or all that are installed: rank correlation with the truth, time and memory.
+
+    Nothing is downloaded: rewards whose weights are not on this machine are skipped.
+    """
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"  # read when the libraries are imported
+    from steer.cli.shared import quiet_libraries
+    from steer.comparison import compare
+    from steer.loading import check_owners, make_reward
+    from steer.models import pick_device
+    from steer.plugins import manager
+    from steer.rewards import RewardFunction
+    from steer.testing import example_samples
+
+    quiet_libraries()
+    place = pick_device(device)
+    options = parse_assignments(option)
+    chosen = list(names) or [name for name in manager().registry.rewards if name != truth]
+    check_owners(options, [], [*chosen, truth])
+
+    def make(name: str) -> RewardFunction:
+        made = make_reward([name], options, manager(), place)
+        assert made is not None
+        return made
+
+    images, prompts = example_samples()
+    images = images.to(place)
+    facts = make(truth)(images, prompts).double().tolist()
+    rows = [compare(name, partial(make, name), images, prompts, facts, batch=batch) for name in chosen]
+    if as_json:
+        data = {"truth": truth, "samples": len(prompts), "batch": batch, "rewards": [asdict(row) for row in rows]}
+        click.echo(json.dumps(data, indent=1))
+    else:
+        _print(rows, truth, len(prompts), batch)
+
+
+def _print(rows: list[Comparison], truth: str, samples: int, batch: int) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    shown = [row for row in rows if not row.skipped]
+    if shown:
+        title = f"rank correlation with {one_line(truth)}, {samples} scenes"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("reward", overflow="fold", min_width=12)
+        columns = list(shown[0].correlation)
+        for column in (*columns, f"ms/{batch}", "MB"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in shown:
+            cells = ["–" if (value := row.correlation[column]) is None else f"{value:.2f}" for column in columns]
+            table.add_row(one_line(row.name), *cells, f"{row.batch_ms:.0f}", f"{row.memory_mb:.0f}")
+        console.print(table)
+    for row in rows:
+        if row.skipped:
+            console.print(f"skipped {one_line(row.name)}: {one_line(row.skipped)}", soft_wrap=True)

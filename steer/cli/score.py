@@ -1,0 +1,140 @@
+"""``steer score``: score image files by rewards."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steer.cli.shared import log_option, one_line
+from steer.errors import SteerError
+from steer.options import parse_assignments
+
+if TYPE_CHECKING:
+    from steer.scoring import ImageError, Row
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-r", "--reward", multiple=True, required=True, metavar="EXPR", help="Reward; repeatable.")
+@click.option("--prompt", metavar="TEXT", help="Prompt of all images; '' if the reward reads none.")
+@click.option("--metadata", type=click.Path(path_type=Path), metavar="FILE", help="JSON lines: file_name, prompt.")
+@click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Images a call.")
+@click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Append scores as JSON lines; resumes.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print as CSV on stdout.")
+@log_option
+def score(
+    images: tuple[Path, ...], reward: tuple[str, ...], prompt: str | None, metadata: Path | None,
+    option: tuple[str, ...], batch: int, device: str | None, out: Path | None, as_json: bool, as_csv: bool,
+) -> None:  # fmt: skip
+    """Score IMAGES: files, and folders with all that is in them.
+
+    An image's prompt comes from --prompt, --metadata, a metadata.jsonl beside it, or the PNG itself. Files that
+    cannot be read are reported, the others are scored, and the exit code is 1.
+    """
+    if as_json and as_csv:
+        raise SteerError("got both --json and --csv; give one of the two")
+    if prompt is not None and metadata is not None:
+        raise SteerError("got both --prompt and --metadata; give one of the two")
+
+    from steer import scoring
+    from steer.cli.shared import quiet_libraries
+    from steer.loading import check_names, check_owners, make_reward
+    from steer.models import pick_device
+    from steer.plugins import manager
+
+    names = scoring.expressions_of(reward)
+    options = parse_assignments(option)
+    check_names([], names, options, manager())
+    check_owners(options, [], names)
+    paths = scoring.find_images(images)
+    done = scoring.read_rows(out) if out else {}
+    quiet_libraries()
+    place = pick_device(device)
+    rewards = {}
+    for name in names:
+        made = make_reward([name], options, manager(), place)
+        assert made is not None
+        rewards[name] = made
+    source = scoring.PromptSource(prompt, metadata, needed=any(map(scoring.needs_prompt, rewards.values())))
+    rows: dict[str, Row] = {}
+    errors: list[ImageError] = []
+    with ExitStack() as stack:
+        file = stack.enter_context(scoring.open_rows(out)) if out else None
+        advance = stack.enter_context(_Bar(len(paths)))
+        for outcome in scoring.score_images(
+            paths, rewards, source, batch=batch, device=place, done=done, options=options
+        ):
+            advance()
+            if isinstance(outcome, scoring.ImageError):
+                errors.append(outcome)
+                click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
+                continue
+            rows[outcome.file] = outcome
+            if file is not None and done.get(outcome.file) is not outcome:
+                scoring.write_row(file, outcome)
+    _print([rows[str(path)] for path in paths if str(path) in rows], errors, names, as_json, as_csv)
+    sys.exit(1 if errors else 0)
+
+
+class _Bar:
+    """A progress bar on stderr; silent where that is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._task = self._progress.add_task("scoring", total=total)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self) -> None:
+        self._progress.advance(self._task)
+
+
+def _print(rows: list[Row], errors: list[ImageError], names: list[str], as_json: bool, as_csv: bool) -> None:
+    means = {name: sum(row.scores[name] for row in rows) / len(rows) for name in names} if rows else {}
+    if as_json:
+        data: dict[str, Any] = {
+            "rows": [{"file": r.file, "prompt": r.prompt, "scores": {n: r.scores[n] for n in names}} for r in rows],
+            "means": means,
+            "errors": [str(error) for error in errors],
+        }
+        click.echo(json.dumps(data, indent=1))
+        return
+    if as_csv:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["file", "prompt", *names])
+        writer.writerows([row.file, row.prompt, *(row.scores[name] for name in names)] for row in rows)
+        click.echo(text.getvalue(), nl=False)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in ("file", "prompt"):
+        table.add_column(column, overflow="fold")
+    for name in names:
+        table.add_column(one_line(name), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(one_line(row.file), one_line(row.prompt), *(f"{row.scores[name]:.4f}" for name in names))
+    if len(rows) > 1:
+        table.add_section()
+        table.add_row("mean", "", *(f"{means[name]:.4f}" for name in names))
+    Console(markup=False, highlight=False, emoji=False).print(table)

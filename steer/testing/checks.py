@@ -1,0 +1,320 @@
+"""The contract of a reward, check by check. Each check is a function of a :class:`Subject` and returns what it saw."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError
+from steer.plugins import Plugins, manager
+from steer.prompts import Prompt
+from steer.rewards import RewardFunction, checked, is_differentiable
+
+TOLERANCE = 1e-4
+"""Batches of other sizes take other kernels: scores may differ by this share of their size, and no more."""
+GRADIENT_TOLERANCE = 0.05
+STEPS = (3e-2, 1e-2, 3e-3, 1e-3)
+"""Steps of the finite differences: float32 needs large ones, curvature small ones; the best agreement counts."""
+
+
+class Failed(Exception):  # noqa: N818 - not an error of the program: the outcome of a check
+    """A check that found the contract broken; its text says how."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one check: ``status`` is ``"passed"``, ``"failed"`` or ``"skipped"``."""
+
+    name: str
+    status: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All outcomes for a reward.
+
+    Attributes:
+        name: the reward's.
+        checks: in the order in which they ran.
+        scores: of ``samples``, by which the best and the worst are shown; empty if they could not be had.
+        samples: float ``[N, 3, H, W]``.
+        prompts: N prompts.
+    """
+
+    name: str
+    checks: tuple[Check, ...]
+    scores: tuple[float, ...]
+    samples: Tensor
+    prompts: tuple[Prompt, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return all(check.status != "failed" for check in self.checks)
+
+    def require(self) -> Report:
+        """Return the report itself if no check failed.
+
+        Raises:
+            AssertionError: listing the checks that failed, as a test wants it.
+        """
+        broken = [f"{check.name}: {check.detail}" for check in self.checks if check.status == "failed"]
+        if broken:
+            raise AssertionError(f"reward {self.name!r} breaks its contract:\n  " + "\n  ".join(broken))
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, without the images."""
+        return {
+            "reward": self.name,
+            "ok": self.ok,
+            "checks": [{"name": c.name, "status": c.status, "detail": c.detail} for c in self.checks],
+            "samples": [
+                {"prompt": str(prompt), "score": score}
+                for prompt, score in zip(self.prompts, self.scores, strict=False)
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A reward with what it is tried on: samples ``[N, 3, H, W]`` with N >= 2 prompts."""
+
+    name: str
+    reward: RewardFunction
+    samples: Tensor
+    prompts: tuple[Prompt, ...]
+    differentiable: bool
+
+    def score(self, samples: Tensor | None = None, prompts: Sequence[Prompt] | None = None) -> Tensor:
+        """Score without gradients; whatever goes wrong fails the check."""
+        try:
+            with torch.no_grad():
+                return checked(
+                    self.name,
+                    self.reward,
+                    (self.samples if samples is None else samples).clone(),
+                    list(self.prompts if prompts is None else prompts),
+                )
+        except SteerError as error:
+            raise Failed(str(error)) from None
+
+
+def shape(subject: Subject) -> str:
+    """One finite score a sample: float ``[N]``, for N = 1 too."""
+    scores = subject.score()
+    subject.score(subject.samples[:1], subject.prompts[:1])
+    return f"[{len(scores)}] and [1], all finite"
+
+
+def extremes(subject: Subject) -> str:
+    """Finite on black, white and noise: what x0 looks like at the first steps."""
+    first = subject.samples[:1]
+    noise = torch.rand(first.shape, generator=torch.Generator().manual_seed(1)).to(first)
+    subject.score(torch.cat([torch.zeros_like(first), torch.ones_like(first), noise]), subject.prompts[:1] * 3)
+    return "black, white and noise give finite scores"
+
+
+def dtype_and_device(subject: Subject) -> str:
+    """Floating point, on the samples' device."""
+    with torch.no_grad():
+        scores = subject.reward(subject.samples.clone(), list(subject.prompts))
+    if not scores.is_floating_point():
+        raise Failed(f"returned {scores.dtype}, expected a float type")
+    if scores.device != subject.samples.device:
+        raise Failed(f"returned scores on {scores.device}, expected the samples' device {subject.samples.device}")
+    return f"{str(scores.dtype).removeprefix('torch.')} on {scores.device}"
+
+
+def determinism(subject: Subject) -> str:
+    """The same call gives the same bits, or a steered image could never be made again."""
+    first, second = subject.score(), subject.score()
+    if not torch.equal(first, second):
+        raise Failed(f"two equal calls differ by {_gap(first, second):.3g}; draw from a generator of a fixed seed")
+    return "two calls are bit-equal"
+
+
+def input_unchanged(subject: Subject) -> str:
+    """Samples and prompts are shared with the sampler and other rewards: nobody may write to them."""
+    samples, prompts = subject.samples.clone(), list(subject.prompts)
+    with torch.no_grad():
+        subject.reward(samples, prompts)
+    if not torch.equal(samples, subject.samples):
+        raise Failed("the reward changed its samples in place; work on a copy")
+    if prompts != list(subject.prompts):
+        raise Failed("the reward changed the list of prompts; work on a copy")
+    return "samples and prompts are as they were"
+
+
+def batch_invariance(subject: Subject) -> str:
+    """A sample scored alone gets what it gets in a batch."""
+    alone = [subject.score(subject.samples[i : i + 1], subject.prompts[i : i + 1]) for i in range(len(subject.samples))]
+    return _same(subject.score(), torch.cat(alone), "a batch and its samples one by one")
+
+
+def order_invariance(subject: Subject) -> str:
+    """Reordering a batch reorders its scores."""
+    order = torch.arange(len(subject.samples) - 1, -1, -1)
+    turned = subject.score(subject.samples[order.to(subject.samples.device)], [subject.prompts[i] for i in order])
+    return _same(subject.score(), turned.flip(0), "a batch and the same batch reversed")
+
+
+def row_independence(subject: Subject) -> str:
+    """A score does not depend on the other samples: no statistics of the batch."""
+    noise = torch.rand(subject.samples.shape, generator=torch.Generator().manual_seed(2)).to(subject.samples)
+    half = len(noise) // 2
+    mixed = torch.cat([subject.samples[:half], noise[half:]])
+    return _same(subject.score()[:half], subject.score(mixed)[:half], "a sample beside others and beside noise")
+
+
+def gradient(subject: Subject) -> str | None:
+    """The gradient agrees with finite differences along random directions, row by row."""
+    if not subject.differentiable:
+        return None
+    count = min(3, len(subject.samples))
+    # away from 0 and 1, where a reward that clamps has no two-sided derivative
+    base = (0.1 + 0.8 * subject.samples[:count]).detach()
+    prompts = list(subject.prompts[:count])
+    leaf = base.clone().requires_grad_()
+    scores = subject.reward(leaf, prompts)
+    if not scores.requires_grad:
+        raise Failed(
+            "declares differentiable but its scores carry no gradient (a detach(), numpy or no_grad() inside?)"
+        )
+    (grad,) = torch.autograd.grad(scores.sum(), leaf)
+    if not bool(torch.isfinite(grad).all()):
+        raise Failed("the gradient is not finite")
+    # along the gradient itself the slope is largest, and so best told from rounding
+    norms = grad.flatten(1).norm(dim=1).clamp_min(1e-12)
+    direction = grad / norms.view(-1, *[1] * (grad.dim() - 1))
+    worst = 0.0
+    for row in range(count):
+        slope = float((grad[row] * direction[row]).sum())
+        gaps = []
+        for step in STEPS:
+            push = step * direction[row] / direction[row].abs().max().clamp_min(1e-12)
+            length = float(push.norm() / direction[row].norm().clamp_min(1e-12))
+            both = torch.stack([base[row] + push, base[row] - push])
+            up, down = subject.score(both, [prompts[row]] * 2).double().tolist()
+            found = (up - down) / (2 * length) if length else 0.0
+            gaps.append(abs(found - slope) / max(abs(slope), abs(found), 1e-12) if slope or found else 0.0)
+        worst = max(worst, min(gaps))
+    if float(grad.abs().max()) == 0.0:
+        raise Failed("the gradient is zero everywhere; set differentiable = False")
+    if worst > GRADIENT_TOLERANCE:
+        raise Failed(
+            f"gradient and finite differences differ by {worst:.1%}, expected at most {GRADIENT_TOLERANCE:.0%}"
+        )
+    return f"within {worst:.2%} of finite differences"
+
+
+def speed(subject: Subject) -> str:
+    """Not judged, only told."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subject.score()
+        if subject.samples.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    each = 1000 * statistics.median(seconds) / len(subject.samples)
+    return f"{each:.2f} ms a sample in a batch of {len(subject.samples)}"
+
+
+CHECKS: tuple[Callable[[Subject], str | None], ...] = (
+    shape, extremes, dtype_and_device, determinism, input_unchanged, batch_invariance, order_invariance,
+    row_independence, gradient, speed,
+)  # fmt: skip
+"""All checks, in the order in which they run; their names are the functions'."""
+
+
+def check_reward(
+    reward: RewardFunction,
+    samples: Tensor | None = None,
+    prompts: Sequence[str] | None = None,
+    *,
+    name: str | None = None,
+    differentiable: bool | None = None,
+    device: torch.device | str = "cpu",
+    batch: int = 8,
+) -> Report:
+    """Check a reward against its contract.
+
+    Args:
+        reward: a ``steer.Reward`` or a function of (samples, prompts).
+        samples: float ``[N, 3, H, W]`` in [0, 1] to try it on; scenes of the embedded world by default.
+        prompts: N prompts.
+        name: for the report; the reward's own by default.
+        differentiable: whether to check its gradient; what the reward declares by default.
+        device: where the samples are.
+        batch: how many samples the checks use; all are scored for the pictures.
+
+    Raises:
+        SteerError: if samples and prompts do not fit each other.
+    """
+    if samples is None:
+        samples, prompts = example_samples()
+    if prompts is None or len(prompts) != len(samples) or len(samples) < 2:
+        raise SteerError(f"got {len(samples)} samples and {len(prompts or ())} prompts; expected 2 or more of each")
+    rows = tuple(p if isinstance(p, Prompt) else Prompt(p) for p in prompts)
+    samples = samples.to(device)
+    title = name or getattr(reward, "name", None) or getattr(reward, "__name__", None) or type(reward).__name__
+    # spread over the set, so that several categories of prompts take part
+    picked = torch.linspace(0, len(rows) - 1, min(batch, len(rows))).round().long().tolist()
+    subject = Subject(
+        str(title),
+        reward,
+        samples[picked],
+        tuple(rows[i] for i in picked),
+        is_differentiable(reward) if differentiable is None else differentiable,
+    )
+    checks = tuple(_run(check, subject) for check in CHECKS)
+    return Report(subject.name, checks, _all_scores(subject, samples, rows, batch), samples.cpu(), rows)
+
+
+def example_samples(plugins: Plugins | None = None) -> tuple[Tensor, list[Prompt]]:
+    """Return samples with prompts: what the first plugin that brings some gives, else noise of a fixed seed."""
+    known = (plugins or manager()).registry.entries["samples"]
+    if known:
+        samples, prompts = next(iter(known.values())).load()()
+        return samples, list(prompts)
+    noise = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return noise, [Prompt(f"a picture of {number} things") for number in range(8)]
+
+
+def _run(check: Callable[[Subject], str | None], subject: Subject) -> Check:
+    name = check.__name__.replace("_", " ")
+    try:
+        detail = check(subject)
+    except Failed as failure:
+        return Check(name, "failed", str(failure))
+    except Exception as error:  # a reward of somebody else: whatever it raises is its failure
+        return Check(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    return Check(name, "skipped", "not declared differentiable") if detail is None else Check(name, "passed", detail)
+
+
+def _all_scores(subject: Subject, samples: Tensor, prompts: Sequence[Prompt], batch: int) -> tuple[float, ...]:
+    try:
+        parts = [subject.score(samples[i : i + batch], prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
+    except Failed:
+        return ()
+    return tuple(torch.cat(parts).double().tolist())
+
+
+def _gap(first: Tensor, second: Tensor) -> float:
+    return float((first.double() - second.double()).abs().max())
+
+
+def _same(first: Tensor, second: Tensor, what: str) -> str:
+    scale = max(1e-3, float(first.double().abs().max()))
+    gap = _gap(first, second)
+    if gap > TOLERANCE * scale:
+        raise Failed(f"{what} differ by {gap:.3g}, expected at most {TOLERANCE * scale:.1g}")
+    return f"{what} agree to {gap:.1g}"

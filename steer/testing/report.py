@@ -1,0 +1,40 @@
+"""A report of checks as files: ``report.json`` and a picture of the best and the worst scored samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from steer.output import OutputFolder, write_atomic
+from steer.sheet import contact_sheet
+from steer.testing.checks import Report
+
+SHOWN = 6
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write the files; return their paths.
+
+    Raises:
+        SteerError: if the folder cannot be written to.
+    """
+    out = OutputFolder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "report.json"
+    write_atomic(data, (json.dumps(report.as_dict(), indent=1) + "\n").encode())
+    return [data, out.write_picture("best-and-worst.png", best_and_worst(report))] if report.scores else [data]
+
+
+def best_and_worst(report: Report, shown: int = SHOWN) -> Image.Image:
+    """Draw the best samples in the upper row and the worst in the lower one, with prompts and scores."""
+    order = sorted(range(len(report.scores)), key=lambda i: -report.scores[i])
+    shown = min(shown, len(order) // 2)
+    pixels = (report.samples * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    cells = [
+        (Image.fromarray(pixels[i]), str(report.prompts[i]), f"{label}: {report.scores[i]:.4g}")
+        for label, rows in (("best", order[:shown]), ("worst", order[-shown:]))
+        for i in rows
+    ]
+    return contact_sheet(cells, columns=shown)

@@ -1,0 +1,119 @@
+"""Recipes: what they hold, that they make the same image again, and that hostile ones do nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from .conftest import Steer
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(Image.open(path).text["steer"])  # type: ignore[attr-defined]
+    return data
+
+
+def _make(steer: Steer, tiny: Path, out: str, *arguments: str) -> list[Path]:
+    done = steer("generate", *arguments, "-m", tiny, "--steps", "4", "--out", out)
+    assert done.code == 0, done.err
+    return sorted(Path(out).glob("*-[0-9][0-9][0-9].png"))
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler-a", "dpm++"])
+def test_plain_images_replay_bit_for_bit(steer: Steer, tiny: Path, scheduler: str) -> None:
+    made = _make(steer, tiny, "out", "a red circle", "a blue square", "-n", "2", "--scheduler", scheduler)
+    assert len(made) == 4
+    done = steer("replay", made[3], "--json")
+    assert json.loads(done.out)["equal"] is True
+    again = Path(json.loads(done.out)["file"])
+    assert Image.open(again).tobytes() == Image.open(made[3]).tobytes()
+    assert _recipe(again) == _recipe(made[3])
+
+
+@pytest.mark.parametrize("prompts", [["a red circle"], ["a blue square", "a red circle", "the photo"]])
+def test_steered_images_replay_bit_for_bit(steer: Steer, tiny: Path, prompts: list[str]) -> None:
+    made = _make(steer, tiny, "out", *prompts, "-p", "fk", "-r", "./rewards.py:brightness", "-o", "fk.lambda=500")
+    assert "--allow-files" in steer("replay", made[0]).error()
+    done = steer("replay", made[-1], "--allow-files")
+    assert (done.code, "equal to the original" in done.out) == (0, True)
+
+
+def test_parameters_are_written_as_a1111_does(steer: Steer, tiny: Path) -> None:
+    arguments = ["-n", "2", "--seed", "7", "--scheduler", "dpm++", "--negative", "blurry", "--choose", "all"]
+    made = _make(steer, tiny, "out", "a red circle", *arguments)
+    text = Image.open(made[1]).text["parameters"]  # type: ignore[attr-defined]
+    first, negative, facts = text.split("\n")
+    assert (first, negative) == ("a red circle", "Negative prompt: blurry")
+    assert facts.startswith("Steps: 4, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 8, Size: 16x16, Model: ")
+
+
+def test_odd_prompts_and_ids_stay_in_the_folder_and_replay(steer: Steer, tiny: Path, place: Path) -> None:
+    rows = [
+        {"prompt": "👩 שלום \u0007\u001b[31m 日本 [/] [red]", "id": "../../x"},
+        {"prompt": "word " * 2000, "id": "a/b\0c"},
+        {"prompt": "x\u2028y\u0000", "seed": 2**32 - 1},
+    ]
+    (place / "odd.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = _make(
+        steer, tiny, "out/deep", "-f", "odd.jsonl", "-n", "2", "--choose", "all", "-r", "./rewards.py:brightness"
+    )
+    assert len(made) == 6
+    assert sorted(p.name for p in place.iterdir()) == ["odd.jsonl", "out", "rewards.py"]
+    for path in made[1::2]:
+        assert "equal to the original" in steer("replay", path, "--allow-files", "--out", "again").out
+
+
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    ({"settings.particles": 10**9}, "particles"),
+    ({"settings.observers": [1]}, "observers"),
+    ({"settings.steps": float("nan")}, "steps"),
+    ({"settings.timesteps": 5}, "damaged"),
+    ({"settings": "x"}, "damaged"),
+    ({"prompt": {}}, "damaged"),
+    ({"prompt.id": 3}, "damaged"),
+    ({"prompt.seed": -1}, "seed"),
+    ({"prompt.text": " "}, "blank"),
+    ({"methods": ["./evil.py"]}, "--allow-files"),
+    ({"reward": ["x.py:f"]}, "--allow-files"),
+    ({"options": {"fk": 3}}, "damaged"),
+    ({"model": "../../etc"}, "unknown model"),
+    ({"model_options": {"bogus": 1}}, "damaged"),
+    ({"choose": "rm"}, "expected best"),
+    ({"schema": 2}, "schema"),
+    ({"slot": 7}, "no particle 7"),
+    ({"slot": -1}, "damaged"),
+    ({"extra": 1}, "damaged"),
+]
+
+
+def test_hostile_recipes_end_in_one_line(steer: Steer, tiny: Path, place: Path) -> None:
+    (made,) = _make(steer, tiny, "out", "a red circle")
+    picture, recipe = Image.open(made), _recipe(made)
+    for changes, said in HOSTILE:
+        changed = json.loads(json.dumps(recipe))
+        for name, value in changes.items():
+            *path, last = name.split(".")
+            table = changed
+            for part in path:
+                table = table[part]
+            table[last] = value
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("steer", json.dumps(changed))
+        picture.save("hostile.png", pnginfo=info)
+        line = steer("replay", "hostile.png", "--out", "never").error()
+        assert said in line, (changes, line)
+        assert not Path("never").exists()
+
+
+def test_pngs_without_a_recipe(steer: Steer) -> None:
+    Image.new("RGB", (4, 4)).save("plain.png")
+    assert "no steer recipe" in steer("replay", "plain.png").error()
+    for text in ("{", "[]", "3", '"x"', "[" * 100_000):
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("steer", text)
+        Image.new("RGB", (4, 4)).save("damaged.png", pnginfo=info)
+        assert "damaged" in steer("replay", "damaged.png").error()

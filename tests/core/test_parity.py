@@ -1,0 +1,112 @@
+"""With no method active, output is the stock diffusers pipeline's at the same seeds."""
+
+from __future__ import annotations
+
+import diffusers
+import pytest
+import torch
+
+from steer.models import load_model
+from steer.noise import Streams
+from steer.plugins import manager
+from steer.process.gaussian import Gaussian
+from steer.process.schedulers import make_scheduler
+from steer.prompts import Prompt
+from steer.run import Run
+
+TEXTS = ["a red circle", "a blue square"]
+SEEDS = [5, 90]
+CASES = [
+    ("ddim", 0.0), ("ddim", 1.0), ("ddim", None), ("ddpm", None), ("euler", None), ("euler-a", None),
+    ("dpm++", None), ("dpm++-sde", None), ("unipc", None), ("pndm", None), ("deis", None), ("lms", None),
+    ("lcm", None),
+]  # fmt: skip
+
+
+def run_steer(pipe, scheduler: str, eta: float | None, **settings):
+    prompts = [Prompt(text, seed=seed) for text, seed in zip(TEXTS, SEEDS, strict=True)]
+    given = {"steps": 8, "scheduler": scheduler, "chunk": 4, "particles": 2, "guidance_scale": 5.0, "eta": eta}
+    return Run(load_model(pipe, manager()).backbone, prompts, settings={**given, **settings}).search()
+
+
+def run_stock(pipe, scheduler: str, output: str, **keywords):
+    parts = {**pipe.components, "scheduler": make_scheduler(scheduler, pipe.scheduler)}
+    stock = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    stock.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(seed + slot) for seed in SEEDS for slot in range(2)]
+    return stock(
+        TEXTS, num_images_per_prompt=2, num_inference_steps=8, generator=generators, output_type=output,
+        **{"guidance_scale": 5.0, **keywords},
+    ).images  # fmt: skip
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize(("scheduler", "eta"), CASES)
+def test_latents_equal_stock(tiny_pipe, tiny_pipe_v, prediction, scheduler, eta, record_testsuite_property) -> None:
+    pipe = tiny_pipe if prediction == "epsilon" else tiny_pipe_v
+    state = run_steer(pipe, scheduler, eta)
+    keywords = {} if eta is None else {"eta": eta}
+    stock = run_stock(pipe, scheduler, "latent", **keywords)
+    difference = float((state.x - stock).abs().max() / stock.abs().max().clamp(min=1))
+    record_testsuite_property(f"parity {prediction} {scheduler} {eta}", difference)
+    assert difference <= 1e-5
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler-a"])
+def test_images_equal_stock(tiny_pipe, scheduler) -> None:
+    state = run_steer(tiny_pipe, scheduler, None)
+    stock = run_stock(tiny_pipe, scheduler, "pt")
+    assert (state.samples - stock).abs().max() <= 1e-5
+
+
+def test_without_guidance_and_with_a_negative_prompt(tiny_pipe) -> None:
+    plain = run_steer(tiny_pipe, "ddim", None, guidance_scale=1.0)
+    assert (plain.x - run_stock(tiny_pipe, "ddim", "latent", guidance_scale=1.0)).abs().max() <= 1e-5
+    state = run_steer(tiny_pipe, "ddim", None, negative="a circle")
+    stock = run_stock(tiny_pipe, "ddim", "latent", negative_prompt=["a circle"] * 2)
+    assert (state.x - stock).abs().max() <= 1e-5
+    assert (state.x - run_stock(tiny_pipe, "ddim", "latent")).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_eta_on_euler_goes_from_euler_to_euler_ancestral(tiny_pipe, tiny_pipe_v, prediction) -> None:
+    pipe = tiny_pipe if prediction == "epsilon" else tiny_pipe_v
+    scale = float(run_steer(pipe, "euler", None).x.abs().max())
+    for kernel, own in ((("euler", 1.0), "euler-a"), (("euler-a", 0.0), "euler")):
+        assert (run_steer(pipe, *kernel).x - run_steer(pipe, own, None).x).abs().max() <= 2e-5 * max(scale, 1)
+    between = run_steer(pipe, "euler", 0.5).x
+    assert (between - run_steer(pipe, "euler", 0.0).x).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "eta"),
+    [("ddim", 0.0), ("ddim", 0.4), ("ddim", 1.0), ("ddpm", None), ("euler", None), ("euler-a", None)],
+)
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_the_closed_form_transition_is_the_stock_step(tiny_pipe, name, eta, prediction) -> None:
+    if (name, prediction) == ("euler-a", "sample"):
+        pytest.skip("diffusers has no such scheduler")
+    base = type(tiny_pipe.scheduler).from_config(tiny_pipe.scheduler.config, prediction_type=prediction)
+
+    def process() -> Gaussian:
+        scheduler = make_scheduler(name, base)
+        scheduler.set_timesteps(7)
+        return Gaussian(scheduler, eta=eta)
+
+    torch.manual_seed(0)
+    closed, stock = process(), process()
+    x = stock.prior(torch.randn(3, 4, 2, 2))
+    while not stock.done:
+        prediction_ = torch.randn_like(x)
+        stock.model_input(x), closed.model_input(x)
+        mean, sd = closed.transition(x, closed.estimate(x, prediction_))
+        level = closed.next_level
+        z = Streams.seeded([1, 2, 3], [stock.index] * 3).normal(x.shape[1:], "cpu")
+        x_next = stock.step(x, prediction_, Streams.seeded([1, 2, 3], [stock.index] * 3))
+        assert torch.allclose(mean + sd * z, x_next, rtol=1e-4, atol=2e-5 * float(x.abs().max()))
+        closed.step(x, prediction_, Streams.seeded([1, 2, 3], [0] * 3))
+        if not stock.done and name.startswith("dd"):
+            assert stock.level == pytest.approx(level)
+        x = x_next
+    if eta is None and name in ("ddpm", "euler-a"):
+        assert stock.stochastic
