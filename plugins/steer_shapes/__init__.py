@@ -1,0 +1,32 @@
+"""The embedded world of steer: scenes, verifier, reward and small models trained on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from steer import hookimpl
+
+if TYPE_CHECKING:
+    from steer.plugins import Registry
+
+
+@hookimpl
+def steer_register(registry: Registry) -> None:
+    """Name the model, the reward, the CLIP and the training command; nothing is imported yet."""
+    registry.model(
+        "shapes",
+        "steer_shapes.paths:pipeline",
+        summary="small Stable Diffusion that draws colored shapes at 64x64 (ships with steer)",
+    )
+    registry.reward(
+        "shapes",
+        "steer_shapes.reward:ShapesReward",
+        summary="share of a shapes prompt's requirements that a verifier finds met, in [0, 1]",
+    )
+    registry.clip("shapes", "steer_shapes.paths:clip")
+    registry.samples("shapes", "steer_shapes.examples:examples", summary="scenes of the evaluation prompts")
+    registry.command(
+        "train shapes",
+        "steer_shapes.train.cli:command",
+        summary="train the embedded shapes models: autoencoder, text-to-image, CLIP",
+    )

@@ -1,0 +1,195 @@
+"""The caption grammar: sentences to requirements and back.
+
+    sentence  := phrase                                   "four small red circles"
+               | phrase "and" phrase                      "a red circle and two blue squares"
+               | phrase "," phrase "and" phrase           "a star, a red circle and a blue square"
+               | phrase relation phrase                   "a red star above a blue square"
+               | phrase relation phrase "and" relation phrase
+    phrase    := article [size] [texture] [color] shape | number [size] [texture] [color] shapes
+    relation  := "to the left of" | "to the right of" | "above" | "below"
+
+In a sentence with two relations both speak about its first phrase. Related phrases are singular.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from steer.errors import SteerError
+
+from .scenes import COLORS, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, TEXTURES
+
+CATEGORIES = ("color", "shape", "texture", "numeracy", "spatial", "complex")
+NUMBERS = {"two": 2, "three": 3, "four": 4}
+_NUMBER_WORDS = {value: word for word, value in NUMBERS.items()}
+PLURALS = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
+_SINGULARS = {plural: shape for shape, plural in PLURALS.items()}
+RELATION_WORDS = {
+    "left": "to the left of",
+    "right": "to the right of",
+    "above": "above",
+    "below": "below",
+}
+
+
+class PromptError(SteerError, ValueError):
+    """A sentence that the grammar of the shapes world does not contain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """``count`` objects that share their attributes; ``None`` leaves an attribute open."""
+
+    shape: str
+    color: str | None = None
+    size: str | None = None
+    texture: str | None = None
+    count: int = 1
+
+    def text(self) -> str:
+        """The phrase in English, such as ``"a large red star"`` or ``"two crosses"``."""
+        words = [word for word in (self.size, self.texture, self.color) if word]
+        if self.count > 1:
+            return " ".join([_NUMBER_WORDS[self.count], *words, PLURALS[self.shape]])
+        words.append(self.shape)
+        return " ".join(["an" if words[0][0] in "aeiou" else "a", *words])
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Phrase number ``subject`` stands in ``kind`` to phrase number ``other``."""
+
+    subject: int
+    kind: str
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """All that a prompt asks of a scene. Objects that no phrase names are not allowed."""
+
+    phrases: tuple[Phrase, ...]
+    relations: tuple[Relation, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many objects the scene has."""
+        return sum(phrase.count for phrase in self.phrases)
+
+    @property
+    def category(self) -> str:
+        """The one of :data:`CATEGORIES` that the prompt belongs to, decided by its hardest part."""
+        if len(self.phrases) >= 3:
+            return "complex"
+        if self.relations:
+            return "spatial"
+        if any(phrase.count > 1 for phrase in self.phrases):
+            return "numeracy"
+        if any(phrase.texture for phrase in self.phrases):
+            return "texture"
+        if any(phrase.color for phrase in self.phrases):
+            return "color"
+        return "shape"
+
+    def text(self) -> str:
+        """The sentence; ``parse_prompt`` gives these requirements back."""
+        parts = [phrase.text() for phrase in self.phrases]
+        if self.relations:
+            clauses = [f"{RELATION_WORDS[r.kind]} {parts[r.other]}" for r in self.relations]
+            return f"{parts[0]} {' and '.join(clauses)}"
+        if len(parts) == 1:
+            return parts[0]
+        return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def parse_prompt(text: str) -> Requirements:
+    """Read a sentence of the grammar; case, spacing and a final full stop do not matter.
+
+    Raises:
+        PromptError: naming the sentence and the word where reading stopped.
+    """
+    return _Parser(text).sentence()
+
+
+class _Parser:
+    """Recursive descent over the words of one sentence."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._words = re.findall(r"[^\s,]+|,", text.strip().removesuffix(".").lower())
+        self._at = 0
+
+    def sentence(self) -> Requirements:
+        phrases = [self._phrase()]
+        relations: list[Relation] = []
+        if (kind := self._relation()) is not None:
+            while kind is not None:
+                phrases.append(self._phrase())
+                relations.append(Relation(0, kind, len(phrases) - 1))
+                kind = None
+                if len(relations) < 2 and self._accept("and"):
+                    kind = self._relation()
+                    if kind is None:
+                        raise self._error("a relation such as 'above' or 'to the left of'")
+            if any(phrase.count > 1 for phrase in phrases):
+                raise PromptError(f"{self._text!r}: only single objects can stand in a relation")
+        else:
+            while self._accept(","):
+                phrases.append(self._phrase())
+            if self._accept("and"):
+                phrases.append(self._phrase())
+            elif len(phrases) > 1:
+                raise self._error("'and' before the last object")
+        if self._at < len(self._words):
+            raise self._error("the end of the sentence")
+        requirements = Requirements(tuple(phrases), tuple(relations))
+        if len(phrases) > 3 or requirements.total > MAX_OBJECTS:
+            raise PromptError(f"{self._text!r}: a scene holds at most {MAX_OBJECTS} objects in three phrases")
+        return requirements
+
+    def _phrase(self) -> Phrase:
+        article = self._peek()
+        if article in ("a", "an"):
+            count = 1
+        elif article in NUMBERS:
+            count = NUMBERS[article]
+        else:
+            raise self._error("'a', 'an', 'two', 'three' or 'four'")
+        self._at += 1
+        size, texture, color = self._one_of(SIZES), self._one_of(TEXTURES), self._one_of(COLORS)
+        nouns = dict.fromkeys(SHAPES) if count == 1 else _SINGULARS
+        noun = self._one_of(tuple(nouns))
+        if noun is None:
+            raise self._error(f"one of {', '.join(nouns)}")
+        return Phrase(nouns[noun] or noun, color, size, texture, count)
+
+    def _relation(self) -> str | None:
+        for kind in RELATIONS:
+            words = RELATION_WORDS[kind].split()
+            if self._words[self._at : self._at + len(words)] == words:
+                self._at += len(words)
+                return kind
+        return None
+
+    def _peek(self) -> str:
+        return self._words[self._at] if self._at < len(self._words) else ""
+
+    def _accept(self, word: str) -> bool:
+        found = self._peek() == word
+        self._at += found
+        return found
+
+    def _one_of(self, words: tuple[str, ...]) -> str | None:
+        word = self._peek()
+        if word not in words:
+            return None
+        self._at += 1
+        return word
+
+    def _error(self, expected: str) -> PromptError:
+        found = repr(self._peek()) if self._peek() else "the end"
+        return PromptError(
+            f"{self._text!r} is not a sentence of the shapes grammar: expected {expected}, "
+            f"found {found} (example: 'a red circle above a small blue star')"
+        )

@@ -1,0 +1,1 @@
+"""Recipes that train the embedded models: autoencoder, text-to-image, CLIP."""

@@ -1,0 +1,211 @@
+"""Stage 3: a CLIP for the shapes world, trained against captions and images one thing apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+from ..captions import TRAINING_MIXTURE, sample_requirements, split_of
+from ..grammar import Requirements
+from ..layout import LayoutError, sample_scene
+from ..negatives import changes
+from ..render import render_batch
+from ..reward import score
+from ..scenes import Scene
+from ..verifier import Detection
+from . import tokenizer as tokenizers
+from .data import to_tensor
+from .loop import Recipe, generators
+
+RECIPE = Recipe(steps=1200, rate=1.5e-3, warmup=100, weight_decay=0.05, ema=0.995)
+GROUPS, MEMBERS = 40, 4
+"""A batch: so many groups of scenes with captions, each group's members one change apart."""
+GROUP_WEIGHT = 1.0
+PLAIN_SHARE = 0.7
+RECONSTRUCTED = 24
+"""How many images of a batch go through the autoencoder, with noise on their latents."""
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+EMBED_DIM = 128
+VISION = {"layers": [2, 2, 3, 1], "width": 16, "head_width": 64, "image_size": 64}
+TEXT = {"context_length": tokenizers.MAX_LENGTH, "width": 128, "heads": 4, "layers": 3}
+
+
+def model_config() -> dict[str, object]:
+    """``model_cfg`` of open_clip's configuration file."""
+    text = {**TEXT, "vocab_size": len(tokenizers.build()), "hf_tokenizer_name": "local"}
+    return {"embed_dim": EMBED_DIM, "vision_cfg": dict(VISION), "text_cfg": text}
+
+
+def build() -> nn.ModuleDict:
+    """The untrained CLIP, an ordinary open_clip model: small ResNet and text transformer."""
+    text = CLIPTextCfg(vocab_size=len(tokenizers.build()), **TEXT)
+    clip = CLIP(EMBED_DIM, CLIPVisionCfg(**VISION), text)
+    return nn.ModuleDict({"clip": clip.to(memory_format=torch.channels_last)})
+
+
+@dataclass(frozen=True)
+class Group:
+    """Scenes with captions that differ from the first one in one thing each."""
+
+    kinds: tuple[str, ...]
+    asked: tuple[Requirements, ...]
+    scenes: tuple[Scene, ...]
+
+
+def draw_group(rng: np.random.Generator, category: str, split: str, members: int) -> Group:
+    """Draw a group of one category; all its captions belong to ``split``."""
+    while True:
+        first = sample_requirements(category, rng, split)
+        options = {k: r for k, r in changes(first, rng).items() if split_of(r.text()) == split}
+        if len(options) < members - 1:
+            # Small prompts have few kinds of change: draw each kind again for another value.
+            more = changes(first, rng)
+            options |= {f"{k}+": r for k, r in more.items() if r not in options.values()}
+            options = {k: r for k, r in options.items() if split_of(r.text()) == split}
+        if len(options) < members - 1:
+            continue
+        kinds = [str(kind) for kind in rng.permutation(list(options))[: members - 1]]
+        asked = [first, *(options[kind] for kind in kinds)]
+        try:
+            scenes = [sample_scene(requirements, rng, PLAIN_SHARE) for requirements in asked]
+        except LayoutError:
+            continue
+        kinds = [kind.removesuffix("+") for kind in kinds]
+        return Group(("same", *kinds), tuple(asked), tuple(scenes))
+
+
+def truth(asked: list[Requirements], scenes: list[Scene]) -> Tensor:
+    """Which scenes (rows) meet which captions (columns): bool [scenes, captions]."""
+    found = [[Detection(o.shape, o.color, o.size, o.texture, o.cx, o.cy, o.radius) for o in scene] for scene in scenes]
+    shapes = [sorted(o.shape for o in scene) for scene in scenes]
+    wanted = [sorted(p.shape for p in r.phrases for _ in range(p.count)) for r in asked]
+    # Nearly all pairs differ in their shapes already; only the others need a closer look.
+    rows = [
+        [shapes[i] == wanted[j] and score(asked[j], found[i]) == 1 for j in range(len(asked))]
+        for i in range(len(scenes))
+    ]
+    return torch.tensor(rows)
+
+
+def degrade(images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
+    """Blur, noise and dim some of the images, [N, 3, H, W] in [0, 1]: as unfinished samples are."""
+    images = images.clone()
+    for start in range(0, len(images), 16):
+        part = slice(start, start + 16)
+        if rng.random() < 0.5:
+            sigma = float(rng.uniform(0.3, 1.8))
+            images[part] = gaussian_blur(images[part], [7, 7], [sigma, sigma])
+        if rng.random() < 0.5:
+            level = float(rng.uniform(0.01, 0.12))
+            images[part] += level * torch.randn(images[part].shape, generator=noise)
+        if rng.random() < 0.3:
+            images[part] *= float(rng.uniform(0.8, 1.1))
+    return images.clamp(0, 1)
+
+
+def normalized(images: Tensor) -> Tensor:
+    """Images in [0, 1] as the model takes them."""
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    scaled = (images - mean[:, None, None]) / std[:, None, None]
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+class ClipStage:
+    """Contrast within the batch (true but foreign captions masked) and within each group."""
+
+    name = "clip"
+
+    def __init__(self, vae: AutoencoderKL, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.seed, self.vae, self.modules = seed, vae, build()
+        self.tokenizer = tokenizers.build()
+
+    def tokens(self, prompts: list[str]) -> Tensor:
+        """Token ids [N, 32]."""
+        return tokenizers.encode(self.tokenizer, prompts)
+
+    def loss(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
+        names = rng.choice(list(TRAINING_MIXTURE), GROUPS, p=list(TRAINING_MIXTURE.values()))
+        groups = [draw_group(rng, str(name), "train", MEMBERS) for name in names]
+        asked = [r for group in groups for r in group.asked]
+        scenes = [s for group in groups for s in group.scenes]
+        # Damage comes to runs of neighbors, so images are shuffled: it must not give a group away.
+        order = torch.from_numpy(rng.permutation(len(asked)))
+        images = to_tensor(render_batch(scenes))[order]
+        images[:RECONSTRUCTED] = self._reconstruct(images[:RECONSTRUCTED], rng, noise)
+        images = degrade(images, rng, noise)[torch.argsort(order)]
+        with torch.autocast("cpu", torch.bfloat16):
+            output = self.modules["clip"](normalized(images), self.tokens([r.text() for r in asked]))
+        image, text, scale = output[0].float(), output[1].float(), output[2].clamp(max=100)
+        logits = scale * image @ text.T
+        own = torch.arange(len(asked))
+        foreign = truth(asked, scenes) & ~torch.eye(len(asked), dtype=torch.bool)
+        masked = logits.masked_fill(foreign, -1e4)
+        batch = (F.cross_entropy(masked, own) + F.cross_entropy(masked.T, own)) / 2
+        inner = masked.view(GROUPS, MEMBERS, GROUPS, MEMBERS).diagonal(dim1=0, dim2=2)
+        inner = inner.permute(2, 0, 1)  # [groups, images, captions]
+        place = torch.arange(MEMBERS).repeat(GROUPS)
+        group = (
+            F.cross_entropy(inner.reshape(-1, MEMBERS), place)
+            + F.cross_entropy(inner.transpose(1, 2).reshape(-1, MEMBERS), place)
+        ) / 2
+        right = (inner.reshape(-1, MEMBERS).argmax(1) == place).float().mean()
+        return {
+            "loss": batch + GROUP_WEIGHT * group,
+            "batch": batch,
+            "group": group,
+            "group_right": right,
+        }
+
+    @torch.no_grad()
+    def _reconstruct(self, images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
+        """Through the autoencoder, with noise on the latents: an early guess of a clean image."""
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = self.vae.encode(images * 2 - 1).latent_dist.mean
+            level = float(rng.uniform(0.0, 0.5))
+            latents = latents + level * torch.randn(latents.shape, generator=noise)
+            output: Tensor = self.vae.decode(latents).sample.float()
+        return (output / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def sheet(self, modules: nn.ModuleDict, path: Path) -> dict[str, float]:
+        clip: CLIP = modules["clip"]
+        return retrieval(clip, self.tokens, self.seed, split="tune", groups=20)
+
+
+@torch.no_grad()
+def retrieval(
+    clip: CLIP, tokens: Callable[[list[str]], Tensor], seed: int, *, split: str, groups: int
+) -> dict[str, float]:
+    """How often the right caption beats one that is a single change away, by kind of change.
+
+    ``captions``: for an image, over its caption and the changed one; ``images``: for a caption,
+    over its image and one of the changed scene. Chance is a half.
+    """
+    captions: dict[str, list[bool]] = defaultdict(list)
+    images: dict[str, list[bool]] = defaultdict(list)
+    for index, category in enumerate(TRAINING_MIXTURE):
+        rng, _ = generators(seed, f"clip-{split}", index)
+        for _ in range(groups):
+            group = draw_group(rng, category, split, 2)
+            picture = clip.encode_image(normalized(to_tensor(render_batch(group.scenes))), normalize=True)
+            text = clip.encode_text(tokens([r.text() for r in group.asked]), normalize=True)
+            score_matrix = picture @ text.T
+            for name in (category, group.kinds[1], "all"):
+                captions[name].append(bool(score_matrix[0, 0] > score_matrix[0, 1]))
+                images[name].append(bool(score_matrix[0, 0] > score_matrix[1, 0]))
+    shares = {f"captions_{k}": round(sum(v) / len(v), 3) for k, v in captions.items()}
+    return shares | {f"images_{k}": round(sum(v) / len(v), 3) for k, v in images.items()}

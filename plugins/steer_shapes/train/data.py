@@ -1,0 +1,52 @@
+"""Training data, drawn afresh from the grammar: captions and images, none of them held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..captions import sample_training
+from ..grammar import Requirements
+from ..layout import PLAIN_SHARE, LayoutError, sample_scene
+from ..render import render
+from ..scenes import CANVAS, Scene
+
+
+def draw_scene(rng: np.random.Generator, plain_share: float = PLAIN_SHARE) -> tuple[Requirements, Scene]:
+    """One scene of the training mixture, and what its caption says."""
+    while True:
+        requirements = sample_training(rng)
+        try:
+            return requirements, sample_scene(requirements, rng, plain_share)
+        except LayoutError:
+            continue  # Too crowded to place; rare.
+
+
+def draw_images(rng: np.random.Generator, count: int, plain_share: float) -> Tensor:
+    """Crowded, often textured scenes for the autoencoder: float [N, 3, 64, 64] in [-1, 1]."""
+    images = np.empty((count, CANVAS, CANVAS, 3), np.uint8)
+    for index in range(count):
+        images[index] = render(draw_scene(rng, plain_share)[1])
+    return to_tensor(images) * 2 - 1
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 [N, H, W, 3] to float [N, 3, H, W] in [0, 1], channels last in memory."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+def save_sheet(images: Tensor, path: Path, columns: int = 8, zoom: int = 2) -> None:
+    """Write float images [N, 3, H, W] in [0, 1] as one PNG, ``columns`` in a row."""
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = torch.zeros(rows * (height + 2), columns * (width + 2), 3)
+    for index, image in enumerate(images.detach().float().clamp(0, 1)):
+        top, left = index // columns * (height + 2), index % columns * (width + 2)
+        sheet[top : top + height, left : left + width] = image.permute(1, 2, 0)
+    picture = Image.fromarray((sheet * 255).round().byte().numpy())
+    size = (picture.width * zoom, picture.height * zoom)
+    picture.resize(size, Image.Resampling.NEAREST).save(path)
