@@ -30,9 +30,10 @@ from steer.statistics import Interval, bootstrap_mean
 ROOT = Path(__file__).resolve().parents[1]
 JUDGE = "shapes"
 REWARDS = ("shapes", "clip:shapes")
-STEPS = 20
+STEPS = 10
+DTYPE = "bf16"
 TUNE_STRIDE = 2  # every other tuning prompt: enough to choose by, half the time
-PACK = 32  # prompts a call: what is finished is written
+PACK = 24  # prompts a call: what is finished is written
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Bench:
 
     def _run(self, config: Config, prompts: list[Prompt]) -> tuple[list[dict[str, Any]], dict[str, float]]:
         if self._sampler is None:
-            self._sampler = Sampler("shapes")
+            self._sampler = Sampler("shapes", dtype=DTYPE)
             self._judge = make_reward([JUDGE], {}, manager(), torch.device("cpu"))
         result = self._sampler.generate(
             prompts,
@@ -118,7 +119,7 @@ class Bench:
             particles=config.particles,
             steps=STEPS,
             eta=1.0,
-            chunk=8,
+            chunk=32,
             options={"fk": config.options} if config.methods else {},
         )
         rows = []
@@ -253,7 +254,7 @@ def main(out: Path, limit: int | None) -> None:
         "# What steering buys on the embedded world",
         "",
         "Made by `make results`; figures are measured by the current code, none is copied.",
-        f"Model `shapes`, {STEPS} DDIM steps, η=1, the model's own guidance, fp32 on "
+        f"Model `shapes`, {STEPS} DDIM steps, η=1, the model's own guidance, {DTYPE} on "
         f"{platform.machine()} CPU ({torch.get_num_threads()} threads), torch {torch.__version__}.",
         "",
         "Each prompt has a seed hashed from its id, so that all methods start from the same noises (paired). The"

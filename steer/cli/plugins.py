@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from steer.errors import SteerError, unknown
@@ -16,6 +18,8 @@ from steer.options import describe
 from steer.plugins import Entry, manager
 
 COLUMNS = ("kind", "name", "origin", "version", "health", "summary")
+WIDE = 130
+"""Columns from which on a list has room for summaries."""
 
 
 @click.group(invoke_without_command=True)
@@ -33,12 +37,15 @@ def plugins(context: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    table = Table()
-    for column in COLUMNS:
+    console = Console()
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    # summaries make lines of five rows on a terminal of 80 columns; `show NAME` and --json have them
+    shown = COLUMNS if console.width >= WIDE else COLUMNS[:-1]
+    for column in shown:
         table.add_column(column, overflow="fold", no_wrap=column in ("kind", "version"))
     for row in rows:
-        table.add_row(*(escape(row[column]) for column in COLUMNS))
-    Console().print(table)
+        table.add_row(*(escape(_short(row["origin"]) if column == "origin" else row[column]) for column in shown))
+    console.print(table)
 
 
 @plugins.command()
@@ -63,13 +70,12 @@ def show(name: str, as_json: bool) -> None:
         if not details["options"]:
             console.print("no options")
             continue
-        table = Table()
-        for column in ("option", "type", "default", "range", "meaning"):
-            table.add_column(column, overflow="fold")
         for row in details["options"]:
-            cells = (f"{name}.{row['name']}", row["type"], row["default"], row["range"], row["meaning"])
-            table.add_row(*map(escape, cells))
-        console.print(table)
+            facts = [row["type"], f"default {row['default']}", *([row["range"]] if row["range"] else [])]
+            console.print(
+                f"\n[bold]{escape(name)}.{escape(row['name'])}[/]  {escape(', '.join(facts))}", highlight=False
+            )
+            console.print(Padding(escape(row["meaning"]), (0, 0, 0, 4)), highlight=False)
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -77,6 +83,11 @@ def _row(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind, "name": entry.name, "origin": f"{entry.origin.plugin}: {entry.origin.place}",
         "version": entry.origin.version, "health": entry.health, "summary": entry.summary,
     }  # fmt: skip
+
+
+def _short(origin: str) -> str:
+    """Return an origin without the plugin's own name, which the package's says again."""
+    return origin.partition(": ")[2] or origin
 
 
 def _details(entry: Entry) -> dict[str, Any]:
