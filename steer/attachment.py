@@ -185,7 +185,7 @@ class attach:  # noqa: N801 - used like a function
         process.start_at(timestep)
         return State(
             self.run, process, sample, jobs=self.run.jobs, job=self._job, slot=self._slot, streams=self._streams,
-            conditioning=None,
+            conditioning=Conditioning({}, None, 1.0),
         )  # fmt: skip
 
 

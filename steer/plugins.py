@@ -56,7 +56,7 @@ class Entry:
         module, _, attribute = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SteerError(
                 f"{self.kind} {self.name!r} of plugin {self.origin.plugin!r} is broken: "
                 f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -183,7 +183,7 @@ class Plugins:
             origin = Origin(point.name, dist.version if dist else "", f"{dist.name if dist else '?'} ({point.value})")
             try:
                 self.add(point.load(), origin)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self.broken.append(Broken(origin, f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
     def add(self, plugin: object, origin: Origin) -> None:
@@ -252,7 +252,7 @@ def _load_module(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SteerError(
             f"plugin file {file} fails to import: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error

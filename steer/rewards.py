@@ -170,9 +170,7 @@ def is_differentiable(reward: RewardFunction) -> bool:
     return bool(getattr(reward, "differentiable", False))
 
 
-def _score(
-    name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], step: int | None
-) -> Tensor:
+def _score(name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], step: int | None) -> Tensor:
     if isinstance(reward, Combination):
         return reward(samples, prompts, step=step)
     return checked(name, reward, samples, prompts, step=step)
@@ -194,7 +192,7 @@ def checked(
         raise
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.debug("reward %s raised", name, exc_info=True)
         raise RewardError(
             f"reward {name!r} raised {type(error).__name__}: {_line(error)} ({where}, prompts "

@@ -45,7 +45,7 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
         "seed": state.jobs[job].seed,
         "particles": len(rows),
         "steps": state.steps,
-        "log_z": None if state.biased else float(log_mean_exp(weights)),
+        "log_z": None if state.biased or not len(rows) else float(log_mean_exp(weights)),
         "biased": state.biased,
         "unique_ancestors": len(set(state.ancestors[rows].tolist())),
         "events": events,

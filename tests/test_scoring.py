@@ -87,7 +87,8 @@ def test_hostile_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
     bomb(tmp_path / "bomb.png")
     for name, reason in (
-        ("cut.png", "truncated"), ("text.png", "not a PNG"), ("empty.jpg", "not a PNG"), ("bomb.png", "100000x100000"),
+        ("cut.png", "truncated"), ("text.png", "not a PNG"), ("empty.jpg", "not a PNG"),
+        ("bomb.png", "10000000000 pixels"),
     ):  # fmt: skip
         with pytest.raises(ImageError, match=rf"{name}.*{reason}") as error:
             read_image(tmp_path / name)

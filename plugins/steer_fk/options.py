@@ -31,7 +31,10 @@ class FKOptions(Options):
     scheme: Literal["multinomial", "stratified", "systematic", "residual"] = Field(
         "systematic", description="How ancestors are drawn."
     )
-    reward_min: float = Field(0.0, description="Reward that a particle starts from in diff and max.")
+    reward_min: float = Field(
+        0.0,
+        description="Reward that a particle starts from in diff and max; with max, rewards below it do not steer until the end.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> FKOptions:

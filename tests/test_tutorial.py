@@ -1,0 +1,97 @@
+"""docs/writing-a-plugin.md and docs/rewards.md: every block of code runs, every reward and expression is true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from steer import Sampler
+from steer.expressions import parse_expression
+from steer.loading import make_reward
+from steer.plugins import Origin, Plugins, load_module, manager
+from steer.testing import check_reward
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+TUTORIAL = (DOCS / "writing-a-plugin.md").read_text(encoding="utf-8")
+REWARDS = (DOCS / "rewards.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TUTORIAL, re.DOTALL)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the tutorial's files, which can be imported from there."""
+    for block in blocks("python"):
+        name = re.match(r"# file: (\S+)\n", block)
+        assert name, block
+        (tmp_path / name[1]).write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for module in ("my_rewards", "my_colour", "my_method", "steer_bright_sky"):
+        sys.modules.pop(module, None)
+
+
+def test_the_function_and_its_file_reference(place: Path) -> None:
+    check_reward(load_module("./my_rewards.py").brightness).require()
+
+
+def test_the_class_its_options_scale_and_test(place: Path) -> None:
+    plugins = Plugins()
+    plugins.registry.reward("colour", "my_colour:Colour")
+    made = make_reward(["colour@z"], {"colour": {"channel": "green"}}, plugins, torch.device("cpu"))
+    green = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert made(green, ["x"]).item() == pytest.approx((2 / 3) / 0.1)
+    load_module("./test_my_colour.py").test_contract()
+
+
+def test_the_method_changes_the_image(place: Path, tiny_pipe) -> None:
+    sampler = Sampler(tiny_pipe, device="cpu")
+    run = {"steps": 2, "particles": 1, "seed": 0}
+    plain = sampler.generate("a red circle", **run).images[0]
+    pulled = sampler.generate("a red circle", methods="./my_method.py", options={"pull": {"strength": 0.5}}, **run)
+    assert pulled.images[0].tobytes() != plain.tobytes()
+
+
+def test_the_package_registers(place: Path) -> None:
+    import importlib
+
+    plugins = Plugins()
+    plugins.add(importlib.import_module("steer_bright_sky"), Origin("bright-sky", "", "docs"))
+    assert set(plugins.registry.rewards) == {"bright-sky"}
+
+
+@pytest.mark.parametrize("line", [ln for b in blocks("sh") for ln in b.splitlines() if ln.startswith("steer ")])
+def test_every_command_line_exists_with_its_options(line: str) -> None:
+    import click
+
+    from steer.cli.app import app
+
+    _, *words = shlex.split(line)
+    command: click.Command = app
+    context = click.Context(app)
+    while isinstance(command, click.Group) and words and command.get_command(context, words[0]):
+        command = command.get_command(context, words.pop(0))
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert [word for word in words if word.startswith("-") and word not in known] == []
+
+
+def test_every_installed_reward_is_in_the_table() -> None:
+    for name, entry in manager().registry.rewards.items():
+        if entry.origin.place.startswith("steer-diffusion"):
+            assert f"| `{name}` |" in REWARDS
+
+
+def test_every_expression_in_the_docs_can_be_read() -> None:
+    table = REWARDS.split("## Putting rewards together")[1].split("All numbers")[0]
+    written = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(written) >= 8
+    for expression in written:
+        assert parse_expression(expression)
