@@ -46,6 +46,7 @@ def save(path: Path, grey: int = 128, size: tuple[int, int] = (8, 8), **more) ->
 
 def bomb(path: Path) -> Path:
     """A PNG of a few bytes that claims 100000x100000 pixels."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -33,7 +33,7 @@ class FKOptions(Options):
     )
     reward_min: float = Field(
         0.0,
-        description="Reward that a particle starts from in diff and max; with max, rewards below it do not steer until the end.",
+        description="Reward that a particle starts from in diff and max; max ignores rewards below it until the end.",
     )
 
     @model_validator(mode="after")
