@@ -60,7 +60,7 @@ PROJECTS = (("reward", "bright-sky"), ("method", "pull"))
 def python(site: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, timeout=180
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, timeout=600
     )
 
 
