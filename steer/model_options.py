@@ -163,7 +163,7 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
     file = Path(path).expanduser()
     if not file.exists() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
         raise SteerError(
-            f"lora {path!r} is no file or folder; expected .safetensors, a folder or a hub id like org/name"
+            f"lora {path!r} does not exist; expected a .safetensors file, a folder or a hub id like org/name"
         )
     try:
         # safetensors only: a pickled LoRA from somewhere could run code

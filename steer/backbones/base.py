@@ -57,7 +57,7 @@ class Backbone(abc.ABC):
         pipe: the pipeline whose parts are used.
         denoisers: modules by name; ``"base"`` is the pipeline's own.
         scheduler: the pipeline's scheduler, a prototype that is never stepped.
-        device: where the denoiser is.
+        device: where the denoiser computes, as it was when the backbone was made.
     """
 
     default_steps = 50
@@ -67,12 +67,8 @@ class Backbone(abc.ABC):
         self.pipe = pipe
         self.scheduler = pipe.scheduler
         self.denoisers: dict[str, torch.nn.Module] = {"base": denoiser}
-
-    @property
-    def device(self) -> torch.device:
-        """Where the denoiser computes; with offloading its weights may be elsewhere."""
-        device: torch.device = self.pipe._execution_device
-        return device
+        # with offloading the weights may be elsewhere; asked once, for the pipeline walks all its modules to tell
+        self.device: torch.device = pipe._execution_device
 
     @abc.abstractmethod
     def guided(self, guidance_scale: float) -> bool:

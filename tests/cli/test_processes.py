@@ -80,7 +80,14 @@ def test_ctrl_c_keeps_what_is_finished(place: Path, tiny: Path) -> None:
     prompts.write_text("\n".join(f"a red circle {'a ' * n}" for n in range(400)))
     command = [sys.executable, "-m", "steer", "generate", "-f", str(prompts), "-m", str(tiny), "-n", "32"]
     command += ["--steps", "4", "--choose", "weighted", "--out", "out"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell's background job ignores SIGINT, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     out = place / "out"
     _wait(lambda: len(list(out.glob("traces/*.json"))) > 1, running)
     running.send_signal(signal.SIGINT)
