@@ -12,3 +12,8 @@ def steer_register(registry: Registry) -> None:
         "steer.backbones.sd:StableDiffusion",
         summary="Stable Diffusion 1.x and 2.x, epsilon- and v-prediction",
     )
+    registry.backbone(
+        "StableDiffusionXLPipeline",
+        "steer.backbones.sdxl:StableDiffusionXL",
+        summary="Stable Diffusion XL: base, turbo and fine-tunes",
+    )

@@ -55,7 +55,7 @@ class StableDiffusion(Backbone):
         text = conditioning.batched("text")
         if conditioning.guided:
             x = torch.cat([x, x])
-        keywords: dict[str, Any] = {}
+        keywords = self._denoiser_keywords(x, conditioning)
         if unet.config.time_cond_proj_dim is not None:
             scale = torch.full((len(x),), conditioning.guidance_scale - 1)
             embedded = self.pipe.get_guidance_scale_embedding(scale, embedding_dim=unet.config.time_cond_proj_dim)
@@ -71,6 +71,10 @@ class StableDiffusion(Backbone):
         vae = self.pipe.vae
         image: Tensor = vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
         return (image.float() / 2 + 0.5).clamp(0, 1)
+
+    def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+        """Return what the UNet takes besides latents, timestep and text, one row for each of ``x``."""
+        return {}
 
     def _encode_one(self, prompt: str, negative: str | None) -> tuple[Tensor, Tensor | None]:
         key = (prompt, negative)
