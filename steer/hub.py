@@ -1,4 +1,4 @@
-"""The hub: whether it can be reached, found out quickly."""
+"""The hub: whether it can be reached, found out quickly, and what its cache holds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import socket
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -31,3 +32,11 @@ def reachable() -> bool:
         log.debug("the hub cannot be reached: %s", error)
         return False
     return True
+
+
+def cached_file(repo: str, file: str, revision: str | None = None) -> Path | None:
+    """Return a file of the hub's cache, or ``None`` if it is not there."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, file, cache_dir=constants.HF_HUB_CACHE, revision=revision)
+    return Path(found) if isinstance(found, str) else None

@@ -11,7 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -21,8 +21,11 @@ import pluggy
 
 from steer import hookspecs
 from steer.errors import SteerError, unknown
+from steer.weights import Needed
 
 GROUP = "steer"
+Declared = Sequence[Needed] | str
+"""Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
 KINDS = ("reward", "method", "model", "clip", "samples", "backbone", "command")
 
 
@@ -44,6 +47,7 @@ class Entry:
     target: str | object
     summary: str
     origin: Origin
+    declared: Declared = ()
 
     def load(self) -> Any:
         """Import and return the registered object.
@@ -53,7 +57,20 @@ class Entry:
         """
         if not isinstance(self.target, str):
             return self.target
-        module, _, attribute = self.target.partition(":")
+        return self._import(self.target)
+
+    def weights(self, argument: str | None = None) -> tuple[Needed, ...]:
+        """Return the weights that it needs, given the argument of ``vqa:ARGUMENT``; imports no torch.
+
+        Raises:
+            SteerError: for an argument that it does not know.
+        """
+        if isinstance(self.declared, str):
+            return tuple(self._import(self.declared)(argument))
+        return tuple(self.declared)
+
+    def _import(self, target: str) -> Any:
+        module, _, attribute = target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:
@@ -90,13 +107,16 @@ class Registry:
     entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     origin: Origin = Origin("steer", "", "built in")
 
-    def reward(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register a reward: a ``steer.Reward`` subclass or a function of (samples, prompts)."""
-        self._add("reward", name, target, summary)
+    def reward(self, name: str, target: str | object, *, summary: str = "", weights: Declared = ()) -> None:
+        """Register a reward: a ``steer.Reward`` subclass or a function of (samples, prompts).
 
-    def method(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register a method: a ``steer.Method`` subclass."""
-        self._add("method", name, target, summary)
+        ``weights`` are those that it takes from the hub, see :mod:`steer.weights`.
+        """
+        self._add("reward", name, target, summary, weights)
+
+    def method(self, name: str, target: str | object, *, summary: str = "", weights: Declared = ()) -> None:
+        """Register a method: a ``steer.Method`` subclass; ``weights`` as for a reward."""
+        self._add("method", name, target, summary, weights)
 
     def model(self, name: str, target: str | object, *, summary: str = "") -> None:
         """Register a short name for a model: a function that returns its folder or hub id."""
@@ -159,14 +179,14 @@ class Registry:
         except KeyError:
             raise unknown(kind, name, self.entries[kind]) from None
 
-    def _add(self, kind: str, name: str, target: str | object, summary: str) -> None:
+    def _add(self, kind: str, name: str, target: str | object, summary: str, weights: Declared = ()) -> None:
         taken = self.entries[kind].get(name)
         if taken is not None:
             raise SteerError(
                 f"{kind} {name!r} is brought by two plugins: {taken.origin.plugin!r} and {self.origin.plugin!r}; "
                 "uninstall one of them"
             )
-        self.entries[kind][name] = Entry(kind, name, target, summary, self.origin)
+        self.entries[kind][name] = Entry(kind, name, target, summary, self.origin, weights)
 
 
 @dataclass

@@ -1,0 +1,149 @@
+"""Checkpoints from others: read without running code, checked tensor by tensor, and all or nothing.
+
+A model is built :func:`empty`, which allocates no weights, and takes the file's tensors for its own (:func:`fill`).
+Whatever is wrong with a file is told before the model has got anything of it::
+
+    with empty():
+        model = CLIPModel(config)
+    fill(model, file, key_map=str.lower, dtype=torch.float32, device=device)
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steer import SteerError
+
+KeyMap = Callable[[str], str | None]
+"""From a checkpoint's name of a tensor to the model's; ``None`` for one that the model has no use for."""
+
+NAMED = 3
+"""How many names of tensors a message shows."""
+
+
+def empty() -> AbstractContextManager[None]:
+    """Return a context in which models get parameters on the meta device, and buffers, which are small, real ones."""
+    from accelerate import init_empty_weights
+
+    context: AbstractContextManager[None] = init_empty_weights(include_buffers=False)
+    return context
+
+
+def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
+    """Read a checkpoint: safetensors, or a pickle of tensors and nothing else.
+
+    Args:
+        file: ``*.safetensors``, else a pickle of torch's.
+        key: where in the pickle the state dict is (``"state_dict"``); a pickle without it is taken whole.
+
+    Returns:
+        Name to tensor, on the CPU; a pickle's tensors stay in the file until they are used.
+
+    Raises:
+        SteerError: naming the file, if it is truncated, holds code, or holds no state dict.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        content = _unpickle(file)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's words run to a page and advise to run the code
+            reason = "no pickle of tensors alone"
+        raise SteerError(
+            f"checkpoint {file} cannot be read ({reason}); it is truncated or no checkpoint: fetch or copy it again"
+        ) from error
+    if key is not None and isinstance(content, Mapping) and key in content:
+        content = content[key]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise SteerError(f"checkpoint {file} holds no state dict; expected names with their tensors")
+    return dict(content)
+
+
+def _unpickle(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+    return torch.load(file, map_location="cpu", weights_only=True)  # the format of torch before 1.6
+
+
+def rename(state: Mapping[str, Tensor], key_map: KeyMap, file: Path | str) -> dict[str, Tensor]:
+    """Give a checkpoint's tensors the model's names.
+
+    Raises:
+        SteerError: if two tensors get one name.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        new = key_map(name)
+        if new is None:
+            continue
+        if new in renamed:
+            raise SteerError(f"checkpoint {file} has two tensors for {new}: the second is {name}")
+        renamed[new] = tensor
+    return renamed
+
+
+def mismatch(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> str | None:
+    """Return in words how a state dict differs from the names and shapes that a model expects, if it does."""
+    missing = [name for name in expected if name not in state]
+    left_over = [name for name in state if name not in expected]
+    shapes = [
+        f"{name} {list(state[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in state and state[name].shape != shape
+    ]
+    parts = [
+        f"{len(names)} {what}: {', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}"
+        for what, names in (("missing", missing), ("left over", left_over), ("of another shape", shapes))
+        if names
+    ]
+    return "; ".join(parts) or None
+
+
+def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
+    """Return the shapes of a model's state dict by name, tied tensors under each of their names."""
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def fill(
+    model: nn.Module, file: Path, *, key: str | None = None, key_map: KeyMap | None = None,
+    dtype: torch.dtype | None = None, device: torch.device | str = "cpu",
+) -> None:  # fmt: skip
+    """Give a model, as a rule an :func:`empty` one, a checkpoint's tensors; then freeze it for inference.
+
+    Args:
+        model: with a state dict of the names that ``key_map`` gives.
+        file: see :func:`read`.
+        key: see :func:`read`.
+        key_map: from the checkpoint's names to the model's; by default they are the same.
+        dtype: the precision that floating-point tensors get; the file's by default.
+        device: where they go.
+
+    Raises:
+        SteerError: naming the file, if a tensor is missing, left over or of another shape; the model is as it was.
+    """
+    state = read(file, key=key)
+    if key_map is not None:
+        state = rename(state, key_map, file)
+    problem = mismatch(shapes_of(model), state)
+    if problem:
+        raise SteerError(f"checkpoint {file} does not fit {type(model).__name__}: {problem}")
+    model.load_state_dict({name: _placed(tensor, dtype, device) for name, tensor in state.items()}, assign=True)
+    model.to(device).eval().requires_grad_(False)
+
+
+def _placed(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+    return tensor.to(device, dtype if tensor.is_floating_point() else None)

@@ -1,0 +1,189 @@
+"""Weights that live on the hub: what a plugin declares, where they are on this machine, and how they get here.
+
+A plugin declares its weights when it registers, without importing torch::
+
+    HPS = Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_970_000_000, licence="Apache-2.0")
+    registry.reward("hps", "steer_rewards.hps:HPS", weights=[HPS])
+
+so that ``steer download hps``, ``steer doctor`` and ``steer plugins show hps`` know of them. Weights that depend on
+the reward's argument (``vqa:xl``) are declared as ``weights="module:function"``; the function takes the argument or
+``None`` and returns them. The plugin itself asks for a path::
+
+    file = locate(HPS, owner="hps", given=self.options.weights)
+
+and gets the user's own file if there is one, else the hub cache's, else one that is fetched now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steer import fetching, hub
+from steer.errors import SteerError
+
+CONFIGS = ("model_index.json", "config.json")
+"""What the libraries look for first in a repository: a diffusers pipeline, a model of transformers or diffusers."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file on the hub.
+
+    Attributes:
+        repo: ``"org/name"``.
+        file: its path in the repository.
+        size: bytes, as published or estimated from the number of parameters; for messages only, as what is fetched
+            is verified against the hub's own figure. ``None`` if not known.
+        sha256: of the file, verified after fetching; by default the one that the hub states.
+        revision: branch, tag or commit; the main branch by default.
+        licence: as the authors state it.
+        option: the plugin's option that takes a local file or a folder with the file.
+    """
+
+    repo: str
+    file: str
+    size: int | None = None
+    sha256: str | None = None
+    revision: str | None = None
+    licence: str = ""
+    option: str = "weights"
+
+    @property
+    def label(self) -> str:
+        """What messages call it: file, repository and size."""
+        return f"{self.file} of {self.repo} ({size_text(self.size)})"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """All of a repository that ``from_pretrained`` of transformers or diffusers reads; fields as in `Weights`."""
+
+    repo: str
+    size: int | None = None
+    revision: str | None = None
+    licence: str = ""
+    option: str = "weights"
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.repo} ({size_text(self.size)})"
+
+
+Needed = Weights | Repository
+
+
+def size_text(size: int | None) -> str:
+    """Return a size as people read it: ``"2.0 GB"``."""
+    if size is None:
+        return "size unknown"
+    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= power:
+            return f"{size / power:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def cached(needed: Needed) -> Path | None:
+    """Return where weights are in the hub's cache: a file, or the folder of a complete repository."""
+    if isinstance(needed, Weights):
+        return hub.cached_file(needed.repo, needed.file, needed.revision)
+    for name in CONFIGS:
+        config = hub.cached_file(needed.repo, name, needed.revision)
+        if config is not None and is_complete(config.parent):
+            return config.parent
+    return None
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder in the format of transformers or diffusers has its weights: no part, no shard is missing."""
+    index = folder / "model_index.json"
+    if index.is_file():
+        parts = [name for name, value in _read(index).items() if isinstance(value, list) and all(value)]
+        return all((folder / name).is_dir() and is_complete(folder / name) for name in parts)
+    if not (folder / "config.json").is_file():  # tokenizers, schedulers, feature extractors have no weights
+        return any(folder.glob("*.json"))
+    for shards in sorted(folder.glob("*.index.json")):
+        names = _read(shards).get("weight_map")
+        if isinstance(names, dict):
+            return all((folder / str(name)).is_file() for name in set(names.values()))
+    return any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir())
+
+
+def locate(needed: Needed, *, owner: str, given: str | Path | None = None) -> Path:
+    """Return a local path for weights: the user's own, else the cached one, else one fetched now.
+
+    Args:
+        needed: what is needed.
+        owner: the plugin with its argument as the user would type it (``"hps"``, ``"vqa:xxl"``), for messages.
+        given: what the user gave in the option ``needed.option``: the file, or a folder that holds it. For a
+            `Repository` its folder.
+
+    Returns:
+        The file, or the folder of a `Repository`.
+
+    Raises:
+        SteerError: one line with repository, file and size and the two ways to get them.
+    """
+    if given is not None:
+        return _given(needed, Path(given).expanduser(), f"{owner.partition(':')[0]}.{needed.option}")
+    found = cached(needed)
+    if found is not None:
+        return found
+    if not hub.reachable():
+        plugin = owner.partition(":")[0]
+        raise SteerError(
+            f"{owner} needs {needed.label}, which is not in the hub's cache, and the hub cannot be reached: run "
+            f"`steer download {owner}` where it can, or copy it here and set -o {plugin}.{needed.option}=PATH"
+        )
+    return fetch(needed)
+
+
+def fetch(needed: Needed) -> Path:
+    """Fetch weights into the hub's cache, going on where an earlier attempt broke off; verified.
+
+    Returns:
+        The file, or the folder of a `Repository`.
+
+    Raises:
+        SteerError: if the hub has no such file, asks for a login, breaks off, or sends a damaged file.
+    """
+    if isinstance(needed, Weights):
+        return fetching.fetch(needed.repo, needed.file, needed.revision, needed.sha256)
+    paths = [
+        fetching.fetch(needed.repo, file, needed.revision) for file, _ in fetching.listing(needed.repo, needed.revision)
+    ]
+    return min((path.parent for path in paths), key=lambda path: len(path.parts))
+
+
+def _given(needed: Needed, path: Path, option: str) -> Path:
+    if isinstance(needed, Repository):
+        if path.is_dir():
+            return path
+        raise SteerError(f"{option}={path} is no folder; expected one with the files of {needed.label}")
+    if path.is_dir():
+        for name in (needed.file, Path(needed.file).name):
+            if (path / name).is_file():
+                return path / name
+        raise SteerError(
+            f"{option}={path} has no file {needed.file}; expected {needed.label} or a folder that holds it"
+        )
+    if path.is_file():
+        return path
+    raise SteerError(f"{option}={path} does not exist; expected {needed.label} or a folder that holds it")
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def total_size(needed: Sequence[Needed]) -> int | None:
+    """Return the bytes of all, or ``None`` if one is not known."""
+    sizes = [one.size for one in needed]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
