@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from steer.backbones.base import Backbone, Conditioning
+from steer.backbones.base import Backbone, Conditioning, Encoded
 from steer.errors import SteerError
 from steer.loading import MethodSpec, OptionValues, RewardSpec, check_owners, make_methods, make_reward
 from steer.noise import Streams
@@ -239,13 +239,13 @@ class _Stock(Backbone):
     def guided(self, guidance_scale: float) -> bool:
         self._refuse()
 
-    def encode(self, prompts: Sequence[Prompt], negative: Sequence[str], guidance_scale: float) -> Conditioning:
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         self._refuse()
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         return ()
 
-    def timestep_keywords(self, x_shape: tuple[int, ...]) -> dict[str, Any]:
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         # only asked whether the sampler draws noise; the pipeline sets the real shift itself
         return {"mu": 0.0} if self.pipe.scheduler.config.get("use_dynamic_shifting") else {}
 

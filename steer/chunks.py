@@ -25,16 +25,33 @@ class Chunks:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def map(self, function: Callable[[Tensor], Tensor], count: int) -> tuple[Tensor, int]:
+    def map(
+        self, function: Callable[[Tensor], Tensor], count: int, groups: Tensor | None = None
+    ) -> tuple[Tensor, int]:
         """Call ``function(rows)`` for ``rows`` covering 0..count−1 and concatenate what it returns.
 
+        Args:
+            function: int64 ``[size]`` to ``[size, …]``.
+            count: rows in all.
+            groups: int64 ``[count]``; rows of two groups never share a chunk.
+
         Returns:
-            The concatenation ``[count, …]`` and the number of rows that were padding.
+            The concatenation ``[count, …]`` in the rows' order and the number of rows that were padding.
         """
+        if groups is None:
+            return self._map_rows(function, torch.arange(count))
+        members = [(groups == group).nonzero().flatten() for group in groups.unique()]
+        parts, paddings = zip(*(self._map_rows(function, rows) for rows in members), strict=True)
+        order = torch.argsort(torch.cat(members))
+        together = torch.cat(parts)
+        return together[order.to(together.device)], sum(paddings)
+
+    def _map_rows(self, function: Callable[[Tensor], Tensor], members: Tensor) -> tuple[Tensor, int]:
         parts: list[Tensor] = []
         start = padding = 0
+        count = len(members)
         while start < count:
-            rows = torch.arange(start, start + self.size).clamp(max=count - 1)
+            rows = members[torch.arange(start, start + self.size).clamp(max=count - 1)]
             try:
                 out = function(rows)
             except torch.cuda.OutOfMemoryError:

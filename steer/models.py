@@ -129,8 +129,7 @@ def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
         return None
     dtype = next(backbone.denoisers["base"].parameters()).dtype
     preview = Preview(options.preview, backbone.device, dtype)
-    probe = torch.zeros(1, *backbone.latent_shape(None, None))
-    preview.check(backbone.spatial(probe).shape[1])
+    preview.check(backbone.latent_shape(None, None)[0])
     return preview
 
 

@@ -161,12 +161,14 @@ def sampler_name(scheduler: str | None, own: Any) -> str:
         scheduler: the short name that was asked for, if any.
         own: the model's own scheduler, used where none was asked for.
     """
-    from steer.process.schedulers import SCHEDULERS
+    from steer.process.schedulers import make_scheduler
 
-    class_name, changes = SCHEDULERS.get(scheduler or "", (type(own).__name__, {}))
+    made = make_scheduler(scheduler, own)
+    class_name = type(made).__name__
     name = A1111_NAMES.get(class_name, class_name)
-    algorithm = changes.get("algorithm_type") or own.config.get("algorithm_type", "")
-    return f"{name} SDE" if class_name == "DPMSolverMultistepScheduler" and str(algorithm).startswith("sde") else name
+    if class_name == "DPMSolverMultistepScheduler" and str(made.config.get("algorithm_type", "")).startswith("sde"):
+        name += " SDE"
+    return f"{name} Karras" if made.config.get("use_karras_sigmas") else name
 
 
 def _quoted(value: object) -> str:

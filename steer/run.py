@@ -42,6 +42,9 @@ SETTINGS: dict[str, Setting] = {
     "steps": Setting(int, 1, 10_000, "denoising steps"),
     "timesteps": Setting(tuple, None, None, "explicit timesteps, highest first, instead of the scheduler's spacing"),
     "guidance_scale": Setting((int, float), 0, 1000, "classifier-free guidance; off at 1 and below"),
+    "true_cfg_scale": Setting(
+        (int, float), 0, 1000, "classifier-free guidance of a model that takes guidance_scale as an input (Flux)"
+    ),
     "eta": Setting((int, float), 0, 1, "stochasticity of the transitions: 0 is the ODE, 1 the ancestral sampler"),
     "scheduler": Setting(str, None, None, "scheduler by name, instead of the model's own"),
     "particles": Setting(int, 1, 65_536, "particles a prompt"),
@@ -118,7 +121,7 @@ class Run:
         self._suggested: dict[str, tuple[Any, str]] = {}
         self._defaults = {
             "steps": backbone.default_steps, "guidance_scale": backbone.default_guidance, "particles": 1,
-            "negative": "", **(defaults or {}),
+            "true_cfg_scale": 1.0, "negative": "", **(defaults or {}),
         }  # fmt: skip
         for name, value in (settings or {}).items():
             if value is not None:
@@ -268,8 +271,9 @@ class Run:
     def process(self) -> Gaussian:
         """Return a fresh noise process with a scheduler of its own."""
         scheduler = make_scheduler(self.get("scheduler"), self.backbone.scheduler)
-        keywords = self.backbone.timestep_keywords(self.latent_shape)
-        set_timesteps(scheduler, self.get("steps"), self.get("timesteps"), self.backbone.device, **keywords)
+        steps = self.get("steps")
+        keywords = self.backbone.schedule_keywords(steps, self.latent_shape)
+        set_timesteps(scheduler, steps, self.get("timesteps"), self.backbone.device, **keywords)
         return Gaussian(scheduler, eta=self.get("eta"))
 
     @property
@@ -281,14 +285,22 @@ class Run:
         """Encode the prompts; each is encoded once."""
         prompts = [job.prompt for job in self.jobs]
         negative = [str(p.metadata.get("negative", self.get("negative"))) for p in prompts]
-        guidance_scale = float(self.get("guidance_scale"))
-        if any(negative) and not self.backbone.guided(guidance_scale):
+        setting = self.backbone.cfg_setting
+        scale = float(self.get(setting))
+        if any(negative) and not self.backbone.guided(scale):
+            option = {"guidance_scale": "--guidance", "true_cfg_scale": "--true-cfg"}[setting]
             warnings.warn(
-                f"the negative prompt has no effect: guidance is off at guidance_scale={guidance_scale:g}; "
-                "set --guidance above 1",
+                f"the negative prompt has no effect: guidance is off at {setting}={scale:g}; raise {option}",
                 stacklevel=2,
             )
-        return self.backbone.encode(prompts, negative, guidance_scale)
+        if setting == "true_cfg_scale":
+            return self.backbone.encode(prompts, negative, scale, embedded_scale=float(self.get("guidance_scale")))
+        if self.get("true_cfg_scale") != 1:
+            raise SteerError(
+                f"true_cfg_scale={self.get('true_cfg_scale'):g} is for models that take guidance_scale as an input "
+                f"(Flux); {type(self.backbone).__name__} is guided by guidance_scale: use --guidance"
+            )
+        return self.backbone.encode(prompts, negative, scale)
 
     # ---- forwards, each booked -------------------------------------------------------------------------
 
@@ -302,7 +314,8 @@ class Run:
             predict = partial(self.backbone.predict, state.denoiser, conditioning=conditioning)
             return _checkpointed(predict, x[rows.to(x.device)], timestep)
 
-        out, padding = self.chunks.map(forward, len(state))
+        groups = None if self.backbone.mixes_prompts else state.job
+        out, padding = self.chunks.map(forward, len(state), groups)
         evaluations = 2 if state.conditioning.guided else 1
         self.cost.nfe += len(state) * evaluations
         self.cost.padding += padding * evaluations
@@ -349,7 +362,7 @@ class Run:
 
     def _decode_preview(self, x0: Tensor) -> Tensor:
         assert self.preview is not None
-        return self.preview(self.backbone.spatial(x0))
+        return self.preview(x0)
 
 
 def _hook_manager(methods: Sequence[Method], observers: Iterable[object]) -> pluggy.PluginManager:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steer.backbones.base import Backbone, Conditioning
+from steer.backbones.base import Backbone, Conditioning, Encoded
 from steer.noise import Streams
 from steer.prompts import Prompt
 
@@ -31,8 +31,8 @@ class LinearGaussian(Backbone):
     def guided(self, guidance_scale: float) -> bool:
         return False
 
-    def encode(self, prompts: Sequence[Prompt], negative: Sequence[str], guidance_scale: float) -> Conditioning:
-        return Conditioning({"nothing": torch.zeros(len(prompts), 1)}, None, guidance_scale)
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        return {"nothing": torch.zeros(1, 1)}, None
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         return (2,)

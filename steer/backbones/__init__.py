@@ -17,3 +17,8 @@ def steer_register(registry: Registry) -> None:
         "steer.backbones.sdxl:StableDiffusionXL",
         summary="Stable Diffusion XL: base, turbo and fine-tunes",
     )
+    registry.backbone(
+        "StableDiffusion3Pipeline",
+        "steer.backbones.sd3:StableDiffusion3",
+        summary="Stable Diffusion 3 and 3.5",
+    )

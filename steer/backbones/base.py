@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,10 +49,19 @@ class Conditioning:
         return torch.cat([self.uncond[name], self.cond[name]])
 
 
+Encoded = tuple[dict[str, Tensor], dict[str, Tensor] | None]
+"""One prompt's conditioning, name to ``[1, …]``, and that of its negative prompt; ``None`` where guidance is off."""
+
+ENCODED_KEPT = 256
+"""Prompts whose encodings are kept; a population's own are held by its conditioning."""
+
+
 class Backbone(abc.ABC):
     """One model family over a diffusers pipeline: conditioning in, prediction and samples out.
 
-    Immutable: other weights are named views in ``denoisers``, sharing encoder and decoder.
+    Immutable: other weights are named views in ``denoisers``, sharing encoder and decoder. Latents are ``[N, C, H, W]``
+    as the autoencoder has them; a transformer that takes them packed packs them in :meth:`predict`, so that noise,
+    previews and methods see one layout in every family.
 
     Attributes:
         pipe: the pipeline whose parts are used.
@@ -60,8 +70,16 @@ class Backbone(abc.ABC):
         device: where the denoiser computes, as it was when the backbone was made.
     """
 
-    default_steps = 50
-    default_guidance = 7.5
+    default_steps: ClassVar[int] = 50
+    default_guidance: ClassVar[float] = 7.5
+    cfg_setting: ClassVar[str] = "guidance_scale"
+    """The setting with the scale of classifier-free guidance; ``true_cfg_scale`` where the model takes
+    ``guidance_scale`` as an input."""
+    half: ClassVar[torch.dtype] = torch.float16
+    """Precision of the weights on CUDA where none is asked for."""
+    mixes_prompts: ClassVar[bool] = True
+    """Whether one forward can hold several prompts. Where texts have lengths of their own it cannot: padding would
+    make an image depend, in its last bits, on the prompts beside it."""
 
     def __init__(self, pipe: Any, denoiser: torch.nn.Module) -> None:
         self.pipe = pipe
@@ -69,14 +87,54 @@ class Backbone(abc.ABC):
         self.denoisers: dict[str, torch.nn.Module] = {"base": denoiser}
         # with offloading the weights may be elsewhere; asked once, for the pipeline walks all its modules to tell
         self.device: torch.device = pipe._execution_device
+        self._encoded: dict[tuple[Hashable, ...], Encoded] = {}
 
     @abc.abstractmethod
     def guided(self, guidance_scale: float) -> bool:
-        """Whether this scale means two evaluations a prediction."""
+        """Whether this scale of classifier-free guidance means two evaluations a prediction."""
+
+    def encode(
+        self,
+        prompts: Sequence[Prompt],
+        negative: Sequence[str],
+        guidance_scale: float,
+        *,
+        embedded_scale: float | None = None,
+    ) -> Conditioning:
+        """Encode J prompts and their negative prompts, one by one, so that none depends on its neighbours.
+
+        Args:
+            guidance_scale: of classifier-free guidance.
+            embedded_scale: the scale that the model takes as an input, where it does.
+        """
+        guided = self.guided(guidance_scale)
+        rows = [
+            self._encode_cached(prompt, text if guided else None)
+            for prompt, text in zip(prompts, negative, strict=True)
+        ]
+        cond = _stacked([cond for cond, _ in rows])
+        uncond = _stacked([uncond for _, uncond in rows if uncond is not None]) if guided else None
+        return Conditioning(cond, uncond, guidance_scale)
+
+    def _encode_cached(self, prompt: Prompt, negative: str | None) -> Encoded:
+        key = (str(prompt), negative, *self.conditioned_on(prompt))
+        if key not in self._encoded:
+            if len(self._encoded) >= ENCODED_KEPT:
+                self._encoded.pop(next(iter(self._encoded)))
+            self._encoded[key] = self.encode_one(prompt, negative)
+        return self._encoded[key]
+
+    def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
+        """Return what the conditioning depends on besides the texts."""
+        return ()
 
     @abc.abstractmethod
-    def encode(self, prompts: Sequence[Prompt], negative: Sequence[str], guidance_scale: float) -> Conditioning:
-        """Encode J prompts and their negative prompts, one by one, so that none depends on its neighbours."""
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        """Encode one prompt, and its negative prompt unless that is ``None``.
+
+        Tensors may differ in their second dimension from prompt to prompt; they are padded with zeros then, and the
+        backbone keeps their length beside them.
+        """
 
     @abc.abstractmethod
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
@@ -94,13 +152,48 @@ class Backbone(abc.ABC):
     def decode(self, x: Tensor) -> Tensor:
         """Decode final latents ``[B, …]`` to samples; images are float ``[B, 3, H, W]`` in [0, 1]."""
 
-    def spatial(self, x: Tensor) -> Tensor:
-        """Return latents as ``[B, C, H, W]``, as the denoiser has them, for a preview decoder."""
-        return x
-
-    def timestep_keywords(self, x_shape: tuple[int, ...]) -> dict[str, Any]:
-        """Return what the scheduler's ``set_timesteps`` wants besides the steps (a flow's shift, for example)."""
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Return what the pipeline gives ``set_timesteps`` besides the steps: ``sigmas``, a flow's shift ``mu``."""
         return {}
+
+
+def guide(out: Tensor, guidance_scale: float) -> Tensor:
+    """Apply classifier-free guidance to ``[2·B, …]``, unconditional half first (arXiv 2207.12598, eq. 6)."""
+    uncond, cond = out.chunk(2)
+    return uncond + guidance_scale * (cond - uncond)
+
+
+def to_image(decoded: Tensor) -> Tensor:
+    """Turn a decoder's output in [−1, 1] into samples in [0, 1]."""
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:
+    """Warn if a prompt has more tokens than the text encoder takes, and say what is cut off."""
+    ids = tokenizer(str(prompt), truncation=False).input_ids
+    if len(ids) > limit:
+        special = tokenizer.num_special_tokens_to_add()
+        cut = tokenizer.decode(ids[limit - 1 if special else limit :], skip_special_tokens=True)
+        warnings.warn(
+            f"prompt {prompt[:40]!r}… has {len(ids) - special} tokens, the text encoder takes {limit - special}; cut off: "
+            f"{cut!r}",
+            stacklevel=2,
+        )
+
+
+def _stacked(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Concatenate each tensor over the prompts, ragged ones padded with zeros at the end of dimension 1."""
+
+    def stack(tensors: list[Tensor]) -> Tensor:
+        longest = max((t.shape[1] for t in tensors if t.ndim > 1), default=0)
+        padded = [
+            torch.cat([t, t.new_zeros(1, longest - t.shape[1], *t.shape[2:])], dim=1)
+            if t.ndim > 1 and t.shape[1] < longest else t
+            for t in tensors
+        ]  # fmt: skip
+        return torch.cat(padded)
+
+    return {name: stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def check_size(width: int, height: int, multiple: int) -> None:

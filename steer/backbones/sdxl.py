@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from steer.backbones.base import Conditioning
-from steer.backbones.sd import ENCODED_KEPT, StableDiffusion
+from steer.backbones.base import Conditioning, Encoded, to_image, warn_if_cut
+from steer.backbones.sd import StableDiffusion
+from steer.errors import SteerError
 from steer.prompts import Prompt
+
+SIZES = ("original_size", "crop", "target_size")
+"""Micro-conditioning (arXiv 2307.01952, sec. 2.2) that a prompt's metadata may give, each as ``[width, height]`` or
+``[left, top]`` in pixels; by default an uncropped image of the size that is made."""
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -21,20 +26,24 @@ class StableDiffusionXL(StableDiffusion):
     default_steps = 50
     default_guidance = 5.0
 
-    def __init__(self, pipe: Any) -> None:
-        super().__init__(pipe)
-        self._encoded_xl: dict[tuple[str, str | None], tuple[Tensor, Tensor | None, Tensor, Tensor | None]] = {}
+    def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
+        return tuple(_pair(prompt, name) for name in SIZES)
 
-    def encode(self, prompts: Sequence[Prompt], negative: Sequence[str], guidance_scale: float) -> Conditioning:
-        guided = self.guided(guidance_scale)
-        encoded = [
-            self._encode_xl(str(prompt), negated if guided else None)
-            for prompt, negated in zip(prompts, negative, strict=True)
-        ]
-        text, untext, pooled, unpooled = zip(*encoded, strict=True)
-        cond = {"text": torch.cat(text), "pooled": torch.cat(pooled)}
-        uncond = {"text": torch.cat(untext), "pooled": torch.cat(unpooled)} if guided else None
-        return Conditioning(cond, uncond, guidance_scale)
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        warn_if_cut(self.pipe.tokenizer, prompt, self.pipe.tokenizer.model_max_length)
+        # no negative prompt is not an empty one: the base model was trained with zeros for it
+        text, untext, pooled, unpooled = self.pipe.encode_prompt(
+            str(prompt), device=self.device, num_images_per_prompt=1,
+            do_classifier_free_guidance=negative is not None, negative_prompt=negative or None,
+        )  # fmt: skip
+        # NaN: as large as the image, which is known when it is made
+        unknown = (float("nan"), float("nan"))
+        sizes = (_pair(prompt, "original_size") or unknown, _pair(prompt, "crop") or (0, 0),
+                 _pair(prompt, "target_size") or unknown)  # fmt: skip
+        # the model wants height first
+        ids = torch.tensor([[float(value) for pair in sizes for value in reversed(pair)]], device=self.device)
+        cond = {"text": text, "pooled": pooled, "sizes": ids}
+        return cond, None if negative is None else {"text": untext, "pooled": unpooled, "sizes": ids}
 
     def decode(self, x: Tensor) -> Tensor:
         vae = self._decoder
@@ -45,31 +54,14 @@ class StableDiffusionXL(StableDiffusion):
             x = x * std / vae.config.scaling_factor + mean
         else:
             x = x / vae.config.scaling_factor
-        image: Tensor = vae.decode(x, return_dict=False)[0]
-        return (image.float() / 2 + 0.5).clamp(0, 1)
+        return to_image(vae.decode(x, return_dict=False)[0])
 
     def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
-        pooled = conditioning.batched("pooled")
+        pooled, sizes = conditioning.batched("pooled"), conditioning.batched("sizes")
         height, width = (side * self.pipe.vae_scale_factor for side in x.shape[-2:])
-        # original size, top-left of the crop, target size: an uncropped image of the size that is made
-        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=pooled.dtype, device=pooled.device)
-        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}}
-
-    def _encode_xl(self, prompt: str, negative: str | None) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        key = (prompt, negative)
-        if key not in self._encoded_xl:
-            if len(self._encoded_xl) >= ENCODED_KEPT:
-                self._encoded_xl.pop(next(iter(self._encoded_xl)))
-            self._warn_if_cut(prompt)
-            # no negative prompt is not an empty one: the base model was trained with zeros for it
-            self._encoded_xl[key] = self.pipe.encode_prompt(
-                prompt,
-                device=self.device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=negative is not None,
-                negative_prompt=negative or None,
-            )
-        return self._encoded_xl[key]
+        own = sizes.new_tensor([height, width, 0, 0, height, width])
+        time_ids = torch.where(sizes.isnan(), own, sizes).to(pooled.dtype)
+        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
 
     @cached_property
     def _decoder(self) -> Any:
@@ -78,3 +70,15 @@ class StableDiffusionXL(StableDiffusion):
         if vae.dtype == torch.float16 and vae.config.force_upcast:
             return copy.deepcopy(vae).float()
         return vae
+
+
+def _pair(prompt: Prompt, name: str) -> tuple[int, int] | None:
+    value = prompt.metadata.get(name)
+    if value is None:
+        return None
+    ok = isinstance(value, (list, tuple)) and len(value) == 2
+    if not ok or not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65_536 for v in value):
+        raise SteerError(
+            f"prompt {prompt.id}: {name}={value!r}, expected two whole numbers of pixels in 0..65536, such as [1024, 1024]"
+        )
+    return value[0], value[1]

@@ -14,6 +14,11 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.noise import Streams
+from steer.process.schedulers import scheduler_kind
+
+
+RENOISING = ("LCMScheduler", "FlowMatchLCMScheduler")
+"""Schedulers that noise x0 afresh at every step: sd = σ'."""
 
 
 def kernel_sd(here: tuple[float, float], there: tuple[float, float], eta: float) -> float:
@@ -60,8 +65,8 @@ class Gaussian:
         self._kernel = eta is not None and not self._eta_native and eta != self._own_eta
         if self._kernel and self._own_eta is None:
             raise SteerError(
-                f"eta={eta:g} is not possible with {type(scheduler).__name__}, a multistep scheduler; "
-                "use --scheduler ddim, ddpm, euler or euler-a, or leave eta out"
+                f"eta={eta:g} is not possible with {type(scheduler).__name__}, whose steps have a rule of their own; use "
+                f"--scheduler {'flow-euler' if self._family == 'flow' else 'ddim, ddpm, euler or euler-a'}, or leave eta out"
             )
         if self._kernel and self._clips:
             raise SteerError(
@@ -101,9 +106,9 @@ class Gaussian:
             return bool(inspect.signature(self.scheduler.step).parameters["eta"].default)
         if self._own_eta is not None:
             return self._own_eta > 0
-        algorithm = str(self.scheduler.config.get("algorithm_type", ""))
-        name = type(self.scheduler).__name__
-        return algorithm.startswith("sde") or "Ancestral" in name or name == "LCMScheduler"
+        config, name = self.scheduler.config, type(self.scheduler).__name__
+        sde = str(config.get("algorithm_type", "")).startswith("sde")
+        return sde or "Ancestral" in name or name in RENOISING or bool(config.get("stochastic_sampling"))
 
     def prior(self, noise: Tensor) -> Tensor:
         return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
@@ -221,8 +226,7 @@ def _vp(alpha_cumprod: float) -> tuple[float, float]:
 def _family(scheduler: Any) -> str:
     """``flow``: α=1−σ; ``ve``: α=1; ``vp``: by alphas_cumprod[t]; ``vp-sigma``: VP, indexed by sigmas."""
     name = type(scheduler).__name__
-    config = scheduler.config
-    if "FlowMatch" in name or config.get("prediction_type") == "flow_prediction":
+    if scheduler_kind(scheduler) == "flow":
         return "flow"
     if name.startswith(("DPMSolver", "UniPC", "DEIS")) and name != "DPMSolverSDEScheduler":
         return "vp-sigma"
@@ -235,6 +239,8 @@ def _family(scheduler: Any) -> str:
 
 def _own_eta(scheduler: Any) -> float | None:
     """The eta that a one-step scheduler's own step amounts to; ``None`` for multistep and other rules."""
+    if scheduler.config.get("stochastic_sampling"):
+        return None
     return {
         "DDIMScheduler": 0.0,
         "DDPMScheduler": 1.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import diffusers
@@ -11,46 +12,89 @@ import torch
 
 from steer.errors import SteerError, unknown
 
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
-    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-    "dpm++-sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "deis": ("DEISMultistepScheduler", {}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "lcm": ("LCMScheduler", {}),
+
+@dataclass(frozen=True)
+class Named:
+    """A scheduler by its short name: the diffusers class and what to change in the pipeline's own configuration.
+
+    Attributes:
+        kind: ``"diffusion"`` (alphas_cumprod; ε-, v- or x0-prediction) or ``"flow"`` (x = (1−σ)·x0 + σ·noise).
+    """
+
+    class_name: str
+    kind: str = "diffusion"
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+FLOW_SIGMAS = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+
+SCHEDULERS: dict[str, Named] = {
+    "ddim": Named("DDIMScheduler"),
+    "ddpm": Named("DDPMScheduler"),
+    "euler": Named("EulerDiscreteScheduler"),
+    "euler-a": Named("EulerAncestralDiscreteScheduler"),
+    "dpm++": Named("DPMSolverMultistepScheduler", changes={"algorithm_type": "dpmsolver++"}),
+    "dpm++-karras": Named(
+        "DPMSolverMultistepScheduler", changes={"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}
+    ),
+    "dpm++-sde": Named("DPMSolverMultistepScheduler", changes={"algorithm_type": "sde-dpmsolver++"}),
+    "dpm++-sde-karras": Named(
+        "DPMSolverMultistepScheduler", changes={"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}
+    ),
+    "unipc": Named("UniPCMultistepScheduler"),
+    "deis": Named("DEISMultistepScheduler"),
+    "pndm": Named("PNDMScheduler", changes={"skip_prk_steps": True}),
+    "lms": Named("LMSDiscreteScheduler"),
+    "lcm": Named("LCMScheduler"),
+    "flow-euler": Named("FlowMatchEulerDiscreteScheduler", "flow"),
+    "flow-lcm": Named("FlowMatchLCMScheduler", "flow"),
+    "flow-dpm++": Named("DPMSolverMultistepScheduler", "flow", {**FLOW_SIGMAS, "algorithm_type": "dpmsolver++"}),
+    "flow-unipc": Named("UniPCMultistepScheduler", "flow", FLOW_SIGMAS),
 }
-"""Short names: the diffusers class and what to change in the pipeline's own configuration."""
+
+
+def scheduler_kind(scheduler: Any) -> str:
+    """Return ``"flow"`` or ``"diffusion"``: what a pipeline with this scheduler was trained for."""
+    flow = "FlowMatch" in type(scheduler).__name__ or scheduler.config.get("prediction_type") == "flow_prediction"
+    return "flow" if flow else "diffusion"
 
 
 def make_scheduler(name: str | None, base: Any) -> Any:
     """Return a fresh scheduler: the pipeline's own kind, or the named one with the pipeline's configuration.
 
     Raises:
-        SteerError: for an unknown name.
+        SteerError: for an unknown name, or a scheduler that the model was not trained for.
     """
     if name is None:
         return type(base).from_config(base.config)
     if name not in SCHEDULERS:
         raise unknown("scheduler", name, SCHEDULERS)
-    class_name, changes = SCHEDULERS[name]
-    cls = getattr(diffusers, class_name)
+    named, kind = SCHEDULERS[name], scheduler_kind(base)
+    if named.kind != kind:
+        fitting = ", ".join(n for n, other in SCHEDULERS.items() if other.kind == kind)
+        raise SteerError(f"scheduler {name!r} is for {named.kind} models, this is a {kind} model; use one of {fitting}")
+    cls, changes = getattr(diffusers, named.class_name), named.changes
     if type(base) is cls and not changes:
         return cls.from_config(base.config)
-    if "clip_sample" in inspect.signature(cls.__init__).parameters:
-        # classes differ in this default: a config that never mentions it would turn clipping on
+    parameters = inspect.signature(cls.__init__).parameters
+    # classes differ in this default: a config that never mentions it would turn clipping on
+    if "clip_sample" in parameters:
         changes = {"clip_sample": base.config.get("clip_sample", False), **changes}
+    # one thing under two names
+    shift = base.config.get("shift", base.config.get("flow_shift"))
+    if kind == "flow" and shift is not None:
+        changes = {("flow_shift" if "flow_shift" in parameters else "shift"): shift, **changes}
     return cls.from_config(base.config, **changes)
 
 
 def set_timesteps(
     scheduler: Any, steps: int, timesteps: Sequence[float] | None, device: torch.device, **keywords: Any
 ) -> None:
-    """Set a scheduler's timesteps: ``steps`` of its own spacing, or the given ones.
+    """Set a scheduler's timesteps: ``steps`` of the pipeline's spacing, or the given ones.
+
+    Args:
+        keywords: what the pipeline gives besides the steps (``sigmas``, ``mu``); what this scheduler has no use
+            for is left out.
 
     Raises:
         SteerError: if there are more steps than the model was trained with, or explicit timesteps are not taken.
@@ -58,11 +102,31 @@ def set_timesteps(
     trained = scheduler.config.get("num_train_timesteps", 1000)
     if steps > trained:
         raise SteerError(f"steps={steps} is more than the scheduler's {trained} training timesteps; ask for fewer")
-    if timesteps is None:
+    taken = inspect.signature(scheduler.set_timesteps).parameters
+    keywords = {name: value for name, value in keywords.items() if name in taken}
+    if not scheduler.config.get("use_dynamic_shifting"):
+        keywords.pop("mu", None)
+    if timesteps is not None:
+        _set_explicit(scheduler, timesteps, trained, device, **keywords)
+    elif "sigmas" in keywords:
+        scheduler.set_timesteps(device=device, **keywords)
+    else:
         scheduler.set_timesteps(steps, device=device, **keywords)
-        return
+
+
+def _set_explicit(
+    scheduler: Any, timesteps: Sequence[float], trained: int, device: torch.device, **keywords: Any
+) -> None:
     if "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters:
-        raise SteerError(
-            f"{type(scheduler).__name__} takes no explicit timesteps; use --scheduler ddpm, euler, dpm++ or lcm"
-        )
+        flow = scheduler_kind(scheduler) == "flow"
+        others = "flow-euler" if flow else "ddpm, euler, dpm++ or lcm"
+        raise SteerError(f"{type(scheduler).__name__} takes no explicit timesteps; use --scheduler {others}")
+    if "FlowMatch" not in type(scheduler).__name__:
+        keywords.pop("sigmas", None)
+        scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)
+        return
+    # the class shifts sigmas and leaves the timesteps that were given: set so that both say the same
+    sigmas = [t / trained for t in timesteps]
+    keywords["sigmas"] = sigmas
     scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)
+    scheduler.sigmas = torch.tensor([*sigmas, 0.0], device=scheduler.sigmas.device, dtype=torch.float32)
