@@ -1,0 +1,106 @@
+"""Yes-no questions about a prompt: from its metadata, else parsed from its text by rules.
+
+The references have them written by a language model (DA-score, Singh & Zheng 2023, arXiv 2307.04749) or take the noun
+phrases that a tagger finds (BLIP-VQA of T2I-CompBench, Huang et al. 2023, arXiv 2307.06350). Here a few rules split the
+prompt (:mod:`steer_rewards.phrases`); for prompts that matter, write the questions into the prompt file. Everything
+here is a pure function of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steer import Prompt, SteerError
+from steer_rewards import words
+from steer_rewards.phrases import Thing, find_things
+
+
+def parse_questions(text: str) -> list[str]:
+    """Return a question for each thing that a prompt names, and one for each thing that it says of one.
+
+    ``"a red bear on a table"`` gives ``"is there a red bear in the image?"``, ``"is the red bear on the table?"`` and
+    ``"is there a table in the image?"``. A prompt in which nothing is found is asked about as a whole.
+    """
+    found = [question for thing in find_things(text) for question in (_exists(thing), *_said(thing))]
+    return list(dict.fromkeys(found)) or [whole(text)]
+
+
+def parse_phrases(text: str) -> list[str]:
+    """Return each noun phrase as a question, as T2I-CompBench asks it: ``"a red bear?"``."""
+    found = [f"{thing.text}?" for thing in find_things(text)]
+    return list(dict.fromkeys(found)) or [whole(text)]
+
+
+def whole(text: str) -> str:
+    """Return the one question about a prompt as a whole."""
+    line = " ".join(text.split())
+    return f"does this image show {line.rstrip('.!?') or line}?"
+
+
+def as_question(assertion: str) -> str:
+    """Turn an assertion into a question.
+
+    A noun phrase is asked for (``"a red bear"``), a sentence with "is" is turned round (``"the bear is red"``), and
+    what is neither is asked about as a whole.
+    """
+    line = " ".join(assertion.split())
+    if line.endswith("?"):
+        return line
+    parts = line.rstrip(".!").split()
+    for number, word in enumerate(parts[1:-1], 1):
+        if word.lower() in words.COPULAS:
+            subject, rest = " ".join(parts[:number]), " ".join(parts[number + 1 :])
+            there = subject.lower() == "there"
+            return f"{word} there {rest} in the image?" if there else f"{word} {subject} {rest}?"
+    things = find_things(line)
+    said = [question for thing in things for question in _said(thing)]
+    if len(said) == 1:
+        return said[0]
+    return _exists(things[0]) if len(things) == 1 and not said else whole(line)
+
+
+def given_questions(prompt: Prompt | str) -> list[str] | None:
+    """Return the questions that a prompt's metadata holds, or ``None`` if it holds none.
+
+    ``questions`` are taken as they are; ``assertions`` are made questions, see :func:`as_question`.
+
+    Raises:
+        SteerError: naming the prompt, if one of them is no list of texts.
+    """
+    metadata: Mapping[str, Any] = getattr(prompt, "metadata", None) or {}
+    for key in ("questions", "assertions"):
+        value = metadata.get(key)
+        if value is not None:
+            _check(value, key, prompt)
+            texts = (text.strip() for text in value)
+            return list(dict.fromkeys(texts if key == "questions" else map(as_question, texts)))
+    return None
+
+
+def _exists(thing: Thing) -> str:
+    verb = "are" if thing.plural else "is"
+    if thing.words[0] in words.DEFINITE:
+        return f"{verb} {thing.text} in the image?"
+    return f"{verb} there {thing.text} in the image?"
+
+
+def _said(thing: Thing) -> list[str]:
+    plural = thing.plural
+    return [
+        f"{'do' if plural else 'does'} {thing.definite} {said}?"
+        if said.startswith("have ")
+        else f"{'are' if plural else 'is'} {thing.definite} {said}?"
+        for said in thing.said
+    ]
+
+
+def _check(value: object, key: str, prompt: Prompt | str) -> None:
+    where = f"prompt {str(prompt)[:60]!r} (id {getattr(prompt, 'id', '-')})"
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise SteerError(f"{where}: got {type(value).__name__} as {key!r}, expected a list of texts")
+    if not value:
+        raise SteerError(f"{where}: {key!r} is an empty list; give at least one text, or leave it out")
+    for item in value:
+        if not isinstance(item, str) or not item.strip():
+            raise SteerError(f"{where}: {key!r} holds {item!r}, expected a text such as 'is there a red bear?'")
