@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,9 +25,7 @@ class Chunks:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def map(
-        self, function: Callable[[Tensor], Tensor], count: int, groups: Tensor | None = None
-    ) -> tuple[Tensor, int]:
+    def map(self, function: Callable[[Tensor], Tensor], count: int, groups: Tensor | None = None) -> tuple[Tensor, int]:
         """Call ``function(rows)`` for ``rows`` covering 0..count−1 and concatenate what it returns.
 
         Args:
@@ -38,31 +36,46 @@ class Chunks:
         Returns:
             The concatenation ``[count, …]`` in the rows' order and the number of rows that were padding.
         """
+        (out,), padding = self.map_several(lambda rows: (function(rows),), count, groups)
+        return out, padding
+
+    def map_several(
+        self, function: Callable[[Tensor], tuple[Tensor, ...]], count: int, groups: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], int]:
+        """Do as :meth:`map` does, for a function that returns several tensors, each with a row a particle."""
         if groups is None:
             return self._map_rows(function, torch.arange(count))
         members = [(groups == group).nonzero().flatten() for group in groups.unique()]
         parts, paddings = zip(*(self._map_rows(function, rows) for rows in members), strict=True)
         order = torch.argsort(torch.cat(members))
-        together = torch.cat(parts)
-        return together[order.to(together.device)], sum(paddings)
+        return tuple(column[order.to(column.device)] for column in _joined(parts)), sum(paddings)
 
-    def _map_rows(self, function: Callable[[Tensor], Tensor], members: Tensor) -> tuple[Tensor, int]:
-        parts: list[Tensor] = []
+    def _map_rows(
+        self, function: Callable[[Tensor], tuple[Tensor, ...]], members: Tensor
+    ) -> tuple[tuple[Tensor, ...], int]:
+        parts: list[tuple[Tensor, ...]] = []
         start = padding = 0
         count = len(members)
         while start < count:
-            rows = members[torch.arange(start, start + self.size).clamp(max=count - 1)]
+            size = self.size
+            rows = members[torch.arange(start, start + size).clamp(max=count - 1)]
             try:
                 out = function(rows)
             except torch.cuda.OutOfMemoryError:
-                if self.size == 1:
+                if size == 1:
                     raise
-                torch.cuda.empty_cache()
-                self.size //= 2
-                log.warning("out of CUDA memory: the chunk size is %d from here on", self.size)
+            else:
+                real = min(size, count - start)
+                padding += size - real
+                parts.append(tuple(tensor[:real] for tensor in out))
+                start += size
                 continue
-            real = min(self.size, count - start)
-            padding += self.size - real
-            parts.append(out[:real])
-            start += self.size
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)), padding
+            # not within the handler, where the traceback keeps the failed call's tensors alive
+            torch.cuda.empty_cache()
+            self.size = size // 2
+            log.warning("out of CUDA memory: the chunk size is %d from here on", self.size)
+        return _joined(parts), padding
+
+
+def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(column) for column in zip(*parts, strict=True))

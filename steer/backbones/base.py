@@ -175,8 +175,8 @@ def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:
         special = tokenizer.num_special_tokens_to_add()
         cut = tokenizer.decode(ids[limit - 1 if special else limit :], skip_special_tokens=True)
         warnings.warn(
-            f"prompt {prompt[:40]!r}… has {len(ids) - special} tokens, the text encoder takes {limit - special}; cut off: "
-            f"{cut!r}",
+            f"prompt {prompt[:40]!r}… has {len(ids) - special} tokens, the text encoder takes {limit - special}; "
+            f"cut off: {cut!r}",
             stacklevel=2,
         )
 

@@ -16,7 +16,6 @@ from steer.errors import SteerError
 from steer.noise import Streams
 from steer.process.schedulers import scheduler_kind
 
-
 RENOISING = ("LCMScheduler", "FlowMatchLCMScheduler")
 """Schedulers that noise x0 afresh at every step: sd = σ'."""
 
@@ -64,9 +63,10 @@ class Gaussian:
         self._own_eta = _own_eta(scheduler)
         self._kernel = eta is not None and not self._eta_native and eta != self._own_eta
         if self._kernel and self._own_eta is None:
+            others = "flow-euler" if self._family == "flow" else "ddim, ddpm, euler or euler-a"
             raise SteerError(
-                f"eta={eta:g} is not possible with {type(scheduler).__name__}, whose steps have a rule of their own; use "
-                f"--scheduler {'flow-euler' if self._family == 'flow' else 'ddim, ddpm, euler or euler-a'}, or leave eta out"
+                f"eta={eta:g} is not possible with {type(scheduler).__name__}, whose steps have a rule of their own; "
+                f"use --scheduler {others}, or leave eta out"
             )
         if self._kernel and self._clips:
             raise SteerError(

@@ -84,7 +84,9 @@ def make_scheduler(name: str | None, base: Any) -> Any:
     shift = base.config.get("shift", base.config.get("flow_shift"))
     if kind == "flow" and shift is not None:
         changes = {("flow_shift" if "flow_shift" in parameters else "shift"): shift, **changes}
-    return cls.from_config(base.config, **changes)
+    # what another class has no use for would be logged as a mistake of the user's
+    known = {key: value for key, value in base.config.items() if key in parameters or key.startswith("_")}
+    return cls.from_config(known, **changes)
 
 
 def set_timesteps(
