@@ -22,6 +22,17 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEFAULTS_FILE = "steer.json"
 """In a model's folder: its own defaults of a run's settings, for example ``{"steps": 30}``."""
 
+KNOWN_DEFAULTS: dict[str, dict[str, Any]] = {
+    "stabilityai/sd-turbo": {"steps": 1, "guidance_scale": 1.0},
+    "stabilityai/sdxl-turbo": {"steps": 1, "guidance_scale": 1.0},
+    "stabilityai/stable-diffusion-3.5-large": {"steps": 28, "guidance_scale": 3.5},
+    "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
+    "black-forest-labs/FLUX.1-schnell": {"steps": 4, "guidance_scale": 0.0},
+    "Tongyi-MAI/Z-Image-Turbo": {"steps": 9, "guidance_scale": 0.0},
+}
+"""Settings that distilled checkpoints are made for, by hub id, where the family's own would spoil the image. From
+their model cards."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -55,10 +66,10 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
-def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """Return the precision of the weights: the named one, else fp16 on CUDA and fp32 elsewhere."""
+def pick_dtype(name: str | None, device: torch.device, half: torch.dtype = torch.float16) -> torch.dtype:
+    """Return the precision of the weights: the named one, else ``half`` on CUDA and fp32 elsewhere."""
     if name is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
+        return half if device.type == "cuda" else torch.float32
     if name not in DTYPES:
         raise SteerError(f"unknown dtype {name!r}; expected {', '.join(DTYPES)}")
     return DTYPES[name]
@@ -79,7 +90,7 @@ def load_model(
             diffusers pipeline in memory (used as it is, where it is, unless ``device`` is given).
         plugins: where names and backbones are looked up.
         device: ``"cpu"``, ``"cuda"``, …; by default CUDA if there is one.
-        dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA, else fp32.
+        dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default the family's half precision on CUDA, else fp32.
         options: LoRAs, memory savings, compilation, preview decoder.
 
     Raises:
@@ -98,7 +109,8 @@ def load_model(
     import diffusers
 
     where = pick_device(device)
-    keywords: dict[str, Any] = {"torch_dtype": pick_dtype(dtype, where)}
+    family: type[Backbone] = entry.load()
+    keywords: dict[str, Any] = {"torch_dtype": pick_dtype(dtype, where, family.half)}
     if not Path(source).expanduser().is_dir():
         keywords["local_files_only"] = not hub.reachable()
     if "safety_checker" in config:  # never called here; not worth 1.2 GB
@@ -112,8 +124,9 @@ def load_model(
             "damaged: fetch or copy it again"
         ) from error
     apply(pipe, chosen, where)
-    backbone = _prepare(entry.load()(pipe))
-    return Model(name, backbone, _defaults(source), chosen, _preview(backbone, chosen))
+    backbone = _prepare(family(pipe))  # type: ignore[call-arg]
+    defaults = {**KNOWN_DEFAULTS.get(name, {}), **_defaults(source)}
+    return Model(name, backbone, defaults, chosen, _preview(backbone, chosen))
 
 
 def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: ModelOptions) -> Model:

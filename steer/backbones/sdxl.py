@@ -79,6 +79,6 @@ def _pair(prompt: Prompt, name: str) -> tuple[int, int] | None:
     ok = isinstance(value, (list, tuple)) and len(value) == 2
     if not ok or not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65_536 for v in value):
         raise SteerError(
-            f"prompt {prompt.id}: {name}={value!r}, expected two whole numbers of pixels in 0..65536, as in [1024, 1024]"
+            f"prompt {prompt.id}: {name}={value!r}, expected two whole numbers of pixels in 0..65536: [1024, 1024]"
         )
     return value[0], value[1]

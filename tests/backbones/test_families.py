@@ -174,6 +174,14 @@ def test_sizes_that_do_not_fit_are_refused(family: Family) -> None:
 
 
 @each_family
+def test_a_saved_folder_is_the_same_model(family: Family, tmp_path) -> None:
+    pipe = pipeline(family.name)
+    pipe.save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path), manager(), device="cpu").backbone.pipe
+    assert torch.equal(run(family, loaded).x, run(family, pipe).x)
+
+
+@each_family
 def test_a_negative_prompt_without_guidance_warns(family: Family) -> None:
     pipe = pipeline(family.name)
     with pytest.warns(UserWarning, match="the negative prompt has no effect"):
