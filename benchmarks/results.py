@@ -24,7 +24,7 @@ from steer import Prompt, Sampler
 from steer.loading import make_reward
 from steer.output import write_atomic
 from steer.plugins import manager
-from steer.prompts import read_prompts
+from steer.prompt_files import read_prompts
 from steer.statistics import Interval, bootstrap_mean
 
 ROOT = Path(__file__).resolve().parents[1]

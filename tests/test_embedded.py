@@ -10,7 +10,8 @@ import torch
 
 from steer import Sampler
 from steer.process.schedulers import make_scheduler
-from steer.prompts import as_prompts, read_prompts
+from steer.prompt_files import read_prompts
+from steer.prompts import as_prompts
 from steer.run import Run
 from steer_shapes import paths
 

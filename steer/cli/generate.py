@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +13,14 @@ from steer.cli.config import RUN_KEYS, default_model, read_toml
 from steer.cli.shared import log_option
 from steer.errors import SteerError
 from steer.options import parse_assignments
-from steer.prompts import Prompt, as_prompts, parse_prompts, read_prompts
+from steer.prompt_files import read_prompts
+from steer.prompt_rows import parse_size
+from steer.prompts import Prompt, as_prompts
 
 
 @click.command()
 @click.argument("prompts", nargs=-1)
-@click.option("-f", "--file", help="Prompt file: .txt (one a line), .jsonl or .json; - reads lines from stdin.")
+@click.option("-f", "--file", help="Prompt file: txt, jsonl, json, csv, tsv or parquet; - reads lines from stdin.")
 @click.option("-m", "--model", help="Model: a known name, a folder in diffusers format, or a hub id.")
 @click.option(
     "-p", "--plugin", multiple=True, metavar="NAME", help="Method, or ./file.py; repeatable, outermost first."
@@ -119,25 +120,14 @@ def _prompts(values: dict[str, Any]) -> list[Prompt]:
         raise SteerError("got both prompts and a prompt file; give one of the two")
     if "prompts" in values:
         if values["prompts"] == ["-"]:
-            return _from_stdin()
+            return read_prompts(Path("-"))
         return as_prompts(values["prompts"])
-    if values.get("file") == "-":
-        return _from_stdin()
     if "file" in values:
         return read_prompts(Path(values["file"]))
     path = examples()
     rows = read_prompts(path)
     _say(f"prompts: the {len(rows)} examples that ship ({path.name})")
     return rows
-
-
-def _from_stdin() -> list[Prompt]:
-    """Read prompts from stdin: one a line, or JSON lines if the first begins with a brace."""
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SteerError(f"prompts on stdin cannot be read ({error}); expected text in UTF-8") from None
-    return parse_prompts(text, name="stdin", kind="jsonl" if text.lstrip().startswith("{") else "txt")
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
@@ -150,10 +140,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
         "chunk": values.get("chunk"),
     }
     if "size" in values:
-        width, cross, height = str(values["size"]).lower().partition("x")
-        if not (cross and width.isdigit() and height.isdigit()):
-            raise SteerError(f"size {values['size']!r}: expected WIDTHxHEIGHT in pixels, such as 512x512")
-        settings.update(width=int(width), height=int(height))
+        settings["width"], settings["height"] = parse_size(values["size"])
     return settings
 
 

@@ -107,12 +107,12 @@ def test_found_with_the_model(steer: Steer, tiny: Path, place: Path, arguments: 
         (
             "same.jsonl",
             '{"prompt": "a", "id": "x"}\n{"prompt": "b", "id": "x"}',
-            "1 and 2 both have the id 'x'",
+            "line 1 and same.jsonl, line 2 both have the id 'x'",
         ),
         ("blank.jsonl", '{"prompt": " "}', "line 1: has no text"),
         ("seed.jsonl", '{"prompt": "a", "seed": -1}', "line 1: got seed -1"),
         ("surrogate.jsonl", '{"prompt": "a \\ud800"}', "not Unicode"),
-        ("prompts.csv", "a", "expected .txt"),
+        ("prompts.md", "a", "expected .txt"),
     ],
 )
 def test_prompt_files(steer: Steer, place: Path, name: str, text: str, said: str) -> None:
