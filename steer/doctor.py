@@ -16,15 +16,19 @@ PACKAGES = (
     "safetensors", "huggingface_hub", "pillow", "pluggy", "pydantic",
 )  # fmt: skip
 
-# What a sampler of each family needs in fp16 with everything on the device, for one image at its native size:
-# weights of all parts and about a fifth for activations. Sizes of the published weights.
+# What a sampler of each family needs in half precision with everything on the device, for one image at its native
+# size: weights of all parts and about a fifth for activations. Sizes of the published weights.
 FAMILIES_GB = {
     "SD 1.5 / 2.1 (512-768 px)": 3.0,
     "PixArt-Sigma (1024 px)": 13.0,
     "SDXL (1024 px)": 9.0,
     "Sana 1.6B (1024 px)": 11.0,
     "SD3-medium (1024 px)": 18.0,
-    "Flux.1 (1024 px)": 36.0,
+    "Flux.2-klein 4B (1024 px)": 20.0,
+    "Z-Image (1024 px)": 25.0,
+    "Flux.1 (1024 px)": 40.0,
+    "Qwen-Image (1024 px)": 70.0,
+    "Flux.2-dev (1024 px)": 135.0,
 }
 
 
