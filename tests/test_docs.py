@@ -48,3 +48,11 @@ def test_the_documented_reward_scores(tmp_path: Path) -> None:
     file.write_text(_code_block("## A reward in one function"))
     scores = load_module(str(file)).brightness(torch.full((2, 3, 4, 4), 0.25), ["a", "b"])
     assert torch.equal(scores, torch.full((2,), 0.25))
+
+
+def test_every_family_and_scheduler_is_documented() -> None:
+    from steer.process.schedulers import SCHEDULERS
+
+    text = (ROOT / "docs" / "models.md").read_text()
+    missing = [name for name in (*manager().registry.backbones, *SCHEDULERS) if f"`{name}`" not in text]
+    assert not missing
