@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import threading
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class Backbone(abc.ABC):
         # with offloading the weights may be elsewhere; asked once, for the pipeline walks all its modules to tell
         self.device: torch.device = pipe._execution_device
         self._encoded: dict[tuple[Hashable, ...], Encoded] = {}
+        self._encoding = threading.Lock()
 
     @abc.abstractmethod
     def guided(self, guidance_scale: float) -> bool:
@@ -118,11 +120,12 @@ class Backbone(abc.ABC):
 
     def _encode_cached(self, prompt: Prompt, negative: str | None) -> Encoded:
         key = (str(prompt), negative, *self.conditioned_on(prompt))
-        if key not in self._encoded:
-            if len(self._encoded) >= ENCODED_KEPT:
-                self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[key] = self.encode_one(prompt, negative)
-        return self._encoded[key]
+        with self._encoding:  # texts are encoded ahead by a thread; neither tokenizers nor the eviction may meet
+            if key not in self._encoded:
+                if len(self._encoded) >= ENCODED_KEPT:
+                    self._encoded.pop(next(iter(self._encoded)))
+                self._encoded[key] = self.encode_one(prompt, negative)
+            return self._encoded[key]
 
     def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
         """Return what the conditioning depends on besides the texts."""

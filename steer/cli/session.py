@@ -45,7 +45,8 @@ def render(
     plain: list[Item] = []
     more: dict[str, Any] = {}
     if plain_folder is not None:
-        plain, plain_cost = _render(sampler, prompts, plain_folder, "plain", _unsteered(items[0], arguments))
+        unsteered = [without_methods(item) for item in items]
+        plain, plain_cost = _render(sampler, unsteered, plain_folder, "plain", _unsteered(arguments))
         plain_folder.finish(plain_cost)
         folder.write_picture("compare.png", _comparison(plain, items, arguments))
         more["baseline"] = [
@@ -84,18 +85,21 @@ def _render(
             folder.finish(sampler.last_cost, complete=False)
             click.echo(f"stopped: {len(items)} of {len(prompts)} prompts are finished, in {folder.folder}", err=True)
         raise
-    return items, sampler.last_cost
+    place = {prompt.id: number for number, prompt in enumerate(prompts)}
+    return sorted(items, key=lambda item: place[item.prompt.id]), sampler.last_cost
 
 
-def _unsteered(item: Item, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a plain run: the same settings as resolved, seeds and particles, no method."""
+def _unsteered(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a plain run: no method, and the options of rewards alone."""
     rewards = reward_names([*arguments["reward"], *arguments.get("judge", [])])
-    return {
-        **arguments,
-        **item.recipe.settings,
-        "methods": [],
-        "options": {owner: table for owner, table in arguments["options"].items() if owner in rewards},
-    }
+    options = {owner: table for owner, table in arguments["options"].items() if owner in rewards}
+    return {**arguments, "methods": [], "options": options}
+
+
+def without_methods(item: Item) -> Prompt:
+    """Return an item's prompt for a plain run: its seed and the settings that its methods led to as its own."""
+    settings = {name: value for name, value in item.recipe.settings.items() if value is not None}
+    return item.prompt.having(seed=item.seed, settings=settings, options={})
 
 
 def _comparison(plain: list[Item], steered: list[Item], arguments: dict[str, Any]) -> Any:

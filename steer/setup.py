@@ -1,0 +1,281 @@
+"""A setup: what is the same for all prompts of a call, made once; it turns packs of prompts into items."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from steer.cost import Cost
+from steer.doctor import memory_gb
+from steer.errors import SteerError
+from steer.loading import (
+    MethodSpec,
+    OptionValues,
+    RewardSpec,
+    check_judges,
+    check_owners,
+    make_judges,
+    make_methods,
+    make_reward,
+)
+from steer.noise import keyed
+from steer.packing import Group, group_alike, pack_size
+from steer.prompts import Prompt, check_seed
+from steer.recipe import Recipe, describe_method, describe_reward
+from steer.results import Item, Sample
+from steer.run import Run
+from steer.state import State
+from steer.trace import trace_of
+
+if TYPE_CHECKING:
+    from steer.api import Sampler
+
+CHOICES = ("best", "weighted", "all")
+
+
+class Setup:
+    """Methods, reward, judges, options and settings, ready for any number of packs.
+
+    Attributes:
+        cost: what its packs have cost so far.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        methods: Sequence[MethodSpec] | MethodSpec = (),
+        reward: Sequence[RewardSpec] | RewardSpec | None = None,
+        judge: Sequence[RewardSpec] | RewardSpec | None = None,
+        options: OptionValues | None = None,
+        particles: int | None = None,
+        run_seed: int = 0,
+        choose: str | None = None,
+        observers: Iterable[object] = (),
+        **settings: Any,
+    ) -> None:
+        """Load the rewards; for the arguments see :meth:`steer.api.Sampler.stream`.
+
+        Raises:
+            SteerError: for whatever of this does not fit together, whatever the prompts.
+        """
+        self.methods = [methods] if isinstance(methods, (str, type)) or not isinstance(methods, Sequence) else methods
+        self.reward, self.judge = _as_list(reward), _as_list(judge)
+        check_judges(self.reward, self.judge)
+        if choose is not None and choose not in CHOICES:
+            raise SteerError(f"choose={choose!r}: expected {', '.join(CHOICES)}")
+        if choose == "best" and not self.reward:
+            raise SteerError("choose='best' needs a reward; name one with --reward")
+        check_seed(run_seed, "run_seed")
+        self.sampler, self.run_seed, self.observers = sampler, run_seed, tuple(observers)
+        self.options = dict(options or {})
+        self.settings = {**settings, "particles": particles}
+        plugins, device = sampler.plugins, sampler.backbone.device
+        self._scorer = make_reward(self.reward, self.options, plugins, device)
+        self._judges = make_judges(self.judge, self.options, plugins, device)
+        self.choose = choose or ("best" if self._scorer else "all")
+        self.cost = Cost()
+
+    # ---- packs -----------------------------------------------------------------------------------------
+
+    def run(self, pack: Sequence[Prompt]) -> Run:
+        """Return a run over a pack: prompts that set the same for themselves."""
+        sampler, first = self.sampler, pack[0]
+        active = make_methods(self.methods, self.options_of(first), sampler.plugins)
+        check_owners(self.options, active, [*self.reward, *self.judge])
+        # a reward is loaded once, for all prompts
+        check_owners(first.options, active, [])
+        return Run(
+            sampler.backbone, pack, settings={**self.settings, **first.settings}, defaults=sampler.model.defaults,
+            methods=active, observers=self.observers, reward=self._scorer, run_seed=self.run_seed,
+            preview=sampler.model.preview,
+        )  # fmt: skip
+
+    def options_of(self, prompt: Prompt) -> dict[str, dict[str, Any]]:
+        """Return the options that hold for a prompt: its own before those of the call."""
+        merged = {owner: dict(table) for owner, table in self.options.items()}
+        for owner, table in prompt.options.items():
+            merged.setdefault(owner, {}).update(table)
+        return merged
+
+    def groups(self, prompts: Iterable[Prompt]) -> list[tuple[Group, Run]]:
+        """Group prompts, like with like, each group with a run that was checked and computes nothing.
+
+        Raises:
+            SteerError: for every mistake in the settings, before anything is computed; names the prompt if the
+                setting is its own.
+        """
+        checked = []
+        for group in group_alike(prompts):
+            try:
+                probe = self.run(group.prompts)
+                probe.process()
+                _check_memory(probe)
+            except SteerError as error:
+                if group.settings or group.options:
+                    raise SteerError(f"prompt {group.prompts[0].id[:80]!r}: {error}") from error
+                raise
+            checked.append((group, probe))
+        for _, probe in checked:
+            _warn_of_shared_noise(probe)
+        return checked
+
+    def packs(self, prompts: Iterable[Prompt]) -> list[tuple[Prompt, ...]]:
+        """Split prompts into packs; raises as :meth:`groups` does."""
+        return [pack for group, probe in self.groups(prompts) for pack in group.packs(pack_size_of(probe))]
+
+    def stream(self, prompts: Iterable[Prompt]) -> Iterator[Item]:
+        """Yield each prompt's item as soon as its pack is done; packs hold like with like."""
+        packs = self.packs(prompts)
+        for run in self.encoded_ahead(map(self.run, packs)):
+            yield from self.items(run)
+
+    def encoded_ahead(self, runs: Iterable[Run]) -> Iterator[Run]:
+        """Yield runs, each with its texts encoded by a thread while the device was busy with the one before."""
+        if self.sampler.model.options.offload != "none":  # parts move between devices as they are called
+            yield from runs
+            return
+        runs = iter(runs)
+        with ThreadPoolExecutor(1, "steer-text") as thread:
+            run = next(runs, None)
+            while run is not None:
+                following = next(runs, None)
+                ahead = None if following is None else thread.submit(_encode, following)
+                yield run
+                if ahead is not None:
+                    ahead.result()
+                run = following
+
+    # ---- one pack --------------------------------------------------------------------------------------
+
+    def items(self, run: Run) -> list[Item]:
+        """Sample a pack; one item a prompt, in order."""
+        with _timed(run.cost):
+            items = self._items(run, run.search())
+        self.cost = self.cost + run.cost
+        return items
+
+    def _items(self, run: Run, state: State) -> list[Item]:
+        with torch.no_grad():
+            samples = (state.samples * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+            rewards = state.rewards() if run.reward is not None else None
+            verdicts = {name: run.judge(state, judge) for name, judge in self._judges.items()}
+        items = []
+        for index, job in enumerate(state.jobs):
+            rows = state.rows_of(index)
+            rows = rows[torch.argsort(state.slot[rows])]
+            particles = tuple(
+                Sample(
+                    Image.fromarray(samples[row]),
+                    int(state.slot[row]),
+                    None if rewards is None else float(rewards[row]),
+                    float(state.log_weight[row]),
+                    {name: float(scores[row]) for name, scores in verdicts.items()},
+                )
+                for row in rows.tolist()
+            )
+            recipe = Recipe.of(
+                model=self.sampler.model.name,
+                model_options=self.sampler.model.options,
+                backbone=self.sampler.backbone,
+                job=job,
+                settings={**run.settings, "width": samples.shape[2], "height": samples.shape[1]},
+                methods=[describe_method(spec) for spec in self.methods],
+                reward=[describe_reward(spec) for spec in self.reward],
+                judge=[spec for spec in self.judge if isinstance(spec, str)],
+                options=self.options_of(job.prompt),
+                choose=self.choose,
+                run_seed=self.run_seed,
+            )
+            chosen = _choose(particles, self.choose, job)
+            items.append(Item(job.prompt, job.seed, particles, chosen, trace_of(state, index), recipe))
+        return items
+
+
+def pack_size_of(run: Run) -> int:
+    """Return how many prompts like those of a run make a pack."""
+    pixels = 64 * prod(run.latent_shape[1:])  # of most decoders; some make fewer
+    return pack_size(run.particles, run.chunks.size, pixels)
+
+
+def _encode(run: Run) -> None:
+    """Encode a run's prompts into the backbone's memory; what goes wrong shows again where it is used."""
+    try:
+        with torch.no_grad():
+            run.encode()
+    except Exception:
+        return
+
+
+def _choose(samples: Sequence[Sample], how: str, job: Any) -> tuple[int, ...]:
+    if how == "all":
+        return tuple(range(len(samples)))
+    if how == "best":
+        return (max(range(len(samples)), key=lambda i: _reward(samples[i])),)
+    weights = np.array([sample.log_weight for sample in samples])
+    weights = np.exp(weights - weights.max())
+    generator = keyed(job.seed, job.prompt.id, "choose")
+    return (int(generator.choice(len(samples), p=weights / weights.sum())),)
+
+
+def _reward(sample: Sample) -> float:
+    return float("-inf") if sample.reward is None else sample.reward
+
+
+def _as_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpec]:
+    if reward is None:
+        return []
+    if isinstance(reward, str) or callable(reward):
+        return [reward]
+    return list(reward)
+
+
+def _warn_of_shared_noise(run: Run) -> None:
+    """Warn where one text is drawn twice with slots that share seeds: those images are copies."""
+    seeds: dict[str, list[int]] = {}
+    for job in run.jobs:
+        seeds.setdefault(str(job.prompt), []).append(job.seed)
+    for text, known in seeds.items():
+        known.sort()
+        if any(b - a < run.particles for a, b in pairwise(known)):
+            warnings.warn(
+                f"prompt {text[:60]!r} is drawn several times with overlapping seeds (each takes "
+                f"{run.particles}, from its seed on); some images will be equal",
+                stacklevel=3,
+            )
+
+
+def _check_memory(run: Run) -> None:
+    """Refuse a population whose finished images alone are larger than this machine's memory.
+
+    A lower bound: what gets past may still run out of memory, but a slip of the keyboard does not make the system
+    kill the process without a word.
+    """
+    width, height, have = run.get("width"), run.get("height"), memory_gb()
+    if width is None or height is None or have is None:
+        return
+    need = run.particles * 3 * 4 * width * height / 1e9
+    if need > have:
+        raise SteerError(
+            f"{run.particles} particles of {width}x{height} pixels take at least {need:.0f} GB, this machine has "
+            f"{have:.0f} GB; lower --size or --particles"
+        )
+
+
+@contextmanager
+def _timed(cost: Cost) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        cost.seconds += time.perf_counter() - start
