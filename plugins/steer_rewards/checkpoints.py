@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
+from steer_rewards.settings import read_json
 
 KeyMap = Callable[[str], str | None]
 """From a checkpoint's name of a tensor to the model's; ``None`` for one that the model has no use for."""
@@ -40,7 +41,7 @@ def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
     """Read a checkpoint: safetensors, or a pickle of tensors and nothing else.
 
     Args:
-        file: ``*.safetensors``, else a pickle of torch's.
+        file: ``*.safetensors``, an index of shards (``*.index.json``), else a pickle of torch's.
         key: where in the pickle the state dict is (``"state_dict"``); a pickle without it is taken whole.
 
     Returns:
@@ -49,6 +50,8 @@ def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
     Raises:
         SteerError: naming the file, if it is truncated, holds code, or holds no state dict.
     """
+    if file.name.endswith(".index.json"):
+        return {name: tensor for shard in _shards(file) for name, tensor in read(shard, key=key).items()}
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -68,6 +71,30 @@ def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise SteerError(f"checkpoint {file} holds no state dict; expected names with their tensors")
     return dict(content)
+
+
+def of_folder(folder: Path) -> Path:
+    """Return the file that :func:`read` takes in a folder in the format of transformers: shards' index or weights.
+
+    Raises:
+        SteerError: if the folder has neither.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        for file in (folder / name, folder / f"{name}.index.json"):
+            if file.is_file():
+                return file
+    raise SteerError(f"{folder} has no weights; expected model.safetensors or pytorch_model.bin, whole or in shards")
+
+
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise SteerError(f"{index} has no weight_map; expected an index of shards")
+    files = [index.with_name(Path(name).name) for name in dict.fromkeys(names.values())]  # a name, and no path
+    for file in files:
+        if not file.is_file():
+            raise SteerError(f"{index} names the shard {file.name}, which is not there; fetch or copy it again")
+    return files
 
 
 def _unpickle(file: Path) -> Any:
@@ -120,7 +147,7 @@ def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
 
 def fill(
     model: nn.Module, file: Path, *, key: str | None = None, key_map: KeyMap | None = None,
-    dtype: torch.dtype | None = None, device: torch.device | str = "cpu",
+    tied: Mapping[str, str] | None = None, dtype: torch.dtype | None = None, device: torch.device | str = "cpu",
 ) -> None:  # fmt: skip
     """Give a model, as a rule an :func:`empty` one, a checkpoint's tensors; then freeze it for inference.
 
@@ -129,6 +156,7 @@ def fill(
         file: see :func:`read`.
         key: see :func:`read`.
         key_map: from the checkpoint's names to the model's; by default they are the same.
+        tied: the model's name of a tensor to that of the one whose values it has, for files that store them once.
         dtype: the precision that floating-point tensors get; the file's by default.
         device: where they go.
 
@@ -138,6 +166,9 @@ def fill(
     state = read(file, key=key)
     if key_map is not None:
         state = rename(state, key_map, file)
+    for name, source in (tied or {}).items():
+        if name not in state and source in state:
+            state[name] = state[source]
     problem = mismatch(shapes_of(model), state)
     if problem:
         raise SteerError(f"checkpoint {file} does not fit {type(model).__name__}: {problem}")

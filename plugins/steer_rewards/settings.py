@@ -1,0 +1,24 @@
+"""Configuration files that lie beside weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from steer import SteerError
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        SteerError: naming the file, if it cannot be read or holds something else.
+    """
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SteerError(f"{file} cannot be read as JSON ({type(error).__name__})") from error
+    if not isinstance(data, dict):
+        raise SteerError(f"{file} holds a JSON {type(data).__name__}, expected an object")
+    return data
