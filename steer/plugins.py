@@ -26,7 +26,7 @@ from steer.weights import Needed
 GROUP = "steer"
 Declared = Sequence[Needed] | str
 """Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
-KINDS = ("reward", "method", "model", "clip", "samples", "backbone", "command")
+KINDS = ("reward", "method", "model", "clip", "samples", "data", "backbone", "command")
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,10 @@ class Registry:
         """Register example samples: a function that returns float images ``[N, 3, H, W]`` in [0, 1], N prompts."""
         self._add("samples", name, target, summary)
 
+    def data(self, name: str, target: str | object, *, summary: str = "") -> None:
+        """Register training data by name: what the target is, the command that trains on it says."""
+        self._add("data", name, target, summary)
+
     def backbone(self, pipeline_class: str, target: str | object, *, summary: str = "") -> None:
         """Register the backbone that serves a diffusers pipeline class, by the class's name."""
         self._add("backbone", pipeline_class, target, summary)
@@ -157,6 +161,11 @@ class Registry:
     def clips(self) -> Mapping[str, Entry]:
         """CLIP aliases by name."""
         return MappingProxyType(self.entries["clip"])
+
+    @property
+    def data_sources(self) -> Mapping[str, Entry]:
+        """Sources of training data by name."""
+        return MappingProxyType(self.entries["data"])
 
     @property
     def backbones(self) -> Mapping[str, Entry]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..captions import sample_training
 from ..grammar import Requirements
 from ..layout import PLAIN_SHARE, LayoutError, sample_scene
-from ..render import render
+from ..render import render, render_batch
 from ..scenes import CANVAS, Scene
 
 
@@ -32,6 +32,12 @@ def draw_images(rng: np.random.Generator, count: int, plain_share: float) -> Ten
     for index in range(count):
         images[index] = render(draw_scene(rng, plain_share)[1])
     return to_tensor(images) * 2 - 1
+
+
+def scenes(rng: np.random.Generator, count: int) -> tuple[Tensor, list[str]]:
+    """Scenes with their captions, for training other models: float [N, 3, 64, 64] in [0, 1] and N texts."""
+    drawn = [draw_scene(rng) for _ in range(count)]
+    return to_tensor(render_batch([scene for _, scene in drawn])), [asked.text() for asked, _ in drawn]
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
