@@ -22,10 +22,10 @@ import torch
 
 from steer import Prompt, Sampler
 from steer.loading import make_reward
-from steer.output import write_atomic
 from steer.plugins import manager
 from steer.prompt_files import read_prompts
 from steer.statistics import Interval, bootstrap_mean
+from steer.storage import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 JUDGE = "shapes"

@@ -97,12 +97,19 @@ class Result:
         """One trace a prompt."""
         return [item.trace for item in self.items]
 
-    def save(self, folder: str | Path) -> Path:
-        """Write images with their recipes, traces, a contact sheet and ``result.json``; return the folder."""
+    def save(self, folder: str | Path) -> str:
+        """Write images with their recipes, traces, a contact sheet and ``result.json``.
+
+        Args:
+            folder: a path or an fsspec URL.
+
+        Returns:
+            The folder's name.
+        """
         from steer.output import OutputFolder
 
-        output = OutputFolder(Path(folder))
+        output = OutputFolder(folder)
         for item in self.items:
             output.write(item)
         output.finish(self.cost)
-        return output.folder
+        return output.storage.name

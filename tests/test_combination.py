@@ -138,7 +138,7 @@ def test_a_judge_is_reported_and_changes_nothing(sampler, tmp_path: Path) -> Non
     for sample in item.samples:
         assert sample.judge["dark"] == pytest.approx(1 - sample.reward, abs=1e-6)
     assert set(item.judge) == {"dark", "red"}
-    folder = result.save(tmp_path / "out")
+    folder = Path(result.save(tmp_path / "out"))
     row = json.loads((folder / "result.json").read_text())["items"][0]
     assert row["judge"] == dict(item.judge)
     assert row["particles"][0]["judge"] == dict(item.samples[0].judge)

@@ -32,7 +32,7 @@ def check(prompt: Prompt) -> None:
 
 def as_csv(options: str) -> str:
     cells = {**ROW, "options": options}
-    return ",".join(cells) + "\n" + ",".join(f'"{str(cell)}"' for cell in cells.values()) + "\n"
+    return ",".join(cells) + "\n" + ",".join(f'"{cell!s}"' for cell in cells.values()) + "\n"
 
 
 def test_a_row_says_the_same_in_every_format(tmp_path: Path) -> None:

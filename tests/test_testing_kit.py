@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -121,7 +122,7 @@ def test_a_third_of_the_examples_meets_its_prompt() -> None:
 
 def test_the_report_shows_best_and_worst(tmp_path) -> None:
     report = check_reward(brightness, SAMPLES, PROMPTS)
-    data, picture = write_report(report, tmp_path / "report")
+    data, picture = map(Path, write_report(report, tmp_path / "report"))
     assert json.loads(data.read_text())["ok"] is True
     assert picture.read_bytes().startswith(b"\x89PNG")
     order = SAMPLES.mean(dim=(1, 2, 3)).argsort()

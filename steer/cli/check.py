@@ -49,7 +49,7 @@ def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, o
     report = check_reward(alone, name=name, device=place, batch=batch)
     files = write_report(report, out) if out else []
     if as_json:
-        click.echo(json.dumps({**report.as_dict(), "files": [str(path) for path in files]}, indent=1))
+        click.echo(json.dumps({**report.as_dict(), "files": files}, indent=1))
     else:
         from rich.console import Console
         from rich.markup import escape

@@ -45,7 +45,7 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
     dtype = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
     options = ModelOptions.from_dict(recipe.model_options)
     quiet_libraries()
-    folder = OutputFolder(Path(out))
+    folder = OutputFolder(out)
     sampler = Sampler(model or recipe.model, device=device, dtype=dtype, model_options=options)
     with ProgressBar(1, "replaying") as bar:
         result = sampler.generate([recipe.as_prompt()], observers=[bar], **arguments_of(recipe))

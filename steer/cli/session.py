@@ -83,7 +83,7 @@ def _render(
     except BaseException:
         if items:  # Ctrl-C or an error in the middle: what is finished stays, with its sheet and result.json
             folder.finish(sampler.last_cost, complete=False)
-            click.echo(f"stopped: {len(items)} of {len(prompts)} prompts are finished, in {folder.folder}", err=True)
+            click.echo(f"stopped: {len(items)} of {len(prompts)} prompts are finished, in {folder.storage.name}", err=True)
         raise
     place = {prompt.id: number for number, prompt in enumerate(prompts)}
     return sorted(items, key=lambda item: place[item.prompt.id]), sampler.last_cost

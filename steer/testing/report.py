@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from PIL import Image
 
-from steer.output import OutputFolder, write_atomic
+from steer.output import OutputFolder
 from steer.sheet import contact_sheet
 from steer.testing.checks import Report
 
 SHOWN = 6
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write the files; return their paths.
+def write_report(report: Report, folder: Path) -> list[str]:
+    """Write the files; return their places.
 
     Raises:
         SteerError: if the folder cannot be written to.
     """
     out = OutputFolder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder / "report.json"
-    write_atomic(data, (json.dumps(report.as_dict(), indent=1) + "\n").encode())
-    return [data, out.write_picture("best-and-worst.png", best_and_worst(report))] if report.scores else [data]
+    places = [out.write_json("report.json", report.as_dict())]
+    if report.scores:
+        places.append(out.write_picture("best-and-worst.png", best_and_worst(report)))
+    return places
 
 
 def best_and_worst(report: Report, shown: int = SHOWN) -> Image.Image:

@@ -1,0 +1,102 @@
+"""What every place for output files can do."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from steer.errors import SteerError
+
+
+class Storage(abc.ABC):
+    """A place for output files. Files are written whole or not at all; logs grow line by line.
+
+    Names are relative, with ``/`` between folders, which are made as needed. Methods may be called by several
+    threads, logs by one at a time.
+
+    Attributes:
+        name: the place as shown to people.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Check that files can be written, and leave nothing behind.
+
+        Raises:
+            SteerError: if they cannot.
+        """
+
+    @abc.abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all.
+
+        Raises:
+            StorageError: if it cannot be written.
+        """
+
+    @abc.abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, or ``None`` if there is no such file."""
+
+    @abc.abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is no error."""
+
+    @abc.abstractmethod
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Return the sizes of all files below a folder, by name relative to the place."""
+
+    @abc.abstractmethod
+    def append(self, log: str, lines: bytes) -> None:
+        """Add whole lines to a log: all of them or, if that fails, none.
+
+        A process that dies right after loses none of them if the place is a folder, and a few seconds' worth if it
+        is remote; a machine that dies loses those since the last :meth:`sync`.
+
+        Raises:
+            StorageError: if they cannot be written.
+        """
+
+    @abc.abstractmethod
+    def lines(self, log: str) -> Iterator[bytes]:
+        """Yield a log's lines, without a last one that was cut short; none if there is no such log."""
+
+    @abc.abstractmethod
+    def sync(self) -> None:
+        """Make what was appended durable."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Make logs durable and give them up."""
+
+    @abc.abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep others from writing for the length of a block; what a dead process held is free.
+
+        Raises:
+            SteerError: if somebody else writes here.
+        """
+
+    def url(self, name: str) -> str:
+        """Return where a file is, for people."""
+        return f"{self.name}/{name}"
+
+    def free_bytes(self) -> int | None:
+        """Return how much can still be written, or ``None`` if nobody knows."""
+        return None
+
+    def unwritable(self, error: Exception) -> StorageError:
+        """Return the error for a place that cannot be written to."""
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        return StorageError(f"output folder {self.name} cannot be written to ({reason}); choose another --out")
+
+    def in_use(self, by: str) -> SteerError:
+        """Return the error for a place that another process writes to."""
+        return SteerError(f"output folder {self.name} is in use by {by}; wait for it to end, or choose another --out")
+
+
+class StorageError(SteerError):
+    """A place that cannot be written to, or not any more."""
