@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the model, the reward, the CLIP and the training command; nothing is imported yet."""
+    """Name the model, the reward, the CLIP, the training data and the training command; nothing is imported yet."""
     registry.model(
         "shapes",
         "steer_shapes.paths:pipeline",
@@ -25,6 +25,17 @@ def steer_register(registry: Registry) -> None:
     )
     registry.clip("shapes", "steer_shapes.paths:clip")
     registry.samples("shapes", "steer_shapes.examples:examples", summary="scenes of the evaluation prompts")
+    registry.data(
+        "shapes-masks",
+        "steer_shapes.labelled:ShapesMasks",
+        summary="scenes, and masks of which kind of shape covers each pixel",
+    )
+    registry.data(
+        "shapes-classes",
+        "steer_shapes.labelled:ShapesClasses",
+        summary="scenes of one object, and the kind of its shape",
+    )
+    registry.data("shapes", "steer_shapes.train.data:scenes", summary="scenes of the training split, drawn as asked for")
     registry.command(
         "train shapes",
         "steer_shapes.train.cli:command",

@@ -94,6 +94,27 @@ def render(scene: Scene, size: int = CANVAS) -> NDArray[np.uint8]:
     return np.asarray(image.reduce(SUPERSAMPLING))
 
 
+def render_labels(scene: Scene, labels: Sequence[int], size: int = CANVAS) -> NDArray[np.uint8]:
+    """Draw which object each pixel belongs to: the one that covers most of it, if that is more than the background.
+
+    Args:
+        labels: one number in 1..255 for each object.
+
+    Returns:
+        uint8 array [size, size]; 0 is background.
+    """
+    side = size * SUPERSAMPLING
+    image = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(image)
+    for obj, label in zip(scene, labels, strict=True):
+        _draw_shape(draw, obj, side / CANVAS, label)
+    fine = np.asarray(image)
+    values = np.unique(fine)
+    blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING)
+    cover = np.stack([(blocks == value).sum(axis=(1, 3)) for value in values])
+    return values[cover.argmax(axis=0)]
+
+
 def render_batch(scenes: Sequence[Scene], size: int = CANVAS) -> NDArray[np.uint8]:
     """Draw scenes into one uint8 array [N, size, size, 3]."""
     images = np.empty((len(scenes), size, size, 3), np.uint8)

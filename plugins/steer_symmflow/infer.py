@@ -1,0 +1,49 @@
+"""Both directions of a model, batch by batch: images from semantics, semantics from images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steer_symmflow import flow, semantics
+from steer_symmflow.model import SymmFlowModel
+
+
+@torch.no_grad()
+def draw(model: SymmFlowModel, planes: Tensor, noise: Tensor, *, steps: int, solver: str = "euler") -> Tensor:
+    """Draw images ``[N, 3, H, W]`` in [0, 1].
+
+    Args:
+        planes: one half of the state, the semantics ``[N, C, h, w]``.
+        noise: standard normal, of the same shape.
+    """
+    z = flow.integrate(model, flow.join(noise, planes), 0.0, 1.0, steps, solver)
+    return (model.decode(flow.split(z)[0]) / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def infer(model: SymmFlowModel, images: Tensor, noise: Tensor, *, steps: int, solver: str = "euler") -> Tensor:
+    """Return log-scores of the labels of images: ``[N, K]`` of classes, ``[N, K, H, W]`` of masks.
+
+    Args:
+        images: ``[N, 3, H, W]`` in [0, 1].
+        noise: standard normal, of the shape of one half of the state.
+    """
+    z = flow.join(model.encode(images * 2 - 1), noise)
+    _, m = flow.split(flow.integrate(model, z, 1.0, 0.0, steps, solver))
+    return scores(model, m)
+
+
+def scores(model: SymmFlowModel, half: Tensor) -> Tensor:
+    """Return the log-scores that a semantics half stands for; their argmax is the label. Differentiable."""
+    config = model.config
+    if config.kind == "classes":
+        return semantics.class_scores(half, len(config.labels), config.beta)
+    return semantics.mask_scores(model.decode(half), config.colors)
+
+
+def intersection_over_union(found: Tensor, truth: Tensor, count: int) -> Tensor:
+    """Return the IoU of each label over all pixels of a batch, ``[count]``; NaN where neither has the label."""
+    pairs = torch.bincount((truth * count + found).flatten(), minlength=count * count).view(count, count).double()
+    both = pairs.diagonal()
+    return both / (pairs.sum(0) + pairs.sum(1) - both)

@@ -1,0 +1,176 @@
+"""The velocity network and its files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from steer import SteerError
+
+CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
+KINDS = ("masks", "classes")
+
+
+@dataclass(frozen=True)
+class SymmFlowConfig:
+    """What a SymmFlow model is.
+
+    Attributes:
+        kind: what its semantics are, ``"masks"`` or ``"classes"``.
+        labels: names of the classes, in order; of a mask's regions the same.
+        colors: of ``"masks"``: the colour of each label, three numbers in 0..255.
+        size: (height, width) of its images in pixels.
+        beta: width of the dequantisation, see :mod:`steer_symmflow.semantics`.
+        space: ``"pixel"``, or ``"latent"``: both halves are latents of the autoencoder in ``vae/``.
+        scaling_factor: of ``"latent"``: latents are multiplied by it.
+        patch: side of the pixel blocks that become channels before the network.
+        time_scale: t in [0, 1] is multiplied by it for the network's embedding.
+        network: ``"UNet2DModel"``, or ``"UNet2DConditionModel"`` with a fixed context in its weights.
+        unet: the network's own configuration.
+    """
+
+    kind: str
+    labels: tuple[str, ...]
+    size: tuple[int, int]
+    colors: tuple[tuple[int, int, int], ...] = ()
+    beta: float = 6.0
+    space: str = "pixel"
+    scaling_factor: float = 0.18215
+    patch: int = 1
+    time_scale: float = 1000.0
+    network: str = "UNet2DModel"
+    unet: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise SteerError(f"symmflow: kind is {self.kind!r}, expected {' or '.join(KINDS)}")
+        if len(self.labels) < 2:
+            raise SteerError(f"symmflow: {len(self.labels)} label, expected at least 2")
+        if self.kind == "masks" and len(self.colors) != len(self.labels):
+            raise SteerError(f"symmflow: {len(self.colors)} colors for {len(self.labels)} labels, expected one each")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SymmFlowConfig:
+        """Return the configuration of plain data."""
+        return cls(
+            **{
+                **data,
+                "labels": tuple(data["labels"]),
+                "size": tuple(data["size"]),
+                "colors": tuple(tuple(color) for color in data.get("colors", ())),
+            }
+        )
+
+
+class SymmFlowModel(nn.Module):
+    """dz/dt of the joint state: ``[N, 2·C, H, W]`` and t to the same shape.
+
+    In pixel space C is 3 and H, W are the image's; in latent space they are the autoencoder's.
+    """
+
+    def __init__(self, config: SymmFlowConfig) -> None:
+        """Build it with random weights."""
+        super().__init__()
+        self.config = config
+        if config.network == "UNet2DModel":
+            self.unet: Any = UNet2DModel(**config.unet)
+        elif config.network == "UNet2DConditionModel":
+            self.unet = UNet2DConditionModel(**config.unet)
+            width = self.unet.config.cross_attention_dim
+            self.context = nn.Parameter(torch.zeros(1, 77, width), requires_grad=False)
+        else:
+            raise SteerError(f"symmflow: network {config.network!r}, expected UNet2DModel or UNet2DConditionModel")
+        self.vae: AutoencoderKL | None = None
+
+    @property
+    def channels(self) -> int:
+        """C: channels of one half."""
+        joint: int = self.unet.config.in_channels // self.config.patch**2
+        return joint // 2
+
+    def forward(self, z: Tensor, t: Tensor | float) -> Tensor:
+        """Return the velocity at times ``t``, a number or ``[N]``."""
+        times = torch.as_tensor(t, device=z.device, dtype=torch.float32).expand(len(z)) * self.config.time_scale
+        patch = self.config.patch
+        if patch > 1:
+            z = functional.pixel_unshuffle(z, patch)
+        z = z.to(memory_format=torch.channels_last)
+        if self.config.network == "UNet2DModel":
+            out = self.unet(z, times, return_dict=False)[0]
+        else:
+            context = self.context.to(z.dtype).expand(len(z), -1, -1)
+            out = self.unet(z, times, encoder_hidden_states=context, return_dict=False)[0]
+        return functional.pixel_shuffle(out, patch) if patch > 1 else out
+
+    def encode(self, planes: Tensor) -> Tensor:
+        """Turn ``[N, 3, H, W]`` in [−1, 1] into one half of the state."""
+        if self.vae is None:
+            return planes
+        latents: Tensor = self.vae.encode(planes.to(self.vae.dtype)).latent_dist.mean
+        return latents.float() * self.config.scaling_factor
+
+    def decode(self, half: Tensor) -> Tensor:
+        """Turn one half of the state back into ``[N, 3, H, W]`` in about [−1, 1]."""
+        if self.vae is None:
+            return half
+        image: Tensor = self.vae.decode(half.to(self.vae.dtype) / self.config.scaling_factor, return_dict=False)[0]
+        return image.float()
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write configuration and weights to a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in self.state_dict().items() if "vae." not in k}
+        save_file(state, folder / WEIGHTS)
+        (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
+        if self.vae is not None:
+            self.vae.save_pretrained(folder / VAE)
+
+
+def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> SymmFlowModel:
+    """Load a model that :meth:`SymmFlowModel.save` wrote, in inference mode.
+
+    Raises:
+        SteerError: for files that are missing, damaged or do not fit together.
+    """
+    try:
+        data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = SymmFlowConfig.from_dict(data)
+        model = SymmFlowModel(config)
+        state = load_file(folder / WEIGHTS)
+    except SteerError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise SteerError(f"symmflow model {folder} cannot be read ({type(error).__name__}: {reason})") from None
+    load_state(model, state, str(folder / WEIGHTS))
+    if config.space == "latent":
+        if not (folder / VAE).is_dir():
+            raise SteerError(f"symmflow model {folder} works on latents and has no {VAE}/; copy its autoencoder there")
+        model.vae = AutoencoderKL.from_pretrained(folder / VAE)
+    return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def load_state(model: SymmFlowModel, state: dict[str, Tensor], what: str) -> None:
+    """Load weights, all or nothing.
+
+    Raises:
+        SteerError: naming what is missing, left over or of another shape.
+    """
+    own = {name: value for name, value in model.state_dict().items() if "vae." not in name}
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if missing or extra or wrong:
+        facts = [f"{len(missing)} missing ({missing[0]}, …)" if missing else "",
+                 f"{len(extra)} unknown ({extra[0]}, …)" if extra else "",
+                 f"{len(wrong)} of another shape ({wrong[0]}, …)" if wrong else ""]  # fmt: skip
+        raise SteerError(f"{what} does not fit this symmflow model: tensors {'; '.join(f for f in facts if f)}")
+    model.load_state_dict(state, strict=False)

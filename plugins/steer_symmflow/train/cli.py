@@ -1,0 +1,117 @@
+"""``steer train symmflow``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from steer import SteerError
+from steer.plugins import manager
+from steer_symmflow import infer
+from steer_symmflow.model import SymmFlowConfig, SymmFlowModel
+from steer_symmflow.train.data import Labelled, open_data, to_pixels
+from steer_symmflow.train.sheet import sheet_of
+from steer_symmflow.train.trainer import Recipe, planes_of, train
+
+
+@click.command()
+@click.option("--data", "data_name", required=True, metavar="NAME|FOLDER", help="Registered data, torchvision:CLASS:FOLDER, or a folder.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--steps", default=3000, show_default=True, type=click.IntRange(1))
+@click.option("--batch", default=32, show_default=True, type=click.IntRange(1))
+@click.option("--rate", default=1e-3, show_default=True, type=float, help="Peak learning rate.")
+@click.option("--beta", type=float, help="Width of the dequantisation; 6 for masks, 4 for classes.")
+@click.option("--image-weight", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="w of the loss.")
+@click.option("--widths", default="64,96,128", show_default=True, help="Channels of the U-Net's levels.")
+@click.option("--patch", default=2, show_default=True, type=click.IntRange(1), help="Side of the blocks that become channels.")
+@click.option("--size", metavar="WxH", help="Resize images.")
+@click.option("--precision", default="bf16", show_default=True, type=click.Choice(["no", "bf16", "fp16"]))
+@click.option("--accumulate", default=1, show_default=True, type=click.IntRange(1), help="Batches a step.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
+def command(
+    data_name: str, out: Path, steps: int, batch: int, rate: float, beta: float | None, image_weight: float, widths: str,
+    patch: int, size: str | None, precision: str, accumulate: int, seed: int, resume: bool,
+) -> None:  # fmt: skip
+    """Train a symmetric flow on images with masks or classes."""
+    data = open_data(data_name, _size(size), manager())
+    height, width = data.size
+    config = SymmFlowConfig(
+        kind=data.kind,
+        labels=data.labels,
+        colors=data.colors,
+        size=data.size,
+        beta=beta if beta is not None else (6.0 if data.kind == "masks" else 4.0),
+        patch=patch,
+        unet=unet_config(_widths(widths), patch, (height, width)),
+    )
+    torch.manual_seed(seed)
+    recipe = Recipe(
+        steps=steps, batch=batch, rate=rate, image_weight=image_weight, seed=seed, precision=precision,
+        accumulate=accumulate,
+    )  # fmt: skip
+    trained = train(SymmFlowModel(config), data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path))
+    trained.save(out / "model")
+    click.echo(f"model: {out / 'model'} (steer generate --model symmflow:{out / 'model'})")
+
+
+def unet_config(widths: tuple[int, ...], patch: int, size: tuple[int, int]) -> dict[str, object]:
+    """Return the configuration of a pixel-space U-Net with attention at its lowest level only."""
+    levels = len(widths)
+    smallest = patch * 2 ** (levels - 1)
+    for side in size:
+        if side % smallest:
+            raise SteerError(f"size {size[1]}x{size[0]} does not fit: expected multiples of {smallest}; give --size")
+    down = ("DownBlock2D",) * (levels - 1) + ("AttnDownBlock2D",)
+    return {
+        "sample_size": size[0] // patch, "in_channels": 6 * patch**2, "out_channels": 6 * patch**2,
+        "block_out_channels": widths, "layers_per_block": 1, "down_block_types": down,
+        "up_block_types": ("AttnUpBlock2D",) + ("UpBlock2D",) * (levels - 1), "norm_num_groups": 16,
+        "attention_head_dim": 32, "add_attention": False,
+    }  # fmt: skip
+
+
+def _sheet(model: SymmFlowModel, data: Labelled, path: Path) -> dict[str, float]:
+    """Draw and infer held-out scenes, measure both and picture some."""
+    config, steps = model.config, 10
+    images, labels = data.batch(np.random.default_rng(1), 64, "eval")
+    pixels, targets = to_pixels(images) / 2 + 0.5, torch.from_numpy(labels)
+    noise = torch.Generator().manual_seed(1)
+    shape = (len(pixels), *model.encode(pixels[:1] * 2 - 1).shape[1:])
+    device = next(model.parameters()).device
+    measured: dict[str, float] = {}
+    found = targets
+    for count in (1, 5):
+        draws = torch.randn(shape, generator=noise).to(device)
+        found = infer.infer(model, pixels.to(device), draws, steps=count).argmax(dim=1).cpu()
+        measured[f"accuracy_{count}"] = float((found == targets).float().mean())
+        if config.kind == "masks":
+            iou = infer.intersection_over_union(found, targets, len(config.labels))
+            measured[f"miou_{count}"] = float(iou.nanmean())
+    shown = 16
+    planes = model.encode(planes_of(config, targets[:shown], None).to(device))
+    drawn = infer.draw(model, planes, torch.randn(planes.shape, generator=noise).to(device), steps=steps).cpu()
+    sheet_of(config, pixels[:shown], targets[:shown], found[:shown], drawn).save(path)
+    return measured
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or any(width < 16 or width % 16 for width in widths):
+        raise SteerError(f"widths {text!r}: expected multiples of 16 such as 64,96,128")
+    return widths
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit()):
+        raise SteerError(f"size {text!r}: expected WIDTHxHEIGHT in pixels, such as 64x64")
+    return int(height), int(width)

@@ -1,0 +1,225 @@
+"""What SymmFlow trains on: images with labels, from folders, from data sets in packages, or drawn on the fly."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from steer import SteerError
+from steer.errors import unknown
+from steer.plugins import Plugins
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+LABELS = "labels.json"
+"""Beside a folder of masks: ``{"sky": [0, 0, 255], …}``, the colour of each label, in order."""
+
+
+class Labelled(Protocol):
+    """A source of labelled images.
+
+    Attributes:
+        kind: ``"masks"`` or ``"classes"``.
+        labels: their names, in order.
+        colors: of masks: the colour of each label.
+        size: (height, width) of the images.
+    """
+
+    kind: str
+    labels: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    size: tuple[int, int]
+
+    def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
+        """Draw uint8 images ``[N, H, W, 3]`` and int64 labels, ``[N]`` of classes or ``[N, H, W]`` of masks."""
+
+
+class Stored:
+    """A data set in memory, its last tenth (at least one) held out as ``"eval"``."""
+
+    def __init__(
+        self, kind: str, labels: tuple[str, ...], colors: tuple[tuple[int, int, int], ...], images: NDArray,
+        targets: NDArray, *, order: int = 0,
+    ) -> None:  # fmt: skip
+        """Args: images: uint8 ``[N, H, W, 3]``; targets: int64; order: seed of the shuffle that precedes the split."""
+        self.kind, self.labels, self.colors = kind, labels, colors
+        self.size = (int(images.shape[1]), int(images.shape[2]))
+        rows = np.random.default_rng(order).permutation(len(images))
+        held = max(1, len(images) // 10)
+        self._rows = {"train": rows[held:], "eval": rows[:held]}
+        self._images, self._targets = images, targets
+
+    def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
+        """See :class:`Labelled`; drawn with replacement."""
+        rows = self._rows[split][rng.integers(len(self._rows[split]), size=count)]
+        return self._images[rows], self._targets[rows]
+
+    def all_of(self, split: str) -> tuple[NDArray, NDArray]:
+        """Return every image and target of a split, in order."""
+        return self._images[self._rows[split]], self._targets[self._rows[split]]
+
+
+def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labelled:
+    """Open training data.
+
+    Args:
+        name: a registered name (``shapes-masks``, ``digits``), ``torchvision:CIFAR10:FOLDER``, a folder with
+            ``images/`` and ``masks/`` of equal names and a ``labels.json``, a folder with one subfolder a class, or a
+            folder with a ``metadata.csv`` of ``file_name,label``.
+        size: (height, width) to resize to; needed where the files differ in size.
+
+    Raises:
+        SteerError: for whatever of it cannot be used, naming the file.
+    """
+    known = plugins.registry.entries["data"]
+    if name in known:
+        made: Labelled = known[name].load()()
+        return made
+    kind, _, rest = name.partition(":")
+    if kind == "torchvision" and rest:
+        return _torchvision(rest, size)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise unknown("data", name, [*known, "torchvision:CIFAR10:FOLDER", "a folder"])
+    if (folder / "masks").is_dir():
+        return _mask_folder(folder, size)
+    return _class_folder(folder, size)
+
+
+def digits() -> Stored:
+    """Return scikit-learn's 1,797 handwritten digits (UCI, 8×8) as 16×16 images; a tenth is held out."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise SteerError("data 'digits' comes with scikit-learn; pip install scikit-learn") from None
+    found = load_digits()
+    grey = np.clip(found.images * (255 / 16), 0, 255).astype(np.uint8)
+    large = grey.repeat(2, axis=1).repeat(2, axis=2)
+    images = np.repeat(large[..., None], 3, axis=3)
+    names = tuple(str(name) for name in found.target_names)
+    return Stored("classes", names, (), images, found.target.astype(np.int64))
+
+
+def nearest_labels(mask: NDArray, colors: tuple[tuple[int, int, int], ...], nearest: bool, what: str) -> NDArray:
+    """Return the labels ``[H, W]`` of a colour mask ``[H, W, 3]``.
+
+    Raises:
+        SteerError: for a colour that is none of the labels', unless ``nearest`` ones are taken.
+    """
+    distance = np.abs(mask[:, :, None, :].astype(np.int64) - np.array(colors)).sum(axis=-1)
+    labels = distance.argmin(axis=-1)
+    if not nearest:
+        off = distance.min(axis=-1) > 0
+        if off.any():
+            y, x = (int(v[0]) for v in off.nonzero())
+            shown = ", ".join(str(tuple(c)) for c in colors[:6])
+            raise SteerError(
+                f"mask {what} has the color {tuple(int(v) for v in mask[y, x])} at ({x}, {y}), which is no label's "
+                f"({shown}{', …' if len(colors) > 6 else ''}; {int(off.sum())} such pixels); take the nearest with "
+                "--nearest"
+            )
+    return labels
+
+
+def read_rgb(path: Path, size: tuple[int, int] | None, *, mask: bool = False) -> NDArray:
+    """Read an image as uint8 ``[H, W, 3]``, resized if a (height, width) is given; masks without blending."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise SteerError(f"image {path} cannot be read: {' '.join(str(error).split())[:120]}") from None
+    if size is not None and rgb.size != size[::-1]:
+        rgb = rgb.resize(size[::-1], Image.Resampling.NEAREST if mask else Image.Resampling.BICUBIC)
+    return np.asarray(rgb)
+
+
+def _images(paths: list[Path], size: tuple[int, int] | None) -> NDArray:
+    first = read_rgb(paths[0], size)
+    out = np.empty((len(paths), *first.shape), np.uint8)
+    for row, path in enumerate(paths):
+        image = read_rgb(path, size)
+        if image.shape != first.shape:
+            raise SteerError(
+                f"image {path} is {image.shape[1]}x{image.shape[0]}, {paths[0].name} is {first.shape[1]}x"
+                f"{first.shape[0]}; give one --size WxH for all"
+            )
+        out[row] = image
+    return out
+
+
+def _mask_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
+    file = folder / LABELS
+    try:
+        table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in table.values())
+        ok = all(0 <= v <= 255 for color in colors for v in color)
+    except (OSError, ValueError, TypeError, AttributeError):
+        ok, colors, table = False, (), {}
+    if not ok:
+        raise SteerError(f'{file}: expected {{"sky": [0, 0, 255], …}}, the color of each label in 0..255')
+    images = sorted(p for p in (folder / "images").glob("*") if p.suffix.lower() in SUFFIXES)
+    if not images:
+        raise SteerError(f"{folder / 'images'} holds no image ({', '.join(SUFFIXES)})")
+    masks = []
+    for path in images:
+        match = next((m for s in (".png", path.suffix) if (m := folder / "masks" / f"{path.stem}{s}").is_file()), None)
+        if match is None:
+            raise SteerError(f"image {path} has no mask; expected masks/{path.stem}.png")
+        masks.append(match)
+    pixels = _images(images, size)
+    shape = (int(pixels.shape[1]), int(pixels.shape[2]))
+    targets = np.stack([nearest_labels(read_rgb(m, shape, mask=True), colors, False, str(m)) for m in masks])
+    return Stored("masks", tuple(table), colors, pixels, targets)
+
+
+def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
+    listing = folder / "metadata.csv"
+    if listing.is_file():
+        with listing.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"file_name", "label"} <= set(rows[0]):
+            raise SteerError(f"{listing}: expected the columns file_name and label")
+        pairs = [(folder / row["file_name"], row["label"]) for row in rows]
+    else:
+        pairs = [
+            (path, sub.name) for sub in sorted(p for p in folder.iterdir() if p.is_dir())
+            for path in sorted(sub.rglob("*")) if path.suffix.lower() in SUFFIXES
+        ]  # fmt: skip
+    names = tuple(sorted({label for _, label in pairs}))
+    if len(names) < 2:
+        raise SteerError(
+            f"{folder}: found {len(names)} classes; expected images/ and masks/, or a subfolder of images for each class"
+        )
+    images = _images([path for path, _ in pairs], size)
+    return Stored("classes", names, (), images, np.array([names.index(label) for _, label in pairs], np.int64))
+
+
+def _torchvision(spec: str, size: tuple[int, int] | None) -> Stored:
+    name, _, root = spec.partition(":")
+    from torchvision import datasets
+
+    cls = getattr(datasets, name, None)
+    if cls is None or not root:
+        raise SteerError(f"data 'torchvision:{spec}': expected torchvision:CIFAR10:FOLDER with a class of torchvision")
+    try:
+        found = cls(root, train=True, download=False)
+    except (RuntimeError, TypeError, OSError) as error:
+        raise SteerError(f"data 'torchvision:{spec}': {' '.join(str(error).split())[:160]}") from None
+    images, targets = [], []
+    for image, target in found:
+        rgb = image.convert("RGB")
+        images.append(np.asarray(rgb if size is None else rgb.resize(size[::-1], Image.Resampling.BICUBIC)))
+        targets.append(int(target))
+    names = tuple(getattr(found, "classes", None) or (str(i) for i in range(max(targets) + 1)))
+    return Stored("classes", names, (), np.stack(images), np.array(targets, np.int64))
+
+
+def to_pixels(images: NDArray) -> torch.Tensor:
+    """Turn uint8 ``[N, H, W, 3]`` into float ``[N, 3, H, W]`` in [−1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1

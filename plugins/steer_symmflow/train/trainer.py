@@ -1,0 +1,202 @@
+"""The training loop: seeded by step, resumable, on one device or many (accelerate)."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from steer import SteerError
+from steer_symmflow import flow, semantics
+from steer_symmflow.model import SymmFlowConfig, SymmFlowModel
+from steer_symmflow.train.data import Labelled, to_pixels
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+
+Sheet = Callable[[SymmFlowModel, Path], dict[str, float]]
+"""Draws what the averaged model does into a PNG, and returns measurements for the log."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: images a step and process.
+        rate: peak learning rate of AdamW; warm-up, then a cosine down to a hundredth.
+        image_weight: w of the loss.
+        late: share of the times t that are drawn at 1 exactly, where inference begins; the others are uniform.
+        ema: decay of the averaged weights.
+        precision: accelerate's mixed precision, ``"no"``, ``"bf16"`` or ``"fp16"``.
+        accumulate: batches whose gradients make one step.
+    """
+
+    steps: int
+    batch: int = 32
+    rate: float = 1e-3
+    warmup: int = 100
+    image_weight: float = 0.5
+    late: float = 0.0
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    clip: float = 1.0
+    seed: int = 0
+    precision: str = "bf16"
+    accumulate: int = 1
+    save_every: int = 100
+    sheet_every: int = 500
+
+
+def rate_at(step: int, recipe: Recipe) -> float:
+    """Return the learning rate of a step."""
+    if step < recipe.warmup:
+        return recipe.rate * (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def generators(recipe: Recipe, step: int, part: int) -> tuple[np.random.Generator, torch.Generator]:
+    """Return a step's generators for data and for noise; a resumed run draws what an unbroken one would."""
+    key = [recipe.seed, zlib.crc32(b"symmflow"), step, part]
+    noise = torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+    return np.random.default_rng(key), noise
+
+
+def planes_of(config: SymmFlowConfig, targets: Tensor, noise: Tensor | None) -> Tensor:
+    """Return the semantics ``[N, 3, H, W]`` of labels; ``noise`` in [0, 1) dequantises."""
+    if config.kind == "masks":
+        return semantics.mask_planes(targets, config.colors, config.beta, noise)
+    return semantics.class_planes(targets, len(config.labels), config.beta, (3, *config.size), noise)
+
+
+def batch_of(
+    model: SymmFlowModel, data: Labelled, recipe: Recipe, rng: np.random.Generator, noise: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return z_t, t and the velocity wanted there, of a fresh batch."""
+    config = model.config
+    images, labels = data.batch(rng, recipe.batch)
+    targets = torch.from_numpy(labels)
+    pixels = to_pixels(images)
+    planes = planes_of(config, targets, torch.rand(pixels.shape, generator=noise))
+    with torch.no_grad():
+        x, m = model.encode(pixels), model.encode(planes) if config.kind == "masks" else planes
+    if m.shape != x.shape:  # a class is as large as the image's half, whatever that is
+        m = planes_of(SymmFlowConfig(**{**vars(config), "size": tuple(x.shape[2:])}), targets, None)[:, :1].expand_as(x)
+    noise_x, noise_m = (torch.randn(x.shape, generator=noise) for _ in range(2))
+    # one time from each of N equal parts varies less than N independent ones
+    t = (torch.arange(recipe.batch) + torch.rand(recipe.batch, generator=noise)) / recipe.batch
+    t = torch.where(torch.rand(recipe.batch, generator=noise) < recipe.late, 1.0, t)
+    return flow.interpolate(x, m, noise_x, noise_m, t), t, flow.target(x, m, noise_x, noise_m)
+
+
+def train(model: SymmFlowModel, data: Labelled, recipe: Recipe, out: Path, *, resume: bool, sheet: Sheet) -> SymmFlowModel:
+    """Train a model and return it with its averaged weights.
+
+    Writes ``checkpoint.pt`` (all that a resumed run needs), ``log.jsonl`` and sample sheets into ``out``.
+
+    Raises:
+        SteerError: if there is a run in ``out`` already and it was not asked to resume, or a checkpoint of another.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise SteerError(f"{out} holds a run already; go on with it by --resume, or choose another --out")
+    accelerator = Accelerator(mixed_precision=recipe.precision, gradient_accumulation_steps=recipe.accumulate)
+    parameters = [p for p in model.unet.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
+    average = {k: v.detach().clone().float() for k, v in model.unet.state_dict().items()}
+    first, seconds = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        try:
+            model.unet.load_state_dict(state["unet"])
+        except RuntimeError as error:
+            raise SteerError(f"{checkpoint} is of another model: {' '.join(str(error).split())[:120]}") from None
+        optimizer.load_state_dict(state["optimizer"])
+        average, first, seconds = state["average"], state["step"], state["seconds"]
+    network, optimizer = accelerator.prepare(model, optimizer)
+    bare: SymmFlowModel = accelerator.unwrap_model(network)
+    started = time.monotonic() - seconds
+
+    def save(step: int) -> None:
+        if not accelerator.is_main_process:
+            return
+        state = {"unet": bare.unet.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step,
+                 "seconds": time.monotonic() - started}  # fmt: skip
+        temporary = checkpoint.with_suffix(".new")
+        torch.save(state, temporary)
+        temporary.replace(checkpoint)
+
+    def note(**values: object) -> None:
+        if accelerator.is_main_process:
+            with (out / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+
+    columns = (TextColumn("symmflow"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, disable=not accelerator.is_main_process) as progress:
+        task = progress.add_task("train", total=recipe.steps, completed=first, loss=math.nan)
+        for step in range(first, recipe.steps):
+            network.train()
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, recipe)
+            sums: dict[str, float] = {"loss": 0.0, "image": 0.0, "semantics": 0.0}
+            for part in range(recipe.accumulate):
+                rng, noise = generators(recipe, step, part * accelerator.num_processes + accelerator.process_index)
+                z, t, wanted = (v.to(accelerator.device) for v in batch_of(bare, data, recipe, rng, noise))
+                with accelerator.accumulate(network):
+                    with accelerator.autocast():
+                        velocity = network(z, t)
+                    loss, image, semantic = flow.loss(velocity.float(), wanted, recipe.image_weight)
+                    if not torch.isfinite(loss):
+                        raise FloatingPointError(f"symmflow: the loss of step {step} is not finite")
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(parameters, recipe.clip)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                for name, value in (("loss", loss), ("image", image), ("semantics", semantic)):
+                    sums[name] += float(value.detach()) / recipe.accumulate
+            _update(average, bare, min(recipe.ema, (1 + step) / (10 + step)))
+            done = step + 1
+            progress.update(task, completed=done, loss=sums["loss"])
+            if done % 20 == 0:
+                note(step=done, seconds=round(time.monotonic() - started, 1), rate=rate_at(step, recipe), **sums)
+            if done % recipe.save_every == 0 or done == recipe.steps:
+                save(done)
+            if (done % recipe.sheet_every == 0 or done == recipe.steps) and accelerator.is_main_process:
+                measured = sheet(averaged(bare, average), out / f"sheet-{done:06d}.png")
+                note(step=done, **measured)
+    return averaged(bare, average)
+
+
+def averaged(model: SymmFlowModel, average: dict[str, Tensor]) -> SymmFlowModel:
+    """Return a copy of a model with averaged weights, in inference mode."""
+    copy = SymmFlowModel(model.config)
+    copy.unet.load_state_dict(average)
+    if hasattr(model, "context"):
+        copy.context.data.copy_(model.context.data.cpu())
+    copy.vae = model.vae
+    device: Any = next(model.parameters()).device
+    return copy.to(device).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _update(average: dict[str, Tensor], model: SymmFlowModel, keep: float) -> None:
+    for name, value in model.unet.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value.float().to(average[name].device), 1 - keep)
+        else:
+            average[name].copy_(value)
