@@ -1,0 +1,73 @@
+"""The GAN's head, on the features that the critic has at its bottleneck (arXiv 2405.14867, sec. 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Head(nn.Module):
+    """Features ``[B, C, h, w]`` to logits ``[B]``: strided convolutions down to 4×4, then one over all of it."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        """Args: channels: C of the features; size: h and w of them."""
+        super().__init__()
+        groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
+        layers: list[nn.Module] = []
+        while size > 4:
+            layers += [nn.Conv2d(channels, channels, 4, 2, 1), nn.GroupNorm(groups, channels), nn.SiLU()]
+            size //= 2
+        layers += [nn.Conv2d(channels, channels, 3, 1, 1), nn.GroupNorm(groups, channels), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, size))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return one logit a row."""
+        logits: Tensor = self.layers(features.float()).flatten(1).mean(1)
+        return logits
+
+
+class _Enough(Exception):
+    """Ends a forward once the bottleneck is known."""
+
+
+@contextmanager
+def _watched(unet: Any, found: list[Tensor], stop: bool) -> Any:
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        found.append(output)
+        if stop:
+            raise _Enough
+
+    handle = unet.mid_block.register_forward_hook(keep)
+    try:
+        yield
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+
+
+def with_features(unet: Any, forward: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a forward's output and the bottleneck's features on the way."""
+    found: list[Tensor] = []
+    with _watched(unet, found, stop=False):
+        out = forward()
+    return out, found[0]
+
+
+def features_only(unet: Any, forward: Callable[[], Tensor]) -> Tensor:
+    """Return the bottleneck's features; the decoder half is never run, which saves more than half."""
+    found: list[Tensor] = []
+    with _watched(unet, found, stop=True):
+        forward()
+    return found[0]
+
+
+def feature_shape(unet: Any, forward: Callable[[], Tensor]) -> tuple[int, int]:
+    """Return channels and size of the bottleneck's features."""
+    with torch.no_grad():
+        shape = features_only(unet, forward).shape
+    return int(shape[1]), int(shape[2])

@@ -1,0 +1,205 @@
+"""What a student is trained on: captions, and images for the GAN where there are any.
+
+Images are encoded once, before training; the posterior's mean and deviation are kept, so that every use of an image
+draws its latents anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from steer import Prompt, SteerError
+from steer.plugins import Plugins
+from steer.prompts import read_prompts
+
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+PROMPT_FILES = (".txt", ".jsonl", ".json")
+BATCH = 32
+"""Images encoded at a time."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Captions and, unless only captions were given, latents of as many images.
+
+    Attributes:
+        captions: M texts.
+        mean, std: ``[M, C, h, w]``, of the autoencoder's posterior in the denoiser's scale; ``None`` without images.
+    """
+
+    captions: list[str]
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def latents(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw latents ``[B, C, h, w]`` of the given rows."""
+        assert self.mean is not None and self.std is not None
+        mean, std = self.mean[rows].float(), self.std[rows].float()
+        return mean + std * torch.randn(mean.shape, generator=generator).to(mean)
+
+
+Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Images ``[B, 3, H, W]`` in [0, 1] to mean and deviation of their latents."""
+
+
+def load(
+    source: str, plugins: Plugins, encode: Encode, size: tuple[int, int], cache: Path, *, scenes: int, seed: int
+) -> Dataset:
+    """Load a data set, encoding its images unless ``cache`` has them.
+
+    Args:
+        source: a registered source (``"shapes"``), a folder of images with captions, or a prompt file.
+        encode: the teacher's autoencoder.
+        size: width and height that images are brought to.
+        cache: ``.safetensors`` file of the encoded images.
+        scenes: how many images to draw of a registered source.
+        seed: of those.
+
+    Raises:
+        SteerError: for a source that is none of these, or an image without a caption.
+    """
+    if source in plugins.registry.data_sources:
+        draw = plugins.registry.get("data", source).load()
+        return _encoded(_drawn(draw, scenes, seed), scenes, encode, cache)
+    path = Path(source).expanduser()
+    if path.is_file() and path.suffix.lower() in PROMPT_FILES:
+        return Dataset([str(prompt) for prompt in read_prompts(path)])
+    if path.is_dir():
+        pairs = read_folder(path)
+        return _encoded(_opened(pairs, size), len(pairs), encode, cache)
+    known = ", ".join(plugins.registry.data_sources) or "none"
+    raise SteerError(
+        f"data {source!r}: expected a folder of images with captions, a prompt file (.txt, .jsonl, .json) or a known "
+        f"source ({known})"
+    )
+
+
+def read_folder(folder: Path) -> list[tuple[Path, str]]:
+    """Return the images of a folder with their captions.
+
+    Captions stand in ``metadata.jsonl`` (``file_name`` and ``text``, ``caption`` or ``prompt``, the layout of an
+    imagefolder data set), or in a ``.txt`` file beside each image.
+
+    Raises:
+        SteerError: if there is no image, a caption is missing or blank, or a file is not inside the folder.
+    """
+    metadata = folder / "metadata.jsonl"
+    pairs = _from_metadata(metadata) if metadata.is_file() else _from_neighbours(folder)
+    if not pairs:
+        raise SteerError(f"data folder {folder} holds no images ({', '.join(IMAGES)})")
+    return pairs
+
+
+def _from_metadata(metadata: Path) -> list[tuple[Path, str]]:
+    pairs = []
+    root = metadata.parent.resolve()
+    for number, line in enumerate(metadata.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{metadata}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise SteerError(f"{where}: {error.msg}; expected one JSON object a line") from None
+        name = row.get("file_name") if isinstance(row, dict) else None
+        if not isinstance(name, str):
+            raise SteerError(f"{where}: no file_name; expected {{'file_name': …, 'text': …}}")
+        text = next((row[key] for key in ("text", "caption", "prompt") if isinstance(row.get(key), str)), "")
+        if not text.strip():
+            raise SteerError(f"{where}: no caption for {name!r}; expected it under 'text'")
+        path = (root / name).resolve()
+        if not path.is_relative_to(root) or not path.is_file():
+            raise SteerError(f"{where}: {name!r} is no file inside {metadata.parent}")
+        pairs.append((path, text.strip()))
+    return pairs
+
+
+def _from_neighbours(folder: Path) -> list[tuple[Path, str]]:
+    pairs = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES):
+        caption = path.with_suffix(".txt")
+        text = caption.read_text(encoding="utf-8-sig").strip() if caption.is_file() else ""
+        if not text:
+            raise SteerError(
+                f"image {path} has no caption; expected it in {caption.name} beside it, or all captions in "
+                f"{folder / 'metadata.jsonl'}"
+            )
+        pairs.append((path, text))
+    return pairs
+
+
+def _opened(pairs: list[tuple[Path, str]], size: tuple[int, int]) -> Iterator[tuple[Tensor, list[str]]]:
+    for start in range(0, len(pairs), BATCH):
+        part = pairs[start : start + BATCH]
+        yield torch.stack([_open(path, *size) for path, _ in part]), [text for _, text in part]
+
+
+def _open(path: Path, width: int, height: int) -> Tensor:
+    """Read an image, scaled until it covers the size and cut to its middle: float ``[3, H, W]`` in [0, 1]."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise SteerError(f"image {path} cannot be read: {error}") from None
+    scale = max(width / image.width, height / image.height)
+    scaled = image.resize(
+        (max(width, round(image.width * scale)), max(height, round(image.height * scale))), Image.Resampling.LANCZOS
+    )
+    left, top = (scaled.width - width) // 2, (scaled.height - height) // 2
+    pixels = np.asarray(scaled.crop((left, top, left + width, top + height)))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+
+
+def _drawn(draw: Any, count: int, seed: int) -> Iterator[tuple[Tensor, list[str]]]:
+    rng = np.random.default_rng([seed, 0x5CE7E])
+    for start in range(0, count, BATCH):
+        yield draw(rng, min(BATCH, count - start))
+
+
+@torch.no_grad()
+def _encoded(batches: Iterator[tuple[Tensor, list[str]]], count: int, encode: Encode, cache: Path) -> Dataset:
+    captions_file = cache.with_suffix(".captions.json")
+    if cache.is_file() and captions_file.is_file():
+        tensors, captions = load_file(cache), json.loads(captions_file.read_text(encoding="utf-8"))
+        if len(captions) == count == len(tensors["mean"]):
+            return Dataset(captions, tensors["mean"], tensors["std"])
+    means, stds, captions = [], [], []
+    for images, texts in batches:
+        mean, std = encode(images)
+        means.append(mean.half().cpu())
+        stds.append(std.half().cpu())
+        captions += texts
+    mean, std = torch.cat(means).contiguous(), torch.cat(stds).contiguous()
+    write_whole(captions_file, lambda path: path.write_text(json.dumps(captions), encoding="utf-8"))
+    write_whole(cache, lambda path: save_file({"mean": mean, "std": std}, path))
+    return Dataset(captions, mean, std)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside ``path`` and rename, so that an interruption leaves the old file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def as_prompts(captions: list[str]) -> list[Prompt]:
+    """Return captions as prompts."""
+    return [Prompt(text) for text in captions]

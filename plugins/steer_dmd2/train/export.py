@@ -1,0 +1,38 @@
+"""Writing the averaged student as a folder that ``--plugin dmd2`` takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from steer_dmd2.student import WEIGHTS, Student, write_card
+from steer_dmd2.train.data import write_whole
+from steer_dmd2.train.trainer import Trainer
+
+
+def export(trainer: Trainer, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
+    """Write weights in half precision, and the card."""
+    module, recipe = trainer.averaged(), trainer.recipe
+    if recipe.lora:
+        from peft.utils import get_peft_model_state_dict
+
+        state = get_peft_model_state_dict(module, adapter_name="dmd2")
+        state = {f"unet.{name}": value for name, value in state.items()}
+    else:
+        state = module.state_dict()
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in state.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
+    student = Student(
+        family=type(trainer.teacher.backbone.pipe).__name__,
+        base=recipe.teacher,
+        schedules={len(recipe.timesteps): recipe.timesteps},
+        form="lora" if recipe.lora else "unet",
+        guidance_scale=recipe.guidance_scale,
+        training=asdict(recipe),
+    )
+    write_card(student, folder)
+    return folder

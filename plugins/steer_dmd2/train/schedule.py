@@ -1,0 +1,104 @@
+"""The noise schedule as training needs it: any rows, any timesteps, and back to x0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""Latents ``[B, …]`` and timesteps ``[B]`` to an estimate of x0."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """x_t = α_t·x0 + σ_t·noise with α² + σ² = 1.
+
+    Attributes:
+        alphas_cumprod: α², by timestep.
+        prediction_type: ``"epsilon"`` or ``"v_prediction"``: what the denoisers put out.
+    """
+
+    alphas_cumprod: Tensor
+    prediction_type: str = "epsilon"
+
+    @classmethod
+    def of(cls, scheduler: Any, device: torch.device) -> Schedule:
+        """Take a diffusers scheduler's."""
+        kind = str(scheduler.config.get("prediction_type", "epsilon"))
+        return cls(scheduler.alphas_cumprod.to(device, torch.float32), kind)
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def level(self, timestep: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
+        """Return α and σ of timesteps ``[B]``, shaped to multiply ``[B, …]`` of ``ndim`` dimensions."""
+        squared = self.alphas_cumprod[timestep].view(-1, *[1] * (ndim - 1))
+        return squared.sqrt(), (1 - squared).sqrt()
+
+    def diffuse(self, x0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """Return x_t ``[B, …]``."""
+        alpha, sigma = self.level(timestep, x0.ndim)
+        return alpha * x0 + sigma * noise
+
+    def x0(self, x: Tensor, prediction: Tensor, timestep: Tensor) -> Tensor:
+        """Return the estimate of x0 that a denoiser's output amounts to."""
+        alpha, sigma = self.level(timestep, x.ndim)
+        if self.prediction_type == "v_prediction":
+            return alpha * x - sigma * prediction
+        return (x - sigma * prediction) / alpha
+
+    def target(self, x0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """Return what a denoiser should put out."""
+        alpha, sigma = self.level(timestep, x0.ndim)
+        return alpha * noise - sigma * x0 if self.prediction_type == "v_prediction" else noise
+
+    def draw(self, count: int, generator: torch.Generator, low: float = 0.02, high: float = 0.98) -> Tensor:
+        """Draw timesteps ``[count]``, uniform in ``[low, high)`` of all, one from each of ``count`` equal parts.
+
+        Stratified, for the sums over a batch then vary less; on the generator's device, in random order.
+        """
+        device = generator.device
+        parts = torch.randperm(count, generator=generator, device=device)
+        places = (parts + torch.rand(count, generator=generator, device=device)) / count
+        return ((low + (high - low) * places) * len(self)).long()
+
+
+def simulate(
+    denoise: Denoise, schedule: Schedule, noises: Sequence[Tensor], timesteps: Sequence[int]
+) -> list[tuple[Tensor, Tensor]]:
+    """Return the inputs that a student meets at each of its steps, by running it (backward simulation, sec. 4.5).
+
+    Pure noise goes into the first step as it is; each further one gets the sample so far with fresh noise.
+
+    Args:
+        denoise: the student, without gradient.
+        noises: K tensors ``[B, …]``, one for each step.
+        timesteps: K timesteps, highest first.
+
+    Returns:
+        K pairs of x_t ``[B, …]`` and timesteps ``[B]``.
+    """
+    x, inputs = noises[0], []
+    for index, timestep in enumerate(timesteps):
+        rows = torch.full((len(x),), timestep, dtype=torch.long, device=x.device)
+        inputs.append((x, rows))
+        if index + 1 < len(timesteps):
+            following = torch.full_like(rows, timesteps[index + 1])
+            x = schedule.diffuse(denoise(x, rows), noises[index + 1], following)
+    return inputs
+
+
+def forward_inputs(
+    x0: Tensor, schedule: Schedule, noises: Sequence[Tensor], timesteps: Sequence[int]
+) -> list[tuple[Tensor, Tensor]]:
+    """Return what :func:`simulate` does, but with diffused data ``x0`` in place of the student's own samples."""
+    inputs = []
+    for index, timestep in enumerate(timesteps):
+        rows = torch.full((len(x0),), timestep, dtype=torch.long, device=x0.device)
+        x = noises[0] if index == 0 else schedule.diffuse(x0, noises[index], rows)
+        inputs.append((x, rows))
+    return inputs
