@@ -1,0 +1,107 @@
+"""A SymmFlow model as a backbone: images drawn from a mask or a class through the sampler, hooks and all."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer import Prompt, SteerError
+from steer.backbones.base import Backbone, Conditioning, Encoded
+from steer.errors import unknown
+from steer_symmflow import flow, semantics
+from steer_symmflow.images import nearest_labels, read_rgb
+from steer_symmflow.model import SymmFlowModel
+from steer_symmflow.process import SymmetricFlow
+
+
+class SymmFlow(Backbone):
+    """Draws from ``prompt.metadata["mask"]`` (a file) or ``["class"]`` (a label's name)."""
+
+    default_steps = 10
+    default_guidance = 1.0
+
+    def __init__(self, model: SymmFlowModel) -> None:
+        self.model = model
+        device = next(model.parameters()).device
+        super().__init__(SimpleNamespace(scheduler=None, _execution_device=device, components={}), model)
+
+    def guided(self, guidance_scale: float) -> bool:
+        return False
+
+    def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
+        metadata = prompt.metadata
+        return (str(metadata.get("mask")), str(metadata.get("class")), bool(metadata.get("nearest")))
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        return {"semantics": self.semantics_of(prompt)}, None
+
+    def semantics_of(self, prompt: Prompt) -> Tensor:
+        """Return the semantics' half ``[1, C, h, w]`` that a prompt's metadata asks for.
+
+        Raises:
+            SteerError: for a mask or class that is missing, of another size, or unknown to the model.
+        """
+        config = self.model.config
+        wanted, other = ("mask", "class") if config.kind == "masks" else ("class", "mask")
+        value = prompt.metadata.get(wanted)
+        if value is None:
+            got = f", got a {other}" if prompt.metadata.get(other) is not None else ""
+            raise SteerError(f"this model draws from a {wanted}{got}; give one by --{wanted} (prompt {prompt.id})")
+        shape = self.latent_shape(None, None)
+        if config.kind == "masks":
+            return self.model.encode(self._mask(Path(str(value)), bool(prompt.metadata.get("nearest"))).to(self.device))
+        label = torch.tensor([self._label(str(value))])
+        return semantics.class_planes(label, len(config.labels), config.beta, shape).to(self.device)
+
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        config = self.model.config
+        own = config.size
+        if (height or own[0], width or own[1]) != own:
+            raise SteerError(f"size {width}x{height}: this model draws {own[1]}x{own[0]}; leave --size out")
+        factor = 1
+        if self.model.vae is not None:
+            factor = 2 ** (len(self.model.vae.config.block_out_channels) - 1)
+        return self.model.channels, own[0] // factor, own[1] // factor
+
+    def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> SymmetricFlow:
+        solver = settings.get("scheduler") or "euler"
+        if solver not in flow.SOLVERS:
+            raise unknown("scheduler", solver, flow.SOLVERS)
+        if settings.get("timesteps") is not None:
+            raise SteerError("a symmetric flow takes equal steps; leave timesteps out and give --steps")
+        return SymmetricFlow(settings["steps"], solver, settings.get("eta") or 0.0, self.device)
+
+    def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
+        return flow.join(noise, conditioning.cond["semantics"].to(noise))
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        network: Any = self.denoisers[denoiser]
+        out: Tensor = network(x.to(next(network.parameters()).dtype), timestep)
+        return out.float()
+
+    def decode(self, x: Tensor) -> Tensor:
+        return (self.model.decode(flow.split(x)[0]) / 2 + 0.5).clamp(0, 1)
+
+    def _mask(self, file: Path, nearest: bool) -> Tensor:
+        config = self.model.config
+        pixels = read_rgb(file, None)
+        if pixels.shape[:2] != config.size:
+            raise SteerError(
+                f"mask {file} is {pixels.shape[1]}x{pixels.shape[0]}, the model's are {config.size[1]}x{config.size[0]}; "
+                "resize it without blending colors"
+            )
+        labels = torch.from_numpy(nearest_labels(pixels, config.colors, nearest, str(file)))[None]
+        return semantics.mask_planes(labels, config.colors, config.beta)
+
+    def _label(self, name: str) -> int:
+        labels = self.model.config.labels
+        if name in labels:
+            return labels.index(name)
+        if name.isdigit() and int(name) < len(labels):
+            return int(name)
+        raise unknown("class", name, labels)

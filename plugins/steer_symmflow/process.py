@@ -1,0 +1,119 @@
+"""The symmetric flow as a noise process: the image's half loses its noise while the semantics' half gains it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steer import SteerError
+from steer.noise import Streams
+from steer.process.gaussian import kernel_mean, kernel_sd
+from steer_symmflow import flow
+
+
+class SymmetricFlow:
+    """From (noise, semantics) at t=0 to (image, noise) at t=1, as a :class:`steer.process.Process`.
+
+    One count of the process is one evaluation of the network: a step of the midpoint rule has two, of RK4 four, and
+    particles may be resampled only where ``whole`` says that a step begins.
+
+    With η > 0 the image's half takes the stochastic kernel of its own Gaussian path, x = t·x0 + (1−(1−σ)·t)·noise, whose
+    marginals given the other half are those of the flow; the semantics' half follows its velocity.
+    """
+
+    def __init__(self, steps: int, solver: str, eta: float, device: torch.device) -> None:
+        """Set the way.
+
+        Args:
+            steps: steps from 0 to 1.
+            solver: one of :data:`steer_symmflow.flow.SOLVERS`.
+            eta: stochasticity in [0, 1]; above 0 only with Euler.
+            device: where times are kept.
+        """
+        if eta > 0 and solver != "euler":
+            raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}: other solvers have no stochastic step")
+        self.solver, self.eta = solver, eta
+        self._h = 1.0 / steps
+        times = [t for step in range(steps) for t in flow.stages(solver, step * self._h, self._h)]
+        self._times = torch.tensor(times, dtype=torch.float32, device=device)
+        self._floats = times
+        self._index = 0
+        self._base: Tensor | None = None
+        self._known: list[Tensor] = []
+
+    @property
+    def index(self) -> int:
+        return self._index
+
+    @property
+    def length(self) -> int:
+        return len(self._floats)
+
+    @property
+    def done(self) -> bool:
+        return self._index >= self.length
+
+    @property
+    def whole(self) -> bool:
+        """Whether x stands at the beginning of a step, not within one."""
+        return not self._known
+
+    @property
+    def time(self) -> float:
+        """t of the coming evaluation; 1 at the end."""
+        return 1.0 if self.done else self._floats[self._index]
+
+    @property
+    def timestep(self) -> Tensor:
+        return self._times[min(self._index, self.length - 1)]
+
+    @property
+    def level(self) -> tuple[float, float]:
+        return _level(self.time)
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
+    def prior(self, noise: Tensor) -> Tensor:
+        return noise
+
+    def model_input(self, x: Tensor) -> Tensor:
+        return x
+
+    def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
+        return flow.estimate(x, prediction, self.time, 1.0)
+
+    def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
+        if self.eta > 0:
+            out = self._stochastic_step(x, prediction, streams)
+        else:
+            if self._base is None:
+                self._base = x
+            self._known.append(prediction)
+            out = flow.combine(self._base, self._known, self.solver, self._h)
+            if len(self._known) == len(flow.SOLVERS[self.solver]):
+                self._base, self._known = None, []
+        self._index += 1
+        return out
+
+    def select(self, rows: Tensor, count: int) -> None:
+        def take(value: Tensor) -> Tensor:
+            return value[rows.to(value.device)]
+
+        self._base = None if self._base is None else take(self._base)
+        self._known = [take(value) for value in self._known]
+
+    def _stochastic_step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
+        t = self.time
+        image, semantics = flow.split(x)
+        expected, _ = flow.split(self.estimate(x, prediction))
+        here, there = _level(t), _level(t + self._h)
+        sd = kernel_sd(here, there, self.eta)
+        image = kernel_mean(image, expected, here, there, sd) + sd * streams.normal(image.shape[1:], image.device)
+        _, v_m = flow.split(prediction)
+        return flow.join(image, semantics + self._h * v_m)
+
+
+def _level(t: float) -> tuple[float, float]:
+    return t, 1 - (1 - flow.SIGMA) * t
