@@ -24,6 +24,11 @@ from steer.errors import SteerError
 
 log = logging.getLogger(__name__)
 
+
+class NoSuchFile(SteerError):  # noqa: N818 - a mistake of the user's, as its parent is
+    """The hub has the repository, but no such file or revision in it."""
+
+
 Observer = Callable[[str, int, int | None], None]
 """What is told of a download as it goes on: the file as ``org/name: file``, bytes that are here, bytes in all."""
 
@@ -44,7 +49,8 @@ def fetch(repo: str, file: str, revision: str | None = None, sha256: str | None 
         The cached file.
 
     Raises:
-        SteerError: if there is no such file, it needs a login, the disk is full, the connection breaks off (what
+        NoSuchFile: if the repository does not have it.
+        SteerError: if there is no such repository, it needs a login, the disk is full, the connection breaks off (what
             has come is kept), or the file is damaged (what has come is deleted).
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -221,7 +227,7 @@ def _explained(what: str) -> Iterator[None]:
             "the hub and log in with `hf auth login`"
         ) from error
     except (errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise SteerError(f"{what} cannot be fetched: the hub has no such file or revision") from error
+        raise NoSuchFile(f"{what} cannot be fetched: the hub has no such file or revision") from error
     except Exception as error:  # of the connection or the server: a dozen classes
         log.debug("asking for %s failed", what, exc_info=True)
         raise SteerError(f"{what} cannot be fetched: {type(error).__name__}: {_line(error)}") from error

@@ -41,6 +41,7 @@ class Weights:
         revision: branch, tag or commit; the main branch by default.
         licence: as the authors state it.
         option: the plugin's option that takes a local file or a folder with the file.
+        otherwise: a file that serves as well, in repositories that do not have ``file``.
     """
 
     repo: str
@@ -50,6 +51,12 @@ class Weights:
     revision: str | None = None
     licence: str = ""
     option: str = "weights"
+    otherwise: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file, and the one that serves as well."""
+        return (self.file,) if self.otherwise is None else (self.file, self.otherwise)
 
     @property
     def label(self) -> str:
@@ -89,7 +96,8 @@ def size_text(size: int | None) -> str:
 def cached(needed: Needed) -> Path | None:
     """Return where weights are in the hub's cache: a file, or the folder of a complete repository."""
     if isinstance(needed, Weights):
-        return hub.cached_file(needed.repo, needed.file, needed.revision)
+        found = (hub.cached_file(needed.repo, file, needed.revision) for file in needed.files)
+        return next((file for file in found if file is not None), None)
     for name in CONFIGS:
         config = hub.cached_file(needed.repo, name, needed.revision)
         if config is not None and is_complete(config.parent):
@@ -151,7 +159,12 @@ def fetch(needed: Needed) -> Path:
         SteerError: if the hub has no such file, asks for a login, breaks off, or sends a damaged file.
     """
     if isinstance(needed, Weights):
-        return fetching.fetch(needed.repo, needed.file, needed.revision, needed.sha256)
+        try:
+            return fetching.fetch(needed.repo, needed.file, needed.revision, needed.sha256)
+        except fetching.NoSuchFile:
+            if needed.otherwise is None:
+                raise
+            return fetching.fetch(needed.repo, needed.otherwise, needed.revision)
     paths = [
         fetching.fetch(needed.repo, file, needed.revision) for file, _ in fetching.listing(needed.repo, needed.revision)
     ]
@@ -164,9 +177,10 @@ def _given(needed: Needed, path: Path, option: str) -> Path:
             return path
         raise SteerError(f"{option}={path} is no folder; expected one with the files of {needed.label}")
     if path.is_dir():
-        for name in (needed.file, Path(needed.file).name):
-            if (path / name).is_file():
-                return path / name
+        for name in needed.files:
+            for file in (path / name, path / Path(name).name):
+                if file.is_file():
+                    return file
         raise SteerError(
             f"{option}={path} has no file {needed.file}; expected {needed.label} or a folder that holds it"
         )

@@ -5,9 +5,9 @@ Any open_clip model, with open_clip's own preprocessing done on tensors, so that
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from torch import Tensor
 from steer import Field, Options, Prompt, Reward, SteerError
 from steer.errors import nearest
 from steer.plugins import manager
-from steer_rewards.preprocess import normalise, resize, shortest_side_and_crop
+from steer.weights import Weights, locate
+from steer_rewards import preprocess
+from steer_rewards.embedding import DTYPES, PRECISION, Embedder, Precision
 
-TEXTS_KEPT = 4096
 CONFIG = "open_clip_config.json"
+SAFE, PICKLED = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 
 
 class ClipOptions(Options):
@@ -32,6 +34,10 @@ class ClipOptions(Options):
         description="CLIP to use where the reward names none: a known name (shapes), an open_clip NAME/PRETRAINED "
         "such as ViT-B-32/laion2b_s34b_b79k, or a folder in open_clip's layout.",
     )
+    weights: str | None = Field(
+        None, description="Local file with the weights of NAME/PRETRAINED, or a folder that holds it."
+    )
+    dtype: Precision = Field("fp32", description=PRECISION)
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Source:
 
     name: str
     pretrained: str | None
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.name if self.pretrained is None else f"{self.name}/{self.pretrained}"
 
 
 class Clip(Reward):
@@ -64,57 +75,24 @@ class Clip(Reward):
         """
         super().__init__(options, argument=argument, device=device, dtype=dtype)
         self.source = find(argument if argument is not None else self.options.model)
-        self.model, self.tokenizer = load(self.source, self.device, dtype or torch.float32)
-        visual = self.model.visual
-        self._config: dict[str, Any] = dict(visual.preprocess_cfg)
-        size = visual.image_size
-        self._size = size if isinstance(size, int) else int(size[0])
-        self._texts: dict[str, Tensor] = {}
+        precision = dtype or DTYPES[self.options.dtype]
+        model, tokenizer = load(self.source, self.device, precision, self.options.weights)
+        self.embedder = embedder("clip", model, tokenizer, self.device, precision)
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
         """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
-        images = self.embed_images(samples)
-        texts = self.embed_texts([str(prompt) for prompt in prompts])
-        return 100 * (images * texts).sum(dim=1)
-
-    def embed_images(self, samples: Tensor) -> Tensor:
-        """Return unit vectors ``[N, D]`` in fp32."""
-        images = samples.to(self.device, torch.float32)
-        if self._config.get("resize_mode", "shortest") == "squash":
-            images = resize(images, self._size, self._size)
-        else:
-            images = shortest_side_and_crop(images, self._size)
-        images = normalise(images, self._config["mean"], self._config["std"])
-        dtype = next(self.model.parameters()).dtype
-        features: Tensor = self.model.encode_image(images.to(dtype)).float()
-        return _unit(features)
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Return unit vectors ``[N, D]`` in fp32; every text is encoded once, alone."""
-        for text in dict.fromkeys(texts):
-            if text not in self._texts:
-                if len(self._texts) >= TEXTS_KEPT:
-                    self._texts.clear()
-                self._texts[text] = self._embed_text(text)
-        return torch.cat([self._texts[text] for text in texts])
-
-    @torch.no_grad()
-    def _embed_text(self, text: str) -> Tensor:
-        tokens = self.tokenizer([text]).to(self.device)
-        longer = self.tokenizer([text], context_length=4 * tokens.shape[1])
-        if int((longer != longer[0, -1]).sum()) > tokens.shape[1]:
-            warnings.warn(
-                f"prompt {text[:40]!r}… is longer than the {tokens.shape[1]} tokens of the reward clip; its end is "
-                "not scored",
-                stacklevel=4,
-            )
-        features: Tensor = self.model.encode_text(tokens).float()
-        return _unit(features)
+        return 100 * self.embedder.cosine(samples, prompts)
 
 
-def _unit(features: Tensor) -> Tensor:
-    lengths: Tensor = features.norm(dim=1, keepdim=True)
-    return features / lengths
+def embedder(owner: str, model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> Embedder:
+    """Return what embeds images and texts with an open_clip model."""
+    size = model.visual.image_size
+    side = size if isinstance(size, int) else int(size[0])
+    return Embedder(
+        owner=owner, preprocess=preprocess.of_open_clip(model.visual.preprocess_cfg, side),
+        encode_images=model.encode_image, encode_tokens=model.encode_text, tokenizer=tokenizer, device=device,
+        dtype=dtype,
+    )  # fmt: skip
 
 
 def find(name: str) -> Source:
@@ -148,28 +126,83 @@ def find(name: str) -> Source:
     return Source(model, tag)
 
 
-def load(source: Source, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+def weights_of(source: Source) -> Weights | None:
+    """Return what a CLIP takes from the hub; ``None`` for a local one and for the few that are elsewhere."""
+    import open_clip
+
+    if source.pretrained is None:
+        return None
+    place = open_clip.get_pretrained_cfg(source.name, source.pretrained).get("hf_hub", "")
+    repo, _, file = place.rpartition("/")
+    if not repo:
+        return None
+    return Weights(repo, file) if file else Weights(repo, SAFE, size=_size(source.name), otherwise=PICKLED)
+
+
+def load(source: Source, device: torch.device, dtype: torch.dtype, weights: str | None = None) -> tuple[Any, Any]:
     """Return model and tokenizer, frozen and in inference mode; weights are read without unpickling code.
+
+    Args:
+        source: which CLIP.
+        device: where it goes.
+        dtype: its precision.
+        weights: a local file, or a folder that holds it, in place of the hub's.
 
     Raises:
         SteerError: if the weights cannot be fetched or do not fit.
     """
     import open_clip
+
+    more: dict[str, Any] = {}
+    pretrained = source.pretrained
+    needed = weights_of(source)
+    if needed is not None:
+        pretrained = str(locate(needed, owner=f"clip:{source.label}", given=weights))
+        # a file has no tag, so what open_clip knows of the tag is handed on
+        config = open_clip.get_pretrained_cfg(source.name, source.pretrained)
+        known = ("mean", "std", "interpolation", "resize_mode")
+        more = {
+            "force_preprocess_cfg": {key: config[key] for key in known if key in config},
+            "force_quick_gelu": bool(config.get("quick_gelu", False)),
+        }
+    with explained(source.label):
+        model = open_clip.create_model(
+            source.name, pretrained=pretrained, require_pretrained=True, device="cpu", weights_only=True, **more
+        )
+        tokenizer = open_clip.get_tokenizer(source.name)
+    # open_clip takes precision as text; converted here so that layer norms and buffers follow too
+    model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    return model, tokenizer
+
+
+@contextlib.contextmanager
+def explained(label: str) -> Iterator[None]:
+    """Turn what open_clip raises on missing or damaged files into one line."""
     from safetensors import SafetensorError
 
     broken = (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError)
     try:
-        model = open_clip.create_model(
-            source.name, pretrained=source.pretrained, require_pretrained=True, device="cpu", weights_only=True
-        )
-        tokenizer = open_clip.get_tokenizer(source.name)
+        yield
     except broken as error:
-        label = source.name if source.pretrained is None else f"{source.name}/{source.pretrained}"
         reason = " ".join(str(error).split())[:160]
         raise SteerError(
             f"clip {label!r} cannot be loaded ({type(error).__name__}: {reason}); fetch it where there is a network, "
             "or give a folder in open_clip's layout as clip:FOLDER"
         ) from error
-    # open_clip takes precision as text; converted here so that layer norms and buffers follow too
-    model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    return model, tokenizer
+
+
+def _size(name: str) -> int | None:
+    """Return the bytes of a CLIP's published weights in fp32, counted on the meta device; ``None`` if it cannot be."""
+    import open_clip
+
+    from steer_rewards.checkpoints import empty
+
+    config = open_clip.get_model_config(name) or {}
+    if {"embed_dim", "vision_cfg", "text_cfg"} != config.keys() - {"quick_gelu", "custom_text"}:
+        return None
+    if "timm_model_name" in config["vision_cfg"] or config.get("custom_text"):
+        return None
+    config.pop("custom_text", None)
+    with empty():
+        model = open_clip.CLIP(**config)
+    return 4 * sum(int(tensor.numel()) for tensor in model.state_dict().values())

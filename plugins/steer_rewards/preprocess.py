@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,24 +14,39 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def resize(images: Tensor, height: int, width: int) -> Tensor:
-    """Resize ``[N, 3, H, W]`` in [0, 1], bicubic with antialias, clamped as PIL's integers are."""
+def resize(images: Tensor, height: int, width: int, interpolation: str = "bicubic") -> Tensor:
+    """Resize ``[N, 3, H, W]`` in [0, 1], with antialias, clamped as PIL's integers are."""
     if images.shape[-2:] == (height, width):
         return images
-    resized = functional.interpolate(images, (height, width), mode="bicubic", antialias=True, align_corners=False)
+    resized = functional.interpolate(images, (height, width), mode=interpolation, antialias=True, align_corners=False)
     return resized.clamp(0, 1)
 
 
-def shortest_side_and_crop(images: Tensor, size: int) -> Tensor:
-    """Resize so that the shortest side is ``size`` pixels, then crop the centre: ``[N, 3, size, size]``."""
+def shortest_side_and_crop(
+    images: Tensor, size: int, interpolation: str = "bicubic", offset: Callable[[float], int] = round
+) -> Tensor:
+    """Resize so that the shortest side is ``size`` pixels, then crop the centre: ``[N, 3, size, size]``.
+
+    ``offset`` makes a whole number of the crop's corner: torchvision rounds it, transformers cuts it off.
+    """
     height, width = images.shape[-2:]
     if height <= width:
-        images = resize(images, size, int(size * width / height))
+        images = resize(images, size, int(size * width / height), interpolation)
     else:
-        images = resize(images, int(size * height / width), size)
+        images = resize(images, int(size * height / width), size, interpolation)
     height, width = images.shape[-2:]
-    top, left = round((height - size) / 2), round((width - size) / 2)
+    top, left = offset((height - size) / 2), offset((width - size) / 2)
     return images[..., top : top + size, left : left + size]
+
+
+def longest_side_and_pad(images: Tensor, size: int, interpolation: str = "bicubic", fill: float = 0.0) -> Tensor:
+    """Resize so that the longest side is ``size`` pixels, then pad both sides with ``fill``: ``[N, 3, size, size]``."""
+    height, width = images.shape[-2:]
+    scale = size / max(height, width)
+    images = resize(images, max(1, round(height * scale)), max(1, round(width * scale)), interpolation)
+    height, width = images.shape[-2:]
+    top, left = (size - height) // 2, (size - width) // 2
+    return functional.pad(images, (left, size - width - left, top, size - height - top), value=fill)
 
 
 def normalise(images: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Tensor:
@@ -37,3 +54,43 @@ def normalise(images: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[f
     shape = (1, 3, 1, 1)
     centre = torch.tensor(mean, device=images.device, dtype=images.dtype).view(shape)
     return (images - centre) / torch.tensor(std, device=images.device, dtype=images.dtype).view(shape)
+
+
+def of_open_clip(config: Mapping[str, Any], size: int) -> Callable[[Tensor], Tensor]:
+    """Return what open_clip's own transform does at inference, for tensors.
+
+    Args:
+        config: open_clip's ``preprocess_cfg``: mean, std, interpolation, resize mode, fill colour.
+        size: side of the model's square images in pixels.
+    """
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    mode, fill = config.get("resize_mode") or "shortest", float(config.get("fill_color") or 0) / 255
+    interpolation = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"
+
+    def preprocess(images: Tensor) -> Tensor:
+        if mode == "squash":
+            images = resize(images, size, size, interpolation)
+        elif mode == "longest":
+            images = longest_side_and_pad(images, size, interpolation, fill)
+        else:
+            images = shortest_side_and_crop(images, size, interpolation)
+        return normalise(images, mean, std)
+
+    return preprocess
+
+
+def of_transformers(size: int) -> Callable[[Tensor], Tensor]:
+    """Return what transformers' ``CLIPImageProcessor`` does, for tensors."""
+    return lambda images: normalise(shortest_side_and_crop(images, size, offset=math.floor))
+
+
+def pad_square(images: Tensor, colour: Sequence[float]) -> Tensor:
+    """Pad the shorter side with a colour in [0, 1], the image in the middle: ``[N, 3, S, S]``, S the longer side."""
+    height, width = images.shape[-2:]
+    side = max(height, width)
+    if height == width:
+        return images
+    top, left = (side - height) // 2, (side - width) // 2
+    canvas = torch.tensor(colour, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
+    inside = functional.pad(torch.ones_like(images[:1, :1]), (left, side - width - left, top, side - height - top))
+    return functional.pad(images, (left, side - width - left, top, side - height - top)) + canvas * (1 - inside)

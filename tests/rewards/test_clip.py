@@ -89,7 +89,7 @@ def test_rows_do_not_depend_on_each_other_and_texts_are_encoded_once(clip: Clip,
     together = clip(images, PROMPTS)
     alone = torch.cat([clip(images[i : i + 1], PROMPTS[i : i + 1]) for i in range(3)])
     assert torch.allclose(together, alone, atol=1e-4)
-    monkeypatch.setattr(clip.model, "encode_text", lambda *_: pytest.fail("the text was encoded again"))
+    monkeypatch.setattr(clip.embedder, "encode_tokens", lambda *_: pytest.fail("the text was encoded again"))
     assert torch.equal(clip(images, PROMPTS), together)
 
 

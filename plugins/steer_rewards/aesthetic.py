@@ -1,0 +1,132 @@
+"""LAION's aesthetic score (Schuhmann 2022, improved-aesthetic-predictor): people's ratings of pictures, predicted.
+
+A small network on the image half of a CLIP ViT-L-14. The prompt plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steer import Field, Options, Prompt, Reward, SteerError
+from steer.weights import locate
+from steer_rewards import catalogue, checkpoints, preprocess
+from steer_rewards import transformers_clip as clip
+from steer_rewards.embedding import DTYPES, PRECISION, Embedder, Precision
+
+WIDTHS = (1024, 128, 64, 16, 1)
+
+
+class AestheticOptions(Options):
+    """Options of ``aesthetic``."""
+
+    head: str | None = Field(
+        None, description="Local file with the network on top (aesthetic-model.pth), or a folder that holds it."
+    )
+    clip: str | None = Field(
+        None,
+        description="Local file with the weights of the CLIP in transformers' format, or a folder that holds it; a "
+        f"{clip.CONFIG} beside it is heeded.",
+    )
+    dtype: Precision = Field("fp32", description=PRECISION)
+
+
+class Aesthetic(Reward):
+    """Predicted rating on a scale of 1–10; mostly 4.5–7, higher is better. Differentiable; reads no prompt."""
+
+    differentiable = True
+    needs_prompt = False
+    Options = AestheticOptions
+    options: AestheticOptions
+
+    def __init__(
+        self,
+        options: AestheticOptions | None = None,
+        *,
+        argument: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Load the weights.
+
+        Raises:
+            SteerError: if they cannot be had or do not fit.
+        """
+        super().__init__(options, argument=argument, device=device, dtype=dtype)
+        if argument is not None:
+            raise SteerError(f"aesthetic takes no argument, got {argument!r}; other weights: -o aesthetic.head=PATH")
+        head = locate(catalogue.AESTHETIC_HEAD, owner="aesthetic", given=self.options.head)
+        file = locate(catalogue.AESTHETIC_CLIP, owner="aesthetic", given=self.options.clip)
+        precision = dtype or DTYPES[self.options.dtype]
+        model = load_clip(file, self.device, precision)
+        self.head = load_head(head, model.config.projection_dim, self.device)
+        self.embedder = Embedder(
+            owner="aesthetic",
+            preprocess=preprocess.of_transformers(model.config.image_size),
+            encode_images=lambda pixels: model(pixel_values=pixels).image_embeds,
+            device=self.device,
+            dtype=precision,
+        )
+
+    def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
+        """Score images ``[N, 3, H, W]`` in [0, 1]."""
+        scores: Tensor = self.head(self.embedder.images(samples))
+        return scores.squeeze(1).to(samples.device)
+
+
+class Head(nn.Module):
+    """Linear layers without activations between them, as published; their dropout is of training only."""
+
+    def __init__(self, width: int) -> None:
+        """Args: width: of the embeddings."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        for size in WIDTHS:
+            layers.append(nn.Linear(width, size))
+            # the published names number dropouts among the layers: 0, 2, 4, 6, 7
+            if size > 16:
+                layers.append(nn.Identity())
+            width = size
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return ratings ``[N, 1]`` of unit vectors ``[N, D]``."""
+        ratings: Tensor = self.layers(embeddings)
+        return ratings
+
+
+def build_clip(config: dict[str, Any]) -> Any:
+    """Return the CLIP's image half without weights."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    # the width of the common space is stated beside the two halves, in older files only there
+    vision = config["vision_config"] | {"projection_dim": config.get("projection_dim", 512)}
+    with checkpoints.empty():
+        return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(vision))
+
+
+def load_clip(file: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the CLIP's image half, frozen.
+
+    Raises:
+        SteerError: naming the file, if it is damaged or does not fit the model.
+    """
+    model = build_clip(clip.config_beside(file, clip.VIT_L))
+    checkpoints.fill(model, file, key_map=clip.vision_key_map, dtype=dtype, device=device)
+    return model
+
+
+def load_head(file: Path, width: int, device: torch.device) -> Head:
+    """Return the network on top, frozen, in fp32: it costs nothing, and ratings differ in the second digit.
+
+    Raises:
+        SteerError: naming the file, if it is damaged or does not fit.
+    """
+    with checkpoints.empty():
+        head = Head(width)
+    checkpoints.fill(head, file, dtype=torch.float32, device=device)
+    return head

@@ -1,0 +1,112 @@
+"""Where the published weights are. Imported when rewards are registered, so it imports no torch.
+
+Sizes follow from the number of parameters and the precision in which they are published.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from steer import SteerError
+from steer.errors import nearest
+from steer.weights import Needed, Repository, Weights
+
+HPS = {
+    "v2.1": Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_972_000_000, licence="Apache-2.0"),
+    "v2.0": Weights("xswu/HPSv2", "HPS_v2_compressed.pt", size=1_972_000_000, licence="Apache-2.0"),
+}
+PICKSCORE = Weights("yuvalkirstain/PickScore_v1", "model.safetensors", size=3_944_000_000, licence="MIT (of its code)")
+AESTHETIC_CLIP = Weights(
+    "openai/clip-vit-large-patch14", "model.safetensors", size=1_711_000_000, licence="MIT (of its code)", option="clip"
+)
+AESTHETIC_HEAD = Weights(
+    "trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth", size=3_714_000, licence="Apache-2.0 (of its code)",
+    option="head",
+)  # fmt: skip
+BERT = Weights(
+    "google-bert/bert-base-uncased", "vocab.txt", size=232_000, licence="Apache-2.0", option="vocabulary"
+)
+IMAGEREWARD = Weights("THUDM/ImageReward", "ImageReward.pt", size=1_787_000_000, licence="Apache-2.0")
+BLIP_VQA = Weights(
+    "Salesforce's research storage", "model_base_vqa_capfilt_large.pth", size=1_446_000_000, licence="BSD-3-Clause",
+)  # fmt: skip
+CLIP_FLANT5 = {
+    "xl": Repository("zhiqiulin/clip-flant5-xl", size=6_327_000_000, licence="Apache-2.0"),
+    "xxl": Repository("zhiqiulin/clip-flant5-xxl", size=23_200_000_000, licence="Apache-2.0"),
+}
+
+
+def hps(argument: str | None) -> list[Weights]:
+    """Return the weights of ``hps:VERSION``.
+
+    Raises:
+        SteerError: for a version that there is not.
+    """
+    version = "v2.1" if argument is None else argument
+    if version not in HPS:
+        raise SteerError(f"hps has no version {version!r}{nearest(version, HPS)} (known: {', '.join(HPS)})")
+    return [HPS[version]]
+
+
+def clip(argument: str | None) -> list[Weights]:
+    """Return the weights of ``clip:NAME/PRETRAINED``; none for the embedded CLIP and for folders.
+
+    Raises:
+        SteerError: for a CLIP that there is not.
+    """
+    if argument is None:
+        return []
+    from steer_rewards.clip import find, weights_of
+
+    needed = weights_of(find(argument))
+    return [] if needed is None else [needed]
+
+
+def blip_vqa(argument: str | None) -> list[Needed]:
+    """Return the weights of ``da`` and ``bvqa``: BLIP's own, or those of ``da:ORG/MODEL`` in transformers' format.
+
+    Raises:
+        SteerError: for a name that is none of the hub's.
+    """
+    if argument is None:
+        return [BLIP_VQA, BERT]
+    if Path(argument).expanduser().is_dir():
+        return []
+    if not _is_repository(argument):
+        raise SteerError(
+            f"da and bvqa have no model {argument!r}; expected ORG/MODEL of the hub such as Salesforce/blip-vqa-base, "
+            "or a folder"
+        )
+    return [Repository(argument), BERT]
+
+
+def vqa(argument: str | None) -> list[Needed]:
+    """Return the weights of ``vqa:xl``, ``vqa:xxl``, ``vqa:ORG/MODEL`` or, as none, ``vqa:FOLDER``.
+
+    Raises:
+        SteerError: for a name that is none of the hub's.
+    """
+    name = "xl" if argument is None else argument
+    if name in CLIP_FLANT5:
+        return [CLIP_FLANT5[name], flan_t5(name)]
+    if Path(name).expanduser().is_dir():
+        return []
+    if not _is_repository(name):
+        raise SteerError(
+            f"vqa has no model {name!r}{nearest(name, CLIP_FLANT5)}; expected {', '.join(CLIP_FLANT5)}, ORG/MODEL of "
+            "the hub, or a folder"
+        )
+    return [Repository(name)]
+
+
+def flan_t5(size: str) -> Weights:
+    """Return the tokenizer that goes with a CLIP-FlanT5; they are all the same, but each has its own place."""
+    size = size if size in CLIP_FLANT5 else "xl"
+    return Weights(
+        f"google/flan-t5-{size}", "tokenizer.json", size=2_424_000, licence="Apache-2.0", option="tokenizer"
+    )
+
+
+def _is_repository(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None

@@ -1,0 +1,100 @@
+"""HPS, the human preference score (Wu et al. 2023, arXiv 2306.09341; v2.1 is the same model trained on more data).
+
+A CLIP ViT-H-14 fine-tuned on choices between images for one prompt; the score is the cosine of image and text. Images
+are fitted into the square by their longest side and padded with black, where a CLIP crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from steer import Field, Options, Prompt, Reward, SteerError
+from steer.weights import locate
+from steer_rewards import catalogue, checkpoints
+from steer_rewards.clip import CONFIG, embedder
+from steer_rewards.embedding import DTYPES, PRECISION, Precision
+from steer_rewards.settings import read_json
+
+MODEL = "ViT-H-14"
+
+
+class HpsOptions(Options):
+    """Options of ``hps``."""
+
+    version: Literal["v2.1", "v2.0"] = Field(
+        "v2.1", description="Which weights where the reward names none, as hps:v2.0 does; their scores do not compare."
+    )
+    weights: str | None = Field(
+        None,
+        description=f"Local file with the weights, or a folder that holds it; a {CONFIG} beside the file names another "
+        f"model than {MODEL}.",
+    )
+    dtype: Precision = Field("fp32", description=PRECISION)
+
+
+class Hps(Reward):
+    """cos(image, text) of a CLIP trained on preferences; about 0.15–0.35, higher is better. Differentiable."""
+
+    differentiable = True
+    Options = HpsOptions
+    options: HpsOptions
+
+    def __init__(
+        self,
+        options: HpsOptions | None = None,
+        *,
+        argument: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Load the version that ``argument`` or the option ``version`` names.
+
+        Raises:
+            SteerError: for an unknown version, or if its weights cannot be had or do not fit.
+        """
+        super().__init__(options, argument=argument, device=device, dtype=dtype)
+        version = argument if argument is not None else self.options.version
+        (needed,) = catalogue.hps(version)
+        owner = "hps" if version == "v2.1" else f"hps:{version}"
+        file = locate(needed, owner=owner, given=self.options.weights)
+        precision = dtype or DTYPES[self.options.dtype]
+        model, tokenizer = load(file, self.device, precision)
+        self.embedder = embedder("hps", model, tokenizer, self.device, precision)
+
+    def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
+        """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
+        return self.embedder.cosine(samples, prompts)
+
+
+def load(file: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return model and tokenizer; the weights that the CLIP was fine-tuned from are not needed.
+
+    Raises:
+        SteerError: naming the file, if it is damaged or does not fit the model.
+    """
+    import open_clip
+
+    config = _config(file.with_name(CONFIG))
+    with checkpoints.empty():
+        model = open_clip.CLIP(**config)
+    checkpoints.fill(model, file, key="state_dict", dtype=dtype, device=device)
+    model.visual.preprocess_cfg = {
+        "mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD, "resize_mode": "longest",
+    }  # fmt: skip
+    return model, open_clip.get_tokenizer(MODEL, context_length=model.context_length)
+
+
+def _config(beside: Path) -> dict[str, Any]:
+    import open_clip
+
+    if not beside.is_file():
+        return dict(open_clip.get_model_config(MODEL))
+    config = read_json(beside).get("model_cfg")
+    if not isinstance(config, dict):
+        raise SteerError(f"{beside} has no model_cfg; expected the configuration of an open_clip model")
+    return config

@@ -1,0 +1,96 @@
+"""PickScore (Kirstain et al. 2023, arXiv 2305.01569): a CLIP ViT-H-14 fine-tuned on users' choices between images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer import Field, Options, Prompt, Reward, SteerError
+from steer.weights import locate
+from steer_rewards import catalogue, checkpoints, preprocess
+from steer_rewards import transformers_clip as clip
+from steer_rewards.embedding import DTYPES, PRECISION, Embedder, Precision
+
+
+class PickScoreOptions(Options):
+    """Options of ``pickscore``."""
+
+    weights: str | None = Field(
+        None,
+        description=f"Local file with the weights, or a folder that holds it; a {clip.CONFIG} beside it is heeded.",
+    )
+    dtype: Precision = Field("fp32", description=PRECISION)
+
+
+class PickScore(Reward):
+    """exp(logit_scale)·cos(image, text); about 17–24, higher is better. Differentiable."""
+
+    differentiable = True
+    Options = PickScoreOptions
+    options: PickScoreOptions
+
+    def __init__(
+        self,
+        options: PickScoreOptions | None = None,
+        *,
+        argument: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Load the weights.
+
+        Raises:
+            SteerError: if they cannot be had or do not fit.
+        """
+        super().__init__(options, argument=argument, device=device, dtype=dtype)
+        if argument is not None:
+            raise SteerError(f"pickscore takes no argument, got {argument!r}; other weights: -o pickscore.weights=PATH")
+        file = locate(catalogue.PICKSCORE, owner="pickscore", given=self.options.weights)
+        precision = dtype or DTYPES[self.options.dtype]
+        self.model = load(file, self.device, precision)
+        self.scale = float(self.model.logit_scale.float().exp())
+        self.embedder = _embedder(self.model, self.device, precision)
+
+    def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
+        """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
+        return self.scale * self.embedder.cosine(samples, prompts)
+
+
+def build(config: dict[str, Any]) -> Any:
+    """Return the model without weights."""
+    from transformers import CLIPConfig, CLIPModel
+
+    with checkpoints.empty():
+        return CLIPModel(CLIPConfig.from_dict(config))
+
+
+def load(file: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the model, frozen.
+
+    Raises:
+        SteerError: naming the file, if it is damaged or does not fit the model.
+    """
+    model = build(clip.config_beside(file, clip.VIT_H))
+    checkpoints.fill(model, file, key_map=clip.key_map, dtype=dtype, device=device)
+    return model
+
+
+def _embedder(model: Any, device: torch.device, dtype: torch.dtype) -> Embedder:
+    import open_clip
+
+    # of the same vocabulary as LAION's tokenizer in transformers' format, and with open_clip's package already here;
+    # what stands after the end of text does not reach the features
+    length = model.config.text_config.max_position_embeddings
+    return Embedder(
+        owner="pickscore",
+        preprocess=preprocess.of_transformers(model.config.vision_config.image_size),
+        encode_images=lambda pixels: clip.pooled(model.get_image_features(pixel_values=pixels)),
+        encode_tokens=lambda tokens: clip.pooled(model.get_text_features(input_ids=tokens)),
+        tokenizer=open_clip.get_tokenizer("ViT-H-14", context_length=length),
+        device=device,
+        dtype=dtype,
+    )
