@@ -11,6 +11,8 @@ class Cost:
 
     Attributes:
         nfe: denoiser evaluations, one a particle and step, two with guidance.
+        backwards: denoiser evaluations that a gradient went back through, each about as dear as two forwards.
+        recomputed: evaluations made once more on the way back, because activations are not kept; not part of ``nfe``.
         decodes: samples decoded.
         reward_calls: samples scored.
         padding: denoiser evaluations spent on filling chunks up; not part of ``nfe``.
@@ -18,6 +20,8 @@ class Cost:
     """
 
     nfe: int = 0
+    backwards: int = 0
+    recomputed: int = 0
     decodes: int = 0
     reward_calls: int = 0
     padding: int = 0
@@ -25,6 +29,11 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
+
+    @property
+    def forwards(self) -> int:
+        """The denoiser's work in forward evaluations, a backward one counted as two."""
+        return self.nfe + self.recomputed + 2 * self.backwards
 
     def as_dict(self) -> dict[str, float]:
         """Return the counters by name."""

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 __all__ = [
     "Combination", "Least", "Minimum", "Node", "Reward", "RewardFunction", "Scale", "Scaled", "Term", "WeightedSum",
-    "as_function", "checked", "is_differentiable", "join", "leaves", "parse_expression",
+    "as_function", "checked", "is_differentiable", "join", "leaves", "parse_expression", "score", "without_gradient",
 ]  # fmt: skip
 
 RewardFunction = Callable[[Any, Sequence[Prompt]], Tensor]
@@ -121,7 +121,7 @@ class WeightedSum(Combination):
         """Return the sum ``[N]``."""
         total: Tensor | None = None
         for name, weight, reward in self.terms:
-            scores = weight * _score(name, reward, samples, prompts, step)
+            scores = weight * score(name, reward, samples, prompts, step=step)
             total = scores if total is None else total + scores
         assert total is not None
         return total
@@ -142,7 +142,7 @@ class Scaled(Combination):
 
     def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
         """Return the scaled scores ``[N]``."""
-        return (_score(self.name, self.reward, samples, prompts, step) - self.center) / self.width
+        return (score(self.name, self.reward, samples, prompts, step=step) - self.center) / self.width
 
 
 class Least(Combination):
@@ -170,7 +170,21 @@ def is_differentiable(reward: RewardFunction) -> bool:
     return bool(getattr(reward, "differentiable", False))
 
 
-def _score(name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], step: int | None) -> Tensor:
+def without_gradient(name: str, reward: RewardFunction) -> str | None:
+    """Return the name of a part that declares itself not differentiable; a plain function declares nothing."""
+    if isinstance(reward, WeightedSum):
+        found = (without_gradient(part_name, part) for part_name, _, part in reward.terms)
+    elif isinstance(reward, Combination):
+        found = (without_gradient(name, part) for part in reward.parts)
+    else:
+        return None if getattr(reward, "differentiable", True) else name
+    return next((part for part in found if part is not None), None)
+
+
+def score(
+    name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None
+) -> Tensor:
+    """Call a reward, combined or not; see :func:`checked` for what it raises."""
     if isinstance(reward, Combination):
         return reward(samples, prompts, step=step)
     return checked(name, reward, samples, prompts, step=step)

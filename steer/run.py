@@ -11,13 +11,13 @@ from typing import Any
 import pluggy
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from steer import hookspecs
+from steer import gradients, hookspecs
 from steer.backbones.base import Backbone, Conditioning
 from steer.chunks import Chunks
 from steer.cost import Cost
 from steer.errors import SteerError, unknown
+from steer.gradients import Gradients, Losses, checkpointed
 from steer.methods import Method
 from steer.noise import Streams, hashed_seed
 from steer.plugins import chain, check_hooks, register
@@ -25,6 +25,7 @@ from steer.process.gaussian import Gaussian
 from steer.process.schedulers import make_scheduler, set_timesteps
 from steer.prompts import Prompt
 from steer.rewards import WeightedSum
+from steer.start import Start
 from steer.state import Job, State
 
 
@@ -79,6 +80,8 @@ class Run:
         reward: what steers, or ``None``.
         jobs: the prompts with their seeds, in order.
         cost: what has been spent so far.
+        spent: ``[J]``, the part of each prompt in :attr:`steer.cost.Cost.forwards`; budgets count by it, so that none
+            depends on what else is in the pack.
         chunks: how forwards are split.
     """
 
@@ -117,6 +120,8 @@ class Run:
         )
         self.cost = Cost()
         self._next_slot = [0] * len(self.jobs)
+        self.spent = torch.zeros(len(self.jobs), dtype=torch.int64)
+        self._start: Start | None = None
         self._values: dict[str, tuple[Any, str]] = {}
         self._suggested: dict[str, tuple[Any, str]] = {}
         self._defaults = {
@@ -172,15 +177,41 @@ class Run:
 
     def search(self) -> State:
         """Run the methods' searches, the first named outermost, down to one call of :meth:`sample`."""
-        sample: Callable[..., State] = self.sample
+        sample: Callable[[Start | None], State] = self._sample_from
         for function in reversed(list(chain(self.hooks, "search"))):
-            sample = _nested(function, self, sample)
-        return sample()
+            sample = self._nested(function, sample)
+        return sample(None)
+
+    @property
+    def start(self) -> Start:
+        """Where the next fresh population begins: what the search around this one asked for, else all prompts'
+        slots from 0 on."""
+        if self._start is not None:
+            return self._start
+        return Start.of(range(len(self.jobs)), range(self.particles))
+
+    def _sample_from(self, start: Start | None = None) -> State:
+        return self.sample(start=start)
+
+    def _nested(
+        self, function: Callable[..., State], sample: Callable[[Start | None], State]
+    ) -> Callable[[Start | None], State]:
+        """Return a search as a function of where it begins; the search itself asks ``run.start``."""
+
+        def outer(start: Start | None = None) -> State:
+            around, self._start = self._start, self.start if start is None else start
+            try:
+                return function(run=self, sample=sample)
+            finally:
+                self._start = around
+
+        return outer
 
     def sample(
         self,
         state: State | None = None,
         *,
+        start: Start | None = None,
         particles: int | None = None,
         noise: Tensor | None = None,
         until: int | None = None,
@@ -192,8 +223,9 @@ class Run:
 
         Args:
             state: a population to go on with; a fresh one is made if there is none.
-            particles: particles a prompt of a fresh population; the run's setting by default.
-            noise: ``[N, …]`` initial noise of a fresh population instead of its streams' own.
+            start: where a fresh population begins; :attr:`start` by default.
+            particles: the same for all prompts' slots 0..particles−1.
+            noise: ``[N, …]`` initial noise of a fresh population instead of the start's.
             until: stop when this many steps are done.
             denoiser: name of the weights to use.
             hooks: whether the methods take part.
@@ -204,22 +236,18 @@ class Run:
         Returns:
             The population; ``state.done`` tells whether it is final.
         """
+        hook = self.hooks.hook if hooks else None
         with torch.set_grad_enabled(grad):
-            return self._sample(state, particles, noise, until, denoiser, self.hooks.hook if hooks else None)
+            if state is None:
+                if particles is not None:
+                    start = Start.of(range(len(self.jobs)), range(particles))
+                start = self.start if start is None else start
+                state = self.begin(start if noise is None else start.with_noise(noise), denoiser=denoiser)
+                if hook:
+                    hook.begin(state=state)
+            return self._denoise(state, until, hook)
 
-    def _sample(
-        self,
-        state: State | None,
-        particles: int | None,
-        noise: Tensor | None,
-        until: int | None,
-        denoiser: str,
-        hook: Any,
-    ) -> State:
-        if state is None:
-            state = self.begin(particles or self.particles, noise=noise, denoiser=denoiser)
-            if hook:
-                hook.begin(state=state)
+    def _denoise(self, state: State, until: int | None, hook: Any) -> State:
         while not state.done and (until is None or state.step < until):
             if hook:
                 hook.before_predict(state=state)
@@ -235,32 +263,49 @@ class Run:
             hook.finish(state=state)
         return state
 
-    def begin(self, particles: int, *, noise: Tensor | None = None, denoiser: str = "base") -> State:
-        """Make a population at the first noise level: slots 0..particles−1 of every prompt, streams fresh."""
+    def begin(
+        self, start: Start | None = None, *, conditioning: Conditioning | None = None, denoiser: str = "base"
+    ) -> State:
+        """Make a population at the first noise level, its streams fresh.
+
+        Args:
+            start: its rows; :attr:`start` by default.
+            conditioning: of :meth:`encode`, where it is known already.
+            denoiser: name of the weights to use.
+        """
+        start = self.start if start is None else start
         process = self.process()
-        with torch.no_grad():
-            conditioning = self.encode()
-        count = len(self.jobs)
-        job = torch.arange(count).repeat_interleave(particles)
-        slot = torch.arange(particles).repeat(count)
-        self._next_slot = [max(known, particles) for known in self._next_slot]
-        streams = Streams.seeded([self.jobs[j].seed for j in job.tolist()], slot.tolist())
-        shape = self.latent_shape
+        if conditioning is None:
+            with torch.no_grad():
+                conditioning = self.encode()
+        jobs = start.job.tolist()
+        for job, slot in zip(jobs, start.slot.tolist(), strict=True):
+            self._next_slot[job] = max(self._next_slot[job], slot + 1)
+        streams = Streams.seeded([self.jobs[job].seed for job in jobs], start.streams.tolist())
         # drawn even where noise is given, so that the transitions' noise is the same either way
-        drawn = streams.normal(shape, self.backbone.device)
-        if noise is not None and noise.shape != drawn.shape:
+        drawn = streams.normal(self.latent_shape, self.backbone.device)
+        noise = drawn if start.noise is None else start.noise.to(self.backbone.device)
+        if noise.shape != drawn.shape:
             raise SteerError(f"noise has shape {tuple(noise.shape)}, expected {tuple(drawn.shape)}")
         return State(
             self,
             process,
-            process.prior(drawn if noise is None else noise.to(self.backbone.device)),
+            process.prior(noise),
             jobs=self.jobs,
-            job=job,
-            slot=slot,
+            job=start.job,
+            slot=start.slot,
             streams=streams,
             conditioning=conditioning,
             denoiser=denoiser,
+            draw=start.draw,
         )
+
+    def noise(self, start: Start) -> Tensor:
+        """Return the initial noise ``[N, …]`` that a population starting there has, on the backbone's device."""
+        if start.noise is not None:
+            return start.noise.to(self.backbone.device)
+        seeds = [self.jobs[job].seed for job in start.job.tolist()]
+        return Streams.seeded(seeds, start.streams.tolist()).normal(self.latent_shape, self.backbone.device)
 
     def fresh_slot(self, job: int) -> int:
         """Return a slot of a prompt that no particle of this run has had."""
@@ -307,23 +352,55 @@ class Run:
     def predict(self, state: State) -> Tensor:
         """Return the denoiser's output for a population, chunk by chunk."""
         x = state.process.model_input(state.x)
-        timestep = state.timestep
 
         def forward(rows: Tensor) -> Tensor:
-            conditioning = state.conditioning.rows(state.job[rows])
-            predict = partial(self.backbone.predict, state.denoiser, conditioning=conditioning)
-            return _checkpointed(predict, x[rows.to(x.device)], timestep)
+            return self.predict_rows(state, rows, x[rows.to(x.device)])
 
-        groups = None if self.backbone.mixes_prompts else state.job
-        out, padding = self.chunks.map(forward, len(state), groups)
+        out, padding = self.chunks.map(forward, len(state), self.groups(state.job))
         evaluations = 2 if state.conditioning.guided else 1
-        self.cost.nfe += len(state) * evaluations
+        self.book(state.job, evaluations)
         self.cost.padding += padding * evaluations
         return out
 
+    def book(self, job: Tensor, evaluations: int) -> None:
+        """Count denoiser evaluations, so many for each row of the prompts ``job [N]``."""
+        self.cost.nfe += len(job) * evaluations
+        self.spent += evaluations * torch.bincount(job, minlength=len(self.jobs))
+
+    def book_backwards(self, job: Tensor, evaluations: int, recomputed: bool) -> None:
+        """Count evaluations that a gradient went back through, so many a row, and whether each was computed again."""
+        again = evaluations if recomputed else 0
+        self.cost.backwards += len(job) * evaluations
+        self.cost.recomputed += len(job) * again
+        self.spent += (2 * evaluations + again) * torch.bincount(job, minlength=len(self.jobs))
+
+    def predict_rows(self, state: State, rows: Tensor, x: Tensor, *, keep: bool = False) -> Tensor:
+        """Return the denoiser's output for some rows, in one forward that is not booked.
+
+        Args:
+            state: the population, for conditioning and time.
+            rows: which of its rows.
+            x: their scaled latents, ``[len(rows), …]``.
+            keep: keep the activations where a graph is made, instead of computing them again on the way back.
+        """
+        conditioning = state.conditioning.rows(state.job[rows])
+        predict = partial(self.backbone.predict, state.denoiser, conditioning=conditioning)
+        return predict(x, state.timestep) if keep else checkpointed(predict, x, state.timestep)
+
+    def groups(self, job: Tensor) -> Tensor | None:
+        """Return what must not share a forward, one number a row; ``None`` where any rows may."""
+        return None if self.backbone.mixes_prompts else job
+
+    def vjp(self, start: Start, losses: Losses, **options: Any) -> Gradients:
+        """Return losses of the samples that ``start`` leads to and their gradients by its noise.
+
+        See :func:`steer.gradients.vjp`, which takes the same options. No method's hooks take part.
+        """
+        return gradients.vjp(self, start, losses, **options)
+
     def decode(self, x0: Tensor) -> Tensor:
         """Decode ``[N, …]`` final latents to samples, chunk by chunk."""
-        out, _ = self.chunks.map(lambda rows: _checkpointed(self.backbone.decode, x0[rows.to(x0.device)]), len(x0))
+        out, _ = self.chunks.map(lambda rows: checkpointed(self.backbone.decode, x0[rows.to(x0.device)]), len(x0))
         self.cost.decodes += len(x0)
         return out
 
@@ -379,18 +456,3 @@ def _hook_manager(methods: Sequence[Method], observers: Iterable[object]) -> plu
     for observer in observers:
         register(manager, observer, type(observer).__name__)
     return manager
-
-
-def _checkpointed(function: Callable[..., Tensor], x: Tensor, *arguments: Any) -> Tensor:
-    """Call a function that draws no randomness, without keeping its activations for the backward pass."""
-    if not (torch.is_grad_enabled() and x.requires_grad):
-        return function(x, *arguments)
-    out: Tensor = checkpoint(function, x, *arguments, use_reentrant=False, preserve_rng_state=False)
-    return out
-
-
-def _nested(function: Callable[..., State], run: Run, sample: Callable[..., State]) -> Callable[..., State]:
-    def outer() -> State:
-        return function(run=run, sample=sample)
-
-    return outer

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from steer import gradients
 from steer.errors import SteerError
 from steer.noise import Streams
 from steer.process import Process
 from steer.prompts import Prompt
 
 if TYPE_CHECKING:
+    from steer.rewards import RewardFunction
     from steer.run import Run
 
 
@@ -61,6 +63,7 @@ class State:
         x0: the estimate of the final x that belongs to ``x`` and ``prediction``.
         samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1].
         extra: a method's own data, by name; tensors with one row a particle.
+        draw: which population of a search this is, from 0; a method keys its randomness by it.
         biased: whether a method changed x, the prediction or who is in the population without accounting for it
             in ``log_weight``; there is no log Z then.
         events: what happened, for traces.
@@ -78,6 +81,7 @@ class State:
         streams: Streams,
         conditioning: Any,
         denoiser: str = "base",
+        draw: int = 0,
     ) -> None:
         self.run = run
         self.process = process
@@ -87,6 +91,7 @@ class State:
         self.streams = streams
         self.conditioning = conditioning
         self.denoiser = denoiser
+        self.draw = draw
         self.ancestors = slot.clone()
         self.log_weight = torch.zeros(len(slot), dtype=torch.float64)
         self.extra: dict[str, Tensor] = {}
@@ -189,6 +194,24 @@ class State:
             SteerError: if the run has no reward.
         """
         return self._cached("rewards", self._evaluate)
+
+    def gradient(self, reward: RewardFunction | None = None, *, name: str = "reward") -> tuple[Tensor, Tensor]:
+        """Return the reward of each particle's decoded ``x0`` and its gradient by ``x``, for guidance within a hook.
+
+        The denoiser is asked once more, for its prediction was made without a graph; it and the way back are booked.
+        Chunk by chunk: memory does not grow with the population. At the end the gradient is that of decoding alone.
+
+        Args:
+            reward: a differentiable function of (samples, prompts); the run's reward by default.
+            name: what a given reward is called in messages.
+
+        Returns:
+            Values, float64 ``[N]`` on the CPU, and gradients ``[N, …]`` like ``x``.
+
+        Raises:
+            SteerError: if there is no reward, it gives no gradient, or one that is not finite.
+        """
+        return gradients.by_state(self, reward, name)
 
     @property
     def known_rewards(self) -> Tensor | None:

@@ -96,7 +96,7 @@ class FK(Method):
             resampled.append(due)
             if not due:
                 continue
-            generator = keyed(job.seed, job.prompt.id, "resample", step=state.step)
+            generator = keyed(job.seed, job.prompt.id, "resample", step=state.step, draw=state.draw)
             weights = normalise(log_weight[rows].numpy())
             chosen = keep_survivors_in_place(SCHEMES[self.options.scheme](weights, len(rows), generator))
             ancestors[rows] = rows[torch.from_numpy(chosen)]

@@ -1,0 +1,57 @@
+"""Where a fresh population begins: which slots of which prompts, and with what noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Start:
+    """The rows of a population that is yet to be made.
+
+    Attributes:
+        job: int64 ``[N]`` on the CPU, the index of each row's prompt, ascending.
+        slot: int64 ``[N]`` on the CPU; no prompt has a slot twice.
+        noise: ``[N, …]`` standard normal initial noise, or ``None`` for that of the slots' own streams.
+        stream: int64 ``[N]``, the slots whose streams the transitions draw from; the rows' own where ``None``. A
+            search that walks through noises keeps the stream it began with, or every step would land elsewhere.
+        draw: which population of a search this is; part of the key of a method's own randomness.
+    """
+
+    job: Tensor
+    slot: Tensor
+    noise: Tensor | None = None
+    stream: Tensor | None = None
+    draw: int = 0
+
+    @classmethod
+    def of(cls, jobs: Sequence[int], slots: Sequence[int], *, draw: int = 0) -> Start:
+        """Return the given slots of each of the given prompts."""
+        job = torch.tensor(jobs, dtype=torch.int64).repeat_interleave(len(slots))
+        return cls(job, torch.tensor(slots, dtype=torch.int64).repeat(len(jobs)), draw=draw)
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    @property
+    def streams(self) -> Tensor:
+        """The slots whose streams are drawn from, ``[N]``."""
+        return self.slot if self.stream is None else self.stream
+
+    def take(self, rows: Tensor) -> Start:
+        """Return the given rows, which may repeat."""
+
+        def rows_of(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[rows.to(value.device)]
+
+        return replace(
+            self, job=self.job[rows], slot=self.slot[rows], noise=rows_of(self.noise), stream=rows_of(self.stream)
+        )
+
+    def with_noise(self, noise: Tensor) -> Start:
+        """Return the same rows with the given noise ``[N, …]``."""
+        return replace(self, noise=noise)
