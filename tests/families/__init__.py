@@ -35,6 +35,8 @@ class Family:
         spatial: turns the stock call's latents into the run's ``[N, C, H, W]``.
         texts: two prompts, of two lengths.
         size: (width, height) in pixels, ``None`` for the pipeline's native size.
+        by_row: the stock call is given each text twice, where it mixes up its masks when asked for two images a prompt.
+        backbone: attributes that the backbone's class has during the tests, such as room for shorter texts.
         tolerance: of latents, relative to the largest; padding to a batch's longest text costs some bits.
     """
 
@@ -50,6 +52,8 @@ class Family:
     spatial: Callable[[Tensor], Tensor] = _as_they_are
     texts: tuple[str, str] = ("a red circle", "a blue square and a circle")
     size: tuple[int, int] | None = None
+    by_row: bool = False
+    backbone: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-5
 
 

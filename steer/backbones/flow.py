@@ -1,0 +1,25 @@
+"""What flow models have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+def dynamic_shift(config: Any, tokens: int, *, max_shift: float = 1.15) -> float:
+    """Return the shift ``mu`` of the noise levels, linear in the number of an image's tokens (arXiv 2403.03206, 5.3.2).
+
+    Args:
+        config: the scheduler's configuration.
+        max_shift: for a configuration that does not say.
+    """
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", max_shift)
+    slope = (high - low) / (many - few)
+    return float(tokens * slope + (low - slope * few))
+
+
+def trimmed(text: Tensor, length: Tensor) -> Tensor:
+    """Cut the padding off the texts ``[B, L, D]`` of rows that all have one prompt, and so one ``length`` ``[B]``."""
+    return text[:, : int(length[0])]
