@@ -53,6 +53,7 @@ SETTINGS: dict[str, Setting] = {
     "height": Setting(int, 1, 65_536, "image height in pixels"),
     "negative": Setting(str, None, None, "negative prompt"),
     "chunk": Setting(int, 1, 65_536, "particles a forward; part of the recipe"),
+    "denoiser": Setting(str, None, None, "weights by name: the model's own (base), or those that a method brought"),
 }
 """Every field with its type, range and meaning."""
 
@@ -126,7 +127,7 @@ class Run:
         self._suggested: dict[str, tuple[Any, str]] = {}
         self._defaults = {
             "steps": backbone.default_steps, "guidance_scale": backbone.default_guidance, "particles": 1,
-            "true_cfg_scale": 1.0, "negative": "", **(defaults or {}),
+            "true_cfg_scale": 1.0, "negative": "", "denoiser": "base", **(defaults or {}),
         }  # fmt: skip
         for name, value in (settings or {}).items():
             if value is not None:
@@ -215,7 +216,7 @@ class Run:
         particles: int | None = None,
         noise: Tensor | None = None,
         until: int | None = None,
-        denoiser: str = "base",
+        denoiser: str | None = None,
         hooks: bool = True,
         grad: bool = False,
     ) -> State:
@@ -227,7 +228,7 @@ class Run:
             particles: the same for all prompts' slots 0..particles−1.
             noise: ``[N, …]`` initial noise of a fresh population instead of the start's.
             until: stop when this many steps are done.
-            denoiser: name of the weights to use.
+            denoiser: name of the weights to use; the setting's by default.
             hooks: whether the methods take part.
             grad: keep the graph from ``noise`` (or ``state.x``) to ``x`` and the samples. The denoiser and the
                 decoder are checkpointed, so that memory does not grow with the steps; the scheduler is not, for
@@ -264,15 +265,21 @@ class Run:
         return state
 
     def begin(
-        self, start: Start | None = None, *, conditioning: Conditioning | None = None, denoiser: str = "base"
+        self, start: Start | None = None, *, conditioning: Conditioning | None = None, denoiser: str | None = None
     ) -> State:
         """Make a population at the first noise level, its streams fresh.
 
         Args:
             start: its rows; :attr:`start` by default.
             conditioning: of :meth:`encode`, where it is known already.
-            denoiser: name of the weights to use.
+            denoiser: name of the weights to use; the setting's by default.
+
+        Raises:
+            SteerError: if nobody brought weights of that name.
         """
+        denoiser = str(self.get("denoiser")) if denoiser is None else denoiser
+        if denoiser not in self.backbone.denoisers:
+            raise unknown("denoiser", denoiser, self.backbone.denoisers)
         start = self.start if start is None else start
         process = self.process()
         if conditioning is None:
