@@ -28,6 +28,7 @@ KNOWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "stabilityai/stable-diffusion-3.5-large": {"steps": 28, "guidance_scale": 3.5},
     "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
     "black-forest-labs/FLUX.1-schnell": {"steps": 4, "guidance_scale": 0.0},
+    "PixArt-alpha/PixArt-LCM-XL-2-1024-MS": {"steps": 4, "guidance_scale": 0.0},
     "Tongyi-MAI/Z-Image-Turbo": {"steps": 9, "guidance_scale": 0.0},
 }
 """Settings that distilled checkpoints are made for, by hub id, where the family's own would spoil the image. From
@@ -100,6 +101,9 @@ def load_model(
     if not isinstance(model, (str, Path)):
         return _from_pipeline(model, plugins, device, chosen)
     name = str(model)
+    kind, colon, argument = name.partition(":")
+    if colon and kind in plugins.registry.loaders:
+        return _from_loader(kind, argument, plugins, device, dtype, chosen)
     alias = plugins.registry.models.get(name)
     source = str(alias.load()()) if alias else name
     config = _pipeline_config(source, name, plugins)
@@ -110,7 +114,7 @@ def load_model(
 
     where = pick_device(device)
     family: type[Backbone] = entry.load()
-    keywords: dict[str, Any] = {"torch_dtype": pick_dtype(dtype, where, family.half)}
+    keywords: dict[str, Any] = {"torch_dtype": family.precision(pick_dtype(dtype, where, family.half))}
     if not Path(source).expanduser().is_dir():
         keywords["local_files_only"] = not hub.reachable()
     if "safety_checker" in config:  # never called here; not worth 1.2 GB
@@ -127,6 +131,17 @@ def load_model(
     backbone = _prepare(family(pipe))  # type: ignore[call-arg]
     defaults = {**KNOWN_DEFAULTS.get(name, {}), **_defaults(source)}
     return Model(name, backbone, defaults, chosen, _preview(backbone, chosen))
+
+
+def _from_loader(
+    kind: str, argument: str, plugins: Plugins, device: str | None, dtype: str | None, options: ModelOptions
+) -> Model:
+    name = f"{kind}:{argument}"
+    if options != ModelOptions():
+        raise SteerError(f"model {name!r} is no diffusers pipeline: LoRAs, offload, previews and the like do not apply")
+    where = pick_device(device)
+    backbone: Backbone = plugins.registry.loaders[kind].load()(argument, where, pick_dtype(dtype, where))
+    return Model(name, backbone, {}, options)
 
 
 def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: ModelOptions) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import threading
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
+from steer.process import Process
+from steer.process.gaussian import Gaussian
+from steer.process.schedulers import make_scheduler, set_timesteps
 from steer.prompts import Prompt
 
 
@@ -71,8 +75,8 @@ class Backbone(abc.ABC):
         device: where the denoiser computes, as it was when the backbone was made.
     """
 
-    default_steps: ClassVar[int] = 50
-    default_guidance: ClassVar[float] = 7.5
+    default_steps: int = 50
+    default_guidance: float = 7.5
     cfg_setting: ClassVar[str] = "guidance_scale"
     """The setting with the scale of classifier-free guidance; ``true_cfg_scale`` where the model takes
     ``guidance_scale`` as an input."""
@@ -90,6 +94,11 @@ class Backbone(abc.ABC):
         self.device: torch.device = pipe._execution_device
         self._encoded: dict[tuple[Hashable, ...], Encoded] = {}
         self._encoding = threading.Lock()
+
+    @classmethod
+    def precision(cls, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
+        """Return what ``from_pretrained`` takes as dtype for ``dtype``: by part, where some leave its range."""
+        return dtype
 
     @abc.abstractmethod
     def guided(self, guidance_scale: float) -> bool:
@@ -147,6 +156,26 @@ class Backbone(abc.ABC):
             SteerError: for a size that the model cannot make.
         """
 
+    def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
+        """Return a fresh noise process for latents of this shape: the scheduler that the settings name, or the pipeline's.
+
+        Args:
+            settings: the run's, by name (:data:`steer.run.SETTINGS`).
+        """
+        scheduler = make_scheduler(settings["scheduler"], self.scheduler)
+        steps = settings["steps"]
+        set_timesteps(scheduler, steps, settings["timesteps"], self.device, **self.schedule_keywords(steps, shape))
+        return Gaussian(scheduler, eta=settings["eta"])
+
+    def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the first x ``[N, …]`` of a population: the prior's noise, beside it whatever is known from the start.
+
+        Args:
+            noise: ``[N, *latent_shape]``.
+            conditioning: one row for each.
+        """
+        return noise
+
     @abc.abstractmethod
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's output ``[B, …]`` in fp32 for scaled latents, guidance applied."""
@@ -171,12 +200,20 @@ def to_image(decoded: Tensor) -> Tensor:
     return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
 
+def overflow_safe(vae: Any) -> Any:
+    """Return a VAE in fp32 where its fp16 activations overflow. A copy, for the pipeline's own stays as it is."""
+    if vae.dtype == torch.float16 and vae.config.force_upcast:
+        return copy.deepcopy(vae).float()
+    return vae
+
+
 def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:
     """Warn if a prompt has more tokens than the text encoder takes, and say what is cut off."""
     ids = tokenizer(str(prompt), truncation=False).input_ids
     if len(ids) > limit:
         special = tokenizer.num_special_tokens_to_add()
-        cut = tokenizer.decode(ids[limit - 1 if special else limit :], skip_special_tokens=True)
+        ends = ids[-1] in tokenizer.all_special_ids  # an end token stays, in the place of a word's
+        cut = tokenizer.decode(ids[limit - 1 if ends else limit :], skip_special_tokens=True)
         warnings.warn(
             f"prompt {prompt[:40]!r}… has {len(ids) - special} tokens, the text encoder takes {limit - special}; "
             f"cut off: {cut!r}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.backbones.base import Conditioning, Encoded, to_image, warn_if_cut
+from steer.backbones.base import Conditioning, Encoded, overflow_safe, to_image, warn_if_cut
 from steer.backbones.sd import StableDiffusion
 from steer.errors import SteerError
 from steer.prompts import Prompt
@@ -65,11 +64,7 @@ class StableDiffusionXL(StableDiffusion):
 
     @cached_property
     def _decoder(self) -> Any:
-        """The VAE; in fp32 where its fp16 activations overflow. A copy, for the pipeline's own stays as it is."""
-        vae = self.pipe.vae
-        if vae.dtype == torch.float16 and vae.config.force_upcast:
-            return copy.deepcopy(vae).float()
-        return vae
+        return overflow_safe(self.pipe.vae)
 
 
 def _pair(prompt: Prompt, name: str) -> tuple[int, int] | None:
