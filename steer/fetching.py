@@ -36,17 +36,20 @@ observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 """Who is told; without one the hub's own client draws its bar."""
 
 
-def fetch(repo: str, file: str, revision: str | None = None, sha256: str | None = None) -> Path:
-    """Fetch one file into the hub's cache and verify it; what is cached already is not fetched again.
+def fetch(
+    repo: str, file: str, revision: str | None = None, sha256: str | None = None, *, into: Path | None = None
+) -> Path:
+    """Fetch one file into the hub's cache, or a folder, and verify it; what is there already is not fetched again.
 
     Args:
         repo: ``"org/name"``.
         file: its path in the repository.
         revision: branch, tag or commit.
         sha256: what it must be; by default what the hub states, if it does.
+        into: a folder in place of the cache; the file gets its path in the repository there.
 
     Returns:
-        The cached file.
+        The fetched file.
 
     Raises:
         NoSuchFile: if the repository does not have it.
@@ -61,15 +64,23 @@ def fetch(repo: str, file: str, revision: str | None = None, sha256: str | None 
         metadata = get_hf_file_metadata(url)
     if metadata.etag is None:
         raise SteerError(f"{name} cannot be fetched: {constants.ENDPOINT} states no checksum for it")
-    folder = Path(constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--")) / "blobs"
-    blob = folder / metadata.etag
-    if not blob.exists():
-        with _writable(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        _complete(blob, name, url, metadata)
-    if sha256 is not None and _digest(blob, "sha256") != sha256:
-        blob.unlink()
+    if into is not None:
+        target = into / _inside(file)
+    else:
+        target = Path(constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--")) / "blobs" / metadata.etag
+    with _writable(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if into is not None and target.exists() and _mismatch(target, metadata):
+        raise SteerError(
+            f"{target} is there already and is another file than {name}; move it away or choose another folder"
+        )
+    if not target.exists():
+        _complete(target, name, url, metadata)
+    if sha256 is not None and _digest(target, "sha256") != sha256:
+        target.unlink()
         raise SteerError(f"{name} is not the file that was published: its sha256 is not {sha256}; it was deleted")
+    if into is not None:
+        return target
     with _explained(name):  # finds the blob and links the snapshot to it
         return Path(hf_hub_download(repo, file, revision=revision, cache_dir=constants.HF_HUB_CACHE))
 
@@ -126,27 +137,33 @@ def _is_plain_weights(name: str) -> bool:
     )
 
 
-def _complete(blob: Path, name: str, url: str, metadata: Any) -> None:
-    """Fetch what is missing of a blob, verify it and put it in its place."""
-    from huggingface_hub.utils import WeakFileLock
+def _inside(file: str) -> PurePosixPath:
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts:
+        raise SteerError(f"the hub names a file {file!r}, which would lie outside the folder")
+    return path
 
-    part = blob.with_name(f"{blob.name}.part")
-    with WeakFileLock(part.with_suffix(".lock")):
-        if blob.exists():  # another process was first
+
+def _complete(target: Path, name: str, url: str, metadata: Any) -> None:
+    """Fetch what is missing of a file, verify it and put it in its place."""
+    # named by the checksum too, so that a new version on the hub is never added to the beginning of an old one
+    part = target.with_name(f".{target.name}.{metadata.etag[:12]}.part")
+    with _one_at_a_time(part.with_suffix(".lock")):
+        if target.exists():  # another process was first
             return
         done = part.stat().st_size if part.exists() else 0
         missing = (metadata.size or 0) - done
-        free = shutil.disk_usage(blob.parent).free
+        free = shutil.disk_usage(target.parent).free
         if missing > free:
             raise SteerError(
-                f"{name} needs {missing / 1e9:.1f} GB more, but {blob.parent} has {free / 1e9:.1f} GB free"
+                f"{name} needs {missing / 1e9:.1f} GB more, but {target.parent} has {free / 1e9:.1f} GB free"
             )
         _stream(part, done, name, url, metadata)
         problem = _mismatch(part, metadata)
         if problem:
             part.unlink()
             raise SteerError(f"{name} came damaged ({problem}) and was deleted; fetch it again")
-        part.replace(blob)
+        part.replace(target)
 
 
 def _stream(part: Path, done: int, name: str, url: str, metadata: Any) -> None:
@@ -234,11 +251,20 @@ def _explained(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    from huggingface_hub.utils import WeakFileLock
+
+    with WeakFileLock(lock):
+        yield
+    lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def _writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SteerError(f"the hub's cache cannot be written to: {folder}: {error.strerror}") from error
+        raise SteerError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
 def _line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from steer import weights
 from steer.errors import SteerError, nearest
 from steer.methods import Method
 from steer.options import Options, build
@@ -123,8 +124,11 @@ def check_names(
     make_methods(methods, options, plugins)
     for spec in rewards:
         for term in leaves(parse_expression(spec)) if isinstance(spec, str) else ():
-            target, _, _ = _find_reward(term.name, term.argument, options, plugins)
+            target, declared, _ = _find_reward(term.name, term.argument, options, plugins)
             _bounds(term, target)
+            entry = plugins.registry.rewards.get(term.name)
+            if entry is not None:
+                weights.check(entry.weights(term.argument), owner=term.label, options=declared)
 
 
 def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequence[RewardSpec]) -> None:

@@ -141,16 +141,43 @@ def locate(needed: Needed, *, owner: str, given: str | Path | None = None) -> Pa
     if found is not None:
         return found
     if not hub.reachable():
-        plugin = owner.partition(":")[0]
-        raise SteerError(
-            f"{owner} needs {needed.label}, which is not in the hub's cache, and the hub cannot be reached: run "
-            f"`steer download {owner}` where it can, or copy it here and set -o {plugin}.{needed.option}=PATH"
-        )
+        raise out_of_reach(needed, owner)
     return fetch(needed)
 
 
-def fetch(needed: Needed) -> Path:
-    """Fetch weights into the hub's cache, going on where an earlier attempt broke off; verified.
+def check(needed: Sequence[Needed], *, owner: str, options: object) -> None:
+    """Raise if weights are not here and cannot be fetched: before anything large is loaded, not after.
+
+    Args:
+        needed: all that the plugin needs.
+        owner: the plugin with its argument.
+        options: the plugin's; a user who gives files of his own is believed, and the plugin looks itself.
+
+    Raises:
+        SteerError: see :func:`locate`.
+    """
+    if any(getattr(options, one.option, None) for one in needed):
+        return
+    for one in needed:
+        if cached(one) is None and not hub.reachable():
+            raise out_of_reach(one, owner)
+
+
+def out_of_reach(needed: Needed, owner: str) -> SteerError:
+    """Return the error for weights that are neither cached nor to be fetched: what, how large, and two ways out."""
+    plugin = owner.partition(":")[0]
+    return SteerError(
+        f"{owner} needs {needed.label}, which is not in the hub's cache, and the hub cannot be reached: run "
+        f"`steer download {owner}` where it can, or copy it here and set -o {plugin}.{needed.option}=PATH"
+    )
+
+
+def fetch(needed: Needed, into: Path | None = None) -> Path:
+    """Fetch weights, going on where an earlier attempt broke off; verified.
+
+    Args:
+        needed: what is fetched.
+        into: a folder in place of the hub's cache.
 
     Returns:
         The file, or the folder of a `Repository`.
@@ -160,14 +187,15 @@ def fetch(needed: Needed) -> Path:
     """
     if isinstance(needed, Weights):
         try:
-            return fetching.fetch(needed.repo, needed.file, needed.revision, needed.sha256)
+            return fetching.fetch(needed.repo, needed.file, needed.revision, needed.sha256, into=into)
         except fetching.NoSuchFile:
             if needed.otherwise is None:
                 raise
-            return fetching.fetch(needed.repo, needed.otherwise, needed.revision)
-    paths = [
-        fetching.fetch(needed.repo, file, needed.revision) for file, _ in fetching.listing(needed.repo, needed.revision)
-    ]
+            return fetching.fetch(needed.repo, needed.otherwise, needed.revision, into=into)
+    files = fetching.listing(needed.repo, needed.revision)
+    if not files:
+        raise SteerError(f"{needed.repo} has no file that transformers or diffusers reads")
+    paths = [fetching.fetch(needed.repo, file, needed.revision, into=into) for file, _ in files]
     return min((path.parent for path in paths), key=lambda path: len(path.parts))
 
 

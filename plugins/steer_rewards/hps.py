@@ -1,14 +1,15 @@
 """HPS, the human preference score (Wu et al. 2023, arXiv 2306.09341; v2.1 is the same model trained on more data).
 
 A CLIP ViT-H-14 fine-tuned on choices between images for one prompt; the score is the cosine of image and text. Images
-are fitted into the square by their longest side and padded with black, where a CLIP crops.
+are fitted into the square by their longest side and padded with black, where a CLIP crops. The scores of v2.1 (``hps``)
+and of v2.0 (``hps:v2.0``) do not compare.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +27,6 @@ MODEL = "ViT-H-14"
 class HpsOptions(Options):
     """Options of ``hps``."""
 
-    version: Literal["v2.1", "v2.0"] = Field(
-        "v2.1", description="Which weights where the reward names none, as hps:v2.0 does; their scores do not compare."
-    )
     weights: str | None = Field(
         None,
         description=f"Local file with the weights, or a folder that holds it; a {CONFIG} beside the file names another "
@@ -52,16 +50,14 @@ class Hps(Reward):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Load the version that ``argument`` or the option ``version`` names.
+        """Load the version that ``argument`` names: ``"v2.1"``, the default, or ``"v2.0"``.
 
         Raises:
             SteerError: for an unknown version, or if its weights cannot be had or do not fit.
         """
         super().__init__(options, argument=argument, device=device, dtype=dtype)
-        version = argument if argument is not None else self.options.version
-        (needed,) = catalogue.hps(version)
-        owner = "hps" if version == "v2.1" else f"hps:{version}"
-        file = locate(needed, owner=owner, given=self.options.weights)
+        (needed,) = catalogue.hps(argument)
+        file = locate(needed, owner="hps" if argument is None else f"hps:{argument}", given=self.options.weights)
         precision = dtype or DTYPES[self.options.dtype]
         model, tokenizer = load(file, self.device, precision)
         self.embedder = embedder("hps", model, tokenizer, self.device, precision)

@@ -12,15 +12,19 @@ from typing import Any
 
 import click
 
+from steer import fetching
+from steer.cli.downloads import DownloadBars
 from steer.cli.shared import log_option, one_line
 from steer.errors import SteerError, nearest
 
 BUILT_IN = {
     "check": ("steer.cli.check:check", "Check whether a plugin keeps to its contract."),
     "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),
+    "download": ("steer.cli.download:download", "Fetch the weights of rewards, previews and models."),
     "generate": ("steer.cli.generate:generate", "Render prompts, steered or not."),
     "new": ("steer.cli.new:new", "Start a plugin package of your own."),
     "plugins": ("steer.cli.plugins:plugins", "List plugins, or show one's options."),
+    "render": ("steer.cli.render:render", "Render prompt files: resumable, on one machine or many."),
     "replay": ("steer.cli.replay:replay", "Make an image again from the recipe in its PNG."),
     "rewards": ("steer.cli.rewards:rewards", "Compare rewards on the embedded evaluation scenes."),
     "score": ("steer.cli.score:score", "Score image files."),
@@ -119,6 +123,8 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    bars = DownloadBars()
+    fetching.observer.set(bars)
     try:
         app.main(standalone_mode=False, prog_name="steer")
     except SteerError as error:
@@ -140,6 +146,8 @@ def main() -> None:
     except BrokenPipeError:  # `steer … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        bars.close()
 
 
 def _out_of_memory(error: BaseException) -> bool:

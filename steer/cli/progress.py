@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
+from contextvars import Token
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from steer import fetching
 from steer.hookspecs import hookimpl
 from steer.state import State
+from steer.weights import size_text
 
 
 class ProgressBar:
@@ -24,6 +27,7 @@ class ProgressBar:
         self._prompts = prompts
         self._best: float | None = None
         self._seen_events = 0
+        self._downloads: Token[fetching.Observer | None] | None = None
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
             console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
@@ -32,10 +36,18 @@ class ProgressBar:
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()
+        if not self._progress.disable:  # two live displays would tear each other
+            self._downloads = fetching.observer.set(self._fetching)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._downloads is not None:
+            fetching.observer.reset(self._downloads)
         self._progress.stop()
+
+    def _fetching(self, name: str, here: int, total: int | None) -> None:
+        share = f" {here / total:.0%} of {size_text(total)}" if total else ""
+        self._progress.update(self._task, note=f"fetching {name}{share}")
 
     @hookimpl(wrapper=True)
     def begin(self, state: State) -> Generator[None, Any, Any]:

@@ -1,0 +1,114 @@
+"""``steer download``: fetch weights, so that they are here when they are needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from steer.cli.shared import log_option
+from steer.errors import SteerError, unknown
+from steer.plugins import Plugins
+from steer.weights import Needed, Repository, Weights, cached, fetch, size_text
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to fetch, and for which name it was asked."""
+
+    name: str
+    needed: Needed
+
+    def row(self, path: Path, status: str) -> dict[str, Any]:
+        """Return plain data; ``status`` is ``"cached"`` or ``"fetched"``."""
+        file = self.needed.file if isinstance(self.needed, Weights) else None
+        return {
+            "name": self.name, "repo": self.needed.repo, "file": file, "size": _size(path),
+            "licence": self.needed.licence, "status": status, "path": str(path),
+        }  # fmt: skip
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.option(
+    "--to", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+    help="Put the files into FOLDER/REPOSITORY, as for another machine, and not into the hub's cache.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@log_option
+def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
+    """Fetch the weights of rewards, methods, preview decoders and models from the hub.
+
+    NAME is a reward or method as it is given elsewhere (hps, hps:v2.0, clip:ViT-B-32/laion2b_s34b_b79k), a preview
+    decoder (taesd), or a hub id (ORG/NAME). A download that broke off goes on where it was; each file is verified.
+    """
+    from steer import hub
+    from steer.plugins import manager
+
+    items = [Item(name, needed) for name in names for needed in find(name, manager())]
+    missing = [item for item in items if to is not None or cached(item.needed) is None]
+    if missing and not hub.reachable():
+        raise SteerError(_out_of_reach(missing))
+    rows = []
+    for item in items:
+        if item in missing:
+            into = None if to is None else to / item.needed.repo.rpartition("/")[2]
+            rows.append(item.row(fetch(item.needed, into), "fetched"))
+        else:
+            path = cached(item.needed)
+            assert path is not None
+            rows.append(item.row(path, "cached"))
+        if not as_json:
+            _print(rows[-1])
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    elif not rows:
+        click.echo(f"{', '.join(names)}: nothing to fetch; all that is needed comes with the installation")
+
+
+def find(name: str, plugins: Plugins) -> list[Needed]:
+    """Return what a name needs from the hub.
+
+    Raises:
+        SteerError: for a name that nothing has.
+    """
+    registry = plugins.registry
+    plain, _, argument = name.partition(":")
+    for known in (registry.rewards, registry.methods):
+        if plain in known:
+            return list(known[plain].weights(argument or None))
+    if name in registry.models or name in registry.clips:
+        return []
+    from steer.model_options import PREVIEWS
+
+    if name in PREVIEWS:
+        return [Repository(PREVIEWS[name])]
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and ":" not in name:
+        return [Repository(name)]
+    known_names = {*registry.rewards, *registry.methods, *registry.models, *registry.clips, *PREVIEWS}
+    raise unknown("name", name, known_names)
+
+
+def _out_of_reach(missing: list[Item]) -> str:
+    wanted = ", ".join(dict.fromkeys(item.needed.label for item in missing))
+    line = f"the hub cannot be reached, and this is not here: {wanted}; run the same where it can, with --to FOLDER"
+    first, folder = missing[0], f"FOLDER/{missing[0].needed.repo.rpartition('/')[2]}"
+    if isinstance(first.needed, Weights):
+        plugin = first.name.partition(":")[0]
+        return f"{line}, then copy FOLDER here and set -o {plugin}.{first.needed.option}={folder}"
+    return f"{line}, then copy FOLDER here and give {folder} for {first.name}"
+
+
+def _print(row: dict[str, Any]) -> None:
+    what = row["repo"] if row["file"] is None else f"{row['repo']}: {row['file']}"
+    done = "is in the cache already" if row["status"] == "cached" else "fetched and verified"
+    click.echo(f"{row['name']}: {what} ({size_text(row['size'])}) {done}: {row['path']}")
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
