@@ -40,3 +40,39 @@ def test_one_row_that_does_not_fit_is_the_end() -> None:
 
     with pytest.raises(torch.cuda.OutOfMemoryError):
         Chunks(4).map(never, 4)
+
+
+GROUPS = [2, 0, 2, 2, 0, 1, 2, 0, 2]
+
+
+def test_groups_never_share_a_chunk_and_rows_come_back_in_order() -> None:
+    groups, chunks = torch.tensor(GROUPS), []
+
+    def double(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        chunks.append(rows)
+        return 2 * rows, rows.new_ones(len(rows), 3) * rows[:, None]
+
+    (out, wide), padded = Chunks(2).map_several(double, len(groups), groups)
+    assert out.tolist() == [2 * i for i in range(len(groups))]
+    assert wide.tolist() == [[i] * 3 for i in range(len(groups))]
+    assert all(len(rows) == 2 and len(groups[rows].unique()) == 1 for rows in chunks)
+    # groups of 3, 1 and 5 rows fill 2 + 1 + 3 chunks
+    assert len(chunks) == 6
+    assert padded == 6 * 2 - len(groups)
+
+
+def test_out_of_memory_within_a_group_loses_nothing_and_mixes_nothing() -> None:
+    groups, mixed = torch.tensor(GROUPS), []
+
+    def needs_room(rows: torch.Tensor) -> torch.Tensor:
+        mixed.append(len(groups[rows].unique()) > 1)
+        if len(rows) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return rows
+
+    chunks = Chunks(8)
+    out, padded = chunks.map(needs_room, len(groups), groups)
+    assert out.tolist() == list(range(len(groups)))
+    assert not any(mixed)
+    assert chunks.size == 2
+    assert padded == 3  # one in each group, all in chunks of the size that fits
