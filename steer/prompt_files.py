@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -48,11 +49,11 @@ def parse_prompts(data: bytes, *, name: str, kind: str = "txt") -> list[Prompt]:
     return _collect(_rows(data, name, kind), skip_bad=False, what=name).prompts
 
 
-def collect(paths: Iterable[Path], *, skip_bad: bool = False) -> Collected:
+def collect(paths: Iterable[str | Path], *, skip_bad: bool = False) -> Collected:
     """Read several prompt files as one.
 
     Args:
-        paths: the files; ``-`` is stdin, as text or JSON lines.
+        paths: files and fsspec URLs; ``-`` is stdin, as text or JSON lines.
         skip_bad: leave out rows that cannot be read, or have the id of an earlier one, instead of raising.
 
     Raises:
@@ -81,21 +82,34 @@ def _collect(rows: Rows, skip_bad: bool, what: str) -> Collected:
     return Collected(prompts, bad)
 
 
-def _file_rows(path: Path) -> Rows:
-    name, kind = str(path), path.suffix.lower().removeprefix(".")
+def _file_rows(path: str | Path) -> Rows:
+    name = str(path)
+    kind = Path(name).suffix.lower().removeprefix(".")
     try:
-        if kind == "parquet":
-            return _parquet_rows(path)
         if name == "-":
-            import sys
-
             data = sys.stdin.buffer.read()
             return _rows(data, "stdin", "jsonl" if data.lstrip().startswith(b"{") else "txt")
-        return _rows(path.read_bytes(), name, kind)
+        if "://" in name:
+            data = _fetched(name)
+            return _parquet_rows(io.BytesIO(data), name) if kind == "parquet" else _rows(data, name, kind)
+        if kind == "parquet":
+            return _parquet_rows(path, name)
+        return _rows(Path(path).read_bytes(), name, kind)
     except FileNotFoundError:
-        raise SteerError(f"prompt file {path} does not exist") from None
+        raise SteerError(f"prompt file {name} does not exist") from None
     except OSError as error:
-        raise SteerError(f"prompt file {path} cannot be read ({error.strerror})") from None
+        raise SteerError(f"prompt file {name} cannot be read ({error.strerror or error})") from None
+
+
+def _fetched(url: str) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(url) as file:
+            data: bytes = file.read()
+    except (ValueError, ImportError) as error:
+        raise SteerError(f"prompt file {url} cannot be read ({' '.join(str(error).split())})") from None
+    return data
 
 
 def _rows(data: bytes, name: str, kind: str) -> Rows:
@@ -164,17 +178,17 @@ def _from_cells(header: list[str], cells: list[str], where: str) -> Prompt:
     return from_row(dict(zip(header, cells, strict=False)), where, typed=False)
 
 
-def _parquet_rows(path: Path) -> Rows:
+def _parquet_rows(source: Any, name: str) -> Rows:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise SteerError(f"prompt file {path}: reading Parquet takes pyarrow; pip install pyarrow") from None
+        raise SteerError(f"prompt file {name}: reading Parquet takes pyarrow; pip install pyarrow") from None
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(source)
     except pyarrow.ArrowException as error:
-        raise SteerError(f"prompt file {path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
-    return _arrow_rows(file, str(path))
+        raise SteerError(f"prompt file {name} cannot be read as Parquet: {' '.join(str(error).split())}") from None
+    return _arrow_rows(file, name)
 
 
 def _arrow_rows(file: Any, name: str) -> Rows:

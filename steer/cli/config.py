@@ -10,14 +10,6 @@ from typing import Any
 from steer.errors import SteerError, nearest
 
 DEFAULT_MODEL = "shapes"
-RUN_KEYS = {
-    "prompts": list, "file": str, "model": str, "plugin": list, "reward": list, "judge": list, "options": dict,
-    "particles": int, "seed": int, "run_seed": int, "steps": int, "guidance": (int, float), "eta": (int, float),
-    "scheduler": str, "negative": str, "size": str, "chunk": int, "choose": str, "device": str, "dtype": str,
-    "out": str, "baseline": bool, "lora": list, "offload": str, "compile": bool, "attention": str, "vae": list,
-    "preview": str,
-}  # fmt: skip
-"""Keys of a run file: the options' names, with lists where an option can be repeated."""
 
 
 def read_toml(path: Path, keys: dict[str, Any]) -> dict[str, Any]:

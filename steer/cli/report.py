@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +15,7 @@ MAX_ROWS = 40
 NUMBER_WIDTH = 8
 
 
-def print_report(items: list[Item], plain: list[Item], cost: Cost, out: Path) -> None:
+def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> None:
     """Print rewards, plain beside steered where there are plain ones, the cost, and where to look."""
     console = Console(markup=False, highlight=False, emoji=False)
     if items[0].reward is not None:
@@ -30,7 +28,7 @@ def print_report(items: list[Item], plain: list[Item], cost: Cost, out: Path) ->
         f"{cost.reward_calls} reward calls, {cost.seconds:.1f} s"
     )
     sheets = "sheet.png, compare.png" if plain else "sheet.png"
-    console.print(f"images, traces and {sheets} in {one_line(str(out))}", soft_wrap=True)
+    console.print(f"images, traces and {sheets} in {one_line(out)}", soft_wrap=True)
 
 
 def _table(items: list[Item], plain: list[Item]) -> Table:

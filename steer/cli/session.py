@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -29,7 +28,7 @@ def render(
     model_options: dict[str, Any],
     device: str | None,
     dtype: str | None,
-    out: Path,
+    out: str,
     baseline: bool,
     as_json: bool,
     arguments: dict[str, Any],
@@ -39,7 +38,7 @@ def render(
     options = ModelOptions(**{**model_options, "loras": parse_loras(model_options["loras"])})
     _check(arguments)
     folder = OutputFolder(out)
-    plain_folder = OutputFolder(out / "plain") if baseline else None
+    plain_folder = OutputFolder(f"{out}/plain") if baseline else None
     sampler = Sampler(model, device=device, dtype=dtype, model_options=options)
     items, cost = _render(sampler, prompts, folder, "steering" if arguments["methods"] else "sampling", arguments)
     plain: list[Item] = []
@@ -83,7 +82,9 @@ def _render(
     except BaseException:
         if items:  # Ctrl-C or an error in the middle: what is finished stays, with its sheet and result.json
             folder.finish(sampler.last_cost, complete=False)
-            click.echo(f"stopped: {len(items)} of {len(prompts)} prompts are finished, in {folder.storage.name}", err=True)
+            click.echo(
+                f"stopped: {len(items)} of {len(prompts)} prompts are finished, in {folder.storage.name}", err=True
+            )
         raise
     place = {prompt.id: number for number, prompt in enumerate(prompts)}
     return sorted(items, key=lambda item: place[item.prompt.id]), sampler.last_cost

@@ -91,7 +91,7 @@ class Storage(abc.ABC):
     def unwritable(self, error: Exception) -> StorageError:
         """Return the error for a place that cannot be written to."""
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        return StorageError(f"output folder {self.name} cannot be written to ({reason}); choose another --out")
+        return StorageError(f"output folder {self.name} cannot be written to ({reason})")
 
     def in_use(self, by: str) -> SteerError:
         """Return the error for a place that another process writes to."""
@@ -99,4 +99,12 @@ class Storage(abc.ABC):
 
 
 class StorageError(SteerError):
-    """A place that cannot be written to, or not any more."""
+    """A place that cannot be written to, or not any more.
+
+    Attributes:
+        what: what is wrong, without what to do about it.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; choose another --out")
+        self.what = what

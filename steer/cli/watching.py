@@ -1,0 +1,220 @@
+"""How a render is shown: one line that changes, or events for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from steer.cli.shared import one_line
+from steer.hookspecs import hookimpl
+from steer.render.report import Plan, Summary
+from steer.render.tally import Progress as Standing
+from steer.state import State
+
+LINE_SECONDS = 30.0
+"""How often a line is printed where there is no terminal to change one on."""
+
+EVENT_SECONDS = 5.0
+"""How often ``--json`` tells the rate."""
+
+
+class JsonEvents:
+    """One JSON object a line on stdout: ``begin``, ``done``, ``failed``, ``progress``, ``stopping``, ``end``."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __enter__(self) -> JsonEvents:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def begin(self, plan: Plan, place: str) -> None:
+        """Tell what will be done."""
+        self._tell("begin", out=place, **_plan_facts(plan))
+
+    def done(self, row: Mapping[str, Any], progress: Standing) -> None:
+        """Tell of a prompt that is written."""
+        self._tell("done", id=row["id"], files=row["files"], reward=row["reward"], judge=row["judge"])
+        self._progress(progress)
+
+    def failed(self, row: Mapping[str, Any], progress: Standing) -> None:
+        """Tell of a prompt that failed."""
+        self._tell("failed", id=row["id"], reason=row["reason"])
+        self._progress(progress)
+
+    def stopping(self) -> None:
+        """Tell that somebody asked to stop."""
+        self._tell("stopping")
+
+    def end(self, summary: Summary) -> None:
+        """Tell how it ended."""
+        self._tell("end", **_summary_facts(summary))
+
+    def _progress(self, progress: Standing) -> None:
+        if time.monotonic() - self._told >= EVENT_SECONDS:
+            self._told = time.monotonic()
+            self._tell("progress", **asdict(progress))
+
+    @staticmethod
+    def _tell(event: str, **facts: Any) -> None:
+        sys.stdout.write(json.dumps({"event": event, **facts}, ensure_ascii=True) + "\n")
+        sys.stdout.flush()
+
+
+class ProgressLine:
+    """One line on stderr: images a second, time left, failures, mean and best reward; a summary at the end.
+
+    It is also an observer of runs, to show the step of the pack that is being made.
+    """
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        self._bar = Progress(
+            TextColumn("{task.completed}/{task.total}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
+            console=self._console, transient=True, disable=not self._terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=None, note="loading the model", visible=False)
+        self._note, self._step = "", ""
+        self._told = time.monotonic()
+
+    def __enter__(self) -> ProgressLine:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, plan: Plan, place: str) -> None:
+        """Say how much there is to do."""
+        before = f", {plan.done} are done" if plan.done else ""
+        failed = f", {plan.failed} failed before (--retry-failed tries them again)" if plan.failed else ""
+        self._say(f"{one_line(place)}: {plan.tasks} prompts{before}{failed}")
+        self._bar.update(self._task, total=plan.todo, visible=True, note="")
+
+    def done(self, row: Mapping[str, Any], progress: Standing) -> None:
+        """Move on."""
+        self._show(progress)
+
+    def failed(self, row: Mapping[str, Any], progress: Standing) -> None:
+        """Say which prompt failed and why."""
+        self._say(f"failed: {one_line(row['id'])}: {one_line(row['reason'])}")
+        self._show(progress)
+
+    def stopping(self) -> None:
+        """Say what Ctrl-C does."""
+        # in a signal handler: the console's own lock may be held by the very code that was interrupted
+        sys.stderr.write("\nfinishing what is in flight; Ctrl-C again stops at once\n")
+
+    def end(self, summary: Summary) -> None:
+        """Say how it ended and, if something is left, how to go on."""
+        self._bar.stop()
+        made, cost = summary.progress, summary.cost
+        rate = made.images / summary.seconds if summary.seconds else 0.0
+        reward = "" if made.mean_reward is None else f", reward mean {made.mean_reward:.3f} best {made.best_reward:.3f}"
+        self._say(
+            f"{made.images} images in {_clock(summary.seconds)}, {rate:.2f} images/s{reward}; {cost.nfe} denoiser "
+            f"evaluations, {cost.decodes} decodes, {cost.reward_calls} reward calls"
+        )
+        place = one_line(summary.place)
+        failed = f", {summary.failed} failed: add --retry-failed to try them again" if summary.failed else ""
+        self._say(f"{summary.done} of {summary.plan.tasks} prompts are done{failed}; look at {place}/index.html")
+        if summary.stopped:
+            self._say(f"stopped; to go on: steer render --config {place}/run.toml")
+
+    @hookimpl(wrapper=True)
+    def after_step(self, state: State) -> Generator[None, Any, Any]:
+        """Show the step of the pack."""
+        result = yield
+        self._step = f", step {state.step}/{state.steps}"
+        self._bar.update(self._task, note=self._note + self._step)
+        return result
+
+    def _show(self, progress: Standing) -> None:
+        self._note = _note(progress)
+        settled = progress.done + progress.failed
+        self._bar.update(self._task, completed=settled, note=self._note + self._step)
+        if not self._terminal and (time.monotonic() - self._told >= LINE_SECONDS):
+            self._told = time.monotonic()
+            self._say(f"{settled}/{progress.total} {self._note}")
+
+    def _say(self, text: str) -> None:
+        if self._terminal:
+            self._console.print(text, soft_wrap=True)
+        else:
+            click.echo(text, err=True)
+
+
+def print_plan(plan: Plan, place: str, as_json: bool) -> None:
+    """Print what a render would do: prompts by group, denoiser evaluations, images and disk space."""
+    if as_json:
+        groups = [
+            {"prompts": group.count, "packs": len(group.packs), "nfe": group.nfe, "settings": dict(group.settings)}
+            for group in plan.groups
+        ]
+        click.echo(json.dumps({"out": place, **_plan_facts(plan), "groups": groups}, indent=1, default=str))
+        return
+    click.echo(f"{one_line(place)}: {plan.tasks} prompts, {plan.done} done, {plan.failed} failed, {plan.todo} to do")
+    for group in plan.groups:
+        s = group.settings
+        size = f"{group.size[0]}x{group.size[1]}" if group.size else "the model's size"
+        click.echo(
+            f"  {group.count} prompts in {len(group.packs)} packs: {s['particles']} particles, {s['steps']} steps, "
+            f"guidance {s['guidance_scale']:g}, {size}, chunk {s['chunk']}, {group.nfe} denoiser evaluations each"
+        )
+    more = " (for one pass; a method that searches takes more)" if plan.searching else ""
+    click.echo(f"{plan.images} images, {plan.nfe} denoiser evaluations{more}")
+    free = "" if plan.free_bytes is None else f", {_bytes(plan.free_bytes)} free"
+    click.echo(f"about {_bytes(plan.bytes)} on disk{free}")
+    if plan.free_bytes is not None and plan.bytes > plan.free_bytes:
+        click.echo("steer: warning: that is more than there is", err=True)
+
+
+def _plan_facts(plan: Plan) -> dict[str, Any]:
+    return {
+        "prompts": plan.tasks, "done": plan.done, "failed": plan.failed, "todo": plan.todo, "images": plan.images,
+        "nfe": plan.nfe, "bytes": plan.bytes, "free_bytes": plan.free_bytes,
+    }  # fmt: skip
+
+
+def _summary_facts(summary: Summary) -> dict[str, Any]:
+    return {
+        "out": summary.place, "prompts": summary.plan.tasks, "done": summary.done, "failed": summary.failed,
+        "stopped": summary.stopped, "seconds": summary.seconds, "session": asdict(summary.progress),
+        "cost": summary.cost.as_dict(),
+    }  # fmt: skip
+
+
+def _note(progress: Standing) -> str:
+    parts = [f"{progress.images_per_second:.2f} images/s"]
+    if progress.seconds_left is not None:
+        parts.append(f"{_clock(progress.seconds_left)} left")
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    if progress.mean_reward is not None:
+        parts.append(f"reward mean {progress.mean_reward:.3f} best {progress.best_reward:.3f}")
+    return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

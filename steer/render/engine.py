@@ -1,0 +1,66 @@
+"""Engines: what plans and renders packs, here or on other machines."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from steer.prompts import Prompt
+from steer.render.outcomes import Outcome
+
+Pack = Sequence[Prompt]
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """Prompts that go through the loop together, and what each of them takes.
+
+    Attributes:
+        packs: the prompts, pack by pack.
+        settings: as resolved by methods, the user and the model.
+        nfe: denoiser evaluations a prompt, for one pass; a method that searches may take more.
+        images: images a prompt.
+        size: width and height in pixels, if known before sampling.
+    """
+
+    packs: tuple[Pack, ...]
+    settings: Mapping[str, Any]
+    nfe: int
+    images: int
+    size: tuple[int, int] | None
+
+    @property
+    def count(self) -> int:
+        """Prompts."""
+        return sum(map(len, self.packs))
+
+
+class Engine(abc.ABC):
+    """Renders packs of prompts.
+
+    Attributes:
+        dtype: precision of the weights as resolved.
+        searching: whether a method owns an outer loop, so that the cost is known only afterwards.
+    """
+
+    dtype: str
+    searching: bool
+
+    @abc.abstractmethod
+    def plan(self, prompts: Sequence[Prompt]) -> list[PlannedGroup]:
+        """Group prompts and split the groups into packs.
+
+        Raises:
+            SteerError: for every mistake in the settings, before anything is computed.
+        """
+
+    @abc.abstractmethod
+    def outcomes(self, packs: Sequence[Pack], stop: Event) -> Iterator[Outcome]:
+        """Render packs; once ``stop`` is set, finish those in flight and begin no other."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give up what the engine holds."""

@@ -1,0 +1,145 @@
+"""The folder of a render: images, journal, metadata and what is needed to go on."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from steer.prompt_rows import as_row
+from steer.prompts import Prompt
+from steer.render.journal import Journal, digest_of
+from steer.render.layout import Layout
+from steer.render.outcomes import Failed, Rendered
+from steer.render.runfile import PROMPTS, read_stored_prompts
+from steer.render.spec import Task
+from steer.storage import Storage
+
+DETAILS = "details.jsonl"
+METADATA = "metadata.jsonl"
+IMAGE_KEYS = ("slot", "reward", "judge", "log_weight")
+
+
+class RenderFolder:
+    """Writes outcomes as they come. An image is there before the journal says so.
+
+    Attributes:
+        storage: the place.
+        layout: where images go.
+        journal: what is done.
+    """
+
+    def __init__(self, storage: Storage, layout: Layout) -> None:
+        self.storage, self.layout = storage, layout
+        self.journal = Journal(storage)
+        self._lock = threading.Lock()
+        self._tasks: dict[str, Task] = {}
+        self._digests: dict[str, str] = {}
+        self._old: dict[str, tuple[str, ...]] = {}
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Keep others out for the length of a block; logs are durable after it, whatever happened."""
+        with self.storage.lock():
+            try:
+                yield
+            finally:
+                self.storage.close()
+
+    def missing(self, tasks: Iterable[Task], *, retry_failed: bool = False) -> tuple[list[Task], int, int]:
+        """Return the tasks that are not done, and how many are done and failed.
+
+        A task is done if the journal says so, of these very words and settings, and its files are there. One that
+        failed is not tried again unless ``retry_failed``.
+        """
+        entries = self.journal.entries()
+        sizes = self.storage.sizes(self.layout.folder)
+        missing, done, failed = [], 0, 0
+        for task in tasks:
+            identity = task.prompt.id
+            digest = digest_of(task, placed=self.layout.placed)
+            entry = entries.get(identity)
+            if entry is not None and entry.digest == digest:
+                if entry.done and all(sizes.get(file) for file in entry.files):
+                    done += 1
+                    continue
+                if not entry.done and not retry_failed:
+                    failed += 1
+                    continue
+            self._tasks[identity], self._digests[identity] = task, digest
+            if entry is not None:
+                self._old[identity] = entry.files
+            missing.append(task)
+        return missing, done, failed
+
+    def store(self, outcome: Rendered) -> dict[str, Any]:
+        """Write a finished task: its images, then its details and its line in the journal, which is returned.
+
+        Raises:
+            StorageError: if it cannot be written; nothing says then that it is done.
+        """
+        task = self._tasks[outcome.id]
+        files = self.layout.images(task, list(outcome.images))
+        for name, data in (*zip(files, outcome.images.values(), strict=True), *self.layout.extras(task).items()):
+            self.storage.write(name, data)
+        row = {**outcome.row, **self._facts(task), "status": "done", "files": files}
+        detail = json.dumps(outcome.detail, ensure_ascii=True, default=str).encode() + b"\n"
+        with self._lock:
+            self.storage.append(DETAILS, detail)
+            self.journal.write(row)
+        for name in set(self._old.pop(outcome.id, ())) - set(files):
+            self.storage.remove(name)
+        self._forget(outcome.id)
+        return row
+
+    def fail(self, outcome: Failed) -> dict[str, Any]:
+        """Record why a task cannot be done; return its line in the journal."""
+        row = {**self._facts(self._tasks[outcome.id]), "status": "failed", "reason": outcome.reason}
+        with self._lock:
+            self.journal.write(row)
+        self._forget(outcome.id)
+        return row
+
+    def all_prompts(self, prompts: Iterable[Prompt]) -> list[Prompt]:
+        """Return the prompts of earlier calls and these; a row that came back changed replaces the earlier one."""
+        known = {prompt.id: prompt for prompt in read_stored_prompts(self.storage)}
+        return list({**known, **{prompt.id: prompt for prompt in prompts}}.values())
+
+    def remember(self, prompts: Iterable[Prompt]) -> None:
+        """Keep the prompts, so that the render can go on without their files."""
+        lines = (json.dumps(as_row(prompt), ensure_ascii=True, default=str) for prompt in prompts)
+        data = "".join(f"{line}\n" for line in lines).encode()
+        if data != self.storage.read(PROMPTS):
+            self.storage.write(PROMPTS, data)
+
+    def finish(self) -> None:
+        """Write ``metadata.jsonl``, one row an image, in the form that Hugging Face's imagefolder reads."""
+        rows = (json.dumps(row, ensure_ascii=False) for row in _metadata(self.journal.rows()))
+        self.storage.write(METADATA, "".join(f"{row}\n" for row in rows).encode())
+
+    def _facts(self, task: Task) -> dict[str, Any]:
+        prompt = task.prompt
+        facts = {"id": prompt.id, "digest": self._digests[prompt.id], "prompt": str(prompt)}
+        own = {**prompt.settings, **({"options": prompt.options} if prompt.options else {})}
+        return {**facts, "category": prompt.category, "index": task.index, "replicate": task.replicate, "own": own}
+
+    def _forget(self, identity: str) -> None:
+        # memory does not grow with what is done
+        del self._tasks[identity], self._digests[identity]
+
+
+def _metadata(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if row["status"] != "done":
+            continue
+        chosen = [particle for particle in row["particles"] if particle["chosen"]]
+        for file, particle in zip(row["files"], chosen, strict=True):
+            image = {key: particle[key] for key in IMAGE_KEYS}
+            # every row has the same columns of the same types
+            yield {
+                "file_name": file, "prompt": row["prompt"], "id": row["id"], "category": row["category"],
+                "seed": (row["seed"] + particle["slot"]) % 2**32, **image,
+                "judge": json.dumps(image["judge"]) if image["judge"] else None,
+            }  # fmt: skip

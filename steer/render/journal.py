@@ -1,0 +1,81 @@
+"""The journal: which prompts are done and which failed, one JSON line each; the last line of a prompt counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steer.prompt_rows import as_row
+from steer.render.spec import Task
+from steer.storage import Storage
+
+log = logging.getLogger(__name__)
+
+JOURNAL = "journal.jsonl"
+SYNC_SECONDS = 1.0
+"""How much may be done twice after a power cut; a killed process loses nothing."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the journal says of a prompt: whether it is done, of which digest, and its files."""
+
+    done: bool
+    digest: str
+    files: tuple[str, ...]
+    line: int
+
+
+def digest_of(task: Task, *, placed: bool) -> str:
+    """Return a hash of all that a task says: a prompt that was changed is another one under the same id.
+
+    Args:
+        task: the task.
+        placed: whether its place among the others counts.
+    """
+    data = {**as_row(task.prompt), "place": [task.index, task.replicate] if placed else None}
+    text = json.dumps(data, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class Journal:
+    """Reads and writes the journal of a place."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._synced = time.monotonic()
+
+    def entries(self) -> dict[str, Entry]:
+        """Return the last entry of every prompt by id. A damaged line is as good as none: its prompt is done again."""
+        found: dict[str, Entry] = {}
+        for number, line in enumerate(self._storage.lines(JOURNAL)):
+            try:
+                row = json.loads(line)
+                files = tuple(row.get("files", ()))
+                if not (isinstance(row["id"], str) and all(isinstance(file, str) for file in files)):
+                    raise TypeError
+                found[row["id"]] = Entry(row["status"] == "done", str(row["digest"]), files, number)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                log.warning("%s, line %d is damaged and left out", self._storage.url(JOURNAL), number + 1)
+        return found
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the last line of every prompt, one after another: memory does not grow with the journal."""
+        last = {entry.line for entry in self.entries().values()}
+        for number, line in enumerate(self._storage.lines(JOURNAL)):
+            if number in last:
+                yield json.loads(line)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a line."""
+        data = json.dumps(row, ensure_ascii=True, default=str)
+        self._storage.append(JOURNAL, data.encode() + b"\n")
+        now = time.monotonic()
+        if now - self._synced >= SYNC_SECONDS:
+            self._synced = now
+            self._storage.sync()

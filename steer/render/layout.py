@@ -1,0 +1,62 @@
+"""Where a task's images go: a folder of images, or the tree that GenEval's evaluation reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steer.errors import SteerError
+from steer.output import file_stem
+from steer.prompt_rows import as_row
+from steer.render.spec import LAYOUTS, Task
+
+
+@dataclass(frozen=True)
+class Layout:
+    """File names of images, relative to the output folder."""
+
+    kind: str
+
+    def __post_init__(self) -> None:
+        """Check the kind."""
+        if self.kind not in LAYOUTS:
+            raise SteerError(f"layout {self.kind!r}: expected {' or '.join(LAYOUTS)}")
+
+    @property
+    def folder(self) -> str:
+        """The folder below which all images are."""
+        return self.kind
+
+    @property
+    def placed(self) -> bool:
+        """Whether a file's name depends on the place of its row among the others."""
+        return self.kind == "geneval"
+
+    def images(self, task: Task, slots: Sequence[int]) -> list[str]:
+        """Return a file for each chosen slot of a task."""
+        if self.kind == "images":
+            stem = file_stem(task.prompt.id)
+            return [f"images/{stem}-{slot:03d}.png" for slot in slots]
+        first = task.replicate * len(slots)
+        return [f"geneval/{task.index:05d}/samples/{first + number:05d}.png" for number in range(len(slots))]
+
+    def extras(self, task: Task) -> dict[str, bytes]:
+        """Return other files of a task: GenEval's row beside its samples."""
+        if self.kind == "images" or task.replicate:
+            return {}
+        row = as_row(task.prompt)
+        return {f"geneval/{task.index:05d}/metadata.jsonl": (json.dumps(row, ensure_ascii=True) + "\n").encode()}
+
+
+def check_names(tasks: Sequence[Task]) -> None:
+    """Raise if two tasks would write one file.
+
+    Raises:
+        SteerError: naming both ids.
+    """
+    taken: dict[str, str] = {}
+    for task in tasks:
+        other = taken.setdefault(file_stem(task.prompt.id).casefold(), task.prompt.id)
+        if other != task.prompt.id:
+            raise SteerError(f"the ids {other[:80]!r} and {task.prompt.id[:80]!r} lead to one file name; change one")

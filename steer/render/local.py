@@ -1,0 +1,111 @@
+"""The engine of one process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from threading import Event
+
+from steer.api import Sampler
+from steer.model_options import ModelOptions
+from steer.packing import halves
+from steer.plugins import chain
+from steer.prompts import Prompt
+from steer.render.engine import Engine, Pack, PlannedGroup
+from steer.render.outcomes import Failed, Outcome, rendered
+from steer.render.previews import Previews
+from steer.render.spec import Spec
+from steer.run import Run
+from steer.setup import Setup, pack_size_of
+
+log = logging.getLogger(__name__)
+
+CHUNK = {"cpu": 8}
+ELSEWHERE = 16
+"""Particles a forward unless the user says otherwise: a batch that is full, whatever the particles a prompt."""
+
+
+class LocalEngine(Engine):
+    """Loads the model and the rewards here, and renders pack after pack."""
+
+    def __init__(self, spec: Spec, *, observers: Sequence[object] = (), pack_prompts: int | None = None) -> None:
+        """Load everything.
+
+        Args:
+            spec: what to render and how.
+            observers: objects with hook wrappers that only watch.
+            pack_prompts: prompts a pack, instead of as many as memory takes.
+        """
+        options = ModelOptions(**spec.model_options)
+        sampler = Sampler(spec.model, device=spec.device, dtype=spec.dtype, model_options=options)
+        backbone = sampler.backbone
+        self._previews = Previews(spec.previews) if spec.previews else None
+        self._pack_prompts = pack_prompts
+        arguments = dict(spec.arguments)
+        if arguments.get("chunk") is None and backbone.mixes_prompts:
+            arguments["chunk"] = CHUNK.get(backbone.device.type, ELSEWHERE)
+        watchers = [*observers, *([self._previews] if self._previews else [])]
+        self._setup = Setup(sampler, **arguments, observers=watchers)
+        dtype = str(next(backbone.denoisers["base"].parameters()).dtype).removeprefix("torch.")
+        self.dtype = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(dtype, dtype)
+        self.searching = False
+
+    def plan(self, prompts: Sequence[Prompt]) -> list[PlannedGroup]:
+        groups = []
+        for group, probe in self._setup.groups(prompts):
+            self.searching |= any(True for _ in chain(probe.hooks, "search"))
+            width, height = probe.get("width"), probe.get("height")
+            groups.append(
+                PlannedGroup(
+                    packs=tuple(group.packs(self._pack_prompts or pack_size_of(probe))),
+                    settings=probe.settings,
+                    nfe=_nfe(probe),
+                    images=probe.particles if self._setup.choose == "all" else 1,
+                    size=None if width is None or height is None else (width, height),
+                )
+            )
+        return groups
+
+    def outcomes(self, packs: Sequence[Pack], stop: Event) -> Iterator[Outcome]:
+        runs = (self._setup.run(pack) for pack in packs)
+        for run in self._setup.encoded_ahead(runs):
+            if stop.is_set():
+                break
+            yield from self.pack(run)
+
+    def close(self) -> None:
+        """Nothing to do: the model goes with the engine."""
+
+    def pack(self, run: Run) -> Iterator[Outcome]:
+        """Render one pack. If it fails it is split until the prompts at fault are alone; the others are done."""
+        prompts = [job.prompt for job in run.jobs]
+        try:
+            items = self._setup.items(run)
+        # plugins raise what they like, and none of it may cost the other prompts their images
+        except Exception as error:
+            if len(prompts) > 1:
+                for half in halves(prompts):
+                    yield from self.pack(self._setup.run(half))
+                return
+            log.debug("prompt %s failed", prompts[0].id, exc_info=True)
+            yield Failed(prompts[0].id, reason_of(error))
+            return
+        share = {name: value / len(items) for name, value in asdict(run.cost).items()}
+        for item in items:
+            yield partial(rendered, item, share, self._previews.strips(item) if self._previews else {})
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error on one line; its kind too, unless it was meant for people."""
+    from steer.errors import SteerError
+
+    text = " ".join(str(error).split())
+    return (text if isinstance(error, SteerError) else f"{type(error).__name__}: {text}")[:500]
+
+
+def _nfe(run: Run) -> int:
+    backbone = run.backbone
+    evaluations = 2 if backbone.guided(float(run.get(backbone.cfg_setting))) else 1
+    return run.particles * run.process().length * evaluations

@@ -1,0 +1,126 @@
+"""The renderer: finds what is missing in a folder and has an engine make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from steer.prompts import Prompt
+from steer.render.engine import Engine
+from steer.render.folder import RenderFolder
+from steer.render.layout import Layout, check_names
+from steer.render.report import Plan, Summary, Watcher
+from steer.render.runfile import KEPT, check_same, read_run, write_run
+from steer.render.session import Session
+from steer.render.spec import Spec, tasks_of
+from steer.storage import storage_at
+
+MakeEngine = Callable[[Spec], Engine]
+
+
+class Renderer:
+    """Renders prompts into a folder; started again, it makes exactly what is missing."""
+
+    def __init__(
+        self,
+        place: str | Path,
+        spec: Spec,
+        make_engine: MakeEngine,
+        *,
+        layout: str = "images",
+        values: Mapping[str, Any] | None = None,
+        retry_failed: bool = False,
+        watcher: Watcher | None = None,
+    ) -> None:
+        """Check that the folder can be written to, and that nothing else was begun there.
+
+        Args:
+            place: a path or an fsspec URL.
+            spec: what decides the images.
+            make_engine: makes the engine; called when all else is known to be right, for it takes long.
+            layout: ``"images"`` or ``"geneval"``.
+            values: what ``run.toml`` keeps; a render goes on only with the same.
+            retry_failed: whether prompts that failed before are tried again.
+            watcher: sees what happens.
+
+        Raises:
+            SteerError: if it cannot be written to, or holds a render with other settings.
+        """
+        self._folder = RenderFolder(storage_at(place), Layout(layout))
+        self._values = {**(values or {}), "layout": layout, "out": self._folder.storage.name}
+        self._make_engine, self._retry, self._watcher = make_engine, retry_failed, watcher
+        self._folder.storage.check()
+        stored = read_run(self._folder.storage)
+        if stored:
+            for key in KEPT:
+                if self._values.get(key) is None and stored.get(key) is not None:
+                    self._values[key] = stored[key]
+            check_same(stored, self._values, self._folder.storage.name)
+        self._begun = bool(stored)
+        self._spec = _with_kept(spec, self._values)
+
+    def plan(self, prompts: Iterable[Prompt]) -> Plan:
+        """Say what :meth:`render` would do; loads the model and writes nothing."""
+        with ExitStack() as stack:
+            return self._plan(stack, self._folder.all_prompts(prompts))[0]
+
+    def render(self, prompts: Iterable[Prompt]) -> Summary:
+        """Render what is missing.
+
+        Raises:
+            SteerError: for whatever does not fit together, before anything is computed; and if the folder cannot be
+                written to any more, or nothing but failures came.
+        """
+        storage = self._folder.storage
+        with ExitStack() as stack:
+            if self._begun:  # somebody who renders there is found before the model is loaded
+                stack.enter_context(self._folder.open())
+            rows = self._folder.all_prompts(prompts)
+            plan, engine = self._plan(stack, rows)
+            if not self._begun:
+                stack.enter_context(self._folder.open())
+                if read_run(storage):
+                    raise storage.in_use("a render that began at the same time")
+            if engine is not None:
+                write_run(storage, {**self._values, "dtype": engine.dtype, "chunk": _chunk(plan, self._values)})
+            self._folder.remember(rows)
+            if self._watcher:
+                self._watcher.begin(plan, storage.name)
+            summary = Session(self._folder, plan, self._watcher).run(engine)
+            self._folder.finish()
+            if self._watcher:
+                self._watcher.end(summary)
+        return summary
+
+    def _plan(self, stack: ExitStack, rows: Sequence[Prompt]) -> tuple[Plan, Engine | None]:
+        """Find what is missing; make an engine that plans it, if anything is."""
+        tasks = tasks_of(enumerate(rows), seed=self._spec.seed, replicates=self._spec.replicates)
+        check_names(tasks)
+        missing, done, failed = self._folder.missing(tasks, retry_failed=self._retry)
+        free = self._folder.storage.free_bytes()
+        if not missing:
+            return Plan(len(tasks), done, failed, [], free, searching=False), None
+        engine = stack.enter_context(closing(self._make_engine(self._spec)))
+        groups = engine.plan([task.prompt for task in missing])
+        return Plan(len(tasks), done, failed, groups, free, engine.searching), engine
+
+
+def _with_kept(spec: Spec, values: Mapping[str, Any]) -> Spec:
+    """Return the spec with what an earlier session settled."""
+    arguments = dict(spec.arguments)
+    if values.get("chunk") is not None:
+        arguments["chunk"] = values["chunk"]
+    return replace(
+        spec, arguments=arguments, dtype=spec.dtype or values.get("dtype"), previews=values.get("previews", 0) or 0
+    )
+
+
+def _chunk(plan: Plan, values: Mapping[str, Any]) -> int | None:
+    """Return the chunk size to go on with: the one given or kept, else what the engine settled on for all groups."""
+    if values.get("chunk") is not None:
+        return int(values["chunk"])
+    sizes = {group.settings["chunk"] for group in plan.groups}
+    return sizes.pop() if len(sizes) == 1 else None

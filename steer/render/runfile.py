@@ -1,0 +1,77 @@
+"""``run.toml``: how a folder was rendered, so that it can go on, and so that nothing else goes into it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import tomli_w
+
+from steer.errors import SteerError
+from steer.prompt_files import parse_prompts
+from steer.prompts import Prompt
+from steer.recipe import versions
+from steer.storage import Storage
+
+RUN, PROMPTS = "run.toml", "prompts.jsonl"
+
+FREE = frozenset({
+    "file", "prompts", "out", "device", "chunk", "offload", "compile", "previews", "engine", "address", "workers",
+    "versions",
+})  # fmt: skip
+"""Keys that may change when a render goes on: they decide where and how fast, or an image's last bits."""
+
+KEPT = ("chunk", "dtype", "previews")
+"""Keys that a render goes on with unless others are given."""
+
+
+def read_run(storage: Storage) -> dict[str, Any]:
+    """Return what ``run.toml`` holds; empty if there is none.
+
+    Raises:
+        SteerError: if it cannot be read.
+    """
+    data = storage.read(RUN)
+    if data is None:
+        return {}
+    try:
+        return tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SteerError(f"{storage.url(RUN)} is damaged ({error}); choose another --out") from None
+
+
+def check_same(stored: Mapping[str, Any], values: Mapping[str, Any], place: str) -> None:
+    """Raise if a folder was begun with other settings.
+
+    Raises:
+        SteerError: naming them.
+    """
+    old, new = _plain(stored), _plain(values)
+    for key in sorted(set(old) | set(new)):
+        if key not in FREE and old.get(key) != new.get(key):
+            was, now = (json.dumps(table.get(key), ensure_ascii=False)[:80] for table in (old, new))
+            raise SteerError(
+                f"output folder {place} was begun with {key}={was}, got {key}={now}; go on with the same, or choose "
+                "another --out"
+            )
+
+
+def write_run(storage: Storage, values: Mapping[str, Any]) -> None:
+    """Write ``run.toml``: the values, and the versions that decide an image's bits."""
+    head = f"# To go on: steer render --config {storage.url(RUN)}\n"
+    text = tomli_w.dumps({**_plain(values), "file": [storage.url(PROMPTS)], "versions": versions()})
+    storage.write(RUN, (head + text).encode())
+
+
+def read_stored_prompts(storage: Storage) -> list[Prompt]:
+    """Return the prompts of earlier calls."""
+    data = storage.read(PROMPTS)
+    return parse_prompts(data, name=storage.url(PROMPTS), kind="jsonl") if data else []
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as TOML gives them back: no nulls, lists for tuples, tables last."""
+    data = json.loads(json.dumps({key: value for key, value in values.items() if value not in (None, [], (), {})}))
+    return dict(sorted(data.items(), key=lambda pair: isinstance(pair[1], dict)))
