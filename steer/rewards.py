@@ -36,13 +36,13 @@ class Reward:
     lives on one device, holds its weights, and may cache text work between calls.
 
     Attributes:
-        differentiable: whether gradients flow from the score to float samples.
+        differentiable: whether gradients flow from the score to float samples; an instance may know better.
         needs_prompt: whether the score depends on the prompt; if not, ``steer score`` asks for none.
         typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if not known.
         Options: the declaration of the reward's options.
     """
 
-    differentiable: ClassVar[bool] = False
+    differentiable: bool = False
     needs_prompt: ClassVar[bool] = True
     typical: ClassVar[tuple[float, float] | None] = None
     Options: ClassVar[type[declarations.Options]] = declarations.Options

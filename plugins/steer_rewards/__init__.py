@@ -25,3 +25,19 @@ def steer_register(registry: Registry) -> None:
         weights=[catalogue.AESTHETIC_HEAD, catalogue.AESTHETIC_CLIP],
     )  # fmt: skip
     registry.reward("jpeg", "steer_rewards.jpeg:Jpeg", summary="minus the size as a JPEG in kB; no prompt, no gradient")
+    registry.reward(
+        "imagereward", "steer_rewards.imagereward:ImageReward", summary="people's rankings of images, predicted",
+        weights=[catalogue.IMAGEREWARD, catalogue.BERT],
+    )  # fmt: skip
+    registry.reward(
+        "vqa", "steer_rewards.vqa:Vqa", summary="VQAScore: P(Yes) to whether the image shows the prompt",
+        weights="steer_rewards.catalogue:vqa",
+    )  # fmt: skip
+    registry.reward(
+        "da", "steer_rewards.da:Da", summary="DA-score: share of the prompt's assertions that BLIP-VQA affirms",
+        weights="steer_rewards.catalogue:blip_vqa",
+    )  # fmt: skip
+    registry.reward(
+        "bvqa", "steer_rewards.bvqa:Bvqa", summary="BLIP-VQA: whether all that the prompt names is there",
+        weights="steer_rewards.catalogue:blip_vqa",
+    )  # fmt: skip

@@ -24,9 +24,7 @@ AESTHETIC_HEAD = Weights(
     "trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth", size=3_714_000, licence="Apache-2.0 (of its code)",
     option="head",
 )  # fmt: skip
-BERT = Weights(
-    "google-bert/bert-base-uncased", "vocab.txt", size=232_000, licence="Apache-2.0", option="vocabulary"
-)
+BERT = Weights("google-bert/bert-base-uncased", "vocab.txt", size=232_000, licence="Apache-2.0", option="vocabulary")
 IMAGEREWARD = Weights("THUDM/ImageReward", "ImageReward.pt", size=1_787_000_000, licence="Apache-2.0")
 BLIP_VQA = Weights(
     "Salesforce's research storage", "model_base_vqa_capfilt_large.pth", size=1_446_000_000, licence="BSD-3-Clause",
@@ -94,8 +92,7 @@ def vqa(argument: str | None) -> list[Needed]:
         return []
     if not _is_repository(name):
         raise SteerError(
-            f"vqa has no model {name!r}{nearest(name, CLIP_FLANT5)}; expected {', '.join(CLIP_FLANT5)}, ORG/MODEL of "
-            "the hub, or a folder"
+            f"vqa has no model {name!r}; expected {', '.join(CLIP_FLANT5)}, ORG/MODEL of the hub, or a folder"
         )
     return [Repository(name)]
 
@@ -103,9 +100,7 @@ def vqa(argument: str | None) -> list[Needed]:
 def flan_t5(size: str) -> Weights:
     """Return the tokenizer that goes with a CLIP-FlanT5; they are all the same, but each has its own place."""
     size = size if size in CLIP_FLANT5 else "xl"
-    return Weights(
-        f"google/flan-t5-{size}", "tokenizer.json", size=2_424_000, licence="Apache-2.0", option="tokenizer"
-    )
+    return Weights(f"google/flan-t5-{size}", "tokenizer.json", size=2_424_000, licence="Apache-2.0", option="tokenizer")
 
 
 def _is_repository(name: str) -> bool:

@@ -172,9 +172,19 @@ def fill(
     problem = mismatch(shapes_of(model), state)
     if problem:
         raise SteerError(f"checkpoint {file} does not fit {type(model).__name__}: {problem}")
-    model.load_state_dict({name: _placed(tensor, dtype, device) for name, tensor in state.items()}, assign=True)
+    model.load_state_dict(_placed(state, dtype, device), assign=True)
     model.to(device).eval().requires_grad_(False)
 
 
-def _placed(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
-    return tensor.to(device, dtype if tensor.is_floating_point() else None)
+def _placed(
+    state: Mapping[str, Tensor], dtype: torch.dtype | None, device: torch.device | str
+) -> dict[str, Tensor]:  # fmt: skip
+    """Convert and move tensors; those that share memory, as tied ones do, go on sharing it."""
+    moved: dict[tuple[Any, ...], Tensor] = {}
+    placed = {}
+    for name, tensor in state.items():
+        place = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        if place not in moved:
+            moved[place] = tensor.to(device, dtype if tensor.is_floating_point() else None)
+        placed[name] = moved[place]
+    return placed

@@ -1,0 +1,152 @@
+"""P("Yes") of any image-text-to-text model of transformers: what it answers to the question whether the image fits.
+
+The probability is that of the answer's first token among all tokens, as VQAScore takes it from such models.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steer import SteerError
+from steer_rewards.clip_flant5 import ANSWER, QUESTION
+
+log = logging.getLogger(__name__)
+
+_PROBE = 64
+"""Side in pixels of the image that shows whether gradients pass a processor."""
+
+
+class ImageText:
+    """A model with its processor: images and texts in, P("Yes") out.
+
+    Attributes:
+        differentiable: whether the processor, which is the model's own, lets gradients through; found out by trying.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+        """Load from a folder in the format of transformers; code that a repository brings is not run.
+
+        Raises:
+            SteerError: naming the folder, if transformers cannot load it, or its tokenizer knows no "Yes".
+        """
+        self.folder, self.device = folder, device
+        self.processor, self.model = _load(folder, device, dtype)
+        self.dtype = dtype
+        self._yes = self._first_token()
+        self._prompts: dict[str, str] = {}
+        self.differentiable = True
+        self.differentiable = self._passes_gradients()
+
+    def score(self, samples: Tensor, texts: Sequence[str]) -> Tensor:
+        """Return ``[N]`` for images ``[N, 3, H, W]`` in [0, 1]."""
+        inputs = self._inputs(samples.to(self.device, torch.float32), texts)
+        logits = self._encoded(inputs) if self.model.config.is_encoder_decoder else self._continued(inputs)
+        return logits.float().softmax(dim=1)[:, self._yes]
+
+    def _encoded(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the logits ``[N, V]`` of a decoder's first token."""
+        start = torch.full((len(inputs["input_ids"]), 1), self._decoder_start(), device=self.device)
+        logits: Tensor = self.model(**inputs, decoder_input_ids=start).logits
+        return logits[:, 0]
+
+    def _continued(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the logits ``[N, V]`` of the token after the question.
+
+        Texts are padded on the right, where causal attention never looks: no row sees how long the others are.
+        """
+        ids = inputs["input_ids"]
+        last = inputs.get("attention_mask", torch.ones_like(ids)).sum(dim=1) - 1
+        rows = torch.arange(len(ids), device=self.device)
+        if "logits_to_keep" not in inspect.signature(self.model.forward).parameters:
+            return torch.as_tensor(self.model(**inputs).logits[rows, last])
+        kept, which = last.unique(return_inverse=True)  # all positions times a large vocabulary would be gigabytes
+        return torch.as_tensor(self.model(**inputs, logits_to_keep=kept).logits[rows, which])
+
+    def _inputs(self, images: Tensor, texts: Sequence[str]) -> dict[str, Any]:
+        pixels: list[Any] = list(images) if self.differentiable else _pictures(images)
+        found = self.processor(
+            images=pixels, text=[self._prompt(text) for text in texts],
+            images_kwargs={"do_rescale": False} if self.differentiable else {},
+            text_kwargs={"padding": True, "padding_side": "right"}, common_kwargs={"return_tensors": "pt"},
+        )  # fmt: skip
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            if isinstance(value, Tensor)
+            else value
+            for name, value in found.items()
+        }
+
+    def _prompt(self, text: str) -> str:
+        """Return the question in the words of the model's chat, if it has one."""
+        if text not in self._prompts:
+            question = QUESTION.format(text)
+            if getattr(self.processor, "chat_template", None):
+                content = [{"type": "image"}, {"type": "text", "text": question}]
+                turn = [{"role": "user", "content": content}]
+                self._prompts[text] = str(self.processor.apply_chat_template(turn, add_generation_prompt=True))
+            else:
+                self._prompts[text] = f"{getattr(self.processor, 'image_token', '') or ''}{question}"
+        return self._prompts[text]
+
+    def _first_token(self) -> int:
+        tokenizer = self.processor.tokenizer
+        ids = tokenizer.encode(ANSWER, add_special_tokens=False)
+        if not ids or ids[0] == tokenizer.unk_token_id:
+            raise SteerError(f"the tokenizer in {self.folder} knows no {ANSWER!r}; copy all files of the model")
+        return int(ids[0])
+
+    def _decoder_start(self) -> int:
+        for config in (self.model.generation_config, self.model.config, self.model.config.get_text_config()):
+            start = getattr(config, "decoder_start_token_id", None)
+            if start is not None:
+                return int(start)
+        raise SteerError(f"the model in {self.folder} states no decoder_start_token_id; it cannot be asked")
+
+    def _passes_gradients(self) -> bool:
+        """Whether the processor computes on tensors; others get pictures of 8 bits, as they are made for."""
+        probe = torch.rand(1, 3, _PROBE, _PROBE, generator=torch.Generator().manual_seed(0)).to(self.device)
+        try:
+            with torch.enable_grad():
+                inputs = self._inputs(probe.requires_grad_(), ["a probe"])
+        except Exception:  # of any processor's making; one that takes no pictures either says so at the first score
+            log.debug("the processor in %s takes no tensors", self.folder, exc_info=True)
+            return False
+        return any(isinstance(value, Tensor) and value.requires_grad for value in inputs.values())
+
+
+def _pictures(images: Tensor) -> list[Image.Image]:
+    pixels = (images.detach() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in pixels]
+
+
+def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # transformers raises what its parts do
+        reason = " ".join(str(error).split())[:200]
+        raise SteerError(
+            f"{folder} is no image-text-to-text model that transformers can load ({type(error).__name__}: {reason})"
+        ) from error
+    problems = [
+        f"{len(report[kind])} {what}: {', '.join(sorted(map(str, report[kind]))[:3])}"
+        for kind, what in (("missing_keys", "missing"), ("mismatched_keys", "of another shape"))
+        if report.get(kind)
+    ]
+    if problems:
+        raise SteerError(f"the weights in {folder} do not fit the model: {'; '.join(problems)}")
+    if not hasattr(processor, "tokenizer"):
+        raise SteerError(f"{folder} has no processor of images and texts; copy all files of the model")
+    return processor, model.to(device).eval().requires_grad_(False)

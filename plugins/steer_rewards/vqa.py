@@ -1,0 +1,93 @@
+"""VQAScore (Lin et al. 2024, arXiv 2404.01291): P("Yes") to "Does this figure show …?".
+
+Asked of CLIP-FlanT5, which the paper trained for it, or of any image-text-to-text model of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from steer import Field, Options, Prompt, Reward, SteerError
+from steer.weights import locate
+from steer_rewards import catalogue
+from steer_rewards.clip_flant5 import ClipFlanT5, is_clip_flant5
+from steer_rewards.image_text import ImageText
+
+TOKENIZER = "tokenizer.json"
+
+
+class VqaOptions(Options):
+    """Options of ``vqa``."""
+
+    model: str = Field(
+        "xl",
+        description="Which model where the reward names none: xl or xxl of CLIP-FlanT5, ORG/MODEL of the hub, or a "
+        "folder with either kind of model.",
+    )
+    weights: str | None = Field(None, description="Local folder with the model's files.")
+    tokenizer: str | None = Field(
+        None, description="Local tokenizer.json of Flan-T5; by default the one beside the weights. For CLIP-FlanT5."
+    )
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="Precision of the model; auto is bf16, as they are published, and fp32 on the CPU. In fp16 T5 "
+        "overflows.",
+    )
+
+
+class Vqa(Reward):
+    """P("Yes") to whether the image shows the prompt; 0…1, higher is better.
+
+    Differentiable with CLIP-FlanT5; with another model if the processor that belongs to it lets gradients through.
+    """
+
+    differentiable = True
+    Options = VqaOptions
+    options: VqaOptions
+
+    def __init__(
+        self,
+        options: VqaOptions | None = None,
+        *,
+        argument: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Load the model that ``argument`` or the option ``model`` names.
+
+        Raises:
+            SteerError: for an unknown model, if its weights cannot be had or do not fit, or for fp16.
+        """
+        super().__init__(options, argument=argument, device=device, dtype=dtype)
+        if dtype == torch.float16:
+            raise SteerError("vqa cannot compute in fp16, in which T5 overflows; expected bf16 or fp32")
+        precision = dtype or _precision(self.options.dtype, self.device)
+        name = argument if argument is not None else self.options.model
+        owner = f"vqa:{name}"
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            folder = locate(catalogue.vqa(name)[0], owner=owner, given=self.options.weights)
+        self.backend: ClipFlanT5 | ImageText
+        if is_clip_flant5(folder):
+            tokenizer = folder / TOKENIZER
+            if self.options.tokenizer is not None or not tokenizer.is_file():
+                tokenizer = locate(catalogue.flan_t5(name), owner=owner, given=self.options.tokenizer)
+            self.backend = ClipFlanT5(folder, tokenizer, self.device, precision)
+        else:
+            self.backend = ImageText(folder, self.device, precision)
+        self.differentiable = self.backend.differentiable
+
+    def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
+        """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
+        return self.backend.score(samples, [str(prompt) for prompt in prompts]).to(samples.device)
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return torch.float32 if name == "fp32" else torch.bfloat16
