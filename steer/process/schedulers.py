@@ -33,6 +33,8 @@ SCHEDULERS: dict[str, Named] = {
     "ddpm": Named("DDPMScheduler"),
     "euler": Named("EulerDiscreteScheduler"),
     "euler-a": Named("EulerAncestralDiscreteScheduler"),
+    "euler-trailing": Named("EulerDiscreteScheduler", changes={"timestep_spacing": "trailing"}),
+    "euler-a-trailing": Named("EulerAncestralDiscreteScheduler", changes={"timestep_spacing": "trailing"}),
     "dpm++": Named("DPMSolverMultistepScheduler", changes={"algorithm_type": "dpmsolver++"}),
     "dpm++-karras": Named(
         "DPMSolverMultistepScheduler", changes={"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}
