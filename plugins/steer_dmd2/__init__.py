@@ -12,5 +12,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the training command."""
+    """Name the method, with the published weights, and the training command; nothing is imported yet."""
+    registry.method(
+        "dmd2",
+        "steer_dmd2.method:DMD2",
+        summary="one- and few-step generation by a distilled student",
+        weights="steer_dmd2.presets:declared",
+    )
     registry.command("train dmd2", "steer_dmd2.train.cli:command", summary="distil a model into a one- or few-step student")

@@ -60,7 +60,7 @@ def command(
 
     from steer.cli.shared import quiet_libraries
     from steer.plugins import manager
-    from steer.prompts import read_prompts
+    from steer.prompt_files import read_prompts
     from steer_dmd2.train.recipe import DEFAULT_TIMESTEPS, Recipe
     from steer_dmd2.train.session import Watch, run
 

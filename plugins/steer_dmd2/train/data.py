@@ -21,7 +21,7 @@ from torch import Tensor
 
 from steer import Prompt, SteerError
 from steer.plugins import Plugins
-from steer.prompts import read_prompts
+from steer.prompt_files import read_prompts
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 PROMPT_FILES = (".txt", ".jsonl", ".json")

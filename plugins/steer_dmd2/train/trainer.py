@@ -65,6 +65,7 @@ class Trainer:
         self.recipe, self.teacher, self.accelerator = recipe, teacher, accelerator
         self.data, self.pairs = data, pairs
         self.done = 0
+        self._samples: list[tuple[Tensor, list[str]]] = []
         torch.manual_seed(recipe.seed)
         self.student = teacher.copy("student")
         if recipe.lora:
@@ -159,6 +160,7 @@ class Trainer:
         x, timestep, captions = self._inputs(draw)
         cond = self.teacher.encode(captions)
         sample = self.teacher.x0("student", x, timestep, cond)
+        self._samples.append((sample.detach(), captions))
         at = self._to_device(schedule.draw(len(sample), draw.noise, *MATCHED))
         noise = self._to_device(draw.normal(*sample.shape))
         diffused = schedule.diffuse(sample, noise, at)
@@ -177,10 +179,14 @@ class Trainer:
     def _criticism(self, draw: Draw) -> dict[str, Tensor]:
         """The critic's denoising loss on the student's samples, and the head's on real and generated."""
         recipe, schedule = self.recipe, self.teacher.schedule
-        x, timestep, captions = self._inputs(draw)
-        cond = self.teacher.encode(captions)
-        with torch.no_grad():
-            sample = self.teacher.x0("student", x, timestep, cond)
+        if self._samples:  # those of the student's update just before: as good as fresh ones, and paid for
+            sample, captions = self._samples.pop(0)
+            cond = self.teacher.encode(captions)
+        else:
+            x, timestep, captions = self._inputs(draw)
+            cond = self.teacher.encode(captions)
+            with torch.no_grad():
+                sample = self.teacher.x0("student", x, timestep, cond)
         at = self._to_device(schedule.draw(len(sample), draw.noise, *MATCHED))
         noise = self._to_device(draw.normal(*sample.shape))
         diffused = schedule.diffuse(sample, noise, at)

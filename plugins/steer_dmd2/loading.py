@@ -1,0 +1,204 @@
+"""From what the user named to a student: its weights on this machine, its steps, and a denoiser with them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steer import SteerError
+from steer.errors import unknown
+from steer.weights import Weights, locate
+from steer_dmd2.options import DMD2Options
+from steer_dmd2.presets import PRESETS, Variant, check_fits, fitting
+from steer_dmd2.student import CARD, WEIGHTS, not_made_for, read_card
+
+BARE_TIMESTEPS = {1: (399,), 4: (999, 749, 499, 249)}
+"""Of a bare file, by number of steps: the published ones."""
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A student, resolved.
+
+    Attributes:
+        name: what the run's recipe and the table of denoisers call it.
+        file: its weights.
+        form: ``"unet"`` or ``"lora"``.
+        steps: denoising steps.
+        timesteps: explicit ones, or ``None`` for the scheduler's own.
+        scheduler: by steer's short name.
+    """
+
+    name: str
+    file: Path
+    form: str
+    steps: int
+    timesteps: tuple[int, ...] | None
+    scheduler: str = "lcm"
+
+
+def choose(options: DMD2Options, backbone: Any) -> Chosen:
+    """Find the student that the options mean for a model.
+
+    Raises:
+        SteerError: if there is none, it was made for other models or other steps, or its weights cannot be had.
+    """
+    family = type(backbone.pipe).__name__
+    config = backbone.denoisers["base"].config
+    name = options.student
+    if name is None:
+        fits = fitting(family, config)
+        if not fits:
+            raise SteerError(
+                f"dmd2 knows no student for a {family} like this one; name one with -o dmd2.student=…, or make one with "
+                "`steer train dmd2`"
+            )
+        name = fits[0]
+    path = Path(name).expanduser()
+    if name not in PRESETS:
+        if options.weights is not None:
+            raise SteerError("dmd2.weights is for known students; give a folder or file as dmd2.student itself")
+        if path.is_dir():
+            return _of_folder(path, path / WEIGHTS, name, family, options)
+        if path.is_file():
+            return _bare(path, name, options)
+        return _of_hub(name, family, options)
+    if options.timesteps is not None:
+        raise SteerError(f"dmd2.timesteps is for a student in a bare file; those of {name!r} are known")
+    check_fits(name, family, config)
+    preset = PRESETS[name]
+    steps = preset.default_steps if options.steps is None else options.steps
+    if steps not in preset.variants:
+        raise not_made_for(name, steps, preset.variants)
+    variant: Variant = preset.variants[steps]
+    if isinstance(variant.source, Path):
+        return _of_folder(variant.source, variant.source / WEIGHTS, name, family, options, steps)
+    file = locate(variant.source, owner=f"dmd2:{name}", given=options.weights)
+    return Chosen(name, file, preset.form, steps, variant.timesteps, preset.scheduler)
+
+
+def _of_folder(
+    folder: Path, file: Path, name: str, family: str, options: DMD2Options, steps: int | None = None
+) -> Chosen:
+    card = read_card(folder)
+    if card.family != family:
+        raise SteerError(f"student {name!r} was made from a {card.family} ({card.base}), the model is a {family}")
+    if options.timesteps is not None:
+        raise SteerError(f"dmd2.timesteps is for a student in a bare file; {name!r} says its own")
+    timesteps = card.timesteps(options.steps if steps is None else steps, name)
+    if not file.is_file():
+        raise SteerError(f"student folder {folder} has no {WEIGHTS}; copy or train it again")
+    return Chosen(name, file, card.form, len(timesteps), timesteps)
+
+
+def _of_hub(name: str, family: str, options: DMD2Options) -> Chosen:
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        known = ", ".join(sorted(PRESETS))
+        raise SteerError(
+            f"{unknown('student', name, PRESETS)}; or give a folder that `steer train dmd2` wrote, a file, or a hub id"
+            if "/" not in name
+            else f"student {name!r} does not exist; expected a folder, a file, a hub id or a known name ({known})"
+        )
+    card = locate(Weights(name, CARD), owner="dmd2")
+    return _of_folder(card.parent, locate(Weights(name, WEIGHTS), owner="dmd2"), name, family, options)
+
+
+def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
+    if file.suffix not in SUFFIXES:
+        raise SteerError(f"student file {file}: expected one of {', '.join(SUFFIXES)}")
+    steps = options.steps or len(options.timesteps or BARE_TIMESTEPS[4])
+    timesteps = options.timesteps or BARE_TIMESTEPS.get(steps)
+    if timesteps is None or len(timesteps) != steps:
+        got = "no dmd2.timesteps" if timesteps is None else f"{len(timesteps)} of them"
+        raise SteerError(f"dmd2.steps={steps} of the student file {file} needs {steps} timesteps, got {got}")
+    form = "lora" if any("lora" in key for key in read(file)) else "unet"
+    return Chosen(name, file, form, steps, timesteps)
+
+
+def denoiser(chosen: Chosen, backbone: Any) -> nn.Module:
+    """Return a module like the model's denoiser with the student's weights; the model's own stays as it is.
+
+    Raises:
+        SteerError: if the weights do not fit the model.
+    """
+    base = backbone.denoisers["base"]
+    if chosen.form == "lora":
+        return _fused(chosen, backbone, base)
+    state = read(chosen.file)
+    expected = base.state_dict()
+    problem = _misfit({name: tensor.shape for name, tensor in expected.items()}, state)
+    if problem:
+        raise SteerError(f"student {chosen.name!r} is for another base: {chosen.file.name} has {problem}")
+    with torch.device("meta"):
+        module: nn.Module = type(base).from_config(base.config)
+    placed = {name: state[name].to(tensor.device, tensor.dtype) for name, tensor in expected.items()}
+    module.load_state_dict(placed, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def _fused(chosen: Chosen, backbone: Any, base: Any) -> nn.Module:
+    pipeline = type(backbone.pipe)
+    module = copy.deepcopy(base)
+    try:
+        state, alphas = pipeline.lora_state_dict(read(chosen.file), unet_config=base.config)
+        state = {name: value for name, value in state.items() if name.startswith("unet.")}
+        if not state:
+            raise ValueError("no tensors for the UNet")
+        pipeline.load_lora_into_unet(state, network_alphas=alphas, unet=module, adapter_name="dmd2")
+        if "dmd2" not in getattr(module, "peft_config", {}):
+            raise ValueError("none of its layers is in the model")
+    except ImportError as error:
+        raise SteerError("a student that is a LoRA needs peft: pip install 'steer-diffusion[lora]'") from error
+    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise SteerError(f"student {chosen.name!r} is for another base: {chosen.file.name}: {reason}") from error
+    module.fuse_lora(lora_scale=1.0, adapter_names=["dmd2"])
+    module.unload_lora()
+    fused: nn.Module = module.eval().requires_grad_(False)
+    return fused
+
+
+def read(file: Path) -> dict[str, Tensor]:
+    """Read a checkpoint without running code: safetensors, or a pickle of tensors and nothing else.
+
+    Raises:
+        SteerError: naming the file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        # torch's words on a pickle with code run to a page, and advise to run the code
+        code = isinstance(error, pickle.UnpicklingError)
+        reason = "no pickle of tensors alone" if code else " ".join(str(error).split())[:120] or type(error).__name__
+        raise SteerError(
+            f"student file {file} cannot be read ({reason}); it is truncated or no checkpoint: fetch or copy it again"
+        ) from error
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise SteerError(f"student file {file} holds no state dict; expected names with their tensors")
+    return dict(content)
+
+
+def _misfit(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> str | None:
+    """Return in words how a state dict differs from what a model expects, if it does."""
+    missing = [name for name in expected if name not in state]
+    extra = [name for name in state if name not in expected]
+    shapes = [name for name in expected if name in state and state[name].shape != expected[name]]
+    parts = [
+        f"{len(names)} tensors {what} ({names[0]} …)"
+        for what, names in (("too few", missing), ("too many", extra), ("of another shape", shapes))
+        if names
+    ]
+    return ", ".join(parts) or None

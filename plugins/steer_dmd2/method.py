@@ -1,0 +1,35 @@
+"""DMD2 as a method: a student's weights, scheduler and timesteps in place of the model's own."""
+
+from __future__ import annotations
+
+from steer import Method, hookimpl
+from steer.run import Run
+from steer_dmd2.loading import choose, denoiser
+from steer_dmd2.options import DMD2Options
+
+
+class DMD2(Method):
+    """Generation by a one- or few-step student (arXiv 2405.14867, sec. 4.4 and 4.5).
+
+    Nothing of the sampling is special: the student is another denoiser under the model's text encoder and
+    autoencoder, asked at the timesteps that it was trained for, with every step's x0 noised afresh for the next.
+    """
+
+    name = "dmd2"
+    Options = DMD2Options
+    options: DMD2Options
+
+    @hookimpl(tryfirst=True)
+    def configure(self, run: Run) -> None:
+        """Set scheduler, timesteps and weights, guidance off; before other methods look at the scheduler."""
+        chosen = choose(self.options, run.backbone)
+        run.set("scheduler", chosen.scheduler, by="dmd2")
+        run.set("steps", chosen.steps, by="dmd2")
+        if chosen.timesteps is not None:
+            run.set("timesteps", chosen.timesteps, by="dmd2")
+        if float(run.get(run.backbone.cfg_setting)) > 1:
+            run.set(run.backbone.cfg_setting, 1.0, by="dmd2")
+        key = f"dmd2 {chosen.name} {chosen.steps}"
+        if key not in run.backbone.denoisers:
+            run.backbone.denoisers[key] = denoiser(chosen, run.backbone)
+        run.set("denoiser", key, by="dmd2")
