@@ -26,7 +26,7 @@ from steer.weights import Needed
 GROUP = "steer"
 Declared = Sequence[Needed] | str
 """Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
-KINDS = ("reward", "method", "model", "clip", "samples", "data", "backbone", "command")
+KINDS = ("reward", "method", "model", "loader", "clip", "samples", "data", "backbone", "command")
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,11 @@ class Registry:
         """Register a short name for a model: a function that returns its folder or hub id."""
         self._add("model", name, target, summary)
 
+    def loader(self, name: str, target: str | object, *, summary: str = "") -> None:
+        """Register a kind of model that is no diffusers pipeline: ``NAME:ARGUMENT`` as a model's name calls
+        ``target(argument, device, dtype) -> Backbone``."""
+        self._add("loader", name, target, summary)
+
     def clip(self, name: str, target: str | object, *, summary: str = "") -> None:
         """Register a short name for a CLIP: a function that returns its folder in open_clip's layout."""
         self._add("clip", name, target, summary)
@@ -176,6 +181,11 @@ class Registry:
     def commands(self) -> Mapping[str, Entry]:
         """Commands by words."""
         return MappingProxyType(self.entries["command"])
+
+    @property
+    def loaders(self) -> Mapping[str, Entry]:
+        """Loaders of models by the word before the colon."""
+        return MappingProxyType(self.entries["loader"])
 
     def get(self, kind: str, name: str) -> Entry:
         """Look a name up.

@@ -21,8 +21,7 @@ from steer.gradients import Gradients, Losses, checkpointed
 from steer.methods import Method
 from steer.noise import Streams, hashed_seed
 from steer.plugins import chain, check_hooks, register
-from steer.process.gaussian import Gaussian
-from steer.process.schedulers import make_scheduler, set_timesteps
+from steer.process import Process
 from steer.prompts import Prompt
 from steer.rewards import WeightedSum
 from steer.start import Start
@@ -97,6 +96,7 @@ class Run:
         observers: Iterable[object] = (),
         reward: WeightedSum | None = None,
         run_seed: int = 0,
+        choose: str = "best",
         preview: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Resolve the settings.
@@ -106,6 +106,7 @@ class Run:
             defaults: the model's own defaults.
             methods: active methods, outermost first.
             observers: objects with hook wrappers that only watch.
+            choose: how the result is chosen of the particles; a search drops what cannot be.
             run_seed: seeds of prompts that have none are hashed from it and their ids.
             preview: cheaper decoder of latents ``[B, C, H, W]`` for rewards before the last step.
 
@@ -115,6 +116,7 @@ class Run:
         self.backbone = backbone
         self.reward = reward
         self.preview = preview
+        self.choose = choose
         self.methods = tuple(methods)
         self.jobs = tuple(
             Job(p, p.seed if p.seed is not None else hashed_seed("prompt", run_seed, p.id)) for p in prompts
@@ -123,6 +125,7 @@ class Run:
         self._next_slot = [0] * len(self.jobs)
         self.spent = torch.zeros(len(self.jobs), dtype=torch.int64)
         self._start: Start | None = None
+        self._draws = 0
         self._values: dict[str, tuple[Any, str]] = {}
         self._suggested: dict[str, tuple[Any, str]] = {}
         self._defaults = {
@@ -156,6 +159,10 @@ class Run:
                 f"{by} needs {name}={value!r}, but {taken[1]} asked for {name}={taken[0]!r}; drop one of the two"
             )
         self._values[name] = (value, by)
+
+    def asked(self, name: str) -> bool:
+        """Whether anybody set or suggested this field, so that it is not the model's default."""
+        return name in self._values or name in self._suggested
 
     def suggest(self, name: str, value: Any, *, by: str) -> None:
         """Offer a value that holds unless somebody asks for another."""
@@ -297,7 +304,7 @@ class Run:
         return State(
             self,
             process,
-            process.prior(noise),
+            self.backbone.initial(process.prior(noise), conditioning.rows(start.job)),
             jobs=self.jobs,
             job=start.job,
             slot=start.slot,
@@ -314,19 +321,22 @@ class Run:
         seeds = [self.jobs[job].seed for job in start.job.tolist()]
         return Streams.seeded(seeds, start.streams.tolist()).normal(self.latent_shape, self.backbone.device)
 
+    def fresh_start(self, jobs: Sequence[int], count: int) -> Start:
+        """Return the next population of a search: ``count`` slots of each prompt that no particle has had."""
+        self._draws += 1
+        slots = torch.tensor([[self.fresh_slot(job) for _ in range(count)] for job in jobs], dtype=torch.int64)
+        job = torch.tensor(jobs, dtype=torch.int64).repeat_interleave(count)
+        return Start(job, slots.flatten(), draw=self._draws)
+
     def fresh_slot(self, job: int) -> int:
         """Return a slot of a prompt that no particle of this run has had."""
         slot = self._next_slot[job]
         self._next_slot[job] += 1
         return slot
 
-    def process(self) -> Gaussian:
-        """Return a fresh noise process with a scheduler of its own."""
-        scheduler = make_scheduler(self.get("scheduler"), self.backbone.scheduler)
-        steps = self.get("steps")
-        keywords = self.backbone.schedule_keywords(steps, self.latent_shape)
-        set_timesteps(scheduler, steps, self.get("timesteps"), self.backbone.device, **keywords)
-        return Gaussian(scheduler, eta=self.get("eta"))
+    def process(self) -> Process:
+        """Return a fresh noise process, at its first noise level."""
+        return self.backbone.process({name: self.get(name) for name in SETTINGS}, self.latent_shape)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

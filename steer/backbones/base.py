@@ -157,7 +157,7 @@ class Backbone(abc.ABC):
         """
 
     def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
-        """Return a fresh noise process for latents of this shape: the scheduler that the settings name, or the pipeline's.
+        """Return a fresh noise process for latents of this shape, by the scheduler that the settings name.
 
         Args:
             settings: the run's, by name (:data:`steer.run.SETTINGS`).
