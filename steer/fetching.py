@@ -67,7 +67,7 @@ def fetch(
     if into is not None:
         target = into / _inside(file)
     else:
-        target = Path(constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--")) / "blobs" / metadata.etag
+        target = Path(constants.HF_HUB_CACHE) / _folder_name(repo) / "blobs" / metadata.etag
     with _writable(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     if into is not None and target.exists() and _mismatch(target, metadata):
@@ -75,7 +75,7 @@ def fetch(
             f"{target} is there already and is another file than {name}; move it away or choose another folder"
         )
     if not target.exists():
-        _complete(target, name, url, metadata)
+        _complete(target, repo, name, url, metadata)
     if sha256 is not None and _digest(target, "sha256") != sha256:
         target.unlink()
         raise SteerError(f"{name} is not the file that was published: its sha256 is not {sha256}; it was deleted")
@@ -137,6 +137,10 @@ def _is_plain_weights(name: str) -> bool:
     )
 
 
+def _folder_name(repo: str) -> str:
+    return "models--" + repo.replace("/", "--")
+
+
 def _inside(file: str) -> PurePosixPath:
     path = PurePosixPath(file)
     if path.is_absolute() or ".." in path.parts:
@@ -144,11 +148,11 @@ def _inside(file: str) -> PurePosixPath:
     return path
 
 
-def _complete(target: Path, name: str, url: str, metadata: Any) -> None:
+def _complete(target: Path, repo: str, name: str, url: str, metadata: Any) -> None:
     """Fetch what is missing of a file, verify it and put it in its place."""
     # named by the checksum too, so that a new version on the hub is never added to the beginning of an old one
     part = target.with_name(f".{target.name}.{metadata.etag[:12]}.part")
-    with _one_at_a_time(part.with_suffix(".lock")):
+    with _one_at_a_time(repo, metadata.etag):
         if target.exists():  # another process was first
             return
         done = part.stat().st_size if part.exists() else 0
@@ -251,12 +255,16 @@ def _explained(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
+def _one_at_a_time(repo: str, etag: str) -> Iterator[None]:
+    """Hold the lock that the hub's own clients take for this file."""
+    from huggingface_hub import constants
     from huggingface_hub.utils import WeakFileLock
 
-    with WeakFileLock(lock):
+    folder = Path(constants.HF_HUB_CACHE) / ".locks" / _folder_name(repo)
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(folder / f"{etag}.lock"):
         yield
-    lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
