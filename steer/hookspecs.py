@@ -62,7 +62,11 @@ def finish(state: State) -> None:
 
 @hookspec
 def search(run: Run, sample: Callable[..., State]) -> State:
-    """Own the outer loop. ``sample()`` draws one population; searches nest, the first named is outermost."""
+    """Own the outer loop: ``sample(start)`` draws one population; searches nest, the first named is outermost.
+
+    ``run.start`` says which rows the search is to work on; ``sample()`` draws those, ``sample(start)`` others (other
+    slots, other noise). Finished populations are put together by ``State.joined``.
+    """
     raise NotImplementedError  # a specification; never called
 
 

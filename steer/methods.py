@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from steer import options as declarations
 
@@ -25,3 +26,13 @@ class Method:
     def __init__(self, options: declarations.Options | None = None) -> None:
         """Args: options: validated options, or ``None`` for the defaults."""
         self.options = options if options is not None else self.Options()
+
+    def replay_options(self, job: int) -> Mapping[str, Any]:
+        """Return options that make this prompt's result again, where those given would not.
+
+        What a clock decided (a budget in seconds) or a file held stands in the recipe as what it came to.
+
+        Args:
+            job: index into the run's prompts.
+        """
+        return {}

@@ -98,8 +98,16 @@ class Setup:
         return Run(
             sampler.backbone, pack, settings={**self.settings, **first.settings}, defaults=sampler.model.defaults,
             methods=active, observers=self.observers, reward=self._scorer, run_seed=self.run_seed,
-            preview=sampler.model.preview,
+            choose=self.choose, preview=sampler.model.preview,
         )  # fmt: skip
+
+    def _options_for_replay(self, run: Run, index: int) -> dict[str, dict[str, Any]]:
+        options = self.options_of(run.jobs[index].prompt)
+        for method in run.methods:
+            resolved = method.replay_options(index)
+            if resolved:
+                options.setdefault(method.name, {}).update(resolved)
+        return options
 
     def options_of(self, prompt: Prompt) -> dict[str, dict[str, Any]]:
         """Return the options that hold for a prompt: its own before those of the call."""
@@ -193,7 +201,7 @@ class Setup:
                 methods=[describe_method(spec) for spec in self.methods],
                 reward=[describe_reward(spec) for spec in self.reward],
                 judge=[spec for spec in self.judge if isinstance(spec, str)],
-                options=self.options_of(job.prompt),
+                options=self._options_for_replay(run, index),
                 choose=self.choose,
                 run_seed=self.run_seed,
             )

@@ -14,6 +14,7 @@ from steer.errors import SteerError
 from steer.noise import Streams
 from steer.process import Process
 from steer.prompts import Prompt
+from steer.start import Start
 
 if TYPE_CHECKING:
     from steer.rewards import RewardFunction
@@ -38,7 +39,9 @@ class Event:
         timestep: the denoiser's time, or 0 at the end.
         jobs: index of the prompt of each row.
         slots: slot of each row.
-        data: name to one value a row, or one value a prompt (``per_job``).
+        data: name to one value a row, or one value a prompt.
+        by_row: which of the two.
+        draw: which population of a search it happened to.
     """
 
     kind: str
@@ -47,6 +50,21 @@ class Event:
     jobs: tuple[int, ...]
     slots: tuple[int, ...]
     data: dict[str, list[Any]] = field(default_factory=dict)
+    by_row: bool = False
+    draw: int = 0
+
+    @classmethod
+    def candidates(cls, start: Start, steps: int, **data: list[Any]) -> Event:
+        """Return the event that a search records for finished samples.
+
+        Args:
+            start: the rows that they came from.
+            steps: denoising steps.
+            **data: one value a row; ``origin`` (``"seed"``, ``"neighbour"``, ``"gradient"``), ``reward`` and ``spent``
+                (the prompt's part of :attr:`steer.cost.Cost.forwards` when the sample was known) are plotted.
+        """
+        rows = tuple(start.job.tolist()), tuple(start.slot.tolist())
+        return cls("candidate", steps, 0.0, *rows, data, by_row=True, draw=start.draw)
 
 
 class State:
@@ -233,7 +251,7 @@ class State:
         """
         if not torch.equal(self.job[ancestors], self.job):
             raise ValueError("a particle can only descend from a particle of its own prompt")
-        self._record("resample", ancestors=self.slot[ancestors].tolist())
+        self._record("resample", True, {"ancestors": self.slot[ancestors].tolist()})
         self._gather(ancestors)
         self.log_weight = log_weight.to(torch.float64)
 
@@ -269,11 +287,53 @@ class State:
         self.streams = self.streams.extend(Streams.seeded(seeds, slots.tolist()))
         self.biased |= len(parents) > 0
 
+    @classmethod
+    def joined(cls, states: Sequence[State]) -> State:
+        """Return finished populations of one run as one: what a search drew in several rounds.
+
+        Rows keep slot, streams and weight, so a prompt's log-mean-exp stays an estimate of Z. Of ``extra`` and of
+        what is cached, that is kept which all have.
+        """
+        first, *others = states
+        if not all(state.done for state in states) or len({id(state.run) for state in states}) > 1:
+            raise ValueError("joined() takes finished populations of one run")
+        if not others:
+            return first
+
+        def together(tables: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+            common = [name for name in tables[0] if all(name in table for table in tables)]
+            return {name: torch.cat([table[name] for table in tables]) for name in common}
+
+        whole = cls(
+            first.run,
+            first.process,
+            torch.cat([state._x for state in states]),
+            jobs=first.jobs,
+            job=torch.cat([state.job for state in states]),
+            slot=torch.cat([state.slot for state in states]),
+            streams=Streams([generator for state in states for generator in state.streams.generators]),
+            conditioning=first.conditioning,
+            denoiser=first.denoiser,
+            draw=first.draw,
+        )
+        whole.ancestors = torch.cat([state.ancestors for state in states])
+        whole.log_weight = torch.cat([state.log_weight for state in states])
+        whole.extra = together([state.extra for state in states])
+        whole._cache = together([state._cache for state in states])
+        whole.biased = any(state.biased for state in states)
+        whole.events = [event for state in states for event in state.events]
+        return whole
+
     # ---- for methods and traces ------------------------------------------------------------------------
 
     def record(self, kind: str, **per_job: Sequence[Any]) -> None:
         """Note a method's diagnostics, one value a prompt, for traces."""
-        self._record(kind, **{name: list(values) for name, values in per_job.items()})
+        self._record(kind, False, {name: list(values) for name, values in per_job.items()})
+
+    @property
+    def origin(self) -> Start:
+        """The rows as a start, without their noise: for what a search records of them."""
+        return Start(self.job, self.slot, draw=self.draw)
 
     # ---- for the loop ----------------------------------------------------------------------------------
 
@@ -292,7 +352,7 @@ class State:
 
     def _evaluate(self) -> Tensor:
         scores = self.run.score(self).to("cpu", torch.float64)
-        self._record("reward", reward=scores.tolist())
+        self._record("reward", True, {"reward": scores.tolist()})
         return scores
 
     def _cached(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
@@ -310,9 +370,10 @@ class State:
         self.extra = {name: value[rows.to(value.device)] for name, value in self.extra.items()}
         self._cache = {name: value[rows.to(value.device)] for name, value in self._cache.items()}
 
-    def _record(self, kind: str, **data: list[Any]) -> None:
+    def _record(self, kind: str, by_row: bool, data: dict[str, list[Any]]) -> None:
         timestep = 0.0 if self.done else float(self.timestep)
-        self.events.append(Event(kind, self.step, timestep, tuple(self.job.tolist()), tuple(self.slot.tolist()), data))
+        rows = tuple(self.job.tolist()), tuple(self.slot.tolist())
+        self.events.append(Event(kind, self.step, timestep, *rows, data, by_row, self.draw))
 
     def _require_prediction(self) -> Tensor:
         if self._prediction is None:

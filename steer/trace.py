@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from steer.search_plot import draw_search, shorten
 from steer.state import State
 
 SCHEMA = 1
@@ -24,19 +25,20 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
 
     Returns:
         ``{"schema", "prompt", "seed", "particles", "steps", "log_z", "biased", "unique_ancestors", "events"}``;
-        every event has ``kind``, ``step``, ``timestep`` and its data: a list with one value a particle (in the
-        order of ``slots``), or a single value for the prompt.
+        every event has ``kind``, ``step``, ``timestep``, ``draw`` (which population of a search, from 0) and its
+        data: a list with one value a particle (in the order of ``slots``), or a single value for the prompt.
     """
     rows = state.rows_of(job)
     weights = state.log_weight[rows]
     events: list[dict[str, Any]] = []
     for event in state.events:
         mine = [i for i, j in enumerate(event.jobs) if j == job]
-        row: dict[str, Any] = {"kind": event.kind, "step": event.step, "timestep": event.timestep}
+        if not mine:  # a search had done with this prompt
+            continue
+        row: dict[str, Any] = {"kind": event.kind, "step": event.step, "timestep": event.timestep, "draw": event.draw}
         row["slots"] = [event.slots[i] for i in mine]
         for name, values in event.data.items():
-            per_row = event.kind in ("reward", "resample")
-            row[name] = [values[i] for i in mine] if per_row else values[job]
+            row[name] = [values[i] for i in mine] if event.by_row else values[job]
         events.append(row)
     return {
         "schema": SCHEMA,
@@ -58,17 +60,29 @@ BEND = 0.35
 
 
 def plot(trace: dict[str, Any]) -> bytes:
-    """Draw a trace as a PNG: the particles' genealogy coloured by reward, and rewards and ESS by step."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Draw a trace as a PNG: the particles' genealogy coloured by reward, and rewards and ESS by step.
+
+    Of a search, its candidates are drawn (:mod:`steer.search_plot`).
+    """
     from matplotlib.figure import Figure
+
+    if any(event["kind"] == "candidate" for event in trace["events"]):
+        return png(draw_search(trace))
 
     height = 2.0 + min(8.0, max(1.6, 0.26 * trace["particles"]))
     figure = Figure(figsize=(9, height + 2.4), layout="constrained")
-    FigureCanvasAgg(figure)
     tree, curve = figure.subplots(2, 1, sharex=True, height_ratios=[height, 2.6])
-    figure.suptitle(_shorten(trace["prompt"]), parse_math=False, fontsize=11)
+    figure.suptitle(shorten(trace["prompt"]), parse_math=False, fontsize=11)
     _draw_genealogy(tree, trace)
     _draw_rewards(curve, trace)
+    return png(figure)
+
+
+def png(figure: Any) -> bytes:
+    """Return a figure as a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
     buffer = BytesIO()
     with warnings.catch_warnings():
         # prompts may hold letters that no font here has; they become boxes
@@ -149,8 +163,3 @@ def _draw_rewards(axes: Any, trace: dict[str, Any]) -> None:
     handles = [*axes.lines, *(other.lines if weighed else [])]
     if handles:  # above the curves, which it would hide
         axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, frameon=False)
-
-
-def _shorten(text: str, width: int = 100) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,22 @@
+"""Searches that need no gradient: the best of independent samples, and random steps around the best."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from steer import hookimpl
+
+if TYPE_CHECKING:
+    from steer.plugins import Registry
+
+
+@hookimpl
+def steer_register(registry: Registry) -> None:
+    """Name the methods; nothing is imported yet."""
+    registry.method("best-of-n", "steer_search.independent:BestOfN", summary="keep the best of n samples a prompt")
+    registry.method(
+        "random", "steer_search.independent:Random", summary="keep the best of as many samples as a budget allows"
+    )
+    registry.method(
+        "zero-order", "steer_search.zero_order:ZeroOrder", summary="random steps of the noise around the best sample"
+    )

@@ -1,0 +1,55 @@
+"""What the searches share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steer import Method, SteerError, hookimpl
+from steer.run import Run
+from steer_search.options import Budgeted
+
+
+class Search(Method):
+    """A search by rewards alone. It draws populations of ``particles`` rows a prompt, round by round."""
+
+    options: Budgeted
+    particles = 16
+    """Rows a prompt and round, unless somebody asks for others."""
+
+    def __init__(self, options: Budgeted | None = None) -> None:
+        super().__init__(options)
+        self.drawn: dict[int, int] = {}
+
+    @hookimpl(trylast=True)  # a method within the search knows better how many particles it needs
+    def configure(self, run: Run) -> None:
+        """Ask for a reward and full batches."""
+        if run.reward is None:
+            raise SteerError(
+                f"{self.name} needs a reward to choose by; name one with --reward (steer plugins lists them)"
+            )
+        run.suggest("particles", self.population(run), by=self.name)
+
+    def population(self, run: Run) -> int:
+        """Return the particles a prompt and round to suggest."""
+        return self.particles
+
+    def check_seeds_are_ours(self, run: Run) -> None:
+        """Raise where a search around this one has set the noise that this one is to draw."""
+        if run.start.noise is not None:
+            raise SteerError(
+                f"{self.name} draws noises of its own, but a method named before it has chosen them; name "
+                f"{self.name} first"
+            )
+
+    def nested(self, run: Run) -> bool:
+        """Whether other methods take part, whose populations must keep their size."""
+        return len(run.methods) > 1
+
+    def replay_options(self, job: int) -> Mapping[str, Any]:
+        """What a budget came to for this prompt."""
+        return {**dict.fromkeys(("nfe", "seconds", "target")), **self.counts(job)}
+
+    def counts(self, job: int) -> Mapping[str, Any]:
+        """Return the options that stand for what was drawn of a prompt."""
+        raise NotImplementedError

@@ -1,0 +1,139 @@
+"""The best of independent samples: a fixed number of them, or as many as a budget allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from steer import State, SteerError, hookimpl
+from steer.run import Run
+from steer.start import Start
+from steer_search.base import Search
+from steer_search.budget import Budget
+from steer_search.options import DEFAULT_N, BestOfNOptions, RandomOptions
+from steer_search.pool import Pool
+
+
+class Independent(Search):
+    """Populations with fresh seeds, one after another; each prompt's best sample is kept.
+
+    Slots are 0, 1, 2 … whatever the rounds, so that n samples are the same n samples in any packing, and the first of
+    them are those of a smaller n.
+    """
+
+    options: BestOfNOptions | RandomOptions
+
+    @hookimpl
+    def search(self, run: Run, sample: Callable[..., State]) -> State:
+        """Draw rounds until every prompt has its samples or its budget is spent."""
+        self.check_seeds_are_ours(run)
+        self.drawn = {}
+        total, budget, pool = self._total(run), Budget(run, self.options), Pool(run, self.options.keep)
+        start: Start | None = self._first(run, total, budget)
+        while start is not None:
+            began, before = time.perf_counter(), run.spent.clone()
+            state = sample(start)
+            pool.add(state, "seed", budget.spent(state.job.tolist()))
+            for job in start.job.tolist():
+                self.drawn[job] = self.drawn.get(job, 0) + 1
+            budget.time_round(began)
+            rounds = (run.spent - before).tolist()
+            start = self._next(run, pool, budget, total, start, rounds)
+        return pool.state
+
+    def _total(self, run: Run) -> int | None:
+        """Return the samples a prompt, ``None`` where only a budget ends the search."""
+        total = self.options.n
+        if total is not None and self.nested(run) and total % run.particles:
+            raise SteerError(
+                f"{self.name}.n={total} is no multiple of the {run.particles} particles that the other methods work "
+                f"on; take {self.name}.n={-(-total // run.particles) * run.particles}, or another --particles"
+            )
+        return total
+
+    def _first(self, run: Run, total: int | None, budget: Budget) -> Start:
+        """Return the rows that the search was given, as far as they are wanted and paid for."""
+        jobs = run.start.job.unique().tolist()
+        size = len(run.start) // len(jobs)
+        if not self.nested(run):
+            cost = budget.sample_cost
+            if not budget.affords(jobs[0], cost):
+                raise SteerError(
+                    f"{self.name}.nfe={self.options.nfe} is less than one sample takes ({cost}); raise it, or lower "
+                    "--steps"
+                )
+            size = self._size(budget, jobs[0], size, total, cost)
+        if size == len(run.start) // len(jobs):
+            return run.start
+        return Start.of(jobs, range(size))
+
+    def _next(
+        self, run: Run, pool: Pool, budget: Budget, total: int | None, last: Start, rounds: list[int]
+    ) -> Start | None:
+        """Return the rows of the next round, or ``None`` at the end."""
+        if not budget.in_time():
+            return None
+        jobs = [
+            job for job in last.job.unique().tolist()
+            if (total is None or self.drawn[job] < total)
+            and (self.options.target is None or pool.best(job) < self.options.target)
+        ]  # fmt: skip
+        size = run.particles
+        if self.nested(run):
+            jobs = [job for job in jobs if budget.affords(job, rounds[job])]
+        else:
+            cost = budget.sample_cost
+            jobs = [job for job in jobs if budget.affords(job, cost)]
+            if jobs:  # all prompts have drawn and spent the same
+                size = self._size(budget, jobs[0], size, total, cost)
+        return run.fresh_start(jobs, size) if jobs else None
+
+    def _size(self, budget: Budget, job: int, size: int, total: int | None, cost: int) -> int:
+        left = budget.left(job)
+        if left is not None:
+            size = min(size, left // cost)
+        return size if total is None else min(size, total - self.drawn.get(job, 0))
+
+    def counts(self, job: int) -> Mapping[str, Any]:
+        """Return the number of samples."""
+        return {"n": self.drawn[job]}
+
+
+class BestOfN(Independent):
+    """The best of n samples a prompt: the baseline that every method is measured against.
+
+    Over ``--particles n`` it adds rounds whose memory does not grow with n, budgets, and that other methods can take
+    part in each round.
+    """
+
+    name = "best-of-n"
+    Options = BestOfNOptions
+    options: BestOfNOptions
+
+    def population(self, run: Run) -> int:
+        """Return n itself, up to a size beyond which batches are full anyway."""
+        return min(self.options.n or DEFAULT_N, self.particles)
+
+    def _total(self, run: Run) -> int | None:
+        total = super()._total(run)
+        # particles that somebody asked for are the n of a user who named none
+        return run.particles if total is None else total
+
+
+class Random(Independent):
+    """Independent samples until a budget is spent or a target is reached; each prompt's best is kept."""
+
+    name = "random"
+    Options = RandomOptions
+    options: RandomOptions
+
+    @hookimpl(trylast=True)
+    def configure(self, run: Run) -> None:
+        """Ask for something that ends the search."""
+        if self.options.n is None and self.options.nfe is None and self.options.seconds is None:
+            raise SteerError(
+                "random searches until a budget is spent; give one: -o random.nfe=2000, -o random.seconds=60 or "
+                "-o random.n=100"
+            )
+        super().configure(run)

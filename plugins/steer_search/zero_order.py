@@ -1,0 +1,118 @@
+"""Zero-order search: random steps of the initial noise around the best one (arXiv 2501.09732, section 3.2).
+
+For rewards that have no gradient. A neighbour is sqrt(1 − r²)·best + r·new: as normal as the noise it comes from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer import State, SteerError, hookimpl
+from steer.noise import keyed
+from steer.run import Run
+from steer.start import Start
+from steer_search.base import Search
+from steer_search.budget import Budget
+from steer_search.options import ZeroOrderOptions
+from steer_search.pool import Pool
+
+WIDER, NARROWER, NARROWEST = 1.25, 0.8, 0.02
+
+
+@dataclass
+class Pivot:
+    """A prompt's best noise so far, the stream that its transitions draw from, and how far the next step goes."""
+
+    reward: float
+    noise: Tensor
+    stream: int
+    radius: float
+
+
+class ZeroOrder(Search):
+    """A round of seeds, then rounds of neighbours of the best noise."""
+
+    name = "zero-order"
+    Options = ZeroOrderOptions
+    options: ZeroOrderOptions
+    particles = 8
+
+    @hookimpl
+    def search(self, run: Run, sample: Callable[..., State]) -> State:
+        """Draw the seeds, then neighbours round by round."""
+        self.check_seeds_are_ours(run)
+        budget, pool = Budget(run, self.options), Pool(run, self.options.keep)
+        pivots: dict[int, Pivot] = {}
+        self.drawn = {}
+        start: Start | None = run.start
+        self._check_budget(run, budget, run.start)
+        while start is not None:
+            began, before = time.perf_counter(), run.spent.clone()
+            start = start.with_noise(run.noise(start))
+            state = sample(start)
+            origin = "neighbour" if pivots else "seed"
+            ancestors, jobs = state.ancestors.tolist(), state.job.tolist()
+            rewards = pool.add(state, origin, budget.spent(jobs))
+            self._move(pivots, start, jobs, ancestors, rewards)
+            budget.time_round(began)
+            rounds = (run.spent - before).tolist()
+            going = [job for job in sorted(set(jobs)) if self._goes_on(job, pivots[job], budget, rounds[job])]
+            start = self._neighbours(run, going, pivots) if going and budget.in_time() else None
+        return pool.state
+
+    def _goes_on(self, job: int, pivot: Pivot, budget: Budget, cost: int) -> bool:
+        if self.drawn.get(job, 0) > self.options.rounds or not budget.affords(job, cost):
+            return False
+        return self.options.target is None or pivot.reward < self.options.target
+
+    def _move(
+        self, pivots: dict[int, Pivot], start: Start, jobs: list[int], ancestors: list[int], rewards: Tensor
+    ) -> None:
+        """Move each prompt's pivot to the best row of its round if that is better."""
+        assert start.noise is not None
+        row_of = {key: row for row, key in enumerate(zip(start.job.tolist(), start.slot.tolist(), strict=True))}
+        for job in sorted(set(jobs)):
+            self.drawn[job] = self.drawn.get(job, 0) + 1
+            rows = [row for row, j in enumerate(jobs) if j == job]
+            best = max(rows, key=lambda row: float(rewards[row]))
+            origin = row_of[job, ancestors[best]]
+            known = pivots.get(job)
+            if known is None or float(rewards[best]) > known.reward:
+                radius = self.options.radius if known is None else min(1.0, known.radius * WIDER)
+                stream = int(start.streams[origin])
+                pivots[job] = Pivot(float(rewards[best]), start.noise[origin], stream, radius)
+            elif self.drawn[job] > 1:
+                known.radius = max(NARROWEST, known.radius * NARROWER)
+            if not self.options.adapt:
+                pivots[job].radius = self.options.radius
+
+    def _neighbours(self, run: Run, jobs: list[int], pivots: dict[int, Pivot]) -> Start:
+        """Return fresh slots around each pivot; their transitions draw from the pivot's stream."""
+        start = run.fresh_start(jobs, run.particles)
+        noises, streams = [], []
+        for job, slot in zip(start.job.tolist(), start.slot.tolist(), strict=True):
+            pivot, address = pivots[job], run.jobs[job]
+            generator = keyed(address.seed, address.prompt.id, self.name, slot=slot)
+            new = torch.from_numpy(generator.standard_normal(pivot.noise.shape)).to(pivot.noise)
+            noises.append((1 - pivot.radius**2) ** 0.5 * pivot.noise + pivot.radius * new)
+            streams.append(pivot.stream)
+        return replace(start, noise=torch.stack(noises), stream=torch.tensor(streams))
+
+    def _check_budget(self, run: Run, budget: Budget, start: Start) -> None:
+        jobs = start.job.unique()
+        cost = budget.sample_cost * (len(start) // len(jobs))
+        if not budget.affords(int(jobs[0]), cost):
+            raise SteerError(
+                f"zero-order.nfe={self.options.nfe} is less than one round takes ({cost}); raise it, or lower "
+                "--particles or --steps"
+            )
+
+    def counts(self, job: int) -> Mapping[str, Any]:
+        """Return the number of rounds of neighbours."""
+        return {"rounds": self.drawn[job] - 1}
