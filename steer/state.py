@@ -140,6 +140,12 @@ class State:
         return self.process.done
 
     @property
+    def whole(self) -> bool:
+        """Whether a step begins here; within one of a second-order scheduler, ``x`` is a trial point, and a change of
+        it is all but lost. Reindexing is exact either way."""
+        return self.process.whole
+
+    @property
     def timestep(self) -> Tensor:
         """The denoiser's time at this step, 0-dimensional."""
         return self.process.timestep

@@ -59,15 +59,21 @@ class FK(Method):
         if late:
             raise SteerError(f"fk.at={late[0]} is outside the run's steps; expected 0..{state.steps - 1}")
         self._schedule = self.options.schedule(state.steps)
+        self._due = False
         start = first_memory(self.options.potential, self.options.reward_min)
         state.extra[PRODUCT] = torch.zeros(len(state), dtype=torch.float64)
         state.extra[MEMORY] = torch.full((len(state),), start, dtype=torch.float64)
 
     @hookimpl
     def after_predict(self, state: State) -> None:
-        """At the steps of the schedule: multiply the potential into the weights, and resample."""
-        if state.step not in self._schedule:
+        """At the steps of the schedule: multiply the potential into the weights, and resample.
+
+        What falls within a step of a second-order scheduler waits for the next one to begin, where x0 is best known.
+        """
+        self._due |= state.step in self._schedule
+        if not (self._due and state.whole):
             return
+        self._due = False
         past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
         log_g, past = log_potential(self.options.potential, self.options.lam, state.rewards(), past)
         state.extra[PRODUCT], state.extra[MEMORY] = past.log_product, past.memory

@@ -14,17 +14,22 @@ class Process(Protocol):
 
     @property
     def index(self) -> int:
-        """Steps taken so far."""
+        """Evaluations done so far: the steps taken, unless they are of a higher order."""
         ...
 
     @property
     def length(self) -> int:
-        """Steps in all, as far as known."""
+        """Evaluations in all, as far as known."""
         ...
 
     @property
     def done(self) -> bool:
         """Whether ``x`` is final."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether ``x`` stands at the beginning of a step, not at the trial point within one of a higher order."""
         ...
 
     @property

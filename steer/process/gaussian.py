@@ -18,6 +18,8 @@ from steer.process.schedulers import scheduler_kind
 
 RENOISING = ("LCMScheduler", "FlowMatchLCMScheduler")
 """Schedulers that noise x0 afresh at every step: sd = σ'."""
+MIDPOINTS = {"KDPM2DiscreteScheduler": 0, "KDPM2AncestralDiscreteScheduler": -1}
+"""Schedulers whose second evaluation of a step is between two levels, and how far off their list of those is."""
 
 
 def kernel_sd(here: tuple[float, float], there: tuple[float, float], eta: float) -> float:
@@ -84,6 +86,10 @@ class Gaussian:
     @property
     def done(self) -> bool:
         return self._index >= len(self._timesteps)
+
+    @property
+    def whole(self) -> bool:
+        return self.done or bool(getattr(self.scheduler, "state_in_first_order", True))
 
     @property
     def timestep(self) -> Tensor:
@@ -196,11 +202,11 @@ class Gaussian:
     def _level(self, index: int) -> tuple[float, float]:
         if self._family == "vp":
             return _vp(float(self.scheduler.alphas_cumprod[int(self._timesteps[index])]))
-        return self._at_sigma(float(self.scheduler.sigmas[index]))
+        return self._at_sigma(self._sigma(index))
 
     def _next_level(self, index: int) -> tuple[float, float]:
         if self._family != "vp":
-            return self._at_sigma(float(self.scheduler.sigmas[index + 1]))
+            return self._at_sigma(self._sigma(index + 1))
         timestep = int(self._timesteps[index])
         if hasattr(self.scheduler, "previous_timestep"):
             previous = int(self.scheduler.previous_timestep(timestep))
@@ -209,6 +215,12 @@ class Gaussian:
         if previous >= 0:
             return _vp(float(self.scheduler.alphas_cumprod[previous]))
         return _vp(float(getattr(self.scheduler, "final_alpha_cumprod", 1.0)))
+
+    def _sigma(self, index: int) -> float:
+        offset = MIDPOINTS.get(type(self.scheduler).__name__)
+        if offset is not None and index % 2:
+            return float(self.scheduler.sigmas_interpol[index + offset])
+        return float(self.scheduler.sigmas[index])
 
     def _at_sigma(self, sigma: float) -> tuple[float, float]:
         if self._family == "flow":

@@ -48,10 +48,14 @@ SCHEDULERS: dict[str, Named] = {
     "pndm": Named("PNDMScheduler", changes={"skip_prk_steps": True}),
     "lms": Named("LMSDiscreteScheduler"),
     "lcm": Named("LCMScheduler"),
+    "heun": Named("HeunDiscreteScheduler"),
+    "dpm2": Named("KDPM2DiscreteScheduler"),
+    "dpm2-a": Named("KDPM2AncestralDiscreteScheduler"),
     "flow-euler": Named("FlowMatchEulerDiscreteScheduler", "flow"),
     "flow-lcm": Named("FlowMatchLCMScheduler", "flow"),
     "flow-dpm++": Named("DPMSolverMultistepScheduler", "flow", {**FLOW_SIGMAS, "algorithm_type": "dpmsolver++"}),
     "flow-unipc": Named("UniPCMultistepScheduler", "flow", FLOW_SIGMAS),
+    "flow-heun": Named("FlowMatchHeunDiscreteScheduler", "flow"),
 }
 
 
@@ -79,6 +83,11 @@ def make_scheduler(name: str | None, base: Any) -> Any:
     if type(base) is cls and not changes:
         return cls.from_config(base.config)
     parameters = inspect.signature(cls.__init__).parameters
+    if base.config.get("use_dynamic_shifting") and "use_dynamic_shifting" not in parameters:
+        raise SteerError(
+            f"scheduler {name!r} cannot shift noise levels by the image's size, as this model needs; use flow-euler, "
+            "flow-dpm++ or flow-unipc"
+        )
     # classes differ in this default: a config that never mentions it would turn clipping on
     if "clip_sample" in parameters:
         changes = {"clip_sample": base.config.get("clip_sample", False), **changes}
@@ -106,6 +115,8 @@ def set_timesteps(
     trained = scheduler.config.get("num_train_timesteps", 1000)
     if steps > trained:
         raise SteerError(f"steps={steps} is more than the scheduler's {trained} training timesteps; ask for fewer")
+    if steps == 1 and timesteps is None and scheduler.config.get("shift_terminal"):
+        raise SteerError("steps=1 is not possible where the schedule is stretched to end above 0; ask for 2 or more")
     taken = inspect.signature(scheduler.set_timesteps).parameters
     keywords = {name: value for name, value in keywords.items() if name in taken}
     if not scheduler.config.get("use_dynamic_shifting"):

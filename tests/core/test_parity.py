@@ -19,7 +19,7 @@ SEEDS = [5, 90]
 CASES = [
     ("ddim", 0.0), ("ddim", 1.0), ("ddim", None), ("ddpm", None), ("euler", None), ("euler-a", None),
     ("dpm++", None), ("dpm++-sde", None), ("unipc", None), ("pndm", None), ("deis", None), ("lms", None),
-    ("lcm", None),
+    ("lcm", None), ("heun", None), ("dpm2", None), ("dpm2-a", None),
 ]  # fmt: skip
 
 

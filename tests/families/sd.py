@@ -83,6 +83,6 @@ FAMILIES = [
     # latents of SD itself are in test_parity, for every scheduler and both predictions
     Family("sd", tiny_sd, **CFG, **OFF),
     Family("sdxl", tiny_sdxl, **CFG, **OFF, schedulers=VP),
-    Family("sd3", tiny_sd3, **CFG, **OFF, schedulers=("flow-euler", "flow-dpm++", "flow-unipc")),
+    Family("sd3", tiny_sd3, **CFG, **OFF, schedulers=("flow-euler", "flow-dpm++", "flow-unipc", "flow-heun")),
     Family("sd3-shifting", tiny_sd3_shifting, **CFG, **OFF, schedulers=("flow-dpm++",), size=(24, 16)),
 ]
