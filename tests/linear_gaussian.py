@@ -38,37 +38,81 @@ class LinearGaussian(Backbone):
         return (2,)
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-        abar = float(self.scheduler.alphas_cumprod[int(timestep)])
-        gain, offset = posterior_mean(abar)
-        x0 = x.double() @ torch.from_numpy(gain).T + torch.from_numpy(offset)
-        return ((x - abar**0.5 * x0) / (1 - abar) ** 0.5).float()
+        alpha, sigma = level = vp(float(self.scheduler.alphas_cumprod[int(timestep)]))
+        return ((x - alpha * expected(x, level)) / sigma).float()
 
     def decode(self, x: Tensor) -> Tensor:
         return x
 
 
-def posterior_mean(abar: float) -> tuple[np.ndarray, np.ndarray]:
+class LinearFlow(LinearGaussian):
+    """Velocity E[ε − x0 | x] of the flow x = (1−σ)·x0 + σ·ε from the same x0, exactly; flow-matching schedulers."""
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        level = flow(float(timestep) / self.scheduler.config.num_train_timesteps)
+        return ((x - expected(x, level)) / level[1]).float()
+
+
+Level = tuple[float, float]
+"""(alpha, sigma) of x = alpha·x0 + sigma·ε."""
+Moments = tuple[np.ndarray, np.ndarray]
+"""Mean and covariance."""
+
+
+def vp(abar: float) -> Level:
+    """Return the level of a variance-preserving diffusion."""
+    return abar**0.5, (1 - abar) ** 0.5
+
+
+def flow(sigma: float) -> Level:
+    """Return the level of a flow."""
+    return 1 - sigma, sigma
+
+
+def posterior_mean(level: Level) -> tuple[np.ndarray, np.ndarray]:
     """Return G, h of E[x0 | x] = G·x + h."""
-    mean, covariance = MEAN.numpy(), COVARIANCE.numpy()
-    gain = abar**0.5 * covariance @ np.linalg.inv(abar * covariance + (1 - abar) * np.eye(2))
-    return gain, mean - abar**0.5 * gain @ mean
+    (alpha, sigma), (mean, covariance) = level, (MEAN.numpy(), COVARIANCE.numpy())
+    gain = alpha * covariance @ np.linalg.inv(alpha**2 * covariance + sigma**2 * np.eye(2))
+    return gain, mean - alpha * gain @ mean
 
 
-def chain(abars: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and covariance of the last x of ancestral sampling (DDIM, η=1) over the levels ``abars``.
+def expected(x: Tensor, level: Level) -> Tensor:
+    """Return E[x0 | x] of rows, in fp64."""
+    gain, offset = posterior_mean(level)
+    return x.double() @ torch.from_numpy(gain).T + torch.from_numpy(offset)
 
-    The recursion of the sampler's own Gaussian chain from N(0, 1), by DDIM's eq. 12 and 16 with the exact
-    denoiser; nothing of ``steer`` is used.
+
+def marginal(level: Level) -> Moments:
+    """Return the moments of x itself at a level."""
+    alpha, sigma = level
+    return alpha * MEAN.numpy(), alpha**2 * COVARIANCE.numpy() + sigma**2 * np.eye(2)
+
+
+def chain(levels: Sequence[Level], eta: float = 1.0, *, renoise: bool = False) -> list[Moments]:
+    """Return the moments of x after each transition of a sampler from N(0, 1) over the levels, the last one to data.
+
+    The recursion of the sampler's own Gaussian chain with the exact denoiser, from the forward process: at η=1 a
+    transition is its posterior q(x' | x, x0) with E[x0 | x] for x0, at η in between its sd is η times that, and the
+    mean's noise makes up for it (DDIM, arXiv 2010.02502, eq. 12 and 16, at any alpha and sigma). Nothing of ``steer``
+    is used.
+
+    Args:
+        levels: of the denoiser's evaluations, noisiest first.
+        renoise: noise x0 afresh in every transition instead (arXiv 2303.01469, algorithm 1).
     """
     mean, covariance = np.zeros(2), np.eye(2)
-    for here, there in zip(abars, [*abars[1:], 1.0], strict=True):
-        gain, offset = posterior_mean(here)
-        variance = (1 - there) / (1 - here) * (1 - here / there)
-        noise = np.sqrt(max(0.0, 1 - there - variance)) / np.sqrt(1 - here)
-        a = np.sqrt(there) * gain + noise * (np.eye(2) - np.sqrt(here) * gain)
-        b = np.sqrt(there) * offset - noise * np.sqrt(here) * offset
+    moments = []
+    for (alpha, sigma), there in zip(levels, [*levels[1:], (1.0, 0.0)], strict=True):
+        gain, offset = posterior_mean((alpha, sigma))
+        alpha_next, sigma_next = there
+        added = sigma**2 - (alpha / alpha_next) ** 2 * sigma_next**2  # variance that noising adds on the way back
+        variance = sigma_next**2 if renoise else eta**2 * added * sigma_next**2 / sigma**2
+        noise = max(0.0, sigma_next**2 - variance) ** 0.5 / sigma
+        a = alpha_next * gain + noise * (np.eye(2) - alpha * gain)
+        b = (alpha_next - noise * alpha) * offset
         mean, covariance = a @ mean + b, a @ covariance @ a.T + variance * np.eye(2)
-    return mean, covariance
+        moments.append((mean, covariance))
+    return moments
 
 
 class OneStream(Streams):

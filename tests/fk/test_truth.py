@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from linear_gaussian import LinearGaussian, OneStream, chain
+from linear_gaussian import LinearGaussian, OneStream, chain, vp
 
 from steer.prompts import Prompt
 from steer.rewards import WeightedSum
@@ -64,7 +64,7 @@ def scheduler(name: str):
 def own_chain() -> tuple[np.ndarray, np.ndarray]:
     ddim = scheduler("ddim")
     ddim.set_timesteps(STEPS)
-    return chain([float(ddim.alphas_cumprod[t]) for t in ddim.timesteps])
+    return chain([vp(float(ddim.alphas_cumprod[t])) for t in ddim.timesteps])[-1]
 
 
 def sample(particles: int, replicates: int, *, name: str = "ddim", potential: str = "diff", **options) -> State:
