@@ -132,11 +132,12 @@ def set_timesteps(
 def _set_explicit(
     scheduler: Any, timesteps: Sequence[float], trained: int, device: torch.device, **keywords: Any
 ) -> None:
-    if "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters:
-        flow = scheduler_kind(scheduler) == "flow"
+    flow, own = scheduler_kind(scheduler) == "flow", "FlowMatch" in type(scheduler).__name__
+    # a solver for diffusion that stands in on a flow takes them only with the noise levels of diffusion
+    if "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters or (flow and not own):
         others = "flow-euler" if flow else "ddpm, euler, dpm++ or lcm"
         raise SteerError(f"{type(scheduler).__name__} takes no explicit timesteps; use --scheduler {others}")
-    if "FlowMatch" not in type(scheduler).__name__:
+    if not flow:
         keywords.pop("sigmas", None)
         scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)
         return
