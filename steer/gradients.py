@@ -80,7 +80,6 @@ def vjp(
     Raises:
         SteerError: for a loss that gives no gradient, naming it.
     """
-    weights = {} if denoiser is None else {"denoiser": denoiser}
     watched = watch or {}
     noise = run.noise(start)
     with torch.no_grad():
@@ -91,7 +90,7 @@ def vjp(
         nonlocal steps
         with torch.enable_grad():
             leaf = noise[rows.to(noise.device)].detach().requires_grad_()
-            state = run.begin(start.take(rows).with_noise(leaf), conditioning=conditioning, **weights)
+            state = run.begin(start.take(rows).with_noise(leaf), conditioning=conditioning, denoiser=denoiser)
             steps = state.steps
             _denoise(run, state, truncate, recompute)
             samples = _decoded(run.backbone.decode, state.x, recompute)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steer import Method, SteerError, hookimpl
+from steer.budget import Budget
 from steer.run import Run
 from steer_search.options import Budgeted
 
@@ -41,6 +42,10 @@ class Search(Method):
                 f"{self.name} draws noises of its own, but a method named before it has chosen them; name "
                 f"{self.name} first"
             )
+
+    def budget(self, run: Run) -> Budget:
+        """Return the budget of a search that begins now."""
+        return Budget(run, nfe=self.options.nfe, seconds=self.options.seconds)
 
     def nested(self, run: Run) -> bool:
         """Whether other methods take part, whose populations must keep their size."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from steer import State, SteerError, hookimpl
+from steer.budget import Budget
 from steer.run import Run
 from steer.start import Start
 from steer_search.base import Search
-from steer_search.budget import Budget
 from steer_search.options import DEFAULT_N, BestOfNOptions, RandomOptions
 from steer_search.pool import Pool
 
@@ -29,15 +28,15 @@ class Independent(Search):
         """Draw rounds until every prompt has its samples or its budget is spent."""
         self.check_seeds_are_ours(run)
         self.drawn = {}
-        total, budget, pool = self._total(run), Budget(run, self.options), Pool(run, self.options.keep)
+        total, budget, pool = self._total(run), self.budget(run), Pool(run, self.options.keep)
         start: Start | None = self._first(run, total, budget)
         while start is not None:
-            began, before = time.perf_counter(), run.spent.clone()
+            before = run.spent.clone()
             state = sample(start)
             pool.add(state, "seed", budget.spent(state.job.tolist()))
             for job in start.job.tolist():
                 self.drawn[job] = self.drawn.get(job, 0) + 1
-            budget.time_round(began)
+            budget.end_round()
             rounds = (run.spent - before).tolist()
             start = self._next(run, pool, budget, total, start, rounds)
         return pool.state

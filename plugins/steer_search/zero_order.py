@@ -5,7 +5,6 @@ For rewards that have no gradient. A neighbour is sqrt(1 − r²)·best + r·new
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor
 
 from steer import State, SteerError, hookimpl
+from steer.budget import Budget
 from steer.noise import keyed
 from steer.run import Run
 from steer.start import Start
 from steer_search.base import Search
-from steer_search.budget import Budget
 from steer_search.options import ZeroOrderOptions
 from steer_search.pool import Pool
 
@@ -47,20 +46,20 @@ class ZeroOrder(Search):
     def search(self, run: Run, sample: Callable[..., State]) -> State:
         """Draw the seeds, then neighbours round by round."""
         self.check_seeds_are_ours(run)
-        budget, pool = Budget(run, self.options), Pool(run, self.options.keep)
+        budget, pool = self.budget(run), Pool(run, self.options.keep)
         pivots: dict[int, Pivot] = {}
         self.drawn = {}
         start: Start | None = run.start
         self._check_budget(run, budget, run.start)
         while start is not None:
-            began, before = time.perf_counter(), run.spent.clone()
+            before = run.spent.clone()
             start = start.with_noise(run.noise(start))
             state = sample(start)
             origin = "neighbour" if pivots else "seed"
             ancestors, jobs = state.ancestors.tolist(), state.job.tolist()
             rewards = pool.add(state, origin, budget.spent(jobs))
             self._move(pivots, start, jobs, ancestors, rewards)
-            budget.time_round(began)
+            budget.end_round()
             rounds = (run.spent - before).tolist()
             going = [job for job in sorted(set(jobs)) if self._goes_on(job, pivots[job], budget, rounds[job])]
             start = self._neighbours(run, going, pivots) if going and budget.in_time() else None

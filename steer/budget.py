@@ -1,0 +1,60 @@
+"""Budgets of a search, counted prompt by prompt so that none depends on what else is in the pack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from steer.run import Run
+
+
+class Budget:
+    """What a search may still spend of evaluations and time; both may be unlimited.
+
+    Evaluations are those of :attr:`steer.run.Run.spent`, a prompt's own. Time is the pack's, so many seconds times its
+    prompts: what a clock decides depends on the machine, and its outcome belongs into the recipe
+    (:meth:`steer.Method.replay_options`).
+    """
+
+    def __init__(self, run: Run, *, nfe: int | None = None, seconds: float | None = None) -> None:
+        """Args: run: its books; nfe: evaluations a prompt; seconds: a prompt, on average over the pack."""
+        self._run, self._nfe, self._seconds = run, nfe, seconds
+        self._before = run.spent.clone()
+        self._began = self._round = time.perf_counter()
+        self._last_round = 0.0
+
+    @property
+    def sample_cost(self) -> int:
+        """Denoiser evaluations that one plain sample takes."""
+        backbone = self._run.backbone
+        guided = backbone.guided(float(self._run.get(backbone.cfg_setting)))
+        return self._run.process().length * (2 if guided else 1)
+
+    def left(self, job: int) -> int | None:
+        """Return how many evaluations a prompt may still take, ``None`` for any number."""
+        if self._nfe is None:
+            return None
+        return self._nfe - int(self._run.spent[job] - self._before[job])
+
+    def affords(self, job: int, evaluations: float) -> bool:
+        """Whether a prompt may take so many more."""
+        left = self.left(job)
+        return left is None or left >= evaluations
+
+    def end_round(self) -> None:
+        """Note that a round ended, for the length of the next one; the first begins with the budget."""
+        now = time.perf_counter()
+        self._last_round, self._round = now - self._round, now
+
+    def in_time(self) -> bool:
+        """Whether another round as long as the last one would end in time."""
+        if self._seconds is None:
+            return True
+        return self._round - self._began + self._last_round <= self._seconds * len(self._run.jobs)
+
+    def spent(self, jobs: Sequence[int]) -> list[int]:
+        """Return what each row's prompt has spent in this search."""
+        spent = (self._run.spent - self._before).tolist()
+        return [spent[job] for job in jobs]
