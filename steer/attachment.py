@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -245,7 +245,7 @@ class _Stock(Backbone):
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         return ()
 
-    def schedule_keywords(self, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
         # only asked whether the sampler draws noise; the pipeline sets the real shift itself
         return {"mu": 0.0} if self.pipe.scheduler.config.get("use_dynamic_shifting") else {}
 

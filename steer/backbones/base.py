@@ -164,7 +164,8 @@ class Backbone(abc.ABC):
         """
         scheduler = make_scheduler(settings["scheduler"], self.scheduler)
         steps = settings["steps"]
-        set_timesteps(scheduler, steps, settings["timesteps"], self.device, **self.schedule_keywords(steps, shape))
+        keywords = self.schedule_keywords(steps, shape, scheduler.config)
+        set_timesteps(scheduler, steps, settings["timesteps"], self.device, **keywords)
         return Gaussian(scheduler, eta=settings["eta"])
 
     def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
@@ -184,8 +185,13 @@ class Backbone(abc.ABC):
     def decode(self, x: Tensor) -> Tensor:
         """Decode final latents ``[B, …]`` to samples; images are float ``[B, 3, H, W]`` in [0, 1]."""
 
-    def schedule_keywords(self, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Return what the pipeline gives ``set_timesteps`` besides the steps: ``sigmas``, a flow's shift ``mu``."""
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the pipeline gives ``set_timesteps`` besides the steps: ``sigmas``, a flow's shift ``mu``.
+
+        Args:
+            shape: of one particle's latents.
+            config: of the scheduler that is set, which may be another class than the pipeline's own.
+        """
         return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,15 +45,15 @@ class StableDiffusion3(Backbone):
         check_size(width, height, factor * self.pipe.patch_size)
         return self.pipe.transformer.config.in_channels, height // factor, width // factor
 
-    def schedule_keywords(self, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
-        config = self.scheduler.config
-        if not config.get("use_dynamic_shifting"):
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+        own = self.scheduler.config
+        if not own.get("use_dynamic_shifting"):
             return {}
         patch = self.pipe.transformer.config.patch_size
         tokens = (shape[-2] // patch) * (shape[-1] // patch)
         names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
         defaults = (256, 4096, 0.5, 1.16)
-        return {"mu": calculate_shift(tokens, *(config.get(n, d) for n, d in zip(names, defaults, strict=True)))}
+        return {"mu": calculate_shift(tokens, *(own.get(n, d) for n, d in zip(names, defaults, strict=True)))}
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         text = conditioning.batched("text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -58,7 +59,7 @@ class ZImage(Backbone):
         check_size(width, height, 2 * factor)
         return self.pipe.transformer.in_channels, height // factor, width // factor
 
-    def schedule_keywords(self, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
         tokens = (shape[-2] // 2) * (shape[-1] // 2)
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": dynamic_shift(self.scheduler.config, tokens)}
 

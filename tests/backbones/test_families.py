@@ -60,7 +60,7 @@ def stock(family: Family, pipe: Any, scheduler: str | None, output: str, **keywo
     # lists are copies, for some pipelines write into them
     given = {name: repeat(value, copies) if isinstance(value, list) else value for name, value in keywords.items()}
     images: torch.Tensor = theirs(
-        repeat(family.texts, copies), num_images_per_prompt=2 // copies, num_inference_steps=STEPS,
+        prompt=repeat(family.texts, copies), num_images_per_prompt=2 // copies, num_inference_steps=STEPS,
         generator=generators, output_type=output, **size(family), **given,
     ).images  # fmt: skip
     return family.spatial(images) if output == "latent" else images
