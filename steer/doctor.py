@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
 import shutil
 from pathlib import Path
 from typing import Any
 
+from steer.errors import SteerError
 from steer.plugins import Plugins
+from steer.weights import describe
+
+log = logging.getLogger(__name__)
 
 PACKAGES = (
     "steer-diffusion", "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "accelerate", "peft",
@@ -33,10 +38,11 @@ FAMILIES_GB = {
 
 
 def diagnose(plugins: Plugins) -> dict[str, Any]:
-    """Return versions, devices, memory, plugins with their health, and the hub's cache.
+    """Return versions, devices, memory, plugins with their health, the hub's cache, and what of it plugins need.
 
     Returns:
-        ``{"python", "platform", "packages", "devices", "memory_gb", "families", "plugins", "cache", "problems"}``.
+        ``{"python", "platform", "packages", "devices", "memory_gb", "families", "plugins", "cache", "weights",
+        "problems"}``.
     """
     packages = {name: _version(name) for name in PACKAGES}
     devices, problems = _devices()
@@ -53,8 +59,23 @@ def diagnose(plugins: Plugins) -> dict[str, Any]:
         "families": {name: _fits(need, largest, memory) for name, need in FAMILIES_GB.items()},
         "plugins": rows,
         "cache": hub_cache(),
+        "weights": weights_of(plugins),
         "problems": problems,
     }
+
+
+def weights_of(plugins: Plugins) -> list[dict[str, Any]]:
+    """Return all weights that plugins need, without an argument to their names, and whether they are cached."""
+    rows = []
+    for kind in ("reward", "method"):
+        for entry in plugins.registry.entries[kind].values():
+            try:
+                needed = entry.weights()
+            except SteerError as error:  # its resolver is broken, and only its own
+                log.debug("%s", error)
+                continue
+            rows += [describe(one) | {"name": entry.name} for one in needed]
+    return rows
 
 
 def memory_gb() -> float | None:

@@ -1,32 +1,34 @@
-"""Files fetched from the hub into its cache.
+"""Files fetched so that a broken connection costs nothing: what has come is kept, gone on from, and verified.
 
-The client library keeps the cache's layout, names files and authenticates. It begins an interrupted download again
-from nothing, so the bytes are fetched here: into a partial file beside the cache's blobs, which the next attempt goes
-on from, and which becomes a blob only when its size and checksum are right.
+The hub's client begins an interrupted download again from nothing. Here bytes go into a partial file beside the
+target, which the next attempt goes on from, and which becomes the target only when size and checksum are right.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import fnmatch
-import functools
 import hashlib
 import io
 import logging
 import shutil
-import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 20.0
+"""Seconds until a server that says nothing is given up."""
+
 
 class NoSuchFile(SteerError):  # noqa: N818 - a mistake of the user's, as its parent is
-    """The hub has the repository, but no such file or revision in it."""
+    """The place has no such file."""
 
 
 Observer = Callable[[str, int, int | None], None]
@@ -36,171 +38,134 @@ observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 """Who is told; without one the hub's own client draws its bar."""
 
 
-def fetch(
-    repo: str, file: str, revision: str | None = None, sha256: str | None = None, *, into: Path | None = None
-) -> Path:
-    """Fetch one file into the hub's cache, or a folder, and verify it; what is there already is not fetched again.
+@dataclass(frozen=True)
+class Remote:
+    """A file somewhere else.
+
+    Attributes:
+        name: for messages.
+        url: where its bytes are.
+        tag: what changes when the file does; usable as a file's name.
+        size: bytes, if known.
+        checksum: algorithm (``"git"`` or a name of hashlib's) and hexadecimal digest, if the place states one.
+        headers: of the request.
+    """
+
+    name: str
+    url: str
+    tag: str
+    size: int | None
+    checksum: tuple[str, str] | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def at(url: str, name: str) -> Remote:
+    """Ask a web server what a file is.
+
+    Raises:
+        NoSuchFile: if it does not have it.
+        SteerError: if it does not answer.
+    """
+    request = urllib.request.Request(url, method="HEAD", headers={"Accept-Encoding": "identity"})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            headers = answer.headers
+    except OSError as error:
+        kind = NoSuchFile if getattr(error, "code", None) in (404, 410) else SteerError
+        raise kind(f"{name} cannot be fetched from {url}: {line(error)}") from error
+    length = headers.get("Content-Length")
+    checksum = None
+    for entry in ",".join(headers.get_all("x-goog-hash", [])).split(","):
+        algorithm, _, value = entry.strip().partition("=")
+        if algorithm == "md5":
+            checksum = ("md5", base64.b64decode(value).hex())
+    known = f"{headers.get('ETag')} {headers.get('Last-Modified')} {length}"
+    tag = hashlib.blake2b(f"{url} {known}".encode(), digest_size=16).hexdigest()
+    return Remote(name, url, tag, int(length) if length else None, checksum)
+
+
+def obtain(remote: Remote, target: Path, *, lock: Path, sha256: str | None = None) -> None:
+    """Fetch what is missing of a file, verify it and put it in its place; do nothing if it is there.
 
     Args:
-        repo: ``"org/name"``.
-        file: its path in the repository.
-        revision: branch, tag or commit.
-        sha256: what it must be; by default what the hub states, if it does.
-        into: a folder in place of the cache; the file gets its path in the repository there.
-
-    Returns:
-        The fetched file.
+        remote: what is fetched.
+        target: where it goes; folders are made.
+        lock: file that keeps other processes from fetching the same.
+        sha256: what it must be, beside what its place states.
 
     Raises:
-        NoSuchFile: if the repository does not have it.
-        SteerError: if there is no such repository, it needs a login, the disk is full, the connection breaks off (what
-            has come is kept), or the file is damaged (what has come is deleted).
+        SteerError: if the disk is full, the connection breaks off (what has come is kept), the file is damaged (what
+            has come is deleted), or another file is in its place.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.utils import WeakFileLock
 
-    name = f"{repo}: {file}"
-    with _explained(name):
-        url = hf_hub_url(repo, file, revision=revision)
-        metadata = get_hf_file_metadata(url)
-    if metadata.etag is None:
-        raise SteerError(f"{name} cannot be fetched: {constants.ENDPOINT} states no checksum for it")
-    if into is not None:
-        target = into / _inside(file)
-    else:
-        target = Path(constants.HF_HUB_CACHE) / _folder_name(repo) / "blobs" / metadata.etag
-    with _writable(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    if into is not None and target.exists() and _mismatch(target, metadata):
-        raise SteerError(
-            f"{target} is there already and is another file than {name}; move it away or choose another folder"
-        )
-    if not target.exists():
-        _complete(target, repo, name, url, metadata)
-    if sha256 is not None and _digest(target, "sha256") != sha256:
-        target.unlink()
-        raise SteerError(f"{name} is not the file that was published: its sha256 is not {sha256}; it was deleted")
-    if into is not None:
-        return target
-    with _explained(name):  # finds the blob and links the snapshot to it
-        return Path(hf_hub_download(repo, file, revision=revision, cache_dir=constants.HF_HUB_CACHE))
-
-
-def listing(repo: str, revision: str | None = None) -> list[tuple[str, int | None]]:
-    """Return the files, with sizes in bytes, that ``from_pretrained`` would read from a repository.
-
-    Raises:
-        SteerError: if there is no such repository, or it needs a login.
-    """
-    from huggingface_hub import HfApi
-
-    with _explained(repo):
-        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
-    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
-    return [(file, sizes[file]) for file in readable(list(sizes))]
-
-
-def readable(files: Sequence[str]) -> list[str]:
-    """Select what transformers and diffusers read: configurations, tokenizers, and weights in one format.
-
-    A folder's weights are its safetensors, else its pickles; no variants (``fp16``, ``non_ema``), no single-file
-    checkpoints beside a pipeline, no other frameworks.
-    """
-    pipeline = "model_index.json" in files
-    chosen = []
-    for file in files:
-        path = PurePosixPath(file)
-        if pipeline and len(path.parts) == 1:
-            keep = file == "model_index.json"
-        elif not pipeline and len(path.parts) > 1:
-            keep = False
-        elif path.suffix in (".safetensors", ".bin"):
-            keep = _is_plain_weights(path.name) and (
-                path.suffix == ".safetensors" or not any(
-                    other.parent == path.parent and other.suffix == ".safetensors" and _is_plain_weights(other.name)
-                    for other in map(PurePosixPath, files)
-                )
-            )  # fmt: skip
+    for folder in (target.parent, lock.parent):
+        with _writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if target.exists():
+            if target.name != remote.tag and _mismatch(target, remote):
+                raise SteerError(f"{target} is another file than {remote.name}; move it away or choose another folder")
         else:
-            keep = path.suffix in (".json", ".txt", ".model", ".jinja") and not path.name.startswith(".")
-        if keep:
-            chosen.append(file)
-    return chosen
+            # named by the tag too, so that a new version is never added to the beginning of an old one
+            part = target.with_name(f".{target.name[:40]}.{remote.tag[:16]}.part")
+            _stream(remote, part)
+            problem = _mismatch(part, remote)
+            if problem:
+                part.unlink()
+                raise SteerError(f"{remote.name} came damaged ({problem}) and was deleted; fetch it again")
+            part.replace(target)
+        if sha256 is not None and digest(target, "sha256") != sha256:
+            target.unlink()
+            raise SteerError(f"{remote.name} is not the file that was published: its sha256 is not {sha256}; deleted")
 
 
-def _is_plain_weights(name: str) -> bool:
-    stems = ("model", "pytorch_model", "diffusion_pytorch_model", "open_clip_model", "open_clip_pytorch_model")
-    return any(
-        fnmatch.fnmatchcase(name, f"{stem}{shard}.{suffix}")
-        for stem in stems
-        for shard in ("", "-*-of-*")
-        for suffix in ("safetensors", "bin")
-    )
+def digest(file: Path, algorithm: str) -> str:
+    """Return a file's digest in hexadecimal; ``"git"`` is the hash by which git names it."""
+    start = f"blob {file.stat().st_size}\0".encode() if algorithm == "git" else b""
+    state = hashlib.new("sha1" if algorithm == "git" else algorithm, start, usedforsecurity=False)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
 
 
-def _folder_name(repo: str) -> str:
-    return "models--" + repo.replace("/", "--")
+def line(error: BaseException) -> str:
+    """Return an error of a library on one line of bounded length."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def _inside(file: str) -> PurePosixPath:
-    path = PurePosixPath(file)
-    if path.is_absolute() or ".." in path.parts:
-        raise SteerError(f"the hub names a file {file!r}, which would lie outside the folder")
-    return path
-
-
-def _complete(target: Path, repo: str, name: str, url: str, metadata: Any) -> None:
-    """Fetch what is missing of a file, verify it and put it in its place."""
-    # named by the checksum too, so that a new version on the hub is never added to the beginning of an old one
-    part = target.with_name(f".{target.name}.{metadata.etag[:12]}.part")
-    with _one_at_a_time(repo, metadata.etag):
-        if target.exists():  # another process was first
-            return
-        done = part.stat().st_size if part.exists() else 0
-        missing = (metadata.size or 0) - done
-        free = shutil.disk_usage(target.parent).free
-        if missing > free:
-            raise SteerError(
-                f"{name} needs {missing / 1e9:.1f} GB more, but {target.parent} has {free / 1e9:.1f} GB free"
-            )
-        _stream(part, done, name, url, metadata)
-        problem = _mismatch(part, metadata)
-        if problem:
-            part.unlink()
-            raise SteerError(f"{name} came damaged ({problem}) and was deleted; fetch it again")
-        part.replace(target)
-
-
-def _stream(part: Path, done: int, name: str, url: str, metadata: Any) -> None:
+def _stream(remote: Remote, part: Path) -> None:
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
 
-    location = metadata.location or url
-    headers = build_hf_headers()
-    if urllib.parse.urlsplit(location).netloc != urllib.parse.urlsplit(url).netloc:
-        headers.pop("authorization", None)  # the token is the hub's, not its content network's
-    try:
-        with _Counting(part, done, functools.partial(_tell, name, metadata.size)) as file:
-            http_get(location, file, resume_size=done, headers=headers, expected_size=metadata.size,
-                     displayed_filename=name)  # fmt: skip
-    except Exception as error:  # of the connection, the server or the disk: a dozen classes
-        log.debug("fetching %s failed", name, exc_info=True)
-        here = part.stat().st_size
-        total = f" of {metadata.size / 1e6:.1f}" if metadata.size else ""
+    done = part.stat().st_size if part.exists() else 0
+    missing = (remote.size or 0) - done
+    free = shutil.disk_usage(part.parent).free
+    if missing > free:
         raise SteerError(
-            f"{name} broke off after {here / 1e6:.1f}{total} MB ({_line(error)}); the same command goes on from there"
-        ) from error
-
-
-def _tell(name: str, total: int | None, here: int) -> None:
+            f"{remote.name} needs {missing / 1e9:.1f} GB more, but {part.parent} has {free / 1e9:.1f} GB free"
+        )
     told = observer.get()
-    if told is not None:
-        told(name, here, total)
+    try:
+        with _Counting(part, done, lambda here: told and told(remote.name, here, remote.size)) as file:
+            http_get(
+                remote.url, file, resume_size=done, headers=dict(remote.headers), expected_size=remote.size,
+                displayed_filename=remote.name,
+            )  # fmt: skip
+    except Exception as error:  # of the connection, the server or the disk: a dozen classes
+        log.debug("fetching %s failed", remote.name, exc_info=True)
+        here = part.stat().st_size if part.exists() else 0
+        total = f" of {remote.size / 1e6:.1f}" if remote.size else ""
+        raise SteerError(
+            f"{remote.name} broke off after {here / 1e6:.1f}{total} MB ({line(error)}); the same command goes on from "
+            "there"
+        ) from error
 
 
 class _Counting(io.FileIO):
     """A file that is appended to and tells how long it is."""
 
-    def __init__(self, path: Path, done: int, tell: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, done: int, tell: Callable[[int], object]) -> None:
         super().__init__(path, "r+b" if done else "wb")
         self.seek(done)
         self._told = tell
@@ -214,57 +179,14 @@ class _Counting(io.FileIO):
         return written
 
 
-def _mismatch(part: Path, metadata: Any) -> str | None:
-    """Return what is wrong with a fetched file, if anything is: the hub's tag is its sha256, or git's sha1."""
-    size = part.stat().st_size
-    if metadata.size is not None and size != metadata.size:
-        return f"{size} bytes, expected {metadata.size}"
-    if len(metadata.etag) == 64:
-        return None if _digest(part, "sha256") == metadata.etag else f"its sha256 is not {metadata.etag}"
-    if len(metadata.etag) == 40:
-        header = f"blob {size}\0".encode()
-        return None if _digest(part, "sha1", header) == metadata.etag else f"its git hash is not {metadata.etag}"
+def _mismatch(file: Path, remote: Remote) -> str | None:
+    """Return what is wrong with a fetched file, if anything is."""
+    size = file.stat().st_size
+    if remote.size is not None and size != remote.size:
+        return f"{size} bytes, expected {remote.size}"
+    if remote.checksum is not None and digest(file, remote.checksum[0]) != remote.checksum[1]:
+        return f"its {remote.checksum[0]} is not {remote.checksum[1]}"
     return None
-
-
-def _digest(file: Path, algorithm: str, header: bytes = b"") -> str:
-    digest = hashlib.new(algorithm, header, usedforsecurity=False)
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Turn the client's errors into one line."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except (errors.GatedRepoError, errors.RepositoryNotFoundError) as error:
-        raise SteerError(
-            f"{what} cannot be fetched: there is no such repository, or it is gated or private: accept its terms on "
-            "the hub and log in with `hf auth login`"
-        ) from error
-    except (errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise NoSuchFile(f"{what} cannot be fetched: the hub has no such file or revision") from error
-    except Exception as error:  # of the connection or the server: a dozen classes
-        log.debug("asking for %s failed", what, exc_info=True)
-        raise SteerError(f"{what} cannot be fetched: {type(error).__name__}: {_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _one_at_a_time(repo: str, etag: str) -> Iterator[None]:
-    """Hold the lock that the hub's own clients take for this file."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import WeakFileLock
-
-    folder = Path(constants.HF_HUB_CACHE) / ".locks" / _folder_name(repo)
-    with _writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(folder / f"{etag}.lock"):
-        yield
 
 
 @contextlib.contextmanager
@@ -273,7 +195,3 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SteerError(f"{folder} cannot be written to: {error.strerror}") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

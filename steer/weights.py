@@ -16,10 +16,13 @@ and gets the user's own file if there is one, else the hub cache's, else one tha
 
 from __future__ import annotations
 
+import hashlib
 import json
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steer import fetching, hub
 from steer.errors import SteerError
@@ -30,10 +33,10 @@ CONFIGS = ("model_index.json", "config.json")
 
 @dataclass(frozen=True)
 class Weights:
-    """One file on the hub.
+    """One file on the hub, or elsewhere.
 
     Attributes:
-        repo: ``"org/name"``.
+        repo: ``"org/name"``; of a file that is elsewhere, whose it is.
         file: its path in the repository.
         size: bytes, as published or estimated from the number of parameters; for messages only, as what is fetched
             is verified against the hub's own figure. ``None`` if not known.
@@ -42,6 +45,7 @@ class Weights:
         licence: as the authors state it.
         option: the plugin's option that takes a local file or a folder with the file.
         otherwise: a file that serves as well, in repositories that do not have ``file``.
+        url: of a file that is not on the hub; it is kept in the hub client's cache for such things.
     """
 
     repo: str
@@ -52,6 +56,7 @@ class Weights:
     licence: str = ""
     option: str = "weights"
     otherwise: str | None = None
+    url: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -95,6 +100,9 @@ def size_text(size: int | None) -> str:
 
 def cached(needed: Needed) -> Path | None:
     """Return where weights are in the hub's cache: a file, or the folder of a complete repository."""
+    if isinstance(needed, Weights) and needed.url is not None:
+        kept = _kept(needed.file, needed.url)
+        return kept if kept.is_file() else None
     if isinstance(needed, Weights):
         found = (hub.cached_file(needed.repo, file, needed.revision) for file in needed.files)
         return next((file for file in found if file is not None), None)
@@ -103,6 +111,16 @@ def cached(needed: Needed) -> Path | None:
         if config is not None and is_complete(config.parent):
             return config.parent
     return None
+
+
+def describe(needed: Needed) -> dict[str, Any]:
+    """Return plain data on weights, for listings: repository, file, bytes, licence, option, where they are cached."""
+    path = cached(needed)
+    return {
+        "repo": needed.repo, "file": needed.file if isinstance(needed, Weights) else None, "size": needed.size,
+        "licence": needed.licence, "option": needed.option, "label": needed.label,
+        "cached": None if path is None else str(path),
+    }  # fmt: skip
 
 
 def is_complete(folder: Path) -> bool:
@@ -140,7 +158,7 @@ def locate(needed: Needed, *, owner: str, given: str | Path | None = None) -> Pa
     found = cached(needed)
     if found is not None:
         return found
-    if not hub.reachable():
+    if not reachable(needed):
         raise out_of_reach(needed, owner)
     return fetch(needed)
 
@@ -159,15 +177,16 @@ def check(needed: Sequence[Needed], *, owner: str, options: object) -> None:
     if any(getattr(options, one.option, None) for one in needed):
         return
     for one in needed:
-        if cached(one) is None and not hub.reachable():
+        if cached(one) is None and not reachable(one):
             raise out_of_reach(one, owner)
 
 
 def out_of_reach(needed: Needed, owner: str) -> SteerError:
     """Return the error for weights that are neither cached nor to be fetched: what, how large, and two ways out."""
     plugin = owner.partition(":")[0]
+    place = urllib.parse.urlsplit(needed.url).hostname if isinstance(needed, Weights) and needed.url else "the hub"
     return SteerError(
-        f"{owner} needs {needed.label}, which is not in the hub's cache, and the hub cannot be reached: run "
+        f"{owner} needs {needed.label}, which is not in the hub's cache, and {place} cannot be reached: run "
         f"`steer download {owner}` where it can, or copy it here and set -o {plugin}.{needed.option}=PATH"
     )
 
@@ -185,18 +204,37 @@ def fetch(needed: Needed, into: Path | None = None) -> Path:
     Raises:
         SteerError: if the hub has no such file, asks for a login, breaks off, or sends a damaged file.
     """
+    if isinstance(needed, Weights) and needed.url is not None:
+        target = _kept(needed.file, needed.url) if into is None else into / Path(needed.file).name
+        remote = fetching.at(needed.url, f"{needed.repo}: {needed.file}")
+        lock = _kept(needed.file, needed.url)
+        fetching.obtain(remote, target, lock=lock.with_name(f".{lock.name}.lock"), sha256=needed.sha256)
+        return target
     if isinstance(needed, Weights):
         try:
-            return fetching.fetch(needed.repo, needed.file, needed.revision, needed.sha256, into=into)
+            return hub.fetch(needed.repo, needed.file, needed.revision, needed.sha256, into=into)
         except fetching.NoSuchFile:
             if needed.otherwise is None:
                 raise
-            return fetching.fetch(needed.repo, needed.otherwise, needed.revision, into=into)
-    files = fetching.listing(needed.repo, needed.revision)
+            return hub.fetch(needed.repo, needed.otherwise, needed.revision, into=into)
+    files = hub.listing(needed.repo, needed.revision)
     if not files:
         raise SteerError(f"{needed.repo} has no file that transformers or diffusers reads")
-    paths = [fetching.fetch(needed.repo, file, needed.revision, into=into) for file, _ in files]
+    paths = [hub.fetch(needed.repo, file, needed.revision, into=into) for file, _ in files]
     return min((path.parent for path in paths), key=lambda path: len(path.parts))
+
+
+def reachable(needed: Needed) -> bool:
+    """Whether the place answers from which weights are fetched."""
+    return hub.reachable(needed.url if isinstance(needed, Weights) else None)
+
+
+def _kept(file: str, url: str) -> Path:
+    """Return where a file that is not on the hub is kept."""
+    from huggingface_hub import constants
+
+    key = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
+    return Path(constants.HF_ASSETS_CACHE) / "steer" / "files" / key / Path(file).name
 
 
 def _given(needed: Needed, path: Path, option: str) -> Path:

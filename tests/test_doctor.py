@@ -9,6 +9,7 @@ import torch
 
 from steer import doctor
 from steer.plugins import Broken, Entry, Origin, Plugins
+from steer.weights import Weights
 
 
 def test_it_reports_versions_devices_memory_and_verdicts() -> None:
@@ -35,6 +36,25 @@ def test_the_hub_cache_lists_repositories_with_their_sizes(tmp_path: Path, monke
     (blobs / "abc").write_bytes(bytes(20_000_000))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert doctor.hub_cache()["repositories"] == {"org/name": 0.02}
+
+
+def test_weights_of_plugins_are_told_with_their_size_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "models--org--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "here.pt").write_bytes(b"")
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    plugins = Plugins()
+    files = [Weights("org/name", "here.pt"), Weights("org/name", "there.pt", size=2_000_000_000)]
+    plugins.registry.reward("mine", "no_such_module:Mine", weights=files)
+    plugins.registry.method("argued", "no_such_module:Argued", weights="no_such_module:function")
+    rows = doctor.diagnose(plugins)["weights"]
+    assert [(row["name"], row["file"], row["cached"]) for row in rows] == [
+        ("mine", "here.pt", str(snapshot / "here.pt")),
+        ("mine", "there.pt", None),
+    ]
+    assert rows[1]["label"] == "there.pt of org/name (2.0 GB)"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,21 @@ def test_the_other_file_serves_where_the_first_is_not(online: Hub) -> None:
     assert weights.cached(wanted) == path
 
 
+def test_a_file_that_is_not_on_the_hub_is_fetched_from_where_it_is(online: Hub, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    wanted = Weights("their storage", HPS, url=f"{online.url}/xswu/HPSv2/resolve/main/{HPS}")
+    online.cut = [100_000, *[0] * 20]
+    with pytest.raises(SteerError, match=rf"their storage: {HPS} broke off after 0\.1 of 0\.3 MB"):
+        weights.locate(wanted, owner="mine")
+    online.cut.clear()
+    path = weights.locate(wanted, owner="mine")
+    assert path.read_bytes() == CONTENT
+    assert online.ranges()[-1] == "bytes=100000-"
+    assert weights.cached(wanted) == path
+    with pytest.raises(SteerError, match=r"their storage: no\.pt cannot be fetched"):
+        weights.fetch(Weights("their storage", "no.pt", url=f"{online.url}/xswu/HPSv2/resolve/main/no.pt"))
+
+
 def test_a_repository_comes_as_from_pretrained_reads_it(online: Hub) -> None:
     online.files["org/model"] = {
         "config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"the same",
@@ -146,7 +161,7 @@ def test_what_of_a_pipeline_is_read() -> None:
         "README.md", "v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.bin",
         "unet/diffusion_pytorch_model.fp16.safetensors", "safety_checker/flax_model.msgpack",
     }  # fmt: skip
-    assert set(files) - set(fetching.readable(files)) == left_out
+    assert set(files) - set(hub.readable(files)) == left_out
 
 
 def test_a_folder_of_the_users_comes_first_and_a_wrong_one_is_named(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ BERT = Weights("google-bert/bert-base-uncased", "vocab.txt", size=232_000, licen
 IMAGEREWARD = Weights("THUDM/ImageReward", "ImageReward.pt", size=1_787_000_000, licence="Apache-2.0")
 BLIP_VQA = Weights(
     "Salesforce's research storage", "model_base_vqa_capfilt_large.pth", size=1_446_000_000, licence="BSD-3-Clause",
+    url="https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_base_vqa_capfilt_large.pth",
 )  # fmt: skip
 CLIP_FLANT5 = {
     "xl": Repository("zhiqiulin/clip-flant5-xl", size=6_327_000_000, licence="Apache-2.0"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -46,6 +47,7 @@ def _print(data: dict[str, Any], console: Console) -> None:
                   + (", offline mode is on" if cache["offline"] else ""), highlight=False)  # fmt: skip
     for name, size in cache["repositories"].items():
         console.print(f"  {name}: {size} GB", highlight=False)
+    _print_weights(data["weights"], console)
     healthy = sum(row["health"] == "ok" for row in data["plugins"])
     console.print(
         f"[bold]plugins[/] {healthy} of {len(data['plugins'])} work (steer plugins lists them)", highlight=False
@@ -54,3 +56,16 @@ def _print(data: dict[str, Any], console: Console) -> None:
         console.print(f"[red]problem[/] {problem}", highlight=False)
     if not data["problems"]:
         console.print("[green]no problem found[/]")
+
+
+def _print_weights(rows: list[dict[str, Any]], console: Console) -> None:
+    missing: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if not row["cached"]:
+            missing.setdefault(row["name"], []).append(row)
+    names = dict.fromkeys(row["name"] for row in rows)
+    here = [name for name in names if name not in missing]
+    console.print(f"[bold]weights of plugins[/] cached: {', '.join(here) or 'none'}", highlight=False)
+    for name, parts in missing.items():
+        files = ", ".join(row["label"] for row in parts)
+        console.print(f"  {name}: steer download {name} fetches {escape(files)}", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import click
 from steer.cli.shared import log_option
 from steer.errors import SteerError, unknown
 from steer.plugins import Plugins
-from steer.weights import Needed, Repository, Weights, cached, fetch, size_text
+from steer.weights import Needed, Repository, Weights, cached, fetch, reachable, size_text
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,17 @@ def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
     NAME is a reward or method as it is given elsewhere (hps, hps:v2.0, clip:ViT-B-32/laion2b_s34b_b79k), a preview
     decoder (taesd), or a hub id (ORG/NAME). A download that broke off goes on where it was; each file is verified.
     """
-    from steer import hub
     from steer.plugins import manager
 
     items = [Item(name, needed) for name in names for needed in find(name, manager())]
     missing = [item for item in items if to is not None or cached(item.needed) is None]
-    if missing and not hub.reachable():
-        raise SteerError(_out_of_reach(missing))
+    unreachable = [item for item in missing if not reachable(item.needed)]
+    if unreachable:
+        raise SteerError(_out_of_reach(unreachable))
     rows = []
     for item in items:
         if item in missing:
-            into = None if to is None else to / item.needed.repo.rpartition("/")[2]
+            into = None if to is None else to / _folder(item.needed)
             rows.append(item.row(fetch(item.needed, into), "fetched"))
         else:
             path = cached(item.needed)
@@ -94,12 +95,17 @@ def find(name: str, plugins: Plugins) -> list[Needed]:
 
 def _out_of_reach(missing: list[Item]) -> str:
     wanted = ", ".join(dict.fromkeys(item.needed.label for item in missing))
-    line = f"the hub cannot be reached, and this is not here: {wanted}; run the same where it can, with --to FOLDER"
-    first, folder = missing[0], f"FOLDER/{missing[0].needed.repo.rpartition('/')[2]}"
+    place = "the hub" if all(getattr(item.needed, "url", None) is None for item in missing) else "where it is"
+    line = f"{place} cannot be reached, and this is not here: {wanted}; run the same where it can, with --to FOLDER"
+    first, folder = missing[0], f"FOLDER/{_folder(missing[0].needed)}"
     if isinstance(first.needed, Weights):
         plugin = first.name.partition(":")[0]
         return f"{line}, then copy FOLDER here and set -o {plugin}.{first.needed.option}={folder}"
     return f"{line}, then copy FOLDER here and give {folder} for {first.name}"
+
+
+def _folder(needed: Needed) -> str:
+    return re.sub(r"[^\w.-]+", "-", needed.repo.rpartition("/")[2])
 
 
 def _print(row: dict[str, Any]) -> None:

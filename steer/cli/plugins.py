@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from steer import weights
 from steer.errors import SteerError, unknown
 from steer.options import describe
 from steer.plugins import Entry, manager
@@ -67,9 +68,16 @@ def show(name: str, as_json: bool) -> None:
     for details in shown:
         console.print(f"[bold]{details['kind']} {escape(name)}[/] — {escape(details['summary'])}", highlight=False)
         console.print(f"from {escape(details['origin'])} {details['version']}", highlight=False)
+        for part in details["weights"]:
+            ways = f"not cached: steer download {name}, or -o {name}.{part['option']}=PATH"
+            known = [
+                part["label"],
+                *([part["licence"]] if part["licence"] else []),
+                "cached" if part["cached"] else ways,
+            ]
+            console.print(f"weights {escape(', '.join(known))}", highlight=False)
         if not details["options"]:
             console.print("no options")
-            continue
         for row in details["options"]:
             facts = [row["type"], f"default {row['default']}", *([row["range"]] if row["range"] else [])]
             console.print(
@@ -93,4 +101,4 @@ def _short(origin: str) -> str:
 def _details(entry: Entry) -> dict[str, Any]:
     declaration = getattr(entry.load(), "Options", None)
     options = [asdict(row) for row in describe(declaration)] if declaration is not None else []
-    return {**_row(entry), "options": options}
+    return {**_row(entry), "options": options, "weights": [weights.describe(one) for one in entry.weights()]}
