@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,8 +211,15 @@ class Setup:
 
 def pack_size_of(run: Run) -> int:
     """Return how many prompts like those of a run make a pack."""
-    pixels = 64 * prod(run.latent_shape[1:])  # of most decoders; some make fewer
-    return pack_size(run.particles, run.chunks.size, pixels)
+    width, height = image_size(run)
+    return pack_size(run.particles, run.chunks.size, width * height)
+
+
+def image_size(run: Run) -> tuple[int, int]:
+    """Return width and height in pixels of the images that a run will make."""
+    factor = getattr(run.backbone.pipe, "vae_scale_factor", 8)
+    *_, height, width = run.latent_shape
+    return run.get("width") or width * factor, run.get("height") or height * factor
 
 
 def _encode(run: Run) -> None:

@@ -166,8 +166,7 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
         return
     click.echo(f"{one_line(place)}: {plan.tasks} prompts, {plan.done} done, {plan.failed} failed, {plan.todo} to do")
     for group in plan.groups:
-        s = group.settings
-        size = f"{group.size[0]}x{group.size[1]}" if group.size else "the model's size"
+        s, size = group.settings, "x".join(map(str, group.size))
         click.echo(
             f"  {group.count} prompts in {len(group.packs)} packs: {s['particles']} particles, {s['steps']} steps, "
             f"guidance {s['guidance_scale']:g}, {size}, chunk {s['chunk']}, {group.nfe} denoiser evaluations each"

@@ -23,14 +23,14 @@ class PlannedGroup:
         settings: as resolved by methods, the user and the model.
         nfe: denoiser evaluations a prompt, for one pass; a method that searches may take more.
         images: images a prompt.
-        size: width and height in pixels, if known before sampling.
+        size: width and height in pixels.
     """
 
     packs: tuple[Pack, ...]
     settings: Mapping[str, Any]
     nfe: int
     images: int
-    size: tuple[int, int] | None
+    size: tuple[int, int]
 
     @property
     def count(self) -> int:

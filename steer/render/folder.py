@@ -116,6 +116,7 @@ class RenderFolder:
 
     def finish(self) -> None:
         """Write ``metadata.jsonl``, one row an image, in the form that Hugging Face's imagefolder reads."""
+        self.storage.sync()
         rows = (json.dumps(row, ensure_ascii=False) for row in _metadata(self.journal.rows()))
         self.storage.write(METADATA, "".join(f"{row}\n" for row in rows).encode())
 

@@ -18,7 +18,7 @@ from steer.render.outcomes import Failed, Outcome, rendered
 from steer.render.previews import Previews
 from steer.render.spec import Spec
 from steer.run import Run
-from steer.setup import Setup, pack_size_of
+from steer.setup import Setup, image_size, pack_size_of
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +56,13 @@ class LocalEngine(Engine):
         groups = []
         for group, probe in self._setup.groups(prompts):
             self.searching |= any(True for _ in chain(probe.hooks, "search"))
-            width, height = probe.get("width"), probe.get("height")
             groups.append(
                 PlannedGroup(
                     packs=tuple(group.packs(self._pack_prompts or pack_size_of(probe))),
                     settings=probe.settings,
                     nfe=_nfe(probe),
                     images=probe.particles if self._setup.choose == "all" else 1,
-                    size=None if width is None or height is None else (width, height),
+                    size=image_size(probe),
                 )
             )
         return groups

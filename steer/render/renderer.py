@@ -113,9 +113,8 @@ def _with_kept(spec: Spec, values: Mapping[str, Any]) -> Spec:
     arguments = dict(spec.arguments)
     if values.get("chunk") is not None:
         arguments["chunk"] = values["chunk"]
-    return replace(
-        spec, arguments=arguments, dtype=spec.dtype or values.get("dtype"), previews=values.get("previews", 0) or 0
-    )
+    dtype, previews = values.get("dtype") or spec.dtype, values.get("previews") or spec.previews
+    return replace(spec, arguments=arguments, dtype=dtype, previews=previews)
 
 
 def _chunk(plan: Plan, values: Mapping[str, Any]) -> int | None:

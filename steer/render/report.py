@@ -16,9 +16,6 @@ PIXEL_BYTES = 1.6
 RECIPE_BYTES, DETAIL_BYTES = 2_500, 8_000
 """Of a recipe in a PNG, and of a prompt's lines in the journal, the details and the page."""
 
-USUAL_SIDE = 1024
-"""Pixels a side where the model has not said."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -117,5 +114,4 @@ class Watcher(Protocol):
 
 
 def _image_bytes(group: PlannedGroup) -> int:
-    width, height = group.size or (USUAL_SIDE, USUAL_SIDE)
-    return RECIPE_BYTES + round(PIXEL_BYTES * width * height)
+    return RECIPE_BYTES + round(PIXEL_BYTES * group.size[0] * group.size[1])
