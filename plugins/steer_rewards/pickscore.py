@@ -80,17 +80,12 @@ def load(file: Path, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def _embedder(model: Any, device: torch.device, dtype: torch.dtype) -> Embedder:
-    import open_clip
-
-    # of the same vocabulary as LAION's tokenizer in transformers' format, and with open_clip's package already here;
-    # what stands after the end of text does not reach the features
-    length = model.config.text_config.max_position_embeddings
     return Embedder(
         owner="pickscore",
         preprocess=preprocess.of_transformers(model.config.vision_config.image_size),
         encode_images=lambda pixels: clip.pooled(model.get_image_features(pixel_values=pixels)),
         encode_tokens=lambda tokens: clip.pooled(model.get_text_features(input_ids=tokens)),
-        tokenizer=open_clip.get_tokenizer("ViT-H-14", context_length=length),
+        tokenizer=clip.tokenizer(model.config.text_config.max_position_embeddings),
         device=device,
         dtype=dtype,
     )

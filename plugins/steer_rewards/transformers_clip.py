@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,27 @@ def vision_key_map(name: str) -> str | None:
     if name == "logit_scale" or name.startswith(("text_model.", "text_projection.")):
         return None
     return key_map(name)
+
+
+def tokenizer(length: int) -> Any:
+    """Return CLIP's tokenizer with transformers' cleaning of texts, and no file to fetch for it.
+
+    open_clip's package holds the vocabulary, but its own cleaning also straightens quotes and undoes HTML's escapes.
+    Texts are padded with zeros; what stands after the end of text does not reach the features.
+
+    Args:
+        length: tokens of a text, start and end included; longer ones are cut.
+    """
+    from open_clip.tokenizer import SimpleTokenizer
+
+    made = SimpleTokenizer(context_length=length)
+    made.clean_fn = clean
+    return made
+
+
+def clean(text: str) -> str:
+    """Return a text as transformers' tokenizer of CLIP reads it: composed characters, single spaces, lower case."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).lower()
 
 
 def pooled(output: Any) -> Tensor:

@@ -70,12 +70,8 @@ def show(name: str, as_json: bool) -> None:
         console.print(f"from {escape(details['origin'])} {details['version']}", highlight=False)
         for part in details["weights"]:
             ways = f"not cached: steer download {name}, or -o {name}.{part['option']}=PATH"
-            known = [
-                part["label"],
-                *([part["licence"]] if part["licence"] else []),
-                "cached" if part["cached"] else ways,
-            ]
-            console.print(f"weights {escape(', '.join(known))}", highlight=False)
+            known = [part["label"], part["licence"], "cached" if part["cached"] else ways]
+            console.print(f"weights {escape(', '.join(filter(None, known)))}", highlight=False)
         if not details["options"]:
             console.print("no options")
         for row in details["options"]:
