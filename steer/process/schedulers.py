@@ -54,6 +54,9 @@ SCHEDULERS: dict[str, Named] = {
     "flow-euler": Named("FlowMatchEulerDiscreteScheduler", "flow"),
     "flow-lcm": Named("FlowMatchLCMScheduler", "flow"),
     "flow-dpm++": Named("DPMSolverMultistepScheduler", "flow", {**FLOW_SIGMAS, "algorithm_type": "dpmsolver++"}),
+    "flow-dpm++-sde": Named(
+        "DPMSolverMultistepScheduler", "flow", {**FLOW_SIGMAS, "algorithm_type": "sde-dpmsolver++"}
+    ),
     "flow-unipc": Named("UniPCMultistepScheduler", "flow", FLOW_SIGMAS),
     "flow-heun": Named("FlowMatchHeunDiscreteScheduler", "flow"),
 }

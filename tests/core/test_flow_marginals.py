@@ -80,12 +80,12 @@ def test_with_many_steps_every_marginal_is_the_flows(eta, one_stream, record_tes
     record_testsuite_property(f"flow marginal bias {eta}", [round(float(distance), 4) for distance in distances])
     assert distances[0] / distances[1] == pytest.approx(2, abs=0.2)  # first order: it vanishes as 1/steps
     assert distances[1] / distances[2] == pytest.approx(2, abs=0.2)
-    run, state = made(steps=200, eta=eta, particles=PARTICLES // 4), None
-    for step in (50, 120, 170, 200):
+    run, state = made(steps=100, eta=eta, particles=PARTICLES // 4), None
+    for step in (25, 60, 85, 100):
         state = run.sample(state, until=step)
         mean, covariance = marginal((state.alpha, state.sigma))
         x = state.x.double().numpy()
-        allowed = distances[1] + 4 * covariance.max() * np.sqrt(2 / len(x))
+        allowed = distances[0] + 4 * covariance.max() * np.sqrt(2 / len(x))
         assert np.abs(x.mean(0) - mean).max() < allowed
         assert np.abs(np.cov(x.T) - covariance).max() < allowed
 

@@ -43,7 +43,7 @@ FAMILIES = [
     Family(
         "sana", tiny_sana, guided={"guidance_scale": 4.5}, stock={"guidance_scale": 4.5, **EXACT},
         plain={"guidance_scale": 1.0}, stock_plain={"guidance_scale": 1.0, **EXACT},
-        schedulers=("flow-euler", "flow-unipc", "flow-lcm"), stochastic={"scheduler": "flow-euler", "eta": 1.0},
-        by_row=True,
+        schedulers=("flow-euler", "flow-dpm++-sde", "flow-unipc", "flow-lcm"),
+        stochastic={"scheduler": "flow-euler", "eta": 1.0}, by_row=True,
     ),
 ]  # fmt: skip
