@@ -21,6 +21,7 @@ BUILT_IN = {
     "check": ("steer.cli.check:check", "Check whether a plugin keeps to its contract."),
     "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),
     "download": ("steer.cli.download:download", "Fetch the weights of rewards, previews and models."),
+    "gallery": ("steer.cli.gallery:gallery", "Build the page of rendered images."),
     "generate": ("steer.cli.generate:generate", "Render prompts, steered or not."),
     "new": ("steer.cli.new:new", "Start a plugin package of your own."),
     "plugins": ("steer.cli.plugins:plugins", "List plugins, or show one's options."),

@@ -16,6 +16,7 @@ from steer.render.report import Plan, Summary, Watcher
 from steer.render.runfile import KEPT, check_same, read_run, write_run
 from steer.render.session import Session
 from steer.render.spec import Spec, tasks_of
+from steer.report import build_page
 from steer.storage import storage_at
 
 MakeEngine = Callable[[Spec], Engine]
@@ -91,6 +92,7 @@ class Renderer:
                 self._watcher.begin(plan, storage.name)
             summary = Session(self._folder, plan, self._watcher).run(engine)
             self._folder.finish()
+            build_page(storage)
             if self._watcher:
                 self._watcher.end(summary)
         return summary

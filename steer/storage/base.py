@@ -80,6 +80,10 @@ class Storage(abc.ABC):
             SteerError: if somebody else writes here.
         """
 
+    @abc.abstractmethod
+    def at(self, folder: str) -> Storage:
+        """Return the place of a folder below this one; of this one if ``folder`` is empty."""
+
     def url(self, name: str) -> str:
         """Return where a file is, for people."""
         return f"{self.name}/{name}"

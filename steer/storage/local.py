@@ -146,6 +146,9 @@ class LocalStorage(Storage):
             self.remove(f"{LOCK}-owner")
             lock.release()
 
+    def at(self, folder: str) -> LocalStorage:
+        return LocalStorage(self.folder / folder)
+
     def free_bytes(self) -> int | None:
         existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         return shutil.disk_usage(existing).free

@@ -143,6 +143,9 @@ class RemoteStorage(Storage):
             thread.join()
             self.remove(LOCK)
 
+    def at(self, folder: str) -> RemoteStorage:
+        return RemoteStorage(self._system, self._path(folder), self.url(folder) if folder else self.name)
+
     def _holder(self) -> str | None:
         """Return who holds the lock, if anybody who lives."""
         lock = self._read_lock()

@@ -1,0 +1,34 @@
+"""``steer gallery``: build the page of what was rendered."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from steer.cli.shared import log_option, one_line
+from steer.errors import SteerError
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON on stdout.")
+@log_option
+def gallery(folder: str, as_json: bool) -> None:
+    """Build DIR/index.html from the runs in DIR and below it.
+
+    Runs of `steer render` and `steer generate` are shown; several of them side by side, prompt by prompt.
+    """
+    from steer.report import build_page
+    from steer.storage import storage_at
+
+    storage = storage_at(folder)
+    page = build_page(storage)
+    if page is None:
+        raise SteerError(f"{folder} holds no run; expected the folder of a steer render or generate, or one above")
+    if as_json:
+        data = {"page": page.place, "images": page.images, "failed": page.failed, "runs": page.runs}
+        click.echo(json.dumps(data, indent=1))
+        return
+    runs = f"{page.runs} run" + ("s" if page.runs > 1 else "")
+    click.echo(f"{page.images} images of {runs}: {one_line(page.place)}")

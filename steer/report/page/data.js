@@ -1,0 +1,86 @@
+"use strict";
+// Data come as scripts that call steer.take(kind, number, data). Nothing of them is ever read as HTML.
+
+const COLUMNS = ["run", "prompt", "category", "id", "file", "seed", "slot", "reward", "judged", "width", "height",
+  "piece", "number", "thumbPiece", "thumbPlace"];
+
+const steer = {
+  head: null,
+  entries: [],
+  pieces: new Map(),
+  waiting: new Map(),
+
+  take(kind, number, data) {
+    if (kind === "head") this.head = data;
+    else if (kind === "rows") for (const row of data) this.entries.push(entryOf(row, this.entries.length));
+    else {
+      this.pieces.set(number, data);
+      while (this.pieces.size > 60) this.pieces.delete(this.pieces.keys().next().value);
+    }
+  },
+
+  // Returns a promise of a piece of details or thumbnails; each is loaded once.
+  piece(kind, number) {
+    if (this.pieces.has(number)) return Promise.resolve(this.pieces.get(number));
+    if (!this.waiting.has(number)) {
+      this.waiting.set(number, new Promise((resolve) => {
+        const script = document.createElement("script");
+        script.src = `page/${kind}-${String(number).padStart(5, "0")}.js${version}`;
+        script.onload = script.onerror = () => {
+          script.remove();
+          this.waiting.delete(number);
+          resolve(this.pieces.get(number) || []);
+        };
+        document.head.append(script);
+      }));
+    }
+    return this.waiting.get(number);
+  },
+};
+
+let version = "";
+
+function entryOf(row, index) {
+  const entry = { index };
+  COLUMNS.forEach((name, place) => { entry[name] = row[place]; });
+  return entry;
+}
+
+const textOf = (entry) => steer.head.prompts[entry.prompt];
+const runOf = (entry) => steer.head.runs[entry.run];
+const pathOf = (entry) => (runOf(entry).folder ? `${runOf(entry).folder}/` : "") + entry.file;
+const urlOf = (path) => path.split("/").map(encodeURIComponent).join("/");
+
+function runLabel(run) {
+  return run.folder || (run.methods || []).join(" + ") || "plain";
+}
+
+function number(value, digits = 3) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  return Math.abs(value) >= 1000 ? value.toFixed(0) : value.toFixed(digits);
+}
+
+// Makes an element; strings become text, never markup.
+function make(tag, attributes = {}, ...children) {
+  const space = tag.startsWith("svg:") ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
+  const element = document.createElementNS(space, tag.replace("svg:", ""));
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+// Makes a picture of an entry: its thumbnail where there is one, else the image itself.
+function picture(entry, height, whole = false) {
+  const image = make("img", { alt: textOf(entry), decoding: "async", class: entry.width && entry.width <= 256 ? "pixels" : null });
+  if (whole || entry.thumbPiece < 0) image.src = urlOf(pathOf(entry));
+  else {
+    steer.piece("thumbs", entry.thumbPiece).then((thumbs) => {
+      const data = thumbs[entry.thumbPlace];
+      image.src = data ? `data:image/webp;base64,${data}` : urlOf(pathOf(entry));
+    });
+  }
+  return make("span", { class: "picture", style: height ? `height:${height}px` : null }, image);
+}
