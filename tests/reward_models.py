@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
+from torchvision.transforms import Compose, Normalize, ToTensor
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from steer import Prompt
+from steer.testing import example_samples
+from steer_rewards.preprocess import CLIP_MEAN, CLIP_STD
 
 DATA = Path(__file__).parent / "rewards" / "data"
 
@@ -112,38 +134,83 @@ def words_tokenizer(words: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def llava_folder(folder: Path) -> Path:
-    """Write a tiny random LLaVA of transformers with its processor."""
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-        PreTrainedTokenizerFast,
-    )  # fmt: skip
+def photograph(size: tuple[int, int]) -> tuple[Image.Image, Tensor]:
+    """Return a smooth picture of (width, height), and the same as ``[1, 3, H, W]`` in [0, 1]."""
+    small = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    picture = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+    return picture, ToTensor()(picture)[None]
 
-    words = ["<pad>", "<unk>", "<s>", "</s>", "<image>", *T5_WORDS[3:], "Please", "answer", "yes", "or", "no", "."]
+
+def compose(*transforms: Any) -> Callable[[Image.Image], Tensor]:
+    """Return torchvision's transforms of a picture with the conversion and normalisation that CLIPs and BLIPs share."""
+    return Compose([*transforms, ToTensor(), Normalize(CLIP_MEAN, CLIP_STD)])
+
+
+def scenes(count: int = 4) -> tuple[Tensor, list[Prompt]]:
+    """Return some of the conformance kit's samples with their prompts, spread over the categories."""
+    samples, prompts = example_samples()
+    rows = range(0, len(prompts), len(prompts) // count)[:count]
+    return samples[list(rows)], [prompts[row] for row in rows]
+
+
+def vlm_tokenizer(*special: str) -> tuple[PreTrainedTokenizerFast, list[str]]:
+    """Return a tokenizer of transformers with special tokens, and its words."""
+    words = ["<pad>", "<unk>", "<s>", "</s>", *special, *T5_WORDS[3:], "Please", "answer", "yes", "or", "no", "."]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words_tokenizer(words), unk_token="<unk>", pad_token="<pad>", bos_token="<s>",
-        eos_token="</s>", additional_special_tokens=["<image>"],
+        eos_token="</s>", additional_special_tokens=list(special),
     )  # fmt: skip
+    return tokenizer, words
+
+
+def llama_config(words: list[str]) -> dict[str, Any]:
+    """Return the sizes of a tiny language model."""
+    return {
+        "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+        "initializer_range": 0.15,
+    }  # fmt: skip
+
+
+def llava_folder(folder: Path) -> Path:
+    """Write a tiny random LLaVA of transformers with its processor."""
+    tokenizer, words = vlm_tokenizer("<image>")
     LlavaProcessor(
         image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
         tokenizer=tokenizer, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1,
         image_token="<image>", chat_template=CHAT,
     ).save_pretrained(folder)  # fmt: skip
-    vision = clip_flant5_config()["vision_config"]
-    text = {
-        "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
-    }  # fmt: skip
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**clip_flant5_config()["vision_config"]),
+        text_config=LlamaConfig(**llama_config(words)), image_token_index=words.index("<image>"), image_seq_length=16,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = LlavaConfig(
-            vision_config=CLIPVisionConfig(**vision), text_config=LlamaConfig(**text, initializer_range=0.15),
-            image_token_index=words.index("<image>"), image_seq_length=16,
-        )  # fmt: skip
         LlavaForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def qwen2_vl_folder(folder: Path) -> Path:
+    """Write a tiny random Qwen2-VL of transformers: patches in one long row, and as many tokens as an image needs."""
+    image, video, start, end = "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"
+    tokenizer, words = vlm_tokenizer(image, video, start, end)
+    sizes = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2}
+    Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**sizes, min_pixels=16 * 16, max_pixels=64 * 64), tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**sizes),
+        chat_template=CHAT.replace("<image>", f"{start}{image}{end}"),
+    ).save_pretrained(folder)  # fmt: skip
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    config = Qwen2VLConfig(
+        text_config={**llama_config(words), "rope_parameters": rope},
+        vision_config={
+            "depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 8,
+            "spatial_merge_size": 2, "temporal_patch_size": 2, "initializer_range": 0.15,
+        },
+        image_token_id=words.index(image), video_token_id=words.index(video), vision_start_token_id=words.index(start),
+        vision_end_token_id=words.index(end),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
     return folder

@@ -112,11 +112,13 @@ class BlipVqa(Reward):
     def embed(self, samples: Tensor) -> Tensor:
         """Return BLIP's view of images: ``[N, patches + 1, D]``."""
         scale = 1 / GRADIENT_SCALE if self.precision == torch.float16 else 1.0
-        pixels = normalise(resize(samples.to(self.device, torch.float32), self.size, self.size))
-        found: Tensor = self.model.vision_model(
-            pixel_values=scale_gradient(pixels, scale).to(self.precision)
-        ).last_hidden_state
-        return found
+        pixels = scale_gradient(self.pixels(samples), scale).to(self.precision)
+        embedded: Tensor = self.model.vision_model(pixel_values=pixels).last_hidden_state
+        return embedded
+
+    def pixels(self, samples: Tensor) -> Tensor:
+        """Return what the model sees of images, whatever their shape: ``[N, 3, size, size]`` in fp32."""
+        return normalise(resize(samples.to(self.device, torch.float32), self.size, self.size))
 
     def answers(self, images: Tensor, rows: Sequence[int], questions: Sequence[str]) -> Tensor:
         """Return the logits ``[P, vocabulary]`` of the first word of each answer, in fp32.

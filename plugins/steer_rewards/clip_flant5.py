@@ -142,8 +142,7 @@ class ClipFlanT5:
 
     def score(self, samples: Tensor, texts: Sequence[str]) -> Tensor:
         """Return ``[N]`` for images ``[N, 3, H, W]`` in [0, 1]."""
-        images = pad_square(samples.to(self.device, torch.float32), _BORDER)
-        pixels = normalise(resize(images, self.size, self.size)).to(self.dtype)
+        pixels = self.pixels(samples).to(self.dtype)
         after, mask = self.text.after(texts)
         before = self._before.expand(len(texts), -1)
         scores: Tensor = self.model(
@@ -151,11 +150,16 @@ class ClipFlanT5:
         )
         return scores
 
+    def pixels(self, samples: Tensor) -> Tensor:
+        """Return what the model sees of images, padded to a square: ``[N, 3, size, size]`` in fp32."""
+        square = pad_square(samples.to(self.device, torch.float32), _BORDER)
+        return normalise(resize(square, self.size, self.size))
+
 
 def is_clip_flant5(folder: Path) -> bool:
     """Whether a folder holds a CLIP-FlanT5, by its ``config.json``."""
     file = folder / CONFIG
-    return file.is_file() and "mm_hidden_size" in read_json(file)
+    return file.is_file() and {"mm_hidden_size", "d_model"} <= read_json(file).keys()
 
 
 def key_map(name: str) -> str | None:

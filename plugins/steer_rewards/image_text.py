@@ -71,9 +71,9 @@ class ImageText:
         return torch.as_tensor(self.model(**inputs, logits_to_keep=kept).logits[rows, which])
 
     def _inputs(self, images: Tensor, texts: Sequence[str]) -> dict[str, Any]:
-        pixels: list[Any] = list(images) if self.differentiable else _pictures(images)
         found = self.processor(
-            images=pixels, text=[self._prompt(text) for text in texts],
+            images=[[image] for image in (images if self.differentiable else _pictures(images))],
+            text=[self._prompt(text) for text in texts],
             images_kwargs={"do_rescale": False} if self.differentiable else {},
             text_kwargs={"padding": True, "padding_side": "right"}, common_kwargs={"return_tensors": "pt"},
         )  # fmt: skip
@@ -82,6 +82,7 @@ class ImageText:
             if isinstance(value, Tensor)
             else value
             for name, value in found.items()
+            if name != "labels"  # made for training, and a loss over all tokens is in the way here
         }
 
     def _prompt(self, text: str) -> str:

@@ -93,12 +93,15 @@ class ImageReward(Reward):
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
         """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
-        images = samples.to(self.device, torch.float32)
-        pixels = normalise(shortest_side_and_crop(images, self.size))
+        pixels = self.pixels(samples)
         ids, mask = self.tokens([str(prompt) for prompt in prompts])
         scale = GRADIENT_SCALE if self.precision == torch.float16 else 1.0
         scores = self.model(scale_gradient(pixels, 1 / scale), ids, mask)
         return scale_gradient(scores, scale).to(samples.device)
+
+    def pixels(self, samples: Tensor) -> Tensor:
+        """Return what the model sees of images: ``[N, 3, size, size]`` in fp32."""
+        return normalise(shortest_side_and_crop(samples.to(self.device, torch.float32), self.size))
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return tokens and mask, both ``[N, 35]``, padded as the reference does it, so that no row sees another."""

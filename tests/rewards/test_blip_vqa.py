@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from reward_models import BERT_WORDS, blip_config, blip_vqa_folder, fixture, layout
+from reward_models import BERT_WORDS, blip_config, blip_vqa_folder, compose, fixture, layout, photograph, scenes
 from tiny import tiny_sd
+from torchvision.transforms import InterpolationMode, Resize
 
 from steer import Prompt, Sampler, SteerError
 from steer.testing import check_reward
@@ -66,7 +67,7 @@ def test_the_key_map_covers_the_published_checkpoint() -> None:
 
 @pytest.mark.parametrize("name", ["da", "bvqa"])
 def test_they_keep_the_contract_of_a_reward(name: str, request) -> None:
-    check_reward(request.getfixturevalue(name), name=name).require()
+    check_reward(request.getfixturevalue(name), *scenes(), name=name).require()
 
 
 def test_da_is_the_mean_of_yes_and_bvqa_the_product_against_no(da: Da, bvqa: Bvqa, images: torch.Tensor) -> None:
@@ -83,6 +84,12 @@ def test_da_is_the_mean_of_yes_and_bvqa_the_product_against_no(da: Da, bvqa: Bvq
     assert torch.allclose(bvqa(images, PROMPTS), torch.stack(bvqa_expected), atol=1e-6)
     assert da.questions(PROMPTS[1])[1] == "are the two blue squares to the left of the star?"
     assert bvqa.questions(PROMPTS[1]) == ["two blue squares?", "a star?"]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 48), (40, 100)])
+def test_images_are_prepared_as_pil_pictures_are(da: Da, size: tuple[int, int]) -> None:
+    picture, tensor = photograph(size)
+    assert (da.pixels(tensor) - compose(Resize((32, 32), InterpolationMode.BICUBIC))(picture)).abs().max() < 0.055
 
 
 def test_a_question_begins_with_enc_and_an_answer_with_dec(da: Da) -> None:

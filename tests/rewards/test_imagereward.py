@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from reward_models import BERT_WORDS, fixture, imagereward_folder, layout
+from huggingface_hub import constants
+from reward_models import BERT_WORDS, compose, fixture, imagereward_folder, layout, photograph, scenes
 from tiny import tiny_sd
+from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from steer import Sampler, SteerError, hub
+from steer import Sampler, SteerError
 from steer.testing import check_reward
 from steer_rewards import blip, checkpoints
 from steer_rewards.imagereward import ImageReward, ImageRewardOptions, build, key_map, load
@@ -52,7 +54,7 @@ def test_the_key_map_covers_the_published_checkpoint() -> None:
 
 
 def test_it_keeps_the_contract_of_a_reward(reward: ImageReward) -> None:
-    check_reward(reward, name="imagereward").require()
+    check_reward(reward, *scenes(), name="imagereward").require()
 
 
 def test_the_reward_normalises_and_tokenises_as_the_reference(reward: ImageReward) -> None:
@@ -68,6 +70,14 @@ def test_the_reward_normalises_and_tokenises_as_the_reference(reward: ImageRewar
     # padding is masked: the same tokens without it
     alone = reward.model(known["img"][:1], ids[:1, :5], mask[:1, :5])
     assert (alone - expected[:1]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 48), (40, 100)])
+def test_images_are_prepared_as_pil_pictures_are(reward: ImageReward, size: tuple[int, int]) -> None:
+    picture, tensor = photograph(size)
+    expected = compose(Resize(32, InterpolationMode.BICUBIC), CenterCrop(32))(picture)
+    # PIL rounds a resized picture to whole numbers, a tensor is not rounded
+    assert (reward.pixels(tensor) - expected).abs().max() < 0.055
 
 
 def test_texts_are_tokenised_once(reward: ImageReward, monkeypatch) -> None:
@@ -104,8 +114,8 @@ def test_it_steers(folder: Path) -> None:
     assert len(set(scores)) > 1
 
 
-def test_without_weights_the_message_names_the_file_and_the_ways_to_get_it(monkeypatch) -> None:
-    monkeypatch.setattr(hub, "reachable", lambda: False)
+def test_without_weights_the_message_names_the_file_and_the_ways_to_get_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         SteerError,
         match=r"imagereward needs ImageReward.pt of THUDM/ImageReward \(1.8 GB\).*`steer download imagereward`.*"

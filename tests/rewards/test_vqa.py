@@ -8,18 +8,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
-from reward_models import T5_WORDS, clip_flant5_config, clip_flant5_folder, fixture, layout, llava_folder
+from reward_models import (
+    T5_WORDS,
+    clip_flant5_config,
+    clip_flant5_folder,
+    compose,
+    fixture,
+    layout,
+    llava_folder,
+    photograph,
+    qwen2_vl_folder,
+    scenes,
+)  # fmt: skip
 from safetensors.torch import load_file, save_file
 from tiny import tiny_sd
+from torchvision.transforms import InterpolationMode, Resize
 
-from steer import Sampler, SteerError, hub
+from steer import Sampler, SteerError
 from steer.options import build as build_options
 from steer.testing import check_reward
 from steer_rewards import checkpoints
 from steer_rewards.clip_flant5 import build, key_map, load
 from steer_rewards.image_text import ImageText
-from steer_rewards.preprocess import pad_square
 from steer_rewards.vqa import Vqa, VqaOptions
 
 CPU = torch.device("cpu")
@@ -82,7 +94,7 @@ def test_the_key_map_covers_the_published_checkpoints(name: str) -> None:
 
 
 def test_it_keeps_the_contract_of_a_reward(vqa: Vqa) -> None:
-    report = check_reward(vqa, name="vqa").require()
+    report = check_reward(vqa, *scenes(), name="vqa").require()
     assert any(check.name == "gradient" and check.status == "passed" for check in report.checks)
 
 
@@ -100,16 +112,12 @@ def test_the_question_is_the_papers_tokenised_on_both_sides_of_the_image(vqa: Vq
     assert torch.equal(long_ids[0, : ids.shape[1]], ids[0]) and long_mask.sum(dim=1).tolist()[0] == ids.shape[1]
 
 
-def test_images_are_padded_to_a_square_as_on_pil_pictures() -> None:
-    colour = (122, 116, 104)
-    for size in ((7, 4), (4, 7), (5, 5)):
-        pixels = torch.rand(2, 3, size[1], size[0], generator=torch.Generator().manual_seed(0))
-        padded = pad_square(pixels, [value / 255 for value in colour])
-        picture = Image.fromarray((pixels[0] * 255).round().byte().permute(1, 2, 0).numpy())
-        square = Image.new("RGB", (max(size), max(size)), colour)
-        square.paste(picture, ((max(size) - size[0]) // 2, (max(size) - size[1]) // 2))
-        expected = torch.tensor(list(square.getdata())).view(max(size), max(size), 3).permute(2, 0, 1) / 255
-        assert (padded[0] - expected).abs().max() < 0.5 / 255 + 1e-6
+@pytest.mark.parametrize("size", [(32, 32), (64, 48), (40, 100)])
+def test_images_are_prepared_as_pil_pictures_are(vqa: Vqa, size: tuple[int, int]) -> None:
+    picture, tensor = photograph(size)
+    square = Image.new("RGB", (max(size), max(size)), (122, 116, 104))
+    square.paste(picture, ((max(size) - size[0]) // 2, (max(size) - size[1]) // 2))
+    assert (vqa.backend.pixels(tensor) - compose(Resize(32, InterpolationMode.BICUBIC))(square)).abs().max() < 0.055
 
 
 def test_texts_are_tokenised_once(vqa: Vqa, images: torch.Tensor, monkeypatch) -> None:
@@ -161,7 +169,7 @@ def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path, monke
     (tmp_path / "other.json").write_text(json.dumps(tokenizer))
     with pytest.raises(SteerError, match=r"makes \[2, 1\] of 'Yes', expected one word and the end token 1"):
         Vqa(VqaOptions(tokenizer=str(tmp_path / "other.json")), argument=str(folder))
-    monkeypatch.setattr(hub, "reachable", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(SteerError, match=r"vqa:xl needs zhiqiulin/clip-flant5-xl \(6.3 GB\).*`steer download vqa:xl`"):
         Vqa()
     with pytest.raises(SteerError, match=r"vqa has no model 'xll'; expected xl, xxl, ORG/MODEL of the hub"):
@@ -178,10 +186,11 @@ def test_it_steers(request, model: str) -> None:
     assert all(0 <= score <= 1 for score in result.rewards[0])
 
 
-def test_a_model_of_transformers_keeps_the_contract(llava: Path) -> None:
-    reward = Vqa(argument=str(llava))
+@pytest.mark.parametrize("write", [llava_folder, qwen2_vl_folder])
+def test_a_model_of_transformers_keeps_the_contract(write, tmp_path: Path) -> None:
+    reward = Vqa(argument=str(write(tmp_path)))
     assert isinstance(reward.backend, ImageText) and reward.differentiable
-    report = check_reward(reward, name="llava").require()
+    report = check_reward(reward, *scenes(), name=write.__name__).require()
     assert any(check.name == "gradient" and check.status == "passed" for check in report.checks)
 
 
