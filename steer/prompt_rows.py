@@ -14,8 +14,8 @@ from steer.prompts import Prompt, check_seed
 
 SETTING_OF = {
     "steps": "steps", "guidance": "guidance_scale", "guidance_scale": "guidance_scale",
-    "cfg_scale": "guidance_scale", "eta": "eta", "scheduler": "scheduler", "particles": "particles",
-    "width": "width", "height": "height",
+    "cfg_scale": "guidance_scale", "true_cfg": "true_cfg_scale", "true_cfg_scale": "true_cfg_scale", "eta": "eta",
+    "scheduler": "scheduler", "particles": "particles", "width": "width", "height": "height",
 }  # fmt: skip
 """Keys of a row that set a field of a run for this prompt alone."""
 
@@ -24,7 +24,7 @@ OWN = frozenset({"prompt", "text", "id", "category", "seed", "size", "options", 
 """Keys that mean something here; all others are metadata."""
 
 WHOLE = frozenset({"seed", "steps", "particles", "width", "height"})
-FRACTIONS = frozenset({"guidance", "guidance_scale", "cfg_scale", "eta"})
+FRACTIONS = frozenset({"guidance", "guidance_scale", "cfg_scale", "true_cfg", "true_cfg_scale", "eta"})
 
 
 def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:

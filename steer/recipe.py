@@ -40,6 +40,7 @@ class Recipe:
         sampler: the scheduler's name as A1111 spells it, or its class.
         replayable: whether names suffice; false if an object in memory took part.
         judge: names of what was reported beside the reward; no image depends on it.
+        cfg_setting: the setting with the scale of classifier-free guidance (:class:`steer.backbones.base.Backbone`).
     """
 
     model: str
@@ -57,6 +58,7 @@ class Recipe:
     sampler: str
     replayable: bool = True
     judge: list[str] = field(default_factory=list)
+    cfg_setting: str = "guidance_scale"
     schema: int = field(default=SCHEMA)
 
     @classmethod
@@ -99,6 +101,7 @@ class Recipe:
             versions=versions(),
             sampler=sampler_name(settings.get("scheduler"), backbone.scheduler),
             judge=list(judge),
+            cfg_setting=backbone.cfg_setting,
             replayable=all(by_name for _, by_name in [*methods, *reward]),
         )
 
@@ -129,7 +132,8 @@ class Recipe:
         facts = {
             "Steps": s["steps"],
             "Sampler": self.sampler,
-            "CFG scale": s["guidance_scale"],
+            "CFG scale": s[self.cfg_setting],
+            **({} if self.cfg_setting == "guidance_scale" else {"Distilled CFG Scale": s["guidance_scale"]}),
             "Seed": (self.prompt["seed"] + slot) % 2**32,
             "Size": f"{s['width']}x{s['height']}",
             "Model": self.model,
@@ -253,6 +257,7 @@ def _check(recipe: Recipe, slot: Any) -> None:
         "sampler": str,
         "replayable": bool,
         "judge": list,
+        "cfg_setting": str,
     }
     for name, kind in kinds.items():
         if not isinstance(getattr(recipe, name), kind):
@@ -267,6 +272,8 @@ def _check(recipe: Recipe, slot: Any) -> None:
         raise TypeError("category is no text")
     if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
         raise ValueError("slot must be a non-negative integer")
+    if recipe.cfg_setting not in ("guidance_scale", "true_cfg_scale"):
+        raise ValueError("cfg_setting is no scale of guidance")
     check_seed(prompt["seed"], "prompt")
     check_seed(recipe.run_seed, "run_seed")
     ModelOptions.from_dict(recipe.model_options)

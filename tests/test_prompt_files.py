@@ -35,6 +35,13 @@ def as_csv(options: str) -> str:
     return ",".join(cells) + "\n" + ",".join(f'"{cell!s}"' for cell in cells.values()) + "\n"
 
 
+def test_the_scale_of_true_cfg_can_be_a_rows_own() -> None:
+    for name in ("true_cfg", "true_cfg_scale"):
+        assert from_row({"prompt": "a red circle", name: "3"}, "a row", typed=False).settings == {"true_cfg_scale": 3.0}
+    (prompt,) = parse_prompts(b"--prompt a red circle --true-cfg 3", name="f.txt")
+    assert prompt.settings == {"true_cfg_scale": 3.0}
+
+
 def test_a_row_says_the_same_in_every_format(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ROW, {"prompt": "other"}]), tmp_path / "p.parquet")
     first, second = read_prompts(tmp_path / "p.parquet")

@@ -96,8 +96,8 @@ class Flux(Backbone):
         out = self.denoisers[denoiser](
             hidden_states=self.pipe._pack_latents(x.to(text.dtype), *x.shape), timestep=timestep.expand(len(x)) / 1000,
             guidance=cond.get("scale"), pooled_projections=cond["pooled"], encoder_hidden_states=text,
-            txt_ids=text.new_zeros(text.shape[1], 3),
-            img_ids=self.pipe._prepare_latent_image_ids(1, height // 2, width // 2, x.device, text.dtype),
+            txt_ids=x.new_zeros(text.shape[1], 3),
+            img_ids=self.pipe._prepare_latent_image_ids(1, height // 2, width // 2, x.device, x.dtype),
             return_dict=False,
         )[0]  # fmt: skip
         unpacked: Tensor = self.pipe._unpack_latents(out.float(), height, width, 1)
