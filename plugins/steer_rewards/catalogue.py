@@ -32,7 +32,7 @@ BLIP_VQA = Weights(
 )  # fmt: skip
 CLIP_FLANT5 = {
     "xl": Repository("zhiqiulin/clip-flant5-xl", size=6_327_000_000, licence="Apache-2.0"),
-    "xxl": Repository("zhiqiulin/clip-flant5-xxl", size=23_200_000_000, licence="Apache-2.0"),
+    "xxl": Repository("zhiqiulin/clip-flant5-xxl", size=22_926_000_000, licence="Apache-2.0"),
 }
 
 
