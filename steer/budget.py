@@ -30,7 +30,12 @@ class Budget:
         """Denoiser evaluations that one plain sample takes."""
         backbone = self._run.backbone
         guided = backbone.guided(float(self._run.get(backbone.cfg_setting)))
-        return self._run.process().length * (2 if guided else 1)
+        return self.steps * (2 if guided else 1)
+
+    @property
+    def steps(self) -> int:
+        """Denoiser evaluations of one plain sample, guidance left out."""
+        return self._run.process().length
 
     def left(self, job: int) -> int | None:
         """Return how many evaluations a prompt may still take, ``None`` for any number."""

@@ -70,7 +70,13 @@ def search(run: Run, sample: Callable[..., State]) -> State:
     raise NotImplementedError  # a specification; never called
 
 
+@hookspec
+def after_round(run: Run, done: int, total: int | None) -> None:
+    """A search has done so many of its rounds (``None``: nobody knows of how many): observe."""
+
+
 RUN_HOOKS: tuple[str, ...] = (
     "configure", "begin", "before_predict", "after_predict", "after_step", "finish", "search",
+    "after_round",
 )  # fmt: skip
 """Names of the hooks that a method may implement."""

@@ -174,6 +174,8 @@ def without_gradient(name: str, reward: RewardFunction) -> str | None:
     """Return the name of a part that declares itself not differentiable; a plain function declares nothing."""
     if isinstance(reward, WeightedSum):
         found = (without_gradient(part_name, part) for part_name, _, part in reward.terms)
+    elif isinstance(reward, Scaled):
+        return without_gradient(reward.name, reward.reward)
     elif isinstance(reward, Combination):
         found = (without_gradient(name, part) for part in reward.parts)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ class Run:
         self.spent = torch.zeros(len(self.jobs), dtype=torch.int64)
         self._start: Start | None = None
         self._draws = 0
+        self._process: tuple[dict[str, Any], Process] | None = None
         self._values: dict[str, tuple[Any, str]] = {}
         self._suggested: dict[str, tuple[Any, str]] = {}
         self._defaults = {
@@ -336,7 +338,11 @@ class Run:
 
     def process(self) -> Process:
         """Return a fresh noise process, at its first noise level."""
-        return self.backbone.process({name: self.get(name) for name in SETTINGS}, self.latent_shape)
+        settings = {name: self.get(name) for name in SETTINGS}
+        # made once and copied: building a scheduler takes longer than a small model's forward
+        if self._process is None or self._process[0] != settings:
+            self._process = settings, self.backbone.process(settings, self.latent_shape)
+        return copy.deepcopy(self._process[1])
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

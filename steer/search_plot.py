@@ -69,7 +69,7 @@ def _draw_curves(axes: Any, curves: dict[str, list[tuple[float, float]]]) -> Non
         low, high = min(y), max(y)
         width = high - low or 1.0
         label = f"{name} ({low:.3g} to {high:.3g})"
-        style = "--" if name.startswith("watch ") else "-"
+        style = "--" if name.startswith(("watch ", "guard ")) else "-"
         axes.plot(x, [(value - low) / width for value in y], style, color=color, lw=1.5, label=shorten(label, 60))
     axes.set_xlabel("iteration")
     axes.set_ylabel("mean over seeds, over its range")

@@ -37,6 +37,7 @@ class Independent(Search):
             for job in start.job.tolist():
                 self.drawn[job] = self.drawn.get(job, 0) + 1
             budget.end_round()
+            run.hooks.hook.after_round(run=run, done=max(self.drawn.values()), total=total)
             rounds = (run.spent - before).tolist()
             start = self._next(run, pool, budget, total, start, rounds)
         return pool.state

@@ -60,6 +60,7 @@ class ZeroOrder(Search):
             rewards = pool.add(state, origin, budget.spent(jobs))
             self._move(pivots, start, jobs, ancestors, rewards)
             budget.end_round()
+            run.hooks.hook.after_round(run=run, done=max(self.drawn.values()), total=self.options.rounds + 1)
             rounds = (run.spent - before).tolist()
             going = [job for job in sorted(set(jobs)) if self._goes_on(job, pivots[job], budget, rounds[job])]
             start = self._neighbours(run, going, pivots) if going and budget.in_time() else None

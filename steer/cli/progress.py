@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from steer import fetching
 from steer.hookspecs import hookimpl
+from steer.run import Run
 from steer.state import State
 from steer.weights import size_text
 
@@ -27,6 +28,9 @@ class ProgressBar:
         self._prompts = prompts
         self._best: float | None = None
         self._seen_events = 0
+        self._run: Run | None = None
+        self._finished = 0
+        self._round, self._share = "", 0.0
         self._downloads: Token[fetching.Observer | None] | None = None
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
@@ -51,15 +55,15 @@ class ProgressBar:
 
     @hookimpl(wrapper=True)
     def begin(self, state: State) -> Generator[None, Any, Any]:
-        """Learn how many steps there are."""
+        """Take note of a pack's first population."""
         result = yield
         self._seen_events = 0
-        self._progress.update(self._task, total=self._prompts * state.steps)
+        self._enter(state.run)
         return result
 
     @hookimpl(wrapper=True)
     def after_step(self, state: State) -> Generator[None, Any, Any]:
-        """Advance by one step of every prompt in the pack."""
+        """Show how far the pack has come, and the best reward on the way."""
         result = yield
         for event in state.events[self._seen_events :]:
             if event.kind == "reward":
@@ -67,6 +71,29 @@ class ProgressBar:
                 self._best = top if self._best is None else max(self._best, top)
         self._seen_events = len(state.events)
         best = "" if self._best is None else f", best reward {self._best:.3f}"
-        note = f"step {state.step}/{state.steps}{best}"
-        self._progress.update(self._task, advance=len(state.jobs), note=note)
+        if self._round:
+            self._show(self._share, f"{self._round}, step {state.step}/{state.steps}{best}")
+        else:
+            self._show(state.step / state.steps, f"step {state.step}/{state.steps}{best}")
         return result
+
+    @hookimpl(wrapper=True)
+    def after_round(self, run: Run, done: int, total: int | None) -> Generator[None, Any, Any]:
+        """Show how far a search has come."""
+        result = yield
+        self._enter(run)
+        self._round = f"round {done}" + (f"/{total}" if total else "")
+        self._share = done / total if total else 0.0
+        self._show(self._share, self._round)
+        return result
+
+    def _enter(self, run: Run) -> None:
+        """Begin a pack: the prompts of the one before are finished."""
+        if run is not self._run:
+            self._finished += 0 if self._run is None else len(self._run.jobs)
+            self._run, self._round, self._share = run, "", 0.0
+
+    def _show(self, share: float, note: str) -> None:
+        assert self._run is not None
+        done = self._finished + share * len(self._run.jobs)
+        self._progress.update(self._task, total=self._prompts, completed=done, note=note)

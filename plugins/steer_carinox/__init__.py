@@ -1,0 +1,21 @@
+"""CARINOX: optimising and exploring the initial noise under several rewards, by category (arXiv 2509.17458)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from steer import hookimpl
+
+if TYPE_CHECKING:
+    from steer.plugins import Registry
+
+
+@hookimpl
+def steer_register(registry: Registry) -> None:
+    """Name the method and its commands; nothing is imported yet."""
+    registry.method(
+        "carinox", "steer_carinox.method:Carinox", summary="gradient ascent on the noise of several seeds; ReNO preset"
+    )
+    registry.command(
+        "categories", "steer_carinox.categories_cli:command", summary="show which category a prompt falls into, and why"
+    )

@@ -1,0 +1,30 @@
+"""``steer categories``: which category prompts fall into, why, and what their rewards weigh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from steer import Prompt
+from steer.prompt_files import read_prompts
+from steer_carinox.categories import category_of
+from steer_carinox.weights import find_table
+
+
+@click.command("categories")
+@click.argument("prompts", nargs=-1)
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="Prompt file.")
+@click.option("--weights", default="published", show_default=True, help="Table whose weights are shown.")
+def command(prompts: tuple[str, ...], file: Path | None, weights: str) -> None:
+    """Show the category of each prompt, the reason, and the category's weights."""
+    table = find_table(weights)
+    rows = [*map(Prompt, prompts), *(read_prompts(file) if file else [])]
+    if not rows:
+        raise click.UsageError("got no prompt; name some, or a file with --file")
+    for prompt in rows:
+        found = category_of(prompt, table.categories)
+        row = table.every or table.rows.get(found.name, {})
+        shown = ", ".join(f"{name} {weight:g}" for name, weight in row.items()) or "all 1"
+        text = "".join(c if c.isprintable() else "?" for c in prompt)
+        click.echo(f"{found.name:12} {text}  [{found.reason}; {shown}]")

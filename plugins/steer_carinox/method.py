@@ -1,0 +1,250 @@
+"""CARINOX as a method: gradient ascent on the noises of several seeds, the best image of all is kept."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer import Method, State, SteerError, hookimpl
+from steer.budget import Budget
+from steer.gradients import Gradients
+from steer.loading import check_names, make_reward
+from steer.plugins import manager
+from steer.rewards import WeightedSum, leaves, parse_expression
+from steer.run import Run
+from steer.start import Start
+from steer.state import Event
+from steer_carinox.categories import Category, category_of
+from steer_carinox.objective import Optimizer, total_gradient
+from steer_carinox.options import CarinoxOptions
+from steer_carinox.terms import Term, terms_of
+from steer_carinox.tracker import Tracker
+from steer_carinox.weights import Table, find_table, inline
+
+GUARD = "guard"
+
+
+class Carinox(Method):
+    """Category-aware optimisation and exploration of the initial noise (arXiv 2509.17458).
+
+    All seeds of all prompts are one batch; rewards are differentiated one after another. A seed leaves the batch when
+    it is on a plateau, when its guard falls, or when its gradient is not finite. Then every seed's best noise is
+    sampled once more with whatever other methods take part.
+    """
+
+    name = "carinox"
+    Options = CarinoxOptions
+    options: CarinoxOptions
+
+    def __init__(self, options: CarinoxOptions | None = None) -> None:
+        super().__init__(options)
+        self._terms: list[Term] = []
+        self._multipliers: dict[int, list[float]] = {}
+        self._iterations: dict[int, int] = {}
+
+    @hookimpl
+    def configure(self, run: Run) -> None:
+        """Ask for rewards with a gradient, seeds, and a table that knows the prompts' categories."""
+        if run.reward is None:
+            raise SteerError("carinox needs a reward to climb; name one with --reward (steer plugins lists them)")
+        self._terms = terms_of(run.reward)
+        self._check_watched()
+        table = find_table(self.options.table)
+        categories = [self._category(run, table, job) for job in range(len(run.jobs))]
+        self._categories = categories
+        self._multipliers = {job: table.multipliers(c.name, self._terms) for job, c in enumerate(categories)}
+        if self.options.seeds is None and self.options.slots is None:
+            run.suggest("particles", self.options.seed_count, by="carinox")
+        else:
+            run.set("particles", self.options.seed_count, by="carinox")
+
+    @hookimpl
+    def search(self, run: Run, sample: Callable[..., State]) -> State:
+        """Climb from every seed, then sample the best noise of each."""
+        start = self._start(run)
+        tracker, events = self._climb(run, start)
+        self._check_found(run, start, tracker)
+        state = sample(start.with_noise(tracker.noise))
+        if run.choose == "best":
+            best = [rows[tracker.loss[rows].argmin()] for rows in map(state.rows_of, start.job.unique().tolist())]
+            if len(best) < len(state):
+                state.select(torch.stack(best))
+        state.events = [*events, *state.events]
+        state.record("note", text=[self._note(job) for job in range(len(run.jobs))])
+        return state
+
+    def replay_options(self, job: int) -> Mapping[str, Any]:
+        """Iterations that a clock decided, and weights that a file held or rules chose."""
+        found: dict[str, Any] = {}
+        if self.options.seconds is not None:
+            found |= {"seconds": None, "iterations": self._iterations[job]}
+        if self.options.table not in ("published", "uniform"):
+            found["weights"] = inline(self._terms, self._multipliers[job])
+        return found
+
+    # ---- climbing --------------------------------------------------------------------------------------
+
+    def _climb(self, run: Run, start: Start) -> tuple[Tracker, list[Event]]:
+        """Optimise until iterations, budget or seeds are at their end."""
+        options = self.options
+        budget = Budget(run, nfe=options.nfe, seconds=options.seconds)
+        noise = run.noise(start).float()
+        optimizer = Optimizer(options.optimizer, options.rate, options.momentum)
+        tracker = Tracker(
+            noise, patience=options.patience, min_gain=options.min_gain,
+            guard_patience=None if options.guard is None else options.guard_patience,
+        )  # fmt: skip
+        losses = {term.label: term.reward for term in self._terms}
+        watch = self._watched(run)
+        multipliers = torch.tensor([self._multipliers[job] for job in start.job.tolist()], dtype=torch.float64).T
+        weights = multipliers * torch.tensor([term.base for term in self._terms], dtype=torch.float64)[:, None]
+        active = torch.arange(len(start))
+        events: list[Event] = []
+        for iteration in range(options.iterations):
+            active, noise = self._affordable(budget, start, active, noise, optimizer)
+            if not len(active) or (iteration and not budget.in_time()):
+                break
+            rows = start.take(active)
+            found = run.vjp(
+                rows.with_noise(noise), losses, watch=watch, truncate=options.truncate, recompute=options.recompute
+            )
+            budget.end_round()
+            run.hooks.hook.after_round(run=run, done=iteration + 1, total=options.iterations)
+            for job in rows.job.unique().tolist():
+                self._iterations[job] = iteration + 1
+            mine = weights[:, active]
+            events.append(self._event(run, rows, found, list(watch), iteration, budget))
+            going = tracker.see(active, noise, self._loss(found, mine), self._guarded(found, list(watch)), iteration)
+            going &= self._sound(run, rows, found, iteration)
+            gradient = total_gradient(
+                noise, found.grads, mine, regularise=options.regularise, clip_reward=options.clip_reward,
+                clip=options.clip,
+            )  # fmt: skip
+            kept = going.nonzero().flatten()
+            optimizer.keep(kept)
+            where = kept.to(noise.device)
+            active, noise = active[kept], optimizer.step(noise[where], gradient[where])
+        return tracker, events
+
+    def _affordable(
+        self, budget: Budget, start: Start, active: Tensor, noise: Tensor, optimizer: Optimizer
+    ) -> tuple[Tensor, Tensor]:
+        """Drop the rows of prompts whose budget does not reach for another iteration of all their rows."""
+        if self.options.nfe is None:
+            return active, noise
+        jobs = start.job[active]
+        back = len(self._terms) * (3 if self.options.recompute else 2)
+        cost = budget.sample_cost + back * self._backward_cost(budget)
+        rich = [job for job in jobs.unique().tolist() if budget.affords(job, cost * int((jobs == job).sum()))]
+        kept = torch.isin(jobs, torch.tensor(rich, dtype=torch.int64)).nonzero().flatten()
+        optimizer.keep(kept)
+        return active[kept], noise[kept.to(noise.device)]
+
+    def _backward_cost(self, budget: Budget) -> int:
+        if self.options.truncate is None:
+            return budget.sample_cost
+        return min(budget.sample_cost, budget.sample_cost * self.options.truncate // budget.steps)
+
+    def _loss(self, found: Gradients, weights: Tensor) -> Tensor:
+        """Return the loss ``[A]`` that decides which image is best."""
+        losses = 1 - found.values
+        return losses.sum(dim=0) if self.options.select == "unweighted" else (weights * losses).sum(dim=0)
+
+    def _sound(self, run: Run, rows: Start, found: Gradients, iteration: int) -> Tensor:
+        """Return which rows have a gradient to follow; warn of the others."""
+        finite = found.finite
+        for row in (~finite).nonzero().flatten().tolist():
+            job = run.jobs[int(rows.job[row])]
+            warnings.warn(
+                f"carinox: seed {job.seed} + {int(rows.slot[row])} of prompt {job.prompt[:60]!r} is dropped at "
+                f"iteration {iteration}: its gradient is not finite",
+                stacklevel=2,
+            )
+        return finite
+
+    @staticmethod
+    def _check_found(run: Run, start: Start, tracker: Tracker) -> None:
+        for job in start.job.unique().tolist():
+            if not bool(torch.isfinite(tracker.loss[start.job == job]).any()):
+                raise SteerError(
+                    f"carinox: no seed of prompt {run.jobs[job].prompt[:60]!r} gave a finite loss; try another seed "
+                    "or another --dtype"
+                )
+
+    # ---- what takes part -------------------------------------------------------------------------------
+
+    def _start(self, run: Run) -> Start:
+        start = run.start
+        if start.noise is not None:
+            raise SteerError("carinox: a method named before it has chosen the noises already; name carinox first")
+        if self.options.slots is None:
+            return start
+        if start.draw:
+            raise SteerError("carinox.slots cannot be used within another search, which chooses the slots")
+        return Start.of(start.job.unique().tolist(), self.options.slots)
+
+    def _category(self, run: Run, table: Table, job: int) -> Category:
+        if table.every is not None or table.source == "uniform":
+            return Category("none", "no weights by category")
+        return category_of(run.jobs[job].prompt, table.categories)
+
+    def _check_watched(self) -> None:
+        names = [*self.options.watch, *([self.options.guard] if self.options.guard else [])]
+        check_names([], names, {}, manager())
+        steering = {label for term in self._terms for label in _labels(term.label)}
+        for label in steering & _labels(self.options.guard or ""):
+            raise SteerError(f"carinox.guard={label}: it steers too, so that it would never fall; take another reward")
+
+    def _watched(self, run: Run) -> dict[str, WeightedSum]:
+        device = str(run.backbone.device)
+        found = {f"watch {name}": _load(name, device) for name in self.options.watch}
+        if self.options.guard is not None:
+            found[f"{GUARD} {self.options.guard}"] = _load(self.options.guard, device)
+        return found
+
+    def _guarded(self, found: Gradients, watched: Sequence[str]) -> Tensor | None:
+        return None if self.options.guard is None else found.watched[len(watched) - 1]
+
+    # ---- for the trace ---------------------------------------------------------------------------------
+
+    def _event(
+        self, run: Run, rows: Start, found: Gradients, watched: Sequence[str], iteration: int, budget: Budget
+    ) -> Event:
+        values = dict(zip([term.label for term in self._terms], found.values, strict=True))
+        raw = sum(term.written * (values[term.label] * term.width + term.center) for term in self._terms)
+        assert isinstance(raw, Tensor)
+        notes = {**values, **dict(zip(watched, found.watched, strict=True))}
+        return Event.candidates(
+            rows, run.process().length, origin=["gradient" if iteration else "seed"] * len(rows), reward=raw.tolist(),
+            spent=budget.spent(rows.job.tolist()), iteration=[iteration] * len(rows),
+            **{name: value.tolist() for name, value in notes.items()},
+        )  # fmt: skip
+
+    def _note(self, job: int) -> str:
+        category = self._categories[job]
+        weights = ", ".join(
+            f"{term.label} {term.base * multiplier:.3g}"
+            for term, multiplier in zip(self._terms, self._multipliers[job], strict=True)
+        )
+        return f"category {category.name} ({category.reason}); weights {weights}"
+
+
+def _labels(expression: str) -> set[str]:
+    """Return the rewards in an expression; an object in memory is called something that is none."""
+    try:
+        return {term.label for term in leaves(parse_expression(expression))}
+    except SteerError:
+        return {expression}
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, device: str) -> WeightedSum:
+    """Load what is watched once, for all packs."""
+    reward = make_reward([name], {}, manager(), torch.device(device))
+    assert reward is not None
+    return reward

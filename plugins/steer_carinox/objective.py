@@ -1,0 +1,105 @@
+"""The mathematics of CARINOX, one row a noise: regulariser, clipping and steps. Pure functions of tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def norms(z: Tensor) -> Tensor:
+    """Return each row's norm over all its entries, fp32 ``[N, 1, …]``."""
+    lengths: Tensor = torch.linalg.vector_norm(z.float(), dim=tuple(range(1, z.ndim)), keepdim=True)
+    return lengths
+
+
+def regulariser(z: Tensor) -> Tensor:
+    """Return ½‖z‖² − (d − 1)·log‖z‖ of each row ``[N]``, d its number of entries, up to a constant.
+
+    The negative log-density of the norm of d standard normals, as in ReNO (arXiv 2406.04312): least at √(d − 1), so
+    that a noise stays where the model has seen noises.
+    """
+    norm = norms(z).flatten()
+    return 0.5 * norm**2 - (z[0].numel() - 1) * norm.log()
+
+
+def regulariser_gradient(z: Tensor) -> Tensor:
+    """Return the gradient of :func:`regulariser`, z·(1 − (d − 1)/‖z‖²), fp32 like ``z``."""
+    return z.float() * (1 - (z[0].numel() - 1) / norms(z) ** 2)
+
+
+def clip_rows(gradient: Tensor, limit: float | None) -> Tensor:
+    """Scale each row down to a norm of at most ``limit``; ``None`` leaves it."""
+    if limit is None:
+        return gradient
+    return gradient * (limit / norms(gradient).clamp(min=limit)).to(gradient.dtype)
+
+
+def total_gradient(
+    z: Tensor, by_reward: Tensor, weights: Tensor, *, regularise: float, clip_reward: float | None, clip: float | None
+) -> Tensor:
+    """Return the gradient of the loss Σ_r (w_r·(1 − r̂_r) + regularise·K), clipped for each reward and then in all.
+
+    Args:
+        z: noises ``[N, …]``.
+        by_reward: gradients of the rewards r̂ by the noises, ``[R, N, …]``.
+        weights: ``[R, N]``.
+        regularise: factor of the norm regulariser K, which is part of each reward's loss.
+        clip_reward: largest norm of a row of one reward's gradient.
+        clip: largest norm of a row of their sum.
+    """
+    pull = regularise * regulariser_gradient(z)
+    total = torch.zeros_like(z, dtype=torch.float32)
+    for gradient, weight in zip(by_reward, weights, strict=True):
+        shaped = weight.to(gradient.device, torch.float32).view(-1, *[1] * (z.ndim - 1))
+        total += clip_rows(pull - shaped * gradient.float(), clip_reward)
+    return clip_rows(total, clip)
+
+
+@dataclass
+class Optimizer:
+    """Gradient descent on rows that leave one by one.
+
+    ``sgd`` is SGD with Nesterov momentum, ``adam`` is Adam (arXiv 1412.6980), both as torch.optim has them.
+
+    Attributes:
+        kind: which of the two.
+        rate: learning rate.
+        momentum: of ``sgd``, in 0..1.
+        betas: of ``adam``.
+        epsilon: of ``adam``.
+    """
+
+    kind: Literal["sgd", "adam"]
+    rate: float
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    steps: int = 0
+    first: Tensor | None = None
+    second: Tensor | None = None
+
+    def step(self, z: Tensor, gradient: Tensor) -> Tensor:
+        """Return the noises ``[N, …]`` after a step down their gradient."""
+        self.steps += 1
+        return z - self.rate * (self._sgd(gradient) if self.kind == "sgd" else self._adam(gradient))
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep the state of the given rows only."""
+        self.first = None if self.first is None else self.first[rows.to(self.first.device)]
+        self.second = None if self.second is None else self.second[rows.to(self.second.device)]
+
+    def _sgd(self, gradient: Tensor) -> Tensor:
+        self.first = gradient if self.first is None else self.momentum * self.first + gradient
+        return gradient + self.momentum * self.first
+
+    def _adam(self, gradient: Tensor) -> Tensor:
+        b1, b2 = self.betas
+        first = torch.zeros_like(gradient) if self.first is None else self.first
+        second = torch.zeros_like(gradient) if self.second is None else self.second
+        self.first = b1 * first + (1 - b1) * gradient
+        self.second = b2 * second + (1 - b2) * gradient**2
+        mean = self.first / (1 - b1**self.steps)
+        return mean / ((self.second / (1 - b2**self.steps)).sqrt() + self.epsilon)
