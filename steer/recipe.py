@@ -165,6 +165,8 @@ def sampler_name(scheduler: str | None, own: Any) -> str:
         scheduler: the short name that was asked for, if any.
         own: the model's own scheduler, used where none was asked for.
     """
+    if own is None:  # a process without a scheduler of diffusers knows its solvers by their short names
+        return scheduler or "default"
     from steer.process.schedulers import make_scheduler
 
     made = make_scheduler(scheduler, own)

@@ -112,7 +112,8 @@ def render_labels(scene: Scene, labels: Sequence[int], size: int = CANVAS) -> ND
     values = np.unique(fine)
     blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING)
     cover = np.stack([(blocks == value).sum(axis=(1, 3)) for value in values])
-    return values[cover.argmax(axis=0)]
+    labels_of: NDArray[np.uint8] = values[cover.argmax(axis=0)]
+    return labels_of
 
 
 def render_batch(scenes: Sequence[Scene], size: int = CANVAS) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 @hookimpl
 def steer_register(registry: Registry) -> None:
     """Name the commands and the data; nothing is imported yet."""
+    registry.loader("symmflow", "steer_symmflow.backbone:from_name", summary="a folder of steer train symmflow")
     registry.data("digits", "steer_symmflow.train.data:digits", summary="scikit-learn's handwritten digits")
     registry.command(
         "train symmflow", "steer_symmflow.train.cli:command", summary="train a flow that draws, segments or classifies"

@@ -15,7 +15,7 @@ from steer.backbones.base import Backbone, Conditioning, Encoded
 from steer.errors import unknown
 from steer_symmflow import flow, semantics
 from steer_symmflow.images import nearest_labels, read_rgb
-from steer_symmflow.model import SymmFlowModel
+from steer_symmflow.model import SymmFlowModel, load
 from steer_symmflow.process import SymmetricFlow
 
 
@@ -92,8 +92,8 @@ class SymmFlow(Backbone):
         pixels = read_rgb(file, None)
         if pixels.shape[:2] != config.size:
             raise SteerError(
-                f"mask {file} is {pixels.shape[1]}x{pixels.shape[0]}, the model's are {config.size[1]}x{config.size[0]}; "
-                "resize it without blending colors"
+                f"mask {file} is {pixels.shape[1]}x{pixels.shape[0]}, the model's are "
+                f"{config.size[1]}x{config.size[0]}; resize it without blending colors"
             )
         labels = torch.from_numpy(nearest_labels(pixels, config.colors, nearest, str(file)))[None]
         return semantics.mask_planes(labels, config.colors, config.beta)
@@ -105,3 +105,15 @@ class SymmFlow(Backbone):
         if name.isdigit() and int(name) < len(labels):
             return int(name)
         raise unknown("class", name, labels)
+
+
+def from_name(name: str, device: torch.device, dtype: torch.dtype) -> SymmFlow:
+    """Load ``symmflow:FOLDER``.
+
+    Raises:
+        SteerError: if there is no such folder, or it holds no such model.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise SteerError(f"model 'symmflow:{name}': no such folder; expected one that steer train symmflow made")
+    return SymmFlow(load(folder, device, dtype))

@@ -1,4 +1,4 @@
-"""The symmetric flow (arXiv 2506.10634): one velocity over (image, semantics), run forwards to draw and backwards to infer.
+"""The symmetric flow (arXiv 2506.10634): one velocity over (image, semantics), forwards to draw, backwards to infer.
 
 An image x and its semantics m swap roles with noise as t goes from 0 to 1, with σ = 1e-4:
 

@@ -18,7 +18,7 @@ def nearest_labels(mask: NDArray, colors: tuple[tuple[int, int, int], ...], near
         SteerError: for a colour that is none of the labels', unless ``nearest`` ones are taken.
     """
     distance = np.abs(mask[:, :, None, :].astype(np.int64) - np.array(colors)).sum(axis=-1)
-    labels = distance.argmin(axis=-1)
+    labels: NDArray = distance.argmin(axis=-1)
     if not nearest:
         off = distance.min(axis=-1) > 0
         if off.any():

@@ -17,8 +17,8 @@ class SymmetricFlow:
     One count of the process is one evaluation of the network: a step of the midpoint rule has two, of RK4 four, and
     particles may be resampled only where ``whole`` says that a step begins.
 
-    With η > 0 the image's half takes the stochastic kernel of its own Gaussian path, x = t·x0 + (1−(1−σ)·t)·noise, whose
-    marginals given the other half are those of the flow; the semantics' half follows its velocity.
+    With η > 0 the image's half takes the stochastic kernel of its own Gaussian path, x = t·x0 + (1−(1−σ)·t)·noise,
+    whose marginals given the other half are those of the flow; the semantics' half follows its velocity.
     """
 
     def __init__(self, steps: int, solver: str, eta: float, device: torch.device) -> None:
@@ -31,7 +31,7 @@ class SymmetricFlow:
             device: where times are kept.
         """
         if eta > 0 and solver != "euler":
-            raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}: other solvers have no stochastic step")
+            raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}, which has no stochastic step")
         self.solver, self.eta = solver, eta
         self._h = 1.0 / steps
         times = [t for step in range(steps) for t in flow.stages(solver, step * self._h, self._h)]

@@ -18,7 +18,13 @@ from steer_symmflow.train.trainer import Recipe, planes_of, train
 
 
 @click.command()
-@click.option("--data", "data_name", required=True, metavar="NAME|FOLDER", help="Registered data, torchvision:CLASS:FOLDER, or a folder.")
+@click.option(
+    "--data",
+    "data_name",
+    required=True,
+    metavar="NAME|FOLDER",
+    help="Known data, torchvision:CLASS:FOLDER, a folder.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--steps", default=3000, show_default=True, type=click.IntRange(1))
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(1))
@@ -26,15 +32,17 @@ from steer_symmflow.train.trainer import Recipe, planes_of, train
 @click.option("--beta", type=float, help="Width of the dequantisation; 6 for masks, 4 for classes.")
 @click.option("--image-weight", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="w of the loss.")
 @click.option("--widths", default="64,96,128", show_default=True, help="Channels of the U-Net's levels.")
-@click.option("--patch", default=2, show_default=True, type=click.IntRange(1), help="Side of the blocks that become channels.")
+@click.option(
+    "--patch", default=2, show_default=True, type=click.IntRange(1), help="Side of the blocks that become channels."
+)
 @click.option("--size", metavar="WxH", help="Resize images.")
 @click.option("--precision", default="bf16", show_default=True, type=click.Choice(["no", "bf16", "fp16"]))
 @click.option("--accumulate", default=1, show_default=True, type=click.IntRange(1), help="Batches a step.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
 def command(
-    data_name: str, out: Path, steps: int, batch: int, rate: float, beta: float | None, image_weight: float, widths: str,
-    patch: int, size: str | None, precision: str, accumulate: int, seed: int, resume: bool,
+    data_name: str, out: Path, steps: int, batch: int, rate: float, beta: float | None, image_weight: float,
+    widths: str, patch: int, size: str | None, precision: str, accumulate: int, seed: int, resume: bool,
 ) -> None:  # fmt: skip
     """Train a symmetric flow on images with masks or classes."""
     data = open_data(data_name, _size(size), manager())
@@ -53,7 +61,8 @@ def command(
         steps=steps, batch=batch, rate=rate, image_weight=image_weight, seed=seed, precision=precision,
         accumulate=accumulate,
     )  # fmt: skip
-    trained = train(SymmFlowModel(config), data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path))
+    model = SymmFlowModel(config)
+    trained = train(model, data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path))
     trained.save(out / "model")
     click.echo(f"model: {out / 'model'} (steer generate --model symmflow:{out / 'model'})")
 

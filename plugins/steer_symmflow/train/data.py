@@ -162,7 +162,7 @@ def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
     names = tuple(sorted({label for _, label in pairs}))
     if len(names) < 2:
         raise SteerError(
-            f"{folder}: found {len(names)} classes; expected images/ and masks/, or a subfolder of images for each class"
+            f"{folder}: found {len(names)} classes; expected images/ and masks/, or a subfolder of images a class"
         )
     images = _images([path for path, _ in pairs], size)
     return Stored("classes", names, (), images, np.array([names.index(label) for _, label in pairs], np.int64))

@@ -13,7 +13,7 @@ ZOOM, GAP = 2, 2
 
 
 def sheet_of(config: SymmFlowConfig, images: Tensor, truth: Tensor, found: Tensor, drawn: Tensor) -> Image.Image:
-    """Return one column a scene: the image, its true semantics, the inferred ones, and what was drawn from the true ones.
+    """Return one column a scene: the image, its true semantics, the inferred ones, what was drawn from the true ones.
 
     Args:
         images: ``[N, 3, H, W]`` in [0, 1]; so is ``drawn``.

@@ -101,7 +101,9 @@ def batch_of(
     return flow.interpolate(x, m, noise_x, noise_m, t), t, flow.target(x, m, noise_x, noise_m)
 
 
-def train(model: SymmFlowModel, data: Labelled, recipe: Recipe, out: Path, *, resume: bool, sheet: Sheet) -> SymmFlowModel:
+def train(
+    model: SymmFlowModel, data: Labelled, recipe: Recipe, out: Path, *, resume: bool, sheet: Sheet
+) -> SymmFlowModel:
     """Train a model and return it with its averaged weights.
 
     Writes ``checkpoint.pt`` (all that a resumed run needs), ``log.jsonl`` and sample sheets into ``out``.

@@ -1,0 +1,98 @@
+"""A SymmFlow model in the sampler: the flow's own images, steered, and what it does not take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import brightness
+
+from steer import Prompt, Sampler, SteerError
+from steer_symmflow import infer, semantics
+from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, load
+from steer_symmflow.train.cli import unet_config
+
+COLORS = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+
+
+def tiny(kind: str) -> SymmFlowModel:
+    torch.manual_seed(0)
+    unet = {**unet_config((16, 32), 2, (16, 16)), "norm_num_groups": 8, "attention_head_dim": 8}
+    colors = COLORS if kind == "masks" else ()
+    return SymmFlowModel(SymmFlowConfig(kind, ("none", "box", "disc"), (16, 16), colors, 4.0, patch=2, unet=unet))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("symmflow")
+    for kind in ("masks", "classes"):
+        tiny(kind).save(root / kind, torch.float32)
+    mask = Image.new("RGB", (16, 16))
+    mask.paste((255, 0, 0), (2, 3, 9, 12))
+    mask.save(root / "mask.png")
+    return {"masks": root / "masks", "classes": root / "classes", "mask": root / "mask.png"}
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_the_sampler_draws_what_the_flow_draws(folders, solver: str) -> None:
+    model = load(folders["classes"])
+    prompts = [Prompt(name, id=name, seed=7, metadata={"class": name}) for name in ("box", "disc")]
+    result = Sampler(f"symmflow:{folders['classes']}", device="cpu").generate(
+        prompts, steps=3, scheduler=solver, chunk=2
+    )
+    noise = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(7)).expand(2, -1, -1, -1)
+    planes = semantics.class_planes(torch.tensor([1, 2]), 3, 4.0, (3, 16, 16))
+    expected = infer.draw(model, planes, noise, steps=3, solver=solver)
+    for item, image in zip(result.items, expected, strict=True):
+        drawn = torch.from_numpy(np.array(item.images[0])).permute(2, 0, 1)
+        assert ((image * 255).round() - drawn).abs().max() <= 1
+
+
+def test_fk_steers_images_drawn_from_a_mask(folders) -> None:
+    prompts = [Prompt(f"box {i}", seed=10 * i, metadata={"mask": str(folders["mask"])}) for i in range(12)]
+    sampler = Sampler(f"symmflow:{folders['masks']}", device="cpu")
+
+    def means(methods: list[str]) -> torch.Tensor:
+        result = sampler.generate(
+            prompts, methods=methods, reward=brightness, particles=4, steps=5, eta=1.0,
+            options={"fk": {"lambda": 1000.0}} if methods else None,
+        )  # fmt: skip
+        return torch.tensor([item.mean_reward for item in result.items])
+
+    gain = means(["fk"]) - means([])
+    assert gain.mean() > 3 * gain.std() / len(gain) ** 0.5
+
+
+def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
+    masks, classes = (Sampler(f"symmflow:{folders[kind]}", device="cpu") for kind in ("masks", "classes"))
+
+    def message(sampler: Sampler, **metadata: object) -> str:
+        with pytest.raises(SteerError) as caught:
+            sampler.generate([Prompt("x", metadata=metadata)], steps=1)
+        return str(caught.value)
+
+    assert "draws from a class; give one by --class" in message(classes)
+    assert "draws from a mask, got a class" in message(masks, **{"class": "box"})
+    assert "did you mean 'disc'" in message(classes, **{"class": "disk"})
+    odd = tmp_path / "odd.png"
+    Image.new("RGB", (16, 16), (1, 2, 3)).save(odd)
+    assert "has the color (1, 2, 3) at (0, 0), which is no label's" in message(masks, mask=str(odd))
+    masks.generate([Prompt("x", metadata={"mask": str(odd), "nearest": True})], steps=1)
+    Image.new("RGB", (8, 8)).save(odd)
+    assert "is 8x8, the model's are 16x16" in message(masks, mask=str(odd))
+    with pytest.raises(SteerError, match="eta=1 needs --scheduler euler"):
+        classes.generate([Prompt("x", metadata={"class": "box"})], steps=1, eta=1.0, scheduler="rk4")
+    with pytest.raises(SteerError, match="no such folder"):
+        Sampler("symmflow:nowhere")
+
+
+def test_a_checkpoint_of_another_layout_is_refused_whole(folders, tmp_path: Path) -> None:
+    other = tiny("masks")
+    other.unet = type(other.unet)(**{**unet_config((32, 32), 2, (16, 16)), "norm_num_groups": 8})
+    other.save(tmp_path, torch.float32)
+    (tmp_path / "symmflow.json").write_bytes((folders["masks"] / "symmflow.json").read_bytes())
+    with pytest.raises(SteerError, match=r"does not fit this symmflow model: tensors .* of another shape"):
+        load(tmp_path)
