@@ -19,4 +19,6 @@ def steer_register(registry: Registry) -> None:
         summary="one- and few-step generation by a distilled student",
         weights="steer_dmd2.presets:declared",
     )
-    registry.command("train dmd2", "steer_dmd2.train.cli:command", summary="distil a model into a one- or few-step student")
+    registry.command(
+        "train dmd2", "steer_dmd2.train.cli:command", summary="distil a model into a one- or few-step student"
+    )

@@ -58,8 +58,8 @@ def choose(options: DMD2Options, backbone: Any) -> Chosen:
         fits = fitting(family, config)
         if not fits:
             raise SteerError(
-                f"dmd2 knows no student for a {family} like this one; name one with -o dmd2.student=…, or make one with "
-                "`steer train dmd2`"
+                f"dmd2 knows no student for a {family} like this one; name one with -o dmd2.student=…, or make one "
+                "with `steer train dmd2`"
             )
         name = fits[0]
     path = Path(name).expanduser()
@@ -107,8 +107,10 @@ def _of_hub(name: str, family: str, options: DMD2Options) -> Chosen:
             if "/" not in name
             else f"student {name!r} does not exist; expected a folder, a file, a hub id or a known name ({known})"
         )
-    card = locate(Weights(name, CARD), owner="dmd2")
-    return _of_folder(card.parent, locate(Weights(name, WEIGHTS), owner="dmd2"), name, family, options)
+    card = locate(Weights(name, CARD, option="student"), owner="dmd2")
+    return _of_folder(
+        card.parent, locate(Weights(name, WEIGHTS, option="student"), owner="dmd2"), name, family, options
+    )
 
 
 def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:

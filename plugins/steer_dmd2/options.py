@@ -10,8 +10,8 @@ class DMD2Options(Options):
 
     student: str | None = Field(
         None,
-        description="Which student: a known name, a folder that `steer train dmd2` wrote, a file with a UNet or a LoRA, "
-        "or a hub id; by default the known one that fits the model.",
+        description="Which student: a known name, a folder that `steer train dmd2` wrote, a file with a UNet or a "
+        "LoRA, or a hub id; by default the known one that fits the model.",
     )
     steps: int | None = Field(
         None, ge=1, le=64, description="Denoising steps; one of those that the student was made for."

@@ -11,39 +11,134 @@ from steer import SteerError
 
 @click.command("dmd2")
 @click.option("--teacher", required=True, metavar="MODEL", help="Model to distil: a known name, a folder, or a hub id.")
-@click.option("--data", required=True, metavar="DATA", help="Folder of images with captions, prompt file, or a known source (shapes).")  # fmt: skip
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for checkpoints, logs, sheets and the student.")  # fmt: skip
-@click.option("--student-steps", type=click.IntRange(1, 64), default=4, show_default=True, help="Steps that the student will take.")  # fmt: skip
-@click.option("--timesteps", metavar="T,…", help="Timesteps of those steps, highest first.  [default: the published ones]")  # fmt: skip
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="Folder of images with captions, prompt file, or a known source (shapes).",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for checkpoints, logs, sheets and the student.",
+)
+@click.option(
+    "--student-steps",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Steps that the student will take.",
+)
+@click.option(
+    "--timesteps", metavar="T,…", help="Timesteps of those steps, highest first.  [default: the published ones]"
+)
 @click.option("--guidance", type=click.FloatRange(1, 100), help="Guidance of the teacher.  [default: the model's own]")
-@click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Student updates by distribution matching.")  # fmt: skip
+@click.option("--start", metavar="FOLDER", help="Student to begin from, instead of the teacher's weights.")
+@click.option(
+    "--steps", type=click.IntRange(1), default=2000, show_default=True, help="Student updates by distribution matching."
+)
 @click.option("--ratio", type=click.IntRange(1), default=5, show_default=True, help="Critic updates a student update.")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Rows an update and process.")
 @click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Batches an update.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=1e-5, show_default=True, help="Learning rate of the student.")  # fmt: skip
-@click.option("--critic-rate", type=click.FloatRange(0, min_open=True), help="Learning rate of the critic.  [default: --rate]")  # fmt: skip
-@click.option("--gan", type=click.FloatRange(0), default=5e-3, show_default=True, help="Weight of the GAN in the student's loss; 0 is without.")  # fmt: skip
-@click.option("--gan-critic", type=click.FloatRange(0), default=1e-2, show_default=True, help="Weight of the GAN in the critic's loss.")  # fmt: skip
-@click.option("--simulate/--no-simulate", default=True, show_default=True, help="Train on inputs that the student made (backward simulation).")  # fmt: skip
-@click.option("--lora", type=click.IntRange(0, 1024), default=0, show_default=True, help="Rank of a LoRA to train; 0 trains all weights.")  # fmt: skip
-@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.99, show_default=True, help="Decay of the averaged student.")  # fmt: skip
-@click.option("--warmup", type=click.IntRange(0), default=0, show_default=True, help="Updates by regression on the teacher's samples, first.")  # fmt: skip
-@click.option("--pairs", type=click.IntRange(0), default=0, show_default=True, help="Pairs of noise and sample for them.")  # fmt: skip
-@click.option("--pair-steps", type=click.IntRange(1), default=20, show_default=True, help="The teacher's steps for a pair.")  # fmt: skip
-@click.option("--warmup-rate", type=click.FloatRange(0, min_open=True), help="Learning rate of the regression.  [default: --rate]")  # fmt: skip
-@click.option("--critic-warmup", type=click.IntRange(0), default=0, show_default=True, help="Updates of the critic alone, between.")  # fmt: skip
-@click.option("--snr-clip", type=click.FloatRange(0), default=0.0, show_default=True, help="Min-SNR weighting of the critic's loss; 0 is without.")  # fmt: skip
-@click.option("--scenes", type=click.IntRange(1), default=16_384, show_default=True, help="Images to draw of a known source.")  # fmt: skip
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-5,
+    show_default=True,
+    help="Learning rate of the student.",
+)
+@click.option(
+    "--critic-rate", type=click.FloatRange(0, min_open=True), help="Learning rate of the critic.  [default: --rate]"
+)
+@click.option(
+    "--gan",
+    type=click.FloatRange(0),
+    default=5e-3,
+    show_default=True,
+    help="Weight of the GAN in the student's loss; 0 is without.",
+)
+@click.option(
+    "--gan-critic",
+    type=click.FloatRange(0),
+    default=1e-2,
+    show_default=True,
+    help="Weight of the GAN in the critic's loss.",
+)
+@click.option(
+    "--simulate/--no-simulate",
+    default=True,
+    show_default=True,
+    help="Train on inputs that the student made (backward simulation).",
+)
+@click.option(
+    "--lora",
+    type=click.IntRange(0, 1024),
+    default=0,
+    show_default=True,
+    help="Rank of a LoRA to train; 0 trains all weights.",
+)
+@click.option(
+    "--ema",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.99,
+    show_default=True,
+    help="Decay of the averaged student.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Updates by regression on the teacher's samples, first.",
+)
+@click.option(
+    "--pairs", type=click.IntRange(0), default=0, show_default=True, help="Pairs of noise and sample for them."
+)
+@click.option(
+    "--pair-steps", type=click.IntRange(1), default=20, show_default=True, help="The teacher's steps for a pair."
+)
+@click.option(
+    "--warmup-rate", type=click.FloatRange(0, min_open=True), help="Learning rate of the regression.  [default: --rate]"
+)
+@click.option(
+    "--critic-warmup",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Updates of the critic alone, between.",
+)
+@click.option(
+    "--snr-clip",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Min-SNR weighting of the critic's loss; 0 is without.",
+)
+@click.option(
+    "--scenes", type=click.IntRange(1), default=16_384, show_default=True, help="Images to draw of a known source."
+)
 @click.option("--size", metavar="WxH", help="Image size in pixels.  [default: the model's own]")
-@click.option("--precision", type=click.Choice(("no", "bf16")), default="no", show_default=True, help="Mixed precision.")  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(("no", "bf16")), default="no", show_default=True, help="Mixed precision."
+)
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, …  [default: what accelerate chooses]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
 @click.option("--save-every", type=click.IntRange(1), default=250, show_default=True, help="Steps between checkpoints.")
-@click.option("--sheet-every", type=click.IntRange(1), default=250, show_default=True, help="Steps between validations.")  # fmt: skip
-@click.option("--log-every", type=click.IntRange(1), default=10, show_default=True, help="Steps between rows of the log.")  # fmt: skip
-@click.option("--validate", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Prompt file to validate on.  [default: captions of the data]")  # fmt: skip
+@click.option(
+    "--sheet-every", type=click.IntRange(1), default=250, show_default=True, help="Steps between validations."
+)
+@click.option(
+    "--log-every", type=click.IntRange(1), default=10, show_default=True, help="Steps between rows of the log."
+)
+@click.option(
+    "--validate",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Prompt file to validate on.  [default: captions of the data]",
+)
 @click.option("--reward", metavar="EXPR", help="Reward that scores validation samples.")
 def command(
     teacher: str, data: str, out: Path, student_steps: int, timesteps: str | None, guidance: float | None,
@@ -76,13 +171,13 @@ def command(
     width, height = _size(size)
     recipe = Recipe(
         teacher=teacher, data=data, timesteps=times, width=width, height=height, rate=rate,
-        guidance_scale=guidance,
+        guidance_scale=guidance or 0.0,
         critic_rate=critic_rate or rate, warmup_rate=warmup_rate or rate, **rest,  # type: ignore[arg-type]
     )  # fmt: skip
-    watch = Watch(
-        save_every, sheet_every, log_every, tuple(read_prompts(validate)) if validate else (), reward, scenes
+    watch = Watch(save_every, sheet_every, log_every, tuple(read_prompts(validate)) if validate else (), reward, scenes)
+    folder = run(
+        recipe, out, plugins, watch, resume=resume, device=device, tell=lambda text: click.echo(text, err=True)
     )
-    folder = run(recipe, out, plugins, watch, resume=resume, device=device, tell=lambda text: click.echo(text, err=True))
     click.echo(str(folder))
 
 

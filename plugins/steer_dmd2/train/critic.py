@@ -30,7 +30,7 @@ class Head(nn.Module):
         return logits
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """Ends a forward once the bottleneck is known."""
 
 
@@ -39,12 +39,12 @@ def _watched(unet: Any, found: list[Tensor], stop: bool) -> Any:
     def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
         found.append(output)
         if stop:
-            raise _Enough
+            raise _EnoughError
 
     handle = unet.mid_block.register_forward_hook(keep)
     try:
         yield
-    except _Enough:
+    except _EnoughError:
         pass
     finally:
         handle.remove()

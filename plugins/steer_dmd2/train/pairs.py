@@ -5,6 +5,7 @@ The paper's one-step SDXL student starts so (arXiv 2405.14867, appendix); at a s
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def make(
             with autocast(), plain_attention(teacher.device):
                 x0 = Run(teacher.backbone, prompts, settings=settings).sample(noise=noise, hooks=False).x
             tensors = {"noise": noise.half(), "x0": x0.half().cpu()}
-            write_whole(path, lambda file, made=tensors: save_file(made, file))
+            write_whole(path, partial(save_file, tensors))
         parts.append(load_file(path))
         progress(min(start + PACK, count))
     return {name: torch.cat([part[name] for part in parts]) for name in ("noise", "x0")}

@@ -21,7 +21,8 @@ class Recipe:
         teacher: model name, folder or hub id.
         data: what was given as data.
         timesteps: the student's, highest first; as many as it takes steps.
-        guidance_scale: of the teacher; the model's own by default.
+        start: folder of a student to begin from instead of the teacher's weights.
+        guidance_scale: of the teacher; 0 is the model's own.
         steps: updates of the student by distribution matching.
         ratio: critic updates a student update (two time scales).
         batch: rows an update and process.
@@ -47,7 +48,8 @@ class Recipe:
     teacher: str
     data: str
     timesteps: tuple[int, ...]
-    guidance_scale: float | None = None
+    guidance_scale: float = 0.0
+    start: str | None = None
     steps: int = 2000
     ratio: int = 5
     batch: int = 32

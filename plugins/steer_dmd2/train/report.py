@@ -53,9 +53,7 @@ class Log:
 
 
 @torch.no_grad()
-def sample(
-    teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Sequence[Prompt], autocast: Any
-) -> Tensor:
+def sample(teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Sequence[Prompt], autocast: Any) -> Tensor:
     """Draw one image a prompt as ``--plugin dmd2`` does, ``[N, 3, H, W]`` in [0, 1]."""
     settings = {"scheduler": "lcm", "timesteps": tuple(timesteps), "guidance_scale": 1.0, "chunk": 32,
                 "width": teacher.size[0], "height": teacher.size[1]}  # fmt: skip
@@ -64,9 +62,7 @@ def sample(
         return run.sample(denoiser=name, hooks=False).samples
 
 
-def validate(
-    images: Tensor, prompts: Sequence[Prompt], reward: WeightedSum | None, path: Path
-) -> dict[str, float]:
+def validate(images: Tensor, prompts: Sequence[Prompt], reward: WeightedSum | None, path: Path) -> dict[str, float]:
     """Write a sheet and return the reward's mean, and the share of images that have all of a reward up to 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scores = None if reward is None else reward(images, list(prompts)).double().cpu()

@@ -55,7 +55,7 @@ def run(
     accelerator = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
     where = device if device is not None else str(accelerator.device)
     teacher = Teacher(recipe.teacher, plugins, device=where, width=recipe.width, height=recipe.height)
-    if recipe.guidance_scale is None:
+    if not recipe.guidance_scale:
         own = teacher.model.defaults.get("guidance_scale", teacher.backbone.default_guidance)
         recipe = replace(recipe, guidance_scale=float(own))
     _check_timesteps(recipe, len(teacher.schedule))

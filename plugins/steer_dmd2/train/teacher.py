@@ -113,7 +113,7 @@ def check_family(backbone: Any, name: str) -> Any:
         )
     if kind not in ("epsilon", "v_prediction"):
         raise SteerError(f"teacher {name!r} predicts {kind!r}; train dmd2 takes epsilon and v_prediction")
-    if backbone.denoisers["base"].config.time_cond_proj_dim is not None:
+    if backbone.pipe.unet.config.time_cond_proj_dim is not None:
         raise SteerError(f"teacher {name!r} is distilled already (it takes the guidance scale as an input)")
     return backbone
 
@@ -144,6 +144,6 @@ def add_lora(unet: Any, rank: int) -> None:
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names)), adapter_name="dmd2")
 
 
-def trainable(module: nn.Module) -> list[nn.Parameter]:
+def trainable(module: nn.Module) -> list[Tensor]:
     """Return the parameters that are trained."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -7,6 +7,7 @@ processes by hand, for three networks are trained by interleaved losses.
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,31 +18,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from steer.backbones.base import Conditioning
+from steer_dmd2.loading import choose, denoiser
+from steer_dmd2.options import DMD2Options
+from steer_dmd2.student import read_card
 from steer_dmd2.train import critic as critics
-from steer_dmd2.train import losses
 from steer_dmd2.train.data import Dataset, write_whole
+from steer_dmd2.train.objectives import Draw, Objectives
 from steer_dmd2.train.recipe import Recipe
-from steer_dmd2.train.schedule import forward_inputs, simulate
 from steer_dmd2.train.teacher import Teacher, add_lora, trainable
 
 CLIP = 1.0
 """Largest norm of a gradient; that of the student is of a mean over the batch and all elements."""
-MATCHED = (0.02, 0.98)
-"""Share of the timesteps at which the two distributions are compared."""
-
-
-class Draw:
-    """The generators of one micro-batch: for rows of the data, and for noise."""
-
-    def __init__(self, *key: int) -> None:
-        sequence = np.random.SeedSequence(key)
-        self.rng = np.random.default_rng(sequence)
-        self.noise = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
-
-    def normal(self, *shape: int) -> Tensor:
-        """Return standard normal noise on the CPU."""
-        return torch.randn(*shape, generator=self.noise)
 
 
 class Trainer:
@@ -63,11 +50,11 @@ class Trainer:
                 in the data, the GAN takes their samples as real.
         """
         self.recipe, self.teacher, self.accelerator = recipe, teacher, accelerator
-        self.data, self.pairs = data, pairs
         self.done = 0
-        self._samples: list[tuple[Tensor, list[str]]] = []
         torch.manual_seed(recipe.seed)
         self.student = teacher.copy("student")
+        if recipe.start is not None:
+            _begin_from(recipe.start, self.student, teacher)
         if recipe.lora:
             add_lora(self.student, recipe.lora)
         self.critic = teacher.copy("critic")
@@ -75,8 +62,9 @@ class Trainer:
             for name in ("base", "student", "critic"):
                 teacher.backbone.denoisers[name].to(memory_format=torch.channels_last)
         self.head = critics.Head(*self._feature_shape()).to(teacher.device)
-        self.student_parameters = trainable(self.student)
-        self.critic_parameters = [*trainable(self.critic), *self.head.parameters()]
+        self.objectives = Objectives(recipe, teacher, data, pairs, self.critic, self.head)
+        self.student_parameters: list[Tensor] = trainable(self.student)
+        self.critic_parameters: list[Tensor] = [*trainable(self.critic), *self.head.parameters()]
         self.student_optimizer = _optimizer(self.student_parameters, recipe.rate)
         self.critic_optimizer = _optimizer(self.critic_parameters, recipe.critic_rate)
         self.average = [parameter.detach().clone() for parameter in self.student_parameters]
@@ -89,9 +77,9 @@ class Trainer:
         phase = recipe.phase(step)
         values: dict[str, float] = {}
         if phase == "regression":
-            values |= self._update_student(step, self._regression)
+            values |= self._update_student(step, self.objectives.regression)
         elif phase == "matching":
-            values |= self._update_student(step, self._matching)
+            values |= self._update_student(step, self.objectives.matching)
         if phase != "regression":
             updates = 1 if phase == "critic" else recipe.ratio
             for index in range(updates):
@@ -112,10 +100,12 @@ class Trainer:
         return values
 
     def _update_critic(self, step: int, index: int) -> dict[str, float]:
-        return self._update(self.critic_optimizer, self.critic_parameters, self._criticism, f"critic{index}", step)
+        return self._update(
+            self.critic_optimizer, self.critic_parameters, self.objectives.criticism, f"critic{index}", step
+        )
 
     def _update(
-        self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter],
+        self, optimizer: torch.optim.Optimizer, parameters: list[Tensor],
         loss: Callable[[Draw], dict[str, Tensor]], purpose: str, step: int,
     ) -> dict[str, float]:  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
@@ -132,125 +122,7 @@ class Trainer:
         optimizer.step()
         return {**values, f"{purpose.rstrip('0123456789')}_gradient": float(norm)}
 
-    # ---- losses ----------------------------------------------------------------------------------------
-
-    def _regression(self, draw: Draw) -> dict[str, Tensor]:
-        """The teacher's samples from the noise that they came from; later steps get them diffused."""
-        assert self.pairs is not None
-        rows = torch.from_numpy(draw.rng.integers(len(self.pairs["x0"]), size=self.recipe.batch))
-        x0, noise = (self._to_device(self.pairs[name][rows].float()) for name in ("x0", "noise"))
-        captions = [self.data.captions[row % len(self.data)] for row in rows.tolist()]
-        inputs, timesteps = [], []
-        for index, timestep in enumerate(self.recipe.timesteps):
-            part = slice(index, None, len(self.recipe.timesteps))
-            rows_at = torch.full((len(x0[part]),), timestep, dtype=torch.long, device=x0.device)
-            fresh = self._to_device(draw.normal(*x0[part].shape))
-            inputs.append(noise[part] if index == 0 else self.teacher.schedule.diffuse(x0[part], fresh, rows_at))
-            timesteps.append(rows_at)
-        parts = [torch.arange(len(x0))[i :: len(inputs)] for i in range(len(inputs))]
-        order = torch.argsort(torch.cat(parts))
-        x, timestep = torch.cat(inputs)[order], torch.cat(timesteps)[order]
-        out = self.teacher.x0("student", x, timestep, self.teacher.encode(captions))
-        loss = losses.denoising(out, x0)
-        return {"loss": loss, "regression": loss}
-
-    def _matching(self, draw: Draw) -> dict[str, Tensor]:
-        """Distribution matching, and the GAN's part of the student."""
-        recipe, schedule = self.recipe, self.teacher.schedule
-        x, timestep, captions = self._inputs(draw)
-        cond = self.teacher.encode(captions)
-        sample = self.teacher.x0("student", x, timestep, cond)
-        self._samples.append((sample.detach(), captions))
-        at = self._to_device(schedule.draw(len(sample), draw.noise, *MATCHED))
-        noise = self._to_device(draw.normal(*sample.shape))
-        diffused = schedule.diffuse(sample, noise, at)
-        with torch.no_grad():
-            guided = self.teacher.encode(captions, recipe.guidance_scale)
-            real = self.teacher.x0("base", diffused, at, guided)
-            fake = self.teacher.x0("critic", diffused, at, cond)
-        found = {"matching": losses.distribution_matching(sample, real, fake)}
-        loss = found["matching"]
-        if recipe.gan:
-            with _frozen(self.critic_parameters):
-                found["student_gan"] = losses.adversarial_student(self._logits(diffused, at, cond))
-            loss = loss + recipe.gan * found["student_gan"]
-        return {"loss": loss, **found}
-
-    def _criticism(self, draw: Draw) -> dict[str, Tensor]:
-        """The critic's denoising loss on the student's samples, and the head's on real and generated."""
-        recipe, schedule = self.recipe, self.teacher.schedule
-        if self._samples:  # those of the student's update just before: as good as fresh ones, and paid for
-            sample, captions = self._samples.pop(0)
-            cond = self.teacher.encode(captions)
-        else:
-            x, timestep, captions = self._inputs(draw)
-            cond = self.teacher.encode(captions)
-            with torch.no_grad():
-                sample = self.teacher.x0("student", x, timestep, cond)
-        at = self._to_device(schedule.draw(len(sample), draw.noise, *MATCHED))
-        noise = self._to_device(draw.normal(*sample.shape))
-        diffused = schedule.diffuse(sample, noise, at)
-        prediction, features = critics.with_features(
-            self.critic, lambda: self.teacher.predict("critic", diffused, at, cond)
-        )
-        weight = None
-        if recipe.snr_clip:
-            weight = losses.min_snr_weight(*(v.flatten() for v in schedule.level(at, sample.ndim)), recipe.snr_clip)
-        found = {"critic": losses.denoising(prediction, schedule.target(sample, noise, at), weight)}
-        loss = found["critic"]
-        if recipe.gan:
-            real, captions = self._real(draw, len(sample))
-            diffused = schedule.diffuse(real, self._to_device(draw.normal(*real.shape)), at)
-            logits = self._logits(diffused, at, self.teacher.encode(captions))
-            fake = self.head(features)
-            found["critic_gan"] = losses.adversarial_critic(logits, fake)
-            found["head_right"] = ((logits > 0).float().mean() + (fake < 0).float().mean()) / 2
-            loss = loss + recipe.gan_critic * found["critic_gan"]
-        return {"loss": loss, **found}
-
-    # ---- batches ---------------------------------------------------------------------------------------
-
-    def _inputs(self, draw: Draw) -> tuple[Tensor, Tensor, list[str]]:
-        """Return a batch of the student's inputs ``[B, …]``, their timesteps ``[B]`` and captions.
-
-        A multi-step student is run once for B/K captions, and every step of it gives a row: B rows at the price of
-        B·(K−1)/K forwards, with all of its steps in every batch.
-        """
-        recipe = self.recipe
-        count = recipe.batch // len(recipe.timesteps)
-        rows = torch.from_numpy(draw.rng.integers(len(self.data), size=count))
-        captions = [self.data.captions[row] for row in rows.tolist()]
-        noises = [self._to_device(draw.normal(count, *self.teacher.shape)) for _ in recipe.timesteps]
-        schedule = self.teacher.schedule
-        with torch.no_grad():
-            if recipe.simulate:
-                cond = self.teacher.encode(captions)
-                inputs = simulate(
-                    lambda x, t: self.teacher.x0("student", x, t, cond), schedule, noises, recipe.timesteps
-                )
-            else:
-                real, captions = self._real(draw, count)
-                inputs = forward_inputs(real, schedule, noises, recipe.timesteps)
-        x, timesteps = (torch.cat(parts) for parts in zip(*inputs, strict=True))
-        return x, timesteps, captions * len(inputs)
-
-    def _real(self, draw: Draw, count: int) -> tuple[Tensor, list[str]]:
-        """Draw real latents with their captions: the data's, or the teacher's samples of the pairs."""
-        if self.data.mean is not None:
-            rows = torch.from_numpy(draw.rng.integers(len(self.data), size=count))
-            latents = self.data.latents(rows, draw.noise)
-        else:
-            assert self.pairs is not None
-            rows = torch.from_numpy(draw.rng.integers(len(self.pairs["x0"]), size=count))
-            latents = self.pairs["x0"][rows].float()
-        return self._to_device(latents), [self.data.captions[row % len(self.data)] for row in rows.tolist()]
-
-    def _logits(self, x: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
-        features = critics.features_only(
-            self.critic, lambda: self.teacher.predict("critic", x, timestep, cond)
-        )
-        logits: Tensor = self.head(features)
-        return logits
+    # ---- the networks ----------------------------------------------------------------------------------
 
     def _feature_shape(self) -> tuple[int, int]:
         x = torch.zeros(1, *self.teacher.shape, device=self.teacher.device)
@@ -258,11 +130,7 @@ class Trainer:
         cond = self.teacher.encode([""])
         return critics.feature_shape(self.critic, lambda: self.teacher.predict("critic", x, timestep, cond))
 
-    def _to_device(self, value: Tensor) -> Tensor:
-        value = value.to(self.teacher.device)
-        return value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
-
-    def _share(self, parameters: list[nn.Parameter]) -> None:
+    def _share(self, parameters: list[Tensor]) -> None:
         """Average gradients over the processes, all in one message."""
         if self.accelerator.num_processes == 1:
             return
@@ -277,8 +145,6 @@ class Trainer:
         """Return the student with averaged weights, under the name ``"averaged"``; made once, then refreshed."""
         denoisers = self.teacher.backbone.denoisers
         if "averaged" not in denoisers:
-            import copy
-
             denoisers["averaged"] = copy.deepcopy(self.student).eval()
         module = denoisers["averaged"]
         with torch.no_grad():
@@ -311,24 +177,18 @@ class Trainer:
         self.done = int(state["done"])
 
 
-def _optimizer(parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
-    # no momentum over a target that moves with the student would be slow here; 0.9 is the paper's
+def _begin_from(folder: str, student: Any, teacher: Teacher) -> None:
+    """Give the student the weights of an earlier one; a LoRA is fused into them."""
+    steps = max(read_card(Path(folder)).schedules)
+    begun = denoiser(
+        choose(DMD2Options(student=folder, steps=steps, timesteps=None, weights=None), teacher.backbone),
+        teacher.backbone,
+    )
+    student.load_state_dict(begun.state_dict())
+
+
+def _optimizer(parameters: list[Tensor], rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-
-
-class _frozen:
-    """Keeps gradients of a loss from reaching parameters, though they flow through what they compute."""
-
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
-
-    def __enter__(self) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
 
 
 def steps_left(trainer: Trainer) -> Iterator[int]:

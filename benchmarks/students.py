@@ -1,0 +1,236 @@
+"""Re-make the students' section of docs/results.md: what one- and four-step students keep of their teacher.
+
+    python benchmarks/students.py [--out outputs/students] [--particles 2] [--ablations runs/ablations]
+
+What each model made is kept in the output folder as soon as it is known, so that an interrupted run goes on where it
+was; delete the folder to start anew. The section stands between two markers; the rest of the file is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from scipy.linalg import sqrtm
+from torch import Tensor
+
+from steer import Prompt, Sampler
+from steer.loading import make_reward
+from steer.plugins import manager
+from steer.prompt_files import read_prompts
+from steer.statistics import bootstrap_mean
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- students: made by benchmarks/students.py -->", "<!-- students: end -->"
+PACK = 24
+SCENES = 2000
+"""Held-out real scenes that the Fréchet distance is taken to."""
+CATEGORIES = ("color", "shape", "texture", "numeracy", "spatial", "complex")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A model on the evaluation prompts."""
+
+    name: str
+    methods: tuple[str, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+TEACHER = Config("teacher, 30 steps", settings=(("scheduler", "ddim"), ("eta", 1.0), ("steps", 30)))
+TEACHER_2 = Config("teacher, 30 steps, guidance 2.5", settings=(*TEACHER.settings, ("guidance_scale", 2.5)))
+ONE = Config("one-step student", ("dmd2",), (("steps", 1),))
+FOUR = Config("four-step student", ("dmd2",), (("steps", 4),))
+MODELS = (TEACHER, TEACHER_2, FOUR, ONE)
+
+
+class Bench:
+    """Runs models on the evaluation prompts and keeps verdicts, features and cost."""
+
+    def __init__(self, out: Path, particles: int, dtype: str) -> None:
+        import open_clip
+
+        self.out, self.particles, self.dtype = out, particles, dtype
+        self.prompts = read_prompts(ROOT / "prompts" / "shapes-eval.jsonl")
+        self.judge = make_reward(["shapes"], {}, manager(), torch.device("cpu"))
+        folder = manager().registry.get("clip", "shapes").load()()
+        self.clip, self.transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+        self.clip.eval()
+        self._sampler: Sampler | None = None
+        out.mkdir(parents=True, exist_ok=True)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> np.ndarray:
+        """Return the CLIP's normalised embeddings ``[N, D]`` of images in [0, 1]."""
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in
+                     (self.transform.transforms[-1].mean, self.transform.transforms[-1].std))  # fmt: skip
+        embedded: Tensor = self.clip.encode_image((images - mean) / std, normalize=True)
+        return embedded.double().numpy()
+
+    def run(self, config: Config) -> dict[str, Any]:
+        """Return verdicts ``[prompts][particles]``, embeddings and cost, from disk or by sampling."""
+        path = self.out / f"{config.name.replace(', ', '_').replace(' ', '-')}-{self.particles}.json"
+        done: dict[str, Any] = {"judge": [], "features": [], "nfe": 0, "seconds": 0.0}
+        if path.is_file():
+            done = json.loads(path.read_text(encoding="utf-8"))
+        while len(done["judge"]) < len(self.prompts):
+            part = self.prompts[len(done["judge"]) : len(done["judge"]) + PACK]
+            images, cost = self._sample(config, part)
+            asked = [prompt for prompt in part for _ in range(self.particles)]
+            verdicts = self.judge(images, asked) if self.judge is not None else torch.zeros(0)
+            done["judge"] += verdicts.view(len(part), self.particles).tolist()
+            done["features"] += self.features(images).tolist()
+            done["nfe"] += cost.nfe
+            done["seconds"] += cost.seconds
+            path.write_text(json.dumps(done), encoding="utf-8")
+            click.echo(f"{config.name}: {len(done['judge'])}/{len(self.prompts)} prompts")
+        return done
+
+    def _sample(self, config: Config, prompts: list[Prompt]) -> tuple[Tensor, Any]:
+        if self._sampler is None:
+            self._sampler = Sampler("shapes", dtype=self.dtype, device="cpu")
+            self._sampler.generate(prompts[:1], steps=1)  # what is set up at the first use is no part of the time
+        if config.methods:  # neither is reading a student's weights
+            self._sampler.generate(prompts[:1], methods=config.methods, options={"dmd2": dict(config.options)})
+        result = self._sampler.generate(
+            prompts, methods=config.methods, options={"dmd2": dict(config.options)} if config.methods else None,
+            particles=self.particles, choose="all", chunk=32, **dict(config.settings),
+        )  # fmt: skip
+        pixels = np.stack([np.asarray(image) for image in result.images])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, result.cost
+
+
+def real_scenes(count: int, seed: int = 0) -> Tensor:
+    """Draw scenes of held-out captions, as many of each category, ``[count, 3, 64, 64]`` in [0, 1]."""
+    from steer_shapes.captions import sample_requirements
+    from steer_shapes.layout import LayoutError, sample_scene
+    from steer_shapes.render import render_batch
+
+    rng = np.random.default_rng(seed)
+    scenes: list[Any] = []
+    while len(scenes) < count:
+        asked = sample_requirements(CATEGORIES[len(scenes) % len(CATEGORIES)], rng, "eval")
+        try:
+            scenes.append(sample_scene(asked, rng))
+        except LayoutError:  # too crowded to place
+            continue
+    return torch.from_numpy(render_batch(scenes)).permute(0, 3, 1, 2).float() / 255
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the Fréchet distance between Gaussians fitted to two sets of features (arXiv 1706.08500)."""
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = np.real(sqrtm(cov_a @ cov_b))
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root))
+
+
+def kept(student: list[list[float]], teacher: list[list[float]], draws: int = 10_000) -> str:
+    """Return the student's share of the teacher's exactness with its paired bootstrap interval over prompts."""
+    a, b = (np.array([np.mean([v >= 1 for v in row]) for row in rows]) for rows in (student, teacher))
+    counts = np.random.default_rng(0).multinomial(len(a), np.full(len(a), 1 / len(a)), size=draws)
+    low, high = np.quantile((counts @ a) / (counts @ b), [0.025, 0.975])
+    return f"{a.mean() / b.mean():.0%} [{low:.0%}, {high:.0%}]"
+
+
+def interval(values: list[float]) -> str:
+    """Return mean and 95% interval."""
+    found = bootstrap_mean(values)
+    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def section(bench: Bench, ablations: Path | None) -> str:
+    """Measure all models; return the section's text."""
+    found = {config.name: bench.run(config) for config in MODELS}
+    count = len(bench.prompts) * bench.particles
+    reference = bench.features(real_scenes(SCENES))
+    floor = frechet(bench.features(real_scenes(count, seed=1)), reference)
+    rows = []
+    for name, data in found.items():
+        exact = [float(np.mean([v >= 1 for v in row])) for row in data["judge"]]
+        share = "" if name == TEACHER.name else kept(data["judge"], found[TEACHER.name]["judge"])
+        rows.append(
+            f"| {name} | {data['nfe'] / count:.0f} | {data['seconds'] / count:.3f} | {interval(exact)} | {share} | "
+            f"{interval([float(np.mean(row)) for row in data['judge']])} | "
+            f"{frechet(np.array(data['features']), reference):.4f} |"
+        )
+    lines = [
+        BEGIN,
+        "## Students: one and four steps",
+        "",
+        "Made by `python benchmarks/students.py`. Model `shapes` and the students that ship with `steer_dmd2`, "
+        f"{bench.dtype} on {platform.machine()} CPU ({torch.get_num_threads()} threads), torch {torch.__version__}; "
+        f"{len(bench.prompts)} held-out prompts, {bench.particles} images each, chunks of 32. *Exact* images meet all "
+        "of their prompt, as the verifier sees it; *kept* is the share of the teacher's exactness. Intervals: 95% "
+        "percentile bootstrap over prompts, paired where two models are compared. *Fréchet*: between the embedded "
+        f"CLIP's embeddings of {count} images and {SCENES} scenes of held-out captions; {count} other real scenes are "
+        f"{floor:.4f} away. NFE counts guidance as two.",
+        "",
+        "| model | NFE an image | seconds an image | exact | kept | mean reward | Fréchet |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "Exact, by category:",
+        "",
+        f"| model | {' | '.join(CATEGORIES)} |",
+        f"|---|{'---|' * len(CATEGORIES)}",
+        *[f"| {name} | {' | '.join(by_category(bench, data))} |" for name, data in found.items()],
+        *ablation_lines(ablations),
+        END,
+    ]
+    return "\n".join(lines)
+
+
+def by_category(bench: Bench, data: dict[str, Any]) -> list[str]:
+    """Return the exact share of each category with its interval."""
+    cells = []
+    for category in CATEGORIES:
+        rows = [row for prompt, row in zip(bench.prompts, data["judge"], strict=True) if prompt.category == category]
+        cells.append(interval([float(np.mean([v >= 1 for v in row])) for row in rows]))
+    return cells
+
+
+def ablation_lines(folder: Path | None) -> list[str]:
+    """Return a table of the runs in a folder by their last validation, if there are any."""
+    logs = sorted(folder.glob("*/log.jsonl")) if folder is not None else []
+    if not logs:
+        return []
+    lines = ["", "Ablations, each with the same number of student updates (last validation of each run):", "",
+             "| run | steps | reward | exact |", "|---|---|---|---|"]  # fmt: skip
+    for log in logs:
+        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        last = [row for row in rows if "full_reward" in row][-1]
+        lines.append(f"| {log.parent.name} | {last['step']} | {last['reward']:.3f} | {last['full_reward']:.3f} |")
+    return lines
+
+
+def put(text: str, into: str) -> str:
+    """Replace the section between the markers, or append it."""
+    if BEGIN in into and END in into:
+        return into[: into.index(BEGIN)] + text + into[into.index(END) + len(END) :]
+    return f"{into.rstrip()}\n\n{text}\n"
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "students", show_default=True)
+@click.option("--particles", type=click.IntRange(1), default=2, show_default=True, help="Images a prompt.")
+@click.option("--dtype", type=click.Choice(("fp32", "bf16")), default="bf16", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--ablations", type=click.Path(path_type=Path), help="Folder of runs to list as ablations.")
+def main(out: Path, particles: int, dtype: str, threads: int, ablations: Path | None) -> None:
+    """Measure teacher and students on the evaluation prompts and write their section of docs/results.md."""
+    torch.set_num_threads(threads)
+    text = section(Bench(out, particles, dtype), ablations)
+    RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()

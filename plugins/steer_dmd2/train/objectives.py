@@ -1,0 +1,185 @@
+"""What each phase minimises: batches of the student's inputs, and the losses on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steer.backbones.base import Conditioning
+from steer_dmd2.train import critic as critics
+from steer_dmd2.train import losses
+from steer_dmd2.train.data import Dataset
+from steer_dmd2.train.recipe import Recipe
+from steer_dmd2.train.schedule import forward_inputs, simulate
+from steer_dmd2.train.teacher import Teacher
+
+MATCHED = (0.02, 0.98)
+"""Share of the timesteps at which the two distributions are compared."""
+
+
+class Draw:
+    """The generators of one micro-batch: for rows of the data, and for noise."""
+
+    def __init__(self, *key: int) -> None:
+        sequence = np.random.SeedSequence(key)
+        self.rng = np.random.default_rng(sequence)
+        self.noise = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return standard normal noise on the CPU."""
+        return torch.randn(*shape, generator=self.noise)
+
+
+class Objectives:
+    """The losses of all phases, each a function of a micro-batch's generators; ``"loss"`` is what is minimised."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        teacher: Teacher,
+        data: Dataset,
+        pairs: dict[str, Tensor] | None,
+        critic: nn.Module,
+        head: nn.Module,
+    ) -> None:
+        """Take what the losses are of; ``teacher`` knows the networks as base, student and critic."""
+        self.recipe, self.teacher, self.data, self.pairs = recipe, teacher, data, pairs
+        self.critic, self.head = critic, head
+        self._samples: list[tuple[Tensor, list[str]]] = []
+
+    def regression(self, draw: Draw) -> dict[str, Tensor]:
+        """The teacher's samples from the noise that they came from; later steps get them diffused."""
+        assert self.pairs is not None
+        rows = torch.from_numpy(draw.rng.integers(len(self.pairs["x0"]), size=self.recipe.batch))
+        x0, noise = (self._to_device(self.pairs[name][rows].float()) for name in ("x0", "noise"))
+        captions = [self.data.captions[row % len(self.data)] for row in rows.tolist()]
+        inputs, timesteps = [], []
+        for index, time in enumerate(self.recipe.timesteps):
+            part = slice(index, None, len(self.recipe.timesteps))
+            rows_at = torch.full((len(x0[part]),), time, dtype=torch.long, device=x0.device)
+            fresh = self._to_device(draw.normal(*x0[part].shape))
+            inputs.append(noise[part] if index == 0 else self.teacher.schedule.diffuse(x0[part], fresh, rows_at))
+            timesteps.append(rows_at)
+        parts = [torch.arange(len(x0))[i :: len(inputs)] for i in range(len(inputs))]
+        order = torch.argsort(torch.cat(parts))
+        x, timestep = torch.cat(inputs)[order], torch.cat(timesteps)[order]
+        out = self.teacher.x0("student", x, timestep, self.teacher.encode(captions))
+        loss = losses.denoising(out, x0)
+        return {"loss": loss, "regression": loss}
+
+    def matching(self, draw: Draw) -> dict[str, Tensor]:
+        """Distribution matching, and the GAN's part of the student."""
+        recipe, schedule = self.recipe, self.teacher.schedule
+        x, timestep, captions = self._inputs(draw)
+        cond = self.teacher.encode(captions)
+        sample = self.teacher.x0("student", x, timestep, cond)
+        self._samples.append((sample.detach(), captions))
+        at = self._to_device(schedule.draw(len(sample), draw.noise, *MATCHED))
+        noise = self._to_device(draw.normal(*sample.shape))
+        diffused = schedule.diffuse(sample, noise, at)
+        with torch.no_grad():
+            guided = self.teacher.encode(captions, recipe.guidance_scale)
+            real = self.teacher.x0("base", diffused, at, guided)
+            fake = self.teacher.x0("critic", diffused, at, cond)
+        found = {"matching": losses.distribution_matching(sample, real, fake)}
+        loss = found["matching"]
+        if recipe.gan:
+            with _frozen([*self.critic.parameters(), *self.head.parameters()]):
+                found["student_gan"] = losses.adversarial_student(self._logits(diffused, at, cond))
+            loss = loss + recipe.gan * found["student_gan"]
+        return {"loss": loss, **found}
+
+    def criticism(self, draw: Draw) -> dict[str, Tensor]:
+        """The critic's denoising loss on the student's samples, and the head's on real and generated."""
+        recipe, schedule = self.recipe, self.teacher.schedule
+        if self._samples:  # those of the student's update just before: as good as fresh ones, and paid for
+            sample, captions = self._samples.pop(0)
+            cond = self.teacher.encode(captions)
+        else:
+            x, timestep, captions = self._inputs(draw)
+            cond = self.teacher.encode(captions)
+            with torch.no_grad():
+                sample = self.teacher.x0("student", x, timestep, cond)
+        at = self._to_device(schedule.draw(len(sample), draw.noise, *MATCHED))
+        noise = self._to_device(draw.normal(*sample.shape))
+        diffused = schedule.diffuse(sample, noise, at)
+        prediction, features = critics.with_features(
+            self.critic, lambda: self.teacher.predict("critic", diffused, at, cond)
+        )
+        weight = None
+        if recipe.snr_clip:
+            alpha, sigma = schedule.level(at, 1)
+            weight = losses.min_snr_weight(alpha, sigma, recipe.snr_clip)
+        found = {"critic": losses.denoising(prediction, schedule.target(sample, noise, at), weight)}
+        loss = found["critic"]
+        if recipe.gan:
+            real, captions = self._real(draw, len(sample))
+            diffused = schedule.diffuse(real, self._to_device(draw.normal(*real.shape)), at)
+            logits = self._logits(diffused, at, self.teacher.encode(captions))
+            fake = self.head(features)
+            found["critic_gan"] = losses.adversarial_critic(logits, fake)
+            found["head_right"] = ((logits > 0).float().mean() + (fake < 0).float().mean()) / 2
+            loss = loss + recipe.gan_critic * found["critic_gan"]
+        return {"loss": loss, **found}
+
+    # ---- batches ---------------------------------------------------------------------------------------
+
+    def _inputs(self, draw: Draw) -> tuple[Tensor, Tensor, list[str]]:
+        """Return a batch of the student's inputs ``[B, …]``, their timesteps ``[B]`` and captions.
+
+        A multi-step student is run once for B/K captions, and every step of it gives a row: B rows at the price of
+        B·(K−1)/K forwards, with all of its steps in every batch.
+        """
+        recipe = self.recipe
+        count = recipe.batch // len(recipe.timesteps)
+        rows = torch.from_numpy(draw.rng.integers(len(self.data), size=count))
+        captions = [self.data.captions[row] for row in rows.tolist()]
+        noises = [self._to_device(draw.normal(count, *self.teacher.shape)) for _ in recipe.timesteps]
+        schedule = self.teacher.schedule
+        with torch.no_grad():
+            if recipe.simulate:
+                cond = self.teacher.encode(captions)
+                inputs = simulate(
+                    lambda x, t: self.teacher.x0("student", x, t, cond), schedule, noises, recipe.timesteps
+                )
+            else:
+                real, captions = self._real(draw, count)
+                inputs = forward_inputs(real, schedule, noises, recipe.timesteps)
+        x, timesteps = (torch.cat(parts) for parts in zip(*inputs, strict=True))
+        return x, timesteps, captions * len(inputs)
+
+    def _real(self, draw: Draw, count: int) -> tuple[Tensor, list[str]]:
+        """Draw real latents with their captions: the data's, or the teacher's samples of the pairs."""
+        if self.data.mean is not None:
+            rows = torch.from_numpy(draw.rng.integers(len(self.data), size=count))
+            latents = self.data.latents(rows, draw.noise)
+        else:
+            assert self.pairs is not None
+            rows = torch.from_numpy(draw.rng.integers(len(self.pairs["x0"]), size=count))
+            latents = self.pairs["x0"][rows].float()
+        return self._to_device(latents), [self.data.captions[row % len(self.data)] for row in rows.tolist()]
+
+    def _logits(self, x: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
+        features = critics.features_only(self.critic, lambda: self.teacher.predict("critic", x, timestep, cond))
+        logits: Tensor = self.head(features)
+        return logits
+
+    def _to_device(self, value: Tensor) -> Tensor:
+        value = value.to(self.teacher.device)
+        return value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
+
+
+@contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Keep a loss's gradient from reaching parameters, though it flows through what they compute."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,128 @@
+"""The losses against cases worked out by hand, and the gradient where both scores are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from steer_dmd2.train import losses
+from steer_dmd2.train.schedule import Schedule, forward_inputs, simulate
+
+
+def test_distribution_matching_by_hand() -> None:
+    # mean|x − real| is 2 in the first row and ½ in the second
+    x = torch.tensor([[1.0, 3.0], [0.0, 1.0]], requires_grad=True)
+    real = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
+    fake = torch.tensor([[1.0, -1.0], [0.5, 0.0]])
+    loss = losses.distribution_matching(x, real, fake)
+    gradient = torch.tensor([[0.5, -0.5], [1.0, 0.0]])
+    assert loss.item() == pytest.approx(0.5 * (gradient**2).mean().item())
+    loss.backward()
+    assert torch.allclose(x.grad, gradient / 4)
+
+
+def test_distribution_matching_is_zero_where_the_scores_agree_and_survives_a_perfect_sample() -> None:
+    x = torch.randn(3, 4, requires_grad=True)
+    losses.distribution_matching(x, x.detach() + 1, x.detach() + 1).backward()
+    assert x.grad.abs().max() == 0
+    losses.distribution_matching(x, x.detach(), x.detach()).backward()  # 0/0
+    assert x.grad.isfinite().all()
+
+
+def test_adversarial_losses_by_hand() -> None:
+    real, fake = torch.tensor([0.0, 0.0]), torch.tensor([0.0, math.log(3.0)])
+    assert losses.adversarial_student(fake).item() == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
+    expected = math.log(2) + (math.log(2) + math.log(4)) / 2
+    assert losses.adversarial_critic(real, fake).item() == pytest.approx(expected)
+
+
+def test_denoising_loss_and_min_snr_weight_by_hand() -> None:
+    prediction, target = torch.tensor([[1.0, 1.0], [2.0, 0.0]]), torch.zeros(2, 2)
+    assert losses.denoising(prediction, target).item() == pytest.approx(1.5)
+    # SNR 9 and 1, clipped at 3
+    alpha, sigma = torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0])
+    weight = losses.min_snr_weight(alpha, sigma, 3.0)
+    assert torch.allclose(weight, torch.tensor([1 / 3, 1.0]))
+    assert losses.denoising(prediction, target, weight).item() == pytest.approx((1 / 3 + 2) / 2)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_a_perfect_prediction_gives_x0_back(kind: str) -> None:
+    schedule = Schedule(torch.linspace(0.99, 0.01, 100), kind)
+    x0, noise, timestep = torch.randn(5, 4, 2, 2), torch.randn(5, 4, 2, 2), torch.tensor([0, 20, 50, 80, 99])
+    x = schedule.diffuse(x0, noise, timestep)
+    assert torch.allclose(schedule.x0(x, schedule.target(x0, noise, timestep), timestep), x0, atol=1e-5)
+
+
+def test_drawn_timesteps_cover_their_range_once_each() -> None:
+    schedule = Schedule(torch.linspace(0.99, 0.01, 1000))
+    drawn = schedule.draw(96, torch.Generator().manual_seed(0)).sort().values
+    assert torch.equal((drawn - 20) // 10, torch.arange(96))
+
+
+def test_backward_simulation_feeds_the_student_its_own_noised_samples() -> None:
+    schedule = Schedule(torch.linspace(0.99, 0.01, 100))
+    noises = [torch.full((2, 1), float(value)) for value in (1, 2, 3)]
+    (first, _), (second, at), (third, _) = simulate(lambda x, t: x + 10, schedule, noises, (90, 50, 10))
+    alpha, sigma = schedule.level(torch.tensor([50]), 2)
+    assert torch.equal(first, noises[0]) and at.tolist() == [50, 50]
+    assert torch.allclose(second, alpha * 11 + sigma * 2)
+    alpha, sigma = schedule.level(torch.tensor([10]), 2)
+    assert torch.allclose(third, alpha * (second + 10) + sigma * 3)
+    data = forward_inputs(torch.zeros(2, 1), schedule, noises, (90, 50, 10))
+    assert torch.equal(data[0][0], noises[0]) and torch.allclose(data[2][0], sigma * 3)
+
+
+MEANS, SHARES, SD = torch.tensor([-2.0, 1.5]), torch.tensor([0.4, 0.6]), 0.3
+
+
+def mixture_estimate(x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """E[x0 | x_t] of the two-mode target, in closed form."""
+    variance = alpha**2 * SD**2 + sigma**2
+    logits = SHARES.log() - (x - alpha * MEANS) ** 2 / (2 * variance)
+    each = MEANS + alpha * SD**2 / variance * (x - alpha * MEANS)
+    return (logits.softmax(1) * each).sum(1, keepdim=True)
+
+
+def empirical_estimate(
+    x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, samples: torch.Tensor
+) -> torch.Tensor:
+    """E[x0 | x_t] where x0 is one of the given samples: the generator's own score, without a network."""
+    weights = (-((x - alpha * samples.T) ** 2) / (2 * sigma**2)).softmax(1)
+    return weights @ samples
+
+
+def test_matching_drives_a_generator_to_a_mixture_of_two_gaussians() -> None:
+    torch.manual_seed(0)
+    schedule = Schedule(torch.linspace(0.995, 0.02, 1000))
+    generator = nn.Sequential(nn.Linear(1, 48), nn.SiLU(), nn.Linear(48, 48), nn.SiLU(), nn.Linear(48, 1))
+    optimizer = torch.optim.Adam(generator.parameters(), lr=5e-3, betas=(0.5, 0.99))
+    noise = torch.Generator().manual_seed(1)
+    for step in range(700):
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-3 * (1 - step / 700)
+        x = generator(torch.randn(512, 1, generator=noise))
+        timestep = schedule.draw(512, noise)
+        alpha, sigma = schedule.level(timestep, 2)
+        diffused = alpha * x.detach() + sigma * torch.randn(512, 1, generator=noise)
+        real = mixture_estimate(diffused, alpha, sigma)
+        with torch.no_grad():
+            fresh = generator(torch.randn(512, 1, generator=noise))
+        fake = empirical_estimate(diffused, alpha, sigma, fresh)
+        optimizer.zero_grad()
+        losses.distribution_matching(x, real, fake).backward()
+        optimizer.step()
+    with torch.no_grad():
+        made = generator(torch.randn(20_000, 1, generator=noise)).flatten()
+    mean = float((SHARES * MEANS).sum())
+    variance = float((SHARES * (MEANS**2 + SD**2)).sum()) - mean**2
+    assert float(made.mean()) == pytest.approx(mean, abs=0.15)
+    assert float(made.var()) == pytest.approx(variance, rel=0.1)
+    # a continuous generator must cross the gap between the modes somewhere, so each half is judged by its median
+    middle = float(MEANS.mean())
+    for half, centre, share in zip((made < middle, made >= middle), MEANS.tolist(), SHARES.tolist(), strict=True):
+        assert float(half.float().mean()) == pytest.approx(share, abs=0.06)
+        assert float(made[half].median()) == pytest.approx(centre, abs=0.15)
