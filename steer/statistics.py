@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 MIN_PROMPTS = 5
 
@@ -46,6 +47,10 @@ def bootstrap_mean(values: Sequence[float], *, draws: int = 10_000, seed: int = 
         raise ValueError(f"an interval needs at least {MIN_PROMPTS} finite values, got {data.shape}")
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(len(data), np.full(len(data), 1 / len(data)), size=draws)
-    means = counts @ data / len(data)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(data.mean()), float(low), float(high))
+    return percentile_interval(float(data.mean()), counts @ data / len(data))
+
+
+def percentile_interval(estimate: float, samples: NDArray[np.float64]) -> Interval:
+    """Return an estimate with the 95% interval of its bootstrap samples ``[draws]``, whatever was resampled."""
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return Interval(estimate, float(low), float(high))

@@ -17,5 +17,8 @@ def steer_register(registry: Registry) -> None:
         "carinox", "steer_carinox.method:Carinox", summary="gradient ascent on the noise of several seeds; ReNO preset"
     )
     registry.command(
+        "calibrate", "steer_carinox.calibrate:command", summary="derive category weights of rewards from ratings"
+    )
+    registry.command(
         "categories", "steer_carinox.categories_cli:command", summary="show which category a prompt falls into, and why"
     )

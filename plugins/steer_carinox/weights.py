@@ -86,7 +86,7 @@ def find_table(text: str) -> Table:
     if text in ("published", "uniform"):
         return PUBLISHED if text == "published" else UNIFORM
     if "=" in text:
-        return Table(text, {}, every=dict(_assignment(piece, text) for piece in _split(text)))
+        return Table(text, {}, every=dict(_assignment(piece, text) for piece in split_commas(text)))
     return read_table(Path(text))
 
 
@@ -133,7 +133,7 @@ def _weight(value: Any, where: str) -> float:
     return float(value)
 
 
-def _split(text: str) -> list[str]:
+def split_commas(text: str) -> list[str]:
     """Split at commas outside parentheses: a reward may be ``min(a,b)``."""
     pieces, depth, start = [], 0, 0
     for index, character in enumerate(text):

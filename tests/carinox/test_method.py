@@ -47,7 +47,9 @@ def generator(run: Run) -> tuple[Tensor, Tensor]:
     return (x[1:] - x[0]).T, x[0]
 
 
-@pytest.mark.parametrize("options", [{"lr": 0.1, "iterations": 90}, {"lr": 0.2, "optimizer": "adam", "iterations": 120}])
+@pytest.mark.parametrize(
+    "options", [{"lr": 0.1, "iterations": 90}, {"lr": 0.2, "optimizer": "adam", "iterations": 120}]
+)
 def test_a_quadratic_reward_on_a_linear_generator_reaches_its_optimum(options) -> None:
     run = linear_run(options, choose="all")
     state = run.search()
