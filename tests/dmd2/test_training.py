@@ -110,9 +110,11 @@ def test_what_does_not_fit_together_is_refused_in_one_line(teacher, images, tmp_
         ({"timesteps": (499, 999)}, images, "highest first"),
         ({"warmup": 0, "pairs": 0}, prompts, "captions only, and the GAN needs images"),
         ({}, tmp_path / "nowhere", "expected a folder of images"),
+        ({}, "shapes-masks", "comes without captions"),
     ):
         with pytest.raises(SteerError, match=message):
-            train(recipe(teacher, data, **changes), tmp_path / "run" / message[:9])
+            train(recipe(teacher, data, **changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "recipe.json").exists()
     train(recipe(teacher, images, warmup=0, pairs=0, critic_warmup=0, steps=1), tmp_path / "done")
     with pytest.raises(SteerError, match="holds a run already"):
         train(recipe(teacher, images), tmp_path / "done")

@@ -6,6 +6,7 @@ draws its latents anew.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -74,6 +75,8 @@ def load(
     """
     if source in plugins.registry.data_sources:
         draw = plugins.registry.get("data", source).load()
+        if not inspect.isfunction(draw):
+            raise SteerError(f"data {source!r} comes without captions; train dmd2 takes images with captions")
         return _encoded(_drawn(draw, scenes, seed), scenes, encode, cache)
     path = Path(source).expanduser()
     if path.is_file() and path.suffix.lower() in PROMPT_FILES:

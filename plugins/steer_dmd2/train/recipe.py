@@ -13,6 +13,9 @@ DEFAULT_TIMESTEPS = {1: (399,), 2: (999, 499), 4: (999, 749, 499, 249)}
 """By number of steps, as published for SDXL (1 and 4)."""
 
 
+FILE = "recipe.json"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Every choice of a run.
@@ -97,24 +100,32 @@ def _shape(step: int, steps: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
 
 
-def keep(recipe: Recipe, out: Path, *, resume: bool) -> None:
-    """Write the recipe to ``out/recipe.json``, or check on resuming that it is the one of before.
+def check_resumes(recipe: Recipe, out: Path, *, resume: bool) -> None:
+    """Check that ``out`` holds no run yet or, on resuming, one by the same recipe.
 
     Raises:
-        SteerError: if the folder holds a run already, or one by another recipe.
+        SteerError: naming what differs.
     """
-    path = out / "recipe.json"
-    ours = json.loads(json.dumps(asdict(recipe)))
-    if path.is_file():
+    path = out / FILE
+    if not path.is_file():
+        return
+    if not resume:
+        raise SteerError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    try:
         theirs = json.loads(path.read_text(encoding="utf-8"))
-        if not resume:
-            raise SteerError(f"{out} holds a run already; go on with --resume, or choose another --out")
-        for field in fields(Recipe):
-            # a longer or shorter run is the same run: only its learning rates change from here on
-            if field.name != "steps" and theirs.get(field.name) != ours[field.name]:
-                raise SteerError(
-                    f"--resume: the run in {out} has {field.name}={theirs.get(field.name)!r}, now it is "
-                    f"{ours[field.name]!r}; give the same value, or choose another --out"
-                )
+    except (OSError, ValueError) as error:
+        raise SteerError(f"{path} cannot be read ({error}); choose another --out") from None
+    ours = json.loads(json.dumps(asdict(recipe)))
+    for field in fields(Recipe):
+        # a longer or shorter run is the same run: only its learning rates change from here on
+        if field.name != "steps" and theirs.get(field.name) != ours[field.name]:
+            raise SteerError(
+                f"--resume: the run in {out} has {field.name}={theirs.get(field.name)!r}, now it is "
+                f"{ours[field.name]!r}; give the same value, or choose another --out"
+            )
+
+
+def keep(recipe: Recipe, out: Path) -> None:
+    """Write the recipe beside the checkpoints."""
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
+    (out / FILE).write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")

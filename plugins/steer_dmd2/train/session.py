@@ -17,7 +17,7 @@ from steer_dmd2.train import data as datasets
 from steer_dmd2.train import pairs as pairing
 from steer_dmd2.train import report
 from steer_dmd2.train.export import export
-from steer_dmd2.train.recipe import Recipe, keep
+from steer_dmd2.train.recipe import Recipe, check_resumes, keep
 from steer_dmd2.train.teacher import Teacher
 from steer_dmd2.train.trainer import Trainer, steps_left
 
@@ -60,8 +60,7 @@ def run(
         recipe = replace(recipe, guidance_scale=float(own))
     _check_timesteps(recipe, len(teacher.schedule))
     reward = make_reward([watch.reward], {}, plugins, teacher.device) if watch.reward else None
-    if accelerator.is_main_process:
-        keep(recipe, out, resume=resume)
+    check_resumes(recipe, out, resume=resume)
     tell(f"{recipe.teacher}: data {recipe.data}")
     with accelerator.main_process_first():
         data = datasets.load(
@@ -69,6 +68,8 @@ def run(
             scenes=watch.scenes, seed=recipe.seed,
         )  # fmt: skip
     _check_data(recipe, data)
+    if accelerator.is_main_process:
+        keep(recipe, out)
     pairs = None
     if recipe.pairs:
         with accelerator.main_process_first():
