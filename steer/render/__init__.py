@@ -1,7 +1,28 @@
 """Rendering prompt files: nothing lost, nothing twice, on one machine or many."""
 
-from steer.render.renderer import Renderer
-from steer.render.report import Plan, Summary, Watcher
-from steer.render.spec import Spec
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steer.render.renderer import Renderer
+    from steer.render.report import Plan, Summary, Watcher
+    from steer.render.spec import Spec
 
 __all__ = ["Plan", "Renderer", "Spec", "Summary", "Watcher"]
+
+# Loaded at first use: the page reads journals and must not wait for torch.
+_LAZY = {
+    "Plan": "steer.render.report",
+    "Renderer": "steer.render.renderer",
+    "Spec": "steer.render.spec",
+    "Summary": "steer.render.report",
+    "Watcher": "steer.render.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,14 +10,13 @@ from typing import Any
 
 from steer.prompt_rows import as_row
 from steer.prompts import Prompt
-from steer.render.journal import Journal, digest_of
+from steer.render.journal import DETAILS, Journal, digest_of, place_of
 from steer.render.layout import Layout
 from steer.render.outcomes import Failed, Rendered
 from steer.render.runfile import PROMPTS, read_stored_prompts
 from steer.render.spec import Task
 from steer.storage import Storage
 
-DETAILS = "details.jsonl"
 METADATA = "metadata.jsonl"
 IMAGE_KEYS = ("slot", "reward", "judge", "log_weight")
 
@@ -117,8 +116,12 @@ class RenderFolder:
     def finish(self) -> None:
         """Write ``metadata.jsonl``, one row an image, in the form that Hugging Face's imagefolder reads."""
         self.storage.sync()
-        rows = (json.dumps(row, ensure_ascii=False) for row in _metadata(self.journal.rows()))
-        self.storage.write(METADATA, "".join(f"{row}\n" for row in rows).encode())
+        images = [
+            (*place_of(row), number, json.dumps(image, ensure_ascii=False))
+            for row in self.journal.rows()
+            for number, image in enumerate(_metadata(row))
+        ]
+        self.storage.write(METADATA, "".join(f"{line}\n" for *_, line in sorted(images)).encode())
 
     def _facts(self, task: Task) -> dict[str, Any]:
         prompt = task.prompt
@@ -131,16 +134,15 @@ class RenderFolder:
         del self._tasks[identity], self._digests[identity]
 
 
-def _metadata(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        if row["status"] != "done":
-            continue
-        chosen = [particle for particle in row["particles"] if particle["chosen"]]
-        for file, particle in zip(row["files"], chosen, strict=True):
-            image = {key: particle[key] for key in IMAGE_KEYS}
-            # every row has the same columns of the same types
-            yield {
-                "file_name": file, "prompt": row["prompt"], "id": row["id"], "category": row["category"],
-                "seed": (row["seed"] + particle["slot"]) % 2**32, **image,
-                "judge": json.dumps(image["judge"]) if image["judge"] else None,
-            }  # fmt: skip
+def _metadata(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if row["status"] != "done":
+        return
+    chosen = [particle for particle in row["particles"] if particle["chosen"]]
+    for file, particle in zip(row["files"], chosen, strict=True):
+        image = {key: particle[key] for key in IMAGE_KEYS}
+        # every row has the same columns of the same types
+        yield {
+            "file_name": file, "prompt": row["prompt"], "id": row["id"], "category": row["category"],
+            "seed": (row["seed"] + particle["slot"]) % 2**32, **image,
+            "judge": json.dumps(image["judge"]) if image["judge"] else None,
+        }  # fmt: skip

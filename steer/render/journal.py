@@ -16,7 +16,9 @@ from steer.storage import Storage
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "journal.jsonl"
+JOURNAL, DETAILS = "journal.jsonl", "details.jsonl"
+"""The journal, and beside it what is too large for it: recipes, traces, small pictures for the page."""
+
 SYNC_SECONDS = 1.0
 """How much may be done twice after a power cut; a killed process loses nothing."""
 
@@ -41,6 +43,11 @@ def digest_of(task: Task, *, placed: bool) -> str:
     data = {**as_row(task.prompt), "place": [task.index, task.replicate] if placed else None}
     text = json.dumps(data, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def place_of(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return what sorts lines as the prompts were given: threads finish in no order."""
+    return row.get("index", 0), row.get("replicate", 0)
 
 
 class Journal:

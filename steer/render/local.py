@@ -30,19 +30,27 @@ ELSEWHERE = 16
 class LocalEngine(Engine):
     """Loads the model and the rewards here, and renders pack after pack."""
 
-    def __init__(self, spec: Spec, *, observers: Sequence[object] = (), pack_prompts: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        observers: Sequence[object] = (),
+        small_packs: bool = False,
+        pack_prompts: int | None = None,
+    ) -> None:
         """Load everything.
 
         Args:
             spec: what to render and how.
             observers: objects with hook wrappers that only watch.
-            pack_prompts: prompts a pack, instead of as many as memory takes.
+            small_packs: make packs that just fill a chunk, so that several engines share the work evenly.
+            pack_prompts: prompts a pack, whatever fits.
         """
         options = ModelOptions(**spec.model_options)
         sampler = Sampler(spec.model, device=spec.device, dtype=spec.dtype, model_options=options)
         backbone = sampler.backbone
         self._previews = Previews(spec.previews) if spec.previews else None
-        self._pack_prompts = pack_prompts
+        self._small_packs, self._pack_prompts = small_packs, pack_prompts
         arguments = dict(spec.arguments)
         if arguments.get("chunk") is None and backbone.mixes_prompts:
             arguments["chunk"] = CHUNK.get(backbone.device.type, ELSEWHERE)
@@ -58,7 +66,7 @@ class LocalEngine(Engine):
             self.searching |= any(True for _ in chain(probe.hooks, "search"))
             groups.append(
                 PlannedGroup(
-                    packs=tuple(group.packs(self._pack_prompts or pack_size_of(probe))),
+                    packs=tuple(group.packs(self._pack_prompts or pack_size_of(probe, small=self._small_packs))),
                     settings=probe.settings,
                     nfe=_nfe(probe),
                     images=probe.particles if self._setup.choose == "all" else 1,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from steer.render.journal import place_of
 from steer.report.collect import Run, find_runs
 from steer.report.command import generate_command, replay_command
 from steer.storage import Storage
@@ -63,10 +64,12 @@ class _Builder:
         self._count = 0
 
     def build(self) -> Page:
-        rows, failed, runs = [], [], []
+        rows: list[list[Any]] = []
+        failed: list[dict[str, Any]] = []
+        runs: list[dict[str, Any]] = []
         for number, run in enumerate(self._runs):
             found = list(run.rows())
-            done = [row for row in found if row["status"] == "done"]
+            done = sorted((row for row in found if row["status"] == "done"), key=place_of)
             failed += [
                 {"run": number, "id": row["id"], "prompt": row["prompt"], "reason": row["reason"]}
                 for row in found

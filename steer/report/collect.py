@@ -10,8 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from steer.output import file_stem
-from steer.render.folder import DETAILS
-from steer.render.journal import JOURNAL, Journal
+from steer.render.journal import DETAILS, JOURNAL, Journal
 from steer.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 SETTINGS = {
-    "particles": "-n", "steps": "--steps", "guidance_scale": "--guidance", "eta": "--eta", "scheduler": "--scheduler",
+    "particles": "-n", "steps": "--steps", "guidance_scale": "--guidance",
+    "true_cfg_scale": "--true-cfg", "eta": "--eta", "scheduler": "--scheduler",
     "negative": "--negative", "chunk": "--chunk",
 }  # fmt: skip
 
@@ -36,7 +37,7 @@ def generate_command(recipe: Mapping[str, Any]) -> str:
     negative = prompt.get("metadata", {}).get("negative") or settings.get("negative")
     for name, flag in SETTINGS.items():
         value = negative if name == "negative" else settings.get(name)
-        if value not in (None, ""):
+        if value not in (None, "") and (name, value) != ("true_cfg_scale", 1.0):
             words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
     words += ["--size", f"{settings['width']}x{settings['height']}", "--seed", str(prompt["seed"])]
     return " ".join(shlex.quote(str(word)) for word in [*words, "--choose", recipe["choose"]])

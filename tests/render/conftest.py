@@ -17,6 +17,10 @@ from steer.render.local import LocalEngine
 
 ARGUMENTS = {"steps": 3, "guidance_scale": 1.0, "particles": 2, "chunk": 4, "reward": brightness, "methods": ["fk"]}
 Render = Callable[..., Summary]
+PROMPTS = 24
+REWARDS = """
+def brightness(samples, prompts): return samples.mean(dim=(1, 2, 3))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +50,21 @@ def render(tiny_pipe: Any) -> Render:
         return renderer.render([row if isinstance(row, Prompt) else Prompt(row) for row in prompts])
 
     return run
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_folder: Path) -> Path:
+    """A folder with prompts, a reward and the model."""
+    (tmp_path / "rewards.py").write_text(REWARDS)
+    (tmp_path / "tiny").symlink_to(tiny_folder)
+    write_prompts(tmp_path, PROMPTS)
+    return tmp_path
+
+
+def write_prompts(place: Path, count: int) -> None:
+    """Write prompts that go in many small packs: most set steps of their own."""
+    rows = [{"prompt": f"a red circle {n}", "id": f"p{n}", "steps": 1 + n % (count // 4)} for n in range(count)]
+    (place / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

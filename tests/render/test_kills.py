@@ -16,27 +16,9 @@ import processes
 import pytest
 from PIL import Image
 
-from .conftest import digests, lines
+from .conftest import PROMPTS, digests, lines, write_prompts
 
-PROMPTS, KILLS = 24, 5
-REWARDS = """
-def brightness(samples, prompts): return samples.mean(dim=(1, 2, 3))
-"""
-
-
-@pytest.fixture
-def place(tmp_path: Path, tiny_folder: Path) -> Path:
-    """A folder with prompts, a reward and the model."""
-    (tmp_path / "rewards.py").write_text(REWARDS)
-    (tmp_path / "tiny").symlink_to(tiny_folder)
-    write_prompts(tmp_path, PROMPTS)
-    return tmp_path
-
-
-def write_prompts(place: Path, count: int) -> None:
-    """Write prompts that go in many small packs: most set steps of their own."""
-    rows = [{"prompt": f"a red circle {n}", "id": f"p{n}", "steps": 1 + n % (count // 4)} for n in range(count)]
-    (place / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+KILLS = 5
 
 
 def command(out: object = "out", *more: object) -> list[object]:

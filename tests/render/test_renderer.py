@@ -113,7 +113,7 @@ def test_a_prompt_that_was_changed_is_made_again(render: Render, tmp_path: Path)
     after = digests(tmp_path)
     assert set(after) == set(before)  # the third particle's image went with it
     assert after["q-000.png"] == before["q-000.png"] and after["p-000.png"] != before["p-000.png"]
-    assert [row["id"] for row in lines(tmp_path / "metadata.jsonl")] == ["q", "q", "p", "p"]
+    assert [row["id"] for row in lines(tmp_path / "metadata.jsonl")] == ["p", "p", "q", "q"]
 
 
 def test_a_failing_prompt_costs_only_itself(render: Render, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Detail {
   }
 
   hero(entry) {
-    const shape = entry.width && entry.height ? `aspect-ratio:${entry.width}/${entry.height}` : null;
+    const shape = entry.width && entry.height ? `--shape:${entry.width / entry.height}` : null;
     const image = picture(entry, 0, true).firstChild;
     return make("a", { class: "hero", style: shape, href: urlOf(pathOf(entry)), target: "_blank", title: "The file itself" }, image);
   }
@@ -150,7 +150,9 @@ function command(text) {
     button.textContent = (await copy(text)) ? "Copied" : "Select it";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
-  return make("div", { class: "command" }, make("code", {}, text), button);
+  // lines break between options, not inside them; what is selected by hand reads the same
+  const words = text.split(/ (?=-)/).flatMap((word, place) => (place ? [" ", make("span", {}, word)] : [word]));
+  return make("div", { class: "command" }, make("code", {}, words), button);
 }
 
 async function copy(text) {

@@ -1,0 +1,88 @@
+"""Ray: two workers make the images of one process, also when one of them is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import processes
+import psutil
+import pytest
+
+from steer.errors import SteerError
+from steer.render.outcomes import Failed
+from steer.render.ray_engine import TRIES, RayEngine, _Pull
+from steer.render.spec import Spec
+
+from .conftest import digests, lines
+
+
+def test_two_workers_one_of_them_killed(place: Path) -> None:
+    arguments = ["render", "prompts.jsonl", "-m", "tiny", "-p", "fk", "-r", "./rewards.py:brightness", "-n", 2]
+    arguments += ["--steps", 3, "--chunk", 4]
+    alone = processes.start([*arguments, "--out", "alone"], place)
+    alone.join(timeout=300)
+    together = processes.start(
+        [*arguments, "--out", "together", "--engine", "ray", "--workers", 2, "--json"], place, "ray.txt"
+    )
+    _kill_a_worker(together.pid, place / "together" / "journal.jsonl")
+    together.join(timeout=500)
+    text = (place / "ray.txt").read_text()
+    assert (alone.exitcode, together.exitcode) == (0, 0), text
+    assert digests(place / "together") == digests(place / "alone")
+    done = [row["id"] for row in lines(place / "together" / "journal.jsonl")]
+    assert len(done) == len(set(done)) == len(digests(place / "alone"))
+    events = [json.loads(line) for line in text.splitlines()]
+    assert events[-1]["event"] == "end" and events[-1]["failed"] == 0
+
+
+def _kill_a_worker(driver: int | None, journal: Path) -> None:
+    """Kill one of a driver's workers as soon as something is done."""
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        try:
+            children = psutil.Process(driver).children(recursive=True)
+            workers = [child for child in children if "ray::Worker" in " ".join(child.cmdline())]
+        except psutil.Error:
+            workers = []
+        if workers and journal.exists() and journal.stat().st_size:
+            os.kill(workers[0].pid, signal.SIGKILL)
+            return
+        time.sleep(0.02)
+    pytest.fail("no worker came")
+
+
+def test_a_prompt_that_kills_its_workers_is_given_up_alone() -> None:
+    engine = RayEngine.__new__(RayEngine)
+    engine._workers, engine._loading = [None], [None]  # type: ignore[list-item]
+    engine._make = lambda: _Actor()
+    from collections import deque
+
+    from steer.prompts import Prompt
+
+    waiting = deque([_Pull(tuple(Prompt(text) for text in "abc"))])
+    running: dict = {"other": (0, _Pull((Prompt("d"),)))}
+    given_up: list[Failed] = []
+    for _ in range(40):  # every pack with "b" kills; all else is done
+        if not waiting:
+            break
+        pull = waiting.popleft()
+        if "b" in pull.pack:
+            given_up += engine._replace(0, pull, waiting, running)
+    assert [failed.id for failed in given_up] == [Prompt("b").id]
+    assert f"{TRIES} workers died" in given_up[0].reason and not running and not waiting
+
+
+class _Actor:
+    class load:  # noqa: N801 — an actor's method is an object with remote()
+        @staticmethod
+        def remote() -> None:
+            return None
+
+
+def test_a_model_in_memory_cannot_travel(tiny_pipe: object) -> None:
+    with pytest.raises(SteerError, match="by name or folder"):
+        RayEngine(Spec(tiny_pipe))  # type: ignore[arg-type]
