@@ -115,7 +115,8 @@ def load_clip(file: Path, device: torch.device, dtype: torch.dtype) -> Any:
     Raises:
         SteerError: naming the file, if it is damaged or does not fit the model.
     """
-    model = build_clip(clip.config_beside(file, clip.VIT_L))
+    with checkpoints.described(file.with_name(clip.CONFIG)):
+        model = build_clip(clip.config_beside(file, clip.VIT_L))
     checkpoints.fill(model, file, key_map=clip.vision_key_map, dtype=dtype, device=device)
     return model
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from steer import Field, Options, Prompt, Reward
+from steer import Field, Options, Prompt, Reward, SteerError
 from steer.weights import locate
 from steer_rewards import blip, catalogue, checkpoints
 from steer_rewards.embedding import DTYPES, GRADIENT_SCALE, PRECISION, Precision, scale_gradient
@@ -86,10 +86,10 @@ class BlipVqa(Reward):
         """Score images ``[N, 3, H, W]`` in [0, 1] against the questions of their prompts."""
         asked = [self.questions(prompt) for prompt in prompts]
         scale = GRADIENT_SCALE if self.precision == torch.float16 else 1.0
-        images = scale_gradient(self.embed(samples), scale)
+        images = self.embed(samples)
         rows = [row for row, questions in enumerate(asked) for _ in questions]
         logits = self.answers(images, rows, [question for questions in asked for question in questions])
-        parts = logits.split([len(questions) for questions in asked])
+        parts = scale_gradient(logits, scale).split([len(questions) for questions in asked])
         return torch.stack([self.combine(part) for part in parts]).to(samples.device)
 
     def questions(self, prompt: Prompt | str) -> list[str]:
@@ -172,6 +172,8 @@ def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
 
 def _weights(owner: str, argument: str | None, given: str | None) -> Path:
     if argument is not None and Path(argument).expanduser().is_dir():
+        if given is not None:
+            raise SteerError(f"got both {owner}:{argument} and -o {owner}.weights={given}; give one of the two")
         return checkpoints.of_folder(Path(argument).expanduser())
     needed = catalogue.blip_vqa(argument)[0]
     path = locate(needed, owner=owner if argument is None else f"{owner}:{argument}", given=given)
@@ -204,7 +206,8 @@ def load(file: Path, device: torch.device, dtype: torch.dtype) -> Any:
     place = file.resolve(), str(device), dtype
     model = _loaded.get(place)
     if model is None:
-        model = build(blip.config("base", SIZE, file.with_name(blip.CONFIG)))
+        with checkpoints.described(file.with_name(blip.CONFIG)):
+            model = build(blip.config("base", SIZE, file.with_name(blip.CONFIG)))
         checkpoints.fill(model, file, key="model", key_map=key_map, tied=TIED, dtype=dtype, device=device)
         _loaded[place] = model
     return model

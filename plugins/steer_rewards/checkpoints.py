@@ -10,8 +10,9 @@ Whatever is wrong with a file is told before the model has got anything of it::
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,24 @@ def empty() -> AbstractContextManager[None]:
 
     context: AbstractContextManager[None] = init_empty_weights(include_buffers=False)
     return context
+
+
+@contextlib.contextmanager
+def described(config: Path) -> Iterator[None]:
+    """Turn what libraries raise when a user's configuration makes no model into one line.
+
+    Args:
+        config: the file; where it does not exist, a published model is built, and an error is a bug.
+    """
+    try:
+        yield
+    except SteerError:
+        raise
+    except Exception as error:  # each library has classes of its own for this
+        if not config.is_file():
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise SteerError(f"{config} describes no model that can be built ({type(error).__name__}: {reason})") from error
 
 
 def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
@@ -157,7 +176,7 @@ def fill(
         key: see :func:`read`.
         key_map: from the checkpoint's names to the model's; by default they are the same.
         tied: the model's name of a tensor to that of the one whose values it has, for files that store them once.
-        dtype: the precision that floating-point tensors get; the file's by default.
+        dtype: the precision that floating-point tensors get, single numbers excepted; the file's by default.
         device: where they go.
 
     Raises:
@@ -179,12 +198,15 @@ def fill(
 def _placed(
     state: Mapping[str, Tensor], dtype: torch.dtype | None, device: torch.device | str
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Convert and move tensors; those that share memory, as tied ones do, go on sharing it."""
+    """Convert and move tensors; those that share memory, as tied ones do, go on sharing it.
+
+    Single numbers keep their precision: exp(logit_scale) would be 1% off in bf16.
+    """
     moved: dict[tuple[Any, ...], Tensor] = {}
     placed = {}
     for name, tensor in state.items():
         place = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
         if place not in moved:
-            moved[place] = tensor.to(device, dtype if tensor.is_floating_point() else None)
+            moved[place] = tensor.to(device, dtype if tensor.is_floating_point() and tensor.dim() else None)
         placed[name] = moved[place]
     return placed

@@ -156,6 +156,11 @@ def load(source: Source, device: torch.device, dtype: torch.dtype, weights: str 
     more: dict[str, Any] = {}
     pretrained = source.pretrained
     needed = weights_of(source)
+    if needed is None and weights is not None:
+        raise SteerError(
+            f"clip.weights={weights} is for an open_clip NAME/PRETRAINED of the hub, not for {source.label}; drop the "
+            "option, or name the CLIP"
+        )
     if needed is not None:
         pretrained = str(locate(needed, owner=f"clip:{source.label}", given=weights))
         # a file has no tag, so what open_clip knows of the tag is handed on

@@ -192,7 +192,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ClipFlanT5Mo
     Raises:
         SteerError: naming the file, if it is damaged or does not fit the model.
     """
-    model = build(read_json(folder / CONFIG))
+    with checkpoints.described(folder / CONFIG):
+        model = build(read_json(folder / CONFIG))
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in model.vision.state_dict()) else ""
 
     def names(name: str) -> str | None:  # transformers 4 keeps one more level in the vision tower

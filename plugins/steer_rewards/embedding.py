@@ -54,12 +54,11 @@ class Embedder:
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors ``[N, D]`` in fp32."""
-        for text in dict.fromkeys(texts):
-            if text not in self._texts:
-                if len(self._texts) >= TEXTS_KEPT:
-                    self._texts.clear()
-                self._texts[text] = self._text(text)
-        return torch.cat([self._texts[text] for text in texts])
+        known = {text: self._texts[text] if text in self._texts else self._text(text) for text in dict.fromkeys(texts)}
+        if len(self._texts) + len(known) > TEXTS_KEPT:
+            self._texts.clear()
+        self._texts |= known
+        return torch.cat([known[text] for text in texts])
 
     def cosine(self, samples: Tensor, texts: Sequence[str]) -> Tensor:
         """Return the cosines ``[N]`` of images and their texts, on the samples' device."""

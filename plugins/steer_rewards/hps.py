@@ -76,7 +76,7 @@ def load(file: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any
     import open_clip
 
     config = _config(file.with_name(CONFIG))
-    with checkpoints.empty():
+    with checkpoints.described(file.with_name(CONFIG)), checkpoints.empty():
         model = open_clip.CLIP(**config)
     checkpoints.fill(model, file, key="state_dict", dtype=dtype, device=device)
     model.visual.preprocess_cfg = {

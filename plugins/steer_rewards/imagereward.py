@@ -140,7 +140,8 @@ def load(file: Path, device: torch.device, dtype: torch.dtype) -> ImageRewardMod
     Raises:
         SteerError: naming the file, if it is damaged or does not fit the model.
     """
-    model = build(blip.config("large", 224, file.with_name(blip.CONFIG)))
+    with checkpoints.described(file.with_name(blip.CONFIG)):
+        model = build(blip.config("large", 224, file.with_name(blip.CONFIG)))
     checkpoints.fill(model, file, key_map=key_map, device=device)
     model.vision.to(dtype)
     model.text.to(dtype)

@@ -74,7 +74,8 @@ def load(file: Path, device: torch.device, dtype: torch.dtype) -> Any:
     Raises:
         SteerError: naming the file, if it is damaged or does not fit the model.
     """
-    model = build(clip.config_beside(file, clip.VIT_H))
+    with checkpoints.described(file.with_name(clip.CONFIG)):
+        model = build(clip.config_beside(file, clip.VIT_H))
     checkpoints.fill(model, file, key_map=clip.key_map, dtype=dtype, device=device)
     return model
 

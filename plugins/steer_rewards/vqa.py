@@ -70,8 +70,10 @@ class Vqa(Reward):
         name = argument if argument is not None else self.options.model
         owner = f"vqa:{name}"
         folder = Path(name).expanduser()
-        if not folder.is_dir():
+        if name in catalogue.CLIP_FLANT5 or not folder.is_dir():
             folder = locate(catalogue.vqa(name)[0], owner=owner, given=self.options.weights)
+        elif self.options.weights is not None:
+            raise SteerError(f"got both {owner} and -o vqa.weights={self.options.weights}; give one of the two")
         self.backend: ClipFlanT5 | ImageText
         if is_clip_flant5(folder):
             tokenizer = folder / TOKENIZER
@@ -79,6 +81,8 @@ class Vqa(Reward):
                 tokenizer = locate(catalogue.flan_t5(name), owner=owner, given=self.options.tokenizer)
             self.backend = ClipFlanT5(folder, tokenizer, self.device, precision)
         else:
+            if self.options.tokenizer is not None:
+                raise SteerError(f"vqa.tokenizer is for CLIP-FlanT5, but {folder} brings its own; drop the option")
             self.backend = ImageText(folder, self.device, precision)
         self.differentiable = self.backend.differentiable
 

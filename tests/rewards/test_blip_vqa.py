@@ -197,6 +197,8 @@ def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> No
         Da(BlipVqaOptions(weights=str(folder), vocabulary=str(words)))
     with pytest.raises(SteerError, match=r"da and bvqa have no model 'salesforce'; expected ORG/MODEL"):
         Da(argument="salesforce")
+    with pytest.raises(SteerError, match=r"got both da:.* and -o da.weights=x; give one of the two"):
+        Da(BlipVqaOptions(weights="x"), argument=str(folder))
 
 
 def test_the_real_vocabulary_must_have_the_real_numbers(tmp_path: Path) -> None:

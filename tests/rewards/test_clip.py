@@ -12,6 +12,7 @@ from tiny_clips import OPEN_CLIP, PREPROCESS, PROMPTS, as_tensor, open_clip_fold
 
 from steer import SteerError
 from steer.testing import check_reward
+from steer_rewards import embedding
 from steer_rewards.clip import Clip, ClipOptions
 
 
@@ -109,6 +110,20 @@ def test_rows_do_not_depend_on_each_other_and_texts_are_encoded_once(clip: Clip,
     assert torch.allclose(together, alone, atol=1e-4)
     monkeypatch.setattr(clip.embedder, "encode_tokens", lambda *_: pytest.fail("the text was encoded again"))
     assert torch.equal(clip(images, PROMPTS), together)
+
+
+def test_the_cache_of_texts_may_fill_up_within_a_batch(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(embedding, "TEXTS_KEPT", 2)
+    clip = Clip(argument=str(folder))
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    first = clip(images, ["a", "b", "a"])
+    assert torch.equal(clip(images, ["a", "c", "a"])[::2], first[::2])
+    assert len(clip.embedder._texts) <= 2
+
+
+def test_weights_for_a_folder_are_refused(folder: Path) -> None:
+    with pytest.raises(SteerError, match=r"clip.weights=x is for an open_clip NAME/PRETRAINED of the hub"):
+        Clip(ClipOptions(weights="x"), argument=str(folder))
 
 
 def test_a_prompt_that_is_too_long_warns(folder: Path) -> None:

@@ -109,6 +109,13 @@ def test_a_wrong_checkpoint_is_named_with_what_is_wrong(folder: Path, tmp_path: 
         Hps(HpsOptions(weights=str(damaged(folder, tmp_path, how))))
 
 
+def test_a_configuration_of_no_model_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "HPS_v2.1_compressed.pt").symlink_to(folder / "HPS_v2.1_compressed.pt")
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8, "bogus": 1}}')
+    with pytest.raises(SteerError, match=r"open_clip_config\.json describes no model that can be built \(TypeError"):
+        Hps(HpsOptions(weights=str(tmp_path)))
+
+
 def test_versions_are_told_apart_and_missing_weights_name_both_ways(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for argument, file in ((None, FILE), ("v2.1", FILE), ("v2.0", "HPS_v2_compressed.pt")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import open_clip
@@ -72,6 +73,22 @@ def test_gradients_agree_with_differences(pickscore: PickScore) -> None:
     found, expected = slope(lambda images: pickscore(images, PROMPTS[:1]).sum(), image)
     assert found == pytest.approx(expected, rel=2e-2)
     assert abs(expected) > 1e-2
+
+
+def test_the_scale_of_scores_is_exact_in_half_precision(pickscore: PickScore, folder: Path) -> None:
+    half = PickScore(PickScoreOptions(weights=str(folder), dtype="bf16"))
+    assert half.model.visual_projection.weight.dtype == torch.bfloat16
+    assert half.scale == pickscore.scale  # rounded to bf16, it would be off by up to 1.6%
+
+
+def test_a_configuration_that_makes_no_model_is_named(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["hidden_size"] = "wide"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    with pytest.raises(SteerError, match=r"config\.json describes no model that can be built \(.*hidden_size") as error:
+        PickScore(PickScoreOptions(weights=str(tmp_path)))
+    assert "\n" not in str(error.value)
 
 
 def test_it_keeps_the_contract_of_a_reward(pickscore: PickScore) -> None:

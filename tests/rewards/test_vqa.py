@@ -26,8 +26,10 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_sd
 from torchvision.transforms import InterpolationMode, Resize
 
-from steer import Sampler, SteerError
+from steer import Sampler, SteerError, weights
+from steer.loading import check_names
 from steer.options import build as build_options
+from steer.plugins import manager
 from steer.testing import check_reward
 from steer_rewards import checkpoints
 from steer_rewards.clip_flant5 import build, key_map, load
@@ -192,6 +194,18 @@ def test_a_model_of_transformers_keeps_the_contract(write, tmp_path: Path) -> No
     assert isinstance(reward.backend, ImageText) and reward.differentiable
     report = check_reward(reward, *scenes(), name=write.__name__).require()
     assert any(check.name == "gradient" and check.status == "passed" for check in report.checks)
+
+
+def test_its_model_may_be_an_option_and_names_go_before_folders(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(weights, "cached", lambda needed: None)
+    monkeypatch.setattr(weights, "reachable", lambda needed: False)
+    check_names([], ["vqa"], {"vqa": {"model": str(folder)}}, manager())  # asks for nothing of the hub
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "xl").mkdir()
+    with pytest.raises(SteerError, match="vqa:xl needs zhiqiulin/clip-flant5-xl"):
+        Vqa()
+    with pytest.raises(SteerError, match=r"got both vqa:.* and -o vqa.weights=x; give one of the two"):
+        Vqa(VqaOptions(weights="x"), argument=str(folder))
 
 
 def test_it_answers_what_the_model_answers_alone(llava: Path, images: torch.Tensor) -> None:
