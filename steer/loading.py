@@ -12,7 +12,7 @@ from steer import weights
 from steer.errors import SteerError, nearest
 from steer.methods import Method
 from steer.options import Options, build
-from steer.plugins import Plugins, find_method, is_file_reference, load_module, member
+from steer.plugins import Plugins, find_method, is_file_reference, load_module, manager, member
 from steer.rewards import (
     Least,
     Node,
@@ -50,13 +50,18 @@ def make_methods(specs: Sequence[MethodSpec], options: OptionValues, plugins: Pl
 
 
 def make_reward(
-    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device
-) -> WeightedSum | None:
-    """Make the sum of the given rewards: expressions like ``"shapes:1+clip:0.5"``, functions or instances."""
+    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device,
+    shared: dict[str, RewardFunction] | None = None,
+) -> WeightedSum | None:  # fmt: skip
+    """Make the sum of the given rewards: expressions like ``"shapes:1+clip:0.5"``, functions or instances.
+
+    A reward that is named twice is made once; with ``shared``, also where another call with the same has made it.
+    """
+    shared = {} if shared is None else shared
     terms: list[tuple[str, float, RewardFunction]] = []
     for spec in specs:
         if isinstance(spec, str):
-            terms += _make_terms(parse_expression(spec), options, plugins, device)
+            terms += _make_terms(parse_expression(spec), options, plugins, device, shared)
         else:
             terms.append((spec_name(spec), 1.0, as_function(spec_name(spec), spec)))
     return WeightedSum(terms) if terms else None
@@ -93,10 +98,17 @@ def _identities(specs: Sequence[RewardSpec]) -> dict[str, object]:
     found: dict[str, object] = {}
     for spec in specs:
         if isinstance(spec, str):
-            found |= {term.label: term.label for term in leaves(parse_expression(spec))}
+            found |= {term.label: _identity(term) for term in leaves(parse_expression(spec))}
         else:
             found[spec_name(spec)] = id(spec)
     return found
+
+
+def _identity(term: Term) -> object:
+    """Return what a reward is whatever it is called: of its name and its weights (``hps`` is ``hps:v2.1``)."""
+    entry = manager().registry.rewards.get(term.name)
+    needed = () if entry is None else entry.weights(term.argument)
+    return (term.name, needed) if needed else term.label
 
 
 def spec_name(spec: RewardSpec) -> str:
@@ -128,7 +140,9 @@ def check_names(
             _bounds(term, target)
             entry = plugins.registry.rewards.get(term.name)
             if entry is not None:
-                weights.check(entry.weights(term.argument), owner=term.label, options=declared)
+                # where the reward names no model, its option of that name does
+                named = term.argument if term.argument is not None else getattr(declared, "model", None)
+                weights.check(entry.weights(named), owner=term.label, options=declared)
 
 
 def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequence[RewardSpec]) -> None:
@@ -148,19 +162,22 @@ def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequ
 
 
 def _make_terms(
-    nodes: Sequence[Node], options: OptionValues, plugins: Plugins, device: torch.device
-) -> list[tuple[str, float, RewardFunction]]:
+    nodes: Sequence[Node], options: OptionValues, plugins: Plugins, device: torch.device,
+    shared: dict[str, RewardFunction],
+) -> list[tuple[str, float, RewardFunction]]:  # fmt: skip
     terms: list[tuple[str, float, RewardFunction]] = []
     for node in nodes:
         reward: RewardFunction
         if isinstance(node, Term):
-            reward = _one_reward(node.name, node.argument, options, plugins, device)
             label = node.label
+            if label not in shared:
+                shared[label] = _one_reward(node.name, node.argument, options, plugins, device)
+            reward = shared[label]
             if node.scale is not None:
                 reward = Scaled(label, reward, *_bounds(node, reward))
                 label = f"{label}@{node.scale.text}"
         else:
-            reward = Least([WeightedSum(_make_terms(part, options, plugins, device)) for part in node.parts])
+            reward = Least([WeightedSum(_make_terms(part, options, plugins, device, shared)) for part in node.parts])
             label = node.label
         terms.append((label, node.weight, reward))
     return terms

@@ -6,8 +6,9 @@ A plugin declares its weights when it registers, without importing torch::
     registry.reward("hps", "steer_rewards.hps:HPS", weights=[HPS])
 
 so that ``steer download hps``, ``steer doctor`` and ``steer plugins show hps`` know of them. Weights that depend on
-the reward's argument (``vqa:xl``) are declared as ``weights="module:function"``; the function takes the argument or
-``None`` and returns them. The plugin itself asks for a path::
+the reward's argument (``vqa:xl``) are declared as ``weights="module:function"``; the function takes the argument, else
+what the user chose in the option ``model`` if the reward has one, else ``None``, and returns them. The plugin itself
+asks for a path::
 
     file = locate(HPS, owner="hps", given=self.options.weights)
 

@@ -11,7 +11,7 @@ from tiny import brightness
 
 from steer import Sampler, SteerError
 from steer.expressions import Minimum, Scale, Term, join, leaves, parse_expression
-from steer.loading import make_reward, reward_names
+from steer.loading import check_judges, make_reward, reward_names
 from steer.plugins import Plugins
 from steer.recipe import read_recipe
 from steer.rewards import Reward, is_differentiable
@@ -116,6 +116,12 @@ def test_an_error_within_names_the_reward_at_fault(plugins) -> None:
 def test_names_within_min_own_their_options() -> None:
     assert reward_names(["min(a:x,b@0..1)+c"]) == {"a", "b", "c"}
     assert [term.label for term in leaves(parse_expression("min(a:x,b)+c"))] == ["a:x", "b", "c"]
+
+
+def test_the_same_weights_under_another_name_are_the_same_reward() -> None:
+    with pytest.raises(SteerError, match=r"'hps:v2\.1' is both a reward and a judge"):
+        check_judges(["hps"], ["hps:v2.1"])
+    check_judges(["hps"], ["hps:v2.0"])
 
 
 RUN = {"steps": 2, "particles": 2, "seed": 1}
