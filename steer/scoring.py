@@ -55,6 +55,7 @@ class Row:
         scores: by reward expression.
         digest: of the file's bytes, so that a file that was replaced is scored again.
         options: plugin options that the scores depend on.
+        metadata: of the prompt: some rewards take their questions from it.
     """
 
     file: str
@@ -62,11 +63,12 @@ class Row:
     scores: dict[str, float]
     digest: str
     options: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
-    def fits(self, picture: Picture, prompt: str, rewards: Iterable[str], options: Mapping[str, Any]) -> bool:
+    def fits(self, picture: Picture, prompt: Prompt, rewards: Iterable[str], options: Mapping[str, Any]) -> bool:
         """Whether these are the scores that are asked for."""
-        same = (self.digest, self.prompt, self.options) == (picture.digest, prompt, _plain(options))
-        return same and set(rewards) <= set(self.scores)
+        asked = picture.digest, prompt, _plain(options), _plain(prompt.metadata)
+        return (self.digest, self.prompt, self.options, self.metadata) == asked and set(rewards) <= set(self.scores)
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -96,8 +98,7 @@ def read_image(path: Path) -> Picture:
     """
     try:
         data = path.read_bytes()
-        with warnings.catch_warnings(), Image.open(BytesIO(data), formats=FORMATS) as image:
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"image {path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
             image.load()
@@ -142,13 +143,15 @@ def read_metadata(path: Path) -> dict[Path, Prompt]:
             name, text = row["file_name"], row.get("prompt", row.get("text"))
             if not (isinstance(name, str) and isinstance(text, str)):
                 raise TypeError
+            text.encode()  # JSON can spell characters that are none
+            image = (path.parent / name).resolve()
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise SteerError(
                 f'metadata file {path}, line {number}: expected {{"file_name": "0.png", "prompt": "a red circle"}}'
             ) from None
         rest = {k: v for k, v in row.items() if k not in ("file_name", "prompt", "text", "id", "category")}
         category = row.get("category")
-        prompts[(path.parent / name).resolve()] = Prompt(
+        prompts[image] = Prompt(
             text, id=str(row["id"]) if row.get("id") is not None else None,
             category=None if category is None else str(category), metadata=rest,
         )  # fmt: skip
@@ -201,6 +204,7 @@ def prompt_from_texts(texts: Mapping[str, str]) -> Prompt | None:
     """Return the prompt from a PNG's steer recipe or ``parameters`` text; ``None`` if it carries neither."""
     try:
         prompt = json.loads(texts[PNG_KEY])["prompt"]
+        str(prompt["text"]).encode()  # JSON can spell characters that are none
         metadata = prompt.get("metadata")
         category = prompt.get("category")
         return Prompt(
@@ -260,7 +264,7 @@ def score_images(
             scores = {name: reward(samples, [p for _, _, p in rows]).tolist() for name, reward in rewards.items()}
         for i, (path, picture, prompt) in enumerate(rows):
             mine = {name: values[i] for name, values in scores.items()}
-            yield Row(str(path), str(prompt), mine, picture.digest, wanted)
+            yield Row(str(path), str(prompt), mine, picture.digest, wanted, _plain(prompt.metadata))
 
     for path in paths:
         try:

@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from steer.errors import SteerError
 from steer.prompts import Prompt
+from steer.rewards import Reward
 from steer.scoring import (
     ImageError,
     PromptSource,
@@ -119,7 +120,13 @@ def test_a_missing_prompt_names_the_image_unless_none_is_needed(tmp_path: Path) 
     assert prompt_from_texts({"steer": "[1", "parameters": ""}) is None
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"file_name": "a"}', '{"file_name": 1, "text": "a"}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{", "[]", '{"file_name": "a"}', '{"file_name": 1, "text": "a"}', '{"file_name": "a\\u0000", "text": "a"}',
+        '{"file_name": "a", "text": "\\ud800"}',
+    ],
+)  # fmt: skip
 def test_bad_metadata_names_the_line(tmp_path: Path, line: str) -> None:
     file = tmp_path / "m.jsonl"
     file.write_text('{"file_name": "a", "text": "b"}\n' + line)
@@ -191,6 +198,46 @@ def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -
     assert calls == [3, 2]
     steer(*[{"a b": "another"}.get(a, a) for a in bright])
     assert calls == [3, 2, 3]
+
+
+def test_other_questions_to_the_same_prompt_are_scored_again(steer, tmp_path: Path) -> None:
+    from steer.plugins import load_module
+
+    save(tmp_path / "pics" / "0.png")
+    asked = ["pics", "-r", "./rewards.py:bright", "--out", "scores.jsonl", "--device", "cpu"]
+    metadata = tmp_path / "pics" / "metadata.jsonl"
+    for question in ("a?", "a?", "b?"):
+        metadata.write_text(json.dumps({"file_name": "0.png", "text": "t", "questions": [question]}))
+        assert steer(*asked)[0] == 0
+    assert load_module("rewards.py").calls == [1, 1]
+
+
+def test_a_reward_that_is_named_twice_is_made_once() -> None:
+    from steer.loading import make_reward
+    from steer.plugins import Plugins
+
+    made: list[object] = []
+
+    class Heavy(Reward):
+        def __init__(self, *arguments, **more):
+            super().__init__(*arguments, **more)
+            made.append(self)
+
+        def __call__(self, samples, prompts):
+            return samples.mean(dim=(1, 2, 3))
+
+    plugins, shared = Plugins(), {}
+    plugins.registry.reward("heavy", Heavy)
+    for expression in ("heavy", "heavy:2+min(heavy@0..2,heavy)"):
+        make_reward([expression], {}, plugins, torch.device("cpu"), shared)
+    assert len(made) == 1
+
+
+def test_file_names_that_are_no_text_go_into_csv(steer, tmp_path: Path) -> None:
+    (tmp_path / "pics").mkdir()
+    save(tmp_path / "pics" / "a.png").rename(tmp_path / "pics" / "b\udcff.png")
+    code, out, _ = steer("pics", "-r", "./rewards.py:bright", "--prompt", "x", "--csv", "--device", "cpu")
+    assert code == 0 and "b\\udcff.png" in out
 
 
 def test_a_corrupt_image_is_reported_the_rest_scored_and_the_code_is_1(steer, tmp_path: Path) -> None:

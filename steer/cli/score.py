@@ -17,6 +17,7 @@ from steer.errors import SteerError
 from steer.options import parse_assignments
 
 if TYPE_CHECKING:
+    from steer.rewards import RewardFunction, WeightedSum
     from steer.scoring import ImageError, Row
 
 
@@ -60,9 +61,10 @@ def score(
     done = scoring.read_rows(out) if out else {}
     quiet_libraries()
     place = pick_device(device)
-    rewards = {}
+    rewards: dict[str, WeightedSum] = {}
+    shared: dict[str, RewardFunction] = {}
     for name in names:
-        made = make_reward([name], options, manager(), place)
+        made = make_reward([name], options, manager(), place, shared)
         assert made is not None
         rewards[name] = made
     source = scoring.PromptSource(prompt, metadata, needed=any(map(scoring.needs_prompt, rewards.values())))
@@ -122,7 +124,7 @@ def _print(rows: list[Row], errors: list[ImageError], names: list[str], as_json:
         writer = csv.writer(text)
         writer.writerow(["file", "prompt", *names])
         writer.writerows([row.file, row.prompt, *(row.scores[name] for name in names)] for row in rows)
-        click.echo(text.getvalue(), nl=False)
+        click.echo(text.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # names of files can be any bytes
         return
     from rich.console import Console
     from rich.table import Table
