@@ -52,6 +52,8 @@ def compare(
 ) -> Comparison:
     """Load a reward, score all samples and compare with the truth; one that cannot be had is skipped, saying why."""
     gc.collect()
+    if samples.is_cuda:
+        torch.cuda.reset_peak_memory_stats(samples.device)  # else the largest reward so far hides all after it
     before = _memory_mb(samples.device)
     seconds, scores = [], []
     try:

@@ -37,8 +37,8 @@ def rewards(
     from steer.comparison import compare
     from steer.loading import check_owners, make_reward
     from steer.models import pick_device
-    from steer.plugins import manager
-    from steer.rewards import RewardFunction
+    from steer.plugins import is_file_reference, manager
+    from steer.rewards import RewardFunction, leaves, parse_expression
     from steer.testing import example_samples
 
     quiet_libraries()
@@ -46,6 +46,9 @@ def rewards(
     options = parse_assignments(option)
     chosen = list(names) or [name for name in manager().registry.rewards if name != truth]
     check_owners(options, [], [*chosen, truth])
+    for term in (term for name in (*chosen, truth) for term in leaves(parse_expression(name))):
+        if not is_file_reference(term.name):
+            manager().registry.get("reward", term.name)  # a misspelt one is a mistake, and not one that is not here
 
     def make(name: str) -> RewardFunction:
         made = make_reward([name], options, manager(), place)
