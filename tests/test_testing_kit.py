@@ -48,6 +48,13 @@ class Detached(Smooth):
         return super().__call__(samples.detach(), prompts)
 
 
+class OneChannel(Smooth):
+    """Its gradient lacks two of three channels, and is right along itself."""
+
+    def __call__(self, samples, prompts):
+        return super().__call__(torch.cat([samples[:, :1], samples[:, 1:].detach()], dim=1), prompts)
+
+
 def changes_its_input(samples, prompts):
     score = samples.mean(dim=(1, 2, 3))
     samples.clamp_(0, 0.5)
@@ -66,6 +73,7 @@ def eats_its_prompts(samples, prompts):
         (Smooth(), set()),
         (Doubled(), {"gradient"}),
         (Detached(), {"gradient"}),
+        (OneChannel(), {"gradient"}),
         (changes_its_input, {"input unchanged"}),
         (lambda s, p: (s.mean(dim=(1, 2, 3)) * 100).long(), {"dtype and device"}),
         (lambda s, p: s.mean(dim=(1, 2, 3)) + random.random(), {"determinism"}),
