@@ -16,7 +16,7 @@ class Chunks:
 
     Kernels differ in the last bits between batch sizes, and a reward that differs by 1e-6 can flip an ancestor.
     So every chunk has the same size: the last one is filled up with copies of its last row, whose results are
-    dropped. On CUDA running out of memory halves the size, for good.
+    dropped. Running out of memory halves the size, for good.
 
     Attributes:
         size: rows a chunk, at least 1; part of a run's recipe.
@@ -61,8 +61,8 @@ class Chunks:
             rows = members[torch.arange(start, start + size).clamp(max=count - 1)]
             try:
                 out = function(rows)
-            except torch.cuda.OutOfMemoryError:
-                if size == 1:
+            except RuntimeError as error:
+                if size == 1 or not out_of_memory(error):
                     raise
             else:
                 real = min(size, count - start)
@@ -73,8 +73,20 @@ class Chunks:
             # not within the handler, where the traceback keeps the failed call's tensors alive
             torch.cuda.empty_cache()
             self.size = size // 2
-            log.warning("out of CUDA memory: the chunk size is %d from here on", self.size)
+            log.warning("out of memory: the chunk size is %d from here on", self.size)
         return _joined(parts), padding
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device had no room: its allocator's word, or that of a library which asked it in vain."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    words = str(error)
+    return should_reduce_batch_size(RuntimeError(words)) or "_STATUS_ALLOC_FAILED" in words
 
 
 def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

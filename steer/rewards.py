@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steer import options as declarations
+from steer.chunks import out_of_memory
 from steer.errors import RewardError, SteerError
 from steer.expressions import Minimum, Node, Scale, Term, join, leaves, parse_expression
 from steer.prompts import Prompt
@@ -206,9 +207,9 @@ def checked(
         scores = reward(samples, prompts)
     except SteerError:
         raise
-    except torch.cuda.OutOfMemoryError:
-        raise
     except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
         log.debug("reward %s raised", name, exc_info=True)
         raise RewardError(
             f"reward {name!r} raised {type(error).__name__}: {_line(error)} ({where}, prompts "

@@ -34,6 +34,22 @@ def test_out_of_memory_halves_the_size_for_good_and_nothing_is_lost() -> None:
     assert chunks.size == 2
 
 
+@pytest.mark.parametrize("words", [
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in a non-contiguous input.",
+    "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory",
+])  # fmt: skip
+def test_libraries_say_in_their_own_words_that_memory_ran_out(words: str) -> None:
+    def needs_room(rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > 1:
+            raise RuntimeError(words)
+        return rows
+
+    assert Chunks(2).map(needs_room, 3)[0].tolist() == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="something else"):
+        Chunks(2).map(lambda rows: (_ for _ in ()).throw(RuntimeError("something else")), 3)
+
+
 def test_one_row_that_does_not_fit_is_the_end() -> None:
     def never(rows: torch.Tensor) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
