@@ -59,13 +59,16 @@ class Gaussian:
         self._index = 0
         self._timesteps: Tensor = scheduler.timesteps
         self._family = _family(scheduler)
+        self._edm = scheduler_kind(scheduler) == "edm"
         parameters = inspect.signature(scheduler.step).parameters
         self._takes_generator = "generator" in parameters
         self._eta_native = "eta" in parameters
         self._own_eta = _own_eta(scheduler)
         self._kernel = eta is not None and not self._eta_native and eta != self._own_eta
         if self._kernel and self._own_eta is None:
-            others = "flow-euler" if self._family == "flow" else "ddim, ddpm, euler or euler-a"
+            others = {"flow": "flow-euler", "edm": "edm-euler"}.get(
+                scheduler_kind(scheduler), "ddim, ddpm, euler or euler-a"
+            )
             raise SteerError(
                 f"eta={eta:g} is not possible with {type(scheduler).__name__}, whose steps have a rule of their own; "
                 f"use --scheduler {others}, or leave eta out"
@@ -125,6 +128,8 @@ class Gaussian:
 
     def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
         alpha, sigma = self._level(self._index)
+        if self._edm:  # the model's output is neither noise nor data, but a mixture by level
+            return self._clip(self.scheduler.precondition_outputs(x, prediction, sigma))
         kind = "flow" if self._family == "flow" else self.scheduler.config.get("prediction_type", "epsilon")
         if kind == "flow":
             x0 = x - sigma * prediction
@@ -236,7 +241,7 @@ def _vp(alpha_cumprod: float) -> tuple[float, float]:
 
 
 def _family(scheduler: Any) -> str:
-    """``flow``: α=1−σ; ``ve``: α=1; ``vp``: by alphas_cumprod[t]; ``vp-sigma``: VP, indexed by sigmas."""
+    """``flow``: α=1−σ; ``ve``: α=1, EDM included; ``vp``: by alphas_cumprod[t]; ``vp-sigma``: VP, indexed by sigmas."""
     name = type(scheduler).__name__
     if scheduler_kind(scheduler) == "flow":
         return "flow"
@@ -258,6 +263,7 @@ def _own_eta(scheduler: Any) -> float | None:
         "DDPMScheduler": 1.0,
         "EulerDiscreteScheduler": 0.0,
         "EulerAncestralDiscreteScheduler": 1.0,
+        "EDMEulerScheduler": 0.0,
         "FlowMatchEulerDiscreteScheduler": 0.0,
     }.get(type(scheduler).__name__)
 

@@ -18,7 +18,8 @@ class Named:
     """A scheduler by its short name: the diffusers class and what to change in the pipeline's own configuration.
 
     Attributes:
-        kind: ``"diffusion"`` (alphas_cumprod; ε-, v- or x0-prediction) or ``"flow"`` (x = (1−σ)·x0 + σ·noise).
+        kind: ``"diffusion"`` (alphas_cumprod; ε-, v- or x0-prediction), ``"flow"`` (x = (1−σ)·x0 + σ·noise) or
+            ``"edm"`` (x = x0 + σ·noise, the model preconditioned as in arXiv 2206.00364, table 1).
     """
 
     class_name: str
@@ -59,11 +60,16 @@ SCHEDULERS: dict[str, Named] = {
     ),
     "flow-unipc": Named("UniPCMultistepScheduler", "flow", FLOW_SIGMAS),
     "flow-heun": Named("FlowMatchHeunDiscreteScheduler", "flow"),
+    "edm-euler": Named("EDMEulerScheduler", "edm"),
+    "edm-dpm++": Named("EDMDPMSolverMultistepScheduler", "edm", {"algorithm_type": "dpmsolver++"}),
+    "edm-dpm++-sde": Named("EDMDPMSolverMultistepScheduler", "edm", {"algorithm_type": "sde-dpmsolver++"}),
 }
 
 
 def scheduler_kind(scheduler: Any) -> str:
-    """Return ``"flow"`` or ``"diffusion"``: what a pipeline with this scheduler was trained for."""
+    """Return ``"flow"``, ``"edm"`` or ``"diffusion"``: what a pipeline with this scheduler was trained for."""
+    if type(scheduler).__name__.startswith("EDM"):
+        return "edm"
     flow = "FlowMatch" in type(scheduler).__name__ or scheduler.config.get("prediction_type") == "flow_prediction"
     return "flow" if flow else "diffusion"
 
@@ -81,7 +87,9 @@ def make_scheduler(name: str | None, base: Any) -> Any:
     named, kind = SCHEDULERS[name], scheduler_kind(base)
     if named.kind != kind:
         fitting = ", ".join(n for n, other in SCHEDULERS.items() if other.kind == kind)
-        raise SteerError(f"scheduler {name!r} is for {named.kind} models, this is a {kind} model; use one of {fitting}")
+        raise SteerError(
+            f"scheduler {name!r} is for {named.kind} models, this one is of the kind {kind!r}; use one of {fitting}"
+        )
     cls, changes = getattr(diffusers, named.class_name), named.changes
     if type(base) is cls and not changes:
         return cls.from_config(base.config)

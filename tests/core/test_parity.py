@@ -6,6 +6,7 @@ import diffusers
 import pytest
 import torch
 
+from steer import SteerError
 from steer.models import load_model
 from steer.noise import Streams
 from steer.plugins import manager
@@ -50,6 +51,42 @@ def test_latents_equal_stock(tiny_pipe, tiny_pipe_v, prediction, scheduler, eta,
     difference = float((state.x - stock).abs().max() / stock.abs().max().clamp(min=1))
     record_testsuite_property(f"parity {prediction} {scheduler} {eta}", difference)
     assert difference <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["edm-euler", "edm-dpm++", "edm-dpm++-sde"])
+def test_models_preconditioned_as_in_edm(tiny_pipe, name) -> None:
+    parts = {**tiny_pipe.components, "scheduler": diffusers.EDMEulerScheduler()}
+    edm = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    state, stock = run_steer(edm, name, None), run_stock(edm, name, "latent")
+    assert (state.x - stock).abs().max() <= 1e-5 * stock.abs().max()
+    one = Gaussian(make_scheduler(name, edm.scheduler))
+    one.scheduler.set_timesteps(5)
+    one = Gaussian(one.scheduler)
+    torch.manual_seed(0)
+    data, noise = torch.randn(2, 2, 4, 3, 3)
+    while not one.done:  # for one data point, the model's output that denoises exactly is known
+        sigma, half = one.level[1], one.scheduler.config.sigma_data
+        x = data + sigma * noise
+        one.model_input(x)
+        norm = (sigma**2 + half**2) ** 0.5
+        exact = (data - half**2 / norm**2 * x) * norm / (sigma * half)
+        assert torch.allclose(one.estimate(x, exact), data, atol=1e-4)
+        one.step(x, exact, Streams.seeded([1, 2], [0, 0]))
+
+
+def test_schedulers_of_another_kind_are_refused_with_those_that_fit() -> None:
+    flow, edm = diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.EDMEulerScheduler()
+    for name, base, fitting in (("ddim", flow, "flow-euler"), ("flow-euler", diffusers.DDIMScheduler(), "ddim, ddpm"),
+                                ("euler", edm, "edm-euler")):  # fmt: skip
+        with pytest.raises(
+            SteerError, match=f"scheduler '{name}' is for .* models, this one is .* use one of {fitting}"
+        ):
+            make_scheduler(name, base)
+
+
+def test_the_unet_pads_sizes_that_its_levels_do_not_divide(tiny_pipe) -> None:
+    images = run_steer(tiny_pipe, "ddim", None, width=18, height=22, steps=2).samples
+    assert images.shape == (4, 3, 22, 18) and torch.isfinite(images).all()
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler-a"])
