@@ -9,7 +9,8 @@
 
 For the length of the block a stand-in for ``pipe.scheduler`` runs the hooks round each of its steps. The pipeline
 makes the predictions, so there are no gradients through it, no other denoiser, and as many particles at the end as
-at the start.
+at the start. Where a method asks for stochastic transitions and the scheduler's own step has no ``eta`` (Euler,
+flow-match Euler), the stand-in takes the step by the kernel of :mod:`steer.process.gaussian`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from steer.backbones.base import Backbone, Conditioning, Encoded
+from steer.backbones.base import Backbone, Conditioning, Encoded, overflow_safe, to_image, unscaled
 from steer.errors import SteerError
 from steer.loading import MethodSpec, OptionValues, RewardSpec, check_owners, make_methods, make_reward
 from steer.noise import Streams
 from steer.plugins import Plugins, manager
 from steer.process.gaussian import Gaussian
 from steer.prompts import Prompt, as_prompts, with_seed
-from steer.run import Run
+from steer.run import SETTINGS, Run
 from steer.state import State
 from steer.trace import trace_of
 
@@ -71,6 +72,7 @@ class attach:  # noqa: N801 - used like a function
             seed: seed of slot 0 of every prompt without one of its own.
             run_seed: what the seeds of other prompts are hashed from.
             decode: latents ``[N, …]`` to samples; by default the pipeline's autoencoder, for latents ``[N, C, H, W]``.
+                Packed latents (Flux, Qwen-Image) have no rule: their image size is the call's affair.
             plugins: where names are looked up.
 
         Raises:
@@ -93,6 +95,13 @@ class attach:  # noqa: N801 - used like a function
             self._backbone, rows, settings={"particles": particles}, methods=active, reward=scorer, run_seed=run_seed
         )
         self.run.process()  # what the methods ask of the scheduler shows here
+        for name in SETTINGS:
+            needed = self.run.required(name)
+            if needed is not None and name not in ("particles", "eta"):
+                raise SteerError(
+                    f"method {needed[1]!r} needs {name}={needed[0]!r}, which the pipeline's call decides here; use it "
+                    "with steer.Sampler, or choose another method"
+                )
         for method in active:
             for hook in ("before_predict", "search"):
                 if getattr(method, hook, None) is not None:
@@ -181,7 +190,9 @@ class attach:  # noqa: N801 - used like a function
                 f"the pipeline works on {len(sample)} latents, expected {len(self._job)} "
                 f"({len(self.run.jobs)} prompts x {self.run.particles} particles); pass on all that the block gives"
             )
-        process = _Attached(self._stand_in, eta=keywords.get("eta"))
+        # a step that knows eta has the call's; the methods' is for the others
+        takes_eta = "eta" in inspect.signature(self._stand_in.step).parameters
+        process = _Attached(self._stand_in, eta=keywords.get("eta") if takes_eta else self.run.get("eta"))
         process.start_at(timestep)
         return State(
             self.run, process, sample, jobs=self.run.jobs, job=self._job, slot=self._slot, streams=self._streams,
@@ -190,7 +201,8 @@ class attach:  # noqa: N801 - used like a function
 
 
 class _Attached(Gaussian):
-    """The stand-in's own steps as a process: levels and estimates are ours, the transition is the pipeline's call."""
+    """The stand-in's own steps as a process: levels and estimates are ours, the transition is the pipeline's call, or
+    the kernel's where that cannot have the noise that was asked for."""
 
     def bind(self, step: Any, keywords: dict[str, Any]) -> None:
         """Set how the coming transition is made."""
@@ -202,6 +214,8 @@ class _Attached(Gaussian):
         self._index = int(matches[0]) if len(matches) else 0
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
+        if self._kernel:  # computed in fp32, as the schedulers' steps are; the pipeline goes on in its own precision
+            return super().step(x.float(), prediction.float(), streams).to(prediction.dtype)
         result: Tensor = self._call(prediction, self.timestep, x)[0]
         self._index += 1
         return result
@@ -223,6 +237,7 @@ class _Stock(Backbone):
             raise SteerError(f"{type(pipe).__name__} has no denoiser and scheduler to attach to")
         super().__init__(pipe, denoiser)
         self._decode = decode
+        self._vae: Any = None
 
     def decode(self, x: Tensor) -> Tensor:
         if self._decode is not None:
@@ -232,9 +247,10 @@ class _Stock(Backbone):
             raise SteerError(
                 f"{type(self.pipe).__name__}: latents {tuple(x.shape)} cannot be decoded by a rule; pass decode="
             )
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-        image: Tensor = vae.decode(x.to(vae.dtype) / vae.config.scaling_factor + shift, return_dict=False)[0]
-        return (image.float() / 2 + 0.5).clamp(0, 1)
+        if self._vae is None:
+            self._vae = overflow_safe(vae)
+        x = x.to(self._vae.dtype)
+        return to_image(self._vae.decode(unscaled(x, vae.config), return_dict=False)[0])
 
     def guided(self, guidance_scale: float) -> bool:
         self._refuse()

@@ -90,7 +90,8 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device) -> None:
     for number, (path, weight) in enumerate(options.loras):
         _fuse_lora(pipe, path, weight, f"lora{number}")
     if options.offload == "none":
-        pipe.to(device)
+        if not any(map(offloaded, pipe.components.values())):  # by its owner, who said where it goes
+            pipe.to(device)
     elif device.type != "cuda":
         raise SteerError(f"offload={options.offload} moves parts to a CUDA device and back; the device is {device}")
     elif options.offload == "model":
@@ -111,6 +112,11 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device) -> None:
             raise SteerError(f"attention {options.attention!r} is not possible here: {_line(error)}") from None
     if options.compile:
         denoiser.compile()
+
+
+def offloaded(part: Any) -> bool:
+    """Whether hooks move a part of a pipeline to the device and back as it is called."""
+    return hasattr(part, "_hf_hook")
 
 
 def denoiser_of(pipe: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 from steer import hub
 from steer.backbones.base import Backbone
 from steer.errors import SteerError
-from steer.model_options import ModelOptions, Preview, apply
+from steer.model_options import PREVIEWS, ModelOptions, Preview, apply
 from steer.plugins import Plugins
 
 log = logging.getLogger(__name__)
@@ -157,6 +157,12 @@ def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
     if options.preview is None:
         return None
     dtype = next(backbone.denoisers["base"].parameters()).dtype
+    if options.preview in PREVIEWS and options.preview != backbone.preview:
+        # families share numbers of channels, so that a wrong one would decode to nonsense without a word
+        fitting = f"use {backbone.preview}" if backbone.preview else "it has none; leave --preview out"
+        raise SteerError(
+            f"preview decoder {options.preview!r} is not for the latents of {type(backbone).__name__}: {fitting}"
+        )
     preview = Preview(options.preview, backbone.device, dtype)
     preview.check(backbone.latent_shape(None, None)[0])
     return preview

@@ -166,6 +166,10 @@ class Run:
         """Whether anybody set or suggested this field, so that it is not the model's default."""
         return name in self._values or name in self._suggested
 
+    def required(self, name: str) -> tuple[Any, str] | None:
+        """Return the value that is required of a field and by whom (``"you"``, a method), or ``None``."""
+        return self._values.get(name)
+
     def suggest(self, name: str, value: Any, *, by: str) -> None:
         """Offer a value that holds unless somebody asks for another."""
         check_setting(name, value)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
+from families import flux, sd
 from tiny import tiny_sd
 
 import steer
 from steer import SteerError
+from steer.models import load_model
+from steer.plugins import manager
 
 PROMPTS = ["a red circle", "a blue square"]
 OPTIONS = {"fk": {"lambda": 50.0}}
@@ -86,17 +89,80 @@ def test_a_deterministic_sampler_is_refused_with_what_to_set(pipe) -> None:
         steer.attach(dpm, "a red circle", 4, ["fk"], brightness)
 
 
-class NeedsGradient(steer.Method):
-    name = "gradient"
+def with_euler(pipe):
+    parts = {**pipe.components, "scheduler": EulerDiscreteScheduler.from_config(pipe.scheduler.config)}
+    euler = type(pipe)(**parts, requires_safety_checker=False)
+    euler.set_progress_bar_config(disable=True)
+    return euler, None, {}
+
+
+def with_latents_of_a_flow(pipe):
+    return sd.tiny_sd3(), None, {}
+
+
+def with_packed_latents(pipe):
+    dev = flux.tiny_dev()
+    backbone = load_model(dev, manager()).backbone
+
+    def decode(x: torch.Tensor) -> torch.Tensor:
+        return backbone.decode(dev._unpack_latents(x, 24, 16, dev.vae_scale_factor))
+
+    return dev, decode, {"width": 16, "height": 24}
+
+
+@pytest.mark.parametrize("made", [with_euler, with_latents_of_a_flow, with_packed_latents])
+def test_steps_without_eta_get_the_noise_that_fk_needs(pipe, made) -> None:
+    other, decode, size = made(pipe)
+    attachment = steer.attach(other, PROMPTS, 3, ["fk"], brightness, options=OPTIONS, seed=3, decode=decode)
+    with attachment as given:
+        images = other(num_inference_steps=4, guidance_scale=5.0, output_type="pt", **size, **given).images
+    own = steer.Sampler(other).generate(
+        PROMPTS, methods=["fk"], reward=brightness, options=OPTIONS, particles=3, seed=3, steps=4, guidance_scale=5.0,
+        **size,
+    )  # fmt: skip
+    final = brightness(images, []).double()
+    assert torch.allclose(attachment.state.rewards(), final, atol=1e-5)
+    assert len(set(final.tolist())) == 6  # though copied on the way
+    resampled = [e["ancestors"] for e in attachment.traces[0]["events"] if e["kind"] == "resample"]
+    assert resampled
+    if decode is None:  # packed latents get the same noise in another order
+        assert torch.allclose(final, torch.tensor(own.rewards).flatten().double(), atol=1e-5)
+        assert resampled == [e["ancestors"] for e in own.trace[0]["events"] if e["kind"] == "resample"]
+
+
+class Predicts(steer.Method):
+    name = "predicts"
 
     @steer.hookimpl
     def after_predict(self, state) -> None:
         state.run.predict(state)
 
 
-def test_a_method_that_predicts_by_itself_is_refused(pipe) -> None:
+class NeedsGradient(steer.Method):
+    name = "gradient"
+
+    @steer.hookimpl
+    def after_predict(self, state) -> None:
+        state.gradient()
+
+
+@pytest.mark.parametrize("method", [Predicts, NeedsGradient])
+def test_a_method_that_asks_for_predictions_of_its_own_is_refused(pipe, method) -> None:
     with pytest.raises(SteerError, match="only attached to"):
-        call(pipe, steer.attach(pipe, "a red circle", 2, [NeedsGradient]))
+        call(pipe, steer.attach(pipe, "a red circle", 2, [method], brightness))
+
+
+class NeedsSteps(steer.Method):
+    name = "hasty"
+
+    @steer.hookimpl
+    def configure(self, run) -> None:
+        run.set("steps", 4, by="hasty")
+
+
+def test_a_method_that_needs_what_the_call_decides_is_refused(pipe) -> None:
+    with pytest.raises(SteerError, match="'hasty' needs steps=4, which the pipeline's call decides"):
+        steer.attach(pipe, "a red circle", 2, [NeedsSteps])
 
 
 class Searches(steer.Method):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
 from diffusers import AutoencoderTiny
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from tiny import tiny_sd
 
 from steer import Sampler, SteerError
+from steer.backbones.base import overflow_safe
 from steer.model_options import ModelOptions, parse_loras
 
 peft = pytest.importorskip("peft")
@@ -81,6 +83,31 @@ def test_a_preview_decoder_scores_on_the_way_but_not_at_the_end(tmp_path: Path) 
     sampler.generate("a red circle", methods=["fk"], reward=brightness, particles=2, steps=5)
     assert set(seen[:-1]) == {(3, 64, 64)}  # AutoencoderTiny scales by 8, the tiny model's own decoder by 2
     assert seen[-1] == (3, 16, 16)
+
+
+def test_a_known_preview_decoder_is_refused_by_families_that_it_is_not_for() -> None:
+    # before it is looked for: there is no network in tests
+    with pytest.raises(SteerError, match="'taesdxl' is not for the latents of StableDiffusion: use taesd"):
+        Sampler(tiny_sd(), model_options=ModelOptions(preview="taesdxl"))
+
+
+def test_an_offloaded_pipeline_stays_as_its_owner_set_it_up() -> None:
+    pipe = tiny_sd()
+    accelerate.cpu_offload(pipe.unet, torch.device("cpu"))
+    assert next(pipe.unet.parameters()).device.type == "meta"
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    offloaded = Sampler(pipe).sample(noise, "a red circle", steps=4)
+    assert torch.allclose(offloaded, image(ModelOptions()), atol=1e-6)
+
+
+def test_autoencoders_that_overflow_are_used_in_fp32() -> None:
+    alone, hooked = tiny_sd().vae.half(), tiny_sd()
+    safe = overflow_safe(alone)
+    assert (safe.dtype, alone.dtype) == (torch.float32, torch.float16)
+    _, unet_hook = accelerate.cpu_offload_with_hook(hooked.unet, torch.device("cpu"))
+    accelerate.cpu_offload_with_hook(hooked.vae.half(), torch.device("cpu"), prev_module_hook=unet_hook)
+    assert overflow_safe(hooked.vae) is hooked.vae  # a copy would hold a second UNet, and send that one away
+    assert hooked.vae.dtype == torch.float32
 
 
 def test_a_preview_decoder_of_another_family_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
+from steer.model_options import offloaded
 from steer.process import Process
 from steer.process.gaussian import Gaussian
 from steer.process.schedulers import make_scheduler, set_timesteps
@@ -82,6 +83,8 @@ class Backbone(abc.ABC):
     ``guidance_scale`` as an input."""
     half: ClassVar[torch.dtype] = torch.float16
     """Precision of the weights on CUDA where none is asked for."""
+    preview: ClassVar[str | None] = None
+    """The short name (:data:`steer.model_options.PREVIEWS`) of the preview decoder made for the family's latents."""
     mixes_prompts: ClassVar[bool] = True
     """Whether one forward can hold several prompts. Where texts have lengths of their own it cannot: padding would
     make an image depend, in its last bits, on the prompts beside it."""
@@ -156,6 +159,16 @@ class Backbone(abc.ABC):
             SteerError: for a size that the model cannot make.
         """
 
+    def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return width and height of the image that latents of this shape are decoded to."""
+        factor = getattr(self.pipe, "vae_scale_factor", 8)
+        return shape[-1] * factor, shape[-2] * factor
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether parts move between devices as they are called, so that no two may be called at once."""
+        return any(map(offloaded, getattr(self.pipe, "components", {}).values()))
+
     def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
         """Return a fresh noise process for latents of this shape, by the scheduler that the settings name.
 
@@ -206,11 +219,27 @@ def to_image(decoded: Tensor) -> Tensor:
     return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
 
+def unscaled(x: Tensor, config: Any) -> Tensor:
+    """Return latents ``[B, C, H, W]`` as an autoencoder wants them, by its configuration: mean and standard deviation
+    of each channel, else one factor and one shift."""
+    mean, std = (getattr(config, f"latents_{name}", None) for name in ("mean", "std"))
+    if mean is not None and std is not None:
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1).to(x) for values in (mean, std))
+        scaled: Tensor = x * std / config.scaling_factor + mean
+        return scaled
+    shifted: Tensor = x / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    return shifted
+
+
 def overflow_safe(vae: Any) -> Any:
-    """Return a VAE in fp32 where its fp16 activations overflow. A copy, for the pipeline's own stays as it is."""
-    if vae.dtype == torch.float16 and vae.config.force_upcast:
-        return copy.deepcopy(vae).float()
-    return vae
+    """Return a VAE in fp32 where its fp16 activations overflow.
+
+    A copy, for the pipeline's own stays as it is; but one that is offloaded is converted in place, for its hooks hold
+    the other parts of the pipeline, and a copy would copy them all and move those.
+    """
+    if vae.dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
+        return vae
+    return vae.float() if offloaded(vae) else copy.deepcopy(vae).float()
 
 
 def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:

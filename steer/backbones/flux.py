@@ -27,6 +27,7 @@ class Flux(Backbone):
     default_guidance = 3.5
     cfg_setting = "true_cfg_scale"
     half = torch.bfloat16
+    preview: ClassVar[str | None] = "taef1"
     text_tokens: ClassVar[int] = 512
     """Tokens that the pipeline gives a text room for."""
 

@@ -26,6 +26,7 @@ class Flux2(Flux):
 
     default_steps = 50
     default_guidance = 4.0
+    preview = None
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         warn_if_cut(self._tokenizer, prompt, self.text_tokens - self._tokens_before)
@@ -58,6 +59,10 @@ class Flux2(Flux):
         width, height = width or native, height or native
         check_size(width, height, patch)
         return self.pipe.transformer.config.in_channels, height // patch, width // patch
+
+    def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        patch = 2 * self.pipe.vae_scale_factor
+        return shape[-1] * patch, shape[-2] * patch
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
         return {**self._sigmas(steps, config), "mu": compute_empirical_mu(shape[-2] * shape[-1], steps)}

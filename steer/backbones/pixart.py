@@ -35,6 +35,7 @@ class PixArtAlpha(Backbone):
 
     default_steps = 20
     default_guidance = 4.5
+    preview = "taesd"
     text_tokens: ClassVar[int] = 120
     """Tokens that the pipeline's call gives T5 room for."""
 
@@ -99,6 +100,7 @@ class PixArtSigma(PixArtAlpha):
     """Backbone of ``PixArtSigmaPipeline``: longer texts, no micro-conditions, and the autoencoder of SDXL."""
 
     text_tokens = 300
+    preview = "taesdxl"
 
     @cached_property
     def _decoder(self) -> Any:

@@ -16,6 +16,7 @@ class StableDiffusion(Backbone):
 
     default_steps = 50
     default_guidance = 7.5
+    preview = "taesd"
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.unet)
@@ -38,7 +39,7 @@ class StableDiffusion(Backbone):
         native_height, native_width = (native, native) if isinstance(native, int) else native
         width = native_width * factor if width is None else width
         height = native_height * factor if height is None else height
-        check_size(width, height, factor * 2 ** (len(config.block_out_channels) - 1))
+        check_size(width, height, factor)  # the UNet pads what its downsamplings leave over
         return config.in_channels, height // factor, width // factor
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:

@@ -21,6 +21,7 @@ class StableDiffusion3(Backbone):
 
     default_steps = 28
     default_guidance = 7.0
+    preview = "taesd3"
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.transformer)

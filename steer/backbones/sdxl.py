@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.backbones.base import Conditioning, Encoded, overflow_safe, to_image, warn_if_cut
+from steer.backbones.base import Conditioning, Encoded, overflow_safe, to_image, unscaled, warn_if_cut
 from steer.backbones.sd import StableDiffusion
 from steer.errors import SteerError
 from steer.prompts import Prompt
@@ -24,6 +24,7 @@ class StableDiffusionXL(StableDiffusion):
 
     default_steps = 50
     default_guidance = 5.0
+    preview = "taesdxl"
 
     def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
         return tuple(_pair(prompt, name) for name in SIZES)
@@ -46,14 +47,7 @@ class StableDiffusionXL(StableDiffusion):
 
     def decode(self, x: Tensor) -> Tensor:
         vae = self._decoder
-        x = x.to(vae.dtype)
-        mean, std = (getattr(vae.config, f"latents_{name}", None) for name in ("mean", "std"))
-        if mean is not None and std is not None:
-            mean, std = (torch.tensor(values).view(1, -1, 1, 1).to(x) for values in (mean, std))
-            x = x * std / vae.config.scaling_factor + mean
-        else:
-            x = x / vae.config.scaling_factor
-        return to_image(vae.decode(x, return_dict=False)[0])
+        return to_image(vae.decode(unscaled(x.to(vae.dtype), vae.config), return_dict=False)[0])
 
     def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
         pooled, sizes = conditioning.batched("pooled"), conditioning.batched("sizes")

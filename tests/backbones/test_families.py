@@ -188,6 +188,8 @@ def test_sizes_that_do_not_fit_are_refused(family: Family) -> None:
     backbone = load_model(pipeline(family.name), manager()).backbone
     native = backbone.latent_shape(None, None)
     assert len(native) == 3
+    width, height = backbone.pixels(native)
+    assert backbone.latent_shape(width, height) == native
     with pytest.raises(Exception, match="does not fit the model: expected a multiple of"):
         backbone.latent_shape(17, 16)
 

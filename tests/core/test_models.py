@@ -87,5 +87,5 @@ def test_a_prompt_too_long_is_shown_its_cut(tiny_pipe) -> None:
 
 
 def test_sizes_that_do_not_fit(tiny_pipe) -> None:
-    with pytest.raises(SteerError, match="width=18 does not fit the model"):
-        steer.Sampler(tiny_pipe).generate("a red circle", width=18, steps=1, seed=1)
+    with pytest.raises(SteerError, match="width=17 does not fit the model"):
+        steer.Sampler(tiny_pipe).generate("a red circle", width=17, steps=1, seed=1)
