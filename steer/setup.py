@@ -149,7 +149,7 @@ class Setup:
 
     def encoded_ahead(self, runs: Iterable[Run]) -> Iterator[Run]:
         """Yield runs, each with its texts encoded by a thread while the device was busy with the one before."""
-        if self.sampler.model.options.offload != "none":  # parts move between devices as they are called
+        if self.sampler.backbone.offloaded:  # parts move between devices as they are called
             yield from runs
             return
         runs = iter(runs)
@@ -217,9 +217,8 @@ def pack_size_of(run: Run) -> int:
 
 def image_size(run: Run) -> tuple[int, int]:
     """Return width and height in pixels of the images that a run will make."""
-    factor = getattr(run.backbone.pipe, "vae_scale_factor", 8)
-    *_, height, width = run.latent_shape
-    return run.get("width") or width * factor, run.get("height") or height * factor
+    width, height = run.backbone.pixels(run.latent_shape)
+    return run.get("width") or width, run.get("height") or height
 
 
 def _encode(run: Run) -> None:
