@@ -55,6 +55,14 @@ class OneChannel(Smooth):
         return super().__call__(torch.cat([samples[:, :1], samples[:, 1:].detach()], dim=1), prompts)
 
 
+class Coarse(Smooth):
+    """Rounded as a model in half precision rounds, with a right gradient."""
+
+    def __call__(self, samples, prompts):
+        score = super().__call__(samples, prompts)
+        return score + ((20 * score).round() / 20 - score).detach()
+
+
 def changes_its_input(samples, prompts):
     score = samples.mean(dim=(1, 2, 3))
     samples.clamp_(0, 0.5)
@@ -71,6 +79,7 @@ def eats_its_prompts(samples, prompts):
     [
         (brightness, set()),
         (Smooth(), set()),
+        (Coarse(), set()),
         (Doubled(), {"gradient"}),
         (Detached(), {"gradient"}),
         (OneChannel(), {"gradient"}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,20 +14,12 @@ from torch import Tensor
 from steer.errors import SteerError
 from steer.plugins import Plugins, manager
 from steer.prompts import Prompt
-from steer.rewards import RewardFunction, checked, is_differentiable
+from steer.rewards import RewardFunction, is_differentiable
+from steer.testing.gradient import gradient
+from steer.testing.subject import Failed, Subject
 
 TOLERANCE = 1e-4
 """Batches of other sizes take other kernels: scores may differ by this share of their size, and no more."""
-GRADIENT_TOLERANCE = 0.05
-RANDOM_TOLERANCE = 0.25
-"""Along random directions slopes are small and rounding counts more; a part that is lost shows as much more."""
-RANDOM_DIRECTIONS = 4
-STEPS = (3e-2, 1e-2, 3e-3, 1e-3)
-"""Steps of the finite differences: float32 needs large ones, curvature small ones; the best agreement counts."""
-
-
-class Failed(Exception):  # noqa: N818 - not an error of the program: the outcome of a check
-    """A check that found the contract broken; its text says how."""
 
 
 @dataclass(frozen=True)
@@ -85,30 +76,6 @@ class Report:
                 for prompt, score in zip(self.prompts, self.scores, strict=False)
             ],
         }
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A reward with what it is tried on: samples ``[N, 3, H, W]`` with N >= 2 prompts."""
-
-    name: str
-    reward: RewardFunction
-    samples: Tensor
-    prompts: tuple[Prompt, ...]
-    differentiable: bool
-
-    def score(self, samples: Tensor | None = None, prompts: Sequence[Prompt] | None = None) -> Tensor:
-        """Score without gradients; whatever goes wrong fails the check."""
-        try:
-            with torch.no_grad():
-                return checked(
-                    self.name,
-                    self.reward,
-                    (self.samples if samples is None else samples).clone(),
-                    list(self.prompts if prompts is None else prompts),
-                )
-        except SteerError as error:
-            raise Failed(str(error)) from None
 
 
 def shape(subject: Subject) -> str:
@@ -176,66 +143,6 @@ def row_independence(subject: Subject) -> str:
     half = len(noise) // 2
     mixed = torch.cat([subject.samples[:half], noise[half:]])
     return _same(subject.score()[:half], subject.score(mixed)[:half], "a sample beside others and beside noise")
-
-
-def gradient(subject: Subject) -> str | None:
-    """The gradient agrees with finite differences, row by row: along itself, and along random directions.
-
-    Along itself a slope is largest, and so best told from rounding; but a gradient that lacks a part, as of two
-    channels that pass a detach(), is right along itself. A random direction sees what is missing.
-    """
-    if not subject.differentiable:
-        return None
-    count = min(3, len(subject.samples))
-    # away from 0 and 1, where a reward that clamps has no two-sided derivative
-    base = (0.1 + 0.8 * subject.samples[:count]).detach()
-    prompts = list(subject.prompts[:count])
-    leaf = base.clone().requires_grad_()
-    scores = subject.reward(leaf, prompts)
-    if not scores.requires_grad:
-        raise Failed(
-            "declares differentiable but its scores carry no gradient (a detach(), numpy or no_grad() inside?)"
-        )
-    (grad,) = torch.autograd.grad(scores.sum(), leaf)
-    if not bool(torch.isfinite(grad).all()):
-        raise Failed("the gradient is not finite")
-    if float(grad.abs().max()) == 0.0:
-        raise Failed("the gradient is zero everywhere; set differentiable = False")
-    generator = torch.Generator().manual_seed(3)
-    along, across, least = 0.0, 0.0, 0.01 * float(grad.flatten(1).norm(dim=1).max())
-    for row in range(count):
-        score = functools.partial(subject.score, prompts=[prompts[row]] * 2)
-        norm = float(grad[row].norm())
-        if norm:
-            along = max(along, _slope_gap(score, base[row], grad[row], grad[row] / norm, norm))
-        for _ in range(RANDOM_DIRECTIONS):
-            signs = torch.randint(0, 2, grad[row].shape, generator=generator).to(grad) * 2 - 1
-            # a slope along random signs is about as large as the gradient's norm over the direction's
-            direction = signs / signs.norm()
-            usual = max(norm, least) / float(signs.norm())
-            across = max(across, _slope_gap(score, base[row], grad[row], direction, usual))
-    if along > GRADIENT_TOLERANCE:
-        raise Failed(
-            f"gradient and finite differences differ by {along:.1%}, expected at most {GRADIENT_TOLERANCE:.0%}"
-        )
-    if across > RANDOM_TOLERANCE:
-        raise Failed(
-            f"along random directions, gradient and finite differences differ by {across:.0%} of the usual slope, "
-            f"expected at most {RANDOM_TOLERANCE:.0%}; a part of the gradient is lost (a detach() or a rounding?)"
-        )
-    return f"within {along:.2%} of finite differences"
-
-
-def _slope_gap(score: Callable[[Tensor], Tensor], at: Tensor, grad: Tensor, direction: Tensor, scale: float) -> float:
-    """Return by how much of ``scale`` the slope along a unit direction differs from finite differences, at best."""
-    slope = float((grad * direction).sum())
-    gaps = []
-    for step in STEPS:
-        push = step * direction / direction.abs().max()
-        up, down = score(torch.stack([at + push, at - push])).double().tolist()
-        found = (up - down) / (2 * float(push.norm()))
-        gaps.append(abs(found - slope) / max(abs(found), scale, 1e-12) if slope or found else 0.0)
-    return min(gaps)
 
 
 def speed(subject: Subject) -> str:
