@@ -11,7 +11,7 @@ import open_clip
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 PROMPTS = ["a red circle", "two blue squares", "a red circle"]
 OPEN_CLIP: dict[str, Any] = {
@@ -78,6 +78,24 @@ def transformers_folder(folder: Path) -> Path:
     state["text_model.embeddings.position_ids"] = torch.arange(77)[None]
     state["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
     save_file(state, folder / "model.safetensors")
+    return folder
+
+
+def published_head(width: int) -> nn.Sequential:
+    """Return the network as its authors wrote it, dropouts included, with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(
+            nn.Linear(width, 1024), nn.Dropout(0.2), nn.Linear(1024, 128), nn.Dropout(0.2), nn.Linear(128, 64),
+            nn.Dropout(0.1), nn.Linear(64, 16), nn.Linear(16, 1),
+        ).eval()  # fmt: skip
+
+
+def aesthetic_folder(folder: Path) -> Path:
+    """Write a CLIP and the network on top of it."""
+    transformers_folder(folder)
+    state = {f"layers.{name}": tensor for name, tensor in published_head(16).state_dict().items()}
+    torch.save(state, folder / "aesthetic-model.pth")
     return folder
 
 

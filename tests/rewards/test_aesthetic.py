@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from reward_models import layout
-from tiny_clips import PROMPTS, as_tensor, pictures, slope, transformers_folder, transformers_model
-from torch import nn
+from tiny_clips import (
+    PROMPTS,
+    aesthetic_folder,
+    as_tensor,
+    pictures,
+    published_head,
+    slope,
+    transformers_model,
+)
 from transformers import CLIPImageProcessor
 
 from steer import SteerError
@@ -18,22 +25,9 @@ from steer_rewards import transformers_clip as clip
 from steer_rewards.aesthetic import Aesthetic, AestheticOptions, Head, build_clip
 
 
-def published_head(width: int) -> nn.Sequential:
-    """Return the network as its authors wrote it, dropouts included, with random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        return nn.Sequential(
-            nn.Linear(width, 1024), nn.Dropout(0.2), nn.Linear(1024, 128), nn.Dropout(0.2), nn.Linear(128, 64),
-            nn.Dropout(0.1), nn.Linear(64, 16), nn.Linear(16, 1),
-        ).eval()  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = transformers_folder(tmp_path_factory.mktemp("aesthetic"))
-    state = {f"layers.{name}": tensor for name, tensor in published_head(16).state_dict().items()}
-    torch.save(state, out / "aesthetic-model.pth")
-    return out
+    return aesthetic_folder(tmp_path_factory.mktemp("aesthetic"))
 
 
 @pytest.fixture(scope="module")
