@@ -27,13 +27,18 @@ class Variant:
     timesteps: tuple[int, ...] | None = None
 
 
+Build = tuple[tuple[int, ...], int]
+"""Channels of a UNet's blocks, and of the text."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """A student by name.
 
     Attributes:
         family: pipeline class of the models that it fits.
-        blocks: channels of the blocks of those models' denoisers; ``None`` where the class says enough.
+        build: channels of the blocks of those models' UNets, and of the text that these attend to; ``None`` where the
+            class says enough.
         variants: by number of steps.
         default_steps: where none are asked for.
         scheduler: that it was made for.
@@ -42,7 +47,7 @@ class Preset:
     """
 
     family: str
-    blocks: tuple[int, ...] | None
+    build: Build | None
     variants: Mapping[int, Variant] = field(default_factory=dict)
     default_steps: int = 1
     scheduler: str = "lcm"
@@ -50,7 +55,9 @@ class Preset:
     summary: str = ""
 
 
-SDXL_BLOCKS, SD_BLOCKS, SHAPES_BLOCKS = (320, 640, 1280), (320, 640, 1280, 1280), (64, 128, 192)
+SDXL: Build = ((320, 640, 1280), 2048)
+SD2: Build = ((320, 640, 1280, 1280), 1024)
+SHAPES: Build = ((64, 128, 192), 128)
 FOUR = (999, 749, 499, 249)
 DMD2 = "tianweiy/DMD2"
 LICENCE = "CC BY-NC-SA 4.0 (not for commercial use)"
@@ -68,12 +75,12 @@ def _turbo(repo: str, size: int) -> dict[int, Variant]:
 
 PRESETS: dict[str, Preset] = {
     "shapes": Preset(
-        "StableDiffusionPipeline", SHAPES_BLOCKS,
+        "StableDiffusionPipeline", SHAPES,
         {1: Variant(EMBEDDED / "shapes-1step"), 4: Variant(EMBEDDED / "shapes-4step")},
         default_steps=4, summary="students of the embedded model (ship with steer)",
     ),
     "sdxl": Preset(
-        "StableDiffusionXLPipeline", SDXL_BLOCKS,
+        "StableDiffusionXLPipeline", SDXL,
         {
             1: Variant(_dmd2("dmd2_sdxl_1step_unet_fp16.bin", 5_135_000_000), (399,)),
             4: Variant(_dmd2("dmd2_sdxl_4step_unet_fp16.bin", 5_135_000_000), FOUR),
@@ -81,16 +88,16 @@ PRESETS: dict[str, Preset] = {
         default_steps=4, summary="the published students of SDXL",
     ),
     "sdxl-lora": Preset(
-        "StableDiffusionXLPipeline", SDXL_BLOCKS,
+        "StableDiffusionXLPipeline", SDXL,
         {4: Variant(_dmd2("dmd2_sdxl_4step_lora_fp16.safetensors", 788_000_000), FOUR)},
         default_steps=4, form="lora", summary="the published four-step student of SDXL as a LoRA; fits fine-tunes",
     ),
     "sdxl-turbo": Preset(
-        "StableDiffusionXLPipeline", SDXL_BLOCKS, _turbo("stabilityai/sdxl-turbo", 5_135_000_000),
+        "StableDiffusionXLPipeline", SDXL, _turbo("stabilityai/sdxl-turbo", 5_135_000_000),
         scheduler="euler-a-trailing", summary="SDXL Turbo's UNet on an SDXL pipeline; 512x512",
     ),
     "sd-turbo": Preset(
-        "StableDiffusionPipeline", SD_BLOCKS, _turbo("stabilityai/sd-turbo", 1_731_000_000),
+        "StableDiffusionPipeline", SD2, _turbo("stabilityai/sd-turbo", 1_731_000_000),
         scheduler="euler-trailing", summary="SD Turbo's UNet on a Stable Diffusion 2.1 pipeline",
     ),
     "pixart-alpha-dmd": Preset(
@@ -117,25 +124,28 @@ def declared(argument: str | None = None) -> tuple[Needed, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def blocks_of(config: Mapping[str, object]) -> tuple[int, ...]:
-    """Return the channels of a denoiser's blocks; none for a transformer."""
-    value = config.get("block_out_channels")
-    return tuple(value) if isinstance(value, (list, tuple)) else ()
+def build_of(config: Mapping[str, object]) -> Build | None:
+    """Return a UNet's build; none for a transformer."""
+    blocks, text = config.get("block_out_channels"), config.get("cross_attention_dim")
+    if not isinstance(blocks, (list, tuple)) or not isinstance(text, int):
+        return None
+    return tuple(blocks), text
 
 
 def fitting(family: str, config: Mapping[str, object]) -> list[str]:
     """Return the names of the presets that fit a model, in the table's order."""
-    return [
-        name for name, preset in PRESETS.items()
-        if preset.family == family and preset.blocks in (None, blocks_of(config))
-    ]  # fmt: skip
+    build = build_of(config)
+    return [name for name, p in PRESETS.items() if p.family == family and p.build in (None, build)]
 
 
 def check_fits(name: str, family: str, config: Mapping[str, object]) -> None:
     """Raise if the preset ``name`` was made for other models."""
     if name in fitting(family, config):
         return
-    preset = PRESETS[name]
-    wanted = f"{preset.family} with blocks of {preset.blocks} channels" if preset.blocks else preset.family
-    got = f"{family} with blocks of {blocks_of(config)} channels" if blocks_of(config) else family
-    raise SteerError(f"student {name!r} is for {wanted}, the model is a {got}; name a model that it was made for")
+    wanted = _described(PRESETS[name].family, PRESETS[name].build)
+    got = _described(family, build_of(config))
+    raise SteerError(f"student {name!r} is for {wanted}, the model is {got}; name a student that was made for it")
+
+
+def _described(family: str, build: Build | None) -> str:
+    return family if build is None else f"a {family} with blocks of {build[0]} and text of {build[1]} channels"

@@ -83,7 +83,7 @@ def test_the_one_step_student_is_differentiable_by_its_noise(shapes) -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"steps": 3}, "was not made for dmd2.steps=3; it was made for 1 or 4"),
-    ({"student": "sdxl"}, "is for StableDiffusionXLPipeline .* the model is a StableDiffusionPipeline"),
+    ({"student": "sdxl"}, "is for a StableDiffusionXLPipeline .* the model is a StableDiffusionPipeline"),
     ({"student": "shape"}, "unknown student 'shape' — did you mean 'shapes'"),
     ({"student": "./nowhere/at/all"}, "does not exist"),
     ({"student": "someone/student"}, "needs student.json of someone/student"),
