@@ -24,3 +24,10 @@ def tiny_pipe():
 def tiny_pipe_v():
     """The same with v-prediction."""
     return tiny_sd("v_prediction")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly if the page went untested."""
+    if any("no Chromium found" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        text = "THE PAGE WAS NOT TESTED: no Chromium found; apt-get install chromium chromium-driver"
+        terminalreporter.write_sep("!", text, red=True, bold=True)

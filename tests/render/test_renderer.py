@@ -48,11 +48,26 @@ def test_what_a_render_leaves(render: Render, tmp_path: Path) -> None:
         assert (recipe.prompt["seed"] + slot) % 2**32 == row["seed"]
     assert {row["id"]: Image.open(tmp_path / row["file_name"]).width for row in metadata}["large"] == 32
     assert len(list((tmp_path / "images").iterdir())) == 7
-    journal = lines(tmp_path / "journal.jsonl")
-    assert all(row["status"] == "done" for row in journal) and journal[2]["own"] == {"width": 32, "particles": 3}
-    details = lines(tmp_path / "details.jsonl")
-    assert [row["id"] for row in details] == ["Ä/../x", "twin", "large"]
-    assert details[0]["trace"]["events"]
+    journal = {row["id"]: row for row in lines(tmp_path / "journal.jsonl")}
+    assert {row["status"] for row in journal.values()} == {"done"}
+    assert journal["large"]["own"] == {"width": 32, "particles": 3}
+    details = {row["id"]: row for row in lines(tmp_path / "details.jsonl")}
+    assert set(details) == set(journal) == {"Ä/../x", "twin", "large"}
+    assert details["twin"]["trace"]["events"]
+
+
+def test_hugging_face_datasets_load_it(render: Render, tmp_path: Path) -> None:
+    import datasets
+
+    out = tmp_path / "out"
+    rows = [Prompt(TEXTS[0], category="color"), Prompt(TEXTS[1])]
+    render(rows, out, previews=2, particles=2, choose="all", judge=None)
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    assert [(row["prompt"], row["category"], row["image"].size) for row in loaded] == [
+        (TEXTS[0], "color", (16, 16)), (TEXTS[0], "color", (16, 16)),
+        (TEXTS[1], None, (16, 16)), (TEXTS[1], None, (16, 16)),
+    ]  # fmt: skip
+    assert {"id", "seed", "slot", "reward", "log_weight", "judge"} <= set(loaded.features)
 
 
 def test_every_image_replays(render: Render, tmp_path: Path, tiny_pipe: Any) -> None:
