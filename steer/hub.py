@@ -21,6 +21,9 @@ from steer.fetching import NoSuchFile, Remote
 
 log = logging.getLogger(__name__)
 
+UNUSED = ("safety_checker",)
+"""Parts of pipelines that are never loaded here."""
+
 PATIENCE = 3.0
 """Seconds that a connection may take. The hub's own client retries for half a minute where there is no network."""
 
@@ -134,7 +137,9 @@ def readable(files: Sequence[str]) -> list[str]:
     chosen = []
     for file in files:
         path = PurePosixPath(file)
-        if pipeline and len(path.parts) == 1:
+        if path.parts[0] in UNUSED:
+            keep = False
+        elif pipeline and len(path.parts) == 1:
             keep = file == "model_index.json"
         elif not pipeline and len(path.parts) > 1:
             keep = False

@@ -129,7 +129,8 @@ def is_complete(folder: Path) -> bool:
     index = folder / "model_index.json"
     if index.is_file():
         parts = [name for name, value in _read(index).items() if isinstance(value, list) and all(value)]
-        return all((folder / name).is_dir() and is_complete(folder / name) for name in parts)
+        needed = [folder / name for name in parts if name not in hub.UNUSED]
+        return all(part.is_dir() and is_complete(part) for part in needed)
     if not (folder / "config.json").is_file():  # tokenizers, schedulers, feature extractors have no weights
         return any(folder.glob("*.json"))
     for shards in sorted(folder.glob("*.index.json")):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +149,23 @@ def test_a_repository_comes_as_from_pretrained_reads_it(online: Hub) -> None:
     assert weights.cached(wanted) is None
 
 
+def test_a_pipeline_that_was_fetched_loads_without_the_hub(online: Hub, tmp_path: Path, tiny_pipe: Any) -> None:
+    tiny_pipe.save_pretrained(tmp_path / "saved")
+    files = {file.relative_to(tmp_path / "saved").as_posix(): file.read_bytes()
+             for file in (tmp_path / "saved").rglob("*") if file.is_file()}  # fmt: skip
+    online.files["org/tiny"] = {**files, "safety_checker/model.safetensors": b"large", "tiny.ckpt": b"the same again"}
+    wanted = Repository("org/tiny")
+    folder = weights.fetch(wanted)
+    assert weights.cached(wanted) == folder
+    assert {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()} == set(files)
+    from diffusers import DiffusionPipeline
+
+    pipe = DiffusionPipeline.from_pretrained("org/tiny", cache_dir=tmp_path / "cache", local_files_only=True)
+    assert type(pipe) is type(tiny_pipe)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    assert weights.cached(wanted) is None
+
+
 def test_what_of_a_pipeline_is_read() -> None:
     files = [
         "model_index.json", "README.md", "v1-5-pruned.safetensors", "unet/config.json",
@@ -155,11 +173,11 @@ def test_what_of_a_pipeline_is_read() -> None:
         "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json",
         "vae/diffusion_pytorch_model.bin", "tokenizer/merges.txt", "text_encoder/config.json",
         "text_encoder/model-00001-of-00002.safetensors", "text_encoder/model-00002-of-00002.safetensors",
-        "text_encoder/model.safetensors.index.json", "safety_checker/flax_model.msgpack",
+        "text_encoder/model.safetensors.index.json", "safety_checker/model.safetensors", "vae/flax_model.msgpack",
     ]  # fmt: skip
     left_out = {
         "README.md", "v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.bin",
-        "unet/diffusion_pytorch_model.fp16.safetensors", "safety_checker/flax_model.msgpack",
+        "unet/diffusion_pytorch_model.fp16.safetensors", "safety_checker/model.safetensors", "vae/flax_model.msgpack",
     }  # fmt: skip
     assert set(files) - set(hub.readable(files)) == left_out
 
