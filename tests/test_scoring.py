@@ -35,6 +35,7 @@ def bright(samples, prompts):
     calls.append(len(prompts))
     return samples.mean(dim=(1, 2, 3))
 def words(samples, prompts):
+    calls.append(len(prompts))
     return samples.new_tensor([float(len(p.split())) for p in prompts])
 """
 
@@ -118,6 +119,18 @@ def test_a_missing_prompt_names_the_image_unless_none_is_needed(tmp_path: Path) 
         PromptSource().of(image, {})
     assert PromptSource(needed=False).of(image, {}) == ""
     assert prompt_from_texts({"steer": "[1", "parameters": ""}) is None
+
+
+def test_a_missing_prompt_is_found_before_the_first_image_is_scored(steer, tmp_path: Path) -> None:
+    from steer.plugins import load_module
+
+    for name in ("a", "b"):
+        save(tmp_path / "pics" / f"{name}.png", pnginfo=_parameters("a prompt"))
+    (tmp_path / "pics" / "c.png").write_text("no image, and not at fault")
+    save(tmp_path / "pics" / "d.png")
+    code, out, err = steer("pics", "-r", "./rewards.py:words", "--batch", "1", "--out", "scores.jsonl")
+    assert (code, out) == (2, "") and err.count("\n") == 1 and "d.png has no prompt" in err
+    assert not (tmp_path / "scores.jsonl").exists() and load_module("rewards.py").calls == []
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def score(
         assert made is not None
         rewards[name] = made
     source = scoring.PromptSource(prompt, metadata, needed=any(map(scoring.needs_prompt, rewards.values())))
+    scoring.check_prompts(paths, source)
     rows: dict[str, Row] = {}
     errors: list[ImageError] = []
     with ExitStack() as stack:
