@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from steer.start import Start
     from steer.state import State
 
+Merge = Callable[[Tensor, Tensor], Tensor]
+"""Takes gradients of all losses by samples ``[R, B, …]`` and their rows ``[B]``, gives one gradient ``[B, …]``."""
+
 Losses = Mapping[str, RewardFunction]
 """Differentiable functions of (samples, prompts) by name, each giving one value a sample; the sign is the caller's."""
 
@@ -38,7 +42,8 @@ class Gradients:
 
     Attributes:
         values: float64 ``[R, N]`` on the CPU, the losses.
-        grads: fp32 ``[R, N, …]`` on the backbone's device, of each loss by each row's noise.
+        grads: fp32 ``[R, N, …]`` on the backbone's device, of each loss by each row's noise; ``[1, N, …]`` where they
+            were merged.
         watched: float64 ``[W, N]`` on the CPU.
     """
 
@@ -59,6 +64,7 @@ def vjp(
     losses: Losses,
     *,
     watch: Losses | None = None,
+    merge: Merge | None = None,
     truncate: int | None = None,
     recompute: bool = True,
     denoiser: str | None = None,
@@ -70,6 +76,8 @@ def vjp(
         start: rows and their noise.
         losses: what to differentiate, at least one.
         watch: rewards of the same samples whose values alone are wanted.
+        merge: makes one gradient by the samples of those of all losses, which then goes back once instead of once a
+            loss: the way back through the generator is most of the time.
         truncate: the gradient goes through the denoiser of the last so many steps only. Before, its output counts as
             a constant and the gradient follows the sampler's linear path: that keeps the product of many Jacobians
             from exploding or vanishing, and saves their way back. ``None`` takes all steps.
@@ -94,13 +102,15 @@ def vjp(
             steps = state.steps
             _denoise(run, state, truncate, recompute)
             samples = _decoded(run.backbone.decode, state.x, recompute)
-            return _pull(samples, leaf, losses, watched, state.prompts, None)
+            join = None if merge is None else partial(_merged, merge, rows)
+            return _pull(samples, leaf, losses, watched, state.prompts, None, join)
 
     (values, grads, seen), padding = run.chunks.map_several(pull, len(start), run.groups(start.job))
     evaluations = 2 if conditioning.guided else 1
     back = min(steps, steps if truncate is None else truncate)
     run.book(start.job, steps * evaluations)
-    run.book_backwards(start.job, len(losses) * back * evaluations, recompute)
+    ways = len(losses) if merge is None else 1
+    run.book_backwards(start.job, ways * back * evaluations, recompute)
     run.cost.padding += padding * steps * evaluations
     run.cost.decodes += len(start)
     run.cost.reward_calls += len(start) * (len(losses) + len(watched))
@@ -172,27 +182,48 @@ def _decoded(decode: Callable[[Tensor], Tensor], x0: Tensor, recompute: bool) ->
 
 
 def _pull(
-    samples: Tensor, leaf: Tensor, losses: Losses, watch: Losses, prompts: Sequence[Prompt], step: int | None
+    samples: Tensor,
+    leaf: Tensor,
+    losses: Losses,
+    watch: Losses,
+    prompts: Sequence[Prompt],
+    step: int | None,
+    join: Callable[[list[Tensor]], list[Tensor]] | None = None,
 ) -> tuple[Tensor, ...]:
     """Return losses ``[B, R]``, their gradients ``[B, R, …]`` by ``leaf``, and what is watched ``[B, W]``."""
     pixels = samples.detach()
     sound = torch.isfinite(pixels).flatten(1).all(dim=1)
     # a half-precision overflow in one row must not end the others: the row is scored on nothing and marked
     pixels = torch.where(_like(sound, pixels), pixels, 0.0)
-    values, grads = [], []
-    for left, (name, loss) in zip(range(len(losses) - 1, -1, -1), losses.items(), strict=True):
+    values: list[Tensor] = []
+    grads: list[Tensor] = []
+    by_samples: list[Tensor] = []
+    for name, loss in losses.items():
         value, by_sample = _differentiate(name, loss, pixels, prompts, step)
-        scale = _unit_scale(by_sample)
-        (grad,) = torch.autograd.grad(samples, leaf, (by_sample * scale).to(samples.dtype), retain_graph=left > 0)
-        grads.append((grad / scale.to(grad.device).view(_like(sound, grad).shape)).detach())
         values.append(value)
+        if join is None:
+            grads.append(_back(samples, leaf, by_sample, keep=len(values) < len(losses)))
+        else:
+            by_samples.append(by_sample)
+    if join is not None:
+        grads = [_back(samples, leaf, by_sample, keep=False) for by_sample in join(by_samples)]
     with torch.no_grad():
-        seen = [
-            score(name, reward, pixels, prompts, step=step).to("cpu", torch.float64) for name, reward in watch.items()
-        ]
+        seen = [score(name, reward, pixels, prompts, step=step).double().cpu() for name, reward in watch.items()]
     nan = torch.where(sound.cpu(), 0.0, torch.nan).double()
     watched = torch.stack(seen, dim=1) if seen else torch.zeros(len(pixels), 0, dtype=torch.float64)
     return torch.stack(values, dim=1) + nan[:, None], torch.stack(grads, dim=1), watched
+
+
+def _merged(merge: Merge, rows: Tensor, by_samples: list[Tensor]) -> list[Tensor]:
+    return [merge(torch.stack(by_samples), rows)]
+
+
+def _back(samples: Tensor, leaf: Tensor, by_sample: Tensor, *, keep: bool) -> Tensor:
+    """Pull a gradient by the samples back to the leaf; ``keep`` leaves the graph for the next one."""
+    scale = _unit_scale(by_sample)
+    (grad,) = torch.autograd.grad(samples, leaf, (by_sample * scale).to(samples.dtype), retain_graph=keep)
+    unscaled: Tensor = grad.detach() / _like(scale.flatten().to(grad.device), grad)
+    return unscaled
 
 
 def _differentiate(

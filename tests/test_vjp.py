@@ -128,6 +128,23 @@ def test_a_truncated_gradient_holds_the_early_predictions_constant(make) -> None
     assert not torch.allclose(full.grads[0], expected, rtol=1e-2)
 
 
+def test_merged_gradients_go_back_once(make) -> None:
+    run = make()
+    separate = run.vjp(run.start, LOSSES)
+    spent = run.cost.backwards
+    weights = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.5, 0.0, -1.0, 1.0]])
+
+    def merge(by_sample: Tensor, rows: Tensor) -> Tensor:
+        return (weights[:, rows, None, None, None] * by_sample).sum(dim=0)
+
+    merged = run.vjp(run.start, LOSSES, merge=merge)
+    expected = (weights[..., None, None, None] * separate.grads).sum(dim=0)
+    assert merged.grads.shape == (1, *expected.shape)
+    assert torch.allclose(merged.grads[0], expected.to(merged.grads), rtol=1e-4, atol=1e-8)
+    assert torch.equal(merged.values, separate.values)
+    assert run.cost.backwards - spent == spent / 2
+
+
 class Live:
     """Bytes that autograd holds for the way back, now and at most; each storage counted once."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steer import Method, State, SteerError, hookimpl
 from steer.budget import Budget
-from steer.gradients import Gradients
+from steer.gradients import Gradients, Merge
 from steer.loading import check_names, make_reward
 from steer.plugins import manager
 from steer.rewards import WeightedSum, leaves, parse_expression
@@ -20,7 +20,7 @@ from steer.run import Run
 from steer.start import Start
 from steer.state import Event
 from steer_carinox.categories import Category, category_of
-from steer_carinox.objective import Optimizer, total_gradient
+from steer_carinox.objective import Optimizer, rows_times, sum_clipped, total_gradient
 from steer_carinox.options import CarinoxOptions
 from steer_carinox.terms import Term, terms_of
 from steer_carinox.tracker import Tracker
@@ -110,26 +110,40 @@ class Carinox(Method):
             if not len(active) or (iteration and not budget.in_time()):
                 break
             rows = start.take(active)
+            mine = weights[:, active]
             found = run.vjp(
-                rows.with_noise(noise), losses, watch=watch, truncate=options.truncate, recompute=options.recompute
-            )
+                rows.with_noise(noise), losses, watch=watch, merge=self._merge(mine), truncate=options.truncate,
+                recompute=options.recompute,
+            )  # fmt: skip
             budget.end_round()
             run.hooks.hook.after_round(run=run, done=iteration + 1, total=options.iterations)
             for job in rows.job.unique().tolist():
                 self._iterations[job] = iteration + 1
-            mine = weights[:, active]
             events.append(self._event(run, rows, found, list(watch), iteration, budget))
             going = tracker.see(active, noise, self._loss(found, mine), self._guarded(found, list(watch)), iteration)
             going &= self._sound(run, rows, found, iteration)
+            at_noise = options.clip_at == "noise"
             gradient = total_gradient(
-                noise, found.grads, mine, regularise=options.regularise, clip_reward=options.clip_reward,
-                clip=options.clip,
+                noise, found.grads, mine if at_noise else torch.ones_like(mine[:1]),
+                regularise=options.regularise * (1 if at_noise else len(losses)),  # it is in each reward's loss
+                clip_reward=options.clip_reward if at_noise else None, clip=options.clip,
             )  # fmt: skip
             kept = going.nonzero().flatten()
             optimizer.keep(kept)
             where = kept.to(noise.device)
             active, noise = active[kept], optimizer.step(noise[where], gradient[where])
         return tracker, events
+
+    def _merge(self, weights: Tensor) -> Merge | None:
+        """Return how the rewards' gradients are put together at the image, if that is where they are clipped."""
+        if self.options.clip_at == "noise":
+            return None
+
+        def merge(by_sample: Tensor, rows: Tensor) -> Tensor:
+            parts = zip(by_sample, weights[:, rows].to(by_sample), strict=True)
+            return sum_clipped([rows_times(w, gradient) for gradient, w in parts], self.options.clip_reward)
+
+        return merge
 
     def _affordable(
         self, budget: Budget, start: Start, active: Tensor, noise: Tensor, optimizer: Optimizer
@@ -138,7 +152,8 @@ class Carinox(Method):
         if self.options.nfe is None:
             return active, noise
         jobs = start.job[active]
-        back = len(self._terms) * (3 if self.options.recompute else 2)
+        ways = len(self._terms) if self.options.clip_at == "noise" else 1
+        back = ways * (3 if self.options.recompute else 2)
         cost = budget.sample_cost + back * self._backward_cost(budget)
         rich = [job for job in jobs.unique().tolist() if budget.affords(job, cost * int((jobs == job).sum()))]
         kept = torch.isin(jobs, torch.tensor(rich, dtype=torch.int64)).nonzero().flatten()

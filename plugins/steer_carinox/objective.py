@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,11 +52,18 @@ def total_gradient(
         clip: largest norm of a row of their sum.
     """
     pull = regularise * regulariser_gradient(z)
-    total = torch.zeros_like(z, dtype=torch.float32)
-    for gradient, weight in zip(by_reward, weights, strict=True):
-        shaped = weight.to(gradient.device, torch.float32).view(-1, *[1] * (z.ndim - 1))
-        total += clip_rows(pull - shaped * gradient.float(), clip_reward)
-    return clip_rows(total, clip)
+    parts = zip(by_reward, weights, strict=True)
+    return clip_rows(sum_clipped([pull - rows_times(weight, g.float()) for g, weight in parts], clip_reward), clip)
+
+
+def rows_times(weight: Tensor, value: Tensor) -> Tensor:
+    """Return each row of ``value [N, …]`` times its weight ``[N]``."""
+    return weight.to(value).view(-1, *[1] * (value.ndim - 1)) * value
+
+
+def sum_clipped(gradients: Sequence[Tensor], limit: float | None) -> Tensor:
+    """Return the sum of gradients ``[N, …]``, each clipped row by row before."""
+    return torch.stack([clip_rows(gradient, limit) for gradient in gradients]).sum(dim=0)
 
 
 @dataclass

@@ -32,6 +32,11 @@ class CarinoxOptions(Options):
     momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
     clip_reward: float | None = Field(0.1, gt=0, description="Largest gradient norm of one reward; none is no limit.")
     clip: float | None = Field(0.1, gt=0, description="Largest gradient norm of the sum; none is no limit.")
+    clip_at: Literal["noise", "image"] = Field(
+        "noise",
+        description="Where one reward's gradient is clipped: at the noise, as published, or at the image, so that the "
+        "sum goes back through the model once instead of once a reward.",
+    )
     regularise: float = Field(0.01, ge=0, description="Weight of the norm regulariser; it is in each reward's loss.")
     select: Literal["unweighted", "weighted"] = Field(
         "unweighted", description="Which sum of the losses decides which image is best."

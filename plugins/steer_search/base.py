@@ -48,8 +48,10 @@ class Search(Method):
         return Budget(run, nfe=self.options.nfe, seconds=self.options.seconds)
 
     def nested(self, run: Run) -> bool:
-        """Whether other methods take part, whose populations must keep their size."""
-        return len(run.methods) > 1
+        """Whether other methods take part in a population, which must then keep its size."""
+        others = [method for method in run.methods if method is not self]
+        hooks = {caller.name for method in others for caller in run.hooks.get_hookcallers(method) or ()}
+        return not hooks <= {"configure", "after_round"}
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
         """What a budget came to for this prompt."""

@@ -58,6 +58,23 @@ def test_a_quadratic_reward_on_a_linear_generator_reaches_its_optimum(options) -
     assert state.rewards().tolist() == pytest.approx([1.0] * 5, abs=1e-5)
 
 
+def test_clipped_at_the_image_it_is_the_same_but_for_the_clipping() -> None:
+    def other(samples: Tensor, prompts: Any) -> Tensor:
+        return -(samples[:, 0].double() - 1).abs()
+
+    def paths(**options: Any) -> tuple[list[Any], int]:
+        reward = WeightedSum([("near", 1.0, near), ("other", 0.5, other)])
+        run = linear_run({"iterations": 6, "lr": 0.05, "regularise": 0.1, **options}, reward=reward)
+        events = [event for event in run.search().events if event.kind == "candidate"]
+        return [event.data["reward"] for event in events], run.cost.backwards
+
+    (plain, cost), (image, less) = paths(), paths(clip_at="image")
+    assert torch.allclose(torch.tensor(image), torch.tensor(plain), atol=1e-5)
+    assert less * 2 == cost
+    clipped, _ = paths(clip_at="image", clip_reward=0.5)
+    assert not torch.allclose(torch.tensor(clipped), torch.tensor(plain), atol=1e-3)
+
+
 def test_with_the_regulariser_it_reaches_the_optimum_of_both() -> None:
     """∇: w·2·Mᵀ(Mz + c − t) + λ·z·(1 − 1/‖z‖²) = 0, found by Newton from the unregularised optimum."""
     run = linear_run({"iterations": 120, "lr": 0.05, "regularise": 0.3, "seeds": 1})

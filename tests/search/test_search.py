@@ -15,7 +15,7 @@ from PIL import Image
 from tiny import brightness
 from torch import Tensor
 
-from steer import Prompt, Sampler, SteerError
+from steer import Method, Prompt, Sampler, SteerError, hookimpl
 from steer.loading import make_methods
 from steer.plugins import manager
 from steer.prompts import as_prompts
@@ -135,6 +135,17 @@ def test_searches_nest_over_populations_that_steer(sampler) -> None:
     assert len(kept.items[0].samples) == 12
     assert kept.trace[0]["log_z"] is not None  # the mean of three unbiased estimates
 
+    class Sets(Method):
+        """Takes no part in a population."""
+
+        name = "sets"
+
+        @hookimpl
+        def configure(self, run: Run) -> None:
+            run.set("eta", 1.0, by="sets")
+
+    odd = generate(sampler, TEXTS[0], methods=["best-of-n", Sets()], options={"best-of-n": {"n": 6}}, **arguments)
+    assert len(candidates(odd.trace[0], "slots")) == 6
     with pytest.raises(SteerError, match=r"n=6 is no multiple of the 4 particles .* take best-of-n.n=8"):
         generate(sampler, TEXTS[0], methods=["best-of-n", "fk"], options={**fk, "best-of-n": {"n": 6}}, **arguments)
 
