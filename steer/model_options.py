@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -180,8 +181,24 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: {_line(error)}") from error
     if name not in {n for adapters in pipe.get_list_adapters().values() for n in adapters}:
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: none of its tensors belongs to the model")
+    _warn_of_layers_left_out(pipe, path, str(file) if file.exists() else path, name)
     pipe.fuse_lora(adapter_names=[name], lora_scale=weight)
     pipe.unload_lora_weights()
+
+
+def _warn_of_layers_left_out(pipe: Any, path: str, source: str, name: str) -> None:
+    """Warn where a LoRA has layers that the model lacks; diffusers takes the others and says so in its log only."""
+    loaded = pipe.lora_state_dict(source, use_safetensors=True)
+    tensors = loaded[0] if isinstance(loaded, tuple) else loaded
+    there = sum(any(mark in key for mark in ("lora_A", "lora_down", "lora.down")) for key in tensors)
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    taken = sum(name in getattr(layer, "lora_A", ()) for part in parts for layer in part.modules())
+    if taken < there:
+        warnings.warn(
+            f"lora {path!r}: {there - taken} of its {there} layers have no place in {type(pipe).__name__} and are left "
+            "out; was it made for another model?",
+            stacklevel=2,
+        )
 
 
 def _line(error: BaseException) -> str:

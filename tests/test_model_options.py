@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import accelerate
@@ -9,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 from diffusers.utils import convert_state_dict_to_diffusers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_sd
 
 from steer import Sampler, SteerError
@@ -54,6 +55,22 @@ def test_a_lora_that_does_not_fit_is_named(tmp_path: Path) -> None:
         image(ModelOptions(loras=((str(tmp_path / "foreign.safetensors"), 1.0),)))
     with pytest.raises(SteerError, match="does not exist"):
         image(ModelOptions(loras=(("./nothing.safetensors", 1.0),)))
+
+
+def test_layers_of_a_lora_that_the_model_lacks_are_told(lora: Path, tmp_path: Path) -> None:
+    (file,) = lora.glob("*.safetensors")
+    tensors = load_file(file)
+    layers = sum("lora_A" in name or "lora.down" in name for name in tensors)
+    for name, tensor in list(tensors.items()):
+        if "mid_block" in name:
+            tensors[name.replace("mid_block", "down_blocks.7")] = tensor.clone()
+    more = sum("lora_A" in name or "lora.down" in name for name in tensors)
+    save_file(tensors, tmp_path / "more.safetensors")
+    with pytest.warns(UserWarning, match=rf"{more - layers} of its {more} layers have no place in StableDiffusionPipe"):
+        both = image(ModelOptions(loras=((str(tmp_path / "more.safetensors"), 1.0),)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert torch.equal(both, image(ModelOptions(loras=((str(lora), 1.0),))))
 
 
 def test_lora_weights_are_parsed() -> None:

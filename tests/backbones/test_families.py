@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from families import Family, all_families
@@ -200,6 +201,18 @@ def test_a_saved_folder_is_the_same_model(family: Family, tmp_path) -> None:
     pipe.save_pretrained(tmp_path)
     loaded = load_model(str(tmp_path), manager(), device="cpu").backbone.pipe
     assert torch.equal(run(family, loaded).x, run(family, pipe).x)
+
+
+@each_family
+def test_in_half_precision_and_offloaded_it_is_the_same_model(family: Family) -> None:
+    pipe = family.make()
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):  # weights leave for the meta device, as with --offload sequential
+            buffers = bool(part._parameters)
+            accelerate.cpu_offload(part.to(torch.bfloat16), torch.device("cpu"), offload_buffers=buffers)
+    half, full = (run(family, made, steps=2) for made in (pipe, pipeline(family.name)))
+    assert half.x.dtype == half.samples.dtype == torch.float32  # only the model computes in half precision
+    assert (half.samples - full.samples).abs().mean() < 0.02
 
 
 @each_family
