@@ -35,7 +35,7 @@ def steer_register(registry: Registry) -> None:
         "steer_shapes.labelled:ShapesClasses",
         summary="scenes of one object, and the kind of its shape",
     )
-    registry.data("shapes", "steer_shapes.train.data:scenes", summary="scenes of the training split, drawn as asked for")
+    registry.data("shapes", "steer_shapes.train.data:scenes", summary="captioned scenes of the training split")
     registry.command(
         "train shapes",
         "steer_shapes.train.cli:command",
