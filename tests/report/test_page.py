@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import EVIL, write_run
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from steer.report import build_page
 from steer.storage import LocalStorage
-
-from .conftest import EVIL, write_run
 
 COUNT = 10_000
 
