@@ -15,7 +15,6 @@ from PIL import Image
 from steer.cost import Cost
 from steer.sheet import contact_sheet
 from steer.storage import storage_at
-from steer.trace import plot
 
 if TYPE_CHECKING:
     from steer.results import Item
@@ -54,6 +53,8 @@ class OutputFolder:
             self._cells.append((sample.image, str(item.prompt), score))
         self.storage.write(f"traces/{stem}.json", _json(item.trace))
         if item.trace["events"]:
+            from steer.trace import plot  # torch and matplotlib, which names of files need not wait for
+
             self.storage.write(f"traces/{stem}.png", plot(item.trace))
         self._rows.append({**item_row(item, files), "recipe": item.recipe.as_dict()})
         return [self.storage.url(file) for file in files]

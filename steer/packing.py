@@ -44,16 +44,16 @@ def group_alike(prompts: Iterable[Prompt]) -> list[Group]:
     return [Group(tuple(members), members[0].settings, members[0].options) for members in groups.values()]
 
 
-def pack_size(particles: int, chunk: int, pixels: int) -> int:
+def pack_size(particles: int, chunk: int, pixels: int, rows: int = PACK_ROWS) -> int:
     """Return how many prompts make a pack: as many as memory takes, rounded down to full chunks where that goes.
 
     Args:
         particles: rows a prompt.
         chunk: rows a forward; a chunk that is not full is padded, which costs as much.
         pixels: of one image.
+        rows: particles at most; ``chunk`` gives the smallest packs that fill one.
     """
-    rows = min(PACK_ROWS, max(chunk, PACK_PIXELS // pixels))
-    most = max(1, rows // particles)
+    most = max(1, min(rows, max(chunk, PACK_PIXELS // pixels)) // particles)
     filling = chunk // math.gcd(chunk, particles)  # so many prompts fill whole chunks
     return most // filling * filling or most
 

@@ -28,7 +28,7 @@ from steer.loading import (
     make_reward,
 )
 from steer.noise import keyed
-from steer.packing import Group, group_alike, pack_size
+from steer.packing import PACK_ROWS, Group, group_alike, pack_size
 from steer.prompts import Prompt, check_seed
 from steer.recipe import Recipe, describe_method, describe_reward
 from steer.results import Item, Sample
@@ -209,10 +209,10 @@ class Setup:
         return items
 
 
-def pack_size_of(run: Run) -> int:
-    """Return how many prompts like those of a run make a pack."""
+def pack_size_of(run: Run, *, small: bool = False) -> int:
+    """Return how many prompts like those of a run make a pack; ``small`` packs just fill a chunk."""
     width, height = image_size(run)
-    return pack_size(run.particles, run.chunks.size, width * height)
+    return pack_size(run.particles, run.chunks.size, width * height, run.chunks.size if small else PACK_ROWS)
 
 
 def image_size(run: Run) -> tuple[int, int]:
