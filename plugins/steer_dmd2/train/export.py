@@ -28,11 +28,18 @@ def export(trainer: Trainer, folder: Path, dtype: torch.dtype = torch.float16) -
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
     student = Student(
         family=type(trainer.teacher.backbone.pipe).__name__,
-        base=recipe.teacher,
+        base=_plain(recipe.teacher),
         schedules={len(recipe.timesteps): recipe.timesteps},
         form="lora" if recipe.lora else "unet",
         guidance_scale=recipe.guidance_scale,
-        training=asdict(recipe),
+        training=asdict(recipe)
+        | {"teacher": _plain(recipe.teacher), "data": _plain(recipe.data)}
+        | ({"start": _plain(recipe.start)} if recipe.start else {}),
     )
     write_card(student, folder)
     return folder
+
+
+def _plain(name: str) -> str:
+    """Return a path's last part: where things lay on the machine that trained says nothing on another."""
+    return Path(name).name if Path(name).expanduser().exists() else name
