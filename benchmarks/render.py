@@ -22,11 +22,11 @@ import random
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +231,7 @@ def memory(count: int) -> None:
 @click.option("--seed", default=0, show_default=True)
 def kills(count: int, engine: str, seed: int) -> None:
     """Kill renders at random moments, with Ray the driver or a worker; then compare with an unbroken run."""
+    import processes
     from tiny import tiny_sd
 
     chance = random.Random(seed)
@@ -238,7 +239,7 @@ def kills(count: int, engine: str, seed: int) -> None:
         place = Path(folder)
         tiny_sd().save_pretrained(place / "tiny")
         (place / "rewards.py").write_text(REWARD)
-        rows = [{"prompt": f"a red circle {n}", "id": f"p{n}", "steps": 1 + n % 60} for n in range(240)]
+        rows = [{"prompt": f"a red circle {n}", "id": f"p{n}", "steps": 1 + n % 40} for n in range(120)]
         (place / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         arguments = [
             "render", "prompts.jsonl", "-m", "tiny", "-p", "fk", "-r", "./rewards.py:brightness", "-n", "2", "--steps",
@@ -246,14 +247,10 @@ def kills(count: int, engine: str, seed: int) -> None:
         ]  # fmt: skip
         more = ["--engine", "ray", "--workers", "2"] if engine == "ray" else []
 
-        def start(out: str, extra: list[str]) -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-m", "steer", *arguments, "--out", out, *extra]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            return subprocess.Popen(
-                command, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+        def start(out: str, extra: list[str]) -> BaseProcess:
+            return processes.start([*arguments, "--out", out, *extra], place)
 
-        assert start("whole", []).wait() == 0
+        _to_the_end(start("whole", []))
         journal = place / "out" / "journal.jsonl"
         hit = {"driver": 0, "worker": 0}
         while sum(hit.values()) < count:
@@ -261,10 +258,10 @@ def kills(count: int, engine: str, seed: int) -> None:
             before = _lines(journal)
             # while it loads, or when some more are done
             until = before + chance.choice((0, 1, 4, 10)) if before < len(rows) - 10 else before
-            while running.poll() is None and _lines(journal) < until:
+            while running.is_alive() and _lines(journal) < until:
                 time.sleep(0.005)
-            time.sleep(chance.random() * (4 if until == before else 0.3))
-            if running.poll() is not None:
+            time.sleep(chance.random() * (1 if until == before else 0.3))
+            if not running.is_alive():
                 shutil.rmtree(place / "out")  # it came to its end: go on with a fresh one
                 continue
             workers = _workers(running.pid) if engine == "ray" and chance.random() < 0.6 else []
@@ -273,12 +270,12 @@ def kills(count: int, engine: str, seed: int) -> None:
             hit["worker" if workers else "driver"] += 1
             if workers:  # goes on with another worker; later the driver is killed too, or it ends
                 continue_until = time.monotonic() + 20 * chance.random()
-                while running.poll() is None and time.monotonic() < continue_until:
+                while running.is_alive() and time.monotonic() < continue_until:
                     time.sleep(0.05)
-                if running.poll() is None:
+                if running.is_alive():
                     _kill(running.pid)
-            running.wait()
-        assert start("out", more).wait() == 0
+            running.join()
+        _to_the_end(start("out", more))
         expected, found = digests(place / "whole"), digests(place / "out")
         done = [json.loads(line)["id"] for line in journal.read_text().splitlines()]
     result = {
@@ -289,11 +286,17 @@ def kills(count: int, engine: str, seed: int) -> None:
     sys.exit(0 if found == expected and result["done_twice"] == 0 else 1)
 
 
+def _to_the_end(running: BaseProcess) -> None:
+    running.join()
+    if running.exitcode:
+        raise click.ClickException("a render that nobody killed failed")
+
+
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _workers(driver: int) -> list[int]:
+def _workers(driver: int | None) -> list[int]:
     try:
         children = psutil.Process(driver).children(recursive=True)
         return [child.pid for child in children if "ray::Worker" in " ".join(child.cmdline())]
@@ -301,7 +304,8 @@ def _workers(driver: int) -> list[int]:
         return []
 
 
-def _kill(process: int) -> None:
+def _kill(process: int | None) -> None:
+    assert process
     try:
         os.kill(process, signal.SIGKILL)
     except ProcessLookupError:
