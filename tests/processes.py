@@ -23,6 +23,16 @@ def start(arguments: list[object], folder: Path, output: str = "output.txt") -> 
     return child
 
 
+def finished(folder: Path, *arguments: object, code: int = 0) -> str:
+    """Run ``steer`` with arguments in a folder to its end; check its exit code and return what it printed."""
+    child = start(list(arguments), folder)
+    child.join(timeout=300)
+    text = (folder / "output.txt").read_text()
+    assert child.exitcode == code, text
+    assert "Traceback" not in text
+    return text
+
+
 def _main(arguments: list[str], folder: str, output: str) -> None:
     import torch
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import processes
 import pytest
 from PIL import Image
+from processes import finished
 
 from .conftest import PROMPTS, digests, lines, write_prompts
 
@@ -26,16 +27,6 @@ def command(out: object = "out", *more: object) -> list[object]:
         "render", "prompts.jsonl", "-m", "tiny", "-p", "fk", "-r", "./rewards.py:brightness", "-n", 2, "--steps", 3,
         "--chunk", 4, "--out", out, *more,
     ]  # fmt: skip
-
-
-def finished(place: Path, *arguments: object, code: int = 0) -> str:
-    """Run to the end; return what was printed."""
-    child = processes.start(list(arguments), place)
-    child.join(timeout=300)
-    text = (place / "output.txt").read_text()
-    assert child.exitcode == code, text
-    assert "Traceback" not in text
-    return text
 
 
 def wait(condition: Callable[[], bool], child: BaseProcess, seconds: float = 120) -> None:

@@ -1,0 +1,86 @@
+"""``steer render`` as it is typed: plans, events, mistakes, and prompts of every kind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from processes import finished
+from tiny import WORDS
+
+from .conftest import digests, lines
+
+ODD = [
+    "a " * 5000, "a 🦊 in the snow", "כלב אדום על הדשא", "../../etc/passwd", "C:\\con\\nul.txt",
+    "<img src=x onerror=alert(1)>", "a\u202ered circle", "'; rm -rf / #", "%s {0} $HOME `id`",
+]  # fmt: skip
+
+
+def test_the_plan_of_a_dry_run(place: Path) -> None:
+    (place / "p.csv").write_text("prompt,steps,size\na red circle,3,16x16\na blue square,,\nbad,many,\n")
+    plan = ["render", "p.csv", "-m", "tiny", "--dry-run", "--out", "out"]
+    text = finished(place, *plan, code=2)
+    assert "p.csv, line 4: got steps 'many', expected a whole number" in text and len(text.splitlines()) == 1
+    text = finished(
+        place, "render", "p.csv", "-m", "tiny", "--dry-run", "--out", "out", "--skip-bad", "-n", 2, "--steps", 5
+    )
+    assert "skipped: p.csv, line 4" in text
+    assert "out: 2 prompts, 0 done, 0 failed, 2 to do" in text
+    assert "1 prompts in 1 packs: 2 particles, 3 steps, guidance 7.5, 16x16, chunk 8, 12 denoiser evaluations" in text
+    assert "4 images, 32 denoiser evaluations" in text and "on disk" in text and "free" in text
+    assert not (place / "out").exists()
+
+
+def test_odd_prompts_and_ids(place: Path) -> None:
+    rows = [{"prompt": text, "id": text[:300]} for text in ODD] + ODD[1:3]
+    (place / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    finished(place, "render", "odd.jsonl", "-m", "tiny", "--steps", 1, "--guidance", 1, "--out", "out", "--json")
+    metadata = lines(place / "out" / "metadata.jsonl")
+    assert [row["prompt"] for row in metadata] == [text.strip() for text in [*ODD, *ODD[1:3]]]
+    assert len(digests(place / "out")) == len(ODD) + 2
+    assert all(Path(row["file_name"]).parent == Path("images") for row in metadata)
+    assert not (place.parent / "etc").exists()
+
+
+def test_mistakes_are_one_line_and_leave_nothing(place: Path) -> None:
+    (place / "p.txt").write_text(f"a {WORDS[1]} circle\n")
+    (place / "same.jsonl").write_text('{"prompt": "a", "id": "x"}\n{"prompt": "b", "id": "x"}\n')
+    for arguments, said in (
+        ([], "got no prompt file"),
+        (["nothere.txt"], "does not exist"),
+        (["same.jsonl"], "line 1 and same.jsonl, line 2 both have the id 'x'"),
+        (["p.txt", "--engine", "slurm"], "expected local or ray"),
+        (["p.txt", "--workers", "2"], "is for --engine ray"),
+        (["p.txt", "--layout", "flat"], "expected images or geneval"),
+        (["p.txt", "--replicates", "0"], "replicates=0"),
+        (["p.txt", "-p", "fkk"], "did you mean 'fk'"),
+        (["p.txt", "--out", "p.txt"], "is a file"),
+        (["p.txt", "--out", "s4://bucket/x"], "s4://bucket/x"),
+        (["p.txt", "-r", "./rewards.py:nothere"], "nothere"),
+    ):
+        text = finished(place, "render", *arguments, "-m", "./nothere", code=2)
+        assert said in text and len(text.splitlines()) == 1, text
+    assert not (place / "outputs").exists() and not (place / "out").exists()
+    assert "holds no run" in finished(place, "gallery", ".", code=2)
+
+
+def test_a_url_and_its_page(place: Path) -> None:
+    (place / "p.txt").write_text('a red circle\n--prompt "a blue square" --seed 7 --steps 2\n')
+    out = f"file://{place}/by url"
+    finished(place, "render", "p.txt", "-m", "tiny", "--steps", 1, "--out", out)
+    assert len(digests(place / "by url")) == 2
+    assert {row["seed"] for row in lines(place / "by url" / "metadata.jsonl")} > {7}
+    text = finished(place, "gallery", "by url", "--json")
+    assert json.loads(text) == {"page": "by url/index.html", "images": 2, "failed": 0, "runs": 1}
+    assert "2 images of 1 run" in finished(place, "gallery", out)
+
+
+@pytest.mark.parametrize("made", ["generate", "render"])
+def test_the_page_of_either_command(place: Path, made: str) -> None:
+    (place / "p.txt").write_text("a red circle\n")
+    arguments = ["p.txt", "-m", "tiny", "--steps", 2, "-p", "fk", "-r", "./rewards.py:brightness"]
+    finished(place, made, *(["-f"] if made == "generate" else []), *arguments, "--out", f"all/{made}")
+    finished(place, "gallery", "all")
+    (details,) = (place / "all" / "page").glob("details-*.js")
+    assert f"steer replay all/{made}/" in details.read_text()
