@@ -19,6 +19,10 @@ from steer.storage import storage_at
 if TYPE_CHECKING:
     from steer.results import Item
 
+RESULT, TRACES = "result.json", "traces"
+CONTACT_SHEET, COMPARISON = "sheet.png", "compare.png"
+"""Pictures beside the samples that are none."""
+
 
 class OutputFolder:
     """A folder that is filled item by item, so that what is finished is never lost.
@@ -51,11 +55,11 @@ class OutputFolder:
             self.storage.write(files[-1], image_bytes(item, index))
             score = "" if sample.reward is None else f"{sample.reward:.3f}"
             self._cells.append((sample.image, str(item.prompt), score))
-        self.storage.write(f"traces/{stem}.json", _json(item.trace))
+        self.storage.write(f"{TRACES}/{stem}.json", _json(item.trace))
         if item.trace["events"]:
             from steer.trace import plot  # torch and matplotlib, which names of files need not wait for
 
-            self.storage.write(f"traces/{stem}.png", plot(item.trace))
+            self.storage.write(f"{TRACES}/{stem}.png", plot(item.trace))
         self._rows.append({**item_row(item, files), "recipe": item.recipe.as_dict()})
         return [self.storage.url(file) for file in files]
 
@@ -73,8 +77,8 @@ class OutputFolder:
         """Write the contact sheet and ``result.json``; return what the latter holds."""
         data: dict[str, Any] = {"schema": 1, "items": self._rows, "cost": cost.as_dict(), **more}
         if self._cells:
-            self.write_picture("sheet.png", contact_sheet(self._cells))
-        self.write_json("result.json", data)
+            self.write_picture(CONTACT_SHEET, contact_sheet(self._cells))
+        self.write_json(RESULT, data)
         return data
 
 

@@ -298,3 +298,12 @@ def _parameters(text: str) -> PngImagePlugin.PngInfo:
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", text)
     return info
+
+
+def test_sheets_and_plots_of_an_output_folder_are_no_samples(tmp_path: Path) -> None:
+    for name in ("a-000.png", "sheet.png", "compare.png", "traces/a.png", "mine/sheet.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "result.json").write_text("{}")
+    found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])]
+    assert found == ["a-000.png", "mine/sheet.png"]

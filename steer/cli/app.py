@@ -119,6 +119,8 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2, a bug keeps its traceback."""
     # without a handler, logging's last resort would print what --log FILE is for
     logging.getLogger("steer").addHandler(logging.NullHandler())
+    # and a library that sets up the root logger would print every traceback
+    logging.getLogger("steer").propagate = False
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     # bars and notices of libraries would break ours; set before they are imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -44,10 +44,11 @@ def generate(
         values.pop("file", None)
     elif given["file"] is not None and not prompts:
         values.pop("prompts", None)
-    rows = _prompts(values)
+    notes: list[str] = []
+    rows = _prompts(values, notes)
     model, source = (values["model"], None) if "model" in values else default_model()
     if source:
-        _say(f"model: {model} ({source})")
+        notes.append(f"model: {model} ({source})")
     out = values.get("out") or f"outputs/{time.strftime('%Y%m%d-%H%M%S')}"
     arguments = {**arguments_of(values), "seed": values.get("seed")}
 
@@ -63,6 +64,7 @@ def generate(
         baseline=bool(values.get("baseline")),
         as_json=as_json,
         arguments=arguments,
+        notes=notes,
     )
 
 
@@ -75,7 +77,7 @@ def examples() -> Path:
     raise FileNotFoundError("the example prompts are missing from the installation")
 
 
-def _prompts(values: dict[str, Any]) -> list[Prompt]:
+def _prompts(values: dict[str, Any], notes: list[str]) -> list[Prompt]:
     if "prompts" in values and "file" in values:
         raise SteerError("got both prompts and a prompt file; give one of the two")
     if "prompts" in values:
@@ -86,9 +88,5 @@ def _prompts(values: dict[str, Any]) -> list[Prompt]:
         return read_prompts(Path(values["file"]))
     path = examples()
     rows = read_prompts(path)
-    _say(f"prompts: the {len(rows)} examples that ship ({path.name})")
+    notes.append(f"prompts: the {len(rows)} examples that ship ({path.name})")
     return rows
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from steer.cli.shared import quiet_libraries
 from steer.cost import Cost
 from steer.loading import check_judges, check_names, reward_names
 from steer.model_options import ModelOptions, parse_loras
-from steer.output import OutputFolder
+from steer.output import COMPARISON, OutputFolder
 from steer.plugins import manager
 from steer.prompts import Prompt
 from steer.run import SETTINGS, check_setting
@@ -32,11 +33,17 @@ def render(
     baseline: bool,
     as_json: bool,
     arguments: dict[str, Any],
+    notes: Sequence[str] = (),
 ) -> None:
-    """Render prompts into a folder, every item written as soon as it is finished."""
+    """Render prompts into a folder, every item written as soon as it is finished.
+
+    ``notes`` say what was chosen for the user; a mistake in the command is told before them, and alone.
+    """
     quiet_libraries()
     options = ModelOptions(**{**model_options, "loras": parse_loras(model_options["loras"])})
     _check(arguments)
+    for note in notes:
+        click.echo(note, err=True)
     folder = OutputFolder(out)
     plain_folder = OutputFolder(f"{out}/plain") if baseline else None
     sampler = Sampler(model, device=device, dtype=dtype, model_options=options)
@@ -47,7 +54,7 @@ def render(
         unsteered = [without_methods(item) for item in items]
         plain, plain_cost = _render(sampler, unsteered, plain_folder, "plain", _unsteered(arguments))
         plain_folder.finish(plain_cost)
-        folder.write_picture("compare.png", _comparison(plain, items, arguments))
+        folder.write_picture(COMPARISON, _comparison(plain, items, arguments))
         more["baseline"] = [
             {"id": item.prompt.id, "mean_reward": item.mean_reward, "reward": item.reward, "judge": dict(item.judge)}
             for item in plain

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from steer.errors import SteerError
+from steer.output import COMPARISON, CONTACT_SHEET, RESULT, TRACES
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -38,13 +39,16 @@ class Picture:
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """Return files as named and, sorted, the images of folders and their subfolders; each once.
 
+    The sheets and plots that steer writes beside its samples are no samples.
+
     Raises:
         SteerError: for a path that does not exist, or if there is no image at all.
     """
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found |= dict.fromkeys(sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()))
+            images = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found |= dict.fromkeys(sorted(p for p in images if not _is_plot(p)))
         elif path.exists():
             found[path] = None
         else:
@@ -52,6 +56,13 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     if not found:
         raise SteerError(f"found no image; expected files or folders with {', '.join(SUFFIXES)}")
     return list(found)
+
+
+def _is_plot(path: Path) -> bool:
+    folder, plot = path.parent, path.name in (CONTACT_SHEET, COMPARISON)
+    if folder.name == TRACES:
+        folder, plot = folder.parent, True
+    return plot and (folder / RESULT).is_file()
 
 
 def read_image(path: Path) -> Picture:
