@@ -23,6 +23,22 @@ def steer_register(registry: Registry) -> None:
         "steer_shapes.reward:ShapesReward",
         summary="share of a shapes prompt's requirements that a verifier finds met, in [0, 1]",
     )
+    registry.reward(
+        "shapes-objects", "steer_shapes.learned:ShapesObjects",
+        summary="is each object of a shapes prompt there? 0..1, differentiable",
+    )  # fmt: skip
+    registry.reward(
+        "shapes-count", "steer_shapes.learned:ShapesCount",
+        summary="are there as many as a shapes prompt says? 0..1, differentiable",
+    )  # fmt: skip
+    registry.reward(
+        "shapes-relations", "steer_shapes.learned:ShapesRelations",
+        summary="do they stand as a shapes prompt says? 0..1, differentiable",
+    )  # fmt: skip
+    registry.reward(
+        "shapes-clean", "steer_shapes.learned:ShapesClean",
+        summary="how clean an image of the shapes world is, whatever it shows; 0..1, differentiable",
+    )  # fmt: skip
     registry.clip("shapes", "steer_shapes.paths:clip")
     registry.samples("shapes", "steer_shapes.examples:examples", summary="scenes of the evaluation prompts")
     registry.data(
@@ -35,9 +51,11 @@ def steer_register(registry: Registry) -> None:
         "steer_shapes.labelled:ShapesClasses",
         summary="scenes of one object, and the kind of its shape",
     )
-    registry.data("shapes", "steer_shapes.train.data:scenes", summary="captioned scenes of the training split")
+    registry.data(
+        "shapes", "steer_shapes.train.data:scenes", summary="scenes of the training split, drawn as asked for"
+    )
     registry.command(
         "train shapes",
         "steer_shapes.train.cli:command",
-        summary="train the embedded shapes models: autoencoder, text-to-image, CLIP",
+        summary="train the embedded shapes models: autoencoder, text-to-image, CLIP, detector",
     )

@@ -12,6 +12,11 @@ def pipeline() -> Path:
     return WEIGHTS / "pipeline"
 
 
+def detector() -> Path:
+    """The detector that differentiable rewards read: ``detector.safetensors``."""
+    return WEIGHTS / "detector"
+
+
 def clip() -> Path:
     """The CLIP: an open_clip folder (``open_clip_config.json`` and safetensors)."""
     return WEIGHTS / "clip"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-STAGES = ("autoencoder", "t2i", "clip")
+STAGES = ("autoencoder", "t2i", "clip", "detector")
 
 
 @click.command("shapes")
@@ -30,7 +30,7 @@ STAGES = ("autoencoder", "t2i", "clip")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoints in --out.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads.")
 def command(stage: str, out: Path, seed: int, steps: int | None, resume: bool, threads: int) -> None:
-    """Train the shapes models: autoencoder, text-to-image and CLIP."""
+    """Train the shapes models: autoencoder, text-to-image, CLIP and detector."""
     # Imported here: `steer --help` should not wait for torch.
     import torch
 

@@ -59,6 +59,15 @@ def export_clip(modules: nn.ModuleDict, folder: Path) -> Path:
     return folder
 
 
+def export_detector(modules: nn.ModuleDict, folder: Path) -> Path:
+    """Write the detector in fp16."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    weights = {name: value.half().contiguous().clone() for name, value in modules["detector"].state_dict().items()}
+    save_file(weights, folder / "detector.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def _write_plain_tokenizer(folder: Path) -> None:
     """Also write ``vocab.json`` and ``merges.txt``: older transformers read only those."""
     words = tokenizers.build()

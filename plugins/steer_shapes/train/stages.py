@@ -8,16 +8,18 @@ import click
 import torch
 from diffusers import AutoencoderKL
 
+from .. import paths
 from ..layout import PLAIN_SHARE
-from . import autoencoder, clip, t2i
+from . import autoencoder, clip, detector, t2i
 from .data import draw_images
-from .export import export_clip, export_pipeline
+from .export import export_clip, export_detector, export_pipeline
 from .loop import Recipe, generators, load_average, train
 
 RECIPES: dict[str, Recipe] = {
     "autoencoder": autoencoder.RECIPE,
     "t2i": t2i.RECIPE,
     "clip": clip.RECIPE,
+    "detector": detector.RECIPE,
 }
 
 
@@ -57,4 +59,17 @@ def run_clip(recipe: Recipe, out: Path, seed: int, resume: bool) -> Path:
     return checkpoint
 
 
-RUNNERS = {"autoencoder": run_autoencoder, "t2i": run_t2i, "clip": run_clip}
+def run_detector(recipe: Recipe, out: Path, seed: int, resume: bool) -> Path:
+    """Train the detector into ``out/detector.pt``; export ``out/weights/detector``.
+
+    Without an autoencoder in ``out``, the one that ships makes the damaged images.
+    """
+    shipped = not (out / "autoencoder.pt").exists()
+    vae = AutoencoderKL.from_pretrained(paths.pipeline() / "vae") if shipped else load_autoencoder(out, seed)
+    stage = detector.DetectorStage(vae.float().requires_grad_(False), seed)
+    checkpoint = train(stage, recipe, out, seed=seed, resume=resume, make_copy=detector.build)
+    export_detector(load_average(checkpoint, detector.build()), out / "weights" / "detector")
+    return checkpoint
+
+
+RUNNERS = {"autoencoder": run_autoencoder, "t2i": run_t2i, "clip": run_clip, "detector": run_detector}

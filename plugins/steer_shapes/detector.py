@@ -1,0 +1,108 @@
+"""A small detector of the embedded world whose every answer is differentiable: where objects are, and what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import paths
+from .grammar import Phrase
+from .scenes import CANVAS, COLORS, SHAPES, SIZES, TEXTURES
+
+STRIDE = 4
+GRID = CANVAS // STRIDE
+ATTRIBUTES: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": COLORS, "size": SIZES, "texture": TEXTURES}
+WIDTH, BLOCKS = 48, 4
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut; the second sees twice as far."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=2, dilation=2)
+        self.norms = nn.ModuleList([nn.GroupNorm(8, width), nn.GroupNorm(8, width)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, width, 16, 16]`` to the same shape."""
+        y = self.first(F.silu(self.norms[0](x)))
+        y = self.second(F.silu(self.norms[1](y)))
+        out: Tensor = x + y
+        return out
+
+
+class Detector(nn.Module):
+    """Images to a density of objects and the odds of their attributes on a grid of 16×16 cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 24, 4, stride=2, padding=1), nn.SiLU(), nn.Conv2d(24, WIDTH, 4, stride=2, padding=1)
+        )
+        self.blocks = nn.Sequential(*(Block(WIDTH) for _ in range(BLOCKS)))
+        self.head = nn.Conv2d(WIDTH, 1 + sum(map(len, ATTRIBUTES.values())), 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``[N, 3, 64, 64]`` in [0, 1] to ``[N, 19, 16, 16]``: density before softplus, logits of attributes."""
+        out: Tensor = self.head(F.silu(self.blocks(self.stem(2 * images - 1))))
+        return out
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the detector sees in N images.
+
+    Attributes:
+        density: ``[N, 256]``; its sum over cells is the number of objects.
+        chances: attribute to ``[N, values, 256]``, the odds of each value where an object is.
+    """
+
+    density: Tensor
+    chances: dict[str, Tensor]
+
+    def mass(self, row: int, phrase: Phrase, only: tuple[str, ...] = tuple(ATTRIBUTES)) -> Tensor:
+        """Return where in image ``row`` there are objects that fit a phrase, ``[256]``; the sum is how many.
+
+        Args:
+            row: index of the image.
+            phrase: what they should be.
+            only: the attributes that are looked at.
+        """
+        found = self.density[row]
+        for attribute, values in ATTRIBUTES.items():
+            wanted = getattr(phrase, attribute)
+            if wanted is not None and attribute in only:
+                found = found * self.chances[attribute][row, values.index(wanted)]
+        return found
+
+
+def read(detector: Detector, images: Tensor) -> Reading:
+    """Look at images, float ``[N, 3, H, W]`` in [0, 1]; the gradient reaches them."""
+    if images.shape[-2:] != (CANVAS, CANVAS):
+        images = F.interpolate(images, (CANVAS, CANVAS), mode="bilinear", antialias=True, align_corners=False)
+    return split(detector(images))
+
+
+def split(out: Tensor) -> Reading:
+    """Take the detector's output ``[N, 19, 16, 16]`` apart."""
+    flat = out.flatten(2)
+    parts = flat[:, 1:].split([len(values) for values in ATTRIBUTES.values()], dim=1)
+    return Reading(
+        F.softplus(flat[:, 0]), {name: part.softmax(dim=1) for name, part in zip(ATTRIBUTES, parts, strict=True)}
+    )
+
+
+@lru_cache(maxsize=4)
+def load(device: str = "cpu", folder: Path | None = None) -> Detector:
+    """Return the detector that ships, frozen, in fp32; the same one at every call, for three rewards read it."""
+    from safetensors.torch import load_file
+
+    detector = Detector()
+    weights = load_file((folder or paths.detector()) / "detector.safetensors")
+    detector.load_state_dict({name: value.float() for name, value in weights.items()})
+    return detector.to(device).eval().requires_grad_(False)

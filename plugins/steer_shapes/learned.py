@@ -1,0 +1,144 @@
+"""Differentiable rewards that read the embedded detector. Each knows one side of a prompt and is blind to the others.
+
+That is what category weights are about: none of them is a judge of everything, and which one to listen to depends on
+the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from steer import Options, Reward
+
+from .detector import GRID, STRIDE, Reading, load, read
+from .grammar import Phrase, Relation, Requirements, parse_prompt
+from .scenes import ACCENT, BACKGROUND, PALETTE
+
+SATURATION = 3.0
+COUNT_WIDTH = 0.6
+"""How far off a count may be, in objects, before it is no longer near."""
+RELATION_WIDTH = 2.0
+"""How far a relation must be off its limits, in pixels, to be sure."""
+
+_parsed = lru_cache(maxsize=4096)(parse_prompt)
+
+
+class DetectorReward(Reward):
+    """A reward that asks the detector, in 0..1."""
+
+    differentiable = True
+
+    def __init__(
+        self,
+        options: Options | None = None,
+        *,
+        argument: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Load the detector; it is so small that it always computes in fp32."""
+        super().__init__(options, argument=argument, device=device, dtype=dtype)
+        self._detector = load(str(self.device))
+
+    def __call__(self, samples: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Score images, float ``[N, 3, H, W]`` in [0, 1], against N prompts of the grammar.
+
+        Raises:
+            PromptError: for a prompt that is not of the grammar.
+        """
+        asked = [_parsed(str(prompt)) for prompt in prompts]
+        reading = read(self._detector, samples.to(self.device, torch.float32))
+        return torch.stack([self.score(reading, row, wanted) for row, wanted in enumerate(asked)])
+
+    def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:
+        """Return the score of one image, 0-dimensional."""
+        raise NotImplementedError
+
+
+class ShapesObjects(DetectorReward):
+    """Is there each of the objects that the prompt names? Blind to how many there are, and to where.
+
+    The mean over phrases of 1 − exp(−3·m), m being the number of objects that fit; as a VQA model that is asked one
+    question a phrase.
+    """
+
+    def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:
+        return torch.stack([_present(reading.mass(row, phrase)) for phrase in wanted.phrases]).mean()
+
+
+class ShapesCount(DetectorReward):
+    """Are there as many as the prompt says, in all and of each kind of shape? Blind to colors, textures and places."""
+
+    def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:
+        counts: dict[str, int] = {}
+        for phrase in wanted.phrases:
+            counts[phrase.shape] = counts.get(phrase.shape, 0) + phrase.count
+        right = [_near(reading.density[row].sum(), wanted.total)]
+        right += [_near(reading.mass(row, Phrase(shape)).sum(), count) for shape, count in counts.items()]
+        return torch.stack(right).mean()
+
+
+class ShapesRelations(DetectorReward):
+    """Do the objects stand as the prompt says? Blind to all else; 1 for a prompt that says nothing of places."""
+
+    def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:
+        if not wanted.relations:
+            return 1 + 0 * reading.density[row].sum()
+        return torch.stack([_holds(reading, row, wanted, relation) for relation in wanted.relations]).mean()
+
+
+class ShapesClean(Reward):
+    """How clean an image is, in 0..1, whatever it shows: 1 less the mean distance of its pixels to the colors that
+    scenes have, their blends with the background and with white included. Noise and smears lower it."""
+
+    differentiable = True
+    needs_prompt = False
+
+    def __call__(self, samples: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Score images, float ``[N, 3, H, W]`` in [0, 1]."""
+        pixels = samples.flatten(2).transpose(1, 2)
+        colors = torch.tensor(list(PALETTE.values()), device=pixels.device, dtype=pixels.dtype) / 255
+        distances = [_to_segment(pixels, end, color) for color in colors for end in _ends(pixels)]
+        nearest = torch.stack(distances).amin(dim=0)
+        return 1 - (nearest + 1e-12).sqrt().mean(dim=1)
+
+
+def _present(mass: Tensor) -> Tensor:
+    return 1 - torch.exp(-SATURATION * mass.sum())
+
+
+def _near(count: Tensor, wanted: int) -> Tensor:
+    return torch.exp(-0.5 * ((count - wanted) / COUNT_WIDTH) ** 2)
+
+
+def _holds(reading: Reading, row: int, wanted: Requirements, relation: Relation) -> Tensor:
+    """Chance that a relation of :func:`steer_shapes.scenes.relation_holds` does, both objects being there."""
+    masses = [reading.mass(row, wanted.phrases[index]) for index in (relation.subject, relation.other)]
+    (x, y), (other_x, other_y) = (_center(mass) for mass in masses)
+    dx, dy = x - other_x, y - other_y
+    along, across = {"left": (-dx, dy), "right": (dx, dy), "above": (-dy, dx), "below": (dy, dx)}[relation.kind]
+    margin = torch.minimum(along - 5.0, along - 0.8 * across.abs())
+    return torch.sigmoid(margin / RELATION_WIDTH) * _present(masses[0]) * _present(masses[1])
+
+
+def _center(mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the center of mass (x, y) in pixels."""
+    places = (torch.arange(GRID, device=mass.device, dtype=mass.dtype) + 0.5) * STRIDE
+    grid = mass.view(GRID, GRID)
+    total = grid.sum() + 1e-6
+    return (grid.sum(dim=0) * places).sum() / total, (grid.sum(dim=1) * places).sum() / total
+
+
+def _ends(pixels: Tensor) -> list[Tensor]:
+    return [torch.tensor(end, device=pixels.device, dtype=pixels.dtype) / 255 for end in (BACKGROUND, ACCENT)]
+
+
+def _to_segment(pixels: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Return squared distances ``[N, P]`` of colors ``[N, P, 3]`` to the blends of two."""
+    way = end - start
+    share = (((pixels - start) * way).sum(dim=-1) / (way @ way)).clamp(0, 1)
+    return ((pixels - start - share.unsqueeze(-1) * way) ** 2).sum(dim=-1)

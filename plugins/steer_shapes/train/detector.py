@@ -1,0 +1,121 @@
+"""Stage 4: the detector that differentiable rewards read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from ..detector import ATTRIBUTES, GRID, STRIDE, Detector, Reading, split
+from ..render import render_batch
+from ..scenes import Scene, SceneObject
+from .clip import degrade
+from .data import draw_scene, to_tensor
+from .loop import Recipe, generators
+
+RECIPE = Recipe(steps=1200, rate=2e-3, warmup=100, weight_decay=0.02, ema=0.995, save_every=400, sheet_every=800)
+BATCH = 48
+PLAIN_SHARE = 0.6
+RECONSTRUCTED = 8
+"""How many images of a batch go through the autoencoder, with noise on their latents."""
+SPREAD = 0.8
+"""Standard deviation of an object's density, in cells."""
+DENSITY_SCALE = 20.0
+
+
+def build() -> nn.ModuleDict:
+    """The untrained detector."""
+    return nn.ModuleDict({"detector": Detector().to(memory_format=torch.channels_last)})
+
+
+def targets(scenes: list[Scene]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return densities ``[N, 256]``, each object adding 1, and attributes ``[N, 256]`` of the nearest object."""
+    places = (np.arange(GRID) + 0.5) * STRIDE
+    density = np.zeros((len(scenes), GRID, GRID), np.float32)
+    attributes = {name: np.zeros((len(scenes), GRID, GRID), np.int64) for name in ATTRIBUTES}
+    for row, scene in enumerate(scenes):
+        distance = np.stack([(places[None] - o.cx) ** 2 + (places[:, None] - o.cy) ** 2 for o in scene])
+        bumps = np.exp(-0.5 * distance / (SPREAD * STRIDE) ** 2)
+        density[row] = (bumps / bumps.sum(axis=(1, 2), keepdims=True)).sum(axis=0)
+        nearest = distance.argmin(axis=0)
+        for name, values in ATTRIBUTES.items():
+            attributes[name][row] = np.array([values.index(getattr(o, name)) for o in scene])[nearest]
+    flat = {name: torch.from_numpy(value).flatten(1) for name, value in attributes.items()}
+    return torch.from_numpy(density).flatten(1), flat
+
+
+def losses(out: Tensor, scenes: list[Scene]) -> dict[str, Tensor]:
+    """Return the loss of the detector's output: densities, counts, and attributes where objects are."""
+    density, attributes = targets(scenes)
+    logits = out.float().flatten(2)
+    found = F.softplus(logits[:, 0])
+    place = (DENSITY_SCALE * (found - density)).square().mean()
+    count = (found.sum(1) - density.sum(1)).square().mean()
+    weight = density / density.sum()
+    total = place + 0.2 * count
+    metrics = {"place": place, "count": count}
+    parts = logits[:, 1:].split([len(values) for values in ATTRIBUTES.values()], dim=1)
+    for (name, truth), part in zip(attributes.items(), parts, strict=True):
+        metrics[name] = (F.cross_entropy(part, truth, reduction="none") * weight).sum()
+        total = total + metrics[name]
+    return {"loss": total, **metrics}
+
+
+class DetectorStage:
+    """Scenes of the training split, damaged as unfinished samples are."""
+
+    name = "detector"
+
+    def __init__(self, vae: AutoencoderKL, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.seed, self.vae, self.modules = seed, vae, build()
+
+    def loss(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
+        scenes = [draw_scene(rng, PLAIN_SHARE)[1] for _ in range(BATCH)]
+        images = to_tensor(render_batch(scenes))
+        images[:RECONSTRUCTED] = reconstruct(self.vae, images[:RECONSTRUCTED], rng, noise)
+        # damage comes to runs of neighbours: shuffled, it does not always meet what was reconstructed
+        order = torch.from_numpy(rng.permutation(BATCH))
+        images = degrade(images[order], rng, noise).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = self.modules["detector"](images)
+        return losses(out, [scenes[index] for index in order.tolist()])
+
+    @torch.no_grad()
+    def sheet(self, modules: nn.ModuleDict, path: Path) -> dict[str, float]:
+        return accuracy(modules["detector"], self.seed, count=200)
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
+    """Through the autoencoder, with noise on the latents: an early guess of a clean image."""
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = vae.encode(images * 2 - 1).latent_dist.mean
+        latents = latents + float(rng.uniform(0.0, 0.5)) * torch.randn(latents.shape, generator=noise)
+        output: Tensor = vae.decode(latents).sample.float()
+    return (output / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def accuracy(detector: nn.Module, seed: int, count: int) -> dict[str, float]:
+    """Measure on fresh clean scenes: how often the count is right, and each attribute of an object."""
+    rng, _ = generators(seed, "detector-test", 0)
+    scenes = [draw_scene(rng, PLAIN_SHARE)[1] for _ in range(count)]
+    reading = split(detector(to_tensor(render_batch(scenes))))
+    right = [abs(float(reading.density[row].sum()) - len(scene)) < 0.5 for row, scene in enumerate(scenes)]
+    found = {"count": sum(right) / count}
+    for name in ATTRIBUTES:
+        hits = [_names(reading, row, obj, name) for row, scene in enumerate(scenes) for obj in scene]
+        found[name] = sum(hits) / len(hits)
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def _names(reading: Reading, row: int, obj: SceneObject, attribute: str) -> bool:
+    """Whether the detector, where an object is, finds its attribute likeliest."""
+    cell = int(obj.cy // STRIDE) * GRID + int(obj.cx // STRIDE)
+    likeliest = int(reading.chances[attribute][row, :, cell].argmax())
+    return bool(ATTRIBUTES[attribute][likeliest] == getattr(obj, attribute))
