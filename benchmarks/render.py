@@ -256,15 +256,16 @@ def kills(count: int, engine: str, seed: int) -> None:
         while sum(hit.values()) < count:
             running = start("out", more)
             before = _lines(journal)
-            # while it loads, or when some more are done
-            until = before + chance.choice((0, 1, 4, 10)) if before < len(rows) - 10 else before
+            worker = engine == "ray" and chance.random() < 0.6
+            # while it loads, or when some more are done; a worker when it has done something
+            until = before + chance.choice((1, 3, 8) if worker else (0, 1, 4, 10))
             while running.is_alive() and _lines(journal) < until:
                 time.sleep(0.005)
             time.sleep(chance.random() * (1 if until == before else 0.3))
             if not running.is_alive():
                 shutil.rmtree(place / "out")  # it came to its end: go on with a fresh one
                 continue
-            workers = _workers(running.pid) if engine == "ray" and chance.random() < 0.6 else []
+            workers = _workers(running.pid) if worker else []
             victim = chance.choice(workers) if workers else running.pid
             _kill(victim)
             hit["worker" if workers else "driver"] += 1

@@ -168,7 +168,10 @@ class Setup:
     def items(self, run: Run) -> list[Item]:
         """Sample a pack; one item a prompt, in order."""
         with _timed(run.cost):
+            size = run.chunks.size
             items = self._items(run, run.search())
+        if run.chunks.size < size:  # memory did not suffice: the packs to come need not find that out again
+            self.settings["chunk"] = run.chunks.size
         self.cost = self.cost + run.cost
         return items
 

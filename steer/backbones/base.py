@@ -249,9 +249,10 @@ def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:
         special = tokenizer.num_special_tokens_to_add()
         ends = ids[-1] in tokenizer.all_special_ids  # an end token stays, in the place of a word's
         cut = tokenizer.decode(ids[limit - 1 if ends else limit :], skip_special_tokens=True)
+        shown = cut if len(cut) <= 120 else f"{cut[:119]}…"
         warnings.warn(
             f"prompt {prompt[:40]!r}… has {len(ids) - special} tokens, the text encoder takes {limit - special}; "
-            f"cut off: {cut!r}",
+            f"cut off: {shown!r}",
             stacklevel=2,
         )
 

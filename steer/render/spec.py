@@ -17,7 +17,7 @@ class Spec:
     """Everything that decides the images, besides the prompts.
 
     Attributes:
-        model: a known name, a folder or a hub id.
+        model: a known name, a folder or a hub id; for the local engine also a pipeline in memory.
         model_options: arguments of :class:`steer.model_options.ModelOptions`.
         device: where to compute; ``None`` takes CUDA if there is one.
         dtype: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``None``.
@@ -28,7 +28,7 @@ class Spec:
         previews: at how many steps previews of x0 are kept for the page.
     """
 
-    model: str
+    model: Any
     model_options: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
     dtype: str | None = None
