@@ -17,7 +17,7 @@ from steer.render.local import LocalEngine
 
 ARGUMENTS = {"steps": 3, "guidance_scale": 1.0, "particles": 2, "chunk": 4, "reward": brightness, "methods": ["fk"]}
 Render = Callable[..., Summary]
-PROMPTS = 24
+PROMPTS = 16
 REWARDS = """
 def brightness(samples, prompts): return samples.mean(dim=(1, 2, 3))
 """

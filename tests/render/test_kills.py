@@ -19,7 +19,7 @@ from processes import finished
 
 from .conftest import PROMPTS, digests, lines, write_prompts
 
-KILLS = 5
+KILLS = 4
 
 
 def command(out: object = "out", *more: object) -> list[object]:
@@ -73,7 +73,7 @@ def test_killed_at_random_nothing_is_lost_and_nothing_made_twice(place: Path) ->
 
 
 def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(place: Path) -> None:
-    write_prompts(place, count := 40)
+    write_prompts(place, count := 28)
     child = processes.start(command(), place)
     wait(lambda: journalled(place / "out") > 0, child)
     kill(child, signal.SIGINT)
