@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -43,7 +44,8 @@ def journalled(out: Path) -> int:
 
 def kill(child: BaseProcess, number: int = signal.SIGKILL) -> None:
     assert child.pid is not None
-    os.kill(child.pid, number)
+    with contextlib.suppress(ProcessLookupError):  # it may be faster than its killer
+        os.kill(child.pid, number)
     child.join(timeout=120)
 
 
