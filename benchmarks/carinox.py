@@ -69,6 +69,7 @@ class Bench:
         self.fixed: dict[str, Any] = {"iterations": iterations, "recompute": False, "watch": (JUDGE, QUALITY)}
         if rate is not None:
             self.fixed["lr"] = rate
+        self.rated = 10 if per_category > 1 else 2  # tuning prompts a category; two for a look
         self.prompts = [p for c in CATEGORIES for p in of_category("eval", c)[:per_category]]
         out.mkdir(parents=True, exist_ok=True)
         self._sampler: Sampler | None = None
@@ -115,7 +116,8 @@ class Bench:
         def draw(prompt: Prompt) -> dict[str, Any]:
             began = time.process_time()
             item = self.sampler.generate(
-                prompt, methods=["dmd2", "carinox"], reward=EXPRESSION, chunk=SEEDS,
+                prompt, methods=["dmd2", "carinox"], reward=EXPRESSION,
+                chunk=config.options.get("seeds", 1),
                 options={**STUDENT, "carinox": {**self.fixed, **config.options}},
             ).items[0]  # fmt: skip
             spent = time.process_time() - began
@@ -211,7 +213,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def section(bench: Bench) -> list[str]:
     """Measure everything; return the section's lines."""
-    tune = [p for c in CATEGORIES for p in of_category("tune", c)]
+    tune = [p for c in CATEGORIES for p in of_category("tune", c)[: bench.rated]]
     weights, table_of = calibrated(bench.plain("ratings", tune, RATINGS_A_PROMPT))
     (bench.out / "weights.toml").write_text(toml_text(weights))
     pool = bench.plain("pool", bench.prompts, bench.pool)
