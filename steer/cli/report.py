@@ -23,8 +23,9 @@ def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> 
     for name in items[0].judge:
         console.print(_verdict(name, items, plain), soft_wrap=True)
     count = f"{len(items)} prompt" + ("s" if len(items) > 1 else "")
+    backwards = f", {cost.backwards} backward" if cost.backwards else ""
     console.print(
-        f"{count}, {cost.nfe} denoiser evaluations, {cost.decodes} decodes, "
+        f"{count}, {cost.nfe} denoiser evaluations{backwards}, {cost.decodes} decodes, "
         f"{cost.reward_calls} reward calls, {cost.seconds:.1f} s"
     )
     sheets = "sheet.png, compare.png" if plain else "sheet.png"
