@@ -21,12 +21,13 @@ import pluggy
 
 from steer import hookspecs
 from steer.errors import SteerError, unknown
+from steer.inputs import Input
 from steer.weights import Needed
 
 GROUP = "steer"
 Declared = Sequence[Needed] | str
 """Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
-KINDS = ("reward", "method", "model", "loader", "clip", "samples", "data", "backbone", "command")
+KINDS = ("reward", "method", "model", "loader", "clip", "samples", "data", "input", "backbone", "command")
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,11 @@ class Registry:
     def data(self, name: str, target: str | object, *, summary: str = "") -> None:
         """Register training data by name: what the target is, the command that trains on it says."""
         self._add("data", name, target, summary)
+
+    def input(self, name: str, declared: Input, *, summary: str = "") -> None:
+        """Register what a model draws from besides a text: ``steer generate --NAME VALUE`` puts it into the metadata
+        of the prompts, where the model's backbone and rewards find it."""
+        self._add("input", name, declared, summary)
 
     def backbone(self, pipeline_class: str, target: str | object, *, summary: str = "") -> None:
         """Register the backbone that serves a diffusers pipeline class, by the class's name."""

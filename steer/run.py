@@ -37,21 +37,33 @@ class Setting:
     low: float | None
     high: float | None
     meaning: str
+    modality: str | None = None
+    """What it is a setting of, where not of all models: ``"image"``, ``"text"``."""
 
 
 SETTINGS: dict[str, Setting] = {
     "steps": Setting(int, 1, 10_000, "denoising steps"),
-    "timesteps": Setting(tuple, None, None, "explicit timesteps, highest first, instead of the scheduler's spacing"),
-    "guidance_scale": Setting((int, float), 0, 1000, "classifier-free guidance; off at 1 and below"),
-    "true_cfg_scale": Setting(
-        (int, float), 0, 1000, "classifier-free guidance of a model that takes guidance_scale as an input (Flux)"
+    "timesteps": Setting(
+        tuple, None, None, "explicit timesteps, highest first, instead of the scheduler's spacing", "image"
     ),
-    "eta": Setting((int, float), 0, 1, "stochasticity of the transitions: 0 is the ODE, 1 the ancestral sampler"),
+    "guidance_scale": Setting((int, float), 0, 1000, "classifier-free guidance; off at 1 and below", "image"),
+    "true_cfg_scale": Setting(
+        (int, float),
+        0,
+        1000,
+        "classifier-free guidance of a model that takes guidance_scale as an input (Flux)",
+        "image",
+    ),
+    "eta": Setting(
+        (int, float), 0, 1, "stochasticity of the transitions: 0 is the ODE, 1 the ancestral sampler", "image"
+    ),
+    "temperature": Setting((int, float), 0, 100, "of the tokens' distributions: 1 as the model has them", "text"),
+    "length": Setting(int, 1, 1_000_000, "tokens of a text", "text"),
     "scheduler": Setting(str, None, None, "scheduler by name, instead of the model's own"),
     "particles": Setting(int, 1, 65_536, "particles a prompt"),
-    "width": Setting(int, 1, 65_536, "image width in pixels"),
-    "height": Setting(int, 1, 65_536, "image height in pixels"),
-    "negative": Setting(str, None, None, "negative prompt"),
+    "width": Setting(int, 1, 65_536, "image width in pixels", "image"),
+    "height": Setting(int, 1, 65_536, "image height in pixels", "image"),
+    "negative": Setting(str, None, None, "negative prompt", "image"),
     "chunk": Setting(int, 1, 65_536, "particles a forward; part of the recipe"),
     "denoiser": Setting(str, None, None, "weights by name: the model's own (base), or those that a method brought"),
 }
@@ -120,7 +132,8 @@ class Run:
         self.choose = choose
         self.methods = tuple(methods)
         self.jobs = tuple(
-            Job(p, p.seed if p.seed is not None else hashed_seed("prompt", run_seed, p.id)) for p in prompts
+            Job(p, p.seed if p.seed is not None else hashed_seed("prompt", run_seed, p.id))
+            for p in map(backbone.completed, prompts)
         )
         self.cost = Cost()
         self._next_slot = [0] * len(self.jobs)
@@ -137,6 +150,7 @@ class Run:
         for name, value in (settings or {}).items():
             if value is not None:
                 check_setting(name, value)
+                _check_modality(name, backbone)
                 self._values[name] = (value, "you")
         self.hooks = _hook_manager(self.methods, observers)
         self.hooks.hook.configure(run=self)
@@ -155,6 +169,7 @@ class Run:
     def set(self, name: str, value: Any, *, by: str) -> None:
         """Require a value; a conflict with the user or another method is an error that names both."""
         check_setting(name, value)
+        _check_modality(name, self.backbone)
         taken = self._values.get(name)
         if taken is not None and taken[0] != value:
             raise SteerError(
@@ -178,7 +193,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """All settings as resolved, for the recipe."""
-        resolved = {name: self.get(name) for name in SETTINGS}
+        resolved = {name: self.get(name) if _applies(name, self.backbone) else None for name in SETTINGS}
         resolved["chunk"] = self.chunks.size
         return resolved
 
@@ -351,7 +366,7 @@ class Run:
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of one particle's latents."""
-        return self.backbone.latent_shape(self.get("width"), self.get("height"))
+        return self.backbone.shape({name: self.get(name) for name in SETTINGS})
 
     def encode(self) -> Conditioning:
         """Encode the prompts; each is encoded once."""
@@ -422,36 +437,57 @@ class Run:
         """Return losses of the samples that ``start`` leads to and their gradients by its noise.
 
         See :func:`steer.gradients.vjp`, which takes the same options. No method's hooks take part.
+
+        Raises:
+            SteerError: if the model makes texts: tokens have no gradient.
         """
+        self.check_differentiable()
         return gradients.vjp(self, start, losses, **options)
 
-    def decode(self, x0: Tensor) -> Tensor:
+    def check_differentiable(self) -> None:
+        """Raise unless samples depend smoothly on the noise."""
+        if self.backbone.modality != "image":
+            raise SteerError(
+                f"a {self.backbone.modality} has no gradient by its noise, for its tokens are drawn; steer it by fk or "
+                "best-of-n"
+            )
+
+    def decode(self, x0: Tensor) -> Any:
         """Decode ``[N, …]`` final latents to samples, chunk by chunk."""
         out, _ = self.chunks.map(lambda rows: checkpointed(self.backbone.decode, x0[rows.to(x0.device)]), len(x0))
         self.cost.decodes += len(x0)
         return out
 
-    def score(self, state: State) -> Tensor:
-        """Score a population's x0, decoding chunk by chunk unless its samples are there already."""
+    def score(self, state: State, draws: Tensor | None = None) -> Tensor:
+        """Score a population's x0, decoding chunk by chunk unless its samples are there already.
+
+        Args:
+            state: the population.
+            draws: ``[N, m, …]``, random values of x0 to score instead.
+
+        Returns:
+            ``[N]``, or ``[N, m]`` of draws.
+        """
         if self.reward is None:
             raise SteerError("no reward was given; name one with --reward (steer plugins lists them)")
         reward, prompts = self.reward, state.prompts
         step = None if state.done else state.step
-        decoded = state._cache.get("samples")
-        x0 = state.x0
-        decode: Callable[[Tensor], Tensor] = self.backbone.decode
+        decoded = state._cache.get("samples") if draws is None else None
+        x0 = state.x0 if draws is None else draws.flatten(0, 1)
+        each = 1 if draws is None else draws.shape[1]
+        decode: Callable[[Tensor], Any] = self.backbone.decode
         if self.preview is not None and not state.done:
             decoded, decode = None, self._decode_preview
 
         def evaluate(rows: Tensor) -> Tensor:
             index = rows.to(x0.device)
             samples = decode(x0[index]) if decoded is None else decoded[index]
-            return reward(samples, [prompts[row] for row in rows.tolist()], step=step)
+            return reward(samples, [prompts[row // each] for row in rows.tolist()], step=step)
 
-        scores, _ = self.chunks.map(evaluate, len(state))
-        self.cost.decodes += 0 if decoded is not None else len(state)
-        self.cost.reward_calls += len(state)
-        return scores
+        scores, _ = self.chunks.map(evaluate, len(x0))
+        self.cost.decodes += 0 if decoded is not None else len(x0)
+        self.cost.reward_calls += len(x0)
+        return scores if draws is None else scores.view(len(state), each)
 
     def judge(self, state: State, judge: WeightedSum) -> Tensor:
         """Score finished samples by a judge, ``[N]``, chunk by chunk; no hook sees it."""
@@ -467,6 +503,19 @@ class Run:
     def _decode_preview(self, x0: Tensor) -> Tensor:
         assert self.preview is not None
         return self.preview(x0)
+
+
+def _applies(name: str, backbone: Backbone) -> bool:
+    """Whether a setting is one of what a backbone makes."""
+    return SETTINGS[name].modality in (None, backbone.modality)
+
+
+def _check_modality(name: str, backbone: Backbone) -> None:
+    if not _applies(name, backbone):
+        raise SteerError(
+            f"{name} is a setting of {SETTINGS[name].modality}s, and this model makes {backbone.modality}s; leave it "
+            "out"
+        )
 
 
 def _hook_manager(methods: Sequence[Method], observers: Iterable[object]) -> pluggy.PluginManager:

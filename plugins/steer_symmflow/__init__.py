@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from steer import hookimpl
+from steer.inputs import Input
 
 if TYPE_CHECKING:
     from steer.plugins import Registry
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 def steer_register(registry: Registry) -> None:
     """Name the commands and the data; nothing is imported yet."""
     registry.loader("symmflow", "steer_symmflow.backbone:from_name", summary="a folder of steer train symmflow")
+    registry.input(
+        "mask", Input("FILE", "steer_symmflow.images:pack_mask"),
+        summary="Draw from a color mask, by a model that does; repeatable.",
+    )  # fmt: skip
+    registry.input("class", Input("NAME"), summary="Draw a class, by a model that does; repeatable.")
+    registry.input("nearest", Input(""), summary="Take the nearest label where a mask's color is none's.")
     registry.data("digits", "steer_symmflow.train.data:digits", summary="scikit-learn's handwritten digits")
     registry.command(
         "train symmflow", "steer_symmflow.train.cli:command", summary="train a flow that draws, segments or classifies"

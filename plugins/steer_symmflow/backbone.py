@@ -14,7 +14,8 @@ from steer import Prompt, SteerError
 from steer.backbones.base import Backbone, Conditioning, Encoded
 from steer.errors import unknown
 from steer_symmflow import flow, semantics
-from steer_symmflow.images import nearest_labels, read_rgb
+from steer_symmflow.asked import class_label, mask_labels
+from steer_symmflow.images import pack_mask
 from steer_symmflow.model import SymmFlowModel, load
 from steer_symmflow.process import SymmetricFlow
 
@@ -32,6 +33,12 @@ class SymmFlow(Backbone):
 
     def guided(self, guidance_scale: float) -> bool:
         return False
+
+    def completed(self, prompt: Prompt) -> Prompt:
+        mask = prompt.metadata.get("mask")
+        if self.model.config.kind != "masks" or mask is None or str(mask).startswith("data:"):
+            return prompt
+        return prompt.having(metadata={**prompt.metadata, "mask": pack_mask(str(mask))})
 
     def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
         metadata = prompt.metadata
@@ -54,8 +61,9 @@ class SymmFlow(Backbone):
             raise SteerError(f"this model draws from a {wanted}{got}; give one by --{wanted} (prompt {prompt.id})")
         shape = self.latent_shape(None, None)
         if config.kind == "masks":
-            return self.model.encode(self._mask(Path(str(value)), bool(prompt.metadata.get("nearest"))).to(self.device))
-        label = torch.tensor([self._label(str(value))])
+            labels = mask_labels(config, str(value), f"of prompt {prompt.id}", bool(prompt.metadata.get("nearest")))
+            return self.model.encode(semantics.mask_planes(labels[None], config.colors, config.beta).to(self.device))
+        label = torch.tensor([class_label(config, value)])
         return semantics.class_planes(label, len(config.labels), config.beta, shape).to(self.device)
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
@@ -86,25 +94,6 @@ class SymmFlow(Backbone):
 
     def decode(self, x: Tensor) -> Tensor:
         return (self.model.decode(flow.split(x)[0]) / 2 + 0.5).clamp(0, 1)
-
-    def _mask(self, file: Path, nearest: bool) -> Tensor:
-        config = self.model.config
-        pixels = read_rgb(file, None)
-        if pixels.shape[:2] != config.size:
-            raise SteerError(
-                f"mask {file} is {pixels.shape[1]}x{pixels.shape[0]}, the model's are "
-                f"{config.size[1]}x{config.size[0]}; resize it without blending colors"
-            )
-        labels = torch.from_numpy(nearest_labels(pixels, config.colors, nearest, str(file)))[None]
-        return semantics.mask_planes(labels, config.colors, config.beta)
-
-    def _label(self, name: str) -> int:
-        labels = self.model.config.labels
-        if name in labels:
-            return labels.index(name)
-        if name.isdigit() and int(name) < len(labels):
-            return int(name)
-        raise unknown("class", name, labels)
 
 
 def from_name(name: str, device: torch.device, dtype: torch.dtype) -> SymmFlow:

@@ -1,7 +1,11 @@
-"""Image files in, labels out."""
+"""Image files in, labels out; and masks as text that travels in a prompt's metadata."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +14,22 @@ from PIL import Image, UnidentifiedImageError
 
 from steer import SteerError
 
+PREFIX = "data:image/png;base64,"
+MAX_PIXELS = 50_000_000
+"""Larger images are refused: a hundred bytes of a file can ask for gigabytes."""
+
 
 def nearest_labels(mask: NDArray, colors: tuple[tuple[int, int, int], ...], nearest: bool, what: str) -> NDArray:
-    """Return the labels ``[H, W]`` of a colour mask ``[H, W, 3]``.
+    """Return the labels ``[H, W]`` of a colour mask uint8 ``[H, W, 3]``.
 
     Raises:
         SteerError: for a colour that is none of the labels', unless ``nearest`` ones are taken.
     """
-    distance = np.abs(mask[:, :, None, :].astype(np.int64) - np.array(colors)).sum(axis=-1)
-    labels: NDArray = distance.argmin(axis=-1)
+    # by distinct colour: masks have few, and a pixel-by-label table of a photograph would fill the memory
+    found, rows = np.unique(mask.reshape(-1, 3), axis=0, return_inverse=True)
+    distance = np.abs(found[:, None, :].astype(np.int64) - np.array(colors)).sum(axis=-1)
     if not nearest:
-        off = distance.min(axis=-1) > 0
+        off = (distance.min(axis=-1) > 0)[rows].reshape(mask.shape[:2])
         if off.any():
             y, x = (int(v[0]) for v in off.nonzero())
             shown = ", ".join(str(tuple(c)) for c in colors[:6])
@@ -29,16 +38,74 @@ def nearest_labels(mask: NDArray, colors: tuple[tuple[int, int, int], ...], near
                 f"({shown}{', …' if len(colors) > 6 else ''}; {int(off.sum())} such pixels); take the nearest with "
                 "--nearest"
             )
+    labels: NDArray = distance.argmin(axis=-1)[rows].reshape(mask.shape[:2])
     return labels
 
 
-def read_rgb(path: Path, size: tuple[int, int] | None, *, mask: bool = False) -> NDArray:
-    """Read an image as uint8 ``[H, W, 3]``, resized if a (height, width) is given; masks without blending."""
+def read_rgb(path: Path, size: tuple[int, int] | None = None, *, mask: bool = False) -> NDArray:
+    """Read an image as uint8 ``[H, W, 3]``, resized if a (height, width) is given; masks without blending.
+
+    Raises:
+        SteerError: if it cannot be read.
+    """
     try:
-        with Image.open(path) as image:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SteerError(f"image {path} does not exist") from None
+    except OSError as error:
+        raise SteerError(f"image {path} cannot be read: {error.strerror or error}") from None
+    return _decoded(data, f"image {path}", size, mask)
+
+
+def pack_mask(value: str) -> str:
+    """Return the mask in a file as text (a data URI of a lossless PNG), for a prompt's metadata.
+
+    Raises:
+        SteerError: if the file cannot be read.
+    """
+    rgb = Image.fromarray(read_rgb(Path(value).expanduser()))
+    few = rgb.getcolors(256)
+    buffer = io.BytesIO()
+    # a palette of the very colours is exact, and a fraction of the size
+    (rgb.quantize(len(few), dither=Image.Dither.NONE) if few and _exact(rgb, len(few)) else rgb).save(buffer, "PNG")
+    return PREFIX + base64.b64encode(buffer.getvalue()).decode()
+
+
+def mask_of(value: str, what: str) -> NDArray:
+    """Return the colours uint8 ``[H, W, 3]`` of a mask in a prompt's metadata: packed, or the path of a file.
+
+    Raises:
+        SteerError: if there is none; ``what`` says whose mask it is.
+    """
+    if not value.startswith("data:"):
+        return read_rgb(Path(value).expanduser())
+    try:
+        if not value.startswith(PREFIX):
+            raise ValueError
+        data = base64.b64decode(value.removeprefix(PREFIX), validate=True)
+    except (ValueError, binascii.Error):
+        raise SteerError(f"mask {what} is no PNG in base64") from None
+    return _decoded(data, f"mask {what}", None, True)
+
+
+def _exact(rgb: Image.Image, count: int) -> bool:
+    reduced = rgb.quantize(count, dither=Image.Dither.NONE).convert("RGB")
+    return bool((np.asarray(reduced) == np.asarray(rgb)).all())
+
+
+def _decoded(data: bytes, what: str, size: tuple[int, int] | None, mask: bool) -> NDArray:
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise SteerError(f"{what} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
             rgb = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise SteerError(f"image {path} cannot be read: {' '.join(str(error).split())[:120]}") from None
+    except SteerError:
+        raise
+    # decoders of hostile files raise what they like
+    except Exception as error:
+        unknown = isinstance(error, UnidentifiedImageError)  # its text names a buffer of ours
+        reason = "no image" if unknown else " ".join(str(error).split())[:120] or type(error).__name__
+        raise SteerError(f"{what} cannot be read: {reason}") from None
     if size is not None and rgb.size != size[::-1]:
         rgb = rgb.resize(size[::-1], Image.Resampling.NEAREST if mask else Image.Resampling.BICUBIC)
     return np.asarray(rgb)

@@ -63,7 +63,7 @@ ENCODED_KEPT = 256
 
 
 class Backbone(abc.ABC):
-    """One model family over a diffusers pipeline: conditioning in, prediction and samples out.
+    """One model family, mostly over a diffusers pipeline: conditioning in, prediction and samples out.
 
     Immutable: other weights are named views in ``denoisers``, sharing encoder and decoder. Latents are ``[N, C, H, W]``
     as the autoencoder has them; a transformer that takes them packed packs them in :meth:`predict`, so that noise,
@@ -76,6 +76,10 @@ class Backbone(abc.ABC):
         device: where the denoiser computes, as it was when the backbone was made.
     """
 
+    modality: ClassVar[str] = "image"
+    """What its samples are, one of :data:`steer.rewards.MODALITIES`; rewards say what they score."""
+    noisy: ClassVar[Mapping[str, Any]] = {"eta": 1.0}
+    """Settings under which transitions draw noise, for methods that need it where the defaults draw none."""
     default_steps: int = 50
     default_guidance: float = 7.5
     cfg_setting: ClassVar[str] = "guidance_scale"
@@ -88,6 +92,8 @@ class Backbone(abc.ABC):
     mixes_prompts: ClassVar[bool] = True
     """Whether one forward can hold several prompts. Where texts have lengths of their own it cannot: padding would
     make an image depend, in its last bits, on the prompts beside it."""
+    packs_prompts: ClassVar[bool] = True
+    """Whether one population can hold several prompts: not where it depends on a prompt how many steps there are."""
 
     def __init__(self, pipe: Any, denoiser: torch.nn.Module) -> None:
         self.pipe = pipe
@@ -106,6 +112,15 @@ class Backbone(abc.ABC):
     @abc.abstractmethod
     def guided(self, guidance_scale: float) -> bool:
         """Whether this scale of classifier-free guidance means two evaluations a prediction."""
+
+    def completed(self, prompt: Prompt) -> Prompt:
+        """Return a prompt whose metadata holds all that its images depend on, so that their recipe is complete: a file
+        that it names is read here.
+
+        Raises:
+            SteerError: for one that cannot be used.
+        """
+        return prompt
 
     def encode(
         self,
@@ -159,6 +174,18 @@ class Backbone(abc.ABC):
             SteerError: for a size that the model cannot make.
         """
 
+    def shape(self, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the shape of one particle's ``x`` under a run's settings; of images, that of their latents.
+
+        Raises:
+            SteerError: for settings that the model cannot follow.
+        """
+        return self.latent_shape(settings["width"], settings["height"])
+
+    def observers(self) -> Sequence[object]:
+        """Return objects with hook wrappers that put into traces what the family has to show; fresh ones each time."""
+        return ()
+
     def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Return width and height of the image that latents of this shape are decoded to."""
         factor = getattr(self.pipe, "vae_scale_factor", 8)
@@ -195,8 +222,12 @@ class Backbone(abc.ABC):
         """Return the denoiser's output ``[B, …]`` in fp32 for scaled latents, guidance applied."""
 
     @abc.abstractmethod
-    def decode(self, x: Tensor) -> Tensor:
-        """Decode final latents ``[B, …]`` to samples; images are float ``[B, 3, H, W]`` in [0, 1]."""
+    def decode(self, x: Tensor) -> Any:
+        """Decode final latents ``[B, …]`` to samples of :attr:`modality`.
+
+        Returns:
+            Images as float ``[B, 3, H, W]`` in [0, 1], texts as :class:`steer.texts.Texts`.
+        """
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the pipeline gives ``set_timesteps`` besides the steps: ``sigmas``, a flow's shift ``mu``.

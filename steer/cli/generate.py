@@ -9,17 +9,20 @@ from typing import Any
 import click
 
 from steer.cli.config import default_model, read_toml
+from steer.cli.inputs import WithInputs, check_inputs, typed_inputs
 from steer.cli.sampling import SAMPLING_KEYS, arguments_of, gathered, model_options_of, sampling_options
 from steer.cli.shared import log_option
 from steer.errors import SteerError
+from steer.inputs import prompts_with
+from steer.plugins import manager
 from steer.prompt_files import read_prompts
 from steer.prompts import Prompt, as_prompts
 
-RUN_KEYS = {**SAMPLING_KEYS, "prompts": list, "file": str, "out": str, "baseline": bool}
+RUN_KEYS = {**SAMPLING_KEYS, "prompts": list, "file": str, "out": str, "baseline": bool, "inputs": dict}
 """Keys of a run file: the options' names, with lists where an option can be repeated."""
 
 
-@click.command()
+@click.command(cls=WithInputs)
 @click.argument("prompts", nargs=-1)
 @click.option("-f", "--file", help="Prompt file: txt, jsonl, json, csv, tsv or parquet; - reads lines from stdin.")
 @sampling_options
@@ -33,8 +36,8 @@ def generate(
 ) -> None:
     """Render PROMPTS, steered or not.
 
-    Without PROMPTS and --file, the examples that ship are rendered. Images carry their recipe; `steer replay`
-    makes one again.
+    Without PROMPTS and --file, the examples that ship are rendered; for a model that draws from something else than a
+    text, one image of each such input. Images carry their recipe; `steer replay` makes one again.
     """
     values = gathered(read_toml(config, RUN_KEYS) if config else {}, given, option)
     if prompts:
@@ -45,7 +48,10 @@ def generate(
     elif given["file"] is not None and not prompts:
         values.pop("prompts", None)
     notes: list[str] = []
-    rows = _prompts(values, notes)
+    inputs = {**check_inputs(values.pop("inputs", {})), **typed_inputs()}
+    known = {name: entry.load() for name, entry in manager().registry.entries["input"].items()}
+    alone = any(not isinstance(value, bool) for value in inputs.values()) and not {"prompts", "file"} & values.keys()
+    rows = prompts_with(None if alone else _prompts(values, notes), inputs, known)
     model, source = (values["model"], None) if "model" in values else default_model()
     if source:
         notes.append(f"model: {model} ({source})")

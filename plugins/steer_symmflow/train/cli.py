@@ -18,19 +18,16 @@ from steer_symmflow.train.trainer import Recipe, planes_of, train
 
 
 @click.command()
-@click.option(
-    "--data",
-    "data_name",
-    required=True,
-    metavar="NAME|FOLDER",
-    help="Known data, torchvision:CLASS:FOLDER, a folder.",
-)
+@click.option("--data", "data_name", required=True, metavar="NAME|FOLDER",
+              help="Known data, torchvision:CLASS:FOLDER, or a folder.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--steps", default=3000, show_default=True, type=click.IntRange(1))
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(1))
 @click.option("--rate", default=1e-3, show_default=True, type=float, help="Peak learning rate.")
 @click.option("--beta", type=float, help="Width of the dequantisation; 6 for masks, 4 for classes.")
 @click.option("--image-weight", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="w of the loss.")
+@click.option("--late", default=0.1, show_default=True, type=click.FloatRange(0, 1),
+              help="Share of the times that are t=1 exactly, where inference begins.")  # fmt: skip
 @click.option("--widths", default="64,96,128", show_default=True, help="Channels of the U-Net's levels.")
 @click.option(
     "--patch", default=2, show_default=True, type=click.IntRange(1), help="Side of the blocks that become channels."
@@ -38,11 +35,14 @@ from steer_symmflow.train.trainer import Recipe, planes_of, train
 @click.option("--size", metavar="WxH", help="Resize images.")
 @click.option("--precision", default="bf16", show_default=True, type=click.Choice(["no", "bf16", "fp16"]))
 @click.option("--accumulate", default=1, show_default=True, type=click.IntRange(1), help="Batches a step.")
+@click.option("--ema", default=0.999, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+              help="Decay of the averaged weights a step.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
 def command(
     data_name: str, out: Path, steps: int, batch: int, rate: float, beta: float | None, image_weight: float,
-    widths: str, patch: int, size: str | None, precision: str, accumulate: int, seed: int, resume: bool,
+    late: float, widths: str, patch: int, size: str | None, precision: str, accumulate: int, ema: float, seed: int,
+    resume: bool,
 ) -> None:  # fmt: skip
     """Train a symmetric flow on images with masks or classes."""
     data = open_data(data_name, _size(size), manager())
@@ -58,8 +58,8 @@ def command(
     )
     torch.manual_seed(seed)
     recipe = Recipe(
-        steps=steps, batch=batch, rate=rate, image_weight=image_weight, seed=seed, precision=precision,
-        accumulate=accumulate,
+        steps=steps, batch=batch, rate=rate, image_weight=image_weight, late=late, seed=seed, precision=precision,
+        accumulate=accumulate, ema=ema,
     )  # fmt: skip
     model = SymmFlowModel(config)
     trained = train(model, data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path))
