@@ -98,7 +98,7 @@ class Sampler:
         seed: int | None = None,
         run_seed: int = 0,
         **settings: Any,
-    ) -> torch.Tensor:
+    ) -> Any:
         """Turn initial noise into samples, without methods; with ``grad``, differentiably.
 
         Args:
@@ -110,7 +110,7 @@ class Sampler:
             **settings: see :meth:`stream`.
 
         Returns:
-            Samples ``[J·k, …]``; images are float ``[J·k, 3, H, W]`` in [0, 1].
+            Samples ``[J·k, …]``; images are float ``[J·k, 3, H, W]`` in [0, 1], texts :class:`steer.texts.Texts`.
         """
         rows = with_seed(as_prompts(prompts), seed)
         if len(noise) == 0 or len(noise) % len(rows):

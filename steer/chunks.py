@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from steer.texts import joined
+
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +36,7 @@ class Chunks:
             groups: int64 ``[count]``; rows of two groups never share a chunk.
 
         Returns:
-            The concatenation ``[count, …]`` in the rows' order and the number of rows that were padding.
+            The concatenation ``[count, …]`` (of texts too) in the rows' order and the number of rows that were padding.
         """
         (out,), padding = self.map_several(lambda rows: (function(rows),), count, groups)
         return out, padding
@@ -90,4 +92,4 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    return parts[0] if len(parts) == 1 else tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    return parts[0] if len(parts) == 1 else tuple(joined(column) for column in zip(*parts, strict=True))

@@ -22,6 +22,7 @@ from steer.rewards import (
     Term,
     WeightedSum,
     as_function,
+    check_modality,
     leaves,
     parse_expression,
 )
@@ -62,6 +63,8 @@ def make_reward(
     for spec in specs:
         if isinstance(spec, str):
             terms += _make_terms(parse_expression(spec), options, plugins, device, shared)
+        elif isinstance(spec, WeightedSum):  # made before; its terms stay apart for methods that look at each
+            terms += spec.terms
         else:
             terms.append((spec_name(spec), 1.0, as_function(spec_name(spec), spec)))
     return WeightedSum(terms) if terms else None
@@ -143,6 +146,20 @@ def check_names(
                 # where the reward names no model, its option of that name does
                 named = term.argument if term.argument is not None else getattr(declared, "model", None)
                 weights.check(entry.weights(named), owner=term.label, options=declared)
+
+
+def check_modalities(specs: Sequence[RewardSpec], modality: str, options: OptionValues, plugins: Plugins) -> None:
+    """Raise if a reward scores something else than samples of a modality; loads no weights.
+
+    Raises:
+        SteerError: naming it.
+    """
+    for spec in specs:
+        if not isinstance(spec, str):
+            check_modality(spec_name(spec), spec, modality)
+            continue
+        for term in leaves(parse_expression(spec)):
+            check_modality(term.label, _find_reward(term.name, term.argument, options, plugins)[0], modality)
 
 
 def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequence[RewardSpec]) -> None:

@@ -58,6 +58,15 @@ class Streams:
         rows = [torch.randn(1, *shape, generator=generator) for generator in self.generators]
         return torch.cat(rows).to(device)
 
+    def uniform(self, shape: Sequence[int], device: torch.device | str) -> Tensor:
+        """Draw from [0, 1) ``[N, *shape]`` in fp64, row by row on the CPU, then move it.
+
+        For categorical draws: with 24 bits, rare tokens of a large vocabulary would come too seldom (arXiv
+        2409.02908, §4).
+        """
+        rows = [torch.rand(1, *shape, generator=generator, dtype=torch.float64) for generator in self.generators]
+        return torch.cat(rows).to(device)
+
     def keep(self, rows: Sequence[int]) -> Streams:
         """Return the streams of the given rows (the generators themselves, not copies)."""
         return Streams(self.generators[row] for row in rows)

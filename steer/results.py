@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from steer.cost import Cost
 from steer.prompts import Prompt
 from steer.recipe import Recipe
+from steer.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -19,18 +22,40 @@ class Sample:
     """One particle at the end.
 
     Attributes:
-        image: the decoded sample.
+        value: the decoded sample, an image or a text.
         slot: its slot; ``seed + slot`` seeded its noise.
         reward: its score, ``None`` without a reward.
         log_weight: its log importance weight.
         judge: scores of the held-out judges, by name; nothing was steered or chosen by them.
     """
 
-    image: Image.Image
+    value: Image.Image | str
     slot: int
     reward: float | None
     log_weight: float
     judge: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def image(self) -> Image.Image:
+        """The image; an error if it is a text."""
+        if isinstance(self.value, str):
+            raise TypeError("this sample is a text: use .text")
+        return self.value
+
+    @property
+    def text(self) -> str:
+        """The text; an error if it is an image."""
+        if not isinstance(self.value, str):
+            raise TypeError("this sample is an image: use .image")
+        return self.value
+
+
+def finished(samples: Tensor | Texts) -> tuple[list[Image.Image] | list[str], dict[str, int]]:
+    """Return decoded samples as values of :class:`Sample`, and the settings that tell their size: of images alone."""
+    if isinstance(samples, Texts):
+        return list(samples), {}
+    pixels = (samples * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(image) for image in pixels], {"width": pixels.shape[2], "height": pixels.shape[1]}
 
 
 @dataclass(frozen=True)
@@ -57,6 +82,16 @@ class Item:
     def images(self) -> list[Image.Image]:
         """The chosen images."""
         return [self.samples[index].image for index in self.chosen]
+
+    @property
+    def texts(self) -> list[str]:
+        """The chosen texts."""
+        return [self.samples[index].text for index in self.chosen]
+
+    @property
+    def modality(self) -> str:
+        """What the samples are: ``"image"`` or ``"text"``."""
+        return "text" if isinstance(self.samples[0].value, str) else "image"
 
     @property
     def reward(self) -> float | None:
@@ -88,6 +123,11 @@ class Result:
         return [image for item in self.items for image in item.images]
 
     @property
+    def texts(self) -> list[str]:
+        """The chosen texts of all prompts, in order."""
+        return [text for item in self.items for text in item.texts]
+
+    @property
     def rewards(self) -> list[list[float | None]]:
         """Rewards ``[prompts][particles]``."""
         return [[sample.reward for sample in item.samples] for item in self.items]
@@ -98,7 +138,7 @@ class Result:
         return [item.trace for item in self.items]
 
     def save(self, folder: str | Path) -> str:
-        """Write images with their recipes, traces, a contact sheet and ``result.json``.
+        """Write images with their recipes and a contact sheet, or texts, and traces and ``result.json``.
 
         Args:
             folder: a path or an fsspec URL.

@@ -23,11 +23,15 @@ from steer.prompts import Prompt
 log = logging.getLogger(__name__)
 
 __all__ = [
-    "Combination", "Least", "Minimum", "Node", "Reward", "RewardFunction", "Scale", "Scaled", "Term", "WeightedSum",
-    "as_function", "checked", "is_differentiable", "join", "leaves", "parse_expression", "score", "without_gradient",
+    "MODALITIES", "Combination", "Least", "Minimum", "Node", "Reward", "RewardFunction", "Scale", "Scaled", "Term",
+    "WeightedSum", "as_function", "check_modality", "checked", "is_differentiable", "join", "leaves",
+    "parse_expression", "score", "without_gradient",
 ]  # fmt: skip
 
 RewardFunction = Callable[[Any, Sequence[Prompt]], Tensor]
+
+MODALITIES = ("image", "text")
+"""What samples can be."""
 
 
 class Reward:
@@ -37,12 +41,14 @@ class Reward:
     lives on one device, holds its weights, and may cache text work between calls.
 
     Attributes:
+        modality: what it scores, one of :data:`MODALITIES`; ``None`` for samples of any kind.
         differentiable: whether gradients flow from the score to float samples; an instance may know better.
         needs_prompt: whether the score depends on the prompt; if not, ``steer score`` asks for none.
         typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if not known.
         Options: the declaration of the reward's options.
     """
 
+    modality: ClassVar[str | None] = "image"
     differentiable: bool = False
     needs_prompt: ClassVar[bool] = True
     typical: ClassVar[tuple[float, float] | None] = None
@@ -73,7 +79,7 @@ class Reward:
         """Score samples.
 
         Args:
-            samples: for images float ``[N, 3, H, W]`` in [0, 1].
+            samples: images as float ``[N, 3, H, W]`` in [0, 1], texts as N strings (:class:`steer.texts.Texts`).
             prompts: the N prompts; each is a ``str`` with ``id``, ``category`` and ``metadata``.
 
         Returns:
@@ -82,8 +88,24 @@ class Reward:
         raise NotImplementedError
 
 
+def check_modality(name: str, reward: object, modality: str) -> None:
+    """Raise if a reward, or its class, says that it scores something else than a model makes; functions say nothing.
+
+    Raises:
+        SteerError: naming both.
+    """
+    wanted = getattr(reward, "modality", None)
+    if wanted is not None and wanted != modality:
+        raise SteerError(
+            f"reward {name!r} scores {wanted}s, and this model makes {modality}s; steer plugins lists the rewards of "
+            f"{modality}s"
+        )
+
+
 class Combination(Reward):
     """A reward made of others. It checks each of them on its own, so that an error names the one at fault."""
+
+    modality = None  # each part has its own
 
     @property
     def parts(self) -> Sequence[RewardFunction]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from steer.cost import Cost
 from steer.doctor import memory_gb
@@ -22,6 +21,7 @@ from steer.loading import (
     OptionValues,
     RewardSpec,
     check_judges,
+    check_modalities,
     check_owners,
     make_judges,
     make_methods,
@@ -31,7 +31,7 @@ from steer.noise import keyed
 from steer.packing import PACK_ROWS, Group, group_alike, pack_size
 from steer.prompts import Prompt, check_seed
 from steer.recipe import Recipe, describe_method, describe_reward
-from steer.results import Item, Sample
+from steer.results import Item, Sample, finished
 from steer.run import Run
 from steer.state import State
 from steer.trace import trace_of
@@ -80,6 +80,7 @@ class Setup:
         self.options = dict(options or {})
         self.settings = {**settings, "particles": particles}
         plugins, device = sampler.plugins, sampler.backbone.device
+        check_modalities([*self.reward, *self.judge], sampler.backbone.modality, self.options, plugins)
         self._scorer = make_reward(self.reward, self.options, plugins, device)
         self._judges = make_judges(self.judge, self.options, plugins, device)
         self.choose = choose or ("best" if self._scorer else "all")
@@ -96,8 +97,8 @@ class Setup:
         check_owners(first.options, active, [])
         return Run(
             sampler.backbone, pack, settings={**self.settings, **first.settings}, defaults=sampler.model.defaults,
-            methods=active, observers=self.observers, reward=self._scorer, run_seed=self.run_seed,
-            choose=self.choose, preview=sampler.model.preview,
+            methods=active, observers=[*self.observers, *sampler.backbone.observers()], reward=self._scorer,
+            run_seed=self.run_seed, choose=self.choose, preview=sampler.model.preview,
         )  # fmt: skip
 
     def _options_for_replay(self, run: Run, index: int) -> dict[str, dict[str, Any]]:
@@ -177,7 +178,7 @@ class Setup:
 
     def _items(self, run: Run, state: State) -> list[Item]:
         with torch.no_grad():
-            samples = (state.samples * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+            values, size = finished(state.samples)
             rewards = state.rewards() if run.reward is not None else None
             verdicts = {name: run.judge(state, judge) for name, judge in self._judges.items()}
         items = []
@@ -186,7 +187,7 @@ class Setup:
             rows = rows[torch.argsort(state.slot[rows])]
             particles = tuple(
                 Sample(
-                    Image.fromarray(samples[row]),
+                    values[row],
                     int(state.slot[row]),
                     None if rewards is None else float(rewards[row]),
                     float(state.log_weight[row]),
@@ -199,7 +200,7 @@ class Setup:
                 model_options=self.sampler.model.options,
                 backbone=self.sampler.backbone,
                 job=job,
-                settings={**run.settings, "width": samples.shape[2], "height": samples.shape[1]},
+                settings={**run.settings, **size},
                 methods=[describe_method(spec) for spec in self.methods],
                 reward=[describe_reward(spec) for spec in self.reward],
                 judge=[spec for spec in self.judge if isinstance(spec, str)],
@@ -214,6 +215,8 @@ class Setup:
 
 def pack_size_of(run: Run, *, small: bool = False) -> int:
     """Return how many prompts like those of a run make a pack; ``small`` packs just fill a chunk."""
+    if not run.backbone.packs_prompts:
+        return 1
     width, height = image_size(run)
     return pack_size(run.particles, run.chunks.size, width * height, run.chunks.size if small else PACK_ROWS)
 

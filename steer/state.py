@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from steer import gradients
 from steer.errors import SteerError
-from steer.noise import Streams
-from steer.process import Process
+from steer.noise import Streams, keyed
+from steer.process import Process, RandomX0
 from steer.prompts import Prompt
 from steer.start import Start
+from steer.texts import joined
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from steer.rewards import RewardFunction
@@ -76,10 +79,10 @@ class State:
         slot: ``[N]`` int64 on the CPU; a slot owns a noise stream and stays when content is copied.
         ancestors: ``[N]`` int64 on the CPU, the slot that each row's content began in.
         log_weight: ``[N]`` float64 on the CPU, unnormalised; log Z of a prompt is its log-mean-exp.
-        x: ``[N, …]`` fp32 latents at the current noise level.
+        x: ``[N, …]`` fp32 latents at the current noise level; of texts, int64 tokens ``[N, L]``.
         prediction: the denoiser's output for ``x``, guidance included; ``None`` before it ran.
         x0: the estimate of the final x that belongs to ``x`` and ``prediction``.
-        samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1].
+        samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1], texts :class:`steer.texts.Texts`.
         extra: a method's own data, by name; tensors with one row a particle.
         draw: which population of a search this is, from 0; a method keys its randomness by it.
         biased: whether a method changed x, the prediction or who is in the population without accounting for it
@@ -117,7 +120,7 @@ class State:
         self.events: list[Event] = []
         self._x = x
         self._prediction: Tensor | None = None
-        self._cache: dict[str, Tensor] = {}
+        self._cache: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -189,7 +192,7 @@ class State:
 
     @property
     def x0(self) -> Tensor:
-        """The estimate of the final x; at the end it is x."""
+        """The estimate of the final x, its mode where it is a random draw; at the end it is x."""
         if self.done:
             return self._x
         if self._prediction is None:
@@ -197,7 +200,28 @@ class State:
         return self._cached("x0", lambda: self.process.estimate(self._x, self._require_prediction()))
 
     @property
-    def samples(self) -> Tensor:
+    def draws_x0(self) -> bool:
+        """Whether x0 is a random draw here, as tokens are before the end, and not one estimate."""
+        return not self.done and isinstance(self.process, RandomX0)
+
+    def x0_draws(self, count: int) -> Tensor:
+        """Draw ``count`` values of x0 a particle, ``[N, count, …]``, each keyed by its slot and the step.
+
+        Raises:
+            RuntimeError: where x0 is no random draw (:attr:`draws_x0`), or the denoiser has not run.
+        """
+        process, x, prediction = self.process, self._x, self._require_prediction()
+        if self.done or not isinstance(process, RandomX0):
+            raise RuntimeError("x0 is one estimate here; see draws_x0")
+        rows = []
+        for index, slot in zip(self.job.tolist(), self.slot.tolist(), strict=True):
+            job = self.jobs[index]
+            generator = keyed(job.seed, job.prompt.id, "x0", slot=slot, step=self.step, draw=self.draw)
+            rows.append(torch.from_numpy(generator.random((count, *x.shape[1:]))))
+        return process.draw_x0(x, prediction, torch.stack(rows).to(x.device))
+
+    @property
+    def samples(self) -> Any:
         """Decoded ``x0``, chunk by chunk, kept until x changes."""
         return self._cached("samples", lambda: self.run.decode(self.x0))
 
@@ -206,18 +230,23 @@ class State:
         """The prompt of each row."""
         return [self.jobs[index].prompt for index in self.job.tolist()]
 
-    def rewards(self) -> Tensor:
+    def rewards(self, *, draws: int | None = None) -> Tensor:
         """Score each particle's ``x0`` by the run's reward.
 
         Decoding and scoring go chunk by chunk, so that memory does not grow with the population.
 
+        Args:
+            draws: score so many random draws of x0 a particle instead; where :attr:`draws_x0`.
+
         Returns:
-            float64 ``[N]`` on the CPU.
+            float64 ``[N]`` on the CPU, or ``[N, draws]``.
 
         Raises:
             SteerError: if the run has no reward.
         """
-        return self._cached("rewards", self._evaluate)
+        if draws is None:
+            return self._cached("rewards", self._evaluate)
+        return self._cached(f"rewards:{draws}", lambda: self._evaluate(draws))
 
     def gradient(self, reward: RewardFunction | None = None, *, name: str = "reward") -> tuple[Tensor, Tensor]:
         """Return the reward of each particle's decoded ``x0`` and its gradient by ``x``, for guidance within a hook.
@@ -233,8 +262,9 @@ class State:
             Values, float64 ``[N]`` on the CPU, and gradients ``[N, …]`` like ``x``.
 
         Raises:
-            SteerError: if there is no reward, it gives no gradient, or one that is not finite.
+            SteerError: if there is no reward, it gives no gradient, or one that is not finite; if x is tokens.
         """
+        self.run.check_differentiable()
         return gradients.by_state(self, reward, name)
 
     @property
@@ -306,9 +336,9 @@ class State:
         if not others:
             return first
 
-        def together(tables: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        def together(tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
             common = [name for name in tables[0] if all(name in table for table in tables)]
-            return {name: torch.cat([table[name] for table in tables]) for name in common}
+            return {name: joined([table[name] for table in tables]) for name in common}
 
         whole = cls(
             first.run,
@@ -336,6 +366,10 @@ class State:
         """Note a method's diagnostics, one value a prompt, for traces."""
         self._record(kind, False, {name: list(values) for name, values in per_job.items()})
 
+    def note(self, kind: str, **per_row: Sequence[Any]) -> None:
+        """Note plain data, one value a particle, for traces."""
+        self._record(kind, True, {name: list(values) for name, values in per_row.items()})
+
     @property
     def origin(self) -> Start:
         """The rows as a start, without their noise: for what a search records of them."""
@@ -356,15 +390,17 @@ class State:
 
     # ---- inside ----------------------------------------------------------------------------------------
 
-    def _evaluate(self) -> Tensor:
-        scores = self.run.score(self).to("cpu", torch.float64)
-        self._record("reward", True, {"reward": scores.tolist()})
+    def _evaluate(self, draws: int | None = None) -> Tensor:
+        values = None if draws is None else self.x0_draws(draws)
+        scores = self.run.score(self, values).to("cpu", torch.float64)
+        self._record("reward", True, {"reward": (scores if draws is None else scores.mean(dim=1)).tolist()})
         return scores
 
-    def _cached(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+    def _cached(self, name: str, compute: Callable[[], T]) -> T:
         if name not in self._cache:
             self._cache[name] = compute()
-        return self._cache[name]
+        found: T = self._cache[name]
+        return found
 
     def _gather(self, rows: Tensor) -> None:
         count = len(self)
@@ -387,7 +423,7 @@ class State:
         return self._prediction
 
     def _check_like(self, value: Tensor, name: str) -> None:
-        if value.shape != self._x.shape:
-            raise SteerError(
-                f"a method set state.{name} to shape {tuple(value.shape)}, expected {tuple(self._x.shape)}"
-            )
+        # of tokens, a prediction has one dimension more than x
+        like = self._prediction if name == "prediction" and self._prediction is not None else self._x
+        if value.shape != like.shape:
+            raise SteerError(f"a method set state.{name} to shape {tuple(value.shape)}, expected {tuple(like.shape)}")

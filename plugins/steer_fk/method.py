@@ -9,7 +9,7 @@ from steer import Method, State, SteerError, hookimpl
 from steer.noise import keyed
 from steer.run import Run
 from steer_fk.options import FKOptions
-from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential
+from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential, pooled
 from steer_fk.resampling import (
     SCHEMES,
     effective_sample_size,
@@ -45,15 +45,18 @@ class FK(Method):
         if run.particles < 2:
             raise SteerError(f"fk needs at least 2 particles, got {run.particles}; set --particles 4")
         if not run.process().stochastic:
-            run.suggest("eta", 1.0, by="fk")
+            for name, value in run.backbone.noisy.items():
+                run.suggest(name, value, by="fk")
 
     @hookimpl
     def begin(self, state: State) -> None:
         """Check that copies of a particle can part, and start every lineage."""
         if not state.process.stochastic:
+            name, value = next(iter(state.run.backbone.noisy.items()))
+            others = ", or --scheduler ddpm or euler-a" if name == "eta" else ""
             raise SteerError(
-                "fk needs a stochastic sampler, got one without noise (eta=0): copies of a particle would stay "
-                "equal for ever; set --eta 1, or --scheduler ddpm or euler-a"
+                f"fk needs a stochastic sampler, got one without noise ({name}=0): copies of a particle would stay "
+                f"equal for ever; set --{name} {value:g}{others}"
             )
         late = [step for step in self.options.at or () if not 0 <= step < state.steps]
         if late:
@@ -75,7 +78,7 @@ class FK(Method):
             return
         self._due = False
         past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
-        log_g, past = log_potential(self.options.potential, self.options.lam, state.rewards(), past)
+        log_g, past = log_potential(self.options.potential, self.options.lam, self._rewards(state), past)
         state.extra[PRODUCT], state.extra[MEMORY] = past.log_product, past.memory
         state.log_weight = state.log_weight + log_g
         self._resample(state)
@@ -87,6 +90,13 @@ class FK(Method):
         state.log_weight = state.log_weight + last_log_potential(self.options.lam, state.rewards(), past)
         diagnostics = [self._diagnose(state, state.rows_of(job)) for job in range(len(state.jobs))]
         self._note(state, diagnostics, [False] * len(diagnostics))
+
+    def _rewards(self, state: State) -> torch.Tensor:
+        """Return the reward of each particle's x0, pooled over draws where x0 is random."""
+        if not state.draws_x0:
+            return state.rewards()
+        scale = self.options.lam if self.options.pool == "tilt" else 1.0
+        return pooled(state.rewards(draws=self.options.draws), scale)
 
     def _resample(self, state: State) -> None:
         """Resample each prompt's population whose ESS is at most the threshold."""

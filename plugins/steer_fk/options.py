@@ -36,6 +36,15 @@ class FKOptions(Options):
         description="Reward that a particle starts from in diff and max; max ignores rewards below it until the end.",
     )
 
+    draws: int = Field(
+        4, ge=1, le=4096, description="Draws of x0 a particle that make its reward on the way, where x0 is random."
+    )
+    pool: Literal["exp", "tilt"] = Field(
+        "exp",
+        description="How they make it: exp is the log-mean-exp of their rewards; tilt takes that of lambda times them, "
+        "over lambda, and so expects the most of a particle.",
+    )
+
     @model_validator(mode="after")
     def _ordered(self) -> FKOptions:
         if self.start > self.end:

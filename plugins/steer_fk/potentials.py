@@ -6,9 +6,11 @@ population is weighted for p(x0)·exp(λ·r(x0)): it is exp(λ·r_0) divided by 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Kind = Literal["diff", "max", "add", "rt"]
@@ -55,6 +57,21 @@ def log_potential(kind: Kind, lam: float, reward: Tensor, past: Lineage) -> tupl
 def last_log_potential(lam: float, reward: Tensor, past: Lineage) -> Tensor:
     """Return the log of the last potential, exp(λ·r_0) over the product so far."""
     return lam * reward - past.log_product
+
+
+def pooled(rewards: Tensor, scale: float) -> Tensor:
+    """Return one reward a particle of those of m draws of its x0: log-mean-exp(s·r)/s (§3.2; s = 1 in the paper).
+
+    With s = λ, exp(λ·result) is the mean of the draws' own tilts, which is what a particle is worth; their plain mean
+    for s = 0.
+
+    Args:
+        rewards: ``[N, m]``.
+        scale: s, 0 or more.
+    """
+    if scale == 0:
+        return rewards.mean(dim=1)
+    return (torch.logsumexp(scale * rewards, dim=1) - math.log(rewards.shape[1])) / scale
 
 
 def first_memory(kind: Kind, reward_min: float) -> float:

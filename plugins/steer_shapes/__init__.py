@@ -54,6 +54,9 @@ def steer_register(registry: Registry) -> None:
     registry.data(
         "shapes", "steer_shapes.train.data:scenes", summary="scenes of the training split, drawn as asked for"
     )
+    registry.data(
+        "shapes-captions", "steer_shapes.sentences:captions", summary="captions of the training split, as texts"
+    )
     registry.command(
         "train shapes",
         "steer_shapes.train.cli:command",

@@ -1,5 +1,5 @@
 """Noise processes: how a state gets from noise to data."""
 
-from steer.process.base import Process
+from steer.process.base import Process, RandomX0
 
-__all__ = ["Process"]
+__all__ = ["Process", "RandomX0"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -39,7 +39,7 @@ class Process(Protocol):
 
     @property
     def level(self) -> tuple[float, float]:
-        """(alpha, sigma) of the current ``x = alpha·x0 + sigma·noise``."""
+        """(alpha, sigma) of the current ``x = alpha·x0 + sigma·noise``; of tokens, the shares shown and masked."""
         ...
 
     @property
@@ -65,4 +65,25 @@ class Process(Protocol):
 
     def select(self, rows: Tensor, count: int) -> None:
         """Reindex whatever is kept per particle: row i becomes the old ``rows[i]`` of ``count``."""
+        ...
+
+
+@runtime_checkable
+class RandomX0(Protocol):
+    """What a process has besides, if the denoiser gives a distribution of x0 and not one value: that of tokens.
+
+    :meth:`Process.estimate` gives its mode then.
+    """
+
+    def draw_x0(self, x: Tensor, prediction: Tensor, uniform: Tensor) -> Tensor:
+        """Draw m values of x0 a particle.
+
+        Args:
+            x: ``[N, …]``.
+            prediction: the denoiser's output for it.
+            uniform: ``[N, m, …]`` in [0, 1), fp64, one number for each element of each draw.
+
+        Returns:
+            ``[N, m, …]``.
+        """
         ...

@@ -78,7 +78,8 @@ def _decode(run: Run, x0: Tensor) -> Tensor:
     """Decode x0 by the run's preview decoder if it has one, else by the model's own."""
     preview = run.preview
     if preview is None:
-        return run.decode(x0)
+        decoded: Tensor = run.decode(x0)
+        return decoded
     samples, _ = run.chunks.map(lambda rows: preview(x0[rows.to(x0.device)]), len(x0))
     run.cost.decodes += len(x0)
     return samples

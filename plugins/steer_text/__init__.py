@@ -1,0 +1,22 @@
+"""Text by masked diffusion: models, rewards of texts, and a small model that ships (arXiv 2406.07524)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from steer import hookimpl
+
+if TYPE_CHECKING:
+    from steer.plugins import Registry
+
+
+@hookimpl
+def steer_register(registry: Registry) -> None:
+    """Name the models, the rewards, the data and the training command; nothing is imported yet."""
+    registry.loader(
+        "text", "steer_text.backbone:from_name", summary="masked language models: shapes (ships), a folder, a hub id"
+    )
+    registry.data("small-town", "steer_text.data:small_town", summary="everyday sentences, written for this purpose")
+    registry.command(
+        "train text", "steer_text.train.cli:command", summary="train a masked-diffusion model of sentences"
+    )

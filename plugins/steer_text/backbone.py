@@ -1,0 +1,162 @@
+"""Any masked language model of transformers as a backbone: text drawn by masked diffusion, from a prefix on."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steer import Prompt, SteerError
+from steer.backbones.base import Backbone, Conditioning, Encoded
+from steer.process import Process
+from steer.texts import Texts
+from steer_text.process import MaskedDiffusion
+from steer_text.trail import TokenTrail
+
+NEW_TOKENS = 1
+"""A prefix must leave room for so many."""
+
+
+class TextBackbone(Backbone):
+    """What text models share: no sizes, no guidance, and traces that show the tokens as they come."""
+
+    modality: ClassVar[str] = "text"
+    default_guidance = 1.0
+    noisy: ClassVar[Mapping[str, Any]] = {"temperature": 1.0}
+
+    tokenizer: Any
+
+    def guided(self, guidance_scale: float) -> bool:
+        return False
+
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        raise SteerError("a text has no size in pixels; give --length")
+
+    def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        return shape[-1], 1
+
+    def observers(self) -> Sequence[object]:
+        return (TokenTrail(self),)
+
+    def pieces(self, x: Tensor) -> list[list[str | None]]:
+        """Return the tokens of rows ``x [B, L]`` as they read, ``None`` where one is masked, cut at the end token."""
+        raise NotImplementedError
+
+
+class MaskedLM(TextBackbone):
+    """A ``transformers`` masked language model with its tokenizer.
+
+    Prompts are prefixes: their tokens stand at the beginning and stay. A mask token in a prompt is filled in, as the
+    rest is. All particles have the same length, prefix included; a text ends at the end token, where the model has one.
+    """
+
+    default_steps = 32
+
+    def __init__(self, model: torch.nn.Module, tokenizer: Any, *, device: torch.device | str = "cpu") -> None:
+        """Take a model whose forward gives ``logits [B, L, V]`` for ``input_ids [B, L]``.
+
+        Raises:
+            SteerError: if the tokenizer has no mask token.
+        """
+        if tokenizer.mask_token_id is None:
+            raise SteerError("the model's tokenizer has no mask token: it is no masked language model")
+        super().__init__(SimpleNamespace(scheduler=None, _execution_device=torch.device(device), components={}), model)
+        self.tokenizer = tokenizer
+        limits = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
+        # tokenizers that know no limit say 1e30; positions of RoBERTa and its kin begin behind the padding token
+        offset = 2 if "roberta" in str(getattr(model.config, "model_type", "")) else 0
+        known = [limits[0]] + ([limits[1] - offset] if limits[1] else [])
+        self.longest = int(min(known))
+        ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+        self.end: int | None = next((token for token in ends if token is not None), None)
+        starts = (tokenizer.bos_token_id, tokenizer.cls_token_id)
+        self.start: int | None = next((token for token in starts if token is not None), None)
+        # what is no word and no end: nothing is drawn as one of these
+        kept = {self.end, tokenizer.pad_token_id}
+        self.never = sorted(set(tokenizer.all_special_ids) - kept)
+
+    def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
+        return ()
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        ids = self.tokenizer(str(prompt), add_special_tokens=False).input_ids
+        if self.start is not None:
+            ids = [self.start, *ids]
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and unknown in ids:
+            words = [word for word in str(prompt).split() if unknown in self.tokenizer(word).input_ids]
+            raise SteerError(f"prompt {str(prompt)[:60]!r}: the model does not know {', '.join(words[:3])!r}")
+        if len(ids) + NEW_TOKENS > self.longest:
+            raise SteerError(
+                f"prompt {str(prompt)[:60]!r} has {len(ids)} tokens, and the model's texts have at most {self.longest} "
+                "with it; shorten it"
+            )
+        prefix = torch.tensor([ids], dtype=torch.int64, device=self.device)
+        return {"prefix": prefix, "prefix_length": torch.tensor([len(ids)], device=self.device)}, None
+
+    def shape(self, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        length = settings["length"] or self.longest
+        if length > self.longest:
+            raise SteerError(f"length={length}: this model's texts have at most {self.longest} tokens")
+        return (length,)
+
+    def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
+        if settings["scheduler"] not in (None, "ancestral"):
+            raise SteerError(f"scheduler {settings['scheduler']!r}: masked diffusion has but one, ancestral")
+        temperature = 1.0 if settings["temperature"] is None else float(settings["temperature"])
+        return MaskedDiffusion(
+            settings["steps"], self.tokenizer.mask_token_id, temperature=temperature, device=self.device
+        )
+
+    def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
+        prefix, lengths = conditioning.cond["prefix"], conditioning.cond["prefix_length"]
+        longest, room = int(lengths.max()), noise.shape[1]
+        if longest + NEW_TOKENS > room:
+            raise SteerError(f"a prompt has {longest} tokens, and length={room} counts them too; raise --length")
+        prefix = torch.nn.functional.pad(prefix[:, :longest], (0, room - longest))
+        given = torch.arange(room, device=noise.device) < lengths[:, None]
+        return torch.where(given, prefix, noise)
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        network: Any = self.denoisers[denoiser]
+        logits: Tensor = network(input_ids=x).logits.float()
+        logits[..., self.never] = float("-inf")
+        return logits
+
+    def decode(self, x: Tensor) -> Texts:
+        rows = [self._until_end(row) for row in x.tolist()]
+        return Texts(self.tokenizer.batch_decode(rows, skip_special_tokens=True))
+
+    def pieces(self, x: Tensor) -> list[list[str | None]]:
+        mask = self.tokenizer.mask_token_id
+        return [
+            [None if token == mask else self._piece(token) for token in self._until_end(row)[self.start is not None :]]
+            for row in x.tolist()
+        ]
+
+    def _piece(self, token: int) -> str:
+        return str(self.tokenizer.convert_tokens_to_string([self.tokenizer.convert_ids_to_tokens(token)]))
+
+    def _until_end(self, row: list[int]) -> list[int]:
+        """Cut a row at its first end token; what begins it does not count, for BERT's beginning is no end."""
+        for place, token in enumerate(row[1:], 1):
+            if token == self.end:
+                return row[:place]
+        return row
+
+
+def from_name(name: str, device: torch.device, dtype: torch.dtype) -> MaskedLM:
+    """Load ``text:NAME``: a model that ships, a transformers folder, or a hub id.
+
+    Raises:
+        SteerError: if it is none of these, cannot be fetched, or is no masked language model.
+    """
+    from steer_text.checkpoints import load
+    from steer_text.paths import known
+
+    source = known().get(name, name)
+    model, tokenizer = load("AutoModelForMaskedLM", str(source), f"model 'text:{name}'", known())
+    return MaskedLM(model.to(device, dtype), tokenizer, device=device)

@@ -1,0 +1,63 @@
+"""Models of transformers and their tokenizers, from folders and from the hub. No code of theirs is ever run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from steer import SteerError, hub
+from steer.errors import nearest
+
+log = logging.getLogger(__name__)
+
+
+def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[Any, Any]:
+    """Load a model for inference, in fp32, and its tokenizer.
+
+    Args:
+        kind: the class of transformers that picks the architecture, such as ``"AutoModelForMaskedLM"``.
+        source: a folder or a hub id.
+        what: the model as the user named it, for messages.
+        names: other names that could have been meant.
+
+    Raises:
+        SteerError: if it is not there, cannot be fetched, or is no such model.
+    """
+    import torch
+    import transformers
+
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        config = folder / "config.json"
+        if not config.is_file():
+            raise SteerError(f"{what}: {source} has no config.json; expected a folder of a transformers model")
+        try:
+            if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
+                raise ValueError
+        except (OSError, ValueError):
+            raise SteerError(f"{what}: {config} cannot be read") from None
+        local = True
+    elif source.startswith((".", "/", "~")) or source.count("/") > 1 or (names and "/" not in source):
+        known = list(names)
+        listed = f"a known name ({', '.join(known)}), " if known else ""
+        raise SteerError(f"{what}: no such folder{nearest(source, known)}; expected {listed}a folder, or a hub id")
+    else:
+        local = not hub.reachable()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=local)
+        model = getattr(transformers, kind).from_pretrained(
+            source, local_files_only=local, use_safetensors=True, dtype=torch.float32
+        )
+    except Exception as error:  # a dozen kinds: missing files, other architectures, no network
+        log.debug("loading %s failed", source, exc_info=True)
+        reason = " ".join(str(error).split())[:200]
+        if not folder.is_dir() and not hub.reachable():
+            raise SteerError(
+                f"{what} is no folder and not in the hub's cache, and the hub cannot be reached (offline); go online "
+                "once to fetch it, or give a folder"
+            ) from error
+        raise SteerError(f"{what} cannot be loaded ({type(error).__name__}: {reason})") from error
+    return model.eval().requires_grad_(False), tokenizer

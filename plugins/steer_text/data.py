@@ -1,0 +1,78 @@
+"""Sentences to train on: sources by name, local files, and mixtures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from steer import SteerError
+from steer.plugins import manager
+
+Source = Callable[[np.random.Generator], str]
+"""Draws a sentence."""
+
+DEFAULT = ("shapes-captions:0.75", "small-town:0.25")
+"""What the model that ships is trained on."""
+
+
+def small_town() -> Source:
+    """Return a source of the sentences that ship: everyday prose, written for this purpose, one a line."""
+    return from_lines((resources.files("steer_text") / "corpus.txt").read_text(encoding="utf-8"), "corpus.txt")
+
+
+def from_lines(text: str, name: str) -> Source:
+    """Return a source of a text's lines, each as likely; empty ones are left out."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise SteerError(f"{name} holds no sentence; expected one a line")
+    return lambda rng: lines[rng.integers(len(lines))]
+
+
+class Mixture:
+    """Sources with their shares."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Look sources up.
+
+        Args:
+            names: each ``NAME:SHARE`` or ``NAME``, of a registered source or of a text file with a sentence a line.
+
+        Raises:
+            SteerError: for a name that is neither, or a share that is no positive number.
+        """
+        self.names = tuple(names)
+        parts = [_named(name) for name in names]
+        self._sources = [source for source, _ in parts]
+        shares = np.array([share for _, share in parts])
+        self._shares = shares / shares.sum()
+
+    def __call__(self, rng: np.random.Generator) -> str:
+        """Draw a sentence."""
+        return self._sources[rng.choice(len(self._sources), p=self._shares)](rng)
+
+    def batch(self, rng: np.random.Generator, count: int) -> list[str]:
+        """Draw sentences."""
+        return [self(rng) for _ in range(count)]
+
+
+def _named(text: str) -> tuple[Source, float]:
+    name, colon, tail = text.rpartition(":")
+    try:
+        share = float(tail) if colon else 1.0
+    except ValueError:
+        name, share = text, 1.0
+    if not colon:
+        name = text
+    if not 0 < share < float("inf"):
+        raise SteerError(f"--data {text}: the share is {share:g}, expected a positive number")
+    file = Path(name).expanduser()
+    if file.is_file():
+        try:
+            return from_lines(file.read_text(encoding="utf-8"), name), share
+        except UnicodeDecodeError:
+            raise SteerError(f"--data {name}: not a text in UTF-8") from None
+    source: Source = manager().registry.get("data", name).load()()
+    return source, share

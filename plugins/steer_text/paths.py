@@ -1,0 +1,12 @@
+"""Where the weights that ship with this package lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def known() -> dict[str, Path]:
+    """Return the models that ship, by name."""
+    return {folder.name: folder for folder in sorted(WEIGHTS.iterdir()) if (folder / "config.json").is_file()}

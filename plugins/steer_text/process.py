@@ -1,0 +1,108 @@
+"""Absorbing-state diffusion of tokens (MDLM, arXiv 2406.07524): all masked at t = 1, all shown at t = 0."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steer.noise import Streams
+
+
+class MaskedDiffusion:
+    """The ancestral sampler of masked diffusion with α_t = 1 − t, as a :class:`steer.process.Process`.
+
+    States ``x`` are int64 tokens ``[N, L]``, predictions are logits ``[N, L, V]`` of x0. From t to s a masked token is
+    shown with probability (α_s − α_t)/(1 − α_t), and is then drawn from the prediction; a token that is shown stays
+    (§3.2.3, SUBS). After the last step none is masked.
+
+    x0 is a random draw here, each token by itself (:class:`steer.process.RandomX0`).
+    """
+
+    def __init__(self, steps: int, mask: int, *, temperature: float = 1.0, device: torch.device | str = "cpu") -> None:
+        """Set the way.
+
+        Args:
+            steps: transitions from t = 1 to t = 0, equally far apart.
+            mask: the masked token's number, which is never drawn.
+            temperature: logits are divided by it; at 0 the likeliest token is taken.
+            device: where times are kept.
+        """
+        self.mask, self.temperature = mask, temperature
+        self._times = torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()
+        self._timesteps = torch.tensor(self._times[:-1], dtype=torch.float32, device=device)
+        self._index = 0
+
+    @property
+    def index(self) -> int:
+        return self._index
+
+    @property
+    def length(self) -> int:
+        return len(self._times) - 1
+
+    @property
+    def done(self) -> bool:
+        return self._index >= self.length
+
+    @property
+    def whole(self) -> bool:
+        return True
+
+    @property
+    def timestep(self) -> Tensor:
+        return self._timesteps[min(self._index, self.length - 1)]
+
+    @property
+    def level(self) -> tuple[float, float]:
+        t = self._times[self._index]
+        return 1 - t, t
+
+    @property
+    def stochastic(self) -> bool:
+        return True  # which tokens are shown is drawn at any temperature
+
+    def prior(self, noise: Tensor) -> Tensor:
+        """Return masks alone, ``[N, L]``; the noise decides nothing."""
+        return torch.full(noise.shape, self.mask, dtype=torch.int64, device=noise.device)
+
+    def model_input(self, x: Tensor) -> Tensor:
+        return x
+
+    def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
+        """Return x with each masked token at its likeliest."""
+        return torch.where(x == self.mask, self._without_mask(prediction).argmax(dim=-1), x)
+
+    def draw_x0(self, x: Tensor, prediction: Tensor, uniform: Tensor) -> Tensor:
+        masked = (x == self.mask).unsqueeze(1)
+        return torch.where(masked, self._draw(prediction, uniform), x.unsqueeze(1))
+
+    def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
+        t, s = self._times[self._index], self._times[self._index + 1]
+        # two numbers a token, drawn whatever is masked: a stream's place tells nothing of its particle
+        show, which = streams.uniform((2, *x.shape[1:]), x.device).unbind(dim=1)
+        shown = (x == self.mask) & (show < (t - s) / t)
+        self._index += 1
+        return torch.where(shown, self._draw(prediction, which.unsqueeze(1)).squeeze(1), x)
+
+    def select(self, rows: Tensor, count: int) -> None:
+        return  # nothing is kept per particle
+
+    def _without_mask(self, prediction: Tensor) -> Tensor:
+        """Return logits under which nothing ends as the mask."""
+        logits = prediction.clone()
+        logits[..., self.mask] = float("-inf")
+        return logits
+
+    def _draw(self, prediction: Tensor, uniform: Tensor) -> Tensor:
+        """Draw tokens ``[N, m, L]`` from logits ``[N, L, V]`` by uniform numbers ``[N, m, L]``: the inverse of the
+        distribution function, whose rounding is far below any token's probability in fp64."""
+        logits = self._without_mask(prediction)
+        if self.temperature == 0:
+            return logits.argmax(dim=-1).unsqueeze(1).expand(uniform.shape)
+        probabilities = torch.softmax(logits.double() / self.temperature, dim=-1)
+        levels = probabilities.cumsum(dim=-1)
+        # a number within rounding of 1 must not pass the last token that can come
+        target = uniform.movedim(1, -1) * levels[..., -1:]
+        found = torch.searchsorted(levels, target.contiguous(), right=True)
+        last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1, keepdim=True)
+        return found.minimum(last).movedim(-1, 1)
