@@ -22,6 +22,10 @@ def steer_register(registry: Registry) -> None:
     registry.input("class", Input("NAME"), summary="Draw a class, by a model that does; repeatable.")
     registry.input("nearest", Input(""), summary="Take the nearest label where a mask's color is none's.")
     registry.data("digits", "steer_symmflow.train.data:digits", summary="scikit-learn's handwritten digits")
+    registry.command("segment", "steer_symmflow.reading.segment:command", summary="Segment images by a symmetric flow.")
+    registry.command(
+        "classify", "steer_symmflow.reading.classify:command", summary="Classify images by a symmetric flow."
+    )
     registry.command(
         "train symmflow", "steer_symmflow.train.cli:command", summary="train a flow that draws, segments or classifies"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +15,7 @@ from steer.errors import unknown
 from steer_symmflow import flow, semantics
 from steer_symmflow.asked import class_label, mask_labels
 from steer_symmflow.images import pack_mask
-from steer_symmflow.model import SymmFlowModel, load
+from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.process import SymmetricFlow
 
 
@@ -71,10 +70,7 @@ class SymmFlow(Backbone):
         own = config.size
         if (height or own[0], width or own[1]) != own:
             raise SteerError(f"size {width}x{height}: this model draws {own[1]}x{own[0]}; leave --size out")
-        factor = 1
-        if self.model.vae is not None:
-            factor = 2 ** (len(self.model.vae.config.block_out_channels) - 1)
-        return self.model.channels, own[0] // factor, own[1] // factor
+        return self.model.half_shape
 
     def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> SymmetricFlow:
         solver = settings.get("scheduler") or "euler"
@@ -97,12 +93,5 @@ class SymmFlow(Backbone):
 
 
 def from_name(name: str, device: torch.device, dtype: torch.dtype) -> SymmFlow:
-    """Load ``symmflow:FOLDER``.
-
-    Raises:
-        SteerError: if there is no such folder, or it holds no such model.
-    """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise SteerError(f"model 'symmflow:{name}': no such folder; expected one that steer train symmflow made")
-    return SymmFlow(load(folder, device, dtype))
+    """Load ``symmflow:NAME``; see :func:`steer_symmflow.model.find` for what it can be."""
+    return SymmFlow(load(find(name), device, dtype))

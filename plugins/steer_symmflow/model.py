@@ -17,6 +17,7 @@ from torch.nn import functional
 from steer import SteerError
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
+EMBEDDED = Path(__file__).parent / "weights"
 KINDS = ("masks", "classes")
 
 
@@ -97,6 +98,12 @@ class SymmFlowModel(nn.Module):
         joint: int = self.unet.config.in_channels // self.config.patch**2
         return joint // 2
 
+    @property
+    def half_shape(self) -> tuple[int, int, int]:
+        """Shape of one half of the state: C, height and width."""
+        factor = 1 if self.vae is None else 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.channels, self.config.size[0] // factor, self.config.size[1] // factor
+
     def forward(self, z: Tensor, t: Tensor | float) -> Tensor:
         """Return the velocity at times ``t``, a number or ``[N]``."""
         times = torch.as_tensor(t, device=z.device, dtype=torch.float32).expand(len(z)) * self.config.time_scale
@@ -133,6 +140,32 @@ class SymmFlowModel(nn.Module):
         (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
         if self.vae is not None:
             self.vae.save_pretrained(folder / VAE)
+
+
+def embedded() -> list[str]:
+    """Return the names of the models that ship."""
+    return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CONFIG}"))
+
+
+def find(name: str) -> Path:
+    """Return the folder of a model: one that ships, by its name, or a folder that was trained or converted.
+
+    Args:
+        name: with or without ``symmflow:`` before it.
+
+    Raises:
+        SteerError: if there is no such model.
+    """
+    short = name.removeprefix("symmflow:")
+    if short in embedded():
+        return EMBEDDED / short
+    folder = Path(short).expanduser()
+    if not folder.is_dir():
+        raise SteerError(
+            f"model 'symmflow:{short}': there is no such folder and none of that name ships "
+            f"({', '.join(embedded())}); steer train symmflow makes one"
+        )
+    return folder
 
 
 def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> SymmFlowModel:

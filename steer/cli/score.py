@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.cli.shared import log_option, one_line
+from steer.cli.shared import CountBar, log_option, one_line
 from steer.errors import SteerError
 from steer.options import parse_assignments
 
@@ -73,11 +73,11 @@ def score(
     errors: list[ImageError] = []
     with ExitStack() as stack:
         file = stack.enter_context(scoring.open_rows(out)) if out else None
-        advance = stack.enter_context(_Bar(len(paths)))
+        bar = stack.enter_context(CountBar(len(paths), "scoring"))
         for outcome in scoring.score_images(
             paths, rewards, source, batch=batch, device=place, done=done, options=options
         ):
-            advance()
+            bar.advance()
             if isinstance(outcome, scoring.ImageError):
                 errors.append(outcome)
                 click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
@@ -87,27 +87,6 @@ def score(
                 scoring.write_row(file, outcome)
     _print([rows[str(path)] for path in paths if str(path) in rows], errors, names, as_json, as_csv)
     sys.exit(1 if errors else 0)
-
-
-class _Bar:
-    """A progress bar on stderr; silent where that is no terminal."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        self._task = self._progress.add_task("scoring", total=total)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self) -> None:
-        self._progress.advance(self._task)
 
 
 def _print(rows: list[Row], errors: list[ImageError], names: list[str], as_json: bool, as_csv: bool) -> None:

@@ -12,28 +12,8 @@ from tiny import brightness
 
 from steer import Prompt, Sampler, SteerError
 from steer_symmflow import infer, semantics
-from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, load
+from steer_symmflow.model import load
 from steer_symmflow.train.cli import unet_config
-
-COLORS = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
-
-
-def tiny(kind: str) -> SymmFlowModel:
-    torch.manual_seed(0)
-    unet = {**unet_config((16, 32), 2, (16, 16)), "norm_num_groups": 8, "attention_head_dim": 8}
-    colors = COLORS if kind == "masks" else ()
-    return SymmFlowModel(SymmFlowConfig(kind, ("none", "box", "disc"), (16, 16), colors, 4.0, patch=2, unet=unet))
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("symmflow")
-    for kind in ("masks", "classes"):
-        tiny(kind).save(root / kind, torch.float32)
-    mask = Image.new("RGB", (16, 16))
-    mask.paste((255, 0, 0), (2, 3, 9, 12))
-    mask.save(root / "mask.png")
-    return {"masks": root / "masks", "classes": root / "classes", "mask": root / "mask.png"}
 
 
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
@@ -85,12 +65,12 @@ def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
     assert "is 8x8, the model's are 16x16" in message(masks, mask=str(odd))
     with pytest.raises(SteerError, match="eta=1 needs --scheduler euler"):
         classes.generate([Prompt("x", metadata={"class": "box"})], steps=1, eta=1.0, scheduler="rk4")
-    with pytest.raises(SteerError, match="no such folder"):
+    with pytest.raises(SteerError, match="there is no such folder"):
         Sampler("symmflow:nowhere")
 
 
 def test_a_checkpoint_of_another_layout_is_refused_whole(folders, tmp_path: Path) -> None:
-    other = tiny("masks")
+    other = load(folders["masks"])
     other.unet = type(other.unet)(**{**unet_config((32, 32), 2, (16, 16)), "norm_num_groups": 8})
     other.save(tmp_path, torch.float32)
     (tmp_path / "symmflow.json").write_bytes((folders["masks"] / "symmflow.json").read_bytes())

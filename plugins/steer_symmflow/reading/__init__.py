@@ -1,0 +1,1 @@
+"""Reading images: ``steer segment`` and ``steer classify``."""

@@ -1,0 +1,63 @@
+"""``steer classify``: classes of images, by running the flow from them backwards."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+
+from steer import scoring
+from steer.cli.shared import CountBar, log_option, one_line, quiet_libraries
+from steer.sheet import MAX_CELLS, Cell, contact_sheet
+from steer.storage import storage_at
+from steer_symmflow.reading.common import Reading, open_model, read_all, reading_options
+from steer_symmflow.reading.tables import check_format, print_rows
+
+
+@click.command()
+@reading_options("symmflow:classes")
+@click.option("--out", metavar="FOLDER", help="Where a sheet of the images with their classes goes, if anywhere.")
+@log_option
+def command(
+    images: tuple[Path, ...], model: str, device: str | None, dtype: str | None, as_json: bool, as_csv: bool,
+    out: str | None, **how: Any,
+) -> None:  # fmt: skip
+    """Classify IMAGES: files, and folders with all that is in them.
+
+    The confidence is the share of draws of the noise that agree. Files that cannot be read are reported, the others
+    are classified, and the exit code is 1.
+    """
+    check_format(as_json, as_csv)
+    paths = scoring.find_images(images)
+    quiet_libraries()
+    network = open_model(model, "classes", device, dtype)
+    place = None if out is None else storage_at(out)
+    if place is not None:
+        place.check()
+    names = network.config.labels
+    rows: list[dict[str, Any]] = []
+    errors: list[str] = []
+    cells: list[Cell] = []
+    with CountBar(len(paths), "classifying") as bar:
+        for outcome in read_all(network, paths, **how):
+            bar.advance()
+            if not isinstance(outcome, Reading):
+                errors.append(str(outcome))
+                click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
+                continue
+            label = names[int(outcome.votes.argmax())]
+            shares = dict(zip(names, outcome.votes.tolist(), strict=True))
+            rows.append({"file": str(outcome.path), "class": label, "confidence": shares[label], "share": shares})
+            if place is not None and len(cells) < MAX_CELLS:
+                image = Image.fromarray((outcome.pixels * 255).round().byte().permute(1, 2, 0).numpy())
+                cells.append((image, f"{outcome.path.name}: {label}", f"{shares[label]:.2f}"))
+    print_rows(rows, errors, as_json=as_json, as_csv=as_csv)
+    if place is not None and cells:
+        buffer = io.BytesIO()
+        contact_sheet(cells).save(buffer, "PNG")
+        place.write("classes.png", buffer.getvalue())
+    sys.exit(1 if errors else 0)

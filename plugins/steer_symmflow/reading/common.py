@@ -1,0 +1,104 @@
+"""What both commands share: options, the model, and images batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from steer import SteerError
+from steer.models import pick_device, pick_dtype
+from steer.prompts import check_seed
+from steer.scoring import ImageError, read_image
+from steer_symmflow.flow import SOLVERS
+from steer_symmflow.model import SymmFlowModel, find, load
+from steer_symmflow.reading.votes import fitted, votes
+
+
+def reading_options(model: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command its images and the options of inference; ``model`` is the default."""
+    options = (
+        click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path)),
+        click.option("-m", "--model", default=model, show_default=True, help="symmflow:NAME or symmflow:FOLDER."),
+        click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Steps of the flow."),
+        click.option("--scheduler", default="euler", show_default=True, type=click.Choice(list(SOLVERS))),
+        click.option("--draws", default=4, show_default=True, type=click.IntRange(1),
+                     help="Draws of the noise; how far they agree is the confidence."),
+        click.option("--seed", default=0, show_default=True, help="Of the first draw; draw i has seed + i."),
+        click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images a forward."),
+        click.option("--device", help="cpu, cuda, …; CUDA if there is one."),
+        click.option("--dtype", help="fp32, bf16 or fp16."),
+        click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout."),
+        click.option("--csv", "as_csv", is_flag=True, help="Print as CSV on stdout."),
+    )  # fmt: skip
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read off an image.
+
+    Attributes:
+        path: the file.
+        pixels: its own, ``[3, H, W]`` in [0, 1].
+        votes: share of the draws that give each label, ``[K]``, or ``[K, h, w]`` at the model's size.
+    """
+
+    path: Path
+    pixels: Tensor
+    votes: Tensor
+
+
+def open_model(name: str, kind: str, device: str | None, dtype: str | None) -> SymmFlowModel:
+    """Load a model whose semantics are of a kind.
+
+    Raises:
+        SteerError: if there is no such model, or it is of the other kind.
+    """
+    where = pick_device(device)
+    model = load(find(name), where, pick_dtype(dtype, where))
+    if model.config.kind != kind:
+        command = "segments" if model.config.kind == "masks" else "classifies"
+        wanted = "steer segment" if model.config.kind == "masks" else "steer classify"
+        raise SteerError(f"model {name!r} {command}; use {wanted}, or give another --model")
+    return model
+
+
+def read_all(
+    model: SymmFlowModel, paths: Iterable[Path], *, batch: int, steps: int, scheduler: str, draws: int, seed: int
+) -> Iterator[Reading | ImageError]:
+    """Read images batch by batch, in order; a file that is no image yields its error and stops nothing."""
+    check_seed(seed, "seed")
+    waiting: list[tuple[Path, Tensor]] = []
+
+    def flush() -> Iterator[Reading]:
+        if not waiting:
+            return
+        first = next(model.unet.parameters())
+        images = torch.cat([fitted(pixels[None], model.config.size) for _, pixels in waiting]).to(first)
+        found = votes(model, images, steps=steps, draws=draws, seed=seed, solver=scheduler).cpu()
+        for (path, pixels), row in zip(waiting, found, strict=True):
+            yield Reading(path, pixels, row)
+        waiting.clear()
+
+    for path in paths:
+        try:
+            waiting.append((path, read_image(path).pixels))
+        except ImageError as error:
+            yield from flush()
+            yield error
+            continue
+        if len(waiting) == batch:
+            yield from flush()
+    yield from flush()

@@ -1,0 +1,63 @@
+"""Pictures of what was read: the mask, the mask over its image, and where the draws disagree."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from steer_symmflow.model import SymmFlowConfig
+
+SMALLEST = 256
+"""Overlays have no side below this many pixels (whole multiples of the image's own)."""
+BACKGROUND = frozenset({"background", "void", "unlabeled", "unlabelled"})
+"""Labels that an overlay leaves untinted."""
+
+
+def mask_picture(config: SymmFlowConfig, labels: NDArray, size: tuple[int, int]) -> Image.Image:
+    """Return a colour mask of labels ``[h, w]``, resized to (height, width) without blending.
+
+    It can be drawn from again: ``steer generate --mask``.
+    """
+    picture = Image.fromarray(np.array(config.colors, np.uint8)[labels])
+    return picture.resize(size[::-1], Image.Resampling.NEAREST)
+
+
+def grey_picture(shares: NDArray, size: tuple[int, int]) -> Image.Image:
+    """Return shares ``[h, w]`` in [0, 1] as a grey image, white where all draws agree."""
+    return Image.fromarray((shares * 255).round().astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
+
+
+def overlay(config: SymmFlowConfig, image: Image.Image, mask: Image.Image, opacity: float = 0.45) -> Image.Image:
+    """Return the image tinted by its mask's colours, edges drawn in full, with a legend of the labels found."""
+    zoom = max(1, -(-SMALLEST // min(image.size)))
+    size = (image.width * zoom, image.height * zoom)
+    base = np.asarray(image.resize(size, Image.Resampling.NEAREST)).astype(np.float32)
+    tint = np.asarray(mask.resize(size, Image.Resampling.NEAREST)).astype(np.float32)
+    grey = np.repeat(base.mean(axis=2, keepdims=True), 3, axis=2)  # the image's own colours would mix with the mask's
+    found = [(label, color) for label, color in zip(config.labels, config.colors, strict=True)
+             if label not in BACKGROUND and bool((tint == np.array(color)).all(axis=2).any())]  # fmt: skip
+    inside = np.zeros(tint.shape[:2], bool)
+    for _, color in found:
+        inside |= (tint == np.array(color)).all(axis=2)
+    edge = np.zeros_like(inside)
+    edge[:, 1:] |= (tint[:, 1:] != tint[:, :-1]).any(axis=2)
+    edge[1:] |= (tint[1:] != tint[:-1]).any(axis=2)
+    strength = np.where(inside, opacity, 0.0)[..., None]
+    out = base * (1 - inside[..., None]) + inside[..., None] * ((1 - strength) * grey + strength * tint)
+    out[edge] = 255
+    return _with_legend(Image.fromarray(out.round().astype(np.uint8)), found)
+
+
+def _with_legend(picture: Image.Image, found: list[tuple[str, tuple[int, int, int]]]) -> Image.Image:
+    line = 16
+    sheet = Image.new("RGB", (picture.width, picture.height + line * max(1, len(found)) + 4), "white")
+    sheet.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for row, (label, color) in enumerate(found):
+        top = picture.height + 4 + row * line
+        draw.rectangle((4, top, 14, top + 10), fill=color, outline="black")
+        draw.text((20, top - 1), label, fill="black")
+    if not found:
+        draw.text((4, picture.height + 3), "nothing but background", fill="black")
+    return sheet

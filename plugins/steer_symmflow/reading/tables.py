@@ -1,0 +1,54 @@
+"""Rows for people and for programs: a table, JSON or CSV on stdout."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from steer import SteerError
+from steer.cli.shared import one_line
+
+
+def check_format(as_json: bool, as_csv: bool) -> None:
+    """Raise if both were asked for."""
+    if as_json and as_csv:
+        raise SteerError("got both --json and --csv; give one of the two")
+
+
+def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
+    """Print rows of equal keys; numbers have four digits where people read them."""
+    if as_json:
+        click.echo(json.dumps({"rows": rows, "errors": list(errors)}, indent=1))
+        return
+    flat = [_flat(row) for row in rows]
+    columns = list(flat[0]) if flat else []
+    if as_csv:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(flat)
+        click.echo(text.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # names of files can be any bytes
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in columns:
+        table.add_column(one_line(column), overflow="fold")
+    for row in flat:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else one_line(str(v)) for v in row.values()))
+    if flat:
+        Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without tables in it: the shares of labels become columns of their names."""
+    out: dict[str, Any] = {}
+    for key, value in row.items():
+        out |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
+    return out
