@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 def steer_register(registry: Registry) -> None:
     """Name the commands and the data; nothing is imported yet."""
     registry.loader("symmflow", "steer_symmflow.backbone:from_name", summary="a folder of steer train symmflow")
+    registry.reward(
+        "symmflow", "steer_symmflow.reward:Agreement", summary="an image's own segmentation or class as asked for"
+    )
     registry.input(
         "mask", Input("FILE", "steer_symmflow.images:pack_mask"),
         summary="Draw from a color mask, by a model that does; repeatable.",

@@ -29,9 +29,17 @@ def infer(model: SymmFlowModel, images: Tensor, noise: Tensor, *, steps: int, so
         images: ``[N, 3, H, W]`` in [0, 1].
         noise: standard normal, of the shape of one half of the state.
     """
+    return scores(model, semantic_half(model, images, noise, steps=steps, solver=solver))
+
+
+def semantic_half(model: SymmFlowModel, images: Tensor, noise: Tensor, *, steps: int, solver: str = "euler") -> Tensor:
+    """Return what the flow carries noise beside images to, one half of the state; differentiable.
+
+    Takes what :func:`infer` does.
+    """
     z = flow.join(model.encode(images * 2 - 1), noise)
-    _, m = flow.split(flow.integrate(model, z, 1.0, 0.0, steps, solver))
-    return scores(model, m)
+    _, half = flow.split(flow.integrate(model, z, 1.0, 0.0, steps, solver))
+    return half
 
 
 def scores(model: SymmFlowModel, half: Tensor) -> Tensor:

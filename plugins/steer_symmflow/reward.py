@@ -1,0 +1,101 @@
+"""The reward ``symmflow``: does an image read as the mask or class that was asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from steer import Field, Options, Prompt, Reward, SteerError
+from steer_symmflow import infer
+from steer_symmflow.asked import class_label, mask_labels
+from steer_symmflow.model import find, load
+from steer_symmflow.reading.votes import fitted, noise_of
+
+CACHED = 256
+"""Masks whose labels are kept."""
+
+
+class SymmFlowOptions(Options):
+    """How images are read."""
+
+    steps: int = Field(1, ge=1, description="Steps of the flow from the image to its semantics.")
+    draws: int = Field(1, ge=1, description="Draws of the noise whose agreements are averaged.")
+    temperature: float = Field(
+        0.5, gt=0, description="Of the softmax over labels: squared distance, mean over channels of [-1, 1] for masks, "
+        "in half steps between two classes for classes.",
+    )  # fmt: skip
+
+
+class Agreement(Reward):
+    """How far an image's own segmentation or class agrees with ``metadata["mask"]`` or ``["class"]``, in [0, 1].
+
+    The flow is run from (image, noise) at t=1 back to the semantics (arXiv 2506.10634), softly read: a pixel's
+    probabilities are a softmax of minus its squared distances to the labels' colours. Of a mask, the score is the mean
+    over the labels that are asked for of the soft intersection over union Σ p·y / Σ (p + y − p·y); of a class, its
+    probability. Differentiable. ``symmflow:NAME`` chooses the model (``masks`` by default, or ``classes``).
+    """
+
+    differentiable = True
+    Options = SymmFlowOptions
+    options: SymmFlowOptions
+
+    def __init__(
+        self, options: SymmFlowOptions | None = None, *, argument: str | None = None,
+        device: torch.device | str = "cpu", dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        """Load the model that ``argument`` names."""
+        super().__init__(options, argument=argument, device=device, dtype=dtype)
+        self.model = load(find(argument or "masks"), self.device, dtype or torch.float32)
+        self._asked: dict[tuple[str, bool], Tensor] = {}
+
+    def __call__(self, samples: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """Return the agreement ``[N]``; images of another size are resized to the model's."""
+        asked = torch.stack([self._labels(prompt) for prompt in prompts]).to(self.device)
+        images = fitted(samples.to(self.device), self.model.config.size)
+        scores = [self._score(images, asked, draw) for draw in range(self.options.draws)]
+        return torch.stack(scores).mean(dim=0).to(samples.device)
+
+    def _score(self, images: Tensor, asked: Tensor, draw: int) -> Tensor:
+        noise = noise_of(self.model, 0, draw).to(images).expand(len(images), -1, -1, -1)
+        read = infer.semantic_half(self.model, images, noise, steps=self.options.steps)
+        scores = infer.scores(self.model, read)
+        if self.model.config.kind == "masks":
+            scores = scores / 3  # a mean over channels
+        return agreement(scores / self.options.temperature, asked)
+
+    def _labels(self, prompt: Prompt) -> Tensor:
+        config = self.model.config
+        wanted = "mask" if config.kind == "masks" else "class"
+        value, nearest = prompt.metadata.get(wanted), bool(prompt.metadata.get("nearest"))
+        if value is None:
+            raise SteerError(
+                f"reward 'symmflow' compares with the prompt's {wanted}, and prompt {prompt.id} has none; give one by "
+                f"--{wanted} or in its row"
+            )
+        key = (str(value), nearest)
+        if key not in self._asked:
+            if len(self._asked) >= CACHED:
+                self._asked.pop(next(iter(self._asked)))
+            self._asked[key] = (
+                mask_labels(config, str(value), f"of prompt {prompt.id}", nearest)
+                if wanted == "mask" else torch.tensor(class_label(config, value))
+            )  # fmt: skip
+        return self._asked[key]
+
+
+def agreement(logits: Tensor, asked: Tensor) -> Tensor:
+    """Return how well soft labels agree with those asked for, ``[N]`` in [0, 1].
+
+    Args:
+        logits: ``[N, K]`` of classes, or ``[N, K, H, W]`` of masks.
+        asked: labels ``[N]`` or ``[N, H, W]``.
+    """
+    p = logits.softmax(dim=1)
+    if asked.ndim == 1:
+        return p.gather(1, asked[:, None])[:, 0]
+    y = torch.nn.functional.one_hot(asked, p.shape[1]).movedim(-1, 1).to(p)
+    both, either = (p * y).sum(dim=(2, 3)), (p + y - p * y).sum(dim=(2, 3))
+    present = (y.sum(dim=(2, 3)) > 0).to(p)
+    return (present * both / either.clamp_min(1e-6)).sum(dim=1) / present.sum(dim=1)
