@@ -250,7 +250,7 @@ def kills(count: int, engine: str, seed: int) -> None:
         def start(out: str, extra: list[str]) -> BaseProcess:
             return processes.start([*arguments, "--out", out, *extra], place)
 
-        _to_the_end(start("whole", []))
+        _to_the_end(start("whole", []), place)
         journal = place / "out" / "journal.jsonl"
         hit = {"driver": 0, "worker": 0}
         while sum(hit.values()) < count:
@@ -263,6 +263,7 @@ def kills(count: int, engine: str, seed: int) -> None:
                 time.sleep(0.005)
             time.sleep(chance.random() * (1 if until == before else 0.3))
             if not running.is_alive():
+                _to_the_end(running, place)
                 shutil.rmtree(place / "out")  # it came to its end: go on with a fresh one
                 continue
             workers = _workers(running.pid) if worker else []
@@ -276,7 +277,7 @@ def kills(count: int, engine: str, seed: int) -> None:
                 if running.is_alive():
                     _kill(running.pid)
             running.join()
-        _to_the_end(start("out", more))
+        _to_the_end(start("out", more), place)
         expected, found = digests(place / "whole"), digests(place / "out")
         done = [json.loads(line)["id"] for line in journal.read_text().splitlines()]
     result = {
@@ -287,10 +288,11 @@ def kills(count: int, engine: str, seed: int) -> None:
     sys.exit(0 if found == expected and result["done_twice"] == 0 else 1)
 
 
-def _to_the_end(running: BaseProcess) -> None:
+def _to_the_end(running: BaseProcess, place: Path) -> None:
     running.join()
     if running.exitcode:
-        raise click.ClickException("a render that nobody killed failed")
+        said = (place / "output.txt").read_text()[-2000:]
+        raise click.ClickException(f"a render that nobody killed ended with {running.exitcode}: {said}")
 
 
 def _lines(path: Path) -> int:

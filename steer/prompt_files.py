@@ -157,7 +157,7 @@ def _table_rows(data: bytes, name: str, delimiter: str) -> Rows:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         header = [column.strip() for column in next(reader, [])]
-        if not {"prompt", "text"} & set(header):
+        if not {"prompt", "text"} & set(map(str.lower, header)):
             raise SteerError(
                 f"{name}: its columns are {', '.join(header)[:100] or 'none'}, expected one named 'prompt'"
             )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import warnings
 from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from steer.errors import SteerError, nearest
@@ -31,8 +34,8 @@ def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:
     """Turn a row into a prompt.
 
     Args:
-        row: a text, or an object with ``prompt`` or ``text`` and whatever else :data:`OWN` names; the rest becomes
-            metadata. A GenEval row's ``tag`` is its category.
+        row: a text, or an object with ``prompt`` or ``text`` and whatever else :data:`OWN` names, in whatever case;
+            the rest becomes metadata. A GenEval row's ``tag`` is its category.
         where: for messages, as in ``"prompts.jsonl, line 3"``.
         typed: whether numbers are numbers; in tables and flags they are text.
 
@@ -43,7 +46,7 @@ def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:
         row = {"prompt": row}
     if not isinstance(row, dict):
         raise SteerError(f"{where}: got {type(row).__name__}, expected an object with a 'prompt'")
-    row = {str(key): value for key, value in row.items()}
+    row = _with_known_keys({str(key): value for key, value in row.items()})
     if not typed:
         row = {key: _converted(key, value, where) for key, value in row.items() if value not in (None, "")}
     text = row.get("prompt", row.get("text"))
@@ -63,6 +66,27 @@ def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:
         settings=_settings(row, where),
         options=_options(row.get("options"), where),
     )
+
+
+def _with_known_keys(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose known keys are in lower case; warn of a key that looks like a known one misspelt."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        low = key.strip().lower()
+        if low in OWN or low == "tag":
+            key = key if low in row else low
+        elif (close := _misspelt(low)) and close not in row:
+            # the same text for all rows: it is shown once
+            warnings.warn(f"rows have a key {key[:60]!r}, which is metadata; did you mean {close!r}?", stacklevel=2)
+        found[key] = value
+    return found
+
+
+@lru_cache(maxsize=4096)  # the rows of a file have the same keys
+def _misspelt(key: str) -> str | None:
+    """Return the known key that one is close to, if any."""
+    close = get_close_matches(key.replace("-", "_").replace(" ", "_"), OWN, n=1, cutoff=0.85)
+    return close[0] if close else None
 
 
 def as_row(prompt: Prompt) -> dict[str, Any]:

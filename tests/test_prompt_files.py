@@ -76,6 +76,16 @@ def test_lines_of_text_are_prompts_and_lines_of_flags_are_read() -> None:
     assert own == "it's" and own.settings == {"scheduler": "euler-a"}
 
 
+def test_keys_in_other_cases_are_known_and_misspelt_ones_are_told() -> None:
+    (prompt,) = parse_prompts(
+        b"Prompt\tCategory\tChallenge\na red circle\tcolor\tBasic\n", name="parti.tsv", kind="tsv"
+    )
+    assert (str(prompt), prompt.category, prompt.metadata) == ("a red circle", "color", {"Challenge": "Basic"})
+    assert from_row({"prompt": "a", "Prompt": "b", "Seed": 3}, "row").metadata == {"Prompt": "b"}
+    with pytest.warns(UserWarning, match="a key 'Steps-', which is metadata; did you mean 'steps'"):
+        assert from_row({"prompt": "a", "Steps-": 3}, "row").metadata == {"Steps-": 3}
+
+
 def test_geneval_rows_are_taken_as_they_are() -> None:
     row = {"tag": "two_object", "include": [{"class": "dog", "count": 1}], "prompt": "a photo of a dog"}
     (prompt,) = parse_prompts(json.dumps(row).encode(), name="g.jsonl", kind="jsonl")

@@ -12,17 +12,17 @@ from steer.errors import SteerError, nearest
 DEFAULT_MODEL = "shapes"
 
 
-def read_toml(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
-    """Read a TOML file whose keys are all known and of the expected type.
+def read_toml(path: str | Path, keys: dict[str, Any]) -> dict[str, Any]:
+    """Read a TOML file, at a path or an fsspec URL, whose keys are all known and of the expected type.
 
     Raises:
         SteerError: naming the file, the key and what was expected.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(_content(path).decode())
     except FileNotFoundError:
         raise SteerError(f"config file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ImportError) as error:
         raise SteerError(f"config file {path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise SteerError(f"config file {path} is not TOML: {error}") from None
@@ -39,6 +39,16 @@ def read_toml(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
             raise SteerError(f"config file {path}: {key} is {value!r}, expected {names}")
         if kind is list and not all(isinstance(entry, str) for entry in data[key]):
             raise SteerError(f"config file {path}: {key} is {value!r}, expected a list of texts")
+    return data
+
+
+def _content(path: str | Path) -> bytes:
+    if "://" not in str(path):
+        return Path(path).read_bytes()
+    import fsspec
+
+    with fsspec.open(str(path)) as file:
+        data: bytes = file.read()
     return data
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,19 +40,18 @@ RENDER_KEYS = {
 @click.option("--workers", type=int, help="Ray workers; by default one a GPU, or two without GPUs.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, its cost and disk space, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Run file (TOML); options override it.")
+@click.option("--config", metavar="FILE", help="Run file (TOML), a path or URL; options override it.")
 @log_option
 def render(
     files: tuple[str, ...], option: tuple[str, ...], skip_bad: bool, retry_failed: bool, dry_run: bool, as_json: bool,
-    config: Path | None, **given: Any,
+    config: str | None, **given: Any,
 ) -> None:  # fmt: skip
     """Render the prompts of FILE… (txt, jsonl, json, csv, tsv, parquet; - is stdin).
 
     A line may set its own seed, size, steps, guidance, negative, particles, options and category. Started again with
     the same --out, it makes exactly what is missing.
     """
-    values = gathered(read_toml(config, RENDER_KEYS) if config else {}, given, option)
-    values.pop("versions", None)
+    values = gathered(_run_file(config) if config else {}, given, option)
     if files:
         values["file"] = list(files)
     prompts = _prompts(values, skip_bad)
@@ -88,6 +86,18 @@ def render(
     if summary.stopped:
         sys.exit(130)
     sys.exit(1 if summary.failed else 0)
+
+
+def _run_file(place: str) -> dict[str, Any]:
+    """Read a run file. One that a render left tells of its own folder, wherever that was moved since."""
+    values = read_toml(place, RENDER_KEYS)
+    if values.pop("versions", None) and place.replace("\\", "/").rpartition("/")[2] == "run.toml":
+        from steer.storage import storage_at
+
+        folder = place.removesuffix("run.toml").rstrip("/\\") or "."
+        if storage_at(folder).read("prompts.jsonl") is not None:
+            values |= {"out": folder, "file": [f"{folder}/prompts.jsonl"]}
+    return values
 
 
 def _prompts(values: dict[str, Any], skip_bad: bool) -> list[Prompt]:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from steer.cli.shared import one_line
 from steer.hookspecs import hookimpl
+from steer.render.engine import PlannedGroup
 from steer.render.report import Plan, Summary
 from steer.render.tally import Progress as Standing
 from steer.state import State
@@ -99,7 +100,7 @@ class ProgressLine:
         """Say how much there is to do."""
         before = f", {plan.done} are done" if plan.done else ""
         failed = f", {plan.failed} failed before (--retry-failed tries them again)" if plan.failed else ""
-        self._say(f"{one_line(place)}: {plan.tasks} prompts{before}{failed}")
+        self._say(f"{one_line(place)}: {count(plan.tasks, 'prompt')}{before}{failed}")
         self._bar.update(self._task, total=plan.todo, visible=True, note="")
 
     def done(self, row: Mapping[str, Any], progress: Standing) -> None:
@@ -123,12 +124,14 @@ class ProgressLine:
         rate = made.images / summary.seconds if summary.seconds else 0.0
         reward = "" if made.mean_reward is None else f", reward mean {made.mean_reward:.3f} best {made.best_reward:.3f}"
         self._say(
-            f"{made.images} images in {_clock(summary.seconds)}, {rate:.2f} images/s{reward}; {cost.nfe} denoiser "
-            f"evaluations, {cost.decodes} decodes, {cost.reward_calls} reward calls"
+            f"{count(made.images, 'image')} in {_clock(summary.seconds)}, {rate:.2f} images/s{reward}; "
+            f"{count(cost.nfe, 'denoiser evaluation')}, {count(cost.decodes, 'decode')}, "
+            f"{count(cost.reward_calls, 'reward call')}"
         )
         place = one_line(summary.place)
         failed = f", {summary.failed} failed: add --retry-failed to try them again" if summary.failed else ""
-        self._say(f"{summary.done} of {summary.plan.tasks} prompts are done{failed}; look at {place}/index.html")
+        tasks = count(summary.plan.tasks, "prompt")
+        self._say(f"{summary.done} of {tasks} done{failed}; look at {place}/index.html")
         if summary.stopped:
             self._say(f"stopped; to go on: steer render --config {place}/run.toml")
 
@@ -164,19 +167,30 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"out": place, **_plan_facts(plan), "groups": groups}, indent=1, default=str))
         return
-    click.echo(f"{one_line(place)}: {plan.tasks} prompts, {plan.done} done, {plan.failed} failed, {plan.todo} to do")
+    click.echo(
+        f"{one_line(place)}: {count(plan.tasks, 'prompt')}, {plan.done} done, {plan.failed} failed, {plan.todo} to do"
+    )
     for group in plan.groups:
         s, size = group.settings, "x".join(map(str, group.size))
         click.echo(
-            f"  {group.count} prompts in {len(group.packs)} packs: {s['particles']} particles, {s['steps']} steps, "
-            f"guidance {s['guidance_scale']:g}, {size}, chunk {s['chunk']}, {group.nfe} denoiser evaluations each"
+            f"  {count(group.count, 'prompt')} in {count(len(group.packs), 'pack')}: "
+            f"{count(s['particles'], 'particle')}, {count(s['steps'], 'step')}, guidance {s['guidance_scale']:g}, "
+            f"{size}, chunk {s['chunk']}, {_apart(group)}{count(group.nfe, 'denoiser evaluation')} each"
         )
     more = " (for one pass; a method that searches takes more)" if plan.searching else ""
-    click.echo(f"{plan.images} images, {plan.nfe} denoiser evaluations{more}")
+    click.echo(f"{count(plan.images, 'image')}, {count(plan.nfe, 'denoiser evaluation')}{more}")
     free = "" if plan.free_bytes is None else f", {_bytes(plan.free_bytes)} free"
     click.echo(f"about {_bytes(plan.bytes)} on disk{free}")
     if plan.free_bytes is not None and plan.bytes > plan.free_bytes:
         click.echo("steer: warning: that is more than there is", err=True)
+
+
+def _apart(group: PlannedGroup) -> str:
+    """Return what else tells a group from others: settings that are rarely given, and options of its prompts."""
+    prompt = group.packs[0][0]
+    facts = {name: prompt.settings[name] for name in ("scheduler", "eta", "true_cfg_scale") if name in prompt.settings}
+    facts |= {f"{owner}.{name}": value for owner, table in prompt.options.items() for name, value in table.items()}
+    return "".join(f"{one_line(f'{name} {value}')}, " for name, value in facts.items())
 
 
 def _plan_facts(plan: Plan) -> dict[str, Any]:
@@ -210,8 +224,13 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _bytes(count: int) -> str:
-    size = float(count)
+def count(number: int, what: str) -> str:
+    """Return a number of things, as in ``"1 image"`` and ``"2 images"``."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _bytes(size_in_bytes: int) -> str:
+    size = float(size_in_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"

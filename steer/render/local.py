@@ -23,6 +23,9 @@ from steer.setup import Setup, image_size, pack_size_of
 log = logging.getLogger(__name__)
 
 CHUNK = {"cpu": 8}
+REASON = 500
+"""Characters of a reason at most, about."""
+
 ELSEWHERE = 16
 """Particles a forward unless the user says otherwise: a batch that is full, whatever the particles a prompt."""
 
@@ -109,7 +112,10 @@ def reason_of(error: Exception) -> str:
     from steer.errors import SteerError
 
     text = " ".join(str(error).split())
-    return (text if isinstance(error, SteerError) else f"{type(error).__name__}: {text}")[:500]
+    if not isinstance(error, SteerError):
+        text = f"{type(error).__name__}: {text}"
+    # a long prompt in the middle must not cost the end, which says what to do
+    return text if len(text) <= REASON else f"{text[: REASON // 2]} … {text[-REASON // 2 :]}"
 
 
 def _nfe(run: Run) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -72,8 +73,12 @@ class Worker:
             return _Mistake(str(error))
         return groups, self._engine.dtype, self._engine.searching
 
-    def render(self, pack: Pack) -> list[Rendered | Failed]:
+    def render(self, pack: Pack) -> _Mistake | list[Rendered | Failed]:
         """Render a pack, encoding what is finished while the rest is computed."""
+        if self._engine is None:  # this machine may lack what the others have
+            mistake = self.load()
+            if mistake:
+                return _Mistake(f"{mistake.text} (on {socket.gethostname()})")
         with ThreadPoolExecutor(4) as pool:
             waiting = [
                 outcome if isinstance(outcome, Failed) else pool.submit(outcome)
@@ -149,6 +154,8 @@ class RayEngine(Engine):
                     warnings.warn(f"a Ray worker died ({_first_line(error)}); another takes its place", stacklevel=2)
                     yield from self._replace(place, pull, waiting, running)
                     continue
+                if isinstance(results, _Mistake):
+                    raise SteerError(results.text)
                 for result in results:
                     yield result if isinstance(result, Failed) else _given(result)
 

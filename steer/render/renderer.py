@@ -12,8 +12,9 @@ from steer.prompts import Prompt
 from steer.render.engine import Engine
 from steer.render.folder import RenderFolder
 from steer.render.layout import Layout, check_names
+from steer.render.refresher import Refresher
 from steer.render.report import Plan, Summary, Watcher
-from steer.render.runfile import KEPT, check_same, read_run, write_run
+from steer.render.runfile import KEPT, check_ours, check_same, read_run, write_run
 from steer.render.session import Session
 from steer.render.spec import Spec, tasks_of
 from steer.report import build_page
@@ -48,7 +49,8 @@ class Renderer:
             watcher: sees what happens.
 
         Raises:
-            SteerError: if it cannot be written to, or holds a render with other settings.
+            SteerError: if it cannot be written to, holds a render with other settings, or files that are not of a
+                render and would be written over.
         """
         self._folder = RenderFolder(storage_at(place), Layout(layout))
         self._values = {**(values or {}), "layout": layout, "out": self._folder.storage.name}
@@ -60,6 +62,8 @@ class Renderer:
                 if self._values.get(key) is None and stored.get(key) is not None:
                     self._values[key] = stored[key]
             check_same(stored, self._values, self._folder.storage.name)
+        else:
+            check_ours(self._folder.storage)
         self._begun = bool(stored)
         self._spec = _with_kept(spec, self._values)
 
@@ -90,7 +94,8 @@ class Renderer:
             self._folder.remember(rows)
             if self._watcher:
                 self._watcher.begin(plan, storage.name)
-            summary = Session(self._folder, plan, self._watcher).run(engine)
+            page = Refresher(lambda: build_page(storage))
+            summary = Session(self._folder, plan, self._watcher, page).run(engine)
             self._folder.finish()
             build_page(storage)
             if self._watcher:

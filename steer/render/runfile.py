@@ -13,6 +13,7 @@ from steer.errors import SteerError
 from steer.prompt_files import parse_prompts
 from steer.prompts import Prompt
 from steer.recipe import versions
+from steer.report import check_page
 from steer.storage import Storage
 
 RUN, PROMPTS = "run.toml", "prompts.jsonl"
@@ -23,8 +24,29 @@ FREE = frozenset({
 })  # fmt: skip
 """Keys that may change when a render goes on: they decide where and how fast, or an image's last bits."""
 
+GROWS = "replicates"
+"""May become more when a render goes on: the drawings that are there stay as they are."""
+
 KEPT = ("chunk", "dtype", "previews")
 """Keys that a render goes on with unless others are given."""
+
+
+OTHERS = ("metadata.jsonl", "prompts.jsonl", "journal.jsonl", "details.jsonl", "result.json")
+"""Files that a render writes or that another command of ours did: where there is no run.toml they are not ours."""
+
+
+def check_ours(storage: Storage) -> None:
+    """Raise if a folder that no render was begun in holds files that one would write over.
+
+    Raises:
+        SteerError: naming the file.
+    """
+    for name in OTHERS:
+        if storage.read(name) is not None:
+            raise SteerError(
+                f"output folder {storage.name} holds a {name} that is not of a render; choose another --out"
+            )
+    check_page(storage)
 
 
 def read_run(storage: Storage) -> dict[str, Any]:
@@ -50,6 +72,8 @@ def check_same(stored: Mapping[str, Any], values: Mapping[str, Any], place: str)
     """
     old, new = _plain(stored), _plain(values)
     for key in sorted(set(old) | set(new)):
+        if key == GROWS and new.get(key, 1) >= old.get(key, 1):
+            continue
         if key not in FREE and old.get(key) != new.get(key):
             was, now = (json.dumps(table.get(key), ensure_ascii=False)[:80] for table in (old, new))
             raise SteerError(

@@ -14,6 +14,7 @@ from steer.render.engine import Engine
 from steer.render.folder import RenderFolder
 from steer.render.interrupts import stopping
 from steer.render.outcomes import Failed, Outcome
+from steer.render.refresher import Refresher
 from steer.render.report import Plan, Summary, Watcher
 from steer.render.tally import Tally
 from steer.storage.base import StorageError
@@ -31,8 +32,9 @@ HOPELESS = 50
 class Session:
     """Renders what a plan lacks, once."""
 
-    def __init__(self, folder: RenderFolder, plan: Plan, watcher: Watcher | None) -> None:
-        self._folder, self._plan, self._watcher = folder, plan, watcher
+    def __init__(self, folder: RenderFolder, plan: Plan, watcher: Watcher | None, page: Refresher) -> None:
+        """Args: folder: where to; plan: what; watcher: sees it; page: built now and then, for people who wait."""
+        self._folder, self._plan, self._watcher, self._page = folder, plan, watcher, page
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(WAITING)
@@ -75,6 +77,7 @@ class Session:
             row = self._folder.fail(outcome) if isinstance(outcome, Failed) else self._folder.store(outcome())
             with self._lock:
                 self._count(row)
+            self._page.come_by()
         except Exception as error:  # raised again by run(), in the main thread
             self._broken = self._broken or error
             self._stop.set()

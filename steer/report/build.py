@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from steer.errors import SteerError
 from steer.render.journal import place_of
 from steer.report.collect import Run, find_runs
 from steer.report.command import generate_command, replay_command
 from steer.storage import Storage
 
-FOLDER = "page"
+INDEX, FOLDER = "index.html", "page"
+MARK = b'<meta name="generator" content="steer">'
 SCRIPTS = ("data.js", "charts.js", "grid.js", "compare.js", "detail.js", "app.js")
 ROWS_A_FILE = 2_500
 DETAILS_A_FILE, THUMBNAILS_A_FILE = 50, 100
@@ -48,11 +50,23 @@ class _Table:
 
 
 def build_page(storage: Storage) -> Page | None:
-    """Build the page of all runs in a folder and below it; return ``None`` if there is none."""
+    """Build the page of all runs in a folder and below it; return ``None`` if there is none.
+
+    Raises:
+        SteerError: if an ``index.html`` of something else would be written over.
+    """
     runs = find_runs(storage)
     if not runs:
         return None
+    check_page(storage)
     return _Builder(storage, runs).build()
+
+
+def check_page(storage: Storage) -> None:
+    """Raise if a folder holds an ``index.html`` that is not a page of ours."""
+    page = storage.read(INDEX)
+    if page is not None and MARK not in page:
+        raise SteerError(f"{storage.url(INDEX)} is not a page of steer's; choose another folder, or move it away")
 
 
 class _Builder:
@@ -86,11 +100,11 @@ class _Builder:
         }  # fmt: skip
         first = self._write("head", head)
         page = _html([first, *names], self._hash.hexdigest())
-        self._storage.write("index.html", page.encode())
+        self._storage.write(INDEX, page.encode())
         for name in self._storage.sizes(FOLDER):
             if name not in self._written:
                 self._storage.remove(name)
-        return Page(self._storage.url("index.html"), len(rows), len(failed), len(runs))
+        return Page(self._storage.url(INDEX), len(rows), len(failed), len(runs))
 
     def _title(self) -> str:
         return self._storage.name.rstrip("/").rpartition("/")[2] or self._storage.name

@@ -27,7 +27,7 @@ def test_the_plan_of_a_dry_run(place: Path) -> None:
     )
     assert "skipped: p.csv, line 4" in text
     assert "out: 2 prompts, 0 done, 0 failed, 2 to do" in text
-    assert "1 prompts in 1 packs: 2 particles, 3 steps, guidance 7.5, 16x16, chunk 8, 12 denoiser evaluations" in text
+    assert "1 prompt in 1 pack: 2 particles, 3 steps, guidance 7.5, 16x16, chunk 8, 12 denoiser evaluations" in text
     assert "4 images, 32 denoiser evaluations" in text and "on disk" in text and "free" in text
     assert not (place / "out").exists()
 
@@ -71,6 +71,12 @@ def test_a_url_and_its_page(place: Path) -> None:
     finished(place, "render", "p.txt", "-m", "tiny", "--steps", 1, "--out", out)
     assert len(digests(place / "by url")) == 2
     assert {row["seed"] for row in lines(place / "by url" / "metadata.jsonl")} > {7}
+    # a run file tells of the folder that it is in, by whatever name
+    (place / "by url").rename(place / "moved")
+    for config in ("moved/run.toml", f"file://{place}/moved/run.toml"):
+        assert "moved: 2 prompts, 2 are done" in finished(place, "render", "--config", config)
+    assert not (place / "by url").exists()
+    (place / "moved").rename(place / "by url")
     text = finished(place, "gallery", "by url", "--json")
     assert json.loads(text) == {"page": "by url/index.html", "images": 2, "failed": 0, "runs": 1}
     assert "2 images of 1 run" in finished(place, "gallery", out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections import deque
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from steer.errors import SteerError
 from steer.prompts import Prompt
 from steer.render.outcomes import Failed
-from steer.render.ray_engine import TRIES, RayEngine, _Pull
+from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull
 from steer.render.spec import Spec
 
 from .conftest import digests, lines
@@ -72,6 +73,12 @@ def test_a_prompt_that_kills_its_workers_is_given_up_alone() -> None:
             given_up += engine._replace(0, pull, waiting, running)
     assert [failed.id for failed in given_up] == [Prompt("b").id]
     assert f"{TRIES} workers died" in given_up[0].reason and not running and not waiting
+
+
+def test_a_machine_that_lacks_the_model_says_so(tmp_path: Path) -> None:
+    worker = Worker(Spec(str(tmp_path / "nothere")), str(tmp_path), None)
+    mistake = worker.render((Prompt("a red circle"),))
+    assert isinstance(mistake, _Mistake) and "nothere" in mistake.text and socket.gethostname() in mistake.text
 
 
 class _Actor:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import errno
+import hashlib
 import json
+import os
 import shutil
 import uuid
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from steer.api import Sampler
@@ -21,9 +26,10 @@ from steer.output import file_stem
 from steer.prompts import Prompt
 from steer.recipe import read_recipe
 from steer.render import Renderer, Spec, session
-from steer.render.local import LocalEngine
+from steer.render.local import LocalEngine, reason_of
 from steer.render.previews import _ancestor, _spread
-from steer.storage import storage_at
+from steer.render.refresher import FIRST_SECONDS, Refresher
+from steer.storage import remote, storage_at
 
 from .conftest import ARGUMENTS, Render, digests, lines
 
@@ -54,6 +60,12 @@ def test_what_a_render_leaves(render: Render, tmp_path: Path) -> None:
     details = {row["id"]: row for row in lines(tmp_path / "details.jsonl")}
     assert set(details) == set(journal) == {"Ä/../x", "twin", "large"}
     assert details["twin"]["trace"]["events"]
+
+
+def load_images(files: list[str], tmp_path: Path) -> Any:
+    import datasets
+
+    return datasets.load_dataset("imagefolder", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
 
 
 def test_hugging_face_datasets_load_it(render: Render, tmp_path: Path) -> None:
@@ -148,6 +160,8 @@ def test_a_failing_prompt_costs_only_itself(render: Render, tmp_path: Path) -> N
     assert (again.progress.done, again.progress.failed, again.failed) == (0, 0, 1)
     again = render(TEXTS, good, reward=picky, retry_failed=True)
     assert (again.progress.failed, again.failed) == (1, 1)
+    long = reason_of(ValueError("x" * 10_000 + ", so do this"))
+    assert long.startswith("ValueError: x") and long.endswith("so do this") and len(long) < 520
     mended = True
     assert render(TEXTS, good, reward=picky, retry_failed=True).done == 5
     render(TEXTS, expected, reward=picky)
@@ -191,6 +205,15 @@ def test_replicates_have_noise_of_their_own(render: Render, tmp_path: Path) -> N
     assert len({row["seed"] // 10 for row in rows.values()}) == 6
 
 
+def test_more_replicates_are_added_to_those_that_are_there(render: Render, tmp_path: Path) -> None:
+    render(TEXTS[:2], tmp_path, replicates=2, values={"replicates": 2})
+    before = digests(tmp_path)
+    assert render(TEXTS[:2], tmp_path, replicates=3, values={"replicates": 3}).progress.done == 2
+    assert digests(tmp_path).items() > before.items()
+    with pytest.raises(SteerError, match="begun with replicates=3, got replicates=null"):
+        render(TEXTS[:2], tmp_path)
+
+
 def test_the_geneval_tree(render: Render, tmp_path: Path) -> None:
     rows = [
         Prompt(text, category="two_object", metadata={"tag": "two_object", "include": [{"class": "dog", "count": 1}]})
@@ -206,6 +229,9 @@ def test_the_geneval_tree(render: Render, tmp_path: Path) -> None:
     (row,) = lines(tmp_path / "geneval" / "00001" / "metadata.jsonl")
     assert (row["prompt"], row["tag"]) == (TEXTS[1], "two_object") and row["include"]
     assert len(lines(tmp_path / "metadata.jsonl")) == 4
+    # GenEval's own metadata.jsonl, one a prompt, are not of the form that datasets takes
+    loaded = load_images([str(tmp_path / "metadata.jsonl"), str(tmp_path / "geneval/*/samples/*.png")], tmp_path)
+    assert [row["prompt"] for row in loaded] == [TEXTS[0]] * 2 + [TEXTS[1]] * 2
     render([Prompt(TEXTS[2])], tmp_path, layout="geneval", replicates=2)
     assert (tmp_path / "geneval" / "00002" / "samples" / "00001.png").exists()
     with pytest.raises(SteerError, match="layout"):
@@ -223,6 +249,74 @@ def test_any_place_that_fsspec_reaches(render: Render, tmp_path: Path) -> None:
         assert storage.read(f"images/{name}") == (tmp_path / "images" / name).read_bytes()
     assert len(list(storage.lines("journal.jsonl"))) == 3
     assert len((storage.read("metadata.jsonl") or b"").splitlines()) == 3
+
+
+class FullFileSystem(MemoryFileSystem):  # type: ignore[misc]
+    """A place in memory that takes so many files and no more."""
+
+    protocol = "full"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    room = 0
+
+    def pipe_file(self, path: str, value: bytes, **options: Any) -> None:
+        """Write a file if there is room."""
+        if FullFileSystem.room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        FullFileSystem.room -= 1
+        super().pipe_file(path, value, **options)
+
+
+@pytest.mark.parametrize("room", [1, 9])
+def test_a_remote_place_that_is_full_for_a_while(
+    render: Render, tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation("full", FullFileSystem, clobber=True)
+    monkeypatch.setattr(remote, "SEGMENT_SECONDS", 0.0)  # a log's lines are files too
+    place = f"full://{uuid.uuid4().hex}"
+    FullFileSystem.room = room
+    with pytest.raises(SteerError, match=r"cannot be written to \(No space left on device\)"):
+        render(TEXTS, place, pack=1)
+    FullFileSystem.room = 1000
+    summary = render(TEXTS, place, pack=1)
+    assert (summary.done, summary.failed) == (5, 0)
+    storage = storage_at(place)
+    render(TEXTS, tmp_path)
+    assert {Path(name).name: hashlib.sha256(storage.read(name) or b"").hexdigest()
+            for name in storage.sizes("images")} == digests(tmp_path)  # fmt: skip
+    assert not [name for name in storage.sizes() if "lock" in name or ".part" in name]
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "prompts.jsonl", "index.html", "result.json"])
+def test_files_of_others_are_not_written_over(render: Render, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(SteerError, match=f"{name}.*choose another"):
+        render(TEXTS[:1], tmp_path)
+    assert (tmp_path / name).read_text() == "precious" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_page_is_there_before_the_end(render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    built: list[float] = []
+
+    def build() -> None:
+        built.append(now[0])
+        now[0] += 10
+
+    refresher = Refresher(build, lambda: now[0])
+    for now[0] in (0.0, FIRST_SECONDS, FIRST_SECONDS + 100, FIRST_SECONDS + 400, FIRST_SECONDS + 520):
+        refresher.come_by()
+    assert built == [FIRST_SECONDS, FIRST_SECONDS + 520]  # ten seconds of work are two per cent of 500
+
+    monkeypatch.setattr("steer.render.refresher.FIRST_SECONDS", 0.0)
+    seen: list[bool] = []
+
+    class Looks:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *facts: seen.append((tmp_path / "index.html").exists()) if name == "done" else None
+
+    render(TEXTS[:3], tmp_path, pack=1, watcher=Looks())
+    assert True in seen
 
 
 @pytest.mark.parametrize("identity", ["a/../../b", "con", "é" * 300, "x\ny", ".", "-rf", "a" * 200, "🦊", "Eval-01"])
