@@ -6,6 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from steer.errors import SteerError
+from steer.methods import Method, hooks_of
+
 if TYPE_CHECKING:
     from steer.run import Run
 
@@ -63,3 +66,23 @@ class Budget:
         """Return what each row's prompt has spent in this search."""
         spent = (self._run.spent - self._before).tolist()
         return [spent[job] for job in jobs]
+
+
+def outer_search(run: Run, method: Method) -> str | None:
+    """Return the name of a search that calls a method's own again and again, or ``None``."""
+    before = run.methods[: run.methods.index(method)]
+    return next((other.name for other in before if "search" in hooks_of(run, [other])), None)
+
+
+def refuse_inner_clock(run: Run, method: Method, seconds: float | None) -> None:
+    """Raise where a search within another one has a clock: a recipe has one number, not one for every round.
+
+    Raises:
+        SteerError: naming both.
+    """
+    outer = outer_search(run, method)
+    if seconds is not None and outer is not None:
+        raise SteerError(
+            f"{method.name}.seconds={seconds:g} within {outer} could not be replayed, for each round would end where "
+            f"its clock says; give {outer}.seconds, or {method.name} a budget in evaluations (nfe)"
+        )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from steer import options as declarations
+
+if TYPE_CHECKING:
+    from steer.run import Run
 
 
 class Method:
@@ -36,3 +39,8 @@ class Method:
             job: index into the run's prompts.
         """
         return {}
+
+
+def hooks_of(run: Run, methods: Iterable[Method]) -> set[str]:
+    """Return the names of the hooks that some of a run's methods implement."""
+    return {caller.name for method in methods for caller in run.hooks.get_hookcallers(method) or ()}

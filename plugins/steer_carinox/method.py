@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from steer import Method, State, SteerError, hookimpl
-from steer.budget import Budget
+from steer.budget import Budget, refuse_inner_clock
 from steer.gradients import Gradients, Merge
 from steer.loading import check_names, make_reward
+from steer.methods import hooks_of
 from steer.plugins import manager
 from steer.rewards import WeightedSum, leaves, parse_expression
 from steer.run import Run
@@ -33,8 +34,8 @@ class Carinox(Method):
     """Category-aware optimisation and exploration of the initial noise (arXiv 2509.17458).
 
     All seeds of all prompts are one batch; rewards are differentiated one after another. A seed leaves the batch when
-    it is on a plateau, when its guard falls, or when its gradient is not finite. Then every seed's best noise is
-    sampled once more with whatever other methods take part.
+    it is on a plateau, when its guard falls, or when its gradient is not finite. Then the best noise is sampled once
+    more; every seed's, if all samples are kept or other methods take part in that.
     """
 
     name = "carinox"
@@ -54,6 +55,7 @@ class Carinox(Method):
             raise SteerError("carinox needs a reward to climb; name one with --reward (steer plugins lists them)")
         self._terms = terms_of(run.reward)
         self._check_watched()
+        refuse_inner_clock(run, self, self.options.seconds)
         table = find_table(self.options.table)
         categories = [self._category(run, table, job) for job in range(len(run.jobs))]
         self._categories = categories
@@ -65,15 +67,13 @@ class Carinox(Method):
 
     @hookimpl
     def search(self, run: Run, sample: Callable[..., State]) -> State:
-        """Climb from every seed, then sample the best noise of each."""
+        """Climb from every seed, then sample what was found."""
         start = self._start(run)
-        tracker, events = self._climb(run, start)
-        self._check_found(run, start, tracker)
-        state = sample(start.with_noise(tracker.noise))
-        if run.choose == "best":
-            best = [rows[tracker.loss[rows].argmin()] for rows in map(state.rows_of, start.job.unique().tolist())]
-            if len(best) < len(state):
-                state.select(torch.stack(best))
+        only_best = run.choose == "best" and self._alone(run)
+        tracker, events = self._climb(run, start, only_best)
+        rows = self._found(run, start, tracker, only_best)
+        state = sample(start.take(rows).with_noise(tracker.noise[rows.to(tracker.noise.device)]))
+        state.biased = True  # noises that were climbed to are no draws of the prior
         state.events = [*events, *state.events]
         state.record("note", text=[self._note(job) for job in range(len(run.jobs))])
         return state
@@ -89,10 +89,12 @@ class Carinox(Method):
 
     # ---- climbing --------------------------------------------------------------------------------------
 
-    def _climb(self, run: Run, start: Start) -> tuple[Tracker, list[Event]]:
-        """Optimise until iterations, budget or seeds are at their end."""
+    def _climb(self, run: Run, start: Start, only_best: bool) -> tuple[Tracker, list[Event]]:
+        """Optimise until iterations, budget or seeds are at their end; what the last samples take is kept back."""
         options = self.options
         budget = Budget(run, nfe=options.nfe, seconds=options.seconds)
+        reserve = budget.sample_cost * (1 if only_best else len(start) // len(start.job.unique()))
+        self._check_budget(budget, start, reserve)
         noise = run.noise(start).float()
         optimizer = Optimizer(options.optimizer, options.rate, options.momentum)
         tracker = Tracker(
@@ -106,7 +108,7 @@ class Carinox(Method):
         active = torch.arange(len(start))
         events: list[Event] = []
         for iteration in range(options.iterations):
-            active, noise = self._affordable(budget, start, active, noise, optimizer)
+            active, noise = self._affordable(budget, reserve, start, active, noise, optimizer)
             if not len(active) or (iteration and not budget.in_time()):
                 break
             rows = start.take(active)
@@ -146,24 +148,33 @@ class Carinox(Method):
         return merge
 
     def _affordable(
-        self, budget: Budget, start: Start, active: Tensor, noise: Tensor, optimizer: Optimizer
+        self, budget: Budget, reserve: int, start: Start, active: Tensor, noise: Tensor, optimizer: Optimizer
     ) -> tuple[Tensor, Tensor]:
         """Drop the rows of prompts whose budget does not reach for another iteration of all their rows."""
         if self.options.nfe is None:
             return active, noise
-        jobs = start.job[active]
-        ways = len(self._terms) if self.options.clip_at == "noise" else 1
-        back = ways * (3 if self.options.recompute else 2)
-        cost = budget.sample_cost + back * self._backward_cost(budget)
-        rich = [job for job in jobs.unique().tolist() if budget.affords(job, cost * int((jobs == job).sum()))]
+        jobs, cost = start.job[active], self._iteration_cost(budget)
+        rich = [job for job in jobs.unique().tolist() if budget.affords(job, reserve + cost * int((jobs == job).sum()))]
         kept = torch.isin(jobs, torch.tensor(rich, dtype=torch.int64)).nonzero().flatten()
         optimizer.keep(kept)
         return active[kept], noise[kept.to(noise.device)]
 
-    def _backward_cost(self, budget: Budget) -> int:
-        if self.options.truncate is None:
-            return budget.sample_cost
-        return min(budget.sample_cost, budget.sample_cost * self.options.truncate // budget.steps)
+    def _check_budget(self, budget: Budget, start: Start, reserve: int) -> None:
+        seeds = len(start) // len(start.job.unique())
+        need = reserve + seeds * self._iteration_cost(budget)
+        if not budget.affords(int(start.job[0]), need):
+            raise SteerError(
+                f"carinox.nfe={self.options.nfe} is less than one iteration takes with its last samples ({need}, "
+                f"{seeds} seeds); raise it, or lower carinox.seeds or --steps"
+            )
+
+    def _iteration_cost(self, budget: Budget) -> int:
+        """Return what a row's way forward and back takes, in evaluations."""
+        once = budget.sample_cost
+        truncate = self.options.truncate
+        back = once if truncate is None else min(once, once * truncate // budget.steps)
+        ways = len(self._terms) if self.options.clip_at == "noise" else 1
+        return once + ways * (3 if self.options.recompute else 2) * back
 
     def _loss(self, found: Gradients, weights: Tensor) -> Tensor:
         """Return the loss ``[A]`` that decides which image is best."""
@@ -183,13 +194,25 @@ class Carinox(Method):
         return finite
 
     @staticmethod
-    def _check_found(run: Run, start: Start, tracker: Tracker) -> None:
+    def _found(run: Run, start: Start, tracker: Tracker, only_best: bool) -> Tensor:
+        """Return the rows to keep: each prompt's best, or all that have an image."""
+        found = []
         for job in start.job.unique().tolist():
-            if not bool(torch.isfinite(tracker.loss[start.job == job]).any()):
+            rows = ((start.job == job) & torch.isfinite(tracker.loss)).nonzero().flatten()
+            if not len(rows):
                 raise SteerError(
                     f"carinox: no seed of prompt {run.jobs[job].prompt[:60]!r} gave a finite loss; try another seed "
                     "or another --dtype"
                 )
+            found.append(rows[tracker.loss[rows].argmin()].unsqueeze(0) if only_best else rows)
+        return torch.cat(found)
+
+    def _alone(self, run: Run) -> bool:
+        """Whether what is sampled in the end is what was climbed to, because no other method has a hand in it."""
+        place = run.methods.index(self)
+        outside, inside = run.methods[:place], run.methods[place + 1 :]
+        idle = {"configure", "after_round"}
+        return hooks_of(run, outside) <= {*idle, "search"} and hooks_of(run, inside) <= idle
 
     # ---- what takes part -------------------------------------------------------------------------------
 
@@ -230,10 +253,12 @@ class Carinox(Method):
     def _event(
         self, run: Run, rows: Start, found: Gradients, watched: Sequence[str], iteration: int, budget: Budget
     ) -> Event:
-        values = dict(zip([term.label for term in self._terms], found.values, strict=True))
+        there = torch.isfinite(found.values).all(dim=0).nonzero().flatten()  # the others have no image to speak of
+        rows = rows.take(there)
+        values = dict(zip([term.label for term in self._terms], found.values[:, there], strict=True))
         raw = sum(term.written * (values[term.label] * term.width + term.center) for term in self._terms)
         assert isinstance(raw, Tensor)
-        notes = {**values, **dict(zip(watched, found.watched, strict=True))}
+        notes = {**values, **dict(zip(watched, found.watched[:, there], strict=True))}
         return Event.candidates(
             rows, run.process().length, origin=["gradient" if iteration else "seed"] * len(rows), reward=raw.tolist(),
             spent=budget.spent(rows.job.tolist()), iteration=[iteration] * len(rows),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from steer import Field, Options
 
 
@@ -46,7 +48,10 @@ class CarinoxOptions(Options):
     )
     min_gain: float = Field(1e-4, ge=0, description="What counts as better for patience, in loss.")
     nfe: int | None = Field(
-        None, ge=1, description="Denoiser evaluations a prompt that are not exceeded, a backward pass counted as two."
+        None,
+        ge=1,
+        description="Denoiser evaluations a prompt that are not exceeded, the last samples included; a way back counts "
+        "as two, and one more with recompute.",
     )
     seconds: float | None = Field(
         None, gt=0, description="Seconds a prompt, on average over the prompts that are drawn together."
@@ -62,6 +67,17 @@ class CarinoxOptions(Options):
     recompute: bool = Field(
         True, description="Compute activations again on the way back; false is faster and takes more memory."
     )
+
+    @model_validator(mode="after")
+    def _slots_are_seeds(self) -> CarinoxOptions:
+        slots = self.slots
+        if slots is None:
+            return self
+        if not slots or min(slots) < 0 or len(set(slots)) < len(slots):
+            raise ValueError(f"slots={','.join(map(str, slots))}; expected numbers from 0 on, each once")
+        if self.seeds not in (None, len(slots)):
+            raise ValueError(f"seeds={self.seeds}, but slots names {len(slots)}; leave seeds out")
+        return self
 
     @property
     def seed_count(self) -> int:

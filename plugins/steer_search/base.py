@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from steer import Method, SteerError, hookimpl
-from steer.budget import Budget
+from steer.budget import Budget, outer_search, refuse_inner_clock
+from steer.methods import hooks_of
 from steer.run import Run
 from steer_search.options import Budgeted
 
@@ -21,6 +22,7 @@ class Search(Method):
     def __init__(self, options: Budgeted | None = None) -> None:
         super().__init__(options)
         self.drawn: dict[int, int] = {}
+        self._inner = False
 
     @hookimpl(trylast=True)  # a method within the search knows better how many particles it needs
     def configure(self, run: Run) -> None:
@@ -29,6 +31,8 @@ class Search(Method):
             raise SteerError(
                 f"{self.name} needs a reward to choose by; name one with --reward (steer plugins lists them)"
             )
+        refuse_inner_clock(run, self, self.options.seconds)
+        self._inner = outer_search(run, self) is not None
         run.suggest("particles", self.population(run), by=self.name)
 
     def population(self, run: Run) -> int:
@@ -50,11 +54,12 @@ class Search(Method):
     def nested(self, run: Run) -> bool:
         """Whether other methods take part in a population, which must then keep its size."""
         others = [method for method in run.methods if method is not self]
-        hooks = {caller.name for method in others for caller in run.hooks.get_hookcallers(method) or ()}
-        return not hooks <= {"configure", "after_round"}
+        return not hooks_of(run, others) <= {"configure", "after_round"}
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
-        """What a budget came to for this prompt."""
+        """What a budget came to for this prompt; within another search it came to something else in every round."""
+        if self._inner:
+            return {}
         return {**dict.fromkeys(("nfe", "seconds", "target")), **self.counts(job)}
 
     def counts(self, job: int) -> Mapping[str, Any]:

@@ -55,6 +55,7 @@ class ZeroOrder(Search):
             before = run.spent.clone()
             start = start.with_noise(run.noise(start))
             state = sample(start)
+            state.biased = True  # noises that were walked to are no draws of the prior
             origin = "neighbour" if pivots else "seed"
             ancestors, jobs = state.ancestors.tolist(), state.job.tolist()
             rewards = pool.add(state, origin, budget.spent(jobs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from steer.loading import make_methods
 from steer.plugins import manager
 from steer.rewards import WeightedSum
 from steer.run import Run
-from steer.trace import plot
+from steer.trace import plot, trace_of
 
 TARGET = torch.tensor([2.0, -1.5], dtype=torch.float64)
 
@@ -126,16 +127,24 @@ def test_slots_say_where_to_start() -> None:
     assert state.slot.tolist() == [0, 94, 58] * 2
     expected = torch.randn(1, 2, generator=torch.Generator().manual_seed(7 + 94))
     assert torch.allclose(run.noise(state.origin)[4], expected[0])
+    for options, said in (({"slots": "0,0"}, "each once"), ({"slots": "-1"}, "from 0 on"),
+                          ({"slots": "1,2", "seeds": 5}, "slots names 2; leave seeds out")):  # fmt: skip
+        with pytest.raises(SteerError, match=said):
+            linear_run(options)
 
 
 def test_budgets_end_the_climb() -> None:
     each = 4 + 4 * 3  # four steps forward, and back with a forward again
-    run = linear_run({"nfe": 5 * each * 7 + 3, "lr": 0.01}, seeds=(1, 100))
-    state = run.search()
-    assert sum(event.kind == "candidate" for event in state.events) == 7
-    assert run.spent.tolist() == [5 * each * 7 + 5 * 4] * 2  # and the images that are kept
-    cheap = linear_run({"nfe": 5 * 6 * 7, "lr": 0.01, "truncate": 1, "recompute": False})
+    for budget, rounds in ((5 * each * 7 + 4, 7), (5 * each * 7 + 3, 6)):  # and the image that is kept
+        run = linear_run({"nfe": budget, "lr": 0.01}, seeds=(1, 100))
+        state = run.search()
+        assert sum(event.kind == "candidate" for event in state.events) == rounds
+        assert run.spent.tolist() == [5 * each * rounds + 4] * 2
+    cheap = linear_run({"nfe": 5 * 6 * 7 + 5 * 4, "lr": 0.01, "truncate": 1, "recompute": False}, choose="all")
     assert sum(event.kind == "candidate" for event in cheap.search().events) == 7
+    assert cheap.spent.tolist() == [5 * 6 * 7 + 5 * 4]
+    with pytest.raises(SteerError, match=r"nfe=83 is less than one iteration takes with its last samples \(84, 5 se"):
+        linear_run({"nfe": 83}).search()
     timed = linear_run({"seconds": 0.2, "iterations": 100_000, "lr": 1e-5})
     done = sum(event.kind == "candidate" for event in timed.search().events)
     assert 1 <= done < 100_000
@@ -193,6 +202,44 @@ def test_a_seed_whose_gradient_is_not_finite_is_dropped_and_the_rest_goes_on() -
     assert torch.equal(state.x[lost], starts.x[lost])
 
 
+def test_a_seed_without_an_image_is_dropped_and_the_rest_goes_on() -> None:
+    def overflow(run: Run, limit: float) -> None:
+        decode = run.backbone.decode
+
+        def decoded(x: Tensor) -> Tensor:
+            return torch.where(x[:, :1] < limit, torch.nan, 1.0) * decode(x)  # as half precision would
+
+        run.backbone.decode = decoded  # type: ignore[method-assign]
+
+    run = linear_run({"iterations": 3, "lr": 0.01, "watch": (f"{__file__}:first_positive",)}, choose="all")
+    overflow(run, 0.6)
+    with pytest.warns(UserWarning, match="dropped at iteration 0: its gradient is not finite"):
+        state = run.search()
+    lost = set(range(5)) - set(state.slot.tolist())
+    assert 0 < len(lost) < 5
+    assert bool(torch.isfinite(state.rewards()).all())
+    json.dumps(trace_of(state, 0), allow_nan=False)
+    assert not any(lost & set(event.slots) for event in state.events if event.kind == "candidate")
+    run = linear_run({"iterations": 3})
+    overflow(run, 1e9)
+    with pytest.warns(UserWarning, match="dropped"), pytest.raises(SteerError, match="no seed of prompt 'p1' gave a"):
+        run.search()
+
+
+def test_other_methods_go_on_from_the_noises_that_were_found() -> None:
+    run = linear_run(
+        {"iterations": 4, "lr": 0.05}, methods=["carinox", "fk"], settings={"eta": 1.0},
+        others={"fk": {"lambda": 9.0, "at": (1, 2), "potential": "diff"}},
+    )  # fmt: skip
+    state = run.search()
+    # who is where after a resampling has nothing to do with who was best before
+    assert len(state) == 5
+    assert len(set(state.ancestors.tolist())) < 5
+    assert trace_of(state, 0)["log_z"] is None  # the noises are no draws of the prior
+    plain = linear_run({"iterations": 4, "lr": 0.05}, choose="all").search()
+    assert trace_of(plain, 0)["log_z"] is None
+
+
 def test_rewards_must_have_a_gradient() -> None:
     class Verdict(Reward):
         def __call__(self, samples, prompts):
@@ -223,6 +270,8 @@ def test_searches_nest_around_it() -> None:
     climbed = [event for event in state.events if event.kind == "candidate" and "iteration" in event.data]
     assert [event.slots for event in climbed[::3]] == [(0, 1), (2, 3), (4, 5)]
     assert float(state.rewards()[0]) == pytest.approx(max(max(e.data["reward"]) for e in climbed), abs=1e-5)
+    with pytest.raises(SteerError, match=r"carinox.seconds=1 within best-of-n .*give best-of-n.seconds"):
+        linear_run({"seconds": 1}, methods=["best-of-n", "carinox"])
     with pytest.raises(SteerError, match="name best-of-n first"):
         linear_run({"iterations": 1}, methods=["carinox", "best-of-n"]).search()
 
