@@ -35,7 +35,9 @@ def clip_rows(gradient: Tensor, limit: float | None) -> Tensor:
     """Scale each row down to a norm of at most ``limit``; ``None`` leaves it."""
     if limit is None:
         return gradient
-    return gradient * (limit / norms(gradient).clamp(min=limit)).to(gradient.dtype)
+    # brought to 1 first: of a gradient that explodes, the squares leave the range of fp32 long before it does
+    largest = gradient.float().abs().amax(dim=tuple(range(1, gradient.ndim)), keepdim=True).clamp(min=1e-30)
+    return gradient * (limit / norms(gradient / largest) / largest).clamp(max=1).to(gradient.dtype)
 
 
 def total_gradient(

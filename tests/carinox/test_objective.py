@@ -30,6 +30,7 @@ def test_rows_are_clipped_each_by_itself() -> None:
     expected = torch.tensor([[0.06, 0.08], [0.03, 0.04], [0.0, 0.0]])
     assert torch.allclose(clip_rows(gradient, 0.1), expected)
     assert torch.equal(clip_rows(gradient, None), gradient)
+    assert torch.allclose(clip_rows(1e30 * gradient[:1], 0.1), expected[:1])  # whose squares are infinite in fp32
 
 
 def test_total_gradient_by_hand() -> None:
