@@ -36,9 +36,9 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
     from steer.plugins import manager
     from steer_carinox.calibration import Ratings, calibrate, warn_of
     from steer_carinox.ratings import read_ratings, score_all
-    from steer_carinox.weights import split_commas, toml_text
+    from steer_carinox.weights import toml_text
 
-    names = [name.strip() for name in split_commas(rewards) if name.strip()]
+    names = _labels(rewards)
     if len(names) < 2:
         raise SteerError(f"--rewards {rewards}: weights are relative; give two rewards or more, as in clip,shapes")
     if rating in names:
@@ -80,6 +80,23 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
         for line in _lines(result):
             click.echo(f"  {line}")
     click.echo(f"wrote {out} and {out.with_suffix('.png')}")
+
+
+def _labels(rewards: str) -> list[str]:
+    """Return what carinox calls each reward; a scale that is written changes no rank."""
+    from steer.errors import SteerError
+    from steer.rewards import parse_expression
+    from steer_carinox.weights import split_commas
+
+    names: list[str] = []
+    for text in filter(str.strip, split_commas(rewards)):
+        nodes = parse_expression(text.strip())
+        if len(nodes) > 1 or nodes[0].weight != 1:
+            raise SteerError(f"--rewards {rewards}: {text.strip()!r} is weighted or a sum; give single rewards, A,B,…")
+        if nodes[0].label in names:
+            raise SteerError(f"--rewards {rewards}: {nodes[0].label!r} is named twice; give it once")
+        names.append(nodes[0].label)
+    return names
 
 
 def _lines(found: Calibration) -> list[str]:

@@ -85,7 +85,7 @@ def find_table(text: str) -> Table:
     """
     if text in ("published", "uniform"):
         return PUBLISHED if text == "published" else UNIFORM
-    if "=" in text:
+    if "=" in text and not text.endswith(".toml"):
         return Table(text, {}, every=dict(_assignment(piece, text) for piece in split_commas(text)))
     return read_table(Path(text))
 

@@ -150,6 +150,8 @@ def test_scores_in_the_file_are_used_and_a_score_can_be_the_rating(place: Path) 
         warnings.simplefilter("always")
         run(path, "--rating", "judge")
     assert any("color: no clear correlation of ./mine.py:redness" in str(w.message) for w in caught)
+    scaled = run(path, "--rating", "judge", "--rewards", f"{A}@0.2..0.8,{B}")  # carinox knows it by the same name
+    assert set(find_table("out/w.toml").rows["color"]) == {A, B}, scaled
     with pytest.raises(SteerError, match=r"lacks the column rating \(it has .*--rating \./mine.py:brightness takes"):
         run(path)
 
@@ -181,6 +183,8 @@ def test_bad_arguments_are_one_line(place: Path) -> None:
     for arguments, said in (
         (["--rewards", A], "give two rewards or more"),
         (["--rewards", f"{A},rating"], "among --rewards"),
+        (["--rewards", f"{A}:2,{B}"], r"'\./mine.py:brightness:2' is weighted or a sum"),
+        (["--rewards", f"{A},{A}@0..2"], "is named twice"),
         (["--rewards", f"{A},clpi"], "unknown reward 'clpi'"),
         (["--out", "w.json"], "ends in .toml"),
     ):

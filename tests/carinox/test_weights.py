@@ -117,6 +117,9 @@ def test_tables_from_files_and_from_the_command_line(tmp_path: Path) -> None:
         assert table.multipliers("mood", terms) == [3.0, 0.0, 1.0]
     assert category_of(Prompt("x", category="Mood"), table.categories).name == "mood"
     assert find_table(inline(terms, weights)).multipliers("whatever", terms) == weights
+    (tmp_path / "a=b").mkdir()
+    (tmp_path / "a=b" / "w.toml").write_text(toml_text(rows))
+    assert find_table(str(tmp_path / "a=b" / "w.toml")).rows == table.rows
     with pytest.raises(SteerError, match="nothing would steer"):
         find_table("mine=0").multipliers("color", terms_of(sum_of(("mine", 1))))
 
