@@ -30,5 +30,8 @@ def steer_register(registry: Registry) -> None:
         "classify", "steer_symmflow.reading.classify:command", summary="Classify images by a symmetric flow."
     )
     registry.command(
+        "convert symmflow", "steer_symmflow.convert:command", summary="make a published SymmFlow checkpoint usable"
+    )
+    registry.command(
         "train symmflow", "steer_symmflow.train.cli:command", summary="train a flow that draws, segments or classifies"
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from steer import Prompt, SteerError
 from steer.backbones.base import Backbone, Conditioning, Encoded
 from steer.errors import unknown
-from steer_symmflow import flow, semantics
+from steer_symmflow import flow, infer
 from steer_symmflow.asked import class_label, mask_labels
 from steer_symmflow.images import pack_mask
 from steer_symmflow.model import SymmFlowModel, find, load
@@ -58,12 +58,12 @@ class SymmFlow(Backbone):
         if value is None:
             got = f", got a {other}" if prompt.metadata.get(other) is not None else ""
             raise SteerError(f"this model draws from a {wanted}{got}; give one by --{wanted} (prompt {prompt.id})")
-        shape = self.latent_shape(None, None)
         if config.kind == "masks":
             labels = mask_labels(config, str(value), f"of prompt {prompt.id}", bool(prompt.metadata.get("nearest")))
-            return self.model.encode(semantics.mask_planes(labels[None], config.colors, config.beta).to(self.device))
-        label = torch.tensor([class_label(config, value)])
-        return semantics.class_planes(label, len(config.labels), config.beta, shape).to(self.device)
+        else:
+            labels = torch.tensor(class_label(config, value))
+        with torch.no_grad():
+            return infer.half_of(self.model, labels[None].to(self.device))
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         config = self.model.config

@@ -9,6 +9,19 @@ from steer_symmflow import flow, semantics
 from steer_symmflow.model import SymmFlowModel
 
 
+def half_of(model: SymmFlowModel, targets: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Return the half of the state that labels stand for, ``[N, C, h, w]``.
+
+    Args:
+        targets: ``[N]`` of classes, ``[N, H, W]`` of masks.
+        noise: uniform in [0, 1), dequantises: ``[N, 3, H, W]`` for masks, of the result's shape for classes.
+    """
+    config = model.config
+    if config.kind == "masks":
+        return model.encode(semantics.mask_planes(targets, config.colors, config.beta, noise))
+    return semantics.class_planes(targets, len(config.labels), config.beta, model.half_shape, noise)
+
+
 @torch.no_grad()
 def draw(model: SymmFlowModel, planes: Tensor, noise: Tensor, *, steps: int, solver: str = "euler") -> Tensor:
     """Draw images ``[N, 3, H, W]`` in [0, 1].

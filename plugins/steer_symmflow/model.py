@@ -37,6 +37,7 @@ class SymmFlowConfig:
         time_scale: t in [0, 1] is multiplied by it for the network's embedding.
         network: ``"UNet2DModel"``, or ``"UNet2DConditionModel"`` with a fixed context in its weights.
         unet: the network's own configuration.
+        context: of ``"UNet2DConditionModel"``: tokens and width of the fixed context.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class SymmFlowConfig:
     time_scale: float = 1000.0
     network: str = "UNet2DModel"
     unet: dict[str, Any] = field(default_factory=dict)
+    context: tuple[int, int] = (77, 1024)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -67,6 +69,7 @@ class SymmFlowConfig:
                 **data,
                 "labels": tuple(data["labels"]),
                 "size": tuple(data["size"]),
+                "context": tuple(data.get("context", (77, 1024))),
                 "colors": tuple(tuple(color) for color in data.get("colors", ())),
             }
         )
@@ -86,8 +89,7 @@ class SymmFlowModel(nn.Module):
             self.unet: Any = UNet2DModel(**config.unet)
         elif config.network == "UNet2DConditionModel":
             self.unet = UNet2DConditionModel(**config.unet)
-            width = self.unet.config.cross_attention_dim
-            self.context = nn.Parameter(torch.zeros(1, 77, width), requires_grad=False)
+            self.context = nn.Parameter(torch.zeros(1, *config.context), requires_grad=False)
         else:
             raise SteerError(f"symmflow: network {config.network!r}, expected UNet2DModel or UNet2DConditionModel")
         self.vae: AutoencoderKL | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,9 +13,10 @@ from steer import SteerError
 from steer.plugins import manager
 from steer_symmflow import infer
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel
+from steer_symmflow.stable_diffusion import doubled, on_base
 from steer_symmflow.train.data import Labelled, open_data, to_pixels
 from steer_symmflow.train.sheet import sheet_of
-from steer_symmflow.train.trainer import Recipe, planes_of, train
+from steer_symmflow.train.trainer import Recipe, train
 
 
 @click.command()
@@ -32,6 +34,8 @@ from steer_symmflow.train.trainer import Recipe, planes_of, train
 @click.option(
     "--patch", default=2, show_default=True, type=click.IntRange(1), help="Side of the blocks that become channels."
 )
+@click.option("--init", "base", metavar="FOLDER|ID",
+              help="Start from a Stable Diffusion: its latents, its UNet with its channels doubled.")  # fmt: skip
 @click.option("--size", metavar="WxH", help="Resize images.")
 @click.option("--precision", default="bf16", show_default=True, type=click.Choice(["no", "bf16", "fp16"]))
 @click.option("--accumulate", default=1, show_default=True, type=click.IntRange(1), help="Batches a step.")
@@ -42,26 +46,26 @@ from steer_symmflow.train.trainer import Recipe, planes_of, train
 def command(
     data_name: str, out: Path, steps: int, batch: int, rate: float, beta: float | None, image_weight: float,
     late: float, widths: str, patch: int, size: str | None, precision: str, accumulate: int, ema: float, seed: int,
-    resume: bool,
+    base: str | None, resume: bool,
 ) -> None:  # fmt: skip
-    """Train a symmetric flow on images with masks or classes."""
+    """Train a symmetric flow on images with masks or classes.
+
+    Data is a known name, torchvision:CLASS:FOLDER, a folder with images/, masks/ and labels.json, one with a subfolder
+    a class, or one with a metadata.csv of file_name,label. --widths and --patch are for training from scratch.
+    """
     data = open_data(data_name, _size(size), manager())
-    height, width = data.size
-    config = SymmFlowConfig(
-        kind=data.kind,
-        labels=data.labels,
-        colors=data.colors,
-        size=data.size,
-        beta=beta if beta is not None else (6.0 if data.kind == "masks" else 4.0),
-        patch=patch,
-        unet=unet_config(_widths(widths), patch, (height, width)),
-    )
+    beta = beta if beta is not None else (6.0 if data.kind == "masks" else 4.0)
+    config = SymmFlowConfig(data.kind, data.labels, data.size, data.colors, beta)
     torch.manual_seed(seed)
     recipe = Recipe(
         steps=steps, batch=batch, rate=rate, image_weight=image_weight, late=late, seed=seed, precision=precision,
         accumulate=accumulate, ema=ema,
     )  # fmt: skip
-    model = SymmFlowModel(config)
+    if base is None:
+        unet = unet_config(_widths(widths), patch, data.size)
+        model = SymmFlowModel(replace(config, patch=patch, unet=unet))
+    else:
+        model = doubled(*on_base(base, config))
     trained = train(model, data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path))
     trained.save(out / "model")
     click.echo(f"model: {out / 'model'} (steer generate --model symmflow:{out / 'model'})")
@@ -89,7 +93,7 @@ def _sheet(model: SymmFlowModel, data: Labelled, path: Path) -> dict[str, float]
     images, labels = data.batch(np.random.default_rng(1), 64, "eval")
     pixels, targets = to_pixels(images) / 2 + 0.5, torch.from_numpy(labels)
     noise = torch.Generator().manual_seed(1)
-    shape = (len(pixels), *model.encode(pixels[:1] * 2 - 1).shape[1:])
+    shape = (len(pixels), *model.half_shape)
     device = next(model.parameters()).device
     measured: dict[str, float] = {}
     found = targets
@@ -101,7 +105,7 @@ def _sheet(model: SymmFlowModel, data: Labelled, path: Path) -> dict[str, float]
             iou = infer.intersection_over_union(found, targets, len(config.labels))
             measured[f"miou_{count}"] = float(iou.nanmean())
     shown = 16
-    planes = model.encode(planes_of(config, targets[:shown], None).to(device))
+    planes = infer.half_of(model, targets[:shown].to(device))
     drawn = infer.draw(model, planes, torch.randn(planes.shape, generator=noise).to(device), steps=steps).cpu()
     sheet_of(config, pixels[:shown], targets[:shown], found[:shown], drawn).save(path)
     return measured

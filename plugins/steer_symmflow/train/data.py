@@ -121,16 +121,31 @@ def _images(paths: list[Path], size: tuple[int, int] | None) -> NDArray:
     return out
 
 
-def _mask_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
-    file = folder / LABELS
+def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
+    """Return the colour of each label of a ``labels.json``, in order.
+
+    Raises:
+        SteerError: if it is none, or two labels have one colour.
+    """
     try:
         table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        colors = tuple((int(r), int(g), int(b)) for r, g, b in table.values())
-        ok = all(0 <= v <= 255 for color in colors for v in color)
+        labels = {str(name): (int(r), int(g), int(b)) for name, (r, g, b) in table.items()}
+        ok = len(labels) > 1 and all(0 <= v <= 255 for color in labels.values() for v in color)
     except (OSError, ValueError, TypeError, AttributeError):
-        ok, colors, table = False, (), {}
+        ok, labels = False, {}
     if not ok:
         raise SteerError(f'{file}: expected {{"sky": [0, 0, 255], …}}, the color of each label in 0..255')
+    owner: dict[tuple[int, int, int], str] = {}
+    for name, color in labels.items():
+        if color in owner:
+            raise SteerError(f"{file}: {owner[color]!r} and {name!r} have the same color {list(color)}")
+        owner[color] = name
+    return labels
+
+
+def _mask_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
+    table = read_labels(folder / LABELS)
+    colors = tuple(table.values())
     images = sorted(p for p in (folder / "images").glob("*") if p.suffix.lower() in SUFFIXES)
     if not images:
         raise SteerError(f"{folder / 'images'} holds no image ({', '.join(SUFFIXES)})")

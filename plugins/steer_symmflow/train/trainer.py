@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from steer import SteerError
-from steer_symmflow import flow, semantics
-from steer_symmflow.model import SymmFlowConfig, SymmFlowModel
+from steer_symmflow import flow, infer
+from steer_symmflow.model import SymmFlowModel
 from steer_symmflow.train.data import Labelled, to_pixels
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
@@ -74,30 +74,26 @@ def generators(recipe: Recipe, step: int, part: int) -> tuple[np.random.Generato
     return np.random.default_rng(key), noise
 
 
-def planes_of(config: SymmFlowConfig, targets: Tensor, noise: Tensor | None) -> Tensor:
-    """Return the semantics ``[N, 3, H, W]`` of labels; ``noise`` in [0, 1) dequantises."""
-    if config.kind == "masks":
-        return semantics.mask_planes(targets, config.colors, config.beta, noise)
-    return semantics.class_planes(targets, len(config.labels), config.beta, (3, *config.size), noise)
-
-
 def batch_of(
-    model: SymmFlowModel, data: Labelled, recipe: Recipe, rng: np.random.Generator, noise: torch.Generator
+    model: SymmFlowModel,
+    data: Labelled,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    noise: torch.Generator,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return z_t, t and the velocity wanted there, of a fresh batch."""
-    config = model.config
     images, labels = data.batch(rng, recipe.batch)
-    targets = torch.from_numpy(labels)
-    pixels = to_pixels(images)
-    planes = planes_of(config, targets, torch.rand(pixels.shape, generator=noise))
+    pixels = to_pixels(images).to(device)
+    shape = pixels.shape if model.config.kind == "masks" else (len(pixels), *model.half_shape)
     with torch.no_grad():
-        x, m = model.encode(pixels), model.encode(planes) if config.kind == "masks" else planes
-    if m.shape != x.shape:  # a class is as large as the image's half, whatever that is
-        m = planes_of(SymmFlowConfig(**{**vars(config), "size": tuple(x.shape[2:])}), targets, None)[:, :1].expand_as(x)
-    noise_x, noise_m = (torch.randn(x.shape, generator=noise) for _ in range(2))
+        x = model.encode(pixels)
+        m = infer.half_of(model, torch.from_numpy(labels).to(device), torch.rand(shape, generator=noise).to(device))
+    noise_x, noise_m = (torch.randn(x.shape, generator=noise).to(device) for _ in range(2))
     # one time from each of N equal parts varies less than N independent ones
     t = (torch.arange(recipe.batch) + torch.rand(recipe.batch, generator=noise)) / recipe.batch
     t = torch.where(torch.rand(recipe.batch, generator=noise) < recipe.late, 1.0, t)
+    t = t.to(device)
     return flow.interpolate(x, m, noise_x, noise_m, t), t, flow.target(x, m, noise_x, noise_m)
 
 
@@ -157,7 +153,7 @@ def train(
             sums: dict[str, float] = {"loss": 0.0, "image": 0.0, "semantics": 0.0}
             for part in range(recipe.accumulate):
                 rng, noise = generators(recipe, step, part * accelerator.num_processes + accelerator.process_index)
-                z, t, wanted = (v.to(accelerator.device) for v in batch_of(bare, data, recipe, rng, noise))
+                z, t, wanted = batch_of(bare, data, recipe, rng, noise, accelerator.device)
                 with accelerator.accumulate(network):
                     with accelerator.autocast():
                         velocity = network(z, t)

@@ -1,0 +1,41 @@
+"""``steer convert symmflow``: a published checkpoint becomes a folder that ``symmflow:FOLDER`` names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import torch
+
+from steer import SteerError
+from steer.cli.shared import log_option, quiet_libraries
+from steer.prompt_rows import parse_size
+from steer_symmflow.model import SymmFlowConfig
+from steer_symmflow.stable_diffusion import fetched, official
+from steer_symmflow.train.data import read_labels
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--base", default="stabilityai/stable-diffusion-2-1", show_default=True,
+              help="The Stable Diffusion that it was made from: folder or hub id.")  # fmt: skip
+@click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="FILE",
+              help='JSON: {"sky": [0, 0, 255], …}, the color of each label.')  # fmt: skip
+@click.option("--size", default="256x256", show_default=True, metavar="WxH", help="Image size in pixels.")
+@click.option("--beta", default=6.0, show_default=True, type=float, help="Width of the dequantisation.")
+@click.option("--dtype", default="fp16", show_default=True, type=click.Choice(list(DTYPES)))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the model.")
+@log_option
+def command(checkpoint: str, base: str, labels: Path, size: str, beta: float, dtype: str, out: Path) -> None:
+    """Convert CHECKPOINT, the SD variant of SymmFlow, as published: a file, or ORG/REPOSITORY/FILE of the hub."""
+    if out.exists() and any(out.iterdir()):
+        raise SteerError(f"{out} is not empty; choose another --out")
+    table = read_labels(labels)
+    width, height = parse_size(size)
+    config = SymmFlowConfig("masks", tuple(table), (height, width), tuple(table.values()), beta)
+    quiet_libraries()
+    model = official(fetched(checkpoint), base, config)
+    model.save(out, DTYPES[dtype])
+    click.echo(f"model: {out} (steer generate --model symmflow:{out} --mask FILE)")

@@ -1,0 +1,144 @@
+"""SymmFlow on Stable Diffusion's latents: a UNet of twice the channels, its autoencoder, the empty prompt.
+
+The published SD variant (hub repository ``ocaetas/SymmFlow``) is a state dict of ``unet.*`` for the UNet of SD 2.1 with
+8 channels in and out; it takes t in [0, 1] as it is.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from steer import SteerError, hub
+from steer.models import load_model
+from steer.plugins import manager
+from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, load_state
+
+PREFIX = "unet."
+NESTED = ("state_dict", "model", "ema")
+"""Keys under which trainers put a state dict."""
+
+
+def on_base(base: str, config: SymmFlowConfig) -> tuple[SymmFlowModel, Any]:
+    """Return a model of a configuration on a Stable Diffusion's latents, its UNet's weights still random, and the
+    base's UNet.
+
+    Args:
+        base: a folder in diffusers format or a hub id; its UNet's layout, autoencoder and empty prompt are taken.
+        config: what is not the base's: kind, labels, colours, size, β and ``time_scale``.
+
+    Raises:
+        SteerError: if the base cannot be loaded or is no Stable Diffusion, or the size does not fit it.
+    """
+    pipe = load_model(base, manager(), device="cpu", dtype="fp32").backbone.pipe
+    if type(pipe).__name__ != "StableDiffusionPipeline":
+        raise SteerError(f"base {base!r} is a {type(pipe).__name__}, expected a Stable Diffusion 1.x or 2.x")
+    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    deepest = factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+    for side in config.size:
+        if side % deepest:
+            raise SteerError(
+                f"size {config.size[1]}x{config.size[0]} does not fit base {base!r}: expected multiples of {deepest}"
+            )
+    unet = {name: value for name, value in dict(pipe.unet.config).items() if not name.startswith("_")}
+    unet |= {"in_channels": 2 * unet["in_channels"], "out_channels": 2 * unet["out_channels"],
+             "sample_size": config.size[0] // factor}  # fmt: skip
+    with torch.no_grad():
+        context = pipe.encode_prompt("", torch.device("cpu"), 1, False)[0]
+    model = SymmFlowModel(
+        replace(
+            config, space="latent", scaling_factor=pipe.vae.config.scaling_factor, patch=1, unet=unet,
+            network="UNet2DConditionModel", context=tuple(context.shape[1:]),
+        )
+    )  # fmt: skip
+    model.context.data.copy_(context)
+    model.vae = pipe.vae.eval().requires_grad_(False)
+    return model, pipe.unet
+
+
+def doubled(model: SymmFlowModel, unet: nn.Module) -> SymmFlowModel:
+    """Start a model from a UNet of half its channels, and return it.
+
+    The first convolution sees the mean of both halves through the UNet's own filters, the last one writes the UNet's
+    output into both, so that activations keep their size; training tells the halves apart.
+    """
+    state = dict(unet.state_dict())
+    state["conv_in.weight"] = torch.cat([state["conv_in.weight"]] * 2, dim=1) / 2
+    for name in ("conv_out.weight", "conv_out.bias"):
+        state[name] = torch.cat([state[name]] * 2)
+    model.unet.load_state_dict(state)
+    return model
+
+
+def official(file: Path, base: str, config: SymmFlowConfig) -> SymmFlowModel:
+    """Load a published checkpoint; what it does not hold comes from the Stable Diffusion that it was made from.
+
+    Raises:
+        SteerError: for a file that cannot be read or is of another layout.
+    """
+    state = read_state(file)
+    model, _ = on_base(base, replace(config, time_scale=1.0))
+    load_state(model, {**state, "context": model.context.data}, str(file))
+    return model.eval().requires_grad_(False)
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """Return the tensors ``unet.*`` of a checkpoint, without running code from it.
+
+    Raises:
+        SteerError: for a file that cannot be read, or has other names.
+    """
+    try:
+        content: Any = (
+            load_file(file) if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise SteerError(f"checkpoint {file} does not exist") from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        code = isinstance(error, pickle.UnpicklingError)  # torch's words run to a page, and advise to run the code
+        reason = "no pickle of tensors alone" if code else " ".join(str(error).split())[:120] or type(error).__name__
+        raise SteerError(f"checkpoint {file} cannot be read ({reason}); fetch or copy it again") from None
+    if isinstance(content, Mapping):
+        content = next((content[name] for name in NESTED if isinstance(content.get(name), Mapping)), content)
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise SteerError(f"checkpoint {file} holds no state dict; expected tensors named {PREFIX}*")
+    state = {str(name).removeprefix("module."): value for name, value in content.items()}
+    odd = [name for name in state if not name.startswith(PREFIX)]
+    if odd or not state:
+        shown = f"{len(odd)} other names ({odd[0]}, …)" if odd else "none"
+        raise SteerError(f"checkpoint {file}: expected tensors named {PREFIX}* alone, got {shown}")
+    return state
+
+
+def fetched(name: str) -> Path:
+    """Return a checkpoint's file: a local one, or ``ORG/REPOSITORY/FILE`` of the hub, fetched into its cache.
+
+    Raises:
+        SteerError: if there is neither.
+    """
+    local = Path(name).expanduser()
+    if local.is_file():
+        return local
+    parts = name.split("/", 2)
+    if len(parts) < 3 or name.startswith((".", "/", "~")):
+        raise SteerError(
+            f"checkpoint {name} does not exist; expected a file, or one of the hub such as "
+            "ocaetas/SymmFlow/LatFM_coco_beta6.0.pt"
+        )
+    repo, path = "/".join(parts[:2]), parts[2]
+    found = hub.cached_file(repo, path)
+    if found is None and not hub.reachable():
+        raise SteerError(
+            f"checkpoint {name} is no local file and not in the hub's cache, and the hub cannot be reached (offline); "
+            "go online once to fetch it, or give a local file"
+        )
+    return found or hub.fetch(repo, path)
