@@ -117,8 +117,10 @@ class BestOfN(Independent):
 
     def _total(self, run: Run) -> int | None:
         total = super()._total(run)
+        if total is not None or self.options.nfe is not None or self.options.seconds is not None:
+            return total  # a budget alone is spent whole
         # particles that somebody asked for are the n of a user who named none
-        return run.particles if total is None else total
+        return run.particles
 
 
 class Random(Independent):

@@ -26,7 +26,10 @@ class BestOfNOptions(Budgeted):
     """Options of ``best-of-n``."""
 
     n: int | None = Field(
-        None, ge=1, le=65_536, description=f"Samples a prompt; --particles if that is given, else {DEFAULT_N}."
+        None,
+        ge=1,
+        le=65_536,
+        description=f"Samples a prompt; without it as many as a budget buys, else --particles, else {DEFAULT_N}.",
     )
 
 

@@ -19,6 +19,7 @@ from steer.errors import SteerError, nearest
 
 BUILT_IN = {
     "check": ("steer.cli.check:check", "Check whether a plugin keeps to its contract."),
+    "compare": ("steer.cli.compare:compare", "Compare methods at equal cost by a held-out judge."),
     "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),
     "download": ("steer.cli.download:download", "Fetch the weights of rewards, previews and models."),
     "gallery": ("steer.cli.gallery:gallery", "Build the page of rendered images."),

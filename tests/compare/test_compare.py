@@ -1,0 +1,110 @@
+"""``steer compare`` as typed: equal budgets, pairing, intervals, going on, and the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TEXTS = ["a red circle", "a blue square", "the photo", "a circle", "a photo of the square", "<b>the</b> | blue & red"]
+
+
+@pytest.fixture
+def command(steer, tiny: Path, place: Path):
+    rows = [{"prompt": text, "category": "one" if i < 3 else "other"} for i, text in enumerate(TEXTS)]
+    (place / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (place / "judge.py").write_text("def red(samples, prompts): return samples[:, 0].mean(dim=(1, 2))\n")
+
+    def run(*arguments: str, reward: str = "./rewards.py:brightness", judge: str = "./judge.py:red"):
+        return steer(
+            "compare", "p.jsonl", "-m", str(tiny), "-r", reward, "--judge", judge, "--steps", "2", "--guidance", "1",
+            "--chunk", "4", *arguments,
+        )  # fmt: skip
+
+    return run
+
+
+def test_a_comparison_from_budget_to_report(command, place: Path) -> None:
+    arguments = [
+        "--method", "plain", "--method", "best-of-n", "--method", "fk:lambda=50", "--budget", "nfe=8,16", "--out", "c",
+        "--success", "0.5", "--replicates", "2", "-o", "fk.every=0.5",
+    ]  # fmt: skip
+    done = command(*arguments, "--json")
+    assert done.code == 0, done.err
+    summary = json.loads(done.out)
+    lines = {(line["label"], line["budget"]): line for line in summary["lines"]}
+    assert set(lines) == {(name, budget) for name in ("plain", "best-of-n", "fk") for budget in ("nfe=8", "nfe=16")}
+    for (name, budget), line in lines.items():
+        assert line["cost"]["nfe"] == int(budget.partition("=")[2])  # all of it, and no more
+        assert (line["prompts"], line["drawings"]) == (6, 12)
+        assert line["chosen"]["low"] <= line["chosen"]["estimate"] <= line["chosen"]["high"]
+        assert set(line["categories"]) == {"one", "other"}
+        assert (line["against"] is None) == (name == "best-of-n")
+
+    # paired: best-of-n chooses among the very samples that plain draws, by the reward
+    rows = {path.name.partition("=")[0].partition("-nfe")[0]: [json.loads(t) for t in path.read_text().splitlines()]
+            for path in (place / "c" / "cells").glob("*nfe=8*")}  # fmt: skip
+    plain, best = (sorted(rows[next(k for k in rows if k.startswith(n))], key=lambda r: r["id"])
+                   for n in ("plain", "best-of-n"))  # fmt: skip
+    for one, many in zip(best, plain, strict=True):
+        assert one["seed"] == many["seed"]
+        assert one["reward"] == pytest.approx(max(many["rewards"]), abs=1e-2)  # plain is scored as 8-bit images
+    difference = [np.mean([b["judge"][summary["judge"]] - np.mean(a["judges"][summary["judge"]])])
+                  for a, b in zip(plain, best, strict=True)]  # fmt: skip
+    assert lines["plain", "nfe=8"]["against"]["chosen"]["estimate"] == pytest.approx(-np.mean(difference))
+    predicted = {p["n"]: p for p in summary["predictions"]["plain at 8 NFE"]}
+    assert predicted[4]["reward"] == pytest.approx(lines["best-of-n", "nfe=8"]["reward"]["estimate"], abs=1e-2)
+
+    page = (place / "c" / "report.html").read_text()
+    assert "<b>the" not in page and "&lt;b&gt;the" in page
+    assert "src='data:image/png" in page and "http" not in page.replace("http-equiv", "")
+    assert (place / "c" / "scaling-nfe.png").read_bytes().startswith(b"\x89PNG")
+    assert "best-of-n" in (place / "c" / "report.md").read_text()
+
+    # nothing is drawn again; a cell that was cut short is filled up
+    cells = {path: path.read_bytes() for path in (place / "c" / "cells").iterdir()}
+    cut = next(path for path in cells if path.name.startswith("fk"))
+    cut.write_bytes(b"".join(cells[cut].splitlines(keepends=True)[:5]) + b'{"id": "torn')
+    again = command(*arguments, "--json")
+    assert again.code == 0, again.err
+    redone = json.loads(again.out)
+    for old, new in zip(summary["lines"], redone["lines"], strict=True):
+        assert old["chosen"] == new["chosen"]
+    assert all(path.read_bytes() == data for path, data in cells.items() if path != cut)
+    assert "holds a comparison with another success" in command(*arguments, "--success", "0.4").error()
+
+
+def test_a_sweep_is_tuned_on_other_prompts(command, place: Path) -> None:
+    texts = ["red", "blue", "the red square", "circle and square", "blue photo"]
+    (place / "tune.txt").write_text("\n".join(texts))
+    done = command("--method", "fk:particles=2,lambda=0|80,at=0", "--method", "plain:particles=2", "--tune", "tune.txt",
+                   "--out", "t", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    fk, _ = json.loads(done.out)["lines"]
+    assert set(fk["tuned"]) == {"fk lambda=0", "fk lambda=80"}
+    assert fk["label"] == max(fk["tuned"], key=fk["tuned"].get)
+    assert fk["budget"] is None and fk["cost"]["nfe"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--budget", "nfe=1", "--method", "plain"], "budget nfe=1 is too small for 'plain': 1 particle takes 2 NFE"),
+        (["--budget", "nfe=1", "--method", "best-of-n"], "less than one sample takes (2)"),
+        (["--judge", "./rewards.py:brightness"], "is both a reward and a judge"),
+        (["--reference", "random"], "reference 'random' is not compared"),
+        (["--tune", "p.jsonl"], "there are none; sweep one"),
+        (["--embed", "nothing"], "unknown embedding 'nothing'"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_no_rows(command, place: Path, arguments, problem) -> None:
+    assert problem in command(*arguments, "--out", "bad").error()
+    assert not (place / "bad" / "cells").exists()
+
+
+def test_too_few_prompts_for_an_interval(command, place: Path) -> None:
+    (place / "p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}')
+    assert "got 2 prompts, too few for an interval; expected at least 5" in command("--method", "plain").error()
+    assert not (place / "outputs").exists()

@@ -1,0 +1,109 @@
+"""Method specs and budgets as typed, and how sizes are fitted to budgets."""
+
+from __future__ import annotations
+
+import pytest
+
+from steer import SteerError
+from steer.compare.budgets import Budget, Spent, fit, parse_budgets
+from steer.compare.spec import parse_entries
+from steer.plugins import manager
+
+
+def entries(*specs: str, o: tuple[str, ...] = ()):
+    return parse_entries(specs, o, manager())
+
+
+def test_options_go_to_the_method_that_has_them_and_all_else_to_the_run() -> None:
+    plain, fk, both = entries(
+        "plain:steps=10", "fk:at=1,2,3,lambda=5,eta=1", "mine=dmd2+best-of-n:steps=4,nfe=80,guidance=1,choose=all"
+    )
+    assert (plain.label, plain.methods, plain.settings) == ("plain", (), {"steps": 10})
+    assert fk.options == {"fk": {"at": "1,2,3", "lambda": "5"}}
+    assert fk.settings == {"eta": 1.0}
+    assert (both.label, both.methods) == ("mine", ("dmd2", "best-of-n"))
+    assert both.options == {"dmd2": {"steps": "4"}, "best-of-n": {"nfe": "80"}}
+    assert both.settings == {"guidance_scale": 1.0}
+    assert both.choose == "all"
+
+
+def test_sweeps_inside_a_spec_and_by_option() -> None:
+    found = entries("fk:lambda=2|5", "best-of-n", o=("fk.particles=2,4", "best-of-n.steps=5,10", "fk.at=1,2"))
+    assert [entry.label for entry in found] == [
+        "fk lambda=2 particles=2", "fk lambda=2 particles=4", "fk lambda=5 particles=2", "fk lambda=5 particles=4",
+        "best-of-n steps=5", "best-of-n steps=10",
+    ]  # fmt: skip
+    assert {entry.family for entry in found} == {"fk", "best-of-n"}
+    assert found[0].options == {"fk": {"lambda": "2", "particles": "2", "at": "1,2"}}  # a list is no sweep
+    assert found[5].settings == {"steps": 10}
+
+
+@pytest.mark.parametrize(
+    ("specs", "options", "problem"),
+    [
+        (["fkk"], (), "fkk"),
+        (["fk:lamda=5"], (), "unknown option 'lamda'"),
+        (["fk:lambda=-1"], (), "option fk.lambda: got '-1'"),
+        (["plain:steps=0"], (), "steps=0"),
+        (["fk", "fk:lambda=5"], (), "'fk' is given twice; name one of them"),
+        (["fk:dmd2.steps=4"], (), "takes no part"),
+        (["fk"], ("dmd2.steps=4",), "for none that is compared (fk"),
+        (["fk:choose=worst"], (), "choose='worst'"),
+    ],
+)
+def test_what_is_not_of_the_form_is_told(specs, options, problem) -> None:
+    with pytest.raises(SteerError) as error:
+        entries(*specs, o=options)
+    assert problem in str(error.value)
+
+
+def test_budgets() -> None:
+    assert parse_budgets(["seconds=0.5", "nfe=240,80"]) == [
+        Budget("nfe", 80), Budget("nfe", 240), Budget("seconds", 0.5)
+    ]  # fmt: skip
+    for wrong in ("nfe", "nfe=0", "nfe=1.5", "time=3", "seconds=-1", "nfe=inf", "seconds=nan"):
+        with pytest.raises(SteerError, match="expected nfe=COUNT"):
+            parse_budgets([wrong])
+
+
+@pytest.mark.parametrize(("overhead", "each"), [(0, 20), (7, 20), (100, 3), (0, 81)])
+def test_as_many_particles_as_the_budget_pays_for(overhead, each) -> None:
+    tried = []
+
+    def trial(entry) -> Spent:
+        tried.append(entry.settings["particles"])
+        return Spent(overhead + each * entry.settings["particles"], 0.0)
+
+    (entry,) = entries("plain")
+    for amount in (200, 1000):
+        fitted = fit(entry, Budget("nfe", amount), trial, manager())
+        assert fitted.settings["particles"] == (amount - overhead) // each
+    assert len(tried) <= 8  # trials cost too
+
+
+def test_seconds_are_kept_to_whatever_a_method_counts_by() -> None:
+    def particles(entry) -> Spent:
+        return Spent(0, 0.11 + 0.013 * entry.settings["particles"])
+
+    (fk,) = entries("fk")
+    count = fit(fk, Budget("seconds", 1.0), particles, manager()).settings["particles"]
+    assert 0.97 <= 0.11 + 0.013 * count <= 1.0
+
+    def evaluations(entry) -> Spent:
+        nfe = int(entry.options["best-of-n"]["nfe"])
+        if nfe < 20:
+            raise SteerError("less than one sample takes")
+        return Spent(nfe // 20 * 20, 0.1 + 0.005 * (nfe // 20 * 20))
+
+    (search,) = entries("best-of-n")
+    nfe = fit(search, Budget("seconds", 2.0), evaluations, manager()).options["best-of-n"]["nfe"]
+    assert 0.9 * 2.0 <= evaluations(search.with_option("best-of-n", "nfe", nfe)).seconds <= 2.0
+
+
+def test_a_budget_too_small_says_the_least_that_works() -> None:
+    (fk,) = entries("fk")
+    with pytest.raises(SteerError, match=r"nfe=10 is too small for 'fk': 2 particles takes 40 NFE.*at least nfe=40"):
+        fit(fk, Budget("nfe", 10), lambda entry: Spent(20 * entry.settings["particles"], 1), manager())
+    (fixed,) = entries("fk:particles=8")
+    with pytest.raises(SteerError, match="at least nfe=160"):
+        fit(fixed, Budget("nfe", 100), lambda entry: Spent(160, 1), manager())
