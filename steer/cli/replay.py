@@ -24,7 +24,8 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
     from steer.recipe import read_recipe
 
     recipe, slot = read_recipe(file)
-    named = [name for name in [*recipe.methods, *recipe.reward, *recipe.judge] if ".py" in name]
+    values = [str(value) for options in recipe.options.values() for value in options.values()]  # carinox.guard
+    named = [name for name in [*recipe.methods, *recipe.reward, *recipe.judge, *values] if ".py" in name]
     if named and not allow_files:
         raise SteerError(
             f"the recipe runs the local file {one_line(named[0])!r}; look at it, then allow it with --allow-files"

@@ -79,6 +79,8 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"prompt.text": " "}, "blank"),
     ({"methods": ["./evil.py"]}, "--allow-files"),
     ({"reward": ["x.py:f"]}, "--allow-files"),
+    ({"options": {"carinox": {"guard": "./evil.py:f"}}}, "--allow-files"),
+    ({"options": {"carinox": {"watch": ["shapes", "./evil.py:f"]}}}, "--allow-files"),
     ({"options": {"fk": 3}}, "damaged"),
     ({"model": "../../etc"}, "unknown model"),
     ({"model_options": {"bogus": 1}}, "damaged"),
