@@ -1,6 +1,7 @@
 """Re-make the students' section of docs/results.md: what one- and four-step students keep of their teacher.
 
     python benchmarks/students.py [--out outputs/students] [--particles 2] [--ablations runs/ablations]
+        [--handover outputs/handover]
 
 What each model made is kept in the output folder as soon as it is known, so that an interrupted run goes on where it
 was; delete the folder to start anew. The section stands between two markers; the rest of the file is not touched.
@@ -153,7 +154,7 @@ def interval(values: list[float]) -> str:
     return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def section(bench: Bench, ablations: Path | None) -> str:
+def section(bench: Bench, ablations: Path | None, handover: Path | None) -> str:
     """Measure all models; return the section's text."""
     found = {config.name: bench.run(config) for config in MODELS}
     count = len(bench.prompts) * bench.particles
@@ -189,6 +190,7 @@ def section(bench: Bench, ablations: Path | None) -> str:
         f"| model | {' | '.join(CATEGORIES)} |",
         f"|---|{'---|' * len(CATEGORIES)}",
         *[f"| {name} | {' | '.join(by_category(bench, data))} |" for name, data in found.items()],
+        *handover_lines(handover),
         *ablation_lines(ablations),
         END,
     ]
@@ -218,6 +220,19 @@ def ablation_lines(folder: Path | None) -> list[str]:
     return lines
 
 
+def handover_lines(folder: Path | None) -> list[str]:
+    """Return the table of benchmarks/handover.py, if it has run."""
+    path = folder / "handover.jsonl" if folder is not None else None
+    if path is None or not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    exact = {row["route"]: (np.array(row["scores"]) >= 1).mean(0) for row in rows}  # [prompts]
+    lines = ["", "Where exactness is lost: the four-step student hands over to the guided teacher on its way, or takes "
+             "over from it (`python benchmarks/handover.py`; the teacher in 20 steps of DDIM, η=1):", "",
+             "| route | exact |", "|---|---|"]  # fmt: skip
+    return lines + [f"| {name} | {interval(values.tolist())} |" for name, values in exact.items()]
+
+
 def put(text: str, into: str) -> str:
     """Replace the section between the markers, or append it."""
     if BEGIN in into and END in into:
@@ -231,10 +246,11 @@ def put(text: str, into: str) -> str:
 @click.option("--dtype", type=click.Choice(("fp32", "bf16")), default="bf16", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--ablations", type=click.Path(path_type=Path), help="Folder of runs to list as ablations.")
-def main(out: Path, particles: int, dtype: str, threads: int, ablations: Path | None) -> None:
+@click.option("--handover", type=click.Path(path_type=Path), help="Folder of benchmarks/handover.py.")
+def main(out: Path, particles: int, dtype: str, threads: int, ablations: Path | None, handover: Path | None) -> None:
     """Measure teacher and students on the evaluation prompts and write their section of docs/results.md."""
     torch.set_num_threads(threads)
-    text = section(Bench(out, particles, dtype), ablations)
+    text = section(Bench(out, particles, dtype), ablations, handover)
     RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
     click.echo(text)
 

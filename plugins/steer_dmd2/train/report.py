@@ -59,7 +59,8 @@ def sample(teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Seque
                 "width": teacher.size[0], "height": teacher.size[1]}  # fmt: skip
     run = Run(teacher.backbone, prompts, settings=settings)
     with autocast(), plain_attention(teacher.device):
-        return run.sample(denoiser=name, hooks=False).samples
+        images: Tensor = run.sample(denoiser=name, hooks=False).samples
+    return images
 
 
 def validate(images: Tensor, prompts: Sequence[Prompt], reward: WeightedSum | None, path: Path) -> dict[str, float]:
