@@ -98,7 +98,7 @@ def digits() -> Stored:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise SteerError("data 'digits' comes with scikit-learn; pip install scikit-learn") from None
+        raise SteerError("data 'digits' comes with scikit-learn: pip install 'steer-diffusion[digits]'") from None
     found = load_digits()
     grey = np.clip(found.images * (255 / 16), 0, 255).astype(np.uint8)
     large = grey.repeat(2, axis=1).repeat(2, axis=2)
