@@ -19,22 +19,18 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from scipy.linalg import sqrtm
+from measures import CATEGORIES, RESULTS, ROOT, Embedding, frechet, interval, put, real_scenes
 from torch import Tensor
 
 from steer import Prompt, Sampler
 from steer.loading import make_reward
 from steer.plugins import manager
 from steer.prompt_files import read_prompts
-from steer.statistics import bootstrap_mean
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- students: made by benchmarks/students.py -->", "<!-- students: end -->"
 PACK = 24
 SCENES = 2000
 """Held-out real scenes that the Fréchet distance is taken to."""
-CATEGORIES = ("color", "shape", "texture", "numeracy", "spatial", "complex")
 
 
 @dataclass(frozen=True)
@@ -57,24 +53,12 @@ class Bench:
     """Runs models on the evaluation prompts and keeps verdicts, features and cost."""
 
     def __init__(self, out: Path, particles: int, dtype: str) -> None:
-        import open_clip
-
         self.out, self.particles, self.dtype = out, particles, dtype
         self.prompts = read_prompts(ROOT / "prompts" / "shapes-eval.jsonl")
         self.judge = make_reward(["shapes"], {}, manager(), torch.device("cpu"))
-        folder = manager().registry.get("clip", "shapes").load()()
-        self.clip, self.transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
-        self.clip.eval()
+        self.features = Embedding()
         self._sampler: Sampler | None = None
         out.mkdir(parents=True, exist_ok=True)
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> np.ndarray:
-        """Return the CLIP's normalised embeddings ``[N, D]`` of images in [0, 1]."""
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in
-                     (self.transform.transforms[-1].mean, self.transform.transforms[-1].std))  # fmt: skip
-        embedded: Tensor = self.clip.encode_image((images - mean) / std, normalize=True)
-        return embedded.double().numpy()
 
     def run(self, config: Config) -> dict[str, Any]:
         """Return verdicts ``[prompts][particles]``, embeddings and cost, from disk or by sampling."""
@@ -116,42 +100,12 @@ class Bench:
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, result.cost
 
 
-def real_scenes(count: int, seed: int = 0) -> Tensor:
-    """Draw scenes of held-out captions, as many of each category, ``[count, 3, 64, 64]`` in [0, 1]."""
-    from steer_shapes.captions import sample_requirements
-    from steer_shapes.layout import LayoutError, sample_scene
-    from steer_shapes.render import render_batch
-
-    rng = np.random.default_rng(seed)
-    scenes: list[Any] = []
-    while len(scenes) < count:
-        asked = sample_requirements(CATEGORIES[len(scenes) % len(CATEGORIES)], rng, "eval")
-        try:
-            scenes.append(sample_scene(asked, rng))
-        except LayoutError:  # too crowded to place
-            continue
-    return torch.from_numpy(render_batch(scenes)).permute(0, 3, 1, 2).float() / 255
-
-
-def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the Fréchet distance between Gaussians fitted to two sets of features (arXiv 1706.08500)."""
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = np.real(sqrtm(cov_a @ cov_b))
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root))
-
-
 def kept(student: list[list[float]], teacher: list[list[float]], draws: int = 10_000) -> str:
     """Return the student's share of the teacher's exactness with its paired bootstrap interval over prompts."""
     a, b = (np.array([np.mean([v >= 1 for v in row]) for row in rows]) for rows in (student, teacher))
     counts = np.random.default_rng(0).multinomial(len(a), np.full(len(a), 1 / len(a)), size=draws)
     low, high = np.quantile((counts @ a) / (counts @ b), [0.025, 0.975])
     return f"{a.mean() / b.mean():.0%} [{low:.0%}, {high:.0%}]"
-
-
-def interval(values: list[float]) -> str:
-    """Return mean and 95% interval."""
-    found = bootstrap_mean(values)
-    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def section(bench: Bench, ablations: Path | None, handover: Path | None) -> str:
@@ -233,13 +187,6 @@ def handover_lines(folder: Path | None) -> list[str]:
     return lines + [f"| {name} | {interval(values.tolist())} |" for name, values in exact.items()]
 
 
-def put(text: str, into: str) -> str:
-    """Replace the section between the markers, or append it."""
-    if BEGIN in into and END in into:
-        return into[: into.index(BEGIN)] + text + into[into.index(END) + len(END) :]
-    return f"{into.rstrip()}\n\n{text}\n"
-
-
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "students", show_default=True)
 @click.option("--particles", type=click.IntRange(1), default=2, show_default=True, help="Images a prompt.")
@@ -251,7 +198,7 @@ def main(out: Path, particles: int, dtype: str, threads: int, ablations: Path | 
     """Measure teacher and students on the evaluation prompts and write their section of docs/results.md."""
     torch.set_num_threads(threads)
     text = section(Bench(out, particles, dtype), ablations, handover)
-    RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
+    RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END), encoding="utf-8")
     click.echo(text)
 
 

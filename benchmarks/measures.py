@@ -1,0 +1,74 @@
+"""What several benchmarks measure images with, and how they put a section into docs/results.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.linalg import sqrtm
+from torch import Tensor
+
+from steer.plugins import manager
+from steer.statistics import bootstrap_mean
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results.md"
+CATEGORIES = ("color", "shape", "texture", "numeracy", "spatial", "complex")
+
+
+class Embedding:
+    """The embedded CLIP's image half."""
+
+    def __init__(self) -> None:
+        import open_clip
+
+        folder = manager().registry.get("clip", "shapes").load()()
+        self.clip, self.transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+        self.clip.eval()
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> np.ndarray:
+        """Return normalised embeddings ``[N, D]`` of images ``[N, 3, 64, 64]`` in [0, 1]."""
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in
+                     (self.transform.transforms[-1].mean, self.transform.transforms[-1].std))  # fmt: skip
+        embedded: Tensor = self.clip.encode_image((images - mean) / std, normalize=True)
+        return embedded.double().numpy()
+
+
+def real_scenes(count: int, seed: int = 0) -> Tensor:
+    """Draw scenes of held-out captions, as many of each category, ``[count, 3, 64, 64]`` in [0, 1]."""
+    from steer_shapes.captions import sample_requirements
+    from steer_shapes.layout import LayoutError, sample_scene
+    from steer_shapes.render import render_batch
+
+    rng = np.random.default_rng(seed)
+    scenes: list[Any] = []
+    while len(scenes) < count:
+        asked = sample_requirements(CATEGORIES[len(scenes) % len(CATEGORIES)], rng, "eval")
+        try:
+            scenes.append(sample_scene(asked, rng))
+        except LayoutError:  # too crowded to place
+            continue
+    return torch.from_numpy(render_batch(scenes)).permute(0, 3, 1, 2).float() / 255
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the Fréchet distance between Gaussians fitted to two sets of features (arXiv 1706.08500)."""
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = np.real(sqrtm(cov_a @ cov_b))
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root))
+
+
+def interval(values: list[float]) -> str:
+    """Return mean and 95% interval."""
+    found = bootstrap_mean(values)
+    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def put(text: str, into: str, begin: str, end: str) -> str:
+    """Replace the section between two markers, which ``text`` brings along, or append it."""
+    if begin in into and end in into:
+        return into[: into.index(begin)] + text + into[into.index(end) + len(end) :]
+    return f"{into.rstrip()}\n\n{text}\n"
