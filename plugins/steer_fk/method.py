@@ -7,11 +7,13 @@ import torch
 
 from steer import Method, State, SteerError, hookimpl
 from steer.noise import keyed
+from steer.rollout import rollout
 from steer.run import Run
 from steer_fk.options import FKOptions
 from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential, pooled
 from steer_fk.resampling import (
     SCHEMES,
+    annealing_exponent,
     effective_sample_size,
     keep_survivors_in_place,
     log_mean_exp,
@@ -92,7 +94,11 @@ class FK(Method):
         self._note(state, diagnostics, [False] * len(diagnostics))
 
     def _rewards(self, state: State) -> torch.Tensor:
-        """Return the reward of each particle's x0, pooled over draws where x0 is random."""
+        """Return the reward of each particle's x0, pooled over draws where x0 is random; or of what a look-ahead leads
+        to (look-ahead modulation, arXiv 2510.05825)."""
+        if self.options.lookahead:
+            ahead = rollout(state, self.options.lookahead)
+            return state.run.score(state, ahead.unsqueeze(1)).squeeze(1).to("cpu", torch.float64)
         if not state.draws_x0:
             return state.rewards()
         scale = self.options.lam if self.options.pool == "tilt" else 1.0
@@ -113,10 +119,14 @@ class FK(Method):
             if not due:
                 continue
             generator = keyed(job.seed, job.prompt.id, "resample", step=state.step, draw=state.draw)
-            weights = normalise(log_weight[rows].numpy())
+            own = log_weight[rows].numpy()
+            gamma = annealing_exponent(own, self.options.min_entropy)
+            weights = normalise(gamma * own)
             chosen = keep_survivors_in_place(SCHEMES[self.options.scheme](weights, len(rows), generator))
             ancestors[rows] = rows[torch.from_numpy(chosen)]
-            log_weight[rows] = diagnosis[1]
+            # resampled by w^γ, a particle keeps what that left out of its weight: log Z stays exact
+            kept = diagnosis[1] if gamma == 1 else (1 - gamma) * own[chosen] + log_mean_exp(gamma * own)
+            log_weight[rows] = torch.as_tensor(kept, dtype=torch.float64)
         if any(resampled):
             state.resample(ancestors, log_weight)
         self._note(state, diagnostics, resampled)

@@ -31,6 +31,20 @@ class FKOptions(Options):
     scheme: Literal["multinomial", "stratified", "systematic", "residual"] = Field(
         "systematic", description="How ancestors are drawn."
     )
+    min_entropy: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Flatten the resampling distribution until its entropy is this share of the largest (entropic "
+        "annealing, arXiv 2510.05825); 0 never does.",
+    )
+    lookahead: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Denoiser evaluations that a particle is followed for, without noise, before it is scored "
+        "(look-ahead modulation); 0 scores the estimate of x0.",
+    )
     reward_min: float = Field(
         0.0,
         description="Reward that a particle starts from in diff and max; max ignores rewards below it until the end.",

@@ -73,6 +73,35 @@ def effective_sample_size(log_weights: Floats) -> float:
     return float(1.0 / np.square(weights).sum())
 
 
+def normalised_entropy(log_weights: Floats) -> float:
+    """Return the entropy of the normalised weights over its largest value, log n; in 0..1."""
+    weights = normalise(log_weights)
+    positive = weights[weights > 0]
+    return float(-(positive * np.log(positive)).sum() / np.log(len(log_weights)))
+
+
+def annealing_exponent(log_weights: Floats, least: float) -> float:
+    """Return the largest γ in [0, 1] for which the weights to the power of γ keep a normalised entropy of ``least``.
+
+    Entropic annealing (arXiv 2510.05825): where rewards on the way are overconfident, the resampling distribution is
+    flattened until so much of the population's diversity survives; what is held back stays in the weights.
+
+    Args:
+        log_weights: ``[n]``, n at least 2, not all −inf.
+        least: entropy over log n, in [0, 1).
+    """
+    if normalised_entropy(log_weights) >= least:
+        return 1.0
+    low, high = 0.0, 1.0  # the entropy falls as γ grows
+    for _ in range(60):
+        middle = (low + high) / 2
+        if normalised_entropy(middle * log_weights) >= least:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
 def log_mean_exp(log_weights: Floats) -> float:
     """Return log(mean(exp(log_weights)))."""
     top = log_weights.max()

@@ -6,6 +6,7 @@ serves the rest (``eta`` on schedulers that have none) and gives every transitio
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from typing import Any
@@ -145,6 +146,28 @@ class Gaussian:
         else:
             raise SteerError(f"prediction_type {kind!r} is not supported (epsilon, v_prediction, sample, flow)")
         return self._clip(x0)
+
+    def skip_to(self, index: int) -> None:
+        """Stand at another evaluation of the schedule, with no history: where noised data is to be denoised from.
+
+        Raises:
+            ValueError: if there is no such evaluation.
+        """
+        if not 0 <= index < self.length:
+            raise ValueError(f"index {index} is outside the schedule's {self.length} evaluations")
+        self._index = index
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(index)
+
+    def at(self, index: int) -> Gaussian:
+        """Return this process as it stands at another evaluation, for a look at the levels and the model's input there;
+        it shares the scheduler's history and is not to be stepped."""
+        other = copy.copy(self)
+        other.scheduler = copy.copy(self.scheduler)
+        other._index = index
+        if getattr(other.scheduler, "_step_index", None) is not None:
+            other.scheduler._step_index = index
+        return other
 
     def transition(self, x: Tensor, x0: Tensor) -> tuple[Tensor, float]:
         """Return mean ``[N, …]`` and sd of the coming transition of a one-step scheduler.
