@@ -1,11 +1,11 @@
-"""Output folders: images with their recipes, traces, a contact sheet and ``result.json``. Whole files or none."""
+"""Output folders: images with their recipes, texts, traces, a contact sheet, ``result.json``. Whole files or none."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from steer.results import Item
 
 RESULT, TRACES = "result.json", "traces"
-CONTACT_SHEET, COMPARISON = "sheet.png", "compare.png"
+TEXTS = "texts.jsonl"
+"""One line a text, with what was asked and how it was scored."""
+SUFFIXES = {"image": ".png", "text": ".txt"}
+"""Of samples' files."""
+TRAIL = "tokens"
+"""Kind of the events that say how a text came to be; charts are not drawn for them alone."""
+CONTACT_SHEET, COMPARISON, TEXT_COMPARISON = "sheet.png", "compare.png", "compare.txt"
 """Pictures beside the samples that are none."""
 
 
@@ -43,29 +49,38 @@ class OutputFolder:
         self.storage = storage_at(place)
         self.storage.check()
         self._rows: list[dict[str, Any]] = []
+        self._texts: list[dict[str, Any]] = []
         self._cells: list[tuple[Any, str, str]] = []
 
     def write(self, item: Item) -> list[str]:
-        """Write one prompt's chosen images, its trace and the trace's plot; return the images' places."""
+        """Write one prompt's chosen samples, its trace and the trace's plot; return the samples' places."""
         stem = file_stem(item.prompt.id)
         files = []
         for index in item.chosen:
             sample = item.samples[index]
-            files.append(f"{stem}-{sample.slot:03d}.png")
-            self.storage.write(files[-1], image_bytes(item, index))
-            score = "" if sample.reward is None else f"{sample.reward:.3f}"
-            self._cells.append((sample.image, str(item.prompt), score))
+            files.append(f"{stem}-{sample.slot:03d}{SUFFIXES[item.modality]}")
+            self.storage.write(files[-1], sample_bytes(item, index))
+            if item.modality == "image":
+                score = "" if sample.reward is None else f"{sample.reward:.3f}"
+                self._cells.append((sample.image, str(item.prompt), score))
         self.storage.write(f"{TRACES}/{stem}.json", _json(item.trace))
-        if item.trace["events"]:
+        if any(event["kind"] != TRAIL for event in item.trace["events"]):
             from steer.trace import plot  # torch and matplotlib, which names of files need not wait for
 
             self.storage.write(f"{TRACES}/{stem}.png", plot(item.trace))
-        self._rows.append({**item_row(item, files), "recipe": item.recipe.as_dict()})
+        row = item_row(item, files)
+        self._texts += list(metadata_rows(row)) if item.modality == "text" else []
+        self._rows.append({**row, "recipe": item.recipe.as_dict()})
         return [self.storage.url(file) for file in files]
 
     def write_picture(self, name: str, picture: Image.Image) -> str:
         """Write a picture that is no sample, such as a comparison sheet; return its place."""
         self.storage.write(name, _png(picture))
+        return self.storage.url(name)
+
+    def write_text(self, name: str, text: str) -> str:
+        """Write a text that is no sample; return its place."""
+        self.storage.write(name, text.encode("utf-8", "surrogatepass"))
         return self.storage.url(name)
 
     def write_json(self, name: str, data: Any) -> str:
@@ -74,10 +89,12 @@ class OutputFolder:
         return self.storage.url(name)
 
     def finish(self, cost: Cost, **more: Any) -> dict[str, Any]:
-        """Write the contact sheet and ``result.json``; return what the latter holds."""
+        """Write the contact sheet or ``texts.jsonl``, and ``result.json``; return what the latter holds."""
         data: dict[str, Any] = {"schema": 1, "items": self._rows, "cost": cost.as_dict(), **more}
         if self._cells:
             self.write_picture(CONTACT_SHEET, contact_sheet(self._cells))
+        if self._texts:
+            self.write_text(TEXTS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._texts))
         self.write_json(RESULT, data)
         return data
 
@@ -95,9 +112,11 @@ def file_stem(prompt_id: str) -> str:
     return f"{plain}-{digest}" if plain else digest
 
 
-def image_bytes(item: Item, index: int) -> bytes:
-    """Return one of an item's samples as a PNG that carries its recipe."""
+def sample_bytes(item: Item, index: int) -> bytes:
+    """Return one of an item's samples as a file: a PNG that carries its recipe, or a text in UTF-8 and nothing else."""
     sample = item.samples[index]
+    if isinstance(sample.value, str):
+        return f"{sample.value}\n".encode("utf-8", "surrogatepass")
     return _png(sample.image, pnginfo=item.recipe.png_info(sample.slot))
 
 
@@ -114,6 +133,7 @@ def item_row(item: Item, files: Sequence[str]) -> dict[str, Any]:
         "judge": dict(item.judge),
         "particles": [
             {
+                **({"text": s.value} if isinstance(s.value, str) else {}),
                 "slot": s.slot,
                 "reward": s.reward,
                 "judge": dict(s.judge),
@@ -125,6 +145,23 @@ def item_row(item: Item, files: Sequence[str]) -> dict[str, Any]:
         "log_z": item.trace["log_z"],
         "unique_ancestors": item.trace["unique_ancestors"],
     }
+
+
+SAMPLE_KEYS = ("slot", "reward", "judge", "log_weight")
+
+
+def metadata_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield one row a chosen sample of an item's, in the form that Hugging Face's imagefolder reads; texts have their
+    ``text``."""
+    chosen = [particle for particle in row["particles"] if particle["chosen"]]
+    for file, particle in zip(row["files"], chosen, strict=True):
+        sample = {key: particle[key] for key in SAMPLE_KEYS}
+        # every row has the same columns of the same types
+        yield {
+            "file_name": file, **({"text": particle["text"]} if "text" in particle else {}), "prompt": row["prompt"],
+            "id": row["id"], "category": row["category"], "seed": (row["seed"] + particle["slot"]) % 2**32, **sample,
+            "judge": json.dumps(sample["judge"]) if sample["judge"] else None,
+        }  # fmt: skip
 
 
 def _png(picture: Image.Image, **keywords: Any) -> bytes:

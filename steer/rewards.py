@@ -94,6 +94,9 @@ def check_modality(name: str, reward: object, modality: str) -> None:
     Raises:
         SteerError: naming both.
     """
+    if isinstance(reward, Combination):
+        for part in reward.parts:
+            check_modality(getattr(part, "name", None) or type(part).__name__, part, modality)
     wanted = getattr(reward, "modality", None)
     if wanted is not None and wanted != modality:
         raise SteerError(

@@ -39,6 +39,10 @@ def steer_register(registry: Registry) -> None:
         "shapes-clean", "steer_shapes.learned:ShapesClean",
         summary="how clean an image of the shapes world is, whatever it shows; 0..1, differentiable",
     )  # fmt: skip
+    registry.reward(
+        "shapes-grammar", "steer_shapes.sentences:ShapesGrammar",
+        summary="texts: is it a caption of the shapes world? 1 if so, else the share that reads like one",
+    )  # fmt: skip
     registry.clip("shapes", "steer_shapes.paths:clip")
     registry.samples("shapes", "steer_shapes.examples:examples", summary="scenes of the evaluation prompts")
     registry.data(

@@ -112,6 +112,17 @@ def parse_prompt(text: str) -> Requirements:
     return _Parser(text).sentence()
 
 
+def words_read(text: str) -> tuple[int | None, int]:
+    """Return how many words of a text read like a sentence's beginning, ``None`` if it is a sentence, and how many
+    words there are."""
+    parser = _Parser(text)
+    try:
+        parser.sentence()
+    except PromptError:
+        return parser.at, parser.words
+    return None, parser.words
+
+
 class _Parser:
     """Recursive descent over the words of one sentence."""
 
@@ -119,6 +130,16 @@ class _Parser:
         self._text = text
         self._words = re.findall(r"[^\s,]+|,", text.strip().removesuffix(".").lower())
         self._at = 0
+
+    @property
+    def at(self) -> int:
+        """Words read so far."""
+        return self._at
+
+    @property
+    def words(self) -> int:
+        """Words in all; a comma is one."""
+        return len(self._words)
 
     def sentence(self) -> Requirements:
         phrases = [self._phrase()]

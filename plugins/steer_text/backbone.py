@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -49,7 +50,8 @@ class TextBackbone(Backbone):
 class MaskedLM(TextBackbone):
     """A ``transformers`` masked language model with its tokenizer.
 
-    Prompts are prefixes: their tokens stand at the beginning and stay. A mask token in a prompt is filled in, as the
+    Prompts are prefixes: their tokens stand at the beginning and stay; an ellipsis at the end of a prompt stands for
+    what is to come, so that ``...`` alone is no prefix. A mask token in a prompt is filled in, as the
     rest is. All particles have the same length, prefix included; a text ends at the end token, where the model has one.
     """
 
@@ -82,7 +84,7 @@ class MaskedLM(TextBackbone):
         return ()
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
-        ids = self.tokenizer(str(prompt), add_special_tokens=False).input_ids
+        ids = self.tokenizer(prefix_of(prompt), add_special_tokens=False).input_ids
         if self.start is not None:
             ids = [self.start, *ids]
         unknown = self.tokenizer.unk_token_id
@@ -146,6 +148,11 @@ class MaskedLM(TextBackbone):
             if token == self.end:
                 return row[:place]
         return row
+
+
+def prefix_of(prompt: str) -> str:
+    """Return a prompt without the ellipsis at its end."""
+    return re.sub(r"\s*(\.\.\.|…)\s*$", "", prompt)
 
 
 def from_name(name: str, device: torch.device, dtype: torch.dtype) -> MaskedLM:

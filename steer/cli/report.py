@@ -8,6 +8,7 @@ from rich.table import Table
 from steer.api import Item
 from steer.cli.shared import one_line
 from steer.cost import Cost
+from steer.output import COMPARISON, CONTACT_SHEET, TEXT_COMPARISON, TEXTS
 
 MAX_ROWS = 40
 """Prompts shown one by one; of more, only the means are (all are in result.json)."""
@@ -20,6 +21,10 @@ def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> 
     console = Console(markup=False, highlight=False, emoji=False)
     if items[0].reward is not None:
         console.print(_table(items, plain))
+    if items[0].modality == "text":
+        for item in items[:MAX_ROWS]:
+            for text in item.texts:
+                console.print(f"{one_line(item.prompt)} → {one_line(text)}", soft_wrap=True)
     for name in items[0].judge:
         console.print(_verdict(name, items, plain), soft_wrap=True)
     count = f"{len(items)} prompt" + ("s" if len(items) > 1 else "")
@@ -28,8 +33,10 @@ def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> 
         f"{count}, {cost.nfe} denoiser evaluations{backwards}, {cost.decodes} decodes, "
         f"{cost.reward_calls} reward calls, {cost.seconds:.1f} s"
     )
-    sheets = "sheet.png, compare.png" if plain else "sheet.png"
-    console.print(f"images, traces and {sheets} in {one_line(out)}", soft_wrap=True)
+    is_text = items[0].modality == "text"
+    names = [TEXTS if is_text else CONTACT_SHEET]
+    names += [TEXT_COMPARISON if is_text else COMPARISON] if plain else []
+    console.print(f"{items[0].modality}s, traces and {', '.join(names)} in {one_line(out)}", soft_wrap=True)
 
 
 def _table(items: list[Item], plain: list[Item]) -> Table:

@@ -35,7 +35,7 @@ def rewards(
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"  # read when the libraries are imported
     from steer.cli.shared import quiet_libraries
     from steer.comparison import compare
-    from steer.loading import check_owners, make_reward
+    from steer.loading import check_modalities, check_owners, make_reward
     from steer.models import pick_device
     from steer.plugins import is_file_reference, manager
     from steer.rewards import RewardFunction, leaves, parse_expression
@@ -51,6 +51,7 @@ def rewards(
             manager().registry.get("reward", term.name)  # a misspelt one is a mistake, and not one that is not here
 
     def make(name: str) -> RewardFunction:
+        check_modalities([name], "image", options, manager())  # the samples are images
         made = make_reward([name], options, manager(), place)
         assert made is not None
         return made

@@ -32,6 +32,8 @@ _OPTIONS = (
     click.option("--eta", type=float, help="Stochasticity, 0..1."),
     click.option("--scheduler", help="ddim, ddpm, euler, euler-a, dpm++, unipc, …"),
     click.option("--negative", metavar="TEXT", help="Negative prompt."),
+    click.option("--length", type=int, metavar="TOKENS", help="Tokens of a text; the model's most by default."),
+    click.option("--temperature", type=float, help="Of a text's tokens; 1 leaves the model's distributions alone."),
     click.option("--size", metavar="WxH", help="Image size in pixels."),
     click.option("--chunk", type=int, help="Particles a forward; part of the recipe."),
     click.option("--choose", help="Which particles to keep: best, weighted or all."),
@@ -49,6 +51,7 @@ SAMPLING_KEYS: dict[str, Any] = {
     "model": str, "plugin": list, "reward": list, "judge": list, "options": dict, "particles": int, "seed": int,
     "run_seed": int, "steps": int, "guidance": (int, float), "true_cfg": (int, float), "eta": (int, float),
     "scheduler": str, "negative": str, "size": str, "chunk": int, "choose": str, "device": str, "dtype": str,
+    "length": int, "temperature": (int, float),
     "lora": list, "offload": str, "compile": bool, "attention": str, "vae": list, "preview": str,
 }  # fmt: skip
 """Their keys in a run file."""
@@ -94,6 +97,8 @@ def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
         "eta": values.get("eta"),
         "scheduler": values.get("scheduler"),
         "negative": values.get("negative"),
+        "length": values.get("length"),
+        "temperature": values.get("temperature"),
         "chunk": values.get("chunk"),
     }
     if "size" in values:

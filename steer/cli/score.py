@@ -49,13 +49,14 @@ def score(
 
     from steer import scoring
     from steer.cli.shared import quiet_libraries
-    from steer.loading import check_names, check_owners, make_reward
+    from steer.loading import check_modalities, check_names, check_owners, make_reward
     from steer.models import pick_device
     from steer.plugins import manager
 
     names = scoring.expressions_of(reward)
     options = parse_assignments(option)
     check_names([], names, options, manager())
+    check_modalities(names, "image", options, manager())
     check_owners(options, [], names)
     paths = scoring.find_images(images)
     done = scoring.read_rows(out) if out else {}

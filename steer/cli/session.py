@@ -11,11 +11,11 @@ import click
 from steer.api import Item, Sampler
 from steer.cli.progress import ProgressBar
 from steer.cli.report import print_report
-from steer.cli.shared import quiet_libraries
+from steer.cli.shared import one_line, quiet_libraries
 from steer.cost import Cost
 from steer.loading import check_judges, check_names, reward_names
 from steer.model_options import ModelOptions, parse_loras
-from steer.output import COMPARISON, OutputFolder
+from steer.output import COMPARISON, TEXT_COMPARISON, OutputFolder
 from steer.plugins import manager
 from steer.prompts import Prompt
 from steer.run import SETTINGS, check_setting
@@ -54,7 +54,10 @@ def render(
         unsteered = [without_methods(item) for item in items]
         plain, plain_cost = _render(sampler, unsteered, plain_folder, "plain", _unsteered(arguments))
         plain_folder.finish(plain_cost)
-        folder.write_picture(COMPARISON, _comparison(plain, items, arguments))
+        if items[0].modality == "text":
+            folder.write_text(TEXT_COMPARISON, _text_comparison(plain, items))
+        else:
+            folder.write_picture(COMPARISON, _comparison(plain, items, arguments))
         more["baseline"] = [
             {"id": item.prompt.id, "mean_reward": item.mean_reward, "reward": item.reward, "judge": dict(item.judge)}
             for item in plain
@@ -108,6 +111,20 @@ def without_methods(item: Item) -> Prompt:
     """Return an item's prompt for a plain run: its seed and the settings that its methods led to as its own."""
     settings = {name: value for name, value in item.recipe.settings.items() if value is not None}
     return item.prompt.having(seed=item.seed, settings=settings, options={})
+
+
+def _text_comparison(plain: list[Item], steered: list[Item]) -> str:
+    """Return each prompt with its plain particles and its steered ones, scores before them, the results starred."""
+    lines = []
+    for old, new in zip(plain, steered, strict=True):
+        lines.append(f"{new.prompt}")
+        for name, item in (("plain", old), ("steered", new)):
+            lines.append(f"  {name}")
+            for index, sample in enumerate(item.samples):
+                score = "" if sample.reward is None else f"{sample.reward:8.3f}"
+                lines.append(f"  {'*' if index in item.chosen else ' '} {score}  {one_line(sample.text)}")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _comparison(plain: list[Item], steered: list[Item], arguments: dict[str, Any]) -> Any:

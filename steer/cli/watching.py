@@ -172,9 +172,10 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
     )
     for group in plan.groups:
         s, size = group.settings, "x".join(map(str, group.size))
+        guidance = "" if s["guidance_scale"] is None else f"guidance {s['guidance_scale']:g}, "
         click.echo(
             f"  {count(group.count, 'prompt')} in {count(len(group.packs), 'pack')}: "
-            f"{count(s['particles'], 'particle')}, {count(s['steps'], 'step')}, guidance {s['guidance_scale']:g}, "
+            f"{count(s['particles'], 'particle')}, {count(s['steps'], 'step')}, {guidance}"
             f"{size}, chunk {s['chunk']}, {_apart(group)}{count(group.nfe, 'denoiser evaluation')} each"
         )
     more = " (for one pass; a method that searches takes more)" if plan.searching else ""

@@ -1,13 +1,14 @@
-"""The folder of a render: images, journal, metadata and what is needed to go on."""
+"""The folder of a render: samples, journal, metadata and what is needed to go on."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from steer.output import metadata_rows
 from steer.prompt_rows import as_row
 from steer.prompts import Prompt
 from steer.render.journal import DETAILS, Journal, digest_of, place_of
@@ -18,7 +19,6 @@ from steer.render.spec import Task
 from steer.storage import Storage
 
 METADATA = "metadata.jsonl"
-IMAGE_KEYS = ("slot", "reward", "judge", "log_weight")
 
 
 class RenderFolder:
@@ -54,7 +54,7 @@ class RenderFolder:
         failed is not tried again unless ``retry_failed``.
         """
         entries = self.journal.entries()
-        sizes = self.storage.sizes(self.layout.folder)
+        sizes = {file: size for folder in self.layout.folders for file, size in self.storage.sizes(folder).items()}
         missing, done, failed = [], 0, 0
         for task in tasks:
             identity = task.prompt.id
@@ -80,7 +80,7 @@ class RenderFolder:
             StorageError: if it cannot be written; nothing says then that it is done.
         """
         task = self._tasks[outcome.id]
-        files = self.layout.images(task, list(outcome.images))
+        files = self.layout.samples(task, list(outcome.images), outcome.modality)
         for name, data in (*zip(files, outcome.images.values(), strict=True), *self.layout.extras(task).items()):
             self.storage.write(name, data)
         row = {**outcome.row, **self._facts(task), "status": "done", "files": files}
@@ -119,7 +119,8 @@ class RenderFolder:
         images = [
             (*place_of(row), number, json.dumps(image, ensure_ascii=False))
             for row in self.journal.rows()
-            for number, image in enumerate(_metadata(row))
+            if row["status"] == "done"
+            for number, image in enumerate(metadata_rows(row))
         ]
         self.storage.write(METADATA, "".join(f"{line}\n" for *_, line in sorted(images)).encode())
 
@@ -132,17 +133,3 @@ class RenderFolder:
     def _forget(self, identity: str) -> None:
         # memory does not grow with what is done
         del self._tasks[identity], self._digests[identity]
-
-
-def _metadata(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    if row["status"] != "done":
-        return
-    chosen = [particle for particle in row["particles"] if particle["chosen"]]
-    for file, particle in zip(row["files"], chosen, strict=True):
-        image = {key: particle[key] for key in IMAGE_KEYS}
-        # every row has the same columns of the same types
-        yield {
-            "file_name": file, "prompt": row["prompt"], "id": row["id"], "category": row["category"],
-            "seed": (row["seed"] + particle["slot"]) % 2**32, **image,
-            "judge": json.dumps(image["judge"]) if image["judge"] else None,
-        }  # fmt: skip

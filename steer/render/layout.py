@@ -1,4 +1,4 @@
-"""Where a task's images go: a folder of images, or the tree that GenEval's evaluation reads."""
+"""Where a task's samples go: a folder of images or texts, or the tree that GenEval's evaluation reads."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steer.errors import SteerError
-from steer.output import file_stem
+from steer.output import SUFFIXES, file_stem
 from steer.prompt_rows import as_row
 from steer.render.spec import LAYOUTS, Task
 
 
 @dataclass(frozen=True)
 class Layout:
-    """File names of images, relative to the output folder."""
+    """File names of samples, relative to the output folder."""
 
     kind: str
 
@@ -24,22 +24,23 @@ class Layout:
             raise SteerError(f"layout {self.kind!r}: expected {' or '.join(LAYOUTS)}")
 
     @property
-    def folder(self) -> str:
-        """The folder below which all images are."""
-        return self.kind
+    def folders(self) -> tuple[str, ...]:
+        """The folders below which all samples are."""
+        return ("images", "texts") if self.kind == "images" else (self.kind,)
 
     @property
     def placed(self) -> bool:
         """Whether a file's name depends on the place of its row among the others."""
         return self.kind == "geneval"
 
-    def images(self, task: Task, slots: Sequence[int]) -> list[str]:
+    def samples(self, task: Task, slots: Sequence[int], modality: str = "image") -> list[str]:
         """Return a file for each chosen slot of a task."""
+        suffix = SUFFIXES[modality]
         if self.kind == "images":
             stem = file_stem(task.prompt.id)
-            return [f"images/{stem}-{slot:03d}.png" for slot in slots]
+            return [f"{modality}s/{stem}-{slot:03d}{suffix}" for slot in slots]
         first = task.replicate * len(slots)
-        return [f"geneval/{task.index:05d}/samples/{first + number:05d}.png" for number in range(len(slots))]
+        return [f"geneval/{task.index:05d}/samples/{first + number:05d}{suffix}" for number in range(len(slots))]
 
     def extras(self, task: Task) -> dict[str, bytes]:
         """Return other files of a task: GenEval's row beside its samples."""

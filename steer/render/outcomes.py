@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from steer.output import image_bytes, item_row
+from steer.output import item_row, sample_bytes
 from steer.results import Item
 
 THUMBNAIL, THUMBNAIL_FROM = 256, 384
@@ -23,7 +23,7 @@ class Rendered:
 
     Attributes:
         id: the prompt's.
-        images: PNGs by slot, in the order of choice.
+        images: the samples' files by slot, in the order of choice: PNGs, or texts.
         row: what it came to (:func:`steer.output.item_row`), without files.
         detail: trace, recipe and small pictures for the page.
     """
@@ -32,6 +32,7 @@ class Rendered:
     images: Mapping[int, bytes]
     row: dict[str, Any]
     detail: dict[str, Any]
+    modality: str = "image"
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,16 @@ def rendered(item: Item, cost: Mapping[str, float], strips: Mapping[int, bytes])
     """
     chosen = [item.samples[index] for index in item.chosen]
     detail: dict[str, Any] = {"id": item.prompt.id, "recipe": item.recipe.as_dict(), "trace": item.trace}
-    thumbnails = [_thumbnail(sample.image) for sample in chosen]
+    is_text = item.modality == "text"
+    thumbnails = [] if is_text else [_thumbnail(sample.image) for sample in chosen]
     if any(thumbnails):
         detail["thumbnails"] = thumbnails
     if strips:
         detail["previews"] = [_text(strips[sample.slot]) if sample.slot in strips else None for sample in chosen]
-    images = {item.samples[index].slot: image_bytes(item, index) for index in item.chosen}
-    size = list(chosen[0].image.size)
+    images = {item.samples[index].slot: sample_bytes(item, index) for index in item.chosen}
+    size = None if is_text else list(chosen[0].image.size)
     row = {**item_row(item, []), "size": size, "steps": item.recipe.settings["steps"], "cost": dict(cost)}
-    return Rendered(item.prompt.id, images, row, detail)
+    return Rendered(item.prompt.id, images, row, detail, item.modality)
 
 
 def _thumbnail(image: Image.Image) -> str | None:

@@ -49,7 +49,7 @@ class Previews:
     def after_predict(self, state: State) -> Generator[None, Any, Any]:
         """Keep small pictures of x0 at the chosen steps."""
         result = yield
-        if state.step in _spread(state.steps, self._count):
+        if state.run.backbone.modality == "image" and state.step in _spread(state.steps, self._count):
             with torch.no_grad():
                 samples = _decode(state.run, state.x0)
             ids = [state.jobs[job].prompt.id for job in state.job.tolist()]

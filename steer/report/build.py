@@ -22,8 +22,10 @@ from steer.storage import Storage
 
 INDEX, FOLDER = "index.html", "page"
 MARK = b'<meta name="generator" content="steer">'
-SCRIPTS = ("data.js", "charts.js", "grid.js", "compare.js", "detail.js", "app.js")
+SCRIPTS = ("data.js", "charts.js", "grid.js", "compare.js", "tokens.js", "detail.js", "app.js")
 ROWS_A_FILE = 2_500
+TEXT_SHOWN = 4_000
+"""Characters of a text; its file has all of them."""
 DETAILS_A_FILE, THUMBNAILS_A_FILE = 50, 100
 FILE_BYTES = 1_500_000
 """A piece ends here, whatever it holds: it is loaded whole to show one image."""
@@ -126,6 +128,7 @@ class _Builder:
                 run, self._prompts.number(row["prompt"]), -1 if category is None else self._categories.number(category),
                 row["id"], file, (row["seed"] + particle["slot"]) % 2**32, particle["slot"], particle["reward"], judged,
                 size[0], size[1], piece, number, *(thumbnails[number] if number < len(thumbnails) else (-1, 0)),
+                _shown(particle.get("text")),
             ]  # fmt: skip
 
     def _details(
@@ -209,6 +212,11 @@ class _Pieces:
         self._builder.write_as(f"{FOLDER}/{self._kind}-{self._number:05d}.js", self._kind, self._number, self._part)
         self._part, self._bytes = [], 0
         self._number = self._builder.next_number()
+
+
+def _shown(text: Any) -> str | None:
+    """Return a sample that is a text as far as the page shows it."""
+    return text[:TEXT_SHOWN] if isinstance(text, str) else None
 
 
 def _commands(detail: Mapping[str, Any]) -> dict[str, str]:

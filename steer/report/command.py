@@ -9,12 +9,12 @@ from typing import Any
 SETTINGS = {
     "particles": "-n", "steps": "--steps", "guidance_scale": "--guidance",
     "true_cfg_scale": "--true-cfg", "eta": "--eta", "scheduler": "--scheduler",
-    "negative": "--negative", "chunk": "--chunk",
+    "negative": "--negative", "chunk": "--chunk", "length": "--length", "temperature": "--temperature",
 }  # fmt: skip
 
 
 def replay_command(place: str) -> str:
-    """Return the command that makes the very image in a file again."""
+    """Return the command that makes the very sample in a file again."""
     return f"steer replay {shlex.quote(place)}"
 
 
@@ -39,7 +39,9 @@ def generate_command(recipe: Mapping[str, Any]) -> str:
         value = negative if name == "negative" else settings.get(name)
         if value not in (None, "") and (name, value) != ("true_cfg_scale", 1.0):
             words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-    words += ["--size", f"{settings['width']}x{settings['height']}", "--seed", str(prompt["seed"])]
+    if settings.get("width") is not None:
+        words += ["--size", f"{settings['width']}x{settings['height']}"]
+    words += ["--seed", str(prompt["seed"])]
     return " ".join(shlex.quote(str(word)) for word in [*words, "--choose", recipe["choose"]])
 
 

@@ -2,7 +2,7 @@
 // Data come as scripts that call steer.take(kind, number, data). Nothing of them is ever read as HTML.
 
 const COLUMNS = ["run", "prompt", "category", "id", "file", "seed", "slot", "reward", "judged", "width", "height",
-  "piece", "number", "thumbPiece", "thumbPlace"];
+  "piece", "number", "thumbPiece", "thumbPlace", "words"];
 
 const steer = {
   head: null,
@@ -72,8 +72,11 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// Makes a picture of an entry: its thumbnail where there is one, else the image itself.
+const isText = (entry) => entry.words !== null && entry.words !== undefined;
+
+// Makes a picture of an entry: its thumbnail where there is one, else the image itself; of a text, its words.
 function picture(entry, height, whole = false) {
+  if (isText(entry)) return make("span", { class: "picture words", dir: "auto", style: height ? `height:${height}px` : null }, entry.words);
   const image = make("img", { alt: textOf(entry), decoding: "async", class: entry.width && entry.width <= 256 ? "pixels" : null });
   if (whole || entry.thumbPiece < 0) image.src = urlOf(pathOf(entry));
   else {

@@ -41,6 +41,9 @@ class Detail {
   }
 
   hero(entry) {
+    if (isText(entry)) {
+      return make("a", { class: "passage", dir: "auto", href: urlOf(pathOf(entry)), target: "_blank", title: "The file itself" }, entry.words || "(empty)");
+    }
     const shape = entry.width && entry.height ? `--shape:${entry.width / entry.height}` : null;
     const image = picture(entry, 0, true).firstChild;
     return make("a", { class: "hero", style: shape, href: urlOf(pathOf(entry)), target: "_blank", title: "The file itself" }, image);
@@ -53,7 +56,8 @@ class Detail {
       this.scores(entry, trace), this.facts(entry, recipe),
       ...this.commands(entry, detail), ...this.charts(entry, trace), ...this.raw(recipe),
     ].filter(Boolean));
-    this.under.replaceChildren(...[...this.previews(entry, detail), ...this.beside(entry)].filter(Boolean));
+    const way = isText(entry) ? tokenTrail(trace, entry.slot) : this.previews(entry, detail);
+    this.under.replaceChildren(...[...way, ...this.beside(entry)].filter(Boolean));
   }
 
   scores(entry, trace) {
@@ -77,8 +81,10 @@ class Detail {
       add("model", recipe.model);
       add("methods", (recipe.methods || []).join(", ") || "none");
       add("reward", (recipe.reward || []).join(" + "));
-      add("settings", `${s.steps} steps, guidance ${s.guidance_scale}, ${s.particles} particles, ${recipe.sampler}${s.eta === null || s.eta === undefined ? "" : `, η ${s.eta}`}`);
-      add("size", `${s.width} × ${s.height}`);
+      const guidance = s.guidance_scale === null || s.guidance_scale === undefined ? "" : ` guidance ${s.guidance_scale},`;
+      const heat = s.temperature === null || s.temperature === undefined ? "" : ` temperature ${s.temperature},`;
+      add("settings", `${s.steps} steps,${guidance}${heat} ${s.particles} particles, ${recipe.sampler}${s.eta === null || s.eta === undefined ? "" : `, η ${s.eta}`}`);
+      if (!isText(entry)) add("size", `${s.width} × ${s.height}`);
     }
     add("id", entry.id);
     add("file", pathOf(entry));
@@ -89,7 +95,7 @@ class Detail {
     if (!detail) return [];
     const parts = [];
     const replay = (detail.replay || [])[entry.number];
-    if (replay) parts.push(make("h3", {}, "This very image again"), command(replay));
+    if (replay) parts.push(make("h3", {}, isText(entry) ? "This very text again" : "This very image again"), command(replay));
     if (detail.command) parts.push(make("h3", {}, "Go on from it"), command(detail.command));
     return parts;
   }
@@ -99,7 +105,7 @@ class Detail {
     const tree = genealogy(trace, entry.slot), lines = curves(trace), parts = [];
     if (tree) {
       parts.push(make("h3", {}, "Particles ", make("small", {}, "who descends from whom, by step; dots are rewards")));
-      parts.push(make("div", { class: "legend" }, sample(["this image", "var(--accent)", "solid"]),
+      parts.push(make("div", { class: "legend" }, sample([isText(entry) ? "this text" : "this image", "var(--accent)", "solid"]),
         sample(["reached the end", "var(--soft)", "solid"]), sample(["resampled away", "var(--dead)", "solid"])), tree);
     }
     if (lines) parts.push(make("h3", {}, "Rewards ", make("small", {}, "by denoising steps done")), lines);
@@ -139,7 +145,7 @@ class Detail {
 
   raw(recipe) {
     if (!recipe) return [];
-    return [make("h3", {}, "Recipe"), make("details", {}, make("summary", {}, "everything that made it, as it stands in the PNG"),
+    return [make("h3", {}, "Recipe"), make("details", {}, make("summary", {}, "everything that made it"),
       make("pre", {}, JSON.stringify(recipe, null, 1)))];
   }
 }

@@ -1,0 +1,78 @@
+"""Fluency: how likely a causal language model finds a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer import Field, Options, Prompt, SteerError
+from steer_text.checkpoints import load
+from steer_text.rewards.base import TextReward, once_each
+
+BATCH = 32
+"""Texts a forward."""
+
+
+class FluencyOptions(Options):
+    """Options of ``fluency``."""
+
+    perplexity: bool = Field(False, description="Score minus the perplexity itself instead of minus its logarithm.")
+    max_tokens: int = Field(512, ge=2, le=131_072, description="Tokens of a text that are read.")
+
+
+class Fluency(TextReward):
+    """``fluency:ID``: mean log-likelihood a token in nats, which is minus the log of the perplexity; at most 0.
+
+    ID is a folder or hub id of any ``AutoModelForCausalLM``. A model with a token for the beginning predicts the first
+    word too. A text of which nothing is predicted counts as a guess among all tokens.
+    """
+
+    Options = FluencyOptions
+    options: FluencyOptions
+
+    def __init__(self, options: FluencyOptions | None = None, *, argument: str | None = None, **where: Any) -> None:
+        """Load the model.
+
+        Raises:
+            SteerError: if none is named, or it cannot be had.
+        """
+        super().__init__(options, argument=argument, **where)
+        if argument is None:
+            raise SteerError("fluency: name a causal language model, as in fluency:openai-community/gpt2 or a folder")
+        model, self.tokenizer = load("AutoModelForCausalLM", argument, f"reward 'fluency:{argument}'")
+        self.model = model.to(self.device)
+
+    def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
+        """Score texts."""
+        return once_each(samples, self._score)
+
+    def _score(self, texts: list[str]) -> Tensor:
+        parts = [self._batch(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
+        likelihood = torch.cat(parts)
+        return -torch.exp(-likelihood) if self.options.perplexity else likelihood
+
+    @torch.no_grad()
+    def _batch(self, texts: list[str]) -> Tensor:
+        begin = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+        rows = [
+            [*begin, *self.tokenizer(text, add_special_tokens=False).input_ids][: self.options.max_tokens]
+            for text in texts
+        ]
+        longest = max(2, *map(len, rows))
+        ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+        real = torch.zeros(len(rows), longest, dtype=torch.int64)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = torch.tensor(row, dtype=torch.int64)
+            real[number, : len(row)] = 1
+        # an empty row would have nothing to attend to
+        real[:, 0] = 1
+        ids, real = ids.to(self.device), real.to(self.device)
+        logits = self.model(input_ids=ids, attention_mask=real).logits.float()
+        each = torch.log_softmax(logits[:, :-1], dim=-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+        count = real[:, 1:].sum(dim=1)
+        mean = (each * real[:, 1:]).sum(dim=1) / count.clamp(min=1)
+        return torch.where(count > 0, mean, -math.log(logits.shape[-1])).cpu()

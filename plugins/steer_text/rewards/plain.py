@@ -1,0 +1,100 @@
+"""Rewards that read a text and nothing else: how long it is, what it mentions, whether a pattern fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer import Field, Options, Prompt, SteerError
+from steer_text.rewards.base import TextReward
+
+
+class Length(TextReward):
+    """``length``: the number of words; ``length:N``: minus how far that is from N, as a share of N, so at most 0."""
+
+    def __init__(self, options: Options | None = None, *, argument: str | None = None, **where: Any) -> None:
+        """Read N.
+
+        Raises:
+            SteerError: if it is no positive number.
+        """
+        super().__init__(options, argument=argument, **where)
+        if argument is not None and not (argument.isdigit() and int(argument) > 0):
+            raise SteerError(f"length:{argument}: expected a number of words, such as length:12")
+        self.wanted = None if argument is None else int(argument)
+
+    def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
+        """Count words."""
+        words = torch.tensor([len(text.split()) for text in samples], dtype=torch.float32)
+        return words if self.wanted is None else -(words - self.wanted).abs() / self.wanted
+
+
+class Mentions(TextReward):
+    """Share of words, or runs of words, that a text has, in [0, 1]; case does not matter.
+
+    They are the argument's, separated by commas (``mentions:dotted,purple star``), else those of the prompt's metadata
+    ``mentions``, a list or a text like the argument.
+    """
+
+    needs_prompt = True
+
+    def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
+        """Look for the words."""
+        shares = []
+        for text, prompt in zip(samples, prompts, strict=True):
+            wanted = self._wanted(prompt)
+            words = " ".join(re.findall(r"[^\W_]+", text.lower()))
+            shares.append(sum(f" {word} " in f" {words} " for word in wanted) / len(wanted))
+        return torch.tensor(shares, dtype=torch.float32)
+
+    def _wanted(self, prompt: Prompt | str) -> list[str]:
+        given = self.argument
+        if given is None:
+            metadata = prompt.metadata if isinstance(prompt, Prompt) else {}
+            found = metadata.get("mentions")
+            given = ",".join(map(str, found)) if isinstance(found, list) else found
+        wanted = [" ".join(part.lower().split()) for part in str(given or "").split(",") if part.strip()]
+        if not wanted:
+            raise SteerError(
+                f"mentions: neither an argument (mentions:WORD,WORD) nor metadata 'mentions' of prompt "
+                f"{str(prompt)[:60]!r} says what is asked for"
+            )
+        return wanted
+
+
+class RegexOptions(Options):
+    """Options of ``regex``."""
+
+    pattern: str | None = Field(
+        None, description="Pattern; for those with a colon, a plus or an @, which the name cannot hold."
+    )
+
+
+class Regex(TextReward):
+    """1 where a regular expression of Python's is found in a text, else 0: ``regex:PATTERN`` or ``regex.pattern``."""
+
+    Options = RegexOptions
+    options: RegexOptions
+
+    def __init__(self, options: RegexOptions | None = None, *, argument: str | None = None, **where: Any) -> None:
+        """Compile the pattern.
+
+        Raises:
+            SteerError: if there is none, two, or it cannot be read.
+        """
+        super().__init__(options, argument=argument, **where)
+        pattern = argument if argument is not None else self.options.pattern
+        if pattern is None:
+            raise SteerError("regex: no pattern; give one as regex:PATTERN or -o regex.pattern=PATTERN")
+        try:
+            self.pattern = re.compile(pattern)
+        except re.error as error:
+            raise SteerError(f"regex: {pattern[:80]!r} is no regular expression: {error}") from None
+
+    def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
+        """Look for the pattern."""
+        return torch.tensor([float(bool(self.pattern.search(text))) for text in samples])
