@@ -210,11 +210,34 @@ def describe_reward(spec: Any) -> tuple[str, bool]:
 
 
 def read_recipe(path: Path) -> tuple[Recipe, int]:
-    """Read the recipe and the slot from a PNG. The file is not trusted: only plain data of known names is taken.
+    """Read the recipe and the slot of a sample, from a PNG or from beside a text.
+
+    The file is not trusted: only plain data of known names is taken.
 
     Raises:
         SteerError: if it is no such file.
     """
+    from steer.text_recipe import is_text, recipe_beside
+
+    kind = "text" if is_text(path) else "image"
+    data = recipe_beside(path) if kind == "text" else _png_recipe(path)
+    try:
+        if not isinstance(data, dict):
+            raise TypeError("no JSON object")
+        slot = data.pop("slot")
+        if data.get("schema") != SCHEMA:
+            raise SteerError(f"its recipe has schema {data.get('schema')!r}, this version reads {SCHEMA}")
+        recipe = Recipe(**data)
+        _check(recipe, slot)
+    except SteerError as error:
+        raise SteerError(f"{kind} {path}: its recipe cannot be followed: {error}") from None
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
+        raise SteerError(f"{kind} {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
+    return recipe, slot
+
+
+def _png_recipe(path: Path) -> Any:
+    """Return what a PNG says of how it was made."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.load()
@@ -226,19 +249,9 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
     if text is None:
         raise SteerError(f"image {path} carries no steer recipe; only PNGs made by steer can be replayed")
     try:
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise TypeError("no JSON object")
-        slot = data.pop("slot")
-        if data.get("schema") != SCHEMA:
-            raise SteerError(f"image {path}: its recipe has schema {data.get('schema')!r}, this version reads {SCHEMA}")
-        recipe = Recipe(**data)
-        _check(recipe, slot)
-    except SteerError as error:
-        raise SteerError(f"image {path}: its recipe cannot be followed: {error}") from None
-    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise SteerError(f"image {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
-    return recipe, slot
 
 
 def _check(recipe: Recipe, slot: Any) -> None:

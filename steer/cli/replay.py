@@ -1,4 +1,4 @@
-"""``steer replay``: make an image again from the recipe in its PNG."""
+"""``steer replay``: make an image again from the recipe in its PNG, a text from that in its folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from steer.errors import SteerError
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 @log_option
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
-    """Make the image in FILE again, bit for bit on the same machine."""
+    """Make the image or text in FILE again, bit for bit on the same machine."""
     from steer.recipe import read_recipe
 
     recipe, slot = read_recipe(file)
@@ -31,12 +31,9 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
             f"the recipe runs the local file {one_line(named[0])!r}; look at it, then allow it with --allow-files"
         )
     if not recipe.replayable:
-        raise SteerError("the image was made with a method or reward that was an object in memory, not a name")
+        raise SteerError("the sample was made with a method or reward that was an object in memory, not a name")
 
     import json
-
-    import numpy as np
-    from PIL import Image
 
     from steer.api import Sampler
     from steer.cli.progress import ProgressBar
@@ -57,25 +54,34 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
     from dataclasses import replace
 
     written = folder.write(replace(item, chosen=(index,)))[0]
-    made = np.asarray(item.samples[index].image)
-    with Image.open(file) as original:
-        old = np.asarray(original.convert("RGB"))
-    same_shape = old.shape == made.shape
-    difference = int(np.abs(old.astype(int) - made.astype(int)).max()) if same_shape else 255
+    difference = _difference(file, item.samples[index].value)
     from steer.recipe import versions
 
-    outcome: dict[str, Any] = {"file": str(written), "equal": same_shape and difference == 0}
-    outcome["max_difference"] = difference
+    outcome: dict[str, Any] = {"file": str(written), "equal": difference == 0, "max_difference": difference}
     outcome["versions_differ"] = {
         name: [recipe.versions.get(name), now] for name, now in versions().items() if recipe.versions.get(name) != now
     }
     if as_json:
         click.echo(json.dumps(outcome, indent=1))
         return
-    verdict = "equal to the original" if outcome["equal"] else f"differs by up to {difference}/255"
+    by = f" by up to {difference}/255" if item.modality == "image" else ""
+    verdict = "equal to the original" if outcome["equal"] else f"differs{by}"
     click.echo(f"{one_line(str(written))}: {verdict}")
     for name, (then, now) in outcome["versions_differ"].items():
         click.echo(f"  {name} was {one_line(str(then))}, is {now}")
+
+
+def _difference(file: Path, made: Any) -> int:
+    """Return by how much a sample differs from that in a file: 0 is equal, 255 the most; a text does or does not."""
+    import numpy as np
+    from PIL import Image
+
+    if isinstance(made, str):
+        return 0 if file.read_bytes() == f"{made}\n".encode("utf-8", "surrogatepass") else 255
+    with Image.open(file) as original:
+        old = np.asarray(original.convert("RGB"))
+    new = np.asarray(made)
+    return int(np.abs(old.astype(int) - new.astype(int)).max()) if old.shape == new.shape else 255
 
 
 def arguments_of(recipe: Any) -> dict[str, Any]:
