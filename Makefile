@@ -10,7 +10,7 @@ help:
 	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
 	@echo "make test     run the test suite"
 	@echo "make lint     linter, formatter and type checker"
-	@echo "make results  re-make docs/results.md from scratch (about half an hour on two CPU cores)"
+	@echo "make results  re-make docs/results.md from scratch (under two hours on two CPU cores)"
 
 install: $(VENV)/installed
 
@@ -35,6 +35,8 @@ lint: install
 
 results: install
 	$(BIN)/python benchmarks/results.py
+	$(BIN)/python benchmarks/students.py
+	$(BIN)/python benchmarks/compare.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist

@@ -1,15 +1,19 @@
 """Overhead of the loop: wall time of a steered run over the sum of the bare forwards that it makes, and memory.
 
-    python benchmarks/overhead.py [--prompts 8] [--particles 4] [--repeats 5] [--json]
+    python benchmarks/overhead.py [--prompts 8] [--particles 4] [--repeats 5] [--scaling] [--profile] [--json]
 
 Bare forwards are the denoiser, the decoder and the reward at the batch sizes and counts of the steered run, called
 in a plain loop. Both are timed in turn, and the ratio of their medians is reported. Peak memory is the process's own,
-each population in a process of its own, at a fixed chunk.
+each population in a process of its own, at a fixed chunk. ``--scaling`` fits log-log slopes of time in particles,
+prompts and steps, and of memory in particles; ``--profile`` lists where the time of a run goes that is none of the
+three forwards. ``--clock cpu`` times the processor instead of the wall, for machines that do other work.
 """
 
 from __future__ import annotations
 
+import cProfile
 import json
+import pstats
 import resource
 import statistics
 import subprocess
@@ -18,6 +22,7 @@ import time
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from steer import Sampler
@@ -74,15 +79,58 @@ def bare(sampler: Sampler, run: Run, chunk: int) -> None:
             run.reward(image, names)
 
 
-def timed(function: Any, *arguments: Any) -> tuple[float, Any]:
+def timed(function: Any, *arguments: Any, clock: Any = time.perf_counter) -> tuple[float, Any]:
     """Return seconds and result of a call, the device's queue included."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     result = function(*arguments)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start, result
+    return clock() - start, result
+
+
+def slope(sizes: tuple[int, ...], values: list[float]) -> float:
+    """Return the least-squares slope of log value over log size: 1 is proportional, 0 constant."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def scaling(sampler: Sampler, reward: WeightedSum | None, chunk: int, clock: Any) -> dict[str, Any]:
+    """Return seconds by size, and their slopes, when one of particles, prompts and steps grows."""
+    found: dict[str, Any] = {}
+    for name, sizes in (("particles", (4, 8, 16)), ("prompts", (4, 8, 16)), ("steps", (8, 16, 32))):
+        seconds = []
+        for size in sizes:
+            chosen = {"prompts": 4, "particles": 4, "steps": 8, name: size}
+            arguments = (chosen["prompts"], chosen["particles"], chosen["steps"], chunk)
+            seconds.append(timed(steered, sampler, reward, *arguments, clock=clock)[0])
+        found[name] = {
+            "sizes": sizes,
+            "seconds": [round(s, 3) for s in seconds],
+            "slope": round(slope(sizes, seconds), 3),
+        }
+    return found
+
+
+def profiled(
+    sampler: Sampler, reward: WeightedSum | None, count: int, particles: int, steps: int, chunk: int
+) -> list[str]:
+    """Return where a run's time goes: the three forwards together, then functions by their own time."""
+    profile = cProfile.Profile()
+    profile.runcall(steered, sampler, reward, count, particles, steps, chunk)
+    table = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    total = sum(own for _, _, own, _, _ in table.values())
+    forwards = sum(
+        whole for (file, _, name), (_, _, _, whole, _) in table.items()
+        if (name in ("predict", "decode") and file.endswith("backbones/sd.py")) or
+        (name == "__call__" and file.endswith("rewards.py"))
+    )  # fmt: skip
+    ours = [
+        (own, f"{file.rpartition('/')[2]}:{name}") for (file, _, name), (_, _, own, _, _) in table.items()
+        if "/steer/" in file or "/steer_" in file
+    ]  # fmt: skip
+    lines = [f"forwards {forwards:.3f} s of {total:.3f} s"]
+    return lines + [f"{own:.4f} s in {where}" for own, where in sorted(ours, reverse=True)[:15]]
 
 
 def peak_megabytes(particles: int, steps: int) -> float:
@@ -110,19 +158,27 @@ def max_rss() -> float:
 @click.option("--steps", default=30, show_default=True)
 @click.option("--chunk", default=4, show_default=True)
 @click.option("--repeats", default=5, show_default=True)
+@click.option("--scaling", "scales", is_flag=True, help="Also slopes in particles, prompts and steps.")
+@click.option("--profile", is_flag=True, help="Also where the rest of the time goes.")
+@click.option("--memory/--no-memory", default=True, show_default=True, help="Peak memory, in processes of its own.")
+@click.option("--clock", type=click.Choice(("wall", "cpu")), default="wall", show_default=True)
 @click.option("--json", "as_json", is_flag=True)
-def main(count: int, particles: int, steps: int, chunk: int, repeats: int, as_json: bool) -> None:
+def main(
+    count: int, particles: int, steps: int, chunk: int, repeats: int, scales: bool, profile: bool, memory: bool,
+    clock: str, as_json: bool,
+) -> None:  # fmt: skip
     """Measure the loop's overhead and its memory."""
+    tick = time.process_time if clock == "cpu" else time.perf_counter
     sampler = Sampler("shapes")
     reward = load_reward(sampler)
     run = steered(sampler, reward, count, particles, steps, chunk)
     bare(sampler, run, chunk)
     loops, forwards = [], []
     for _ in range(repeats):
-        loops.append(timed(steered, sampler, reward, count, particles, steps, chunk)[0])
-        forwards.append(timed(bare, sampler, run, chunk)[0])
+        loops.append(timed(steered, sampler, reward, count, particles, steps, chunk, clock=tick)[0])
+        forwards.append(timed(bare, sampler, run, chunk, clock=tick)[0])
     ratio = statistics.median(loops) / statistics.median(forwards)
-    data = {
+    data: dict[str, Any] = {
         "device": str(sampler.backbone.device),
         "prompts": count,
         "particles": particles,
@@ -131,15 +187,27 @@ def main(count: int, particles: int, steps: int, chunk: int, repeats: int, as_js
         "seconds_steered": [round(s, 3) for s in loops],
         "seconds_bare": [round(s, 3) for s in forwards],
         "ratio": round(ratio, 4),
-        "peak_mb": {k: round(peak_megabytes(k, steps)) for k in MEMORY_PARTICLES},
+        "clock": clock,
     }
+    if memory:
+        peaks = {k: peak_megabytes(k, steps) for k in MEMORY_PARTICLES}
+        data["peak_mb"] = {k: round(megabytes) for k, megabytes in peaks.items()}
+        data["peak_slope"] = round(slope(MEMORY_PARTICLES, list(peaks.values())), 3)
+    if scales:
+        data["scaling"] = scaling(sampler, reward, chunk, tick)
+    if profile:
+        data["profile"] = profiled(sampler, reward, count, particles, steps, chunk)
     if as_json:
         click.echo(json.dumps(data, indent=1))
         return
     click.echo(f"steered {statistics.median(loops):.3f} s, bare forwards {statistics.median(forwards):.3f} s")
     click.echo(f"ratio {ratio:.3f} ({count} prompts x {particles} particles, {steps} steps, chunk {chunk})")
-    for particles_, megabytes in data["peak_mb"].items():
+    for particles_, megabytes in data.get("peak_mb", {}).items():
         click.echo(f"peak memory at {particles_} particles, chunk {MEMORY_CHUNK}: {megabytes} MB")
+    for name, values in data.get("scaling", {}).items():
+        click.echo(f"{name} {values['sizes']}: {values['seconds']} s, log-log slope {values['slope']}")
+    for line in data.get("profile", ()):
+        click.echo(line)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from steer.methods import Method
 from steer.noise import Streams, hashed_seed
 from steer.plugins import chain, check_hooks, register
 from steer.process import Process
+from steer.process.gaussian import Gaussian
 from steer.prompts import Prompt
 from steer.rewards import WeightedSum
 from steer.start import Start
@@ -96,6 +97,8 @@ class Run:
         spent: ``[J]``, the part of each prompt in :attr:`steer.cost.Cost.forwards`; budgets count by it, so that none
             depends on what else is in the pack.
         chunks: how forwards are split.
+        finalists: particles a prompt that are left at the end, where a method that prunes says so in ``configure``;
+            packs are made so large that these fill them.
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class Run:
             for p in map(backbone.completed, prompts)
         )
         self.cost = Cost()
+        self.finalists: int | None = None
         self._next_slot = [0] * len(self.jobs)
         self.spent = torch.zeros(len(self.jobs), dtype=torch.int64)
         self._start: Start | None = None
@@ -334,6 +338,29 @@ class Run:
             denoiser=denoiser,
             draw=start.draw,
         )
+
+    def renoised(self, x0: Tensor, start: Start, step: int) -> State:
+        """Make a population of given data, noised to where ``step`` steps are done (SDEdit, arXiv 2108.01073).
+
+        :meth:`sample` goes on with it. It stands in no relation to the model's own distribution: there is no log Z.
+
+        Args:
+            x0: final latents ``[N, …]``.
+            start: its rows, whose streams give the noise.
+            step: 0..steps−1.
+
+        Raises:
+            SteerError: for a process other than the Gaussian one.
+        """
+        state = self.begin(start)
+        if not isinstance(state.process, Gaussian):
+            raise SteerError(
+                f"{type(state.process).__name__} cannot begin with noised data; expected a Gaussian process"
+            )
+        state.process.skip_to(step)
+        alpha, sigma = state.process.level
+        state.x = alpha * x0.to(state.x) + sigma * self.noise(start).to(state.x)  # marks it as biased
+        return state
 
     def noise(self, start: Start) -> Tensor:
         """Return the initial noise ``[N, …]`` that a population starting there has, on the backbone's device."""

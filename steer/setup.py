@@ -218,7 +218,9 @@ def pack_size_of(run: Run, *, small: bool = False) -> int:
     if not run.backbone.packs_prompts:
         return 1
     width, height = image_size(run)
-    return pack_size(run.particles, run.chunks.size, width * height, run.chunks.size if small else PACK_ROWS)
+    return pack_size(
+        run.finalists or run.particles, run.chunks.size, width * height, run.chunks.size if small else PACK_ROWS
+    )
 
 
 def image_size(run: Run) -> tuple[int, int]:

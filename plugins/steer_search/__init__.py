@@ -1,4 +1,4 @@
-"""Searches that need no gradient: the best of independent samples, and random steps around the best."""
+"""Searches that need no gradient: independent samples, random steps around the best, and spending less on the worst."""
 
 from __future__ import annotations
 
@@ -20,3 +20,7 @@ def steer_register(registry: Registry) -> None:
     registry.method(
         "zero-order", "steer_search.zero_order:ZeroOrder", summary="random steps of the noise around the best sample"
     )
+    registry.method(
+        "refine", "steer_search.refine:Refine", summary="noise the best samples half back and denoise them again"
+    )
+    registry.method("prune", "steer_search.prune:Prune", summary="begin with many particles, finish only the best")

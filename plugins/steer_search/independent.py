@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from steer import State, SteerError, hookimpl
 from steer.budget import Budget
 from steer.run import Run
@@ -12,6 +14,7 @@ from steer.start import Start
 from steer_search.base import Search
 from steer_search.options import DEFAULT_N, BestOfNOptions, RandomOptions
 from steer_search.pool import Pool
+from steer_search.stopping import FEWEST, expected_gain
 
 
 class Independent(Search):
@@ -28,19 +31,33 @@ class Independent(Search):
         """Draw rounds until every prompt has its samples or its budget is spent."""
         self.check_seeds_are_ours(run)
         self.drawn = {}
+        seen: dict[int, list[float]] = {}
         total, budget, pool = self._total(run), self.budget(run), Pool(run, self.options.keep)
         start: Start | None = self._first(run, total, budget)
         while start is not None:
             before = run.spent.clone()
             state = sample(start)
-            pool.add(state, "seed", budget.spent(state.job.tolist()))
+            rewards = pool.add(state, "seed", budget.spent(jobs := state.job.tolist()))
+            for job, reward in zip(jobs, rewards.tolist(), strict=True):
+                seen.setdefault(job, []).append(reward)
             for job in start.job.tolist():
                 self.drawn[job] = self.drawn.get(job, 0) + 1
             budget.end_round()
             run.hooks.hook.after_round(run=run, done=max(self.drawn.values()), total=total)
             rounds = (run.spent - before).tolist()
             start = self._next(run, pool, budget, total, start, rounds)
+            if start is not None:
+                start = self._worth(start, seen)
         return pool.state
+
+    def _worth(self, start: Start, seen: Mapping[int, list[float]]) -> Start | None:
+        """Leave out prompts of whose next sample nothing is to be expected."""
+        least = getattr(self.options, "min_gain", None)
+        if least is None:
+            return start
+        done = [job for job, values in seen.items() if len(values) >= FEWEST and expected_gain(values) < least]
+        rows = (~torch.isin(start.job, torch.tensor(done, dtype=torch.int64))).nonzero().flatten()
+        return start.take(rows) if len(rows) else None
 
     def _total(self, run: Run) -> int | None:
         """Return the samples a prompt, ``None`` where only a budget ends the search."""

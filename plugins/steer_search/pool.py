@@ -13,8 +13,13 @@ from steer.state import Event
 class Pool:
     """Finished samples by reward; only the best are held, so that memory does not grow with the rounds."""
 
-    def __init__(self, run: Run, keep: int | None) -> None:
-        """Args: keep: rows a prompt; ``None`` is one where the best is chosen, else all."""
+    def __init__(self, run: Run, keep: int | None, *, distinct: bool = False) -> None:
+        """Args:
+        run: what it is searched in.
+        keep: rows a prompt; ``None`` is one where the best is chosen, else all.
+        distinct: keep the best of each seed before a second one of any.
+        """
+        self._distinct = distinct
         self._keep = keep if keep is not None else (1 if run.choose == "best" else None)
         self._events: list[Event] = []
         self._states: list[State] = []
@@ -52,20 +57,32 @@ class Pool:
             self._best[job] = max(self.best(job), reward)
         self._states.append(state)
         if self._keep is not None:
-            self._pruned(state, self._keep)
-            self._states = [self._pruned(State.joined(self._states), self._keep)]
+            self.pruned(state, self._keep)
+            self._states = [self.pruned(State.joined(self._states), self._keep)]
         return rewards
 
-    @staticmethod
-    def _pruned(state: State, keep: int) -> State:
+    def pruned(self, state: State, keep: int) -> State:
         """Keep each prompt's best rows; of equal ones the first."""
         rewards = state.rewards()
         kept = []
         for job in state.job.unique().tolist():
             rows = state.rows_of(job)
             order = torch.argsort(rewards[rows], descending=True, stable=True)
+            if self._distinct:
+                order = _new_ones_first(order, state.ancestors[rows])
             kept.append(rows[order[:keep]])
         rows = torch.cat(kept)
         if len(rows) < len(state):
             state.select(rows)
         return state
+
+
+def _new_ones_first(order: Tensor, lineage: Tensor) -> Tensor:
+    """Reorder rows so that the first of each lineage come before all others."""
+    seen: set[int] = set()
+    first: list[int] = []
+    others: list[int] = []
+    for row in order.tolist():
+        (others if int(lineage[row]) in seen else first).append(row)
+        seen.add(int(lineage[row]))
+    return torch.tensor([*first, *others], dtype=torch.int64)

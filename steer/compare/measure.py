@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Settings:
         reward: expressions that steer.
         judges: expressions that only report; the first is what is compared by.
         options: of rewards and judges, by owner.
-        run: settings of the run, as ``steps``; an entry's own come first.
+        run: settings of the run, as ``steps``, where neither an entry nor its methods say others.
         run_seed: what seeds are hashed from.
         clock: ``"wall"``, or ``"cpu"`` for the process's processor time, which other work on the machine
             does not lengthen.
@@ -62,7 +62,8 @@ class Measurer:
     """Samples entries of one model, judged alike."""
 
     def __init__(self, sampler: Sampler, settings: Settings) -> None:
-        """Load reward and judges, once for all entries."""
+        """Load reward and judges, once for all entries; the settings of all become the sampler's defaults."""
+        sampler.model = replace(sampler.model, defaults={**sampler.model.defaults, **settings.run})
         self.sampler, self.settings = sampler, settings
         plugins, device = sampler.plugins, sampler.backbone.device
         self._reward = make_reward(settings.reward, settings.options, plugins, device)
@@ -84,7 +85,7 @@ class Measurer:
         return Setup(
             self.sampler, methods=list(entry.methods), reward=None if reward is None else [reward],
             options=entry.options, run_seed=self.settings.run_seed, choose=choose,
-            **{"particles": None, **self.settings.run, **entry.settings},
+            **{"particles": None, **entry.settings},
         )  # fmt: skip
 
     def _steers(self, entry: Entry) -> bool:

@@ -1,0 +1,117 @@
+"""Re-make the comparison's section of docs/results.md: what wins at equal evaluations and at equal seconds.
+
+    python benchmarks/compare.py [--out outputs/compare] [--prompts N] [--part nfe|seconds]
+
+It is ``steer compare`` on the embedded world: the same code, the same folders, so that an interrupted run goes on where
+it was; delete the folder to start anew. What is swept is tuned on ``prompts/shapes-tune.jsonl``, and the winners run on
+``prompts/shapes-eval.jsonl``. The section stands between two markers; the rest of the file is not touched.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import click
+import torch
+
+from steer.compare.run import Request, compare_all
+from steer.compare.summary import Summary
+from steer.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
+from steer.prompt_files import read_prompts
+from steer.prompts import Prompt
+from steer.storage import write_atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- compare: made by benchmarks/compare.py -->", "<!-- compare: end -->"
+REWARD = "clip:shapes:0.05+shapes-objects+shapes-count+shapes-relations"
+JUDGE = "shapes"
+MAIN = (
+    "plain:eta=1",
+    "best-of-n:steps=5|10|20,eta=0|1",
+    "fk:potential=diff,lambda=1|4",
+    "entropic fk=fk:potential=diff,lambda=4,min_entropy=0.9",
+    "dmd2=dmd2:dmd2.steps=4",
+    "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
+    "dmd2+fk=dmd2+fk:dmd2.steps=4,potential=diff,lambda=1|4,at=1,2",
+    "dmd2+prune=dmd2+prune:dmd2.steps=4",
+    "dmd2+refine=dmd2+refine:dmd2.steps=4",
+    "dmd2+carinox=dmd2+carinox:dmd2.steps=1",
+)
+"""What is compared; values with | between them are tuned."""
+BUDGETS = {"nfe": "nfe=40,80,160", "seconds": "seconds=0.4,0.8,1.6"}
+"""A prompt's, of one CPU thread. 0.16 seconds is a sample of ten guided steps."""
+
+
+def spread(prompts: list[Prompt], count: int | None) -> list[Prompt]:
+    """Return so many prompts, evenly."""
+    if count is None or count >= len(prompts):
+        return prompts
+    return [prompts[place * len(prompts) // count] for place in range(count)]
+
+
+def run(kind: str, out: Path, count: int | None, tuning: int | None, methods: tuple[str, ...]) -> Summary:
+    """Compare at budgets of one kind."""
+    request = Request(
+        prompts=spread(read_prompts(ROOT / "prompts" / "shapes-eval.jsonl"), count),
+        tuning=spread(read_prompts(ROOT / "prompts" / "shapes-tune.jsonl"), tuning),
+        methods=methods, reward=[REWARD], judge=[JUDGE], budget=[BUDGETS[kind]], success=1.0, steps=10,
+        chunk=16, clock="cpu", device="cpu", dtype="bf16",
+    )  # fmt: skip
+    return compare_all(request, str(out / kind), say=click.echo)
+
+
+def section(summaries: dict[str, Summary], count: int) -> str:
+    """Return the section's text."""
+    names = {"nfe": "equal denoiser evaluations", "seconds": "equal seconds of one CPU thread"}
+    lines = [
+        BEGIN,
+        "## Every method at equal cost",
+        "",
+        "Made by `python benchmarks/compare.py`, which is `steer compare` ([compare.md](compare.md)). "
+        f"{count} held-out prompts, model `shapes` in bf16 on {platform.machine()} CPU (one thread), torch "
+        f"{torch.__version__}; steered by `{REWARD}`, learned rewards that are each blind to something, and judged by "
+        f"the verifier `{JUDGE}`, which steers nothing. Success: all that the prompt says is met. Swept values were "
+        "chosen on other prompts, for each budget, best-of-n's number of steps among them.",
+    ]
+    for kind, summary in summaries.items():
+        lines += ["", f"### At {names[kind]}", "", markdown(scores(summary))]
+        for table in (differences(summary), cost(summary), diversity(summary), categories(summary)):
+            if table is not None:
+                lines += ["", f"{escape(table.title)}. {escape(table.note)}", "", markdown(table)]
+        tuned = [line for line in summary.lines if line.tuned]
+        lines += ["", "<details><summary>Tuning</summary>", "", "| budget | variant | success on the tuning prompts |",
+                  "|---|---|---|"]  # fmt: skip
+        lines += [f"| {line.budget} | {escape(label)} | {score:.3f} |" for line in tuned
+                  for label, score in line.tuned.items()]  # fmt: skip
+        lines += ["", "</details>"]
+    return "\n".join([*lines, END])
+
+
+def put(text: str, into: str) -> str:
+    """Replace the section between the markers, or append it."""
+    if BEGIN in into and END in into:
+        return into[: into.index(BEGIN)] + text + into[into.index(END) + len(END) :]
+    return f"{into.rstrip()}\n\n{text}\n"
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "compare", show_default=True)
+@click.option("--prompts", type=click.IntRange(5), default=96, show_default=True, help="Held-out prompts, of 240.")
+@click.option("--tuning", type=click.IntRange(5), default=30, show_default=True, help="Tuning prompts.")
+@click.option("--part", type=click.Choice(tuple(BUDGETS)), multiple=True, help="Only budgets of this kind.")
+@click.option("--method", "methods", multiple=True, help="Other methods than those of the page.")
+@click.option("--write/--no-write", default=True, help="Write the section of docs/results.md.")
+def main(out: Path, prompts: int, tuning: int, part: tuple[str, ...], methods: tuple[str, ...], write: bool) -> None:
+    """Compare all methods on the embedded world and write their section of docs/results.md."""
+    torch.set_num_threads(1)
+    summaries = {kind: run(kind, out, prompts, tuning, methods or MAIN) for kind in part or BUDGETS}
+    text = section(summaries, next(iter(summaries.values())).lines[0].prompts)
+    if write:
+        write_atomic(RESULTS, put(text, RESULTS.read_text(encoding="utf-8")).encode())
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Pruning: begin with many particles, look at them early, and finish only the best (successive halving over fidelity).
+
+Jamieson & Talwalkar 2016 (arXiv 1502.07943) for the idea: a cheap look at many instead of a dear one at few. Here the
+cheap look is the estimate of x0 on the way, or a short look-ahead.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from steer import Method, State, SteerError, hookimpl
+from steer.rollout import rollout
+from steer.run import Run
+from steer_search.options import PruneOptions
+
+
+class Prune(Method):
+    """Drop the particles of lowest reward on the way.
+
+    Nothing is copied, so that those that are left are as different as independent samples, and work that was pruned is
+    not done: batches shrink, and packs hold more prompts, so that they are full at the end.
+    """
+
+    name = "prune"
+    Options = PruneOptions
+    options: PruneOptions
+
+    @hookimpl
+    def configure(self, run: Run) -> None:
+        """Ask for a reward and for particles."""
+        if run.reward is None:
+            raise SteerError("prune needs a reward to choose by; name one with --reward (steer plugins lists them)")
+        if "particles" in self.options.model_fields_set:
+            run.set("particles", self.options.particles, by="prune")
+        else:
+            run.suggest("particles", self.options.particles, by="prune")
+        if run.particles < 2:
+            raise SteerError(f"prune needs at least 2 particles, got {run.particles}; set --particles 16")
+        run.finalists = self._left(run.particles, len(self.options.at))
+
+    @hookimpl
+    def begin(self, state: State) -> None:
+        """Fix the steps to prune at."""
+        self._schedule = {min(round(share * state.steps), state.steps - 1) for share in self.options.at}
+        self._due = False
+
+    @hookimpl
+    def after_predict(self, state: State) -> None:
+        """At the steps of the schedule: keep each prompt's best."""
+        self._due |= state.step in self._schedule
+        if not (self._due and state.whole):
+            return
+        self._due = False
+        rewards = self._rewards(state)
+        kept = []
+        for job in state.job.unique().tolist():
+            rows = state.rows_of(job)
+            best = rows[torch.argsort(rewards[rows], descending=True, stable=True)]
+            kept.append(best[: self._left(len(rows), 1)].sort().values)
+        state.keep(torch.cat(kept))
+
+    def _rewards(self, state: State) -> Tensor:
+        if not self.options.lookahead:
+            return state.rewards()
+        ahead = rollout(state, self.options.lookahead)
+        return state.run.score(state, ahead.unsqueeze(1)).squeeze(1).to("cpu", torch.float64)
+
+    def _left(self, count: int, prunings: int) -> int:
+        for _ in range(prunings):
+            count = max(1, math.ceil(self.options.keep * count - 1e-9))
+        return count

@@ -1,0 +1,40 @@
+"""When one more sample is not worth its cost: a particle budget that a prompt's own difficulty decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+FEWEST = 4
+"""Samples from which a prompt's rewards are judged."""
+
+
+def expected_gain(rewards: Sequence[float]) -> float:
+    """Return by how much one more independent sample is expected to raise the best reward.
+
+    The expected improvement (Jones, Schonlau & Welch 1998, eq. 15) under what is known of a normal population from n
+    samples: Student's t with n − 1 degrees of freedom about the mean, its scale s·sqrt(1 + 1/n). An easy prompt, whose
+    samples are all alike, stops early; a hard one, whose best is far above the rest, does too; one that still varies
+    goes on.
+
+    Args:
+        rewards: at least ``FEWEST``.
+
+    Raises:
+        ValueError: for fewer.
+    """
+    values = np.asarray(rewards, dtype=np.float64)
+    count = len(values)
+    if count < FEWEST:
+        raise ValueError(f"expected at least {FEWEST} rewards, got {count}")
+    scale = float(values.std(ddof=1)) * math.sqrt(1 + 1 / count)
+    if scale == 0:
+        return 0.0
+    freedom = count - 1
+    z = float(values.max() - values.mean()) / scale
+    # E[(T − z)+] of Student's t: pdf(z)·(ν + z²)/(ν − 1) − z·P(T > z)
+    above = float(stats.t.pdf(z, freedom) * (freedom + z * z) / (freedom - 1) - z * stats.t.sf(z, freedom))
+    return scale * above
