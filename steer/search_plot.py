@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 OWN = ("origin", "reward", "spent", "iteration")
@@ -50,23 +53,34 @@ def _draw_candidates(axes: Any, events: Sequence[dict[str, Any]]) -> None:
 
 
 def _curves(events: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """Return the mean over rows of all further values, by iteration."""
+    """Return the mean over rows of all further values, by iteration; a break between the populations of a search.
+
+    A row that has stopped counts with what it had last: without it, the mean would move because of who is left.
+    """
     curves: dict[str, list[tuple[float, float]]] = {}
+    last: dict[str, dict[int, float]] = {}
+    draw = None
     for event in events:
         if "iteration" not in event:
             continue
-        at = event["iteration"][0]
+        if draw not in (None, event["draw"]):
+            last = {}
+            for curve in curves.values():
+                curve.append((math.nan, math.nan))
+        draw = event["draw"]
         for name, values in event.items():
             if name in (*OWN, "kind", "step", "timestep", "draw", "slots"):
                 continue
-            curves.setdefault(name, []).append((at, sum(values) / len(values)))
+            known = last.setdefault(name, {})
+            known.update(zip(event["slots"], values, strict=True))
+            curves.setdefault(name, []).append((event["iteration"][0], sum(known.values()) / len(known)))
     return {name: curve for name, curve in curves.items() if len(curve) > 1}
 
 
 def _draw_curves(axes: Any, curves: dict[str, list[tuple[float, float]]]) -> None:
     for color, (name, curve) in zip(COLORS * (1 + len(curves) // len(COLORS)), curves.items(), strict=False):
         x, y = zip(*curve, strict=True)
-        low, high = min(y), max(y)
+        low, high = np.nanmin(y), np.nanmax(y)
         width = high - low or 1.0
         label = f"{name} ({low:.3g} to {high:.3g})"
         style = "--" if name.startswith(("watch ", "guard ")) else "-"

@@ -28,6 +28,8 @@ from steer_carinox.tracker import Tracker
 from steer_carinox.weights import Table, find_table, inline
 
 GUARD = "guard"
+ONE_CHUNK = 8
+"""Up to so many seeds share a chunk: five in chunks of four, as a CPU would have them, are three rows of padding."""
 
 
 class Carinox(Method):
@@ -53,6 +55,7 @@ class Carinox(Method):
         """Ask for rewards with a gradient, seeds, and a table that knows the prompts' categories."""
         if run.reward is None:
             raise SteerError("carinox needs a reward to climb; name one with --reward (steer plugins lists them)")
+        run.check_differentiable()
         self._terms = terms_of(run.reward)
         self._check_watched()
         refuse_inner_clock(run, self, self.options.seconds)
@@ -64,6 +67,8 @@ class Carinox(Method):
             run.suggest("particles", self.options.seed_count, by="carinox")
         else:
             run.set("particles", self.options.seed_count, by="carinox")
+        if run.particles <= ONE_CHUNK:
+            run.suggest("chunk", run.particles, by="carinox")
 
     @hookimpl
     def search(self, run: Run, sample: Callable[..., State]) -> State:

@@ -42,6 +42,16 @@ class ZeroOrder(Search):
     options: ZeroOrderOptions
     particles = 8
 
+    @hookimpl(trylast=True)
+    def configure(self, run: Run) -> None:
+        """Ask for samples that have a noise to walk from."""
+        if run.backbone.modality != "image":
+            raise SteerError(
+                f"zero-order walks through initial noises, and a {run.backbone.modality} has none, for its tokens are "
+                "drawn on the way; take best-of-n or fk"
+            )
+        super().configure(run)
+
     @hookimpl
     def search(self, run: Run, sample: Callable[..., State]) -> State:
         """Draw the seeds, then neighbours round by round."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from steer.loading import make_methods
 from steer.plugins import manager
 from steer.rewards import WeightedSum
 from steer.run import Run
+from steer.search_plot import _curves
 from steer.trace import plot, trace_of
 
 TARGET = torch.tensor([2.0, -1.5], dtype=torch.float64)
@@ -119,6 +121,8 @@ def test_reno_is_one_seed_and_uniform_weights() -> None:
     assert method.options.seed_count == 3
     assert make_methods(["carinox"], {}, manager())[0].options.seed_count == 5
     assert linear_run({"preset": "reno"}, settings={"particles": 2}).particles == 2
+    sizes = [linear_run({"seeds": n}, settings={"chunk": None}).chunks.size for n in (1, 5, 9)]
+    assert sizes == [1, 5, 4]
 
 
 def test_slots_say_where_to_start() -> None:
@@ -159,6 +163,17 @@ def test_a_plateau_ends_each_seed_by_itself() -> None:
     assert len(rows) < 400
     assert len(set(rows)) > 1  # seeds stop one by one
     assert state.rewards().tolist() == pytest.approx([1.0] * 5, abs=0.01)
+
+
+def test_curves_of_the_trace_are_of_all_seeds_whoever_has_stopped() -> None:
+    events = [
+        {"iteration": [0, 0], "draw": 0, "slots": [0, 1], "clip": [1.0, 3.0]},
+        {"iteration": [1], "draw": 0, "slots": [1], "clip": [5.0]},
+        {"iteration": [0, 0], "draw": 1, "slots": [2, 3], "clip": [0.0, 1.0]},
+    ]
+    x, y = zip(*_curves(events)["clip"], strict=True)
+    assert x == pytest.approx((0, 1, math.nan, 0), nan_ok=True)
+    assert y == pytest.approx((2, 3, math.nan, 0.5), nan_ok=True)
 
 
 def test_a_guard_stops_where_it_falls() -> None:
@@ -253,6 +268,14 @@ def test_rewards_must_have_a_gradient() -> None:
 
     with pytest.raises(SteerError, match="'near' gives no gradient"):
         linear_run({}, reward=rounded).search()
+
+    class Words(LinearGaussian):
+        modality = "text"
+
+    for method, said in (("carinox", "a text has no gradient by its noise"), ("zero-order", "a text has none")):
+        with pytest.raises(SteerError, match=said):
+            Run(Words(DDIMScheduler()), [Prompt("")], methods=make_methods([method], {}, manager()),
+                reward=WeightedSum([("near", 1.0, near)]))  # fmt: skip
     with pytest.raises(SteerError, match="carinox needs a reward"):
         Run(LinearGaussian(DDIMScheduler()), [Prompt("p")], methods=make_methods(["carinox"], {}, manager()))
 
