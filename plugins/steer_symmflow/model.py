@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,24 @@ class SymmFlowModel(nn.Module):
         (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
         if self.vae is not None:
             self.vae.save_pretrained(folder / VAE)
+
+
+def begun_from(other: SymmFlowModel, config: SymmFlowConfig) -> SymmFlowModel:
+    """Return a model with another one's network and weights for other data; its autoencoder is shared.
+
+    Args:
+        config: kind, labels, colours, size and β of the new one.
+    """
+    own = other.config
+    model = SymmFlowModel(
+        replace(
+            config, space=own.space, scaling_factor=own.scaling_factor, patch=own.patch, time_scale=own.time_scale,
+            network=own.network, unet=own.unet, context=own.context,
+        )
+    )  # fmt: skip
+    model.vae = other.vae
+    model.load_state_dict(other.state_dict())
+    return model
 
 
 def embedded() -> list[str]:

@@ -12,7 +12,7 @@ from tiny import brightness
 
 from steer import Prompt, Sampler, SteerError
 from steer_symmflow import infer, semantics
-from steer_symmflow.model import load
+from steer_symmflow.model import begun_from, load
 from steer_symmflow.train.cli import unet_config
 
 
@@ -76,3 +76,12 @@ def test_a_checkpoint_of_another_layout_is_refused_whole(folders, tmp_path: Path
     (tmp_path / "symmflow.json").write_bytes((folders["masks"] / "symmflow.json").read_bytes())
     with pytest.raises(SteerError, match=r"does not fit this symmflow model: tensors .* of another shape"):
         load(tmp_path)
+
+
+def test_a_flow_begins_from_another_ones_network(folders) -> None:
+    masks, classes = (load(folders[kind]) for kind in ("masks", "classes"))
+    begun = begun_from(masks, classes.config)
+    z = torch.randn(1, 6, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert begun.config.kind == "classes"
+    assert torch.equal(begun.eval()(z, 0.3), masks(z, 0.3))
+    assert all(p.requires_grad for p in begun.unet.parameters())

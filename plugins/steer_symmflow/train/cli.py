@@ -12,7 +12,7 @@ import torch
 from steer import SteerError
 from steer.plugins import manager
 from steer_symmflow import infer
-from steer_symmflow.model import SymmFlowConfig, SymmFlowModel
+from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
 from steer_symmflow.stable_diffusion import doubled, on_base
 from steer_symmflow.train.data import Labelled, open_data, to_pixels
 from steer_symmflow.train.sheet import sheet_of
@@ -34,8 +34,8 @@ from steer_symmflow.train.trainer import Recipe, train
 @click.option(
     "--patch", default=2, show_default=True, type=click.IntRange(1), help="Side of the blocks that become channels."
 )
-@click.option("--init", "base", metavar="FOLDER|ID",
-              help="Start from a Stable Diffusion: its latents, its UNet with its channels doubled.")  # fmt: skip
+@click.option("--init", "base", metavar="FOLDER|ID|symmflow:NAME",
+              help="Start from a Stable Diffusion, its channels doubled, or from a flow of other data.")  # fmt: skip
 @click.option("--size", metavar="WxH", help="Resize images.")
 @click.option("--precision", default="bf16", show_default=True, type=click.Choice(["no", "bf16", "fp16"]))
 @click.option("--accumulate", default=1, show_default=True, type=click.IntRange(1), help="Batches a step.")
@@ -64,6 +64,8 @@ def command(
     if base is None:
         unet = unet_config(_widths(widths), patch, data.size)
         model = SymmFlowModel(replace(config, patch=patch, unet=unet))
+    elif base.startswith("symmflow:"):
+        model = begun_from(load(find(base)), config)
     else:
         model = doubled(*on_base(base, config))
     trained = train(model, data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path))
