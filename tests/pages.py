@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ FLAGS = (
 
 
 def write_run(folder: Path, count: int, *, shift: float = 0.0, thumbnails: bool = False) -> None:
-    """Write a run of ``count`` prompts as the journal and the details have it; all show one of four images."""
+    """Write a run of ``count`` prompts as the journal and the details have it; each shows one of four images."""
     (folder / "images").mkdir(parents=True)
     for number in range(4):
         Image.new("RGB", (16, 16), (60 * number, 90, 200 - 40 * number)).save(folder / "images" / f"{number}.png")
+    for number in range(4, count):
+        os.link(folder / "images" / f"{number % 4}.png", folder / "images" / f"{number}.png")
     with (folder / "journal.jsonl").open("w") as journal, (folder / "details.jsonl").open("w") as details:
         for number in range(count):
             prompt = EVIL if number == 1 else f"prompt {number} of a {'red' if number % 2 else 'blue'} thing"
@@ -42,7 +45,7 @@ def entry(number: int, prompt: str, shift: float) -> tuple[dict[str, Any], dict[
     ]
     row = {
         "id": f"p{number}", "digest": "", "status": "done", "prompt": prompt, "category": CATEGORIES[number % 3],
-        "seed": number, "files": [f"images/{number % 4}.png"], "reward": reward, "mean_reward": reward, "judge": {},
+        "seed": number, "files": [f"images/{number}.png"], "reward": reward, "mean_reward": reward, "judge": {},
         "particles": particles, "size": [16, 16], "index": number, "replicate": 0,
     }  # fmt: skip
     events = [

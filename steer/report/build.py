@@ -22,7 +22,7 @@ from steer.storage import Storage
 
 INDEX, FOLDER = "index.html", "page"
 MARK = b'<meta name="generator" content="steer">'
-SCRIPTS = ("data.js", "charts.js", "grid.js", "compare.js", "tokens.js", "detail.js", "app.js")
+SCRIPTS = ("data.js", "charts.js", "picks.js", "grid.js", "compare.js", "tokens.js", "detail.js", "app.js")
 ROWS_A_FILE = 2_500
 TEXT_SHOWN = 4_000
 """Characters of a text; its file has all of them."""
@@ -163,7 +163,7 @@ class _Builder:
     def _write(self, kind: str, data: Any) -> str:
         name = f"{FOLDER}/{kind}-{self._count:05d}.js"
         self._count += 1
-        self.write_as(name, kind, self._count - 1, data)
+        self.write_as(name, kind, self._count - 1, _json(data))
         return name
 
     def next_number(self) -> int:
@@ -171,9 +171,8 @@ class _Builder:
         self._count += 1
         return self._count - 1
 
-    def write_as(self, name: str, kind: str, number: int, data: Any) -> None:
-        """Write data as a script that hands them to the page."""
-        text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), default=str)
+    def write_as(self, name: str, kind: str, number: int, text: str) -> None:
+        """Write data, as JSON, in a script that hands them to the page."""
         script = f"steer.take({json.dumps(kind)},{number},{text});\n".encode()
         self._hash.update(script)
         self._storage.write(name, script)
@@ -185,18 +184,18 @@ class _Pieces:
 
     def __init__(self, builder: _Builder, kind: str, most: int) -> None:
         self._builder, self._kind, self._most = builder, kind, most
-        self._part: list[Any] = []
+        self._part: list[str] = []
         self._bytes = 0
         self._number = builder.next_number()
         self._where: dict[str, tuple[int, int]] = {}
 
     def add(self, data: Any) -> tuple[int, int]:
         """Add one entry; return its file's number and its place in it."""
-        size = len(json.dumps(data, default=str))
-        if self._part and (len(self._part) >= self._most or self._bytes + size > FILE_BYTES):
+        text = _json(data)
+        if self._part and (len(self._part) >= self._most or self._bytes + len(text) > FILE_BYTES):
             self._flush()
-        self._part.append(data)
-        self._bytes += size
+        self._part.append(text)
+        self._bytes += len(text)
         at = (self._number, len(self._part) - 1)
         if isinstance(data, dict):
             self._where[data["id"]] = at
@@ -209,7 +208,8 @@ class _Pieces:
         return self._where
 
     def _flush(self) -> None:
-        self._builder.write_as(f"{FOLDER}/{self._kind}-{self._number:05d}.js", self._kind, self._number, self._part)
+        name, text = f"{FOLDER}/{self._kind}-{self._number:05d}.js", f"[{','.join(self._part)}]"
+        self._builder.write_as(name, self._kind, self._number, text)
         self._part, self._bytes = [], 0
         self._number = self._builder.next_number()
 
@@ -217,6 +217,10 @@ class _Pieces:
 def _shown(text: Any) -> str | None:
     """Return a sample that is a text as far as the page shows it."""
     return text[:TEXT_SHOWN] if isinstance(text, str) else None
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=True, separators=(",", ":"), default=str)
 
 
 def _commands(detail: Mapping[str, Any]) -> dict[str, str]:

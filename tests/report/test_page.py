@@ -151,6 +151,25 @@ def test_the_copied_command_is_the_one_shown(page: webdriver.Chrome, wait: Calla
     assert search.get_attribute("value") == expected
 
 
+def test_picks_are_kept_and_copied_as_a_list_of_files(
+    page: webdriver.Chrome, wait: Callable[[str], Any], folder: Path
+) -> None:
+    page.execute_script("[...document.querySelectorAll('.tile .star')].slice(0, 2).forEach((star) => star.click())")
+    page.execute_script("go(steer.entries[5])")
+    page.find_element(By.TAG_NAME, "body").send_keys("p")
+    page.execute_script("go(null)")
+    page.refresh()
+    wait("document.documentElement.dataset.ready")
+    button = page.find_element(By.ID, "picked")
+    assert button.text == "★ 3 picked"
+    button.click()
+    assert count(page) == 3
+    page.execute_script("window.copied = null; copy = (text) => { window.copied = text; return true }")
+    page.find_element(By.ID, "copy-picks").click()
+    assert wait("window.copied").splitlines() == [f"{folder}/fk/images/{number}.png" for number in (0, 1, 5)]
+    page.execute_script("localStorage.clear()")
+
+
 def test_runs_side_by_side(page: webdriver.Chrome) -> None:
     page.find_element(By.ID, "as-compare").click()
     headings = [heading.text for heading in page.find_elements(By.CSS_SELECTOR, "#columns > div")]

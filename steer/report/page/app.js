@@ -1,7 +1,7 @@
 // What the controls do: filter, order, and which view is shown.
 
 const byId = (id) => document.getElementById(id);
-const state = { query: "", category: "", run: "", sort: "given", low: 0, high: 1000, view: "grid", size: 192 };
+const state = { query: "", category: "", run: "", sort: "given", low: 0, high: 1000, view: "grid", size: 192, picked: false };
 let grid, compare, detail, visible = [], range = null, scrolled = 0;
 
 const addressOf = (entry) => `#image/${encodeURIComponent(pathOf(entry))}`;
@@ -27,6 +27,7 @@ function setUp() {
   grid = new Grid(byId("space"));
   compare = new Compare(byId("space"), byId("columns"));
   detail = new Detail(byId("detail"));
+  picks.load();
   wire(head);
   refresh();
   route();
@@ -90,6 +91,7 @@ function refresh() {
   const [low, high] = range ? [state.low > 0 ? rewardAt(state.low) : -Infinity, state.high < 1000 ? rewardAt(state.high) : Infinity] : [0, 0];
   const bounded = range && (state.low > 0 || state.high < 1000);
   visible = steer.entries.filter((entry) => (state.category === "" || entry.category === Number(state.category))
+    && (!state.picked || picks.has(entry))
     && (state.run === "" || entry.run === Number(state.run))
     && (!bounded || (entry.reward !== null && entry.reward >= low && entry.reward <= high))
     && words.every((word) => entry.text.includes(word)));
@@ -99,6 +101,7 @@ function refresh() {
   byId("reset").hidden = visible.length === all;
   byId("nothing").hidden = visible.length > 0;
   drawRange();
+  showPicks();
   show();
 }
 
@@ -160,9 +163,20 @@ function wire(head) {
     byId(`as-${name}`).addEventListener("click", () => { state.view = name; scrollTo(0, 0); show(); });
   }
   byId("reset").addEventListener("click", () => {
-    Object.assign(state, { query: "", category: "", run: "", low: 0, high: 1000 });
+    Object.assign(state, { query: "", category: "", run: "", low: 0, high: 1000, picked: false });
     for (const name of ["query", "category", "run", "low", "high"]) byId(name).value = state[name];
     refresh();
+  });
+  byId("picked").addEventListener("click", () => {
+    state.picked = !state.picked;
+    scrollTo(0, 0);
+    refresh();
+  });
+  byId("copy-picks").addEventListener("click", async () => {
+    const files = picks.entries().map((entry) => `${runOf(entry).place}/${entry.file}`);
+    const done = await copy(files.join("\n"));
+    byId("copy-picks").textContent = done ? "Copied" : "The browser refused";
+    setTimeout(() => { byId("copy-picks").textContent = "Copy files"; }, 1500);
   });
   byId("theme").addEventListener("click", () => {
     const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -185,6 +199,11 @@ function wire(head) {
   addEventListener("keydown", (event) => {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     if (event.key === "/" && !typing && !detail.entry) { event.preventDefault(); byId("query").focus(); }
+    const tile = event.target.closest(".tile") || document.querySelector(".tile:hover");
+    if (event.key === "p" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      if (detail.entry) picks.toggle(detail.entry);
+      else if (tile) picks.toggle(tile.entry);
+    }
     if (!detail.entry || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape") go(null);
     if (event.key === "ArrowLeft" && detail.before) go(detail.before);

@@ -1,5 +1,8 @@
 // Side by side: one row a prompt, one column a run, the seeds of each beside one another.
 
+// Width by height, within what leaves room for the facts below a picture.
+const shapeOf = (entry) => (entry.width && entry.height ? Math.min(2, Math.max(0.65, entry.width / entry.height)) : 1);
+
 class Compare {
   constructor(space, header) {
     this.space = space;
@@ -69,7 +72,7 @@ class Compare {
     const best = Math.max(...all.map((entry) => (entry.reward === null ? -Infinity : entry.reward)));
     const cells = this.runs.map((run) => make("div", { class: "cells" },
       (runs.get(run) || []).map((entry) => make("a",
-        { href: addressOf(entry), style: `width:${this.size}px`, class: entry.reward === best && all.length > 1 ? "best" : null },
+        { href: addressOf(entry), style: `width:${Math.round(this.size * shapeOf(entry))}px`, class: entry.reward === best && all.length > 1 ? "best" : null },
         picture(entry, this.size),
         make("span", { class: "facts" },
           entry.reward === null ? null : make("b", {}, number(entry.reward)),

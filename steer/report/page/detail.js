@@ -20,6 +20,7 @@ class Detail {
       make("div", { class: "top" },
         make("button", { type: "button", id: "back", class: "plain", onclick: () => go(null) }, "← All images"),
         make("span", { class: "grow" }),
+        picks.star(entry),
         place >= 0 ? make("span", { class: "where" }, `${place + 1} of ${order.length}`) : null,
         step("Image before", this.before, "‹"), step("Image after", this.after, "›")),
       make("div", { class: "sheet" },
@@ -52,7 +53,7 @@ class Detail {
   fill(detail) {
     const entry = this.entry, recipe = detail && detail.recipe, trace = detail && detail.trace;
     this.side.replaceChildren(...[
-      make("h2", { dir: "auto" }, textOf(entry)),
+      make("h2", { dir: "auto", class: textOf(entry).length > 120 ? "long" : null }, textOf(entry)),
       this.scores(entry, trace), this.facts(entry, recipe),
       ...this.commands(entry, detail), ...this.charts(entry, trace), ...this.raw(recipe),
     ].filter(Boolean));

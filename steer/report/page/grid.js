@@ -13,6 +13,7 @@ class Grid {
   set(entries, size) {
     this.entries = entries;
     this.size = size;
+    this.shape = commonShape(entries);
     this.clear();
     this.layout();
   }
@@ -29,7 +30,8 @@ class Grid {
     if (columns !== this.columns || side !== this.side) this.clear();
     this.columns = columns;
     this.side = Math.min(side, Math.floor(this.size * 1.6));
-    this.row = this.side + CAPTION + GAP;
+    this.high = Math.round(this.side * this.shape);
+    this.row = this.high + CAPTION + GAP;
     this.space.style.height = `${Math.ceil(this.entries.length / columns) * this.row}px`;
     this.draw();
   }
@@ -57,12 +59,26 @@ class Grid {
 
   tile(entry) {
     const several = steer.head.runs.length > 1;
-    return make("a", { class: "tile", href: addressOf(entry), title: textOf(entry).slice(0, 500) },
-      picture(entry, this.side),
-      make("span", { class: "caption", dir: "auto" }, textOf(entry).slice(0, 300)),
-      make("span", { class: "facts" },
-        entry.reward === null ? null : make("b", {}, number(entry.reward)),
-        several ? make("span", {}, runLabel(runOf(entry))) : null,
-        make("span", {}, `seed ${entry.seed}`)));
+    const tile = make("div", { class: "tile" },
+      make("a", { href: addressOf(entry), title: textOf(entry).slice(0, 500) },
+        picture(entry, this.high),
+        make("span", { class: "caption", dir: "auto" }, textOf(entry).slice(0, 300)),
+        make("span", { class: "facts" },
+          entry.reward === null ? null : make("b", {}, number(entry.reward)),
+          several ? make("span", { title: runLabel(runOf(entry)) }, runLabel(runOf(entry))) : null,
+          make("span", { class: several ? "whole" : null, title: "seed" }, several ? String(entry.seed) : `seed ${entry.seed}`))),
+      picks.star(entry));
+    tile.entry = entry;
+    return tile;
   }
+}
+
+// Height by width of most pictures, within reason: where all are portraits, tiles are.
+function commonShape(entries) {
+  const counts = new Map();
+  for (const { width, height } of entries) {
+    const shape = width && height ? Math.min(1.6, Math.max(0.5, height / width)) : 1;
+    counts.set(shape, (counts.get(shape) || 0) + 1);
+  }
+  return [...counts].reduce((best, pair) => (pair[1] > best[1] ? pair : best), [1, 0])[0];
 }
