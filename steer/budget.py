@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class Budget:
         self._before = run.spent.clone()
         self._began = self._round = time.perf_counter()
         self._last_round = 0.0
+        self._warned = False
 
     @property
     def sample_cost(self) -> int:
@@ -52,9 +54,19 @@ class Budget:
         return left is None or left >= evaluations
 
     def end_round(self) -> None:
-        """Note that a round ended, for the length of the next one; the first begins with the budget."""
+        """Note that a round ended, for the length of the next one; the first begins with the budget.
+
+        What a round of other methods takes is known when it is over, so that they may overdraw: that is told.
+        """
         now = time.perf_counter()
         self._last_round, self._round = now - self._round, now
+        most = int((self._run.spent - self._before).max())
+        if self._nfe is not None and most > self._nfe and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the budget of {self._nfe} evaluations a prompt was overdrawn: the methods within took {most}",
+                stacklevel=2,
+            )
 
     def in_time(self) -> bool:
         """Whether another round as long as the last one would end in time."""

@@ -87,7 +87,8 @@ def category_of(prompt: str, known: Collection[str] = CATEGORIES) -> Category:
     if name not in known:
         error = unknown("category", named, known)
         raise SteerError(
-            f"prompt {prompt[:60]!r}: {error}; name another in the prompt file, or none to have it classified by rules"
+            f"prompt {prompt[:60]!r}: {error}; name another in the prompt file, or leave it out to have it classified "
+            "by rules"
         )
     return Category(name, "named with the prompt")
 
