@@ -40,7 +40,7 @@ MAIN = (
     "dmd2+carinox=dmd2+carinox:dmd2.steps=1",
 )
 """What is compared; values with | between them are tuned."""
-BUDGETS = {"nfe": "nfe=40,80,160", "seconds": "seconds=0.4,0.8,1.6"}
+BUDGETS = {"nfe": "40,80,160", "seconds": "0.4,0.8,1.6"}
 """A prompt's, of one CPU thread. 0.16 seconds is a sample of ten guided steps."""
 
 
@@ -51,12 +51,13 @@ def spread(prompts: list[Prompt], count: int | None) -> list[Prompt]:
     return [prompts[place * len(prompts) // count] for place in range(count)]
 
 
-def run(kind: str, out: Path, count: int | None, tuning: int | None, methods: tuple[str, ...]) -> Summary:
+def run(kind: str, amounts: str, out: Path, count: int, tuning: int, methods: tuple[str, ...]) -> Summary:
     """Compare at budgets of one kind."""
+    swept = any("|" in method for method in methods)
     request = Request(
         prompts=spread(read_prompts(ROOT / "prompts" / "shapes-eval.jsonl"), count),
-        tuning=spread(read_prompts(ROOT / "prompts" / "shapes-tune.jsonl"), tuning),
-        methods=methods, reward=[REWARD], judge=[JUDGE], budget=[BUDGETS[kind]], success=1.0, steps=10,
+        tuning=spread(read_prompts(ROOT / "prompts" / "shapes-tune.jsonl"), tuning) if swept else [],
+        methods=methods, reward=[REWARD], judge=[JUDGE], budget=[f"{kind}={amounts}"], success=1.0, steps=10,
         chunk=16, clock="cpu", device="cpu", dtype="bf16",
     )  # fmt: skip
     return compare_all(request, str(out / kind), say=click.echo)
@@ -102,11 +103,14 @@ def put(text: str, into: str) -> str:
 @click.option("--tuning", type=click.IntRange(5), default=30, show_default=True, help="Tuning prompts.")
 @click.option("--part", type=click.Choice(tuple(BUDGETS)), multiple=True, help="Only budgets of this kind.")
 @click.option("--method", "methods", multiple=True, help="Other methods than those of the page.")
+@click.option("--amounts", help="Other budgets of that kind, as in 80,160.")
 @click.option("--write/--no-write", default=True, help="Write the section of docs/results.md.")
 def main(out: Path, prompts: int, tuning: int, part: tuple[str, ...], methods: tuple[str, ...], write: bool) -> None:
     """Compare all methods on the embedded world and write their section of docs/results.md."""
     torch.set_num_threads(1)
-    summaries = {kind: run(kind, out, prompts, tuning, methods or MAIN) for kind in part or BUDGETS}
+    summaries = {
+        kind: run(kind, amounts or BUDGETS[kind], out, prompts, tuning, methods or MAIN) for kind in part or BUDGETS
+    }
     text = section(summaries, next(iter(summaries.values())).lines[0].prompts)
     if write:
         write_atomic(RESULTS, put(text, RESULTS.read_text(encoding="utf-8")).encode())

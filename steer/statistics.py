@@ -95,6 +95,29 @@ def win_rate(first: Sequence[float], second: Sequence[float]) -> Interval:
     return bootstrap_mean(((np.sign(difference) + 1) / 2).tolist())
 
 
+def ratio(first: Sequence[float], second: Sequence[float], *, draws: int = 10_000, seed: int = 0) -> Interval | None:
+    """Return the mean of one method over that of another, paired over prompts, with its 95% percentile interval.
+
+    Args:
+        first: one value a prompt, none negative: failures, for example.
+        second: of the same prompts.
+        draws: bootstrap samples.
+        seed: of the bootstrap.
+
+    Returns:
+        ``None`` where the second's mean is zero. Bootstrap samples in which it is count as infinite.
+    """
+    above, below = _checked(first), _checked(second)
+    if below.sum() == 0:
+        return None
+    count = len(above)
+    counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.nan_to_num((counts @ above) / (counts @ below), nan=np.inf, posinf=np.inf)
+    low, high = np.quantile(ratios, [0.025, 0.975], method="nearest")
+    return Interval(float(above.sum() / below.sum()), float(low), float(high))
+
+
 def percentile_interval(estimate: float, samples: NDArray[np.float64]) -> Interval:
     """Return an estimate with the 95% interval of its bootstrap samples ``[draws]``, whatever was resampled."""
     low, high = np.quantile(samples, [0.025, 0.975])

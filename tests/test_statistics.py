@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steer.statistics import bootstrap_mean, share, win_rate
+from steer.statistics import bootstrap_mean, ratio, share, win_rate
 
 WORLDS = {
     "normal": (lambda g, n: g.normal(0.3, 1, n), 0.3),
@@ -50,6 +50,19 @@ def test_paired_differences_are_narrower_than_two_intervals_and_draws_are_half_a
     assert bootstrap_mean(first - second).clear_of_zero
     assert bootstrap_mean(first).low < bootstrap_mean(second).high
     assert win_rate([1, 1, 1, 0, 2, 2], [0, 1, 1, 1, 1, 1]).estimate == pytest.approx((1 + 0.5 + 0.5 + 0 + 1 + 1) / 6)
+
+
+def test_ratios_cover_and_are_none_over_nothing() -> None:
+    generator = np.random.default_rng(5)
+    hits = 0
+    for repeat in range(300):
+        hard = generator.random(150)
+        first, second = (hard < 0.3) * (generator.random(150) < 0.5) * 1.0, (hard < 0.3) * 1.0
+        found = ratio(first, second, draws=300, seed=repeat)
+        hits += found.low <= 0.5 <= found.high
+    assert 0.91 <= hits / 300 <= 0.98
+    assert ratio([0.0] * 6, [0.0] * 6) is None
+    assert ratio([1.0] * 6, [0.0] * 5 + [1.0]).high == np.inf
 
 
 def test_the_estimate_is_the_mean_and_a_constant_has_no_width() -> None:

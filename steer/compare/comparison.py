@@ -140,7 +140,7 @@ class Comparison:
             self.say(f"{shown}: {len(tasks) - len(missing)}/{len(tasks)}")
             for measured in self.measurer.rows(entry, missing):
                 row = measured.row
-                if keep and row["index"] in self.examples and row["replicate"] == 0:
+                if keep and measured.image is not None and row["index"] in self.examples and row["replicate"] == 0:
                     self.folder.keep_image(name, row["index"], measured.image)
                 self.folder.add(name, [row])
                 done[row["id"]] = row

@@ -22,6 +22,7 @@ from steer.render.spec import Task
 from steer.results import Item
 from steer.rewards import WeightedSum
 from steer.setup import Setup
+from steer.texts import Texts
 
 Row = dict[str, Any]
 
@@ -52,10 +53,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row, and the picture that it speaks of."""
+    """A row, and the picture that it speaks of; a text stands in the row itself."""
 
     row: Row
-    image: Image.Image
+    image: Image.Image | None
 
 
 class Measurer:
@@ -124,15 +125,18 @@ class Measurer:
                 }  # fmt: skip
                 task = by_id[item.prompt.id]
                 row = {**_address(task, item), **(self._scores(item, setup.choose) if scored else {}), **shared}
-                yield Measured(row, item.images[0])
+                if item.modality == "text":
+                    yield Measured({**row, "text": item.texts[0]}, None)
+                else:
+                    yield Measured(row, item.images[0])
 
     def _scores(self, item: Item, choose: str) -> Row:
-        images = _pixels(item).to(self.sampler.backbone.device)
+        samples = _samples(item, self.sampler.backbone.device)
         chosen = list(item.chosen)
-        judges = {name: _scored(judge, images, item) for name, judge in self._judges.items()}
+        judges = {name: _scored(judge, samples, item) for name, judge in self._judges.items()}
         rewards = [sample.reward for sample in item.samples if sample.reward is not None]
         if not rewards and self._reward is not None:
-            rewards = _scored(self._reward, images, item)
+            rewards = _scored(self._reward, samples, item)
         row: Row = {
             "choose": choose,
             "judge": {name: _mean(values, chosen) for name, values in judges.items()},
@@ -142,8 +146,8 @@ class Measurer:
             "chosen": chosen,
             "ancestors": item.trace["unique_ancestors"],
         }
-        if self.settings.embedding is not None:
-            found = self.settings.embedding(images)
+        if self.settings.embedding is not None and isinstance(samples, Tensor):
+            found = self.settings.embedding(samples)
             row["spread"] = spread(found)
             row["embedding"] = [round(float(value), 5) for value in found[chosen[0]]]
         return row
@@ -157,16 +161,18 @@ def _address(task: Task, item: Item) -> Row:
     }  # fmt: skip
 
 
-def _pixels(item: Item) -> Tensor:
+def _samples(item: Item, device: torch.device) -> Tensor | Texts:
+    if item.modality == "text":
+        return Texts([sample.text for sample in item.samples])
     arrays = np.stack([np.asarray(sample.image) for sample in item.samples])
-    return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255
+    return (torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255).to(device)
 
 
-def _scored(reward: WeightedSum, images: Tensor, item: Item, batch: int = 16) -> list[float]:
+def _scored(reward: WeightedSum, samples: Tensor | Texts, item: Item, batch: int = 16) -> list[float]:
     scores: list[float] = []
     with torch.no_grad():
-        for start in range(0, len(images), batch):
-            part = images[start : start + batch]
+        for start in range(0, len(samples), batch):
+            part = samples[start : start + batch]
             scores += reward(part, [item.prompt] * len(part)).double().tolist()
     return scores
 

@@ -21,7 +21,7 @@ from steer.compare.report import Example, example_label, report
 from steer.compare.spec import ALIASES, Entry, parse_entries
 from steer.compare.summary import Summary, summarise
 from steer.errors import SteerError, nearest
-from steer.loading import check_judges, check_names, reward_names
+from steer.loading import check_judges, check_modalities, check_names, reward_names
 from steer.options import parse_assignments
 from steer.plugins import manager
 from steer.prompt_rows import as_row, parse_size
@@ -76,6 +76,7 @@ def compare_all(request: Request, out: str, *, say: Callable[[str], None] = lamb
     tuning = tasks_of(list(enumerate(request.tuning)), seed=request.seed)
     reference = _reference(request, entries)
     sampler = Sampler(request.model, device=request.device, dtype=request.dtype)
+    check_modalities([*request.reward, *request.judge], sampler.backbone.modality, reward_options, sampler.plugins)
     device = sampler.backbone.device
     embed = request.embed or (EMBEDDED if request.model == EMBEDDED else None)
     embedding = load_embedding(embed, sampler.plugins, device) if embed else None
@@ -181,7 +182,8 @@ def _pictures(request: Request, cells: Sequence[Cell], folder: Folder, shown: Se
         for cell in cells:
             row = next(row for row in cell.rows if row["index"] == place and row["replicate"] == 0)
             label = example_label(cell.entry.label, None if cell.budget is None else cell.budget.key)
-            images.append((label, folder.image(cell.name, place), f"{verdict(row, None):.3f}"))
+            told = f"{row['text']} " if "text" in row else ""
+            images.append((label, folder.image(cell.name, place), f"{told}{verdict(row, None):.3f}"))
         examples.append(Example(str(request.prompts[place]), images))
     return examples
 

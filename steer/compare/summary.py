@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from steer.compare.comparison import Cell, verdict
 from steer.compare.embedding import spread
 from steer.compare.measure import Row
 from steer.prediction import best_of_n, false_positives
-from steer.statistics import MIN_PROMPTS, Interval, bootstrap_mean, share, win_rate
+from steer.statistics import MIN_PROMPTS, Interval, bootstrap_mean, ratio, share, win_rate
 
 COST = ("nfe", "backwards", "decodes", "reward_calls", "padding", "seconds", "memory_mb")
 AHEAD = 4
@@ -24,10 +25,18 @@ Value = Callable[[Row], float]
 
 @dataclass(frozen=True)
 class Against:
-    """A method beside the reference at the same budget, paired over prompts."""
+    """A method beside the reference at the same budget, paired over prompts.
+
+    Attributes:
+        chosen: difference of the judge's scores.
+        success: difference of the shares of successes.
+        failures: share of the reference's failures that are left: 0.5 is half of them.
+        wins: how often it is better, by the judge.
+    """
 
     chosen: Interval
     success: Interval | None
+    failures: Interval | None
     wins: Interval
 
 
@@ -92,8 +101,9 @@ class Summary:
     predictions: dict[str, list[dict[str, float]]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
+        """Return plain data; what is infinite is ``None``, for JSON has no such number."""
+        found: dict[str, Any] = _finite(asdict(self))
+        return found
 
 
 def summarise(cells: Sequence[Cell], reference: str, success: float | None) -> Summary:
@@ -148,6 +158,9 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
         against = Against(
             bootstrap_mean(np.subtract(chosen, other).tolist()),
             None if passed is None else bootstrap_mean(np.subtract(passed, other_passed or []).tolist()),
+            None
+            if passed is None
+            else ratio(np.subtract(1, passed).tolist(), np.subtract(1, other_passed or []).tolist()),
             win_rate(chosen, other),
         )
     has_reward = rows[0]["reward"] is not None
@@ -260,3 +273,11 @@ def budget_text(key: str | None) -> str:
         return ""
     kind, _, amount = key.partition("=")
     return str(Budget(kind, float(amount)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

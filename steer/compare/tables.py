@@ -56,11 +56,14 @@ def differences(summary: Summary) -> Table | None:
     columns: list[Column] = [
         *_where(summary),
         ("chosen", lambda line: str(line.against.chosen) if line.against else ""),
-        *([("success", lambda line: str(line.against.success) if line.against else "")]
+        *([("success", lambda line: str(line.against.success) if line.against else ""),
+           ("failures left", lambda line: _or_empty(line.against.failures if line.against else None, 2))]
           if summary.success is not None else []),
         ("wins", lambda line: level(line.against.wins, 2) if line.against else ""),
     ]  # fmt: skip
     note = "Paired over prompts and seeds, at the same budget; a draw is half a win."
+    if summary.success is not None:
+        note += " Failures left: a method's failures over the reference's."
     return _table(f"Differences to {summary.reference}", columns, lines, note)
 
 
@@ -154,8 +157,8 @@ def _table(title: str, columns: Sequence[Column], lines: Sequence[Line], note: s
     return Table(title, tuple(head for head, _ in columns), rows, note)
 
 
-def _or_empty(value: Interval | None) -> str:
-    return "" if value is None else level(value)
+def _or_empty(value: Interval | None, digits: int = 3) -> str:
+    return "" if value is None else level(value, digits)
 
 
 def _number(value: float | None, digits: int) -> str:
