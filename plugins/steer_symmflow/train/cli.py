@@ -59,7 +59,7 @@ def command(
     torch.manual_seed(seed)
     recipe = Recipe(
         steps=steps, batch=batch, rate=rate, image_weight=image_weight, late=late, seed=seed, precision=precision,
-        accumulate=accumulate, ema=ema,
+        accumulate=accumulate, ema=ema, warmup=min(100, steps // 10),
     )  # fmt: skip
     if base is None:
         unet = unet_config(_widths(widths), patch, data.size)
