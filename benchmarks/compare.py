@@ -105,7 +105,15 @@ def put(text: str, into: str) -> str:
 @click.option("--method", "methods", multiple=True, help="Other methods than those of the page.")
 @click.option("--amounts", help="Other budgets of that kind, as in 80,160.")
 @click.option("--write/--no-write", default=True, help="Write the section of docs/results.md.")
-def main(out: Path, prompts: int, tuning: int, part: tuple[str, ...], methods: tuple[str, ...], write: bool) -> None:
+def main(
+    out: Path,
+    prompts: int,
+    tuning: int,
+    part: tuple[str, ...],
+    methods: tuple[str, ...],
+    amounts: str | None,
+    write: bool,
+) -> None:
     """Compare all methods on the embedded world and write their section of docs/results.md."""
     torch.set_num_threads(1)
     summaries = {
