@@ -29,7 +29,7 @@ from steer.loading import (
 )
 from steer.noise import keyed
 from steer.packing import PACK_ROWS, Group, group_alike, pack_size
-from steer.prompts import Prompt, check_seed
+from steer.prompts import Prompt, check_seed, text_id
 from steer.recipe import Recipe, describe_method, describe_reward
 from steer.results import Item, Sample, finished
 from steer.run import Run
@@ -131,7 +131,10 @@ class Setup:
                 _check_memory(probe)
             except SteerError as error:
                 if group.settings or group.options:
-                    raise SteerError(f"prompt {group.prompts[0].id[:80]!r}: {error}") from error
+                    prompt = group.prompts[0]
+                    # an id that was hashed from the text is in nobody's file
+                    name = str(prompt) if prompt.id.startswith(text_id(prompt)) else prompt.id
+                    raise SteerError(f"prompt {name[:80]!r}: {error}") from error
                 raise
             checked.append((group, probe))
         for _, probe in checked:

@@ -46,9 +46,10 @@ def test_a_mistake_in_own_settings_names_the_prompt(sampler: Sampler) -> None:
         ({"settings": {"particles": 1}}, "prompt 'p2': "),
         ({"options": {"fk": {"lamda": 1}}}, "prompt 'p2': .*lambda"),
         ({"options": {"clip": {"x": 1}}}, "prompt 'p2': .*not active"),
+        ({"id": None, "settings": {"particles": 1}}, "prompt 'a': "),
     ):
         with pytest.raises(SteerError, match=said):
-            sampler.generate([Prompt("a", id="p1"), Prompt("a", id="p2", **own)], **BASE)
+            sampler.generate([Prompt("a", id="p1"), Prompt("a", **{"id": "p2", **own})], **BASE)
 
 
 def test_like_goes_with_like() -> None:

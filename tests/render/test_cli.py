@@ -9,6 +9,9 @@ import pytest
 from processes import finished
 from tiny import WORDS
 
+from steer.cli.app import app
+from steer.errors import SteerError
+
 from .conftest import digests, lines
 
 ODD = [
@@ -43,7 +46,8 @@ def test_odd_prompts_and_ids(place: Path) -> None:
     assert not (place.parent / "etc").exists()
 
 
-def test_mistakes_are_one_line_and_leave_nothing(place: Path) -> None:
+def test_mistakes_are_one_line_and_leave_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
     (place / "p.txt").write_text(f"a {WORDS[1]} circle\n")
     (place / "same.jsonl").write_text('{"prompt": "a", "id": "x"}\n{"prompt": "b", "id": "x"}\n')
     for arguments, said in (
@@ -59,10 +63,12 @@ def test_mistakes_are_one_line_and_leave_nothing(place: Path) -> None:
         (["p.txt", "--out", "s4://bucket/x"], "s4://bucket/x"),
         (["p.txt", "-r", "./rewards.py:nothere"], "nothere"),
     ):
-        text = finished(place, "render", *arguments, "-m", "./nothere", code=2)
-        assert said in text and len(text.splitlines()) == 1, text
+        with pytest.raises(SteerError) as caught:
+            app.main(["render", *arguments, "-m", "./nothere"], standalone_mode=False)
+        assert said in str(caught.value), caught.value
     assert not (place / "outputs").exists() and not (place / "out").exists()
-    assert "holds no run" in finished(place, "gallery", ".", code=2)
+    text = finished(place, "gallery", ".", code=2)
+    assert "holds no run" in text and len(text.splitlines()) == 1
 
 
 def test_a_url_and_its_page(place: Path) -> None:
@@ -82,11 +88,11 @@ def test_a_url_and_its_page(place: Path) -> None:
     assert "2 images of 1 run" in finished(place, "gallery", out)
 
 
-@pytest.mark.parametrize("made", ["generate", "render"])
-def test_the_page_of_either_command(place: Path, made: str) -> None:
+def test_the_page_of_both_commands(place: Path) -> None:
     (place / "p.txt").write_text("a red circle\n")
     arguments = ["p.txt", "-m", "tiny", "--steps", 2, "-p", "fk", "-r", "./rewards.py:brightness"]
-    finished(place, made, *(["-f"] if made == "generate" else []), *arguments, "--out", f"all/{made}")
+    finished(place, "generate", "-f", *arguments, "--out", "all/generate")
+    finished(place, "render", *arguments, "--out", "all/render")
     finished(place, "gallery", "all")
-    (details,) = (place / "all" / "page").glob("details-*.js")
-    assert f"steer replay all/{made}/" in details.read_text()
+    details = "".join(path.read_text() for path in (place / "all" / "page").glob("details-*.js"))
+    assert all(f"steer replay all/{made}/" in details for made in ("generate", "render"))
