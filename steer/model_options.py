@@ -121,9 +121,11 @@ def offloaded(part: Any) -> bool:
 
 
 def denoiser_of(pipe: Any) -> Any:
-    """Return a pipeline's denoiser: its UNet or its transformer."""
+    """Return a pipeline's denoiser: its UNet, its transformer, or the model of a pipeline that writes text."""
     denoiser = getattr(pipe, "unet", None)
-    return denoiser if denoiser is not None else pipe.transformer
+    if denoiser is None:
+        denoiser = getattr(pipe, "transformer", None)
+    return denoiser if denoiser is not None else pipe.model
 
 
 class Preview:

@@ -322,7 +322,7 @@ class Run:
             self._next_slot[job] = max(self._next_slot[job], slot + 1)
         streams = Streams.seeded([self.jobs[job].seed for job in jobs], start.streams.tolist())
         # drawn even where noise is given, so that the transitions' noise is the same either way
-        drawn = streams.normal(self.latent_shape, self.backbone.device)
+        drawn = self.backbone.noise(streams, self.latent_shape)
         noise = drawn if start.noise is None else start.noise.to(self.backbone.device)
         if noise.shape != drawn.shape:
             raise SteerError(f"noise has shape {tuple(noise.shape)}, expected {tuple(drawn.shape)}")
@@ -367,7 +367,7 @@ class Run:
         if start.noise is not None:
             return start.noise.to(self.backbone.device)
         seeds = [self.jobs[job].seed for job in start.job.tolist()]
-        return Streams.seeded(seeds, start.streams.tolist()).normal(self.latent_shape, self.backbone.device)
+        return self.backbone.noise(Streams.seeded(seeds, start.streams.tolist()), self.latent_shape)
 
     def fresh_start(self, jobs: Sequence[int], count: int) -> Start:
         """Return the next population of a search: ``count`` slots of each prompt that no particle has had."""
@@ -387,7 +387,8 @@ class Run:
         settings = {name: self.get(name) for name in SETTINGS}
         # made once and copied: building a scheduler takes longer than a small model's forward
         if self._process is None or self._process[0] != settings:
-            self._process = settings, self.backbone.process(settings, self.latent_shape)
+            prompts = [job.prompt for job in self.jobs]
+            self._process = settings, self.backbone.process_for(settings, self.latent_shape, prompts)
         return copy.deepcopy(self._process[1])
 
     @property

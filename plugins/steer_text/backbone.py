@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steer import Prompt, SteerError
 from steer.backbones.base import Backbone, Conditioning, Encoded
+from steer.noise import Streams
 from steer.process import Process
 from steer.texts import Texts
 from steer_text.process import MaskedDiffusion
@@ -38,6 +39,10 @@ class TextBackbone(Backbone):
 
     def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return shape[-1], 1
+
+    def noise(self, streams: Streams, shape: tuple[int, ...]) -> Tensor:
+        """Return zeros: a text begins as masks alone, so that transitions have the first numbers of a stream."""
+        return torch.zeros(len(streams), *shape, device=self.device)
 
     def observers(self) -> Sequence[object]:
         return (TokenTrail(self),)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.model_options import offloaded
+from steer.noise import Streams
 from steer.process import Process
 from steer.process.gaussian import Gaussian
 from steer.process.schedulers import make_scheduler, set_timesteps
@@ -207,6 +208,14 @@ class Backbone(abc.ABC):
         keywords = self.schedule_keywords(steps, shape, scheduler.config)
         set_timesteps(scheduler, steps, settings["timesteps"], self.device, **keywords)
         return Gaussian(scheduler, eta=settings["eta"])
+
+    def noise(self, streams: Streams, shape: tuple[int, ...]) -> Tensor:
+        """Draw a population's initial noise ``[N, *shape]``; models that begin with none leave the streams alone."""
+        return streams.normal(shape, self.device)
+
+    def process_for(self, settings: Mapping[str, Any], shape: tuple[int, ...], prompts: Sequence[Prompt]) -> Process:
+        """Return a fresh noise process for a run's prompts; where it depends on them, they must not share packs."""
+        return self.process(settings, shape)
 
     def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the first x ``[N, …]`` of a population: the prior's noise, beside it whatever is known from the start.
