@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -58,6 +60,23 @@ def test_files_and_logs(storage: Storage) -> None:
     assert storage.read("images/x.png") == b"other"
     assert list(storage.lines("log.jsonl")) == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
     assert storage.url("x") == f"{storage.name}/x"
+
+
+def test_files_that_go_while_they_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.write("a.png", b"x")
+    storage.write("b.png", b"xx")
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def slow(place: Path) -> Iterator[Any]:
+        with scandir(place) as entries:
+            found = list(entries)
+        (tmp_path / "a.png").unlink()  # between the listing and the look at its size
+        yield iter(found)
+
+    monkeypatch.setattr(os, "scandir", slow)
+    assert storage.sizes() == {"b.png": 2}
 
 
 def test_one_writer_at_a_time(storage: Storage) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 FIRST_SECONDS, SECONDS = 30.0, 120.0
 """When the page is there for the first time, and how often it is built again."""
@@ -14,7 +18,10 @@ SHARE = 0.02
 
 
 class Refresher:
-    """Does something every few minutes, in whichever thread comes by; never in two at a time."""
+    """Does something every few minutes, in whichever thread comes by; never in two at a time.
+
+    What goes wrong with it is told and tried again later: a page is not worth a night's render.
+    """
 
     def __init__(self, work: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
         """Args: work: what to do; clock: seconds, for tests."""
@@ -28,7 +35,11 @@ class Refresher:
             return
         try:
             began = self._clock()
-            self._work()
+            try:
+                self._work()
+            except Exception as error:
+                log.debug("not refreshed", exc_info=True)
+                warnings.warn(f"the page cannot be built for now ({error})", stacklevel=2)
             ended = self._clock()
             self._due = ended + max(SECONDS, (ended - began) / SHARE)
         finally:

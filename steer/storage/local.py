@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -69,10 +70,12 @@ class LocalStorage(Storage):
                 continue
             with os.scandir(place) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-                    elif entry.is_file():
-                        found[Path(entry.path).relative_to(self.folder).as_posix()] = entry.stat().st_size
+                    # a file in the making may have been moved into place since it was listed
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(Path(entry.path))
+                        elif entry.is_file():
+                            found[Path(entry.path).relative_to(self.folder).as_posix()] = entry.stat().st_size
         return found
 
     def append(self, log: str, lines: bytes) -> None:

@@ -303,8 +303,14 @@ def test_the_page_is_there_before_the_end(render: Render, tmp_path: Path, monkey
         built.append(now[0])
         now[0] += 10
 
+        if len(built) == 2:
+            raise OSError("a full disk")
+
     refresher = Refresher(build, lambda: now[0])
-    for now[0] in (0.0, FIRST_SECONDS, FIRST_SECONDS + 100, FIRST_SECONDS + 400, FIRST_SECONDS + 520):
+    for now[0] in (0.0, FIRST_SECONDS, FIRST_SECONDS + 100, FIRST_SECONDS + 400):
+        refresher.come_by()
+    now[0] = FIRST_SECONDS + 520
+    with pytest.warns(UserWarning, match="cannot be built for now.*full disk"):  # told, and no end of the render
         refresher.come_by()
     assert built == [FIRST_SECONDS, FIRST_SECONDS + 520]  # ten seconds of work are two per cent of 500
 
