@@ -24,6 +24,7 @@ class SymmFlow(Backbone):
 
     default_steps = 10
     default_guidance = 1.0
+    inputs = frozenset({"mask", "class"})
 
     def __init__(self, model: SymmFlowModel) -> None:
         self.model = model

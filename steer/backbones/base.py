@@ -90,6 +90,8 @@ class Backbone(abc.ABC):
     """Precision of the weights on CUDA where none is asked for."""
     preview: ClassVar[str | None] = None
     """The short name (:data:`steer.model_options.PREVIEWS`) of the preview decoder made for the family's latents."""
+    inputs: ClassVar[frozenset[str]] = frozenset()
+    """Registered inputs that the model draws from, found in a prompt's metadata."""
     mixes_prompts: ClassVar[bool] = True
     """Whether one forward can hold several prompts. Where texts have lengths of their own it cannot: padding would
     make an image depend, in its last bits, on the prompts beside it."""

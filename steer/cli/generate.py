@@ -71,6 +71,7 @@ def generate(
         as_json=as_json,
         arguments=arguments,
         notes=notes,
+        drawn_from=[name for name, value in inputs.items() if not isinstance(value, bool)] if alone else [],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import click
@@ -13,6 +13,7 @@ from steer.cli.progress import ProgressBar
 from steer.cli.report import print_report
 from steer.cli.shared import one_line, quiet_libraries
 from steer.cost import Cost
+from steer.errors import SteerError
 from steer.loading import check_judges, check_names, reward_names
 from steer.model_options import ModelOptions, parse_loras
 from steer.output import COMPARISON, TEXT_COMPARISON, OutputFolder
@@ -34,10 +35,12 @@ def render(
     as_json: bool,
     arguments: dict[str, Any],
     notes: Sequence[str] = (),
+    drawn_from: Collection[str] = (),
 ) -> None:
     """Render prompts into a folder, every item written as soon as it is finished.
 
-    ``notes`` say what was chosen for the user; a mistake in the command is told before them, and alone.
+    ``notes`` say what was chosen for the user; a mistake in the command is told before them, and alone. ``drawn_from``
+    are the inputs that stand in for prompts, if any: a model that reads none of them has nothing to draw.
     """
     quiet_libraries()
     options = ModelOptions(**{**model_options, "loras": parse_loras(model_options["loras"])})
@@ -47,6 +50,9 @@ def render(
     folder = OutputFolder(out)
     plain_folder = OutputFolder(f"{out}/plain") if baseline else None
     sampler = Sampler(model, device=device, dtype=dtype, model_options=options)
+    if drawn_from and not sampler.backbone.inputs & set(drawn_from):
+        named = " or ".join(f"--{name}" for name in drawn_from)
+        raise SteerError(f"model {model!r} does not draw from {named}; give a PROMPT too, or another --model")
     items, cost = _render(sampler, prompts, folder, "steering" if arguments["methods"] else "sampling", arguments)
     plain: list[Item] = []
     more: dict[str, Any] = {}
