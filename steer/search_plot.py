@@ -78,6 +78,9 @@ def _curves(events: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, flo
 
 
 def _draw_curves(axes: Any, curves: dict[str, list[tuple[float, float]]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for color, (name, curve) in zip(COLORS * (1 + len(curves) // len(COLORS)), curves.items(), strict=False):
         x, y = zip(*curve, strict=True)
         low, high = np.nanmin(y), np.nanmax(y)

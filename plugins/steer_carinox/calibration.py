@@ -58,7 +58,8 @@ def calibrate(ratings: Ratings, *, within: bool = False, draws: int = 1000, seed
     """Return a category's weights, or ``None`` where nothing can be said.
 
     A weight is a reward's correlation over the mean of all, as in the paper's table; one that correlates negatively
-    gets 0. Intervals are percentile bootstraps over prompts, for a prompt's images are not independent.
+    gets 0. Intervals are percentile bootstraps over prompts, for a prompt's images are not independent; of a single
+    prompt, over its images.
 
     Args:
         ratings: of the category.
@@ -75,13 +76,15 @@ def calibrate(ratings: Ratings, *, within: bool = False, draws: int = 1000, seed
     estimate = correlations(ratings.rating, scores, ratings.prompt if within else None)
     if not (estimate > 0).any():
         return None
+    prompts = len(np.unique(ratings.prompt))
+    within &= prompts > 1
+    units = ratings.prompt if prompts > 1 else np.arange(count)  # one prompt drawn again and again never varies
     drawn = []
-    for rows, prompt in resampled(ratings.prompt, draws, np.random.default_rng(seed)):
+    for rows, prompt in resampled(units, draws, np.random.default_rng(seed)):
         if np.ptp(ratings.rating[rows]):
             drawn.append(correlations(ratings.rating[rows], scores[:, rows], prompt if within else None))
     samples = np.stack([row for row in drawn if (row > 0).any()] or [estimate])
     weights = shares(samples)
-    prompts = len(np.unique(ratings.prompt))
     return Calibration(
         {name: percentile_interval(float(e), s) for name, e, s in zip(names, estimate, samples.T, strict=True)},
         {name: percentile_interval(float(e), s) for name, e, s in zip(names, shares(estimate), weights.T, strict=True)},

@@ -75,6 +75,9 @@ def test_doubts_are_named() -> None:
     few = calibrate(ratings(20, 4))
     assert few is not None
     assert "only 20 ratings of 4 prompts (expected 40 of 8 or more)" in few.doubts
+    alone = calibrate(ratings(40, 1), within=True)
+    assert alone is not None
+    assert alone.correlation["weak"].high - alone.correlation["weak"].low > 0.2  # a single prompt is no certainty
     rng = np.random.default_rng(1)
     data = ratings(100, 20)
     against = calibrate(Ratings(data.rating, {"good": data.scores["good"], "bad": -data.scores["good"],
