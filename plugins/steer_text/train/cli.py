@@ -25,7 +25,7 @@ from steer_text.data import DEFAULT
     show_default=True,
     help="Folder for checkpoint, log and the trained model.",
 )
-@click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Optimiser steps.")
+@click.option("--steps", type=click.IntRange(1), default=1500, show_default=True, help="Optimiser steps.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Sequences a step.")
 @click.option("--length", type=click.IntRange(4, 4096), default=24, show_default=True, help="Tokens a sequence.")
 @click.option("--width", type=click.IntRange(32), default=128, show_default=True, help="Width of the transformer.")

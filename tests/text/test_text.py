@@ -1,0 +1,235 @@
+"""The model that ships, through the same core, commands and folders as images; and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from steer import Prompt, Sampler, SteerError
+from steer.cli.app import app
+from steer.plugins import manager
+from steer.texts import Texts, joined
+from steer_shapes.captions import sample_training
+from steer_shapes.sentences import ShapesGrammar
+from steer_text import tokenizer
+from steer_text.process import MaskedDiffusion
+from steer_text.rewards.plain import Length, Mentions, Regex, RegexOptions
+
+RUN = {"particles": 4, "steps": 8, "seed": 3, "chunk": 4}
+FK = {"fk": {"lambda": 10.0, "potential": "diff", "start": 0.0, "every": 0.2, "end": 1.0, "draws": 2}}
+
+
+@pytest.fixture(scope="module")
+def sampler() -> Sampler:
+    return Sampler("text:shapes", device="cpu")
+
+
+def steer(*words: str, status: int = 0) -> str:
+    result = CliRunner().invoke(app, words, catch_exceptions=False, standalone_mode=False)
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def test_texts_begin_with_their_prefix_and_depend_on_no_other_prompt(sampler: Sampler) -> None:
+    alone = sampler.generate([Prompt("a red circle", id="one")], choose="all", **RUN)
+    beside = sampler.generate([Prompt("...", id="two"), Prompt("a red circle", id="one")], choose="all", **RUN)
+    assert alone.texts == beside.items[1].texts
+    assert all(text.startswith("a red circle") for text in alone.texts)
+    assert alone.items[0].modality == "text" and alone.items[0].recipe.settings["guidance_scale"] is None
+    with pytest.raises(TypeError, match=r"use \.text"):
+        _ = alone.images
+
+
+def test_fk_and_best_of_n_steer_by_a_plain_function(sampler: Sampler) -> None:
+    def stars(samples, prompts):
+        return torch.tensor([float("star" in text) for text in samples])
+
+    plain, steered = (
+        sampler.generate("a ...", methods=methods, options=FK if methods else None, reward=stars, choose="all", **RUN)
+        for methods in ((), "fk")
+    )
+    assert steered.items[0].mean_reward > plain.items[0].mean_reward
+    best = sampler.generate("a ...", methods="best-of-n", options={"best-of-n": {"n": 8}}, reward=stars, **RUN)
+    assert best.items[0].reward == 1
+
+
+def test_a_trace_shows_tokens_coming_out_along_the_genealogy(sampler: Sampler) -> None:
+    item = sampler.generate("a ...", methods="fk", options=FK, reward="shapes-grammar", **RUN).items[0]
+    frames = [event for event in item.trace["events"] if event["kind"] == "tokens"]
+    assert [event["step"] for event in frames] == list(range(9))
+    assert all(row[0] == "a" and set(row[1:]) == {None} for row in frames[0]["tokens"])
+    last = dict(zip(frames[-1]["slots"], frames[-1]["tokens"], strict=True))
+    for sample in item.samples:
+        assert "".join(last[sample.slot]) == sample.text.replace(" ", "")
+
+
+def test_generate_render_and_replay_write_texts(tmp_path: Path) -> None:
+    out, again = str(tmp_path / "out"), str(tmp_path / "again")
+    words = ["-m", "text:shapes", "-p", "fk", "-r", "shapes-grammar", "-n", "2", "--steps", "6", "--device", "cpu"]
+    shown = steer("generate", "a red ...", "--baseline", "--out", out, *words)
+    (row,) = [json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text().splitlines()]
+    file = tmp_path / "out" / row["file_name"]
+    assert file.read_text() == row["text"] + "\n" and row["text"] in shown
+    assert "steered" in (tmp_path / "out" / "compare.txt").read_text()
+    assert "equal to the original" in steer("replay", str(file), "--out", again, "--device", "cpu")
+    lines = tmp_path / "prefixes.txt"
+    lines.write_text("a red ...\na dotted star and\n")
+    place = tmp_path / "render"
+    for _ in "ab":  # the second makes nothing
+        with pytest.raises(SystemExit, match="0"):
+            steer("render", str(lines), "--out", str(place), *words)
+    rows = [json.loads(line) for line in (place / "metadata.jsonl").read_text().splitlines()]
+    assert [(place / row["file_name"]).read_text() for row in rows] == [row["text"] + "\n" for row in rows]
+    assert rows[1]["text"].startswith("a dotted star and")
+    page = "".join(file.read_text() for file in (place / "page").iterdir())
+    assert json.dumps(rows[0]["text"]) in page and '"tokens"' in page
+    assert len((place / "journal.jsonl").read_text().splitlines()) == 2
+    verdict = steer("replay", str(place / rows[0]["file_name"]), "--out", again, "--device", "cpu")
+    assert "equal to the original" in verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompts": "a red circle and " * 9}, r"has 37 tokens, and the model's texts have at most 24"),
+        ({"prompts": "a xylophone"}, r"the model does not know 'xylophone'"),
+        ({"prompts": "a red circle", "length": 4}, r"a prompt has 4 tokens, and length=4 counts them too"),
+        ({"prompts": "a", "length": 99}, r"length=99: this model's texts have at most 24 tokens"),
+        ({"prompts": "a", "reward": "clip"}, r"reward 'clip' scores images, and this model makes texts"),
+        ({"prompts": "a", "reward": "length+min(shapes,length)"}, r"reward 'shapes' scores images"),
+        ({"prompts": "a", "width": 64, "height": 64}, r"width is a setting of images, and this model makes texts"),
+        ({"prompts": "a", "reward": "regex:("}, r"is no regular expression"),
+        ({"prompts": "a", "reward": "mentions"}, r"says what is asked for"),
+        ({"prompts": "a", "reward": "fluency:/nowhere"}, r"reward 'fluency:/nowhere': no such folder"),
+        ({"prompts": "a", "reward": "length", "methods": "carinox"}, r"a text has no gradient|carinox"),
+    ],
+)
+def test_mistakes_are_one_line(sampler: Sampler, arguments: dict, message: str) -> None:
+    prompts = arguments.pop("prompts")
+    with pytest.raises(SteerError, match=message) as caught:
+        sampler.generate(prompts, **{**RUN, **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_text_settings_and_rewards_are_refused_by_image_models() -> None:
+    images = Sampler("shapes", device="cpu")
+    with pytest.raises(SteerError, match="reward 'length' scores texts, and this model makes images"):
+        images.generate("a red circle", reward="length")
+    with pytest.raises(SteerError, match="temperature is a setting of texts, and this model makes images"):
+        images.generate("a red circle", temperature=0.5)
+
+
+def test_unknown_models_are_one_line() -> None:
+    with pytest.raises(SteerError, match=r"model 'text:shpes': no such folder — did you mean 'shapes'\?"):
+        Sampler("text:shpes", device="cpu")
+
+
+def test_plain_rewards() -> None:
+    prompts = [Prompt("a", metadata={"mentions": ["red star"]}), "b"]
+    texts = Texts(["a red star, a cross", "a red, a star"])
+    assert Mentions()(texts, [prompts[0]] * 2).tolist() == [1, 0]
+    assert Mentions(argument="Cross,star")(texts, prompts).tolist() == [1, 0.5]
+    assert Length()(texts, prompts).tolist() == [5, 4]
+    assert Length(argument="4")(texts, prompts).tolist() == [-0.25, 0]
+    assert Regex(RegexOptions(pattern=r"star$"))(texts, prompts).tolist() == [0, 1]
+
+
+def test_the_verifier_takes_captions_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    captions = [sample_training(rng).text() for _ in range(50)]
+    assert ShapesGrammar()(captions, captions).tolist() == [1.0] * 50
+    others = ["", "a red", "a red circle and", "star red a", "the cat sleeps", "a red circle a star"]
+    scores = ShapesGrammar()(others, others)
+    assert scores.max() < 1 and scores[1] > scores[3] and scores[0] == 0
+
+
+def test_only_what_is_masked_changes_and_rare_tokens_come_as_often_as_they_should() -> None:
+    x = torch.tensor([[0, 3, 1], [3, 3, 3]])
+    logits = torch.log(torch.tensor([0.7, 0.3, 1e-9, 0.5])).expand(2, 3, 4)
+    process = MaskedDiffusion(4, 3)
+    level = torch.tensor([0.0, 0.5, 1 - 1e-16, 1.0 - 5e-10], dtype=torch.float64)
+    drawn = process.draw_x0(x, logits, level.view(1, 4, 1).expand(2, 4, 3))
+    assert drawn[0, :, 0].tolist() == [0] * 4 and drawn[0, :, 2].tolist() == [1] * 4
+    assert drawn[1, :, 0].tolist() == [0, 0, 2, 2] or drawn[1, :, 0].tolist() == [0, 0, 2, 1]
+    assert process.estimate(x, logits).tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+def test_texts_index_as_tensors_do() -> None:
+    texts = Texts(["a", "b", "c"])
+    assert texts[torch.tensor([2, 0])] == Texts(["c", "a"]) and texts[:2] == Texts(["a", "b"]) and texts[1] == "b"
+    assert joined([texts, Texts(["d"])]) == Texts("abcd")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny causal language model and a tiny classifier, as folders of transformers."""
+    from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    tokens = tokenizer.build(["a red star and the blue cat."], length=32)
+    size = {"vocab_size": len(tokens), "bos_token_id": 2, "eos_token_id": 3}
+    causal = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, n_positions=32, **size))
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    labels = {"id2label": {0: "calm", 1: "Toxic"}, "label2id": {"calm": 0, "Toxic": 1}}
+    judge = BertForSequenceClassification(BertConfig(vocab_size=len(tokens), **small, **labels))
+    for name, model in (("causal", causal), ("judge", judge)):
+        model.save_pretrained(folder / name)
+        tokens.save_pretrained(folder / name)
+    return folder
+
+
+def test_fluency_is_minus_the_log_of_the_perplexity(models: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    cls = manager().registry.get("reward", "fluency").load()
+    texts = ["a red star", "the blue cat and a star", "", "a red star"]
+    scores = cls(argument=str(models / "causal"))(texts, texts)
+    model, tokens = (kind.from_pretrained(models / "causal") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    for text, found in zip(texts[:2], scores, strict=False):
+        ids = torch.tensor([[2, *tokens(text, add_special_tokens=False).input_ids]])
+        assert float(found) == pytest.approx(-float(model(input_ids=ids, labels=ids).loss), abs=1e-5)
+    assert float(scores[2]) == pytest.approx(-np.log(len(tokens)), abs=1e-5) and scores[3] == scores[0]
+    perplexity = cls(SimpleNamespace(perplexity=True, max_tokens=512), argument=str(models / "causal"))(texts, texts)
+    assert torch.allclose(perplexity, -torch.exp(-scores))
+
+
+def test_a_classifier_scores_the_probability_of_its_label(models: Path) -> None:
+    cls = manager().registry.get("reward", "classifier").load()
+    texts = ["a red star", "the cat"]
+    toxic, calm = (cls(argument=f"{models}/judge/{label}")(texts, texts) for label in ("toxic", "calm"))
+    assert torch.allclose(toxic + calm, torch.ones(2)) and 0 < toxic.min() < 1
+    with pytest.raises(SteerError, match=r"unknown label of .*'txic' — did you mean 'Toxic'\? \(known: Toxic, calm\)"):
+        cls(argument=f"{models}/judge/txic")
+    with pytest.raises(SteerError, match="that is a folder, and no label"):
+        cls(argument=f"{models}/judge")
+    with pytest.raises(SteerError, match="name a classifier and a label"):
+        cls(argument=None)
+
+
+def test_training_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("a red star\nthe cat sleeps\n")
+    small = ["--data", str(lines), "--batch", "4", "--length", "8", "--width", "32", "--layers", "1"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    steer("train", "text", "--steps", "4", "--out", str(whole), *small)
+    from steer_text.train.trainer import Recipe, Trainer
+
+    recipe = Recipe((str(lines),), length=8, width=32, layers=1, steps=4, batch=4)
+    first = Trainer(recipe, parts, resume=False, tell=lambda line: None)
+    for step in range(2):
+        first._step(step)
+    first._standing.step = 2
+    first._save()
+    steer("train", "text", "--steps", "4", "--out", str(parts), "--resume", *small)
+    one, two = ((place / "model" / "model.safetensors").read_bytes() for place in (whole, parts))
+    assert one == two
+    assert Sampler(f"text:{parts / 'model'}", device="cpu").generate("a", steps=2).texts[0].startswith("a")
+    with pytest.raises(SteerError, match="holds a training already"):
+        steer("train", "text", "--out", str(parts), *small)
