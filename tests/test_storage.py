@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,20 @@ def test_a_remote_log_is_read_across_segments_and_runs(monkeypatch: pytest.Monke
     second.close()
     assert set(second.sizes()) == {"log"}
     assert list(second.lines("log")) == [f"line {number}\n".encode() for number in range(21)]
+
+
+def test_lines_of_a_remote_log_do_not_wait_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_module, "SEGMENT_SECONDS", 0.2)
+    monkeypatch.setattr(remote_module, "TICK_SECONDS", 0.01)
+    name = f"memory://{uuid.uuid4().hex}"
+    storage = storage_at(name)
+    with storage.lock():
+        storage.append("log", b"a\n")
+        storage.append("log", b"b\n")
+        deadline = time.monotonic() + 30
+        while list(storage_at(name).lines("log")) != [b"a\n", b"b\n"]:  # as another process would see it
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_the_lock_of_the_dead_is_free(tmp_path: Path) -> None:

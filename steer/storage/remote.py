@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -25,6 +26,9 @@ SEGMENT_BYTES, SEGMENT_SECONDS = 1_000_000, 5.0
 BEAT_SECONDS, STALE_SECONDS = 20.0, 90.0
 """How often the holder of a lock says that it lives, and when it is taken for dead."""
 
+TICK_SECONDS = 2.0
+"""How often it looks for something to do."""
+
 
 class RemoteStorage(Storage):
     """A folder of a file system of fsspec's."""
@@ -34,7 +38,9 @@ class RemoteStorage(Storage):
         self._system, self._root, self.name = system, root.rstrip("/"), name
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
         self._whole_puts = bool(protocols & WHOLE_PUTS)
+        self._logs = threading.RLock()  # the thread that holds the lock writes old lines too
         self._waiting: dict[str, list[bytes]] = {}
+        self._last: dict[str, int] = {}
         self._written = time.monotonic()
 
     def check(self) -> None:
@@ -85,10 +91,11 @@ class RemoteStorage(Storage):
         return {path.removeprefix(f"{root}/"): info["size"] for path, info in found.items()}
 
     def append(self, log: str, lines: bytes) -> None:
-        self._waiting.setdefault(log, []).append(lines)
-        size = sum(map(len, self._waiting[log]))
-        if size >= SEGMENT_BYTES or time.monotonic() - self._written >= SEGMENT_SECONDS:
-            self.sync()
+        with self._logs:
+            self._waiting.setdefault(log, []).append(lines)
+            if sum(map(len, self._waiting[log])) >= SEGMENT_BYTES:
+                self.sync()
+            self._sync_old()
 
     def lines(self, log: str) -> Iterator[bytes]:
         for name in (log, *self._segments(log)):
@@ -98,23 +105,35 @@ class RemoteStorage(Storage):
                     yield line
 
     def sync(self) -> None:
-        for log, parts in self._waiting.items():
-            if parts:
-                last = max((int(name.rpartition(".")[2]) for name in self._segments(log)), default=0)
-                self.write(f"{log}.{last + 1:06d}", b"".join(parts))
-                parts.clear()
-        self._written = time.monotonic()
+        with self._logs:
+            for log, parts in self._waiting.items():
+                if parts:
+                    if log not in self._last:  # asked once: listing a large folder takes long
+                        numbers = (int(name.rpartition(".")[2]) for name in self._segments(log))
+                        self._last[log] = max(numbers, default=0)
+                    self.write(f"{log}.{self._last[log] + 1:06d}", b"".join(parts))
+                    self._last[log] += 1
+                    parts.clear()
+            self._written = time.monotonic()
+
+    def _sync_old(self) -> None:
+        """Write lines that wait for longer than they should, whether or not others follow them."""
+        with self._logs:
+            if time.monotonic() - self._written >= SEGMENT_SECONDS:
+                self.sync()
 
     def close(self) -> None:
-        self.sync()
-        for log in self._waiting:
-            segments = self._segments(log)
-            if segments:
-                # a death in between leaves lines twice, which says nothing new
-                self.write(log, b"".join(self.lines(log)))
-                for name in segments:
-                    self.remove(name)
-        self._waiting.clear()
+        with self._logs:
+            self.sync()
+            for log in self._waiting:
+                segments = self._segments(log)
+                if segments:
+                    # a death in between leaves lines twice, which says nothing new
+                    self.write(log, b"".join(self.lines(log)))
+                    for name in segments:
+                        self.remove(name)
+            self._waiting.clear()
+            self._last.clear()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -128,11 +147,13 @@ class RemoteStorage(Storage):
         ended = threading.Event()
 
         def beat() -> None:
-            while not ended.wait(BEAT_SECONDS):
-                try:
-                    self._beat(token)
-                except SteerError:
-                    continue  # the next write of an image will tell
+            told = time.monotonic()
+            while not ended.wait(TICK_SECONDS):
+                with contextlib.suppress(SteerError):  # the next write of an image will tell
+                    self._sync_old()
+                    if time.monotonic() - told >= BEAT_SECONDS:
+                        self._beat(token)
+                        told = time.monotonic()
 
         thread = threading.Thread(target=beat, daemon=True, name="steer-lock")
         thread.start()
