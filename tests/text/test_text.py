@@ -82,8 +82,7 @@ def test_generate_render_and_replay_write_texts(tmp_path: Path) -> None:
     lines.write_text("a red ...\na dotted star and\n")
     place = tmp_path / "render"
     for _ in "ab":  # the second makes nothing
-        with pytest.raises(SystemExit, match="0"):
-            steer("render", str(lines), "--out", str(place), *words)
+        steer("render", str(lines), "--out", str(place), *words)
     rows = [json.loads(line) for line in (place / "metadata.jsonl").read_text().splitlines()]
     assert [(place / row["file_name"]).read_text() for row in rows] == [row["text"] + "\n" for row in rows]
     assert rows[1]["text"].startswith("a dotted star and")
@@ -194,7 +193,7 @@ def test_fluency_is_minus_the_log_of_the_perplexity(models: Path) -> None:
     model, tokens = (kind.from_pretrained(models / "causal") for kind in (AutoModelForCausalLM, AutoTokenizer))
     for text, found in zip(texts[:2], scores, strict=False):
         ids = torch.tensor([[2, *tokens(text, add_special_tokens=False).input_ids]])
-        assert float(found) == pytest.approx(-float(model(input_ids=ids, labels=ids).loss), abs=1e-5)
+        assert float(found) == pytest.approx(-model(input_ids=ids, labels=ids).loss.item(), abs=1e-5)
     assert float(scores[2]) == pytest.approx(-np.log(len(tokens)), abs=1e-5) and scores[3] == scores[0]
     perplexity = cls(SimpleNamespace(perplexity=True, max_tokens=512), argument=str(models / "causal"))(texts, texts)
     assert torch.allclose(perplexity, -torch.exp(-scores))
