@@ -236,7 +236,9 @@ def _differentiate(
     if part is not None or not value.requires_grad:
         raise no_gradient(part or name)
     # rows are independent: the gradient of the sum holds each row's own
-    (by_sample,) = torch.autograd.grad(value.sum(), image)
+    (by_sample,) = torch.autograd.grad(value.sum(), image, allow_unused=True)
+    if by_sample is None:  # it has a graph, but of weights of its own
+        raise no_gradient(name)
     return value.detach().to("cpu", torch.float64), by_sample
 
 

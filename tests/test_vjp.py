@@ -231,8 +231,11 @@ def test_a_reward_without_gradient_is_named(make) -> None:
     def rounded(samples: Tensor, prompts: list[str]) -> Tensor:
         return samples.detach().mean(dim=(1, 2, 3))
 
+    def beside(samples: Tensor, prompts: list[str]) -> Tensor:
+        return torch.ones(len(samples), requires_grad=True)
+
     run = make()
-    for reward in (Verdict(), rounded, WeightedSum([("energy", 1.0, energy), ("verdict", 1.0, Verdict())])):
+    for reward in (Verdict(), rounded, beside, WeightedSum([("energy", 1.0, energy), ("verdict", 1.0, Verdict())])):
         with pytest.raises(SteerError, match=r"'verdict' gives no gradient; .*zero-order"):
             run.vjp(run.start, {"verdict": reward})
 
