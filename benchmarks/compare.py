@@ -1,6 +1,6 @@
 """Re-make the comparison's section of docs/results.md: what wins at equal evaluations and at equal seconds.
 
-    python benchmarks/compare.py [--out outputs/compare] [--prompts N] [--part nfe|seconds]
+    python benchmarks/compare.py [--out outputs/compare] [--prompts 96] [--budget nfe=40,80,160] [--budget seconds=0.4]
 
 It is ``steer compare`` on the embedded world: the same code, the same folders, so that an interrupted run goes on where
 it was; delete the folder to start anew. What is swept is tuned on ``prompts/shapes-tune.jsonl``, and the winners run on
@@ -66,6 +66,7 @@ def run(kind: str, amounts: str, out: Path, count: int, tuning: int, methods: tu
 def section(summaries: dict[str, Summary], count: int) -> str:
     """Return the section's text."""
     names = {"nfe": "equal denoiser evaluations", "seconds": "equal seconds of one CPU thread"}
+    tuned = [line for summary in summaries.values() for line in summary.lines if line.tuned]
     lines = [
         BEGIN,
         "## Every method at equal cost",
@@ -73,15 +74,19 @@ def section(summaries: dict[str, Summary], count: int) -> str:
         "Made by `python benchmarks/compare.py`, which is `steer compare` ([compare.md](compare.md)). "
         f"{count} held-out prompts, model `shapes` in bf16 on {platform.machine()} CPU (one thread), torch "
         f"{torch.__version__}; steered by `{REWARD}`, learned rewards that are each blind to something, and judged by "
-        f"the verifier `{JUDGE}`, which steers nothing. Success: all that the prompt says is met. Swept values were "
-        "chosen on other prompts, for each budget, best-of-n's number of steps among them.",
+        f"the verifier `{JUDGE}`, which steers nothing. Success: all that the prompt says is met."
+        + (
+            " Swept values were chosen on other prompts, for each budget, best-of-n's steps among them."
+            if tuned
+            else ""
+        ),
     ]
     for kind, summary in summaries.items():
         lines += ["", f"### At {names[kind]}", "", markdown(scores(summary))]
         for table in (differences(summary), cost(summary), diversity(summary), categories(summary)):
             if table is not None:
                 lines += ["", f"{escape(table.title)}. {escape(table.note)}", "", markdown(table)]
-        tuned = [line for line in summary.lines if line.tuned]
+    if tuned:
         lines += ["", "<details><summary>Tuning</summary>", "", "| budget | variant | success on the tuning prompts |",
                   "|---|---|---|"]  # fmt: skip
         lines += [f"| {line.budget} | {escape(label)} | {score:.3f} |" for line in tuned
@@ -101,24 +106,16 @@ def put(text: str, into: str) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "compare", show_default=True)
 @click.option("--prompts", type=click.IntRange(5), default=96, show_default=True, help="Held-out prompts, of 240.")
 @click.option("--tuning", type=click.IntRange(5), default=30, show_default=True, help="Tuning prompts.")
-@click.option("--part", type=click.Choice(tuple(BUDGETS)), multiple=True, help="Only budgets of this kind.")
+@click.option(
+    "--budget", "budgets", multiple=True, metavar="nfe=N|seconds=S", help="Other budgets than those of the page."
+)
 @click.option("--method", "methods", multiple=True, help="Other methods than those of the page.")
-@click.option("--amounts", help="Other budgets of that kind, as in 80,160.")
 @click.option("--write/--no-write", default=True, help="Write the section of docs/results.md.")
-def main(
-    out: Path,
-    prompts: int,
-    tuning: int,
-    part: tuple[str, ...],
-    methods: tuple[str, ...],
-    amounts: str | None,
-    write: bool,
-) -> None:
+def main(out: Path, prompts: int, tuning: int, budgets: tuple[str, ...], methods: tuple[str, ...], write: bool) -> None:
     """Compare all methods on the embedded world and write their section of docs/results.md."""
     torch.set_num_threads(1)
-    summaries = {
-        kind: run(kind, amounts or BUDGETS[kind], out, prompts, tuning, methods or MAIN) for kind in part or BUDGETS
-    }
+    amounts = dict(text.split("=", 1) for text in budgets) if budgets else BUDGETS
+    summaries = {kind: run(kind, text, out, prompts, tuning, methods or MAIN) for kind, text in amounts.items()}
     text = section(summaries, next(iter(summaries.values())).lines[0].prompts)
     if write:
         write_atomic(RESULTS, put(text, RESULTS.read_text(encoding="utf-8")).encode())
