@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 def steer_register(registry: Registry) -> None:
     """Name the models, the rewards, the data and the training command; nothing is imported yet."""
     registry.backbone("LLaDA2Pipeline", "steer_text.llada2:LLaDA2", summary="LLaDA2: text, by block-wise refinement")
+    registry.backbone(
+        "DiffusionGemmaPipeline", "steer_text.diffusion_gemma:DiffusionGemma",
+        summary="DiffusionGemma: text, canvas by canvas",
+    )  # fmt: skip
     registry.loader(
         "text", "steer_text.backbone:from_name", summary="masked language models: shapes (ships), a folder, a hub id"
     )
