@@ -145,6 +145,8 @@ class MaskedLM(TextBackbone):
         ]
 
     def _piece(self, token: int) -> str:
+        if token == self.tokenizer.pad_token_id:
+            return ""
         return str(self.tokenizer.convert_tokens_to_string([self.tokenizer.convert_ids_to_tokens(token)]))
 
     def _until_end(self, row: list[int]) -> list[int]:

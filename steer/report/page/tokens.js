@@ -21,7 +21,7 @@ function tokenTrail(trace, slot) {
     const place = frame.slots.indexOf(slotAt(resamplings, slot, frame.step)), tokens = frame.tokens[place];
     if (!Array.isArray(tokens)) return;
     rows.push(make("li", {}, make("b", {}, String(frame.step)), make("span", { dir: "auto" },
-      tokens.map((token, at) => [make("i", { class: token === null ? "masked" : before[at] === token ? null : "fresh" }, token === null ? " " : token), " "]))));
+      tokens.flatMap((token, at) => [make("i", { class: token === null ? "masked" : before[at] === token ? null : "fresh" }, token === null ? " " : token), " "]))));
     before = tokens;
   });
   if (rows.length < 2) return [];
