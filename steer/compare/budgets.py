@@ -101,12 +101,14 @@ def _fit_particles(entry: Entry, budget: Budget, trial: Trial, least: int) -> En
     known: dict[int, float] = {}
     _check(entry, budget, cost(least), f"{least} particle{'s' * (least > 1)}")
     cost(2 * least)  # the second point of a line: an overhead that doesn't grow must not be counted twice
-    for _ in range(TRIES):
+    for _ in range(TRIES if budget.kind == "nfe" else 2 * TRIES):
         sizes = sorted(known)
         a, b = sizes[-2:]
         slope = max((known[b] - known[a]) / (b - a), 1e-9)
         best = max(size for size in sizes if known[size] <= budget.amount)
         count = best + int((budget.amount - known[best]) / slope + 1e-9)
+        if budget.kind == "seconds":  # time may stand still until a chunk is full: no line reaches far
+            count = min(count, 2 * best)
         too_many = [size for size in sizes if known[size] > budget.amount]
         count = min([count, 65_536, *(size - 1 for size in too_many)])
         if count <= best or (budget.kind == "seconds" and known[best] >= CLOSE * budget.amount):
@@ -121,26 +123,33 @@ def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, owner: str) -> Ent
         fitted = entry.with_option(owner, "nfe", int(budget.amount))
         trial(fitted)  # a budget that is too small is the method's own to tell
         return fitted
-    evaluations = 0
-    spent = _smallest(entry, trial, owner)
+    least, spent = _smallest(entry, trial, owner)
     _check(entry, budget, spent.seconds, "it")
-    for _ in range(TRIES // 2):
-        wanted = int(spent.nfe * budget.amount / spent.seconds)
-        if wanted == evaluations or (evaluations and CLOSE * budget.amount <= spent.seconds <= budget.amount):
+    known = {least: spent.seconds}
+    wanted = 2 * least
+    for _ in range(2 * TRIES):
+        known[wanted] = trial(entry.with_option(owner, "nfe", wanted)).seconds
+        best = max(size for size, seconds in known.items() if seconds <= budget.amount)
+        above = [size for size, seconds in known.items() if seconds > budget.amount and size > best]
+        if known[best] >= CLOSE * budget.amount or (above and min(above) - best <= least // 2):
             break
-        evaluations = wanted
-        spent = trial(entry.with_option(owner, "nfe", evaluations))
-    if spent.seconds > budget.amount:
-        evaluations = int(evaluations * budget.amount / spent.seconds)
-    return entry.with_option(owner, "nfe", evaluations)
+        if not above:  # time stands still until a chunk is full: only doubling finds out
+            wanted = 2 * best
+        else:
+            low, high = known[best], known[min(above)]
+            share = (budget.amount - low) / (high - low)
+            wanted = best + max(1, int((min(above) - best) * min(0.9, max(0.1, share))))
+        if wanted in known:
+            break
+    return entry.with_option(owner, "nfe", max(size for size, seconds in known.items() if seconds <= budget.amount))
 
 
-def _smallest(entry: Entry, trial: Trial, owner: str) -> Spent:
-    """Return what a small budget costs; which one a method takes at all is found by doubling."""
+def _smallest(entry: Entry, trial: Trial, owner: str) -> tuple[int, Spent]:
+    """Return a small budget that a method takes, found by doubling, and what it costs."""
     evaluations = 16
     while True:
         try:
-            return trial(entry.with_option(owner, "nfe", evaluations))
+            return evaluations, trial(entry.with_option(owner, "nfe", evaluations))
         except SteerError:
             if evaluations > 1_000_000:
                 raise

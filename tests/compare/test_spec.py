@@ -89,6 +89,12 @@ def test_seconds_are_kept_to_whatever_a_method_counts_by() -> None:
     count = fit(fk, Budget("seconds", 1.0), particles, manager()).settings["particles"]
     assert 0.97 <= 0.11 + 0.013 * count <= 1.0
 
+    def padded(entry) -> Spent:
+        assert entry.settings["particles"] <= 64
+        return Spent(0, 0.25 * -(-entry.settings["particles"] // 16))
+
+    assert 40 <= fit(fk, Budget("seconds", 0.8), padded, manager()).settings["particles"] <= 48
+
     def evaluations(entry) -> Spent:
         nfe = int(entry.options["best-of-n"]["nfe"])
         if nfe < 20:
@@ -98,6 +104,13 @@ def test_seconds_are_kept_to_whatever_a_method_counts_by() -> None:
     (search,) = entries("best-of-n")
     nfe = fit(search, Budget("seconds", 2.0), evaluations, manager()).options["best-of-n"]["nfe"]
     assert 0.9 * 2.0 <= evaluations(search.with_option("best-of-n", "nfe", nfe)).seconds <= 2.0
+
+    def in_chunks(entry) -> Spent:  # a chunk that is not full costs as much as a full one
+        nfe = int(entry.options["best-of-n"]["nfe"])
+        return Spent(nfe // 4 * 4, 0.25 * -(-nfe // 80))
+
+    nfe = fit(search, Budget("seconds", 0.8), in_chunks, manager()).options["best-of-n"]["nfe"]
+    assert 200 <= nfe <= 240
 
 
 def test_a_budget_too_small_says_the_least_that_works() -> None:
