@@ -115,8 +115,9 @@ def section(bench: Bench, count: int, plain: int) -> str:
         f"shapes-grammar`. Of {PARTICLES} particles the best is kept, without methods (best of {PARTICLES}), and by FK",
         "at the same number of denoiser evaluations: "
         f"`{' '.join(f'fk.{name}={value}' for name, value in FK.items())}`.",
-        "A hit has all the words and is a caption of the grammar. Exact 95% intervals; "
-        f"{plain} plain texts, {count} prompts otherwise. Made by `python benchmarks/text.py`.",
+        "A hit has all the words and is a caption of the grammar. FK scores draws of x0 on the way, which take reward",
+        "calls and no denoiser evaluation; its options were chosen on other prompts, for `two` and `dotted,purple`. Exact",
+        f"95% intervals; {plain} plain texts, {count} prompts otherwise. Made by `python benchmarks/text.py`.",
         "",
         "| words | method | hits | captions | denoiser evaluations a text | reward calls a text |",
         "|---|---|---|---|---|---|",
