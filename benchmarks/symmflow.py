@@ -92,8 +92,8 @@ def shows(scene: Scene, found: list[Any]) -> bool:
 class Bench:
     """Measures, each kept in a file of the output folder."""
 
-    def __init__(self, out: Path, scenes: int, prompts: int) -> None:
-        self.out, self.scenes, self.prompts = out, scenes, prompts
+    def __init__(self, out: Path, scenes: int, prompts: int, images: int = 200) -> None:
+        self.out, self.scenes, self.prompts, self.images = out, scenes, prompts, images
         out.mkdir(parents=True, exist_ok=True)
 
     def kept(self, name: str, measure: Callable[[], Any]) -> Any:
@@ -134,11 +134,11 @@ class Bench:
 
     def drawn(self, steps: int) -> dict[str, Any]:
         """Draw every held-out mask once; return whether each image shows its mask, and the embeddings."""
-        held, model, embed = held_out(self.scenes, 0), load(find("masks")), Embedding()
+        held, model, embed = held_out(self.images, 0), load(find("masks")), Embedding()
         noise = torch.Generator().manual_seed(steps)
         hits: list[float] = []
         features: list[list[float]] = []
-        for start in range(0, self.scenes, BATCH):
+        for start in range(0, self.images, BATCH):
             planes = infer.half_of(model, held.labels[start : start + BATCH])
             images = infer.draw(model, planes, torch.randn(planes.shape, generator=noise), steps=steps)
             images = (images * 255).round() / 255
@@ -149,7 +149,7 @@ class Bench:
 
     def real(self) -> dict[str, Any]:
         """Return what the measures of drawing say of real scenes: the best that can be reached."""
-        held, embed = held_out(self.scenes, 0), Embedding()
+        held, embed = held_out(self.images, 0), Embedding()
         hits = [float(shows(s, f)) for s, f in zip(held.scenes, parse_images(held.images), strict=True)]
         reference = embed(held_out(2000, 1).images)
         return {"exact": hits, "features": embed(held.images).tolist(), "reference": reference.tolist()}
@@ -201,7 +201,8 @@ def train_digits(out: Path) -> None:
     from steer_symmflow.train.cli import command
 
     arguments = ["--data", "digits", "--out", str(out), "--widths", "32,64", "--patch", "2", "--batch", "64",
-                 "--steps", "800", "--ema", "0.99", "--precision", "no"]  # fmt: skip
+                 "--late", "0.5", "--rate", "2e-3", "--steps", "1000", "--ema", "0.99",
+                 "--precision", "no"]  # fmt: skip
     command.main([*arguments, *(["--resume"] if out.is_dir() else [])], standalone_mode=False)
 
 
@@ -249,8 +250,8 @@ def section(bench: Bench) -> str:
         "|---|---|---|---|",
         *[f"| {steps} | {iou} | {classes} | {digit} |" for steps, (iou, classes, digit) in read.items()],
         "",
-        "Drawing from held-out masks. *Exact* images show each object of their mask, of its shape and within "
-        f"{NEAR:g} pixels of its place, and nothing else, as the verifier sees it. *Fréchet*: between the embedded "
+        f"Drawing from {bench.images} held-out masks. *Exact* images show each object of their mask, of its shape and "
+        f"within {NEAR:g} pixels of its place, and nothing else, as the verifier sees it. *Fréchet*: between the embedded "
         "CLIP's embeddings and those of 2,000 other held-out scenes.",
         "",
         "| steps | exact | Fréchet |",
@@ -301,12 +302,13 @@ def verdict(steered: dict[str, dict[str, Any]]) -> list[str]:
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "symmflow", show_default=True)
 @click.option("--scenes", type=click.IntRange(8), default=400, show_default=True, help="Held-out scenes.")
+@click.option("--images", type=click.IntRange(8), default=200, show_default=True, help="Masks to draw from.")
 @click.option("--prompts", type=click.IntRange(8), default=60, show_default=True, help="Held-out prompts to steer.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
-def main(out: Path, scenes: int, prompts: int, threads: int) -> None:
+def main(out: Path, scenes: int, images: int, prompts: int, threads: int) -> None:
     """Measure the embedded flows and write their section of docs/results.md."""
     torch.set_num_threads(threads)
-    bench = Bench(out, scenes, prompts)
+    bench = Bench(out, scenes, prompts, images)
     began = time.monotonic()
     text = section(bench)
     RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END), encoding="utf-8")
