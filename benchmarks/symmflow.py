@@ -251,8 +251,8 @@ def section(bench: Bench) -> str:
         *[f"| {steps} | {iou} | {classes} | {digit} |" for steps, (iou, classes, digit) in read.items()],
         "",
         f"Drawing from {bench.images} held-out masks. *Exact* images show each object of their mask, of its shape and "
-        f"within {NEAR:g} pixels of its place, and nothing else, as the verifier sees it. *Fréchet*: between the embedded "
-        "CLIP's embeddings and those of 2,000 other held-out scenes.",
+        f"within {NEAR:g} pixels of its place, and nothing else, as the verifier sees it. *Fréchet*: between the "
+        "embedded CLIP's embeddings and those of 2,000 other held-out scenes.",
         "",
         "| steps | exact | Fréchet |",
         "|---|---|---|",
