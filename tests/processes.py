@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -16,9 +17,24 @@ _CONTEXT.set_forkserver_preload([
 ])  # fmt: skip
 
 
-def start(arguments: list[object], folder: Path, output: str = "output.txt") -> ForkServerProcess:
-    """Start ``steer`` with arguments in a folder; what it prints goes to a file there."""
-    child = _CONTEXT.Process(target=_main, args=([str(argument) for argument in arguments], str(folder), output))
+def start(
+    arguments: list[object],
+    folder: Path,
+    output: str = "output.txt",
+    errors: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> ForkServerProcess:
+    """Start ``steer`` with arguments in a folder.
+
+    Args:
+        arguments: of the command line.
+        folder: to work in.
+        output: the file there that what it prints goes to.
+        errors: that of its stderr, or a terminal's name; the same by default.
+        environment: set before it begins; libraries that are loaded already do not see it.
+    """
+    words = [str(argument) for argument in arguments]
+    child = _CONTEXT.Process(target=_main, args=(words, str(folder), output, errors, dict(environment or {})))
     child.start()
     return child
 
@@ -33,15 +49,16 @@ def finished(folder: Path, *arguments: object, code: int = 0) -> str:
     return text
 
 
-def _main(arguments: list[str], folder: str, output: str) -> None:
+def _main(arguments: list[str], folder: str, output: str, errors: str | None, environment: dict[str, str]) -> None:
     import torch
 
     from steer.cli import main
 
     os.chdir(folder)
-    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
+    os.environ.update(environment)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    os.dup2(os.open(output, flags), 1)
+    os.dup2(1 if errors is None else os.open(errors, flags | os.O_NOCTTY), 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     sys.argv = ["steer", *arguments]

@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import pytest
+import processes
 
 from .conftest import Steer
 
@@ -30,16 +32,18 @@ def test_help_is_quick_and_imports_no_torch(place: Path) -> None:
     assert spent < 2  # half a second on a machine that is not shared
 
 
-def test_json_is_one_document_and_all_else_is_stderr(process: Steer, tiny: Path, place: Path) -> None:
+def test_json_is_one_document_and_all_else_is_stderr(tiny: Path, place: Path) -> None:
     arguments = ["-m", tiny, "--steps", "2", "-p", "fk", "-r", "./rewards.py:brightness", "--json", "--out", "out"]
-    done = process("generate", "a red circle", *arguments)
-    assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out) == json.loads((place / "out" / "result.json").read_text())
+    running = processes.start(["generate", "a red circle", *arguments], place, "json.txt", "errors.txt")
+    running.join(timeout=300)
+    assert (running.exitcode, (place / "errors.txt").read_text()) == (0, "")
+    assert json.loads((place / "json.txt").read_text()) == json.loads((place / "out" / "result.json").read_text())
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(process: Steer, tiny: Path, place: Path) -> None:
-    line = process("generate", "a", "-m", tiny, "-r", "./rewards.py:raises", "--steps", "2", "--out", "out").error()
-    assert "KeyError" in line
+def test_a_mistake_is_one_line_and_exit_code_2(tiny: Path, place: Path) -> None:
+    arguments = ["generate", "a", "-m", tiny, "-r", "./rewards.py:raises", "--steps", 2, "--out", "out"]
+    (line,) = processes.finished(place, *arguments, code=2).splitlines()
+    assert line.startswith("steer: error: ") and "KeyError" in line
     assert not (place / "out").exists()
 
 
@@ -78,72 +82,56 @@ def test_show_prints_every_option_with_its_declaration(steer: Steer) -> None:
 def test_ctrl_c_keeps_what_is_finished(place: Path, tiny: Path) -> None:
     prompts = place / "many.txt"
     prompts.write_text("\n".join(f"a red circle {'a ' * n}" for n in range(400)))
-    command = [sys.executable, "-m", "steer", "generate", "-f", str(prompts), "-m", str(tiny), "-n", "32"]
-    command += ["--steps", "4", "--choose", "weighted", "--out", "out"]
-    running = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # a shell's background job ignores SIGINT, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    command = ["generate", "-f", prompts, "-m", tiny, "-n", 32, "--steps", 4, "--choose", "weighted", "--out", "out"]
+    running = processes.start(command, place)
     out = place / "out"
     _wait(lambda: len(list(out.glob("traces/*.json"))) > 1, running)
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == 130
-    assert "Traceback" not in err and "interrupted" in err
+    assert running.pid
+    os.kill(running.pid, signal.SIGINT)
+    running.join(timeout=120)
+    text = (place / "output.txt").read_text()
+    assert running.exitcode == 130
+    assert "Traceback" not in text and "interrupted" in text
     data = json.loads((out / "result.json").read_text())
     assert data["complete"] is False and 0 < len(data["items"]) < 400
     assert not list(place.rglob(".*"))
 
 
 def test_the_bar_shows_step_time_and_best_reward_on_a_terminal(place: Path, tiny: Path) -> None:
-    command = [sys.executable, "-m", "steer", "generate", "a red circle", "-m", str(tiny), "--steps", "60", "-p", "fk"]
-    command += ["-r", "./rewards.py:brightness", "--out", "out"]
+    command = ["generate", "a red circle", "-m", tiny, "--steps", 60, "-p", "fk", "-r", "./rewards.py:brightness"]
     master, slave = pty.openpty()
-    running = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    running = processes.start(
+        [*command, "--out", "out"], place, "output.txt", os.ttyname(slave), {"TERM": "xterm", "COLUMNS": "80"}
     )
-    os.close(slave)
     seen = _read(master, running)
-    assert running.returncode == 0, seen
+    os.close(slave)
+    os.close(master)
+    assert running.exitcode == 0, seen
     assert re.search(r"step \d+/60", seen)
     assert re.search(r"best reward [0-9.]+", seen)
     assert re.search(r"\d:\d\d:\d\d", seen)
 
 
-def _read(master: int, running: subprocess.Popen[bytes]) -> str:
+def _read(master: int, running: BaseProcess) -> str:
+    """Return what comes at a terminal until a process has ended."""
     seen = b""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        ready, _, _ = select.select([master], [], [], 0.5)
+        ended = not running.is_alive()  # asked before: what it wrote last is still read
+        ready, _, _ = select.select([master], [], [], 0 if ended else 0.2)
         if ready:
-            try:
-                seen += os.read(master, 65536)
-                continue
-            except OSError:  # the other end is closed
-                break
-        if running.poll() is not None:
+            seen += os.read(master, 65536)
+        elif ended:
             break
-    running.wait(timeout=30)
-    if running.stdout:
-        running.stdout.close()
-    os.close(master)
+    running.join(timeout=30)
     return seen.decode(errors="replace")
 
 
-def _wait(condition: object, running: subprocess.Popen[str], seconds: float = 300) -> None:
+def _wait(condition: Callable[[], bool], running: BaseProcess, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
-            return
-        if running.poll() is not None:
-            pytest.fail(f"ended early: {running.communicate()}")
+    while not condition():
+        assert running.is_alive() and time.monotonic() < deadline, "ended early, or nothing was written in time"
         time.sleep(0.02)
-    running.kill()
-    pytest.fail("nothing was written in time")
 
 
 def _install(site: Path, dist: str, entry: str, module: str, source: str) -> None:
