@@ -20,6 +20,8 @@ from steer_text.trail import TokenTrail
 
 NEW_TOKENS = 1
 """A prefix must leave room for so many."""
+USUAL = 256
+"""Tokens of a text, at most, where nobody says how many: some models take thousands, some tokenizers know no end."""
 
 
 class TextBackbone(Backbone):
@@ -105,7 +107,7 @@ class MaskedLM(TextBackbone):
         return {"prefix": prefix, "prefix_length": torch.tensor([len(ids)], device=self.device)}, None
 
     def shape(self, settings: Mapping[str, Any]) -> tuple[int, ...]:
-        length = settings["length"] or self.longest
+        length = settings["length"] or min(self.longest, USUAL)
         if length > self.longest:
             raise SteerError(f"length={length}: this model's texts have at most {self.longest} tokens")
         return (length,)
