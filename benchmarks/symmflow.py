@@ -92,8 +92,10 @@ def shows(scene: Scene, found: list[Any]) -> bool:
 class Bench:
     """Measures, each kept in a file of the output folder."""
 
-    def __init__(self, out: Path, scenes: int, prompts: int, images: int = 200) -> None:
-        self.out, self.scenes, self.prompts, self.images = out, scenes, prompts, images
+    def __init__(
+        self, out: Path, scenes: int, prompts: int, images: int = 200, particles: tuple[int, ...] = (4, 8)
+    ) -> None:
+        self.out, self.scenes, self.prompts, self.images, self.particles = out, scenes, prompts, images, particles
         out.mkdir(parents=True, exist_ok=True)
 
     def kept(self, name: str, measure: Callable[[], Any]) -> Any:
@@ -229,9 +231,10 @@ def section(bench: Bench) -> str:
     real = bench.kept("real", bench.real)
     reference = np.array(real["reference"])
     drawn = {steps: bench.kept(f"drawn-{steps}", lambda s=steps: bench.drawn(s)) for steps in DRAW_STEPS}
-    arms = (("best-of-4, η=0", 4, False, 0.0), ("best-of-4, η=1", 4, False, 1.0), ("FK, 4 particles", 4, True, 1.0),
-            ("best-of-8, η=0", 8, False, 0.0), ("best-of-8, η=1", 8, False, 1.0),
-            ("FK, 8 particles", 8, True, 1.0))  # fmt: skip
+    arms = [arm for count in bench.particles for arm in (
+        (f"best-of-{count}, η=0", count, False, 0.0), (f"best-of-{count}, η=1", count, False, 1.0),
+        (f"FK, {count} particles", count, True, 1.0),
+    )]  # fmt: skip
     steered = {name: bench.kept(name.replace(", ", "_").replace(" ", "-").replace("η", "eta"),
                lambda a=arm: bench.steered(*a)) for name, *arm in arms}  # fmt: skip
     return "\n".join([
@@ -270,7 +273,7 @@ def section(bench: Bench) -> str:
         *[f"| {name} | {data['nfe'] / bench.prompts:.0f} | {interval(data['best'])} | {interval(data['mean'])} |"
           for name, data in steered.items()],
         "",
-        *verdict(steered),
+        *verdict(steered, bench.particles),
         "",
         "What the flow itself can promise: on jointly Gaussian image and semantics of correlation ρ, where the best "
         "velocity is known, the paper's ODE carries p(m) to p(x) exactly, but the mean of x given m comes out at "
@@ -281,10 +284,10 @@ def section(bench: Bench) -> str:
     ])  # fmt: skip
 
 
-def verdict(steered: dict[str, dict[str, Any]]) -> list[str]:
+def verdict(steered: dict[str, dict[str, Any]], counts: tuple[int, ...]) -> list[str]:
     """Say what FK is to best-of-n of the same size, prompt by prompt."""
     lines = []
-    for count in (4, 8):
+    for count in counts:
         fk = steered[f"FK, {count} particles"]
         rivals = [steered[f"best-of-{count}, η={eta}"] for eta in (0, 1)]
         plain = max(rivals, key=lambda data: float(np.mean(data["best"])))
@@ -304,11 +307,12 @@ def verdict(steered: dict[str, dict[str, Any]]) -> list[str]:
 @click.option("--scenes", type=click.IntRange(8), default=400, show_default=True, help="Held-out scenes.")
 @click.option("--images", type=click.IntRange(8), default=200, show_default=True, help="Masks to draw from.")
 @click.option("--prompts", type=click.IntRange(8), default=60, show_default=True, help="Held-out prompts to steer.")
+@click.option("--particles", multiple=True, type=click.IntRange(2), default=(4, 8), show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
-def main(out: Path, scenes: int, images: int, prompts: int, threads: int) -> None:
+def main(out: Path, scenes: int, images: int, prompts: int, particles: tuple[int, ...], threads: int) -> None:
     """Measure the embedded flows and write their section of docs/results.md."""
     torch.set_num_threads(threads)
-    bench = Bench(out, scenes, prompts, images)
+    bench = Bench(out, scenes, prompts, images, particles)
     began = time.monotonic()
     text = section(bench)
     RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END), encoding="utf-8")
