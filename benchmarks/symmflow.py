@@ -264,8 +264,9 @@ def section(bench: Bench) -> str:
         f"| real scenes | {interval(real['exact'])} | {frechet(np.array(real['features']), reference):.4f} |",
         "",
         f"Steering what a mask leaves open. {bench.prompts} held-out scenes; the mask says what is where, the caption "
-        "(color, texture or shape) how it looks, and `shapes` rewards images that meet the caption; 10 steps. *Best* is the "
-        "share of prompts whose chosen image meets all of its caption, *all* the share of all particles that do. FK "
+        "(color, texture or shape) how it looks, and `shapes` rewards images that meet the caption; 10 steps. *Best* "
+        "is the share of prompts whose chosen image meets all of its caption, *all* the share of all particles that "
+        "do. FK "
         "with λ=10 and its other defaults.",
         "",
         "| method | NFE a prompt | best | all |",
