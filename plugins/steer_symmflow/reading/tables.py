@@ -13,6 +13,9 @@ import click
 from steer import SteerError
 from steer.cli.shared import one_line
 
+WRITTEN = frozenset({"mask", "overlay", "confidence-map"})
+"""Keys with the places of files, which a table has no room for."""
+
 
 def check_format(as_json: bool, as_csv: bool) -> None:
     """Raise if both were asked for."""
@@ -25,25 +28,34 @@ def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json
     if as_json:
         click.echo(json.dumps({"rows": rows, "errors": list(errors)}, indent=1))
         return
-    flat = [_flat(row) for row in rows]
-    columns = list(flat[0]) if flat else []
     if as_csv:
+        flat = [_flat(row) for row in rows]
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns)
+        writer = csv.DictWriter(text, list(flat[0]) if flat else [])
         writer.writeheader()
         writer.writerows(flat)
         click.echo(text.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # names of files can be any bytes
         return
+    if not rows:
+        return
     from rich.console import Console
     from rich.table import Table
 
+    columns = [key for key in rows[0] if key not in WRITTEN]
     table = Table()
     for column in columns:
-        table.add_column(one_line(column), overflow="fold")
-    for row in flat:
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else one_line(str(v)) for v in row.values()))
-    if flat:
-        Console(markup=False, highlight=False, emoji=False).print(table)
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[column]) for column in columns))
+    Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    """Return a value for people: shares as those of half a percent and more, largest first."""
+    if isinstance(value, dict):
+        shown = sorted(((part, name) for name, part in value.items() if part >= 0.005), reverse=True)
+        return one_line(", ".join(f"{name} {part:.0%}" for part, name in shown))
+    return f"{value:.3f}" if isinstance(value, float) else one_line(str(value))
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
