@@ -60,7 +60,7 @@ class Bench:
         self._sampler: Sampler | None = None
         out.mkdir(parents=True, exist_ok=True)
 
-    def run(self, config: Config) -> dict[str, Any]:
+    def run(self, config: Config, *, timed: bool = True) -> dict[str, Any]:
         """Return verdicts ``[prompts][particles]``, embeddings and cost, from disk or by sampling."""
         path = self.out / f"{config.name.replace(', ', '_').replace(' ', '-')}-{self.particles}.json"
         done: dict[str, Any] = {"judge": [], "features": [], "nfe": 0}
@@ -76,7 +76,7 @@ class Bench:
             done["nfe"] += cost.nfe
             path.write_text(json.dumps(done), encoding="utf-8")
             click.echo(f"{config.name}: {len(done['judge'])}/{len(self.prompts)} prompts")
-        if "cpu_seconds" not in done:
+        if timed and "cpu_seconds" not in done:
             done["cpu_seconds"] = self.time(config)
             path.write_text(json.dumps(done), encoding="utf-8")
         return done
@@ -145,7 +145,7 @@ def section(bench: Bench, ablations: Path | None, handover: Path | None) -> str:
         f"|---|{'---|' * len(CATEGORIES)}",
         *[f"| {name} | {' | '.join(by_category(bench, data))} |" for name, data in found.items()],
         *handover_lines(handover),
-        *ablation_lines(ablations),
+        *ablation_lines(bench, ablations),
         END,
     ]
     return "\n".join(lines)
@@ -160,17 +160,21 @@ def by_category(bench: Bench, data: dict[str, Any]) -> list[str]:
     return cells
 
 
-def ablation_lines(folder: Path | None) -> list[str]:
-    """Return a table of the runs in a folder by their last validation, if there are any."""
-    logs = sorted(folder.glob("*/log.jsonl")) if folder is not None else []
-    if not logs:
+def ablation_lines(bench: Bench, folder: Path | None) -> list[str]:
+    """Measure the students of benchmarks/dmd2_ablations.py, if there are any; return their table."""
+    students = sorted(folder.glob("*/student/student.json")) if folder is not None else []
+    if not students:
         return []
-    lines = ["", "Ablations, each with the same number of student updates (last validation of each run):", "",
-             "| run | steps | reward | exact |", "|---|---|---|---|"]  # fmt: skip
-    for log in logs:
-        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        last = [row for row in rows if "full_reward" in row][-1]
-        lines.append(f"| {log.parent.name} | {last['step']} | {last['reward']:.3f} | {last['full_reward']:.3f} |")
+    lines = ["", "Ablations, each with the same number of student updates from the teacher's weights "
+             "(`python benchmarks/dmd2_ablations.py`), on the same held-out prompts:", "",
+             "| run | updates | exact | mean reward |", "|---|---|---|---|"]  # fmt: skip
+    for card in students:
+        name = card.parents[1].name
+        recipe = json.loads(card.read_text(encoding="utf-8"))["training"]
+        found = bench.run(Config(name, ("dmd2",), (("student", str(card.parent)),)), timed=False)["judge"]
+        exact, mean = ([float(np.mean(row)) for row in rows] for rows in
+                       ([[v >= 1 for v in row] for row in found], found))  # fmt: skip
+        lines.append(f"| {name} | {recipe['steps']} | {interval(exact)} | {interval(mean)} |")
     return lines
 
 
