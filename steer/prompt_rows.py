@@ -18,7 +18,8 @@ from steer.prompts import Prompt, check_seed
 SETTING_OF = {
     "steps": "steps", "guidance": "guidance_scale", "guidance_scale": "guidance_scale",
     "cfg_scale": "guidance_scale", "true_cfg": "true_cfg_scale", "true_cfg_scale": "true_cfg_scale", "eta": "eta",
-    "scheduler": "scheduler", "particles": "particles", "width": "width", "height": "height",
+    "scheduler": "scheduler", "particles": "particles", "width": "width", "height": "height", "length": "length",
+    "temperature": "temperature",
 }  # fmt: skip
 """Keys of a row that set a field of a run for this prompt alone."""
 
@@ -26,8 +27,8 @@ NEGATIVE = ("negative", "negative_prompt")
 OWN = frozenset({"prompt", "text", "id", "category", "seed", "size", "options", *NEGATIVE, *SETTING_OF})
 """Keys that mean something here; all others are metadata."""
 
-WHOLE = frozenset({"seed", "steps", "particles", "width", "height"})
-FRACTIONS = frozenset({"guidance", "guidance_scale", "cfg_scale", "true_cfg", "true_cfg_scale", "eta"})
+WHOLE = frozenset({"seed", "steps", "particles", "width", "height", "length"})
+FRACTIONS = frozenset({"guidance", "guidance_scale", "cfg_scale", "true_cfg", "true_cfg_scale", "eta", "temperature"})
 
 
 def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:
