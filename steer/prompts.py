@@ -99,7 +99,7 @@ class KnownIds:
         if not isinstance(row, str):
             raise SteerError(f"{where}: got {type(row).__name__}, expected text")
         if not row.strip():
-            raise SteerError(f"{where} is blank; write what the image should show")
+            raise SteerError(f"{where} is blank; write what the sample should show")
         prompt = row if isinstance(row, Prompt) else Prompt(row)
         for what, text in (("text", str(prompt)), ("id", prompt.id)):
             if not _is_unicode(text):

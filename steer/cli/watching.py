@@ -86,7 +86,7 @@ class ProgressLine:
             console=self._console, transient=True, disable=not self._terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=None, note="loading the model", visible=False)
-        self._note, self._step = "", ""
+        self._note, self._step, self._word = "", "", "image"
         self._told = time.monotonic()
 
     def __enter__(self) -> ProgressLine:
@@ -98,6 +98,7 @@ class ProgressLine:
 
     def begin(self, plan: Plan, place: str) -> None:
         """Say how much there is to do."""
+        self._word = plan.modality
         before = f", {plan.done} are done" if plan.done else ""
         failed = f", {plan.failed} failed before (--retry-failed tries them again)" if plan.failed else ""
         self._say(f"{one_line(place)}: {count(plan.tasks, 'prompt')}{before}{failed}")
@@ -120,11 +121,11 @@ class ProgressLine:
     def end(self, summary: Summary) -> None:
         """Say how it ended and, if something is left, how to go on."""
         self._bar.stop()
-        made, cost = summary.progress, summary.cost
+        made, cost, word = summary.progress, summary.cost, summary.plan.modality
         rate = made.images / summary.seconds if summary.seconds else 0.0
         reward = "" if made.mean_reward is None else f", reward mean {made.mean_reward:.3f} best {made.best_reward:.3f}"
         self._say(
-            f"{count(made.images, 'image')} in {_clock(summary.seconds)}, {rate:.2f} images/s{reward}; "
+            f"{count(made.images, word)} in {_clock(summary.seconds)}, {rate:.2f} {word}s/s{reward}; "
             f"{count(cost.nfe, 'denoiser evaluation')}, {count(cost.decodes, 'decode')}, "
             f"{count(cost.reward_calls, 'reward call')}"
         )
@@ -144,7 +145,7 @@ class ProgressLine:
         return result
 
     def _show(self, progress: Standing) -> None:
-        self._note = _note(progress)
+        self._note = _note(progress, self._word)
         settled = progress.done + progress.failed
         self._bar.update(self._task, completed=settled, note=self._note + self._step)
         if not self._terminal and (time.monotonic() - self._told >= LINE_SECONDS):
@@ -171,7 +172,8 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
         f"{one_line(place)}: {count(plan.tasks, 'prompt')}, {plan.done} done, {plan.failed} failed, {plan.todo} to do"
     )
     for group in plan.groups:
-        s, size = group.settings, "x".join(map(str, group.size))
+        s, (width, height) = group.settings, group.size
+        size = f"{width}x{height}" if group.modality == "image" else count(width, "token")
         guidance = "" if s["guidance_scale"] is None else f"guidance {s['guidance_scale']:g}, "
         click.echo(
             f"  {count(group.count, 'prompt')} in {count(len(group.packs), 'pack')}: "
@@ -179,7 +181,7 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
             f"{size}, chunk {s['chunk']}, {_apart(group)}{count(group.nfe, 'denoiser evaluation')} each"
         )
     more = " (for one pass; a method that searches takes more)" if plan.searching else ""
-    click.echo(f"{count(plan.images, 'image')}, {count(plan.nfe, 'denoiser evaluation')}{more}")
+    click.echo(f"{count(plan.images, plan.modality)}, {count(plan.nfe, 'denoiser evaluation')}{more}")
     free = "" if plan.free_bytes is None else f", {_bytes(plan.free_bytes)} free"
     click.echo(f"about {_bytes(plan.bytes)} on disk{free}")
     if plan.free_bytes is not None and plan.bytes > plan.free_bytes:
@@ -189,7 +191,8 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
 def _apart(group: PlannedGroup) -> str:
     """Return what else tells a group from others: settings that are rarely given, and options of its prompts."""
     prompt = group.packs[0][0]
-    facts = {name: prompt.settings[name] for name in ("scheduler", "eta", "true_cfg_scale") if name in prompt.settings}
+    names = ("scheduler", "eta", "true_cfg_scale", "temperature")
+    facts = {name: prompt.settings[name] for name in names if name in prompt.settings}
     facts |= {f"{owner}.{name}": value for owner, table in prompt.options.items() for name, value in table.items()}
     return "".join(f"{one_line(f'{name} {value}')}, " for name, value in facts.items())
 
@@ -209,8 +212,8 @@ def _summary_facts(summary: Summary) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _note(progress: Standing) -> str:
-    parts = [f"{progress.images_per_second:.2f} images/s"]
+def _note(progress: Standing, word: str) -> str:
+    parts = [f"{progress.images_per_second:.2f} {word}s/s"]
     if progress.seconds_left is not None:
         parts.append(f"{_clock(progress.seconds_left)} left")
     if progress.failed:

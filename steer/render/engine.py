@@ -23,7 +23,8 @@ class PlannedGroup:
         settings: as resolved by methods, the user and the model.
         nfe: denoiser evaluations a prompt, for one pass; a method that searches may take more.
         images: images a prompt.
-        size: width and height in pixels.
+        size: width and height in pixels; of texts, tokens and 1.
+        modality: what is made, ``"image"`` or ``"text"``.
     """
 
     packs: tuple[Pack, ...]
@@ -31,6 +32,7 @@ class PlannedGroup:
     nfe: int
     images: int
     size: tuple[int, int]
+    modality: str = "image"
 
     @property
     def count(self) -> int:

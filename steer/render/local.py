@@ -74,6 +74,7 @@ class LocalEngine(Engine):
                     nfe=_nfe(probe),
                     images=probe.particles if self._setup.choose == "all" else 1,
                     size=image_size(probe),
+                    modality=probe.backbone.modality,
                 )
             )
         return groups

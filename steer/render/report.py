@@ -48,6 +48,11 @@ class Plan:
         return sum(group.count * group.images for group in self.groups)
 
     @property
+    def modality(self) -> str:
+        """What is made: ``"image"`` or ``"text"``."""
+        return self.groups[0].modality if self.groups else "image"
+
+    @property
     def nfe(self) -> int:
         """Denoiser evaluations, for one pass a prompt."""
         return sum(group.count * group.nfe for group in self.groups)

@@ -21,7 +21,7 @@ function setUp() {
   const head = steer.head;
   document.title = head.title;
   byId("title").textContent = head.title;
-  for (const entry of steer.entries) entry.text = textOf(entry).toLowerCase();
+  for (const entry of steer.entries) entry.text = `${textOf(entry)}\n${entry.words ?? ""}`.toLowerCase();
   fillSelects(head);
   setUpRange();
   grid = new Grid(byId("space"));
@@ -97,7 +97,7 @@ function refresh() {
     && words.every((word) => entry.text.includes(word)));
   order(visible);
   const all = steer.entries.length;
-  byId("count").textContent = visible.length === all ? `${all.toLocaleString("en")} images` : `${visible.length.toLocaleString("en")} of ${all.toLocaleString("en")} images`;
+  byId("count").textContent = visible.length === all ? `${all.toLocaleString("en")} ${noun()}` : `${visible.length.toLocaleString("en")} of ${all.toLocaleString("en")} ${noun()}`;
   byId("reset").hidden = visible.length === all;
   byId("nothing").hidden = visible.length > 0;
   drawRange();

@@ -72,6 +72,8 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// What the samples are called: a page holds images, texts, or both.
+const noun = () => !steer.entries.some(isText) ? "images" : steer.entries.every(isText) ? "texts" : "samples";
 const isText = (entry) => entry.words !== null && entry.words !== undefined;
 
 // Makes a picture of an entry: its thumbnail where there is one, else the image itself; of a text, its words.

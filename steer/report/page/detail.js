@@ -18,11 +18,11 @@ class Detail {
       { class: "plain", type: "button", disabled: !other, "aria-label": name, title: name, onclick: () => go(other) }, sign);
     this.element.replaceChildren(
       make("div", { class: "top" },
-        make("button", { type: "button", id: "back", class: "plain", onclick: () => go(null) }, "← All images"),
+        make("button", { type: "button", id: "back", class: "plain", onclick: () => go(null) }, `← All ${noun()}`),
         make("span", { class: "grow" }),
         picks.star(entry),
         place >= 0 ? make("span", { class: "where" }, `${place + 1} of ${order.length}`) : null,
-        step("Image before", this.before, "‹"), step("Image after", this.after, "›")),
+        step(`${isText(entry) ? "Text" : "Image"} before`, this.before, "‹"), step(`${isText(entry) ? "Text" : "Image"} after`, this.after, "›")),
       make("div", { class: "sheet" },
         make("div", {}, this.hero(entry), this.under), this.side));
     this.fill(null);
