@@ -61,3 +61,11 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
             ) from error
         raise SteerError(f"{what} cannot be loaded ({type(error).__name__}: {reason})") from error
     return model.eval().requires_grad_(False), tokenizer
+
+
+def longest(model: Any, tokenizer: Any) -> int:
+    """Return how many tokens a model takes at most, the special ones included; 10³⁰ or so if it knows no limit."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    # positions of RoBERTa and its kin begin behind the padding token
+    offset = 2 if "roberta" in str(getattr(model.config, "model_type", "")) else 0
+    return int(min([tokenizer.model_max_length] + ([positions - offset] if positions and positions > 0 else [])))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steer import Field, Options, Prompt, SteerError
 from steer.errors import unknown
-from steer_text.checkpoints import load
+from steer_text.checkpoints import load, longest
 from steer_text.rewards.base import TextReward, once_each
 
 BATCH = 32
@@ -22,7 +22,9 @@ class ClassifierOptions(Options):
     """Options of ``classifier``."""
 
     log: bool = Field(False, description="Score the log-probability of the label instead of its probability.")
-    max_tokens: int = Field(512, ge=2, le=131_072, description="Tokens of a text that are read.")
+    max_tokens: int = Field(
+        512, ge=2, le=131_072, description="Tokens of a text that are read, at most; no more than the model takes."
+    )
 
 
 class Classifier(TextReward):
@@ -49,6 +51,7 @@ class Classifier(TextReward):
             raise SteerError(f"classifier:{argument}: that is a folder, and no label; add one, as in {argument}/LABEL")
         model, self.tokenizer = load("AutoModelForSequenceClassification", source, f"reward 'classifier:{source}'")
         self.model = model.to(self.device)
+        self.most = min(self.options.max_tokens, longest(model, self.tokenizer))
         names = {str(name).casefold(): int(number) for number, name in model.config.id2label.items()}
         if label.casefold() not in names:
             raise unknown(f"label of {source}", label, [str(name) for name in model.config.id2label.values()])
@@ -66,7 +69,7 @@ class Classifier(TextReward):
         for start in range(0, len(texts), BATCH):
             encoded = self.tokenizer(
                 texts[start : start + BATCH], return_tensors="pt", padding=True, truncation=True,
-                max_length=self.options.max_tokens,
+                max_length=self.most,
             ).to(self.device)  # fmt: skip
             logits = self.model(**encoded).logits.float()
             normal = torch.nn.functional.logsigmoid if self.apart else lambda z: torch.log_softmax(z, dim=-1)

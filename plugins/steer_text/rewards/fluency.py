@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, SteerError
-from steer_text.checkpoints import load
+from steer_text.checkpoints import load, longest
 from steer_text.rewards.base import TextReward, once_each
 
 BATCH = 32
@@ -21,7 +21,9 @@ class FluencyOptions(Options):
     """Options of ``fluency``."""
 
     perplexity: bool = Field(False, description="Score minus the perplexity itself instead of minus its logarithm.")
-    max_tokens: int = Field(512, ge=2, le=131_072, description="Tokens of a text that are read.")
+    max_tokens: int = Field(
+        512, ge=2, le=131_072, description="Tokens of a text that are read, at most; no more than the model takes."
+    )
 
 
 class Fluency(TextReward):
@@ -45,6 +47,7 @@ class Fluency(TextReward):
             raise SteerError("fluency: name a causal language model, as in fluency:openai-community/gpt2 or a folder")
         model, self.tokenizer = load("AutoModelForCausalLM", argument, f"reward 'fluency:{argument}'")
         self.model = model.to(self.device)
+        self.most = min(self.options.max_tokens, longest(model, self.tokenizer))
 
     def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
         """Score texts."""
@@ -58,10 +61,7 @@ class Fluency(TextReward):
     @torch.no_grad()
     def _batch(self, texts: list[str]) -> Tensor:
         begin = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        rows = [
-            [*begin, *self.tokenizer(text, add_special_tokens=False).input_ids][: self.options.max_tokens]
-            for text in texts
-        ]
+        rows = [[*begin, *self.tokenizer(text, add_special_tokens=False).input_ids][: self.most] for text in texts]
         longest = max(2, *map(len, rows))
         ids = torch.zeros(len(rows), longest, dtype=torch.int64)
         real = torch.zeros(len(rows), longest, dtype=torch.int64)

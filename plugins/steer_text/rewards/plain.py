@@ -47,8 +47,8 @@ class Mentions(TextReward):
         shares = []
         for text, prompt in zip(samples, prompts, strict=True):
             wanted = self._wanted(prompt)
-            words = " ".join(re.findall(r"[^\W_]+", text.lower()))
-            shares.append(sum(f" {word} " in f" {words} " for word in wanted) / len(wanted))
+            words = f" {_words(text)} "
+            shares.append(sum(f" {run} " in words for run in wanted) / len(wanted))
         return torch.tensor(shares, dtype=torch.float32)
 
     def _wanted(self, prompt: Prompt | str) -> list[str]:
@@ -57,13 +57,18 @@ class Mentions(TextReward):
             metadata = prompt.metadata if isinstance(prompt, Prompt) else {}
             found = metadata.get("mentions")
             given = ",".join(map(str, found)) if isinstance(found, list) else found
-        wanted = [" ".join(part.lower().split()) for part in str(given or "").split(",") if part.strip()]
+        wanted = [run for part in str(given or "").split(",") if (run := _words(part))]
         if not wanted:
             raise SteerError(
                 f"mentions: neither an argument (mentions:WORD,WORD) nor metadata 'mentions' of prompt "
                 f"{str(prompt)[:60]!r} says what is asked for"
             )
         return wanted
+
+
+def _words(text: str) -> str:
+    """Return a text's words in lower case with one space between: of what is asked for as of what is read."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
 class RegexOptions(Options):
