@@ -402,6 +402,8 @@ class Run:
         negative = [str(p.metadata.get("negative", self.get("negative"))) for p in prompts]
         setting = self.backbone.cfg_setting
         scale = float(self.get(setting))
+        if any(negative):
+            _check_modality("negative", self.backbone)
         if any(negative) and not self.backbone.guided(scale):
             option = {"guidance_scale": "--guidance", "true_cfg_scale": "--true-cfg"}[setting]
             warnings.warn(

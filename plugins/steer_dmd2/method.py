@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steer import Method, hookimpl
+from steer import Method, SteerError, hookimpl
 from steer.run import Run
 from steer_dmd2.loading import choose, denoiser
 from steer_dmd2.options import DMD2Options
@@ -22,6 +22,10 @@ class DMD2(Method):
     @hookimpl(tryfirst=True)
     def configure(self, run: Run) -> None:
         """Set scheduler, timesteps and weights, guidance off; before other methods look at the scheduler."""
+        if run.backbone.modality != "image":
+            raise SteerError(
+                f"dmd2 has students of models of images, and this one makes {run.backbone.modality}s; drop it"
+            )
         chosen = choose(self.options, run.backbone)
         run.set("scheduler", chosen.scheduler, by="dmd2")
         run.set("steps", chosen.steps, by="dmd2")

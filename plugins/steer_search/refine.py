@@ -36,6 +36,11 @@ class Refine(Search):
     @hookimpl(trylast=True)
     def configure(self, run: Run) -> None:
         """Ask for a reward and full batches."""
+        if run.backbone.modality != "image":
+            raise SteerError(
+                f"refine noises samples part of the way back, and a {run.backbone.modality} has no noise in it; take "
+                "best-of-n, prune or fk"
+            )
         if run.reward is None:
             raise SteerError("refine needs a reward to choose by; name one with --reward (steer plugins lists them)")
         run.suggest("particles", min(self.options.seeds or DEFAULT_N, MOST), by=self.name)

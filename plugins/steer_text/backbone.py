@@ -15,6 +15,7 @@ from steer.backbones.base import Backbone, Conditioning, Encoded
 from steer.noise import Streams
 from steer.process import Process
 from steer.texts import Texts
+from steer_text.checkpoints import longest
 from steer_text.process import MaskedDiffusion
 from steer_text.trail import TokenTrail
 
@@ -74,11 +75,7 @@ class MaskedLM(TextBackbone):
             raise SteerError("the model's tokenizer has no mask token: it is no masked language model")
         super().__init__(SimpleNamespace(scheduler=None, _execution_device=torch.device(device), components={}), model)
         self.tokenizer = tokenizer
-        limits = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
-        # tokenizers that know no limit say 1e30; positions of RoBERTa and its kin begin behind the padding token
-        offset = 2 if "roberta" in str(getattr(model.config, "model_type", "")) else 0
-        known = [limits[0]] + ([limits[1] - offset] if limits[1] else [])
-        self.longest = int(min(known))
+        self.longest = longest(model, tokenizer)
         ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
         self.end: int | None = next((token for token in ends if token is not None), None)
         starts = (tokenizer.bos_token_id, tokenizer.cls_token_id)
@@ -92,6 +89,12 @@ class MaskedLM(TextBackbone):
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         ids = self.tokenizer(prefix_of(prompt), add_special_tokens=False).input_ids
+        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.mask_token_id, self.tokenizer.unk_token_id}
+        if odd := [token for token in ids if token in special]:
+            raise SteerError(
+                f"prompt {str(prompt)[:60]!r}: {self.tokenizer.convert_ids_to_tokens(odd[0])} is no text here; "
+                f"of its special tokens, a prompt takes {self.tokenizer.mask_token} alone"
+            )
         if self.start is not None:
             ids = [self.start, *ids]
         unknown = self.tokenizer.unk_token_id

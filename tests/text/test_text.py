@@ -93,6 +93,21 @@ def test_generate_render_and_replay_write_texts(tmp_path: Path) -> None:
     assert "equal to the original" in verdict
 
 
+def test_a_rows_length_and_temperature_are_its_own_and_a_plan_speaks_of_texts(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a ...", "length": 8, "temperature": 0.5}\n{"prompt": "a red ..."}\n')
+    words = ["-m", "text:shapes", "--steps", "2", "--device", "cpu", "--out", str(tmp_path / "render")]
+    plan = steer("render", str(rows), "--dry-run", *words)
+    assert "8 tokens" in plan and "24 tokens" in plan and "temperature 0.5" in plan and "2 texts, " in plan
+    steer("render", str(rows), *words)
+    recipes = [json.loads(line)["recipe"] for line in (tmp_path / "render" / "details.jsonl").read_text().splitlines()]
+    settings = [(recipe["settings"]["length"], recipe["settings"]["temperature"]) for recipe in recipes]
+    assert (8, 0.5) in settings and len(set(settings)) == 2
+    rows.write_text('{"prompt": "a", "length": -3}\n')
+    with pytest.raises(SteerError, match=r"line 1: length=-3: expected int in 1\.\."):
+        steer("render", str(rows), "--dry-run", *words)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -107,6 +122,13 @@ def test_generate_render_and_replay_write_texts(tmp_path: Path) -> None:
         ({"prompts": "a", "reward": "mentions"}, r"says what is asked for"),
         ({"prompts": "a", "reward": "fluency:/nowhere"}, r"reward 'fluency:/nowhere': no such folder"),
         ({"prompts": "a", "reward": "length", "methods": "carinox"}, r"a text has no gradient|carinox"),
+        ({"prompts": "a", "methods": "dmd2"}, r"dmd2 has students of models of images, and this one makes texts"),
+        ({"prompts": "a", "reward": "length", "methods": "refine"}, r"refine .* a text has no noise in it"),
+        (
+            {"prompts": Prompt("a", metadata={"negative": "b"})},
+            r"negative is a setting of images, and this model makes",
+        ),
+        ({"prompts": "a red [EOS] star"}, r"\[EOS\] is no text here; .* a prompt takes \[MASK\] alone"),
     ],
 )
 def test_mistakes_are_one_line(sampler: Sampler, arguments: dict, message: str) -> None:
@@ -134,6 +156,7 @@ def test_plain_rewards() -> None:
     texts = Texts(["a red star, a cross", "a red, a star"])
     assert Mentions()(texts, [prompts[0]] * 2).tolist() == [1, 0]
     assert Mentions(argument="Cross,star")(texts, prompts).tolist() == [1, 0.5]
+    assert Mentions(argument="T-shirt")(Texts(["a t-shirt", "a shirt"]), prompts).tolist() == [1, 0]
     assert Length()(texts, prompts).tolist() == [5, 4]
     assert Length(argument="4")(texts, prompts).tolist() == [-0.25, 0]
     assert Regex(RegexOptions(pattern=r"star$"))(texts, prompts).tolist() == [0, 1]
@@ -195,6 +218,8 @@ def test_fluency_is_minus_the_log_of_the_perplexity(models: Path) -> None:
         ids = torch.tensor([[2, *tokens(text, add_special_tokens=False).input_ids]])
         assert float(found) == pytest.approx(-model(input_ids=ids, labels=ids).loss.item(), abs=1e-5)
     assert float(scores[2]) == pytest.approx(-np.log(len(tokens)), abs=1e-5) and scores[3] == scores[0]
+    long = " ".join(["star"] * 31)  # with its beginning as much as the model takes; more of it is not read
+    assert len(set(cls(argument=str(models / "causal"))([long, f"{long} star star"], texts[:2]).tolist())) == 1
     perplexity = cls(SimpleNamespace(perplexity=True, max_tokens=512), argument=str(models / "causal"))(texts, texts)
     assert torch.allclose(perplexity, -torch.exp(-scores))
 
@@ -204,6 +229,7 @@ def test_a_classifier_scores_the_probability_of_its_label(models: Path) -> None:
     texts = ["a red star", "the cat"]
     toxic, calm = (cls(argument=f"{models}/judge/{label}")(texts, texts) for label in ("toxic", "calm"))
     assert torch.allclose(toxic + calm, torch.ones(2)) and 0 < toxic.min() < 1
+    assert cls(argument=f"{models}/judge/calm")(["star " * 600], texts[:1]).isfinite().all()
     with pytest.raises(SteerError, match=r"unknown label of .*'txic' — did you mean 'Toxic'\? \(known: Toxic, calm\)"):
         cls(argument=f"{models}/judge/txic")
     with pytest.raises(SteerError, match="that is a folder, and no label"):
