@@ -148,7 +148,9 @@ def check_names(
                 weights.check(entry.weights(named), owner=term.label, options=declared)
 
 
-def check_modalities(specs: Sequence[RewardSpec], modality: str, options: OptionValues, plugins: Plugins) -> None:
+def check_modalities(
+    specs: Sequence[RewardSpec], modality: str, options: OptionValues, plugins: Plugins, who: str = "this model makes"
+) -> None:
     """Raise if a reward scores something else than samples of a modality; loads no weights.
 
     Raises:
@@ -156,10 +158,10 @@ def check_modalities(specs: Sequence[RewardSpec], modality: str, options: Option
     """
     for spec in specs:
         if not isinstance(spec, str):
-            check_modality(spec_name(spec), spec, modality)
+            check_modality(spec_name(spec), spec, modality, who)
             continue
         for term in leaves(parse_expression(spec)):
-            check_modality(term.label, _find_reward(term.name, term.argument, options, plugins)[0], modality)
+            check_modality(term.label, _find_reward(term.name, term.argument, options, plugins)[0], modality, who)
 
 
 def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequence[RewardSpec]) -> None:

@@ -88,7 +88,7 @@ class Reward:
         raise NotImplementedError
 
 
-def check_modality(name: str, reward: object, modality: str) -> None:
+def check_modality(name: str, reward: object, modality: str, who: str = "this model makes") -> None:
     """Raise if a reward, or its class, says that it scores something else than a model makes; functions say nothing.
 
     Raises:
@@ -96,12 +96,11 @@ def check_modality(name: str, reward: object, modality: str) -> None:
     """
     if isinstance(reward, Combination):
         for part in reward.parts:
-            check_modality(getattr(part, "name", None) or type(part).__name__, part, modality)
+            check_modality(getattr(part, "name", None) or type(part).__name__, part, modality, who)
     wanted = getattr(reward, "modality", None)
     if wanted is not None and wanted != modality:
         raise SteerError(
-            f"reward {name!r} scores {wanted}s, and this model makes {modality}s; steer plugins lists the rewards of "
-            f"{modality}s"
+            f"reward {name!r} scores {wanted}s, and {who} {modality}s; steer plugins lists the rewards of {modality}s"
         )
 
 

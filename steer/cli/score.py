@@ -56,7 +56,7 @@ def score(
     names = scoring.expressions_of(reward)
     options = parse_assignments(option)
     check_names([], names, options, manager())
-    check_modalities(names, "image", options, manager())
+    check_modalities(names, "image", options, manager(), "steer score reads")
     check_owners(options, [], names)
     paths = scoring.find_images(images)
     done = scoring.read_rows(out) if out else {}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from steer.errors import SteerError
 from steer.prompts import Prompt
 from steer.render.engine import Engine
 from steer.render.folder import RenderFolder
@@ -112,7 +113,19 @@ class Renderer:
             return Plan(len(tasks), done, failed, [], free, searching=False), None
         engine = stack.enter_context(closing(self._make_engine(self._spec)))
         groups = engine.plan([task.prompt for task in missing])
-        return Plan(len(tasks), done, failed, groups, free, engine.searching), engine
+        plan = Plan(len(tasks), done, failed, groups, free, engine.searching)
+        if plan.modality != "image":
+            self._check_no_images(plan.modality)
+        return plan, engine
+
+    def _check_no_images(self, modality: str) -> None:
+        """Raise for what is of images, where there are none."""
+        for asked, name in (
+            (self._folder.layout.kind == "geneval", "layout geneval"),
+            (self._spec.previews, "previews"),
+        ):
+            if asked:
+                raise SteerError(f"{name}: for images, and this model makes {modality}s; leave it out")
 
 
 def _with_kept(spec: Spec, values: Mapping[str, Any]) -> Spec:

@@ -103,6 +103,10 @@ def test_a_rows_length_and_temperature_are_its_own_and_a_plan_speaks_of_texts(tm
     recipes = [json.loads(line)["recipe"] for line in (tmp_path / "render" / "details.jsonl").read_text().splitlines()]
     settings = [(recipe["settings"]["length"], recipe["settings"]["temperature"]) for recipe in recipes]
     assert (8, 0.5) in settings and len(set(settings)) == 2
+    for name, *extra in (("layout geneval", "--layout", "geneval"), ("previews", "--previews", "2")):
+        with pytest.raises(SteerError, match=f"{name}: for images, and this model makes texts; leave it out"):
+            steer("render", str(rows), *words, "--out", str(tmp_path / name), *extra)
+        assert not (tmp_path / name).exists()
     rows.write_text('{"prompt": "a", "length": -3}\n')
     with pytest.raises(SteerError, match=r"line 1: length=-3: expected int in 1\.\."):
         steer("render", str(rows), "--dry-run", *words)
