@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from steer import options as declarations
+from steer.errors import SteerError
 
 if TYPE_CHECKING:
     from steer.run import Run
@@ -29,6 +30,25 @@ class Method:
     def __init__(self, options: declarations.Options | None = None) -> None:
         """Args: options: validated options, or ``None`` for the defaults."""
         self.options = options if options is not None else self.Options()
+
+    def ask_for_particles(self, run: Run) -> None:
+        """Have a run draw ``options.particles`` a prompt, and a reward to compare them by; a user's word goes first.
+
+        Raises:
+            SteerError: without a reward, or with a single particle.
+        """
+        default = type(self.options).model_fields["particles"].default
+        if run.reward is None:
+            raise SteerError(
+                f"{self.name} needs a reward to choose particles by; name one with --reward (steer plugins lists them)"
+            )
+        particles = self.options.particles  # type: ignore[attr-defined]
+        if "particles" in self.options.model_fields_set:
+            run.set("particles", particles, by=self.name)
+        else:
+            run.suggest("particles", particles, by=self.name)
+        if run.particles < 2:
+            raise SteerError(f"{self.name} needs at least 2 particles, got {run.particles}; set --particles {default}")
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
         """Return options that make this prompt's result again, where those given would not.

@@ -38,14 +38,7 @@ class FK(Method):
     @hookimpl
     def configure(self, run: Run) -> None:
         """Ask for particles and, where the scheduler alone would draw no noise, for a stochastic sampler."""
-        if run.reward is None:
-            raise SteerError("fk needs a reward to steer by; name one with --reward (steer plugins lists them)")
-        if "particles" in self.options.model_fields_set:
-            run.set("particles", self.options.particles, by="fk")
-        else:
-            run.suggest("particles", self.options.particles, by="fk")
-        if run.particles < 2:
-            raise SteerError(f"fk needs at least 2 particles, got {run.particles}; set --particles 4")
+        self.ask_for_particles(run)
         if not run.process().stochastic:
             for name, value in run.backbone.noisy.items():
                 run.suggest(name, value, by="fk")

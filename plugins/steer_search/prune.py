@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from steer import Method, State, SteerError, hookimpl
+from steer import Method, State, hookimpl
 from steer.rollout import rollout
 from steer.run import Run
 from steer_search.options import PruneOptions
@@ -31,14 +31,7 @@ class Prune(Method):
     @hookimpl
     def configure(self, run: Run) -> None:
         """Ask for a reward and for particles."""
-        if run.reward is None:
-            raise SteerError("prune needs a reward to choose by; name one with --reward (steer plugins lists them)")
-        if "particles" in self.options.model_fields_set:
-            run.set("particles", self.options.particles, by="prune")
-        else:
-            run.suggest("particles", self.options.particles, by="prune")
-        if run.particles < 2:
-            raise SteerError(f"prune needs at least 2 particles, got {run.particles}; set --particles 16")
+        self.ask_for_particles(run)
         run.finalists = self._left(run.particles, len(self.options.at))
 
     @hookimpl
