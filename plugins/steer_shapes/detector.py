@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -88,6 +90,32 @@ def read(detector: Detector, images: Tensor) -> Reading:
     return split(detector(images))
 
 
+class Reader:
+    """Looks at images, and remembers the last: the rewards of a sum are asked about the same ones, in turn.
+
+    Only images that no gradient is asked of are remembered, for a graph can be walked back once.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        """Args: detector: frozen, in fp32."""
+        self.detector = detector
+        self._last: tuple[weakref.ref[Tensor], int, Reading] | None = None
+
+    def __call__(self, images: Tensor) -> Reading:
+        """Look at images, float ``[N, 3, H, W]`` in [0, 1], on the detector's device."""
+        images = images.float()
+        if images.requires_grad or images.is_inference():  # inference tensors do not tell when they are written to
+            return read(self.detector, images)
+        if self._last is not None:
+            seen, version, reading = self._last
+            if seen() is images and version == images._version:
+                return reading
+        with torch.no_grad():
+            reading = read(self.detector, images)
+        self._last = (weakref.ref(images), images._version, reading)
+        return reading
+
+
 def split(out: Tensor) -> Reading:
     """Take the detector's output ``[N, 19, 16, 16]`` apart."""
     flat = out.flatten(2)
@@ -99,10 +127,16 @@ def split(out: Tensor) -> Reading:
 
 @lru_cache(maxsize=4)
 def load(device: str = "cpu", folder: Path | None = None) -> Detector:
-    """Return the detector that ships, frozen, in fp32; the same one at every call, for three rewards read it."""
+    """Return the detector that ships, frozen, in fp32; the same one at every call."""
     from safetensors.torch import load_file
 
     detector = Detector()
     weights = load_file((folder or paths.detector()) / "detector.safetensors")
     detector.load_state_dict({name: value.float() for name, value in weights.items()})
     return detector.to(device).eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=4)
+def reader(device: str = "cpu") -> Reader:
+    """Return the reader of the detector that ships, one for all rewards of a device."""
+    return Reader(load(device))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steer import Options, Reward
 
-from .detector import GRID, STRIDE, Reading, load, read
+from .detector import GRID, STRIDE, Reading, reader
 from .grammar import Phrase, Relation, Requirements, parse_prompt
 from .scenes import ACCENT, BACKGROUND, PALETTE
 
@@ -42,7 +42,7 @@ class DetectorReward(Reward):
     ) -> None:
         """Load the detector; it is so small that it always computes in fp32."""
         super().__init__(options, argument=argument, device=device, dtype=dtype)
-        self._detector = load(str(self.device))
+        self._read = reader(str(self.device))
 
     def __call__(self, samples: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score images, float ``[N, 3, H, W]`` in [0, 1], against N prompts of the grammar.
@@ -51,7 +51,7 @@ class DetectorReward(Reward):
             PromptError: for a prompt that is not of the grammar.
         """
         asked = [_parsed(str(prompt)) for prompt in prompts]
-        reading = read(self._detector, samples.to(self.device, torch.float32))
+        reading = self._read(samples.to(self.device, torch.float32))
         return torch.stack([self.score(reading, row, wanted) for row, wanted in enumerate(asked)])
 
     def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steer.testing import check_reward
 from steer_shapes.captions import sample_requirements
-from steer_shapes.detector import ATTRIBUTES, Detector, read, split
+from steer_shapes.detector import ATTRIBUTES, Detector, load, read, split
 from steer_shapes.examples import examples
 from steer_shapes.grammar import Requirements, parse_prompt
 from steer_shapes.layout import sample_scene
@@ -126,3 +126,26 @@ def test_clean_images_are_cleaner_than_noisy_or_smeared_ones() -> None:
     assert bool((scores[0] > 0.99).all())
     assert bool((scores[0] > scores[1] + 0.03).all())
     assert bool((scores[0] > scores[2]).all())
+
+
+def test_rewards_of_a_sum_share_one_reading_until_the_images_change() -> None:
+    detector = load("cpu")
+    looked: list[int] = []
+    handle = detector.register_forward_hook(lambda module, args, out: looked.append(len(args[0])))
+    try:
+        images = torch.rand(2, 3, 64, 64)
+        rewards = [ShapesObjects(), ShapesCount(), ShapesRelations()]
+        prompts = ["a red circle to the left of a blue square"] * 2
+        with torch.no_grad():
+            before = [reward(images, prompts) for reward in rewards]
+            assert looked == [2]
+            images.zero_()  # the same tensor with other pixels is looked at again
+            after = [reward(images, prompts) for reward in rewards]
+        assert looked == [2, 2]
+        assert not torch.equal(before[0], after[0])
+        assert torch.equal(after[0], rewards[0](images.clone(), prompts))
+        images.requires_grad_(True)
+        for reward in rewards:  # a graph of its own each, so that each can be walked back
+            reward(images, prompts).sum().backward()
+    finally:
+        handle.remove()
