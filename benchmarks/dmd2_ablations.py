@@ -14,11 +14,14 @@ from pathlib import Path
 
 import click
 
+from steer.precision import computes_bf16
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = [
     "--teacher", "shapes", "--data", "shapes", "--student-steps", "4", "--timesteps", "799,599,399,199",
     "--guidance", "2.5", "--batch", "32", "--snr-clip", "5", "--ema", "0.98", "--rate", "2e-4", "--critic-rate", "4e-4",
-    "--critic-warmup", "20", "--precision", "bf16", "--device", "cpu", "--reward", "shapes",
+    "--critic-warmup", "20", "--precision", "bf16" if computes_bf16("cpu") else "no", "--device", "cpu",
+    "--reward", "shapes",
 ]  # fmt: skip
 VARIANTS: dict[str, tuple[str, ...]] = {
     "all parts (critic ratio 2)": ("--ratio", "2"),

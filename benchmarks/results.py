@@ -23,6 +23,7 @@ import torch
 from steer import Prompt, Sampler
 from steer.loading import make_reward
 from steer.plugins import manager
+from steer.precision import computes_bf16
 from steer.prompt_files import read_prompts
 from steer.statistics import Interval, bootstrap_mean
 from steer.storage import write_atomic
@@ -31,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 JUDGE = "shapes"
 REWARDS = ("shapes", "clip:shapes")
 STEPS = 10
-DTYPE = "bf16"
+DTYPE = "bf16" if computes_bf16("cpu") else "fp32"
 TUNE_STRIDE = 2  # every other tuning prompt: enough to choose by, half the time
 PACK = 24  # prompts a call: what is finished is written
 

@@ -194,7 +194,7 @@ def handover_lines(folder: Path | None) -> list[str]:
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "students", show_default=True)
 @click.option("--particles", type=click.IntRange(1), default=2, show_default=True, help="Images a prompt.")
-@click.option("--dtype", type=click.Choice(("fp32", "bf16")), default="bf16", show_default=True)
+@click.option("--dtype", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--ablations", type=click.Path(path_type=Path), help="Folder of runs to list as ablations.")
 @click.option("--handover", type=click.Path(path_type=Path), help="Folder of benchmarks/handover.py.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from steer.backbones.base import Backbone
 from steer.errors import SteerError
 from steer.model_options import PREVIEWS, ModelOptions, Preview, apply
 from steer.plugins import Plugins
+from steer.precision import computes_bf16
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +71,16 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def pick_dtype(name: str | None, device: torch.device, half: torch.dtype = torch.float16) -> torch.dtype:
-    """Return the precision of the weights: the named one, else ``half`` on CUDA and fp32 elsewhere."""
+    """Return the precision of the weights: the named one, else ``half`` on CUDA and fp32 elsewhere.
+
+    Warns of a half precision that the CPU has to emulate.
+    """
     if name is None:
         return half if device.type == "cuda" else torch.float32
     if name not in DTYPES:
         raise SteerError(f"unknown dtype {name!r}; expected {', '.join(DTYPES)}")
+    if device.type == "cpu" and name != "fp32" and not computes_bf16(device):
+        warnings.warn(f"this CPU emulates {name}, many times slower than fp32; leave --dtype out", stacklevel=3)
     return DTYPES[name]
 
 

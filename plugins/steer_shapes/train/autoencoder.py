@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from steer.precision import computes_bf16
+
 from .data import draw_images, save_sheet
 from .loop import Recipe, generators
 
@@ -54,7 +56,7 @@ class AutoencoderStage:
 
     def loss(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
         images = draw_images(rng, BATCH, PLAIN_SHARE)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
             posterior = self.vae.encode(images).latent_dist
             latents = posterior.sample(noise)
             output = self.vae.decode(latents).sample

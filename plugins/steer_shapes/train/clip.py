@@ -15,6 +15,8 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
+from steer.precision import computes_bf16
+
 from ..captions import TRAINING_MIXTURE, sample_requirements, split_of
 from ..grammar import Requirements
 from ..layout import LayoutError, sample_scene
@@ -147,7 +149,7 @@ class ClipStage:
         images = to_tensor(render_batch(scenes))[order]
         images[:RECONSTRUCTED] = self._reconstruct(images[:RECONSTRUCTED], rng, noise)
         images = degrade(images, rng, noise)[torch.argsort(order)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
             output = self.modules["clip"](normalized(images), self.tokens([r.text() for r in asked]))
         image, text, scale = output[0].float(), output[1].float(), output[2].clamp(max=100)
         logits = scale * image @ text.T
@@ -173,7 +175,7 @@ class ClipStage:
     @torch.no_grad()
     def _reconstruct(self, images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
         """Through the autoencoder, with noise on the latents: an early guess of a clean image."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
             latents = self.vae.encode(images * 2 - 1).latent_dist.mean
             level = float(rng.uniform(0.0, 0.5))
             latents = latents + level * torch.randn(latents.shape, generator=noise)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from steer.precision import computes_bf16
+
 from ..detector import ATTRIBUTES, GRID, STRIDE, Detector, Reading, split
 from ..render import render_batch
 from ..scenes import Scene, SceneObject
@@ -81,7 +83,7 @@ class DetectorStage:
         # damage comes to runs of neighbours: shuffled, it does not always meet what was reconstructed
         order = torch.from_numpy(rng.permutation(BATCH))
         images = degrade(images[order], rng, noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
             out = self.modules["detector"](images)
         return losses(out, [scenes[index] for index in order.tolist()])
 
@@ -93,7 +95,7 @@ class DetectorStage:
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
     """Through the autoencoder, with noise on the latents: an early guess of a clean image."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
         latents = vae.encode(images * 2 - 1).latent_dist.mean
         latents = latents + float(rng.uniform(0.0, 0.5)) * torch.randn(latents.shape, generator=noise)
         output: Tensor = vae.decode(latents).sample.float()

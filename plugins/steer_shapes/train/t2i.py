@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from steer.precision import computes_bf16
+
 from ..captions import rephrase, sample_requirements
 from ..grammar import CATEGORIES, parse_prompt
 from ..render import render_batch
@@ -100,7 +102,7 @@ def encode_scenes(vae: AutoencoderKL, path: Path, seed: int, count: int) -> dict
         drawn = [draw_scene(rng) for _ in range(min(256, count - start))]
         captions += [requirements.text() for requirements, _ in drawn]
         images = to_tensor(render_batch([scene for _, scene in drawn])) * 2 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
             posterior = vae.encode(images).latent_dist
         means.append(posterior.mean.half())
         stds.append(posterior.std.half())
@@ -145,7 +147,7 @@ class TextToImageStage:
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * epsilon
         noisy = noisy.to(memory_format=torch.channels_last)
         # For so few tokens the plain attention is much faster than the fused one on a CPU.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")), sdpa_kernel(SDPBackend.MATH):
             states = self.modules["text_encoder"](self.tokens(captions))[0]
             output = self.modules["unet"](noisy, timestep, encoder_hidden_states=states).sample
         error = (output.float() - epsilon).square().mean((1, 2, 3))

@@ -11,6 +11,7 @@ import torch
 
 from steer import SteerError
 from steer.plugins import manager
+from steer.precision import computes_bf16
 from steer_symmflow import infer
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
 from steer_symmflow.stable_diffusion import doubled, on_base
@@ -37,7 +38,8 @@ from steer_symmflow.train.trainer import Recipe, train
 @click.option("--init", "base", metavar="FOLDER|ID|symmflow:NAME",
               help="Start from a Stable Diffusion, its channels doubled, or from a flow of other data.")  # fmt: skip
 @click.option("--size", metavar="WxH", help="Resize images.")
-@click.option("--precision", default="bf16", show_default=True, type=click.Choice(["no", "bf16", "fp16"]))
+@click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "no", "bf16", "fp16"]),
+              help="Mixed precision; auto is bf16 on devices that compute in it.")  # fmt: skip
 @click.option("--accumulate", default=1, show_default=True, type=click.IntRange(1), help="Batches a step.")
 @click.option("--ema", default=0.999, show_default=True, type=click.FloatRange(0, 1, max_open=True),
               help="Decay of the averaged weights a step.")  # fmt: skip
@@ -57,6 +59,8 @@ def command(
     beta = beta if beta is not None else (6.0 if data.kind == "masks" else 4.0)
     config = SymmFlowConfig(data.kind, data.labels, data.size, data.colors, beta)
     torch.manual_seed(seed)
+    if precision == "auto":
+        precision = "bf16" if computes_bf16("cuda" if torch.cuda.is_available() else "cpu") else "no"
     recipe = Recipe(
         steps=steps, batch=batch, rate=rate, image_weight=image_weight, late=late, seed=seed, precision=precision,
         accumulate=accumulate, ema=ema, warmup=min(100, steps // 10),
