@@ -46,24 +46,45 @@ class Stored:
 
     def __init__(
         self, kind: str, labels: tuple[str, ...], colors: tuple[tuple[int, int, int], ...], images: NDArray,
-        targets: NDArray, *, order: int = 0,
+        targets: NDArray, *, order: int = 0, shift: int = 0,
     ) -> None:  # fmt: skip
-        """Args: images: uint8 ``[N, H, W, 3]``; targets: int64; order: seed of the shuffle that precedes the split."""
+        """Keep a data set of images.
+
+        Args:
+            images: uint8 ``[N, H, W, 3]``.
+            targets: int64, ``[N]`` of classes or ``[N, H, W]`` of masks.
+            order: seed of the shuffle that precedes the split.
+            shift: training images of classes are moved by up to so many pixels each way, over black.
+        """
         self.kind, self.labels, self.colors = kind, labels, colors
         self.size = (int(images.shape[1]), int(images.shape[2]))
         rows = np.random.default_rng(order).permutation(len(images))
         held = max(1, len(images) // 10)
         self._rows = {"train": rows[held:], "eval": rows[:held]}
-        self._images, self._targets = images, targets
+        self._images, self._targets, self._shift = images, targets, shift
 
     def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
         """See :class:`Labelled`; drawn with replacement."""
         rows = self._rows[split][rng.integers(len(self._rows[split]), size=count)]
-        return self._images[rows], self._targets[rows]
+        images = self._images[rows]
+        if self._shift and split == "train":
+            images = moved(images, rng.integers(-self._shift, self._shift + 1, size=(count, 2)))
+        return images, self._targets[rows]
 
     def all_of(self, split: str) -> tuple[NDArray, NDArray]:
         """Return every image and target of a split, in order."""
         return self._images[self._rows[split]], self._targets[self._rows[split]]
+
+
+def moved(images: NDArray, by: NDArray) -> NDArray:
+    """Return images ``[N, H, W, 3]``, each moved by its ``(down, right)`` of ``by`` ``[N, 2]``, over black."""
+    out = np.zeros_like(images)
+    height, width = images.shape[1:3]
+    for row, (down, right) in enumerate(by.tolist()):
+        to = (slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0)))
+        of = (slice(max(-down, 0), height - max(down, 0)), slice(max(-right, 0), width - max(right, 0)))
+        out[row][to] = images[row][of]
+    return out
 
 
 def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labelled:
@@ -94,7 +115,8 @@ def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labe
 
 
 def digits() -> Stored:
-    """Return scikit-learn's 1,797 handwritten digits (UCI, 8×8) as 16×16 images; a tenth is held out."""
+    """Return scikit-learn's 1,797 handwritten digits (UCI, 8×8) as 16×16 images; a tenth is held out, the others are
+    moved by up to two pixels."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -104,7 +126,7 @@ def digits() -> Stored:
     large = grey.repeat(2, axis=1).repeat(2, axis=2)
     images = np.repeat(large[..., None], 3, axis=3)
     names = tuple(str(name) for name in found.target_names)
-    return Stored("classes", names, (), images, found.target.astype(np.int64))
+    return Stored("classes", names, (), images, found.target.astype(np.int64), shift=2)
 
 
 def _images(paths: list[Path], size: tuple[int, int] | None) -> NDArray:
