@@ -4,7 +4,8 @@
         [--handover outputs/handover]
 
 What each model made is kept in the output folder as soon as it is known, so that an interrupted run goes on where it
-was; delete the folder to start anew. The section stands between two markers; the rest of the file is not touched.
+was; delete the folder to start anew. The section stands between two markers, the tables of the ablations and of the
+handover between markers of their own: without their folders they stay as they are, like the rest of the file.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from steer.plugins import manager
 from steer.prompt_files import read_prompts
 
 BEGIN, END = "<!-- students: made by benchmarks/students.py -->", "<!-- students: end -->"
+HANDOVER = "<!-- handover: made by benchmarks/handover.py -->", "<!-- handover: end -->"
+ABLATIONS = "<!-- ablations: made by benchmarks/dmd2_ablations.py -->", "<!-- ablations: end -->"
 PACK = 24
 SCENES = 2000
 """Held-out real scenes that the Fréchet distance is taken to."""
@@ -108,7 +111,7 @@ def kept(student: list[list[float]], teacher: list[list[float]], draws: int = 10
     return f"{a.mean() / b.mean():.0%} [{low:.0%}, {high:.0%}]"
 
 
-def section(bench: Bench, ablations: Path | None, handover: Path | None) -> str:
+def section(bench: Bench) -> str:
     """Measure all models; return the section's text."""
     found = {config.name: bench.run(config) for config in MODELS}
     count = len(bench.prompts) * bench.particles
@@ -144,8 +147,6 @@ def section(bench: Bench, ablations: Path | None, handover: Path | None) -> str:
         f"| model | {' | '.join(CATEGORIES)} |",
         f"|---|{'---|' * len(CATEGORIES)}",
         *[f"| {name} | {' | '.join(by_category(bench, data))} |" for name, data in found.items()],
-        *handover_lines(handover),
-        *ablation_lines(bench, ablations),
         END,
     ]
     return "\n".join(lines)
@@ -165,7 +166,7 @@ def ablation_lines(bench: Bench, folder: Path | None) -> list[str]:
     students = sorted(folder.glob("*/student/student.json")) if folder is not None else []
     if not students:
         return []
-    lines = ["", "Ablations, each with the same number of student updates from the teacher's weights "
+    lines = ["Ablations, each with the same number of student updates from the teacher's weights "
              "(`python benchmarks/dmd2_ablations.py`), on the same held-out prompts:", "",
              "| run | updates | exact | mean reward |", "|---|---|---|---|"]  # fmt: skip
     for card in students:
@@ -185,7 +186,7 @@ def handover_lines(folder: Path | None) -> list[str]:
         return []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     exact = {row["route"]: (np.array(row["scores"]) >= 1).mean(0) for row in rows}  # [prompts]
-    lines = ["", "Where exactness is lost: the four-step student hands over to the guided teacher on its way, or takes "
+    lines = ["Where exactness is lost: the four-step student hands over to the guided teacher on its way, or takes "
              "over from it (`python benchmarks/handover.py`; the teacher in 20 steps of DDIM, η=1):", "",
              "| route | exact |", "|---|---|"]  # fmt: skip
     return lines + [f"| {name} | {interval(values.tolist())} |" for name, values in exact.items()]
@@ -201,9 +202,17 @@ def handover_lines(folder: Path | None) -> list[str]:
 def main(out: Path, particles: int, dtype: str, threads: int, ablations: Path | None, handover: Path | None) -> None:
     """Measure teacher and students on the evaluation prompts and write their section of docs/results.md."""
     torch.set_num_threads(threads)
-    text = section(Bench(out, particles, dtype), ablations, handover)
-    RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END), encoding="utf-8")
-    click.echo(text)
+    bench = Bench(out, particles, dtype)
+    tables = {
+        (BEGIN, END): section(bench),
+        HANDOVER: "\n".join(handover_lines(handover)),
+        ABLATIONS: "\n".join(ablation_lines(bench, ablations)),
+    }
+    for (begin, end), text in tables.items():
+        if text:
+            marked = text if text.startswith(begin) else f"{begin}\n{text}\n{end}"
+            RESULTS.write_text(put(marked, RESULTS.read_text(encoding="utf-8"), begin, end), encoding="utf-8")
+            click.echo(text)
 
 
 if __name__ == "__main__":
