@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import torch
 
+from steer.compare.plots import plots
 from steer.compare.run import Request, compare_all
 from steer.compare.summary import Summary
 from steer.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
@@ -24,6 +25,7 @@ from steer.storage import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results.md"
+IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- compare: made by benchmarks/compare.py -->", "<!-- compare: end -->"
 REWARD = "clip:shapes:0.05+shapes-objects+shapes-count+shapes-relations"
 JUDGE = "shapes"
@@ -81,7 +83,10 @@ def section(summaries: dict[str, Summary], count: int) -> str:
         ),
     ]
     for kind, summary in summaries.items():
-        lines += ["", f"### At {names[kind]}", "", markdown(scores(summary))]
+        lines += ["", f"### At {names[kind]}", ""]
+        if len({line.budget for line in summary.lines}) > 1:
+            lines += [f"![Success by cost](images/compare-{kind}.png)", ""]
+        lines.append(markdown(scores(summary)))
         for table in (differences(summary), cost(summary), diversity(summary), categories(summary)):
             if table is not None:
                 lines += ["", f"{escape(table.title)}. {escape(table.note)}", "", markdown(table)]
@@ -117,6 +122,10 @@ def main(out: Path, prompts: int, tuning: int, budgets: tuple[str, ...], methods
     summaries = {kind: run(kind, text, out, prompts, tuning, methods or MAIN) for kind, text in amounts.items()}
     text = section(summaries, next(iter(summaries.values())).lines[0].prompts)
     if write:
+        for kind, summary in summaries.items():
+            picture = plots(summary).get(f"scaling-{kind}")
+            if picture is not None:
+                write_atomic(IMAGES / f"compare-{kind}.png", picture)
         write_atomic(RESULTS, put(text, RESULTS.read_text(encoding="utf-8")).encode())
     click.echo(text)
 
