@@ -32,7 +32,8 @@ from steer.noise import Streams
 from steer.plugins import Plugins, manager
 from steer.process.gaussian import Gaussian
 from steer.prompts import Prompt, as_prompts, with_seed
-from steer.run import SETTINGS, Run
+from steer.run import Run
+from steer.settings import SETTINGS
 from steer.state import State
 from steer.trace import trace_of
 

@@ -17,6 +17,7 @@ from steer.errors import SteerError
 from steer.model_options import PREVIEWS, ModelOptions, Preview, apply
 from steer.plugins import Plugins
 from steer.precision import computes_bf16
+from steer.settings import check_setting
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +240,6 @@ def _defaults(source: str) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SteerError(f"{file} cannot be read: {_one_line(error)}") from None
-    from steer.run import check_setting
 
     for key, value in values.items():
         check_setting(key, value)

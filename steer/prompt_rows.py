@@ -14,6 +14,7 @@ from typing import Any
 from steer.errors import SteerError, nearest
 from steer.options import parse_assignments
 from steer.prompts import Prompt, check_seed
+from steer.settings import check_setting
 
 SETTING_OF = {
     "steps": "steps", "guidance": "guidance_scale", "guidance_scale": "guidance_scale",
@@ -181,8 +182,6 @@ def _settings(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     if row.get("size") is not None:
         settings["width"], settings["height"] = parse_size(row["size"], where)
     if settings:
-        from steer.run import check_setting  # heavy, and most files set nothing
-
         for name, value in settings.items():
             try:
                 check_setting(name, value)

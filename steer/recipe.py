@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from steer.errors import SteerError
 from steer.model_options import ModelOptions
 from steer.prompts import Prompt, check_seed
+from steer.settings import check_setting
 
 SCHEMA = 1
 PNG_KEY = "steer"
@@ -292,8 +293,6 @@ def _check(recipe: Recipe, slot: Any) -> None:
     check_seed(prompt["seed"], "prompt")
     check_seed(recipe.run_seed, "run_seed")
     ModelOptions.from_dict(recipe.model_options)
-
-    from steer.run import check_setting  # heavy, and a file without a recipe should be told apart at once
 
     for name, value in recipe.settings.items():
         if value is not None:

@@ -1,11 +1,10 @@
-"""A run: settings, methods and the denoising loop."""
+"""A run: methods and the denoising loop."""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,64 +25,9 @@ from steer.process import Process
 from steer.process.gaussian import Gaussian
 from steer.prompts import Prompt
 from steer.rewards import WeightedSum
+from steer.settings import SETTINGS, applies, check_modality, check_setting
 from steer.start import Start
 from steer.state import Job, State
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The declaration of a field of a run that users, methods and models may set."""
-
-    kind: type | tuple[type, ...]
-    low: float | None
-    high: float | None
-    meaning: str
-    modality: str | None = None
-    """What it is a setting of, where not of all models: ``"image"``, ``"text"``."""
-
-
-SETTINGS: dict[str, Setting] = {
-    "steps": Setting(int, 1, 10_000, "denoising steps"),
-    "timesteps": Setting(
-        tuple, None, None, "explicit timesteps, highest first, instead of the scheduler's spacing", "image"
-    ),
-    "guidance_scale": Setting((int, float), 0, 1000, "classifier-free guidance; off at 1 and below", "image"),
-    "true_cfg_scale": Setting(
-        (int, float),
-        0,
-        1000,
-        "classifier-free guidance of a model that takes guidance_scale as an input (Flux)",
-        "image",
-    ),
-    "eta": Setting(
-        (int, float), 0, 1, "stochasticity of the transitions: 0 is the ODE, 1 the ancestral sampler", "image"
-    ),
-    "temperature": Setting((int, float), 0, 100, "of the tokens' distributions: 1 as the model has them", "text"),
-    "length": Setting(int, 1, 1_000_000, "tokens of a text", "text"),
-    "scheduler": Setting(str, None, None, "scheduler by name, instead of the model's own"),
-    "particles": Setting(int, 1, 65_536, "particles a prompt"),
-    "width": Setting(int, 1, 65_536, "image width in pixels", "image"),
-    "height": Setting(int, 1, 65_536, "image height in pixels", "image"),
-    "negative": Setting(str, None, None, "negative prompt", "image"),
-    "chunk": Setting(int, 1, 65_536, "particles a forward; part of the recipe"),
-    "denoiser": Setting(str, None, None, "weights by name: the model's own (base), or those that a method brought"),
-}
-"""Every field with its type, range and meaning."""
-
-
-def check_setting(name: str, value: Any) -> None:
-    """Raise unless ``value`` is within the declared type and range of the setting ``name``."""
-    if name not in SETTINGS:
-        raise unknown("setting", name, SETTINGS)
-    setting = SETTINGS[name]
-    kinds = setting.kind if isinstance(setting.kind, tuple) else (setting.kind,)
-    ok = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
-    if ok and setting.low is not None and setting.high is not None:
-        ok = setting.low <= value <= setting.high  # a NaN fails here too
-    if not ok:
-        type_name = " or ".join(kind.__name__ for kind in kinds)
-        bounds = "" if setting.low is None else f" in {setting.low:g}..{setting.high:g}"
-        raise SteerError(f"{name}={value!r}: expected {type_name}{bounds} ({setting.meaning})")
 
 
 class Run:
@@ -154,7 +98,7 @@ class Run:
         for name, value in (settings or {}).items():
             if value is not None:
                 check_setting(name, value)
-                _check_modality(name, backbone)
+                check_modality(name, backbone.modality)
                 self._values[name] = (value, "you")
         self.hooks = _hook_manager(self.methods, observers)
         self.hooks.hook.configure(run=self)
@@ -173,7 +117,7 @@ class Run:
     def set(self, name: str, value: Any, *, by: str) -> None:
         """Require a value; a conflict with the user or another method is an error that names both."""
         check_setting(name, value)
-        _check_modality(name, self.backbone)
+        check_modality(name, self.backbone.modality)
         taken = self._values.get(name)
         if taken is not None and taken[0] != value:
             raise SteerError(
@@ -197,7 +141,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """All settings as resolved, for the recipe."""
-        resolved = {name: self.get(name) if _applies(name, self.backbone) else None for name in SETTINGS}
+        resolved = {name: self.get(name) if applies(name, self.backbone.modality) else None for name in SETTINGS}
         resolved["chunk"] = self.chunks.size
         return resolved
 
@@ -403,7 +347,7 @@ class Run:
         setting = self.backbone.cfg_setting
         scale = float(self.get(setting))
         if any(negative):
-            _check_modality("negative", self.backbone)
+            check_modality("negative", self.backbone.modality)
         if any(negative) and not self.backbone.guided(scale):
             option = {"guidance_scale": "--guidance", "true_cfg_scale": "--true-cfg"}[setting]
             warnings.warn(
@@ -533,19 +477,6 @@ class Run:
     def _decode_preview(self, x0: Tensor) -> Tensor:
         assert self.preview is not None
         return self.preview(x0)
-
-
-def _applies(name: str, backbone: Backbone) -> bool:
-    """Whether a setting is one of what a backbone makes."""
-    return SETTINGS[name].modality in (None, backbone.modality)
-
-
-def _check_modality(name: str, backbone: Backbone) -> None:
-    if not _applies(name, backbone):
-        raise SteerError(
-            f"{name} is a setting of {SETTINGS[name].modality}s, and this model makes {backbone.modality}s; leave it "
-            "out"
-        )
 
 
 def _hook_manager(methods: Sequence[Method], observers: Iterable[object]) -> pluggy.PluginManager:

@@ -117,7 +117,7 @@ def _spec(values: dict[str, Any]) -> Spec:
     from steer.model_options import ModelOptions, parse_loras
     from steer.plugins import manager
     from steer.render import Spec
-    from steer.run import SETTINGS, check_setting
+    from steer.settings import SETTINGS, check_setting
 
     arguments = arguments_of(values)
     for name in SETTINGS:

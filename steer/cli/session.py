@@ -19,7 +19,7 @@ from steer.model_options import ModelOptions, parse_loras
 from steer.output import COMPARISON, TEXT_COMPARISON, OutputFolder
 from steer.plugins import manager
 from steer.prompts import Prompt
-from steer.run import SETTINGS, check_setting
+from steer.settings import SETTINGS, check_setting
 from steer.sheet import Row, Tile, comparison_sheet
 
 

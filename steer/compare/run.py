@@ -27,7 +27,7 @@ from steer.plugins import manager
 from steer.prompt_rows import as_row, parse_size
 from steer.prompts import Prompt
 from steer.render.spec import tasks_of
-from steer.run import check_setting
+from steer.settings import check_setting
 from steer.statistics import MIN_PROMPTS
 
 EXAMPLES = 8

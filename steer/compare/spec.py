@@ -19,7 +19,7 @@ from typing import Any
 from steer.errors import SteerError
 from steer.options import build, describe, parse_assignments
 from steer.plugins import Plugins, find_method
-from steer.run import SETTINGS, check_setting
+from steer.settings import SETTINGS, check_setting
 from steer.setup import CHOICES
 
 PLAIN = "plain"
