@@ -1,6 +1,6 @@
 """Re-make the comparison's section of docs/results.md: what wins at equal evaluations and at equal seconds.
 
-    python benchmarks/compare.py [--out outputs/compare] [--prompts 60] [--budget nfe=20,40,80] [--budget seconds=1]
+    python benchmarks/compare.py [--out outputs/compare] [--prompts 60] [--budget nfe=40,80,160] [--budget seconds=1]
 
 It is ``steer compare`` on the embedded world: the same code, the same folders, so that an interrupted run goes on where
 it was; delete the folder to start anew. What is swept is tuned on ``prompts/shapes-tune.jsonl``, and the winners run on
@@ -41,7 +41,7 @@ MAIN = (
     "dmd2+carinox=dmd2+carinox:dmd2.steps=1",
 )
 """What is compared; values with | between them are tuned."""
-BUDGETS = {"nfe": "20,40,80", "seconds": "1"}
+BUDGETS = {"nfe": "40,80,160", "seconds": "1"}
 """A prompt's, of one CPU thread."""
 
 
