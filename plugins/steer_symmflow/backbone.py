@@ -85,9 +85,8 @@ class SymmFlow(Backbone):
         return flow.join(noise, conditioning.cond["semantics"].to(noise))
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-        network: Any = self.denoisers[denoiser]
-        out: Tensor = network(x.to(next(network.parameters()).dtype), timestep)
-        return out.float()
+        out: Tensor = self.denoisers[denoiser](x, timestep)
+        return out
 
     def decode(self, x: Tensor) -> Tensor:
         return (self.model.decode(flow.split(x)[0]) / 2 + 0.5).clamp(0, 1)

@@ -107,17 +107,21 @@ class SymmFlowModel(nn.Module):
         return self.channels, self.config.size[0] // factor, self.config.size[1] // factor
 
     def forward(self, z: Tensor, t: Tensor | float) -> Tensor:
-        """Return the velocity at times ``t``, a number or ``[N]``."""
+        """Return the velocity at times ``t``, a number or ``[N]``, in float32 whatever the weights' precision is.
+
+        What integrates it then adds small steps to a state that is not rounded to them.
+        """
         times = torch.as_tensor(t, device=z.device, dtype=torch.float32).expand(len(z)) * self.config.time_scale
         patch = self.config.patch
         if patch > 1:
             z = functional.pixel_unshuffle(z, patch)
-        z = z.to(memory_format=torch.channels_last)
+        z = z.to(self.unet.dtype, memory_format=torch.channels_last)
         if self.config.network == "UNet2DModel":
             out = self.unet(z, times, return_dict=False)[0]
         else:
             context = self.context.to(z.dtype).expand(len(z), -1, -1)
             out = self.unet(z, times, encoder_hidden_states=context, return_dict=False)[0]
+        out = out.float()
         return functional.pixel_shuffle(out, patch) if patch > 1 else out
 
     def encode(self, planes: Tensor) -> Tensor:

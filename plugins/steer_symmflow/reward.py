@@ -53,7 +53,7 @@ class Agreement(Reward):
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """Return the agreement ``[N]``; images of another size are resized to the model's."""
         asked = torch.stack([self._labels(prompt) for prompt in prompts]).to(self.device)
-        images = fitted(samples.to(self.device), self.model.config.size)
+        images = fitted(samples.to(self.device, torch.float32), self.model.config.size)
         scores = [self._score(images, asked, draw) for draw in range(self.options.draws)]
         return torch.stack(scores).mean(dim=0).to(samples.device)
 

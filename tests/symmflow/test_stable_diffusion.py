@@ -13,10 +13,11 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from tiny import tiny_sd
 
-from steer import SteerError
+from steer import Prompt, SteerError
 from steer.cli.app import app
-from steer_symmflow import flow
+from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowConfig, load
+from steer_symmflow.reward import Agreement
 from steer_symmflow.stable_diffusion import doubled, official, on_base, read_state
 
 LABELS = {"sky": [0, 0, 255], "sea": [0, 255, 0]}
@@ -51,7 +52,7 @@ def test_a_published_checkpoint_gives_the_velocities_of_a_direct_computation(bas
     z = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     for t in (0.0, 0.25, 1.0):
         direct = unet(z, torch.full((2,), t), encoder_hidden_states=empty.expand(2, -1, -1)).sample
-        assert torch.allclose(model(z, t), direct, atol=1e-6)
+        assert torch.allclose(model(z, t), direct, atol=1e-5)  # kernels differ in the last bits
     assert not torch.allclose(model(z, 0.0), model(z, 1.0), atol=1e-3)  # t enters
     # two Euler steps by hand, through the folder that the command makes
     labels = tmp_path / "labels.json"
@@ -69,6 +70,28 @@ def test_a_published_checkpoint_gives_the_velocities_of_a_direct_computation(bas
     assert torch.allclose(
         kept.encode(image), pipe.vae.encode(image).latent_dist.mean * pipe.vae.config.scaling_factor, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_draw_read_and_reward(base, published, tmp_path: Path, dtype: torch.dtype) -> None:
+    official(published[0], str(base), CONFIG).save(tmp_path / "model", torch.float32)
+    whole, half = (load(tmp_path / "model", dtype=d) for d in (torch.float32, dtype))
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(2, *half.half_shape, generator=torch.Generator().manual_seed(1))
+    for read in (infer.semantic_half, infer.infer):
+        exact, found = (read(model, images, noise, steps=3) for model in (whole, half))
+        assert found.dtype == torch.float32
+        assert float((found - exact).abs().mean()) < 0.03 * float(exact.abs().mean())
+    labels = torch.randint(0, 2, (2, 16, 16), generator=torch.Generator().manual_seed(2))
+    exact, found = (infer.draw(model, infer.half_of(model, labels), noise, steps=3) for model in (whole, half))
+    assert float((found - exact).abs().mean()) < 0.03
+    mask = Image.fromarray(np.array(CONFIG.colors, np.uint8)[labels[0].numpy()])
+    mask.save(tmp_path / "mask.png")
+    reward = Agreement(argument=str(tmp_path / "model"), dtype=dtype)
+    image = images[:1].to(dtype).requires_grad_()
+    score = reward(image, [Prompt("x", metadata={"mask": str(tmp_path / "mask.png")})])
+    (gradient,) = torch.autograd.grad(score.sum(), image)
+    assert 0 < float(score.detach()) < 1 and 0 < float(gradient.float().norm()) < 1e6
 
 
 def test_checkpoints_of_another_layout_are_refused(base, published, tmp_path: Path) -> None:
