@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from PIL import Image
 
 from steer import scoring
-from steer.cli.shared import CountBar, log_option, one_line, quiet_libraries
+from steer.cli.shared import log_option, quiet_libraries
 from steer.sheet import MAX_CELLS, Cell, contact_sheet
 from steer.storage import storage_at
-from steer_symmflow.reading.common import Reading, open_model, read_all, reading_options
+from steer_symmflow.reading.common import open_model, png, reading_options, readings
 from steer_symmflow.reading.tables import check_format, print_rows
 
 
@@ -42,22 +40,13 @@ def command(
     rows: list[dict[str, Any]] = []
     errors: list[str] = []
     cells: list[Cell] = []
-    with CountBar(len(paths), "classifying") as bar:
-        for outcome in read_all(network, paths, **how):
-            bar.advance()
-            if not isinstance(outcome, Reading):
-                errors.append(str(outcome))
-                click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
-                continue
-            label = names[int(outcome.votes.argmax())]
-            shares = dict(zip(names, outcome.votes.tolist(), strict=True))
-            rows.append({"file": str(outcome.path), "class": label, "confidence": shares[label], "share": shares})
-            if place is not None and len(cells) < MAX_CELLS:
-                image = Image.fromarray((outcome.pixels * 255).round().byte().permute(1, 2, 0).numpy())
-                cells.append((image, f"{outcome.path.name}: {label}", f"{shares[label]:.2f}"))
+    for reading in readings(network, paths, "classifying", errors, **how):
+        label = names[int(reading.votes.argmax())]
+        shares = dict(zip(names, reading.votes.tolist(), strict=True))
+        rows.append({"file": str(reading.path), "class": label, "confidence": shares[label], "share": shares})
+        if place is not None and len(cells) < MAX_CELLS:
+            cells.append((reading.picture, f"{reading.path.name}: {label}", f"{shares[label]:.2f}"))
     print_rows(rows, errors, as_json=as_json, as_csv=as_csv)
     if place is not None and cells:
-        buffer = io.BytesIO()
-        contact_sheet(cells).save(buffer, "PNG")
-        place.write("classes.png", buffer.getvalue())
+        place.write("classes.png", png(contact_sheet(cells)))
     sys.exit(1 if errors else 0)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import io
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from PIL import Image
 from torch import Tensor
 
 from steer import SteerError
+from steer.cli.shared import CountBar, one_line
 from steer.models import pick_device, pick_dtype
 from steer.prompts import check_seed
 from steer.scoring import ImageError, read_image
@@ -51,12 +54,12 @@ class Reading:
 
     Attributes:
         path: the file.
-        pixels: its own, ``[3, H, W]`` in [0, 1].
+        picture: what it shows, RGB, of its own size.
         votes: share of the draws that give each label, ``[K]``, or ``[K, h, w]`` at the model's size.
     """
 
     path: Path
-    pixels: Tensor
+    picture: Image.Image
     votes: Tensor
 
 
@@ -75,30 +78,59 @@ def open_model(name: str, kind: str, device: str | None, dtype: str | None) -> S
     return model
 
 
+def readings(
+    model: SymmFlowModel, paths: Collection[Path], label: str, errors: list[str], **how: Any
+) -> Iterator[Reading]:
+    """Read images under a progress bar; a file that is none is warned of, added to ``errors``, and stops nothing.
+
+    Args:
+        label: what the bar says is done.
+        how: see :func:`read_all`.
+    """
+    with CountBar(len(paths), label) as bar:
+        for outcome in read_all(model, paths, **how):
+            bar.advance()
+            if isinstance(outcome, Reading):
+                yield outcome
+            else:
+                errors.append(str(outcome))
+                click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
+
+
 def read_all(
     model: SymmFlowModel, paths: Iterable[Path], *, batch: int, steps: int, scheduler: str, draws: int, seed: int
 ) -> Iterator[Reading | ImageError]:
-    """Read images batch by batch, in order; a file that is no image yields its error and stops nothing."""
+    """Read images batch by batch, in order; a file that is no image yields its error."""
     check_seed(seed, "seed")
-    waiting: list[tuple[Path, Tensor]] = []
+    device = next(model.unet.parameters()).device
+    waiting: list[tuple[Path, Image.Image, Tensor]] = []
 
     def flush() -> Iterator[Reading]:
         if not waiting:
             return
-        first = next(model.unet.parameters())
-        images = torch.cat([fitted(pixels[None], model.config.size) for _, pixels in waiting]).to(first)
+        images = torch.cat([fit for _, _, fit in waiting]).to(device)
         found = votes(model, images, steps=steps, draws=draws, seed=seed, solver=scheduler).cpu()
-        for (path, pixels), row in zip(waiting, found, strict=True):
-            yield Reading(path, pixels, row)
+        for (path, picture, _), row in zip(waiting, found, strict=True):
+            yield Reading(path, picture, row)
         waiting.clear()
 
     for path in paths:
         try:
-            waiting.append((path, read_image(path).pixels))
+            pixels = read_image(path).pixels
         except ImageError as error:
             yield from flush()
             yield error
             continue
+        # bytes, for those of a batch that wait are held at their own size
+        picture = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
+        waiting.append((path, picture, fitted(pixels[None], model.config.size)))
         if len(waiting) == batch:
             yield from flush()
     yield from flush()
+
+
+def png(picture: Image.Image) -> bytes:
+    """Return a picture as a file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -9,7 +9,9 @@ from PIL import Image, ImageDraw
 from steer_symmflow.model import SymmFlowConfig
 
 SMALLEST = 256
-"""Overlays have no side below this many pixels (whole multiples of the image's own)."""
+"""Overlays have no side below this many pixels (whole multiples of the image's own) …"""
+LARGEST = 2048
+"""… unless the other side would have more than these; larger images are scaled down to them."""
 BACKGROUND = frozenset({"background", "void", "unlabeled", "unlabelled"})
 """Labels that an overlay leaves untinted."""
 
@@ -30,9 +32,11 @@ def grey_picture(shares: NDArray, size: tuple[int, int]) -> Image.Image:
 
 def overlay(config: SymmFlowConfig, image: Image.Image, mask: Image.Image, opacity: float = 0.45) -> Image.Image:
     """Return the image tinted by its mask's colours, edges drawn in full, with a legend of the labels found."""
-    zoom = max(1, -(-SMALLEST // min(image.size)))
-    size = (image.width * zoom, image.height * zoom)
-    base = np.asarray(image.resize(size, Image.Resampling.NEAREST)).astype(np.float32)
+    long = max(image.size)
+    zoom = min(-(-SMALLEST // min(image.size)), LARGEST // long) if long <= LARGEST else LARGEST / long
+    size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
+    resampling = Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX
+    base = np.asarray(image.resize(size, resampling)).astype(np.float32)
     tint = np.asarray(mask.resize(size, Image.Resampling.NEAREST)).astype(np.float32)
     grey = np.repeat(base.mean(axis=2, keepdims=True), 3, axis=2)  # the image's own colours would mix with the mask's
     found = [(label, color) for label, color in zip(config.labels, config.colors, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import re
 import sys
 import time
 from pathlib import Path
@@ -12,10 +12,10 @@ import click
 from PIL import Image
 
 from steer import scoring
-from steer.cli.shared import CountBar, log_option, one_line, quiet_libraries
+from steer.cli.shared import log_option, quiet_libraries
 from steer.storage import storage_at
 from steer_symmflow.model import SymmFlowConfig
-from steer_symmflow.reading.common import Reading, open_model, read_all, reading_options
+from steer_symmflow.reading.common import Reading, open_model, png, reading_options, readings
 from steer_symmflow.reading.overlay import grey_picture, mask_picture, overlay
 from steer_symmflow.reading.tables import check_format, print_rows
 
@@ -42,20 +42,14 @@ def command(
     rows: list[dict[str, Any]] = []
     errors: list[str] = []
     used: set[str] = set()
-    with CountBar(len(paths), "segmenting") as bar:
-        for outcome in read_all(network, paths, **how):
-            bar.advance()
-            if not isinstance(outcome, Reading):
-                errors.append(str(outcome))
-                click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
-                continue
-            row, pictures = _row(network.config, outcome)
-            stem = _unique(outcome.path.stem, used)
-            for kind, picture in pictures.items():
-                name = f"{stem}-{kind}.png"
-                place.write(name, _png(picture))
-                row[kind] = place.url(name)
-            rows.append(row)
+    for reading in readings(network, paths, "segmenting", errors, **how):
+        row, pictures = _row(network.config, reading)
+        stem = _unique(_plain(reading.path.stem), used)
+        for kind, picture in pictures.items():
+            name = f"{stem}-{kind}.png"
+            place.write(name, png(picture))
+            row[kind] = place.url(name)
+        rows.append(row)
     print_rows(rows, errors, as_json=as_json, as_csv=as_csv)
     if rows and not (as_json or as_csv):
         click.echo(f"masks and overlays: {place.name}")
@@ -65,20 +59,20 @@ def command(
 def _row(config: SymmFlowConfig, reading: Reading) -> tuple[dict[str, Any], dict[str, Image.Image]]:
     """Return an image's row and its pictures."""
     sure, labels = reading.votes.max(dim=0)
-    height, width = reading.pixels.shape[1:]
-    mask = mask_picture(config, labels.numpy(), (height, width))
-    image = Image.fromarray((reading.pixels * 255).round().byte().permute(1, 2, 0).numpy())
+    size = reading.picture.height, reading.picture.width
+    mask = mask_picture(config, labels.numpy(), size)
     shares = {name: float((labels == number).float().mean()) for number, name in enumerate(config.labels)}
     row = {"file": str(reading.path), "confidence": float(sure.mean()), "share": shares}
-    pictures = {"mask": mask, "overlay": overlay(config, image, mask),
-                "confidence-map": grey_picture(sure.numpy(), (height, width))}  # fmt: skip
+    pictures = {"mask": mask, "overlay": overlay(config, reading.picture, mask),
+                "confidence-map": grey_picture(sure.numpy(), size)}  # fmt: skip
     return row, pictures
 
 
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+def _plain(stem: str) -> str:
+    """Return a file's stem for the names of its pictures: nothing that a terminal or a page would obey, and so short
+    that there is room for what follows, at most 255 bytes on most file systems."""
+    safe = re.sub(r"[^\w .,+=@-]", "_", stem)
+    return safe.encode()[:180].decode(errors="ignore")
 
 
 def _unique(stem: str, used: set[str]) -> str:
