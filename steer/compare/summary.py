@@ -14,7 +14,7 @@ from steer.compare.comparison import Cell, verdict
 from steer.compare.embedding import spread
 from steer.compare.measure import Row
 from steer.prediction import best_of_n, false_positives
-from steer.statistics import MIN_PROMPTS, Interval, bootstrap_mean, ratio, share, win_rate
+from steer.statistics import MIN_PROMPTS, Interval, bootstrap_mean, difference, ratio, share, win_rate
 
 COST = ("nfe", "backwards", "decodes", "reward_calls", "padding", "seconds", "memory_mb")
 AHEAD = 4
@@ -122,15 +122,21 @@ def summarise(cells: Sequence[Cell], reference: str, success: float | None) -> S
     for cell in cells:
         same = [other for other in cells if other.budget == cell.budget]
         references = [other for other in same if other.entry.family == reference]
-        baseline = next((other for other in same if other.rows[0]["choose"] == "all"), None)
+        unsteered = sorted((other for other in same if _unsteered(other)), key=lambda other: bool(other.entry.methods))
+        baseline = next(iter(unsteered), None)  # plain samples before a student's
         beside = references[0] if len(references) == 1 and references[0] is not cell else None
         lines.append(_line(cell, beside, baseline, success))
     predictions = {
         f"{cell.entry.label} at {cell.budget}" if cell.budget else cell.entry.label: _predicted(cell.rows, success)
         for cell in cells
-        if cell.rows[0]["choose"] == "all" and cell.rows[0]["rewards"]
+        if _unsteered(cell) and cell.rows[0]["rewards"]
     }
     return Summary(reference, judge, success, tuple(lines), predictions)
+
+
+def _unsteered(cell: Cell) -> bool:
+    """Whether its samples are independent: those of a population that a reward had a hand in are not."""
+    return all(row["choose"] == "all" and not row["reward_calls"] for row in cell.rows)
 
 
 def by_prompt(rows: Sequence[Row], value: Value) -> list[float]:
@@ -157,7 +163,7 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
         other_passed = by_prompt(reference.rows, lambda row: verdict(row, success)) if success is not None else None
         against = Against(
             bootstrap_mean(np.subtract(chosen, other).tolist()),
-            None if passed is None else bootstrap_mean(np.subtract(passed, other_passed or []).tolist()),
+            None if passed is None else difference(passed, other_passed or []),
             None
             if passed is None
             else ratio(np.subtract(1, passed).tolist(), np.subtract(1, other_passed or []).tolist()),
@@ -173,7 +179,7 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
         prompts=len(chosen),
         drawings=len(rows),
         chosen=bootstrap_mean(chosen),
-        success=None if passed is None else interval(passed),
+        success=None if passed is None else share(passed),
         particles=bootstrap_mean(by_prompt(rows, lambda row: float(np.mean(row["judges"][judge])))),
         judges={name: bootstrap_mean(by_prompt(rows, lambda row, n=name: float(row["judge"][n])))  # type: ignore[misc]
                 for name in rows[0]["judge"]},
@@ -197,14 +203,14 @@ def _categories(rows: Sequence[Row], success: float | None) -> dict[str, dict[st
         chosen = by_prompt(part, lambda row: verdict(row, None))
         found[category] = {"prompts": len(chosen), "chosen": _short(chosen)}
         if success is not None:
-            found[category]["success"] = _short(by_prompt(part, lambda row: verdict(row, success)))
+            found[category]["success"] = _short(by_prompt(part, lambda row: verdict(row, success)), share)
     return found
 
 
-def _short(values: Sequence[float]) -> dict[str, float | None]:
+def _short(values: Sequence[float], of: Callable[[Sequence[float]], Interval] = interval) -> dict[str, float | None]:
     if len(values) < MIN_PROMPTS:
         return {"estimate": float(np.mean(values)), "low": None, "high": None}
-    return asdict(interval(values))
+    return asdict(of(values))
 
 
 def _average(values: Sequence[float | None], *, most: bool = False) -> float | None:
@@ -241,7 +247,8 @@ def _hacking(rows: Sequence[Row], baseline: Sequence[Row]) -> dict[str, float] |
         if not particles or np.std(particles) == 0:
             return None
         # each prompt by its own mean; the sd is that within prompts, which is what can be gained by choosing
-        within = np.sqrt(np.mean([np.var(values) for values in there]))
+        several = [values for values in there if len(values or []) > 1]
+        within = np.sqrt(np.mean([np.var(values, ddof=1) for values in several])) if several else 0.0
         if within == 0:
             return None
         gains[name] = float((np.mean(here) - np.mean([np.mean(values) for values in there])) / within)
