@@ -75,6 +75,15 @@ class Reward:
         self.device = torch.device(device)
         self.dtype = dtype
 
+    def completed(self, prompt: Prompt) -> Prompt:
+        """Return a prompt whose metadata holds all that its score depends on, so that a recipe needs no other file: one
+        that it names is read here, before anything is drawn.
+
+        Raises:
+            SteerError: for a prompt that cannot be scored.
+        """
+        return prompt
+
     def __call__(self, samples: Any, prompts: Sequence[Prompt]) -> Tensor:
         """Score samples.
 
@@ -118,6 +127,13 @@ class Combination(Reward):
     def is_differentiable(self) -> bool:
         """Whether every part is."""
         return all(is_differentiable(part) for part in self.parts)
+
+    def completed(self, prompt: Prompt) -> Prompt:
+        """Return a prompt that holds what every part needs."""
+        for part in self.parts:
+            if isinstance(part, Reward):
+                prompt = part.completed(prompt)
+        return prompt
 
     def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
         """Score; ``step`` is for messages."""

@@ -95,6 +95,9 @@ class Setup:
         check_owners(self.options, active, [*self.reward, *self.judge])
         # a reward is loaded once, for all prompts
         check_owners(first.options, active, [])
+        for scorer in (self._scorer, *self._judges.values()):
+            if scorer is not None:
+                pack = [scorer.completed(prompt) for prompt in pack]
         return Run(
             sampler.backbone, pack, settings={**self.settings, **first.settings}, defaults=sampler.model.defaults,
             methods=active, observers=[*self.observers, *sampler.backbone.observers()], reward=self._scorer,

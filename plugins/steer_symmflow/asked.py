@@ -5,10 +5,48 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steer import SteerError
+from steer import Prompt, SteerError
 from steer.errors import unknown
-from steer_symmflow.images import mask_of, nearest_labels
+from steer.prompts import text_id
+from steer_symmflow.images import mask_of, nearest_labels, pack_mask
 from steer_symmflow.model import SymmFlowConfig
+
+
+def wanted(config: SymmFlowConfig) -> str:
+    """Return the key of a prompt's metadata that a model looks at, ``"mask"`` or ``"class"``."""
+    return "mask" if config.kind == "masks" else "class"
+
+
+def asked(config: SymmFlowConfig, prompt: Prompt) -> Tensor | None:
+    """Return the labels ``[H, W]`` of a prompt's mask or the number ``[]`` of its class; ``None`` if it names none.
+
+    Raises:
+        SteerError: for a mask of another size or with unknown colours, or a class that the model does not know.
+    """
+    value = prompt.metadata.get(wanted(config))
+    if value is None:
+        return None
+    if config.kind == "masks":
+        return mask_labels(config, str(value), f"of prompt {named(prompt)}", bool(prompt.metadata.get("nearest")))
+    return torch.tensor(class_label(config, value))
+
+
+def checked(config: SymmFlowConfig, prompt: Prompt) -> Prompt:
+    """Return a prompt whose mask was read into its metadata, if it names one in a file.
+
+    Raises:
+        SteerError: as :func:`asked` does.
+    """
+    mask = prompt.metadata.get("mask")
+    if config.kind == "masks" and mask is not None and not str(mask).startswith("data:"):
+        prompt = prompt.having(metadata={**prompt.metadata, "mask": pack_mask(str(mask))})
+    asked(config, prompt)
+    return prompt
+
+
+def named(prompt: Prompt) -> str:
+    """Return what messages call a prompt: its id, or its text where the id is a hash that is in nobody's file."""
+    return repr(str(prompt)[:60]) if prompt.id.startswith(text_id(prompt)) else prompt.id
 
 
 def mask_labels(config: SymmFlowConfig, value: str, what: str, nearest: bool) -> Tensor:
@@ -39,8 +77,8 @@ def class_label(config: SymmFlowConfig, value: object) -> int:
     name = str(value)
     if name in config.labels:
         return config.labels.index(name)
-    if name.isdigit():
-        if int(name) < len(config.labels):
+    if name.isascii() and name.removeprefix("-").isdigit():
+        if 0 <= int(name) < len(config.labels):
             return int(name)
         raise SteerError(
             f"class {name}: the model has {len(config.labels)}, 0 ({config.labels[0]}) to {len(config.labels) - 1} "

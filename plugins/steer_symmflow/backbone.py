@@ -13,8 +13,7 @@ from steer import Prompt, SteerError
 from steer.backbones.base import Backbone, Conditioning, Encoded
 from steer.errors import unknown
 from steer_symmflow import flow, infer
-from steer_symmflow.asked import class_label, mask_labels
-from steer_symmflow.images import pack_mask
+from steer_symmflow.asked import asked, checked, named, wanted
 from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.process import SymmetricFlow
 
@@ -35,10 +34,8 @@ class SymmFlow(Backbone):
         return False
 
     def completed(self, prompt: Prompt) -> Prompt:
-        mask = prompt.metadata.get("mask")
-        if self.model.config.kind != "masks" or mask is None or str(mask).startswith("data:"):
-            return prompt
-        return prompt.having(metadata={**prompt.metadata, "mask": pack_mask(str(mask))})
+        self._present(prompt)
+        return checked(self.model.config, prompt)
 
     def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
         metadata = prompt.metadata
@@ -53,18 +50,19 @@ class SymmFlow(Backbone):
         Raises:
             SteerError: for a mask or class that is missing, of another size, or unknown to the model.
         """
-        config = self.model.config
-        wanted, other = ("mask", "class") if config.kind == "masks" else ("class", "mask")
-        value = prompt.metadata.get(wanted)
-        if value is None:
-            got = f", got a {other}" if prompt.metadata.get(other) is not None else ""
-            raise SteerError(f"this model draws from a {wanted}{got}; give one by --{wanted} (prompt {prompt.id})")
-        if config.kind == "masks":
-            labels = mask_labels(config, str(value), f"of prompt {prompt.id}", bool(prompt.metadata.get("nearest")))
-        else:
-            labels = torch.tensor(class_label(config, value))
+        self._present(prompt)
+        labels = asked(self.model.config, prompt)
+        assert labels is not None
         with torch.no_grad():
             return infer.half_of(self.model, labels[None].to(self.device))
+
+    def _present(self, prompt: Prompt) -> None:
+        """Raise unless a prompt names what this model draws from."""
+        key = wanted(self.model.config)
+        if prompt.metadata.get(key) is None:
+            other = "class" if key == "mask" else "mask"
+            got = f", got a {other}" if prompt.metadata.get(other) is not None else ""
+            raise SteerError(f"this model draws from a {key}{got}; give one by --{key} (prompt {named(prompt)})")
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         config = self.model.config
@@ -79,6 +77,8 @@ class SymmFlow(Backbone):
             raise unknown("scheduler", solver, flow.SOLVERS)
         if settings.get("timesteps") is not None:
             raise SteerError("a symmetric flow takes equal steps; leave timesteps out and give --steps")
+        if settings["guidance_scale"] != self.default_guidance or settings["negative"]:
+            raise SteerError("a symmetric flow has no guidance; leave --guidance and the negative prompt out")
         return SymmetricFlow(settings["steps"], solver, settings.get("eta") or 0.0, self.device)
 
     def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:

@@ -26,8 +26,9 @@ def nearest_labels(mask: NDArray, colors: tuple[tuple[int, int, int], ...], near
         SteerError: for a colour that is none of the labels', unless ``nearest`` ones are taken.
     """
     # by distinct colour: masks have few, and a pixel-by-label table of a photograph would fill the memory
-    found, rows = np.unique(mask.reshape(-1, 3), axis=0, return_inverse=True)
-    distance = np.abs(found[:, None, :].astype(np.int64) - np.array(colors)).sum(axis=-1)
+    codes, rows = np.unique(mask.reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1], np.int64), return_inverse=True)
+    found = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
+    distance = np.abs(found[:, None, :] - np.array(colors)).sum(axis=-1)
     if not nearest:
         off = (distance.min(axis=-1) > 0)[rows].reshape(mask.shape[:2])
         if off.any():

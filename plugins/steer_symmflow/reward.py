@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
 from steer_symmflow import infer
-from steer_symmflow.asked import class_label, mask_labels
+from steer_symmflow.asked import asked, checked, named, wanted
 from steer_symmflow.model import find, load
 from steer_symmflow.reading.votes import fitted, noise_of
 
@@ -52,37 +52,43 @@ class Agreement(Reward):
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """Return the agreement ``[N]``; images of another size are resized to the model's."""
-        asked = torch.stack([self._labels(prompt) for prompt in prompts]).to(self.device)
+        labels = torch.stack([self._labels(prompt) for prompt in prompts]).to(self.device)
         images = fitted(samples.to(self.device, torch.float32), self.model.config.size)
-        scores = [self._score(images, asked, draw) for draw in range(self.options.draws)]
+        scores = [self._score(images, labels, draw) for draw in range(self.options.draws)]
         return torch.stack(scores).mean(dim=0).to(samples.device)
 
-    def _score(self, images: Tensor, asked: Tensor, draw: int) -> Tensor:
+    def _score(self, images: Tensor, labels: Tensor, draw: int) -> Tensor:
         noise = noise_of(self.model, 0, draw).to(images).expand(len(images), -1, -1, -1)
         read = infer.semantic_half(self.model, images, noise, steps=self.options.steps)
         scores = infer.scores(self.model, read)
         if self.model.config.kind == "masks":
             scores = scores / 3  # a mean over channels
-        return agreement(scores / self.options.temperature, asked)
+        return agreement(scores / self.options.temperature, labels)
+
+    def completed(self, prompt: Prompt) -> Prompt:
+        """Return a prompt with its mask read into its metadata; raise for one that this reward cannot score."""
+        self._present(prompt)
+        return checked(self.model.config, prompt)
 
     def _labels(self, prompt: Prompt) -> Tensor:
-        config = self.model.config
-        wanted = "mask" if config.kind == "masks" else "class"
-        value, nearest = prompt.metadata.get(wanted), bool(prompt.metadata.get("nearest"))
-        if value is None:
-            raise SteerError(
-                f"reward 'symmflow' compares with the prompt's {wanted}, and prompt {prompt.id} has none; give one by "
-                f"--{wanted} or in its row"
-            )
-        key = (str(value), nearest)
+        self._present(prompt)
+        key = (str(prompt.metadata[wanted(self.model.config)]), bool(prompt.metadata.get("nearest")))
         if key not in self._asked:
             if len(self._asked) >= CACHED:
                 self._asked.pop(next(iter(self._asked)))
-            self._asked[key] = (
-                mask_labels(config, str(value), f"of prompt {prompt.id}", nearest)
-                if wanted == "mask" else torch.tensor(class_label(config, value))
-            )  # fmt: skip
+            labels = asked(self.model.config, prompt)
+            assert labels is not None
+            self._asked[key] = labels
         return self._asked[key]
+
+    def _present(self, prompt: Prompt) -> None:
+        """Raise unless a prompt names what its images are compared with."""
+        key = wanted(self.model.config)
+        if prompt.metadata.get(key) is None:
+            raise SteerError(
+                f"reward 'symmflow' compares with the prompt's {key}, and prompt {named(prompt)} has none; give one by "
+                f"--{key} or in its row"
+            )
 
 
 def agreement(logits: Tensor, asked: Tensor) -> Tensor:

@@ -57,16 +57,37 @@ def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
     assert "draws from a class; give one by --class" in message(classes)
     assert "draws from a mask, got a class" in message(masks, **{"class": "box"})
     assert "did you mean 'disc'" in message(classes, **{"class": "disk"})
+    for name in ("3", "-1"):
+        assert f"class {name}: the model has 3, 0 (none) to 2 (disc)" in message(classes, **{"class": name})
+    assert "unknown class '²'" in message(classes, **{"class": "²"})
     odd = tmp_path / "odd.png"
     Image.new("RGB", (16, 16), (1, 2, 3)).save(odd)
     assert "has the color (1, 2, 3) at (0, 0), which is no label's" in message(masks, mask=str(odd))
     masks.generate([Prompt("x", metadata={"mask": str(odd), "nearest": True})], steps=1)
     Image.new("RGB", (8, 8)).save(odd)
     assert "is 8x8, the model's are 16x16" in message(masks, mask=str(odd))
+    for setting in ({"guidance_scale": 7.5}, {"negative": "blurry"}):
+        with pytest.raises(SteerError, match="has no guidance; leave --guidance and the negative prompt out"):
+            classes.generate([Prompt("x", metadata={"class": "box"})], steps=1, **setting)
     with pytest.raises(SteerError, match="eta=1 needs --scheduler euler"):
         classes.generate([Prompt("x", metadata={"class": "box"})], steps=1, eta=1.0, scheduler="rk4")
     with pytest.raises(SteerError, match="there is no such folder"):
         Sampler("symmflow:nowhere")
+
+
+@pytest.mark.parametrize("last", [{}, {"mask": "nowhere.png"}, {"mask": "odd.png"}, {"mask": "small.png"}])
+@pytest.mark.parametrize("model", ["symmflow", "shapes"])
+def test_a_mistake_in_the_last_prompt_is_told_before_anything_is_drawn(folders, tmp_path, last, model) -> None:
+    """Whether a model draws from the masks or a reward compares with them."""
+    Image.new("RGB", (16, 16), (1, 2, 3)).save(tmp_path / "odd.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
+    own = {key: str(tmp_path / name) for key, name in last.items()}
+    prompts = [Prompt(f"x {i}", seed=i, metadata={"mask": str(folders["mask"])}) for i in range(2)]
+    more = {"judge": f"symmflow:{folders['masks']}"} if model == "shapes" else {}
+    sampler = Sampler(f"symmflow:{folders['masks']}" if model == "symmflow" else model, device="cpu")
+    drawn = sampler.stream([*prompts, Prompt("the last", seed=9, metadata=own)], particles=64, steps=1, **more)
+    with pytest.raises(SteerError, match=r"of prompt 'the last'|prompt 'the last'|nowhere\.png does not exist"):
+        next(drawn)
 
 
 def test_a_checkpoint_of_another_layout_is_refused_whole(folders, tmp_path: Path) -> None:

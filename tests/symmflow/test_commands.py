@@ -66,6 +66,19 @@ def test_rows_of_a_prompt_file_name_their_masks(folders, tmp_path: Path) -> None
     assert recipe.prompt["metadata"]["mask"].startswith("data:image/png;base64,")
 
 
+@pytest.mark.parametrize("use", ["--reward", "--judge"])
+def test_what_a_reward_compares_with_goes_into_the_recipe(folders, tmp_path: Path, use: str) -> None:
+    mask, rows = tmp_path / "scene.png", tmp_path / "rows.jsonl"
+    mask.write_bytes(folders["mask"].read_bytes())
+    rows.write_text(json.dumps({"prompt": "a red star", "mask": str(mask), "seed": 3}) + "\n")
+    done("generate", "-f", rows, "-m", "shapes", use, f"symmflow:{folders['masks']}", "--steps", 1, "--device", "cpu",
+         "--out", tmp_path / "out")  # fmt: skip
+    mask.unlink()
+    (image,) = (tmp_path / "out").glob("*-000.png")
+    again = done("replay", image, "--out", tmp_path / "again", "--device", "cpu", "--json")
+    assert json.loads(again.stdout)["equal"] is True
+
+
 def test_a_mask_is_packed_without_loss(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     few = np.array([(255, 64, 64), (64, 64, 255), (1, 2, 3)], np.uint8)[pixels[..., 0] % 3]
