@@ -14,10 +14,10 @@ WIDTH, HEIGHT = 8.0, 4.2
 def plots(summary: Summary) -> dict[str, bytes]:
     """Return PNG files by name; only those that have something to show."""
     found = {"scores": _scores(summary)}
-    by_family = _families(summary)
-    if any(len(lines) > 1 for lines in by_family.values()):
+    curves = _curves(summary)
+    if any(len(lines) > 1 for lines in curves.values()):
         for cost, label in (("nfe", "denoiser evaluations a prompt"), ("seconds", "seconds a prompt")):
-            found[f"scaling-{cost}"] = _scaling(summary, by_family, cost, label)
+            found[f"scaling-{cost}"] = _scaling(summary, curves, cost, label)
     if any(line.hacking for line in summary.lines):
         found["over-optimisation"] = _hacking(summary)
     return found
@@ -40,6 +40,16 @@ def _families(summary: Summary) -> dict[str, list[Line]]:
     return found
 
 
+def _curves(summary: Summary) -> dict[str, list[Line]]:
+    """Return lines by curve: a family's, or where several of its variants have the same budget, each variant's."""
+    found: dict[str, list[Line]] = {}
+    for family, lines in _families(summary).items():
+        budgets = [line.budget for line in lines if line.budget is not None]
+        for line in lines:
+            found.setdefault(line.label if len(budgets) > len(set(budgets)) else family, []).append(line)
+    return found
+
+
 def _scores(summary: Summary) -> bytes:
     figure, axes = _figure(height=max(2.0, 0.8 + 0.32 * len(summary.lines)))
     for place, line in enumerate(summary.lines):
@@ -54,15 +64,19 @@ def _scores(summary: Summary) -> bytes:
     return png(figure)
 
 
-def _scaling(summary: Summary, families: dict[str, list[Line]], cost: str, label: str) -> bytes:
+def _scaling(summary: Summary, curves: dict[str, list[Line]], cost: str, label: str) -> bytes:
     figure, axes = _figure()
-    for family, lines in families.items():
-        points = sorted((line.cost[cost] or 0.0, _measure(summary, line)) for line in lines)
+    axes.set_xscale("log")
+    for place, (name, lines) in enumerate(curves.items()):
+        points = sorted(
+            ((line.cost[cost] or 0.0, _measure(summary, line)) for line in lines), key=lambda point: point[0]
+        )
         x = [point[0] for point in points]
         low = [value.low for _, value in points]
         high = [value.high for _, value in points]
-        color = _color(summary, family)
-        axes.plot(x, [value.estimate for _, value in points], "o-", color=color, label=_plain(family))
+        color = f"C{place % 10}"
+        axes.plot(x, [value.estimate for _, value in points], "o-", color=color, label=_plain(name))
+        axes.vlines(x, low, high, color=color, alpha=0.5, lw=1)  # a band alone shows nothing of a single point
         axes.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
     if cost == "nfe":
         for name, points_ in summary.predictions.items():
@@ -70,7 +84,7 @@ def _scaling(summary: Summary, families: dict[str, list[Line]], cost: str, label
             what = "judge" if summary.success is None else "success"
             axes.plot([p["nfe"] for p in known], [p[what] for p in known], ":", color="#888888", lw=1,
                       label=_plain(f"best-of-n predicted from {name}"))  # fmt: skip
-    axes.set_xscale("log")
+    _plain_ticks(axes.xaxis)
     axes.set_xlabel(label)
     axes.set_ylabel(_name(summary), parse_math=False)
     axes.grid(alpha=0.3)
@@ -106,6 +120,16 @@ def _figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Any, Any]:
 
 def _color(summary: Summary, family: str) -> str:
     return f"C{list(_families(summary)).index(family) % 10}"
+
+
+def _plain_ticks(axis: Any) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers, several also where it spans less than a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 5 * low else MaxNLocator(6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _plain(text: str) -> str:

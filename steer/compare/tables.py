@@ -45,7 +45,8 @@ def scores(summary: Summary) -> Table:
         (f"{summary.judge}, particles", lambda line: level(line.particles)),
         *[(name, lambda line, n=name: level(line.judges[n])) for name in list(summary.lines[0].judges)[1:]],
     ]  # fmt: skip
-    return _table("Scores", columns, summary.lines, "Means over prompts with 95% intervals (bootstrap over prompts).")
+    note = "Means over prompts with 95% intervals (bootstrap over prompts; Wilson's for the share of successes)."
+    return _table("Scores", columns, summary.lines, note)
 
 
 def differences(summary: Summary) -> Table | None:
@@ -63,7 +64,7 @@ def differences(summary: Summary) -> Table | None:
     ]  # fmt: skip
     note = "Paired over prompts and seeds, at the same budget; a draw is half a win."
     if summary.success is not None:
-        note += " Failures left: a method's failures over the reference's."
+        note += " Failures left: a method's failures over the reference's; empty where that has none."
     return _table(f"Differences to {summary.reference}", columns, lines, note)
 
 
