@@ -66,7 +66,10 @@ def _scores(summary: Summary) -> bytes:
 
 def _scaling(summary: Summary, curves: dict[str, list[Line]], cost: str, label: str) -> bytes:
     figure, axes = _figure()
+    predicted = [p["nfe"] for points in summary.predictions.values() for p in points if not p["extrapolated"]]
+    costs = [line.cost[cost] or 0.0 for line in summary.lines] + (predicted if cost == "nfe" else [])
     axes.set_xscale("log")
+    axes.set_xlim(0.85 * min([value for value in costs if value > 0] or [1.0]), (max(costs) or 1.0) / 0.85)
     for place, (name, lines) in enumerate(curves.items()):
         points = sorted(
             ((line.cost[cost] or 0.0, _measure(summary, line)) for line in lines), key=lambda point: point[0]
