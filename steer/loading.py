@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,7 +109,9 @@ def _identities(specs: Sequence[RewardSpec]) -> dict[str, object]:
 
 
 def _identity(term: Term) -> object:
-    """Return what a reward is whatever it is called: of its name and its weights (``hps`` is ``hps:v2.1``)."""
+    """Return what a reward is whatever it is called: its name and weights (``hps`` is ``hps:v2.1``), or its file."""
+    if is_file_reference(term.name):
+        return Path(term.name).expanduser().resolve(), term.argument
     entry = manager().registry.rewards.get(term.name)
     needed = () if entry is None else entry.weights(term.argument)
     return (term.name, needed) if needed else term.label

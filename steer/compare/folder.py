@@ -35,6 +35,8 @@ class Folder:
     def open(self, asked: Mapping[str, Any]) -> Iterator[None]:
         """Keep others out for the length of a block, after checking that this is the same comparison.
 
+        One that ended before it had a row, as by a budget that is too small, is no other: it is begun anew.
+
         Raises:
             SteerError: if the folder holds another one, naming what differs.
         """
@@ -42,7 +44,9 @@ class Folder:
         with self.storage.lock():
             stored = self._json(ASKED)
             plain = json.loads(json.dumps(asked, default=str))
-            if stored is None:
+            if stored is None or (stored != plain and not self.storage.sizes(CELLS)):
+                if stored is not None:
+                    self.storage.remove(FITS)
                 self._write(ASKED, plain)
             elif stored != plain:
                 different = sorted(k for k in {*stored, *plain} if stored.get(k) != plain.get(k))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,11 +18,13 @@ from steer.compare.budgets import Spent
 from steer.compare.embedding import Embed, spread
 from steer.compare.memory import PeakMemory
 from steer.compare.spec import Entry
+from steer.errors import RewardError
 from steer.loading import OptionValues, make_judges, make_methods, make_reward
+from steer.prompts import Prompt
 from steer.render.spec import Task
 from steer.results import Item
 from steer.rewards import WeightedSum
-from steer.setup import Setup
+from steer.setup import Setup, image_size
 from steer.texts import Texts
 
 Row = dict[str, Any]
@@ -94,6 +97,25 @@ class Measurer:
 
         methods = make_methods(entry.methods, entry.options, self.sampler.plugins)
         return any(hasattr(method, hook) for method in methods for hook in RUN_HOOKS if hook != "configure")
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """Raise for a prompt that a reward or judge cannot read, before anything is drawn for it.
+
+        What scores an image of noise, or a word, gets says nothing: only what is told as a user's mistake counts.
+
+        Raises:
+            SteerError: naming it.
+        """
+        samples: Tensor | Texts = Texts(["a"])
+        if self.sampler.backbone.modality == "image":
+            width, height = image_size(self.setup(Entry("", "")).run(prompts[:1]))
+            samples = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+            samples = samples.to(self.sampler.backbone.device)
+        rewards = [reward for reward in (self._reward, *self._judges.values()) if reward is not None]
+        for reward in rewards:
+            for prompt in prompts:
+                with torch.no_grad(), suppress(RewardError):
+                    reward(samples, [prompt])
 
     def trial(self, entry: Entry, tasks: Sequence[Task]) -> Spent:
         """Sample some tasks and return what that cost a prompt."""
