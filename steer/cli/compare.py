@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -106,7 +106,9 @@ def _print(found: Sequence[Any]) -> None:
         shown = Table(title=table.title, title_justify="left")
         for number, head in enumerate(table.head):
             left = head in ("budget", "method")
-            shown.add_column(one_line(head), justify="left" if left else "right", no_wrap=number < 2)
+            justify: Literal["left", "right"] = "left" if left else "right"
+            # a narrow terminal breaks numbers rather than cut them off
+            shown.add_column(one_line(head), justify=justify, no_wrap=number < 2, overflow="fold")
         for row in table.rows:
             shown.add_row(*map(one_line, row))
         console.print(shown)

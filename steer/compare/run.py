@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -83,6 +84,7 @@ def compare_all(request: Request, out: str, *, say: Callable[[str], None] = lamb
     measurer = Measurer(sampler, Settings(
         request.reward, request.judge, reward_options, settings, request.run_seed, request.clock, embedding
     ))  # fmt: skip
+    measurer.check([*request.prompts, *request.tuning])
     shown = _examples(request.prompts)
     folder = Folder(out)
     with folder.open(_asked(request, entries)):
@@ -108,10 +110,18 @@ def _checked(request: Request) -> tuple[list[Entry], list[Budget], dict[str, Any
     check_judges(request.reward, request.judge)
     if not request.reward:
         raise SteerError("got no reward to steer by; name one with --reward (steer plugins lists them)")
+    if request.success is not None and not math.isfinite(request.success):
+        raise SteerError(f"success={request.success:g}: expected a finite score of the first judge")
     if len(request.prompts) < MIN_PROMPTS:
         raise SteerError(
             f"got {len(request.prompts)} prompts, too few for an interval; expected at least {MIN_PROMPTS} (more "
             "--replicates do not help: it is prompts that differ)"
+        )
+    different = len({_digest({**as_row(prompt), "id": None, "seed": None}) for prompt in request.prompts})
+    if different < MIN_PROMPTS:
+        raise SteerError(
+            f"got {len(request.prompts)} prompts of which {different} differ, too few for an interval; expected at "
+            f"least {MIN_PROMPTS} different ones"
         )
     names = reward_names([*request.reward, *request.judge])
     for_rewards = [text for text in request.assignments if text.partition(".")[0] in names]
@@ -138,8 +148,10 @@ def _reference(request: Request, entries: Sequence[Entry]) -> str:
     if request.reference is None:
         return PREFERRED if PREFERRED in families else families[0]
     for entry in entries:
-        if request.reference in (entry.family, entry.label):
-            return entry.family
+        if request.reference == entry.family or (request.reference == entry.label and request.tuning):
+            return entry.family  # which of its variants is run is known when they are tuned
+        if request.reference == entry.label:
+            return entry.label
     raise SteerError(
         f"reference {request.reference!r} is not compared{nearest(request.reference, families)} "
         f"(methods: {', '.join(families)})"
@@ -198,6 +210,10 @@ def _facts(request: Request, summary: Summary, sampler: Sampler) -> list[str]:
         f"Measured on {where}, torch {torch.__version__}, seconds by the {request.clock} clock.",
         "All methods start from the same seeds. Where nothing is chosen, as with plain samples, every particle counts.",
     ]
+    held = [line.budget for line in summary.lines if line.family == summary.reference]
+    if len(held) > len(set(held)):
+        facts.append(f"Nothing is held against {summary.reference}: it has several variants at a budget. Choose one of "
+                     "them by --reference, or by --tune.")  # fmt: skip
     for line in summary.lines:
         if line.tuned:
             tried = ", ".join(f"{label} {score:.3f}" for label, score in line.tuned.items())

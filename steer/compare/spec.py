@@ -100,7 +100,10 @@ def _variants(spec: str, given: Mapping[str, Mapping[str, str]], used: set[str],
     for part in re.split(r",(?=[\w.-]+=)", match["options"] or ""):
         if part:
             key, _, text = part.partition("=")
-            values[_address(key, owners, spec)] = [value.strip() for value in text.split("|")]
+            address = _address(key, owners, spec)
+            if address in values:
+                raise SteerError(f"method {spec!r}: {key} is given twice; give it once, several values as in {key}=2|5")
+            values[address] = [value.strip() for value in text.split("|")]
     for owner, table in given.items():
         if owner not in (*owners, family):
             continue

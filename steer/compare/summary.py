@@ -111,7 +111,7 @@ def summarise(cells: Sequence[Cell], reference: str, success: float | None) -> S
 
     Args:
         cells: budget by budget, all of the same prompts.
-        reference: family that others are held against.
+        reference: family, or one of its variants by its label, that others are held against.
         success: from which score an image counts as a success.
 
     Raises:
@@ -121,7 +121,7 @@ def summarise(cells: Sequence[Cell], reference: str, success: float | None) -> S
     lines = []
     for cell in cells:
         same = [other for other in cells if other.budget == cell.budget]
-        references = [other for other in same if other.entry.family == reference]
+        references = [other for other in same if reference in (other.entry.family, other.entry.label)]
         unsteered = sorted((other for other in same if _unsteered(other)), key=lambda other: bool(other.entry.methods))
         baseline = next(iter(unsteered), None)  # plain samples before a student's
         beside = references[0] if len(references) == 1 and references[0] is not cell else None

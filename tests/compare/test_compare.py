@@ -10,12 +10,22 @@ import pytest
 
 TEXTS = ["a red circle", "a blue square", "the photo", "a circle", "a photo of the square", "<b>the</b> | blue & red"]
 
+JUDGES = """
+from steer import SteerError
+
+def red(samples, prompts): return samples[:, 0].mean(dim=(1, 2))
+
+def reads_no_photo(samples, prompts):
+    if "the photo" in prompts: raise SteerError("cannot read 'the photo'")
+    return red(samples, prompts)
+"""
+
 
 @pytest.fixture
 def command(steer, tiny: Path, place: Path):
     rows = [{"prompt": text, "category": "one" if i < 3 else "other"} for i, text in enumerate(TEXTS)]
     (place / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (place / "judge.py").write_text("def red(samples, prompts): return samples[:, 0].mean(dim=(1, 2))\n")
+    (place / "judge.py").write_text(JUDGES)
 
     def run(*arguments: str, reward: str = "./rewards.py:brightness", judge: str = "./judge.py:red"):
         return steer(
@@ -97,14 +107,40 @@ def test_a_sweep_is_tuned_on_other_prompts(command, place: Path) -> None:
         (["--reference", "random"], "reference 'random' is not compared"),
         (["--tune", "p.jsonl"], "there are none; sweep one"),
         (["--embed", "nothing"], "unknown embedding 'nothing'"),
+        (["--judge", "rewards.py:brightness"], "'rewards.py:brightness' is both a reward and a judge"),
+        (["--judge", "../{here}/rewards.py:brightness@0..2:3"], "is both a reward and a judge"),
+        (["--judge", "min(./judge.py:red,./rewards.py:brightness)"], "is both a reward and a judge"),
+        (["--success", "nan"], "success=nan: expected a finite score"),
+        (["--method", "fk:particles=2,particles=4"], "particles is given twice"),
+        (["--judge", "./judge.py:reads_no_photo"], "cannot read 'the photo'"),
     ],
 )
 def test_mistakes_end_in_one_line_and_leave_no_rows(command, place: Path, arguments, problem) -> None:
+    arguments = [argument.replace("{here}", place.name) for argument in arguments]
     assert problem in command(*arguments, "--out", "bad").error()
     assert not (place / "bad" / "cells").exists()
+
+
+def test_a_sweep_without_tuning_says_what_it_is_not_held_against(command, place: Path) -> None:
+    sweep = ["--method", "plain:particles=2", "--method", "best-of-n:n=2|3", "--out", "c", "--json"]
+    assert not any(line["against"] for line in json.loads(command(*sweep).out)["lines"])
+    assert "Choose one of them by --reference" in (place / "c" / "report.md").read_text()
+    named = json.loads(command(*sweep, "--reference", "best-of-n n=3").out)
+    assert [line["against"] is not None for line in named["lines"]] == [True, True, False]
+
+
+def test_what_ended_before_its_first_row_is_begun_anew(command, place: Path) -> None:
+    small = ["--method", "plain", "--budget", "nfe=1", "--out", "c"]
+    assert "or lower its steps" in command(*small).error()
+    done = command(*small, "--steps", "1", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["lines"][0]["cost"]["nfe"] == 1
+    assert "another steps" in command(*small).error()
 
 
 def test_too_few_prompts_for_an_interval(command, place: Path) -> None:
     (place / "p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}')
     assert "got 2 prompts, too few for an interval; expected at least 5" in command("--method", "plain").error()
     assert not (place / "outputs").exists()
+    (place / "p.jsonl").write_text('{"prompt": "a"}\n' * 7 + '{"prompt": "b"}')
+    assert "got 8 prompts of which 2 differ" in command("--method", "plain").error()

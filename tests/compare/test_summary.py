@@ -81,6 +81,15 @@ def test_variants_of_one_cost_are_curves_of_their_own(monkeypatch) -> None:
     assert len(ticks) >= 3 and all(float(text) >= 0 for text in ticks)  # plain numbers
 
 
+def test_one_variant_can_be_the_reference() -> None:
+    variants = [cell(f"best-of-n steps={steps}", PLAIN, calls=1.0) for steps in (5, 10)]
+    variants = [replace(made, entry=replace(made.entry, family="best-of-n")) for made in variants]
+    cells = [cell("plain", PLAIN, choose="all"), *variants]
+    assert not any(line.against for line in summarise(cells, "best-of-n", None).lines)  # which of them?
+    named = summarise(cells, "best-of-n steps=10", None).lines
+    assert [line.against is not None for line in named] == [True, True, False]
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_or_none_succeed(value) -> None:
     cells = [cell("plain", [[value, value]] * 6, choose="all"), cell("best-of-n", [[value]] * 6, calls=1.0)]
