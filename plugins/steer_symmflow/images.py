@@ -19,8 +19,14 @@ MAX_PIXELS = 50_000_000
 """Larger images are refused: a hundred bytes of a file can ask for gigabytes."""
 
 
-def nearest_labels(mask: NDArray, colors: tuple[tuple[int, int, int], ...], nearest: bool, what: str) -> NDArray:
-    """Return the labels ``[H, W]`` of a colour mask uint8 ``[H, W, 3]``.
+def nearest_labels(
+    mask: NDArray,
+    colors: tuple[tuple[int, int, int], ...],
+    nearest: bool,
+    what: str,
+    remedy: str = "take the nearest with --nearest",
+) -> NDArray:
+    """Return the labels ``[H, W]`` of a colour mask uint8 ``[H, W, 3]``; ``what`` and ``remedy`` are for the message.
 
     Raises:
         SteerError: for a colour that is none of the labels', unless ``nearest`` ones are taken.
@@ -36,15 +42,19 @@ def nearest_labels(mask: NDArray, colors: tuple[tuple[int, int, int], ...], near
             shown = ", ".join(str(tuple(c)) for c in colors[:6])
             raise SteerError(
                 f"mask {what} has the color {tuple(int(v) for v in mask[y, x])} at ({x}, {y}), which is no label's "
-                f"({shown}{', …' if len(colors) > 6 else ''}; {int(off.sum())} such pixels); take the nearest with "
-                "--nearest"
+                f"({shown}{', …' if len(colors) > 6 else ''}; {int(off.sum())} such pixels); {remedy}"
             )
     labels: NDArray = distance.argmin(axis=-1)[rows].reshape(mask.shape[:2])
     return labels
 
 
-def read_rgb(path: Path, size: tuple[int, int] | None = None, *, mask: bool = False) -> NDArray:
-    """Read an image as uint8 ``[H, W, 3]``, resized if a (height, width) is given; masks without blending.
+def resized_mask(mask: NDArray, size: tuple[int, int]) -> NDArray:
+    """Return a colour mask resized to (height, width), without blending."""
+    return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def read_rgb(path: Path) -> NDArray:
+    """Read a mask as uint8 ``[H, W, 3]``.
 
     Raises:
         SteerError: if it cannot be read.
@@ -55,7 +65,7 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None, *, mask: bool = Fa
         raise SteerError(f"image {path} does not exist") from None
     except OSError as error:
         raise SteerError(f"image {path} cannot be read: {error.strerror or error}") from None
-    return _decoded(data, f"image {path}", size, mask)
+    return _decoded(data, f"image {path}")
 
 
 def pack_mask(value: str) -> str:
@@ -86,7 +96,7 @@ def mask_of(value: str, what: str) -> NDArray:
         data = base64.b64decode(value.removeprefix(PREFIX), validate=True)
     except (ValueError, binascii.Error):
         raise SteerError(f"mask {what} is no PNG in base64") from None
-    return _decoded(data, f"mask {what}", None, True)
+    return _decoded(data, f"mask {what}")
 
 
 def _exact(rgb: Image.Image, count: int) -> bool:
@@ -94,7 +104,7 @@ def _exact(rgb: Image.Image, count: int) -> bool:
     return bool((np.asarray(reduced) == np.asarray(rgb)).all())
 
 
-def _decoded(data: bytes, what: str, size: tuple[int, int] | None, mask: bool) -> NDArray:
+def _decoded(data: bytes, what: str) -> NDArray:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -107,6 +117,4 @@ def _decoded(data: bytes, what: str, size: tuple[int, int] | None, mask: bool) -
         unknown = isinstance(error, UnidentifiedImageError)  # its text names a buffer of ours
         reason = "no image" if unknown else " ".join(str(error).split())[:120] or type(error).__name__
         raise SteerError(f"{what} cannot be read: {reason}") from None
-    if size is not None and rgb.size != size[::-1]:
-        rgb = rgb.resize(size[::-1], Image.Resampling.NEAREST if mask else Image.Resampling.BICUBIC)
     return np.asarray(rgb)

@@ -1,11 +1,23 @@
-"""Data to train on: the digits that come in a package, and their held-out split."""
+"""Data to train on: folders and what is wrong with them, torchvision's classes, the digits that come in a package."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from PIL import Image
+
+from steer import SteerError
+from steer.cli.app import app
 from steer.plugins import manager
-from steer_symmflow.train.data import moved, open_data
+from steer_symmflow.train.data import Labelled, open_data
+
+COLORS = {"sky": [0, 0, 255], "sea": [0, 255, 0]}
 
 
 def test_digits_are_real_and_their_splits_apart() -> None:
@@ -18,17 +30,135 @@ def test_digits_are_real_and_their_splits_apart() -> None:
     assert np.bincount(targets, minlength=10).min() >= 8
 
 
-def test_training_digits_are_moved_and_held_out_ones_are_not() -> None:
-    data = open_data("digits", None, manager())
-    stored = {split: {image.tobytes() for image in data.all_of(split)[0]} for split in ("train", "eval")}
-    drawn = {split: data.batch(np.random.default_rng(0), 200, split)[0] for split in ("train", "eval")}
-    assert all(image.tobytes() in stored["eval"] for image in drawn["eval"])
-    unmoved = np.mean([image.tobytes() in stored["train"] for image in drawn["train"]])
-    assert 0 < unmoved < 0.2  # one place of 25
+def noise(height: int, width: int, channels: int = 3) -> NDArray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def test_an_image_that_is_moved_leaves_black_behind() -> None:
-    image = np.arange(1, 10, dtype=np.uint8).reshape(1, 3, 3, 1).repeat(3, axis=3)
-    both = moved(np.concatenate([image, image]), np.array([[1, -1], [0, 2]]))
-    assert both[0, ..., 0].tolist() == [[0, 0, 0], [2, 3, 0], [5, 6, 0]]
-    assert both[1, ..., 0].tolist() == [[0, 0, 1], [0, 0, 4], [0, 0, 7]]
+def masks(folder: Path, *, size: tuple[int, int] = (16, 16), count: int = 3) -> Path:
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    labels = np.arange(size[0] * size[1]).reshape(size) // (size[0] * size[1] // 2)
+    for number in range(count):
+        Image.fromarray(noise(16, 16)).save(folder / "images" / f"{number}.png")
+        Image.fromarray(np.array(list(COLORS.values()), np.uint8)[labels]).save(folder / "masks" / f"{number}.png")
+    (folder / "labels.json").write_text(json.dumps(COLORS))
+    return folder
+
+
+def classes(folder: Path) -> Path:
+    for name in ("cat", "dog", ".ipynb_checkpoints"):
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(noise(16, 16)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def opened(folder: Path | str, size: tuple[int, int] | None = None) -> Labelled:
+    return open_data(str(folder), size, manager())
+
+
+def test_masks_of_fewer_pixels_are_enlarged_without_blending(tmp_path: Path) -> None:
+    data = opened(masks(tmp_path, size=(8, 8)))
+    _, targets = data.batch(np.random.default_rng(0), 2)
+    assert targets.shape == (2, 16, 16)
+    assert (targets[:, :8] == 0).all() and (targets[:, 8:] == 1).all()
+
+
+def test_images_are_read_as_segment_and_classify_read_them(tmp_path: Path) -> None:
+    folder = classes(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.fromarray(np.repeat(np.arange(16, dtype=np.uint8)[:, None, None] * 16, 16, 1).repeat(3, 2)).save(
+        folder / "cat" / "0.png", exif=exif
+    )
+    Image.fromarray(np.zeros((16, 16, 4), np.uint8)).save(folder / "cat" / "1.png")  # nothing but transparent
+    data = opened(folder)
+    assert data.labels == ("cat", "dog")  # hidden folders are no class
+    images = np.concatenate([data.all_of(split)[0] for split in ("train", "eval")])
+    upright = [image for image in images if (image == image[:1]).all() and image.std() > 0]
+    assert len(upright) == 1 and (np.diff(upright[0][0, :, 0].astype(int)) < 0).all()
+    assert sum((image == 255).all() for image in images) == 1
+
+
+def listing(text: bytes) -> Callable[[Path], None]:
+    return lambda folder: (classes(folder) / "metadata.csv").write_bytes(b"file_name,label\n" + text) and None
+
+
+def with_masks(change: Callable[[Path], object], **how: object) -> Callable[[Path], None]:
+    return lambda folder: change(masks(folder, **how)) and None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (with_masks(lambda f: f, size=(8, 16)), r"is 16x8, its image 16x16; expected the same ratio"),
+        (with_masks(lambda f: f, count=1), r"found 1 image, expected at least 2"),
+        (with_masks(lambda f: (f / "masks" / "1.png").unlink()), r"1\.png has no mask"),
+        (with_masks(lambda f: (f / "labels.json").unlink()), r"labels\.json cannot be read \(No such file"),
+        (with_masks(lambda f: (f / "labels.json").write_text("{oops")), r"expected two or more of"),
+        (with_masks(lambda f: (f / "labels.json").write_text('{"a": [0.5, 1, 2], "b": [0, 1, 2]}')), r"two or more of"),
+        (with_masks(lambda f: (f / "labels.json").write_text('{"a": [0, 1, 2], "b": [0, 1, 2]}')), r"same color"),
+        (with_masks(lambda f: (f / "labels.json").write_text('{"a": [0, 1, 2], "b": [0, 255, 0]}')),
+         r"which is no label's .* add it to labels\.json or mend the mask$"),
+        (with_masks(lambda f: Image.fromarray(noise(9, 16)).save(f / "images" / "2.png")), r"give one --size"),
+        (with_masks(lambda f: (f / "images" / "1.png").write_bytes(b"x")), r"1\.png cannot be read: not a PNG"),
+        (listing(b"cat/0.png,cat\ndog/0.png\n"), r"metadata\.csv, row 2: has no label"),
+        (listing(b"cat/0.png,\xff\n"), r"metadata\.csv cannot be read .*expected UTF-8"),
+        (listing(b"cat/0.png,cat\ncat/1.png,cat\n"), r"found 1 class, expected at least 2"),
+        (listing(b"cat/0.png,cat\nnowhere.png,dog\n"), r"nowhere\.png cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_folder_is_told_in_one_line(tmp_path: Path, make, message: str) -> None:
+    make(tmp_path)
+    with pytest.raises(SteerError, match=message) as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_torchvision_classes_are_taken_by_what_they_ask_for(tmp_path: Path) -> None:
+    folder = classes(tmp_path)
+    data = opened(f"torchvision:ImageFolder:{folder}")
+    assert data.size == (16, 16) and {"cat", "dog"} <= set(data.labels)
+    Image.fromarray(noise(9, 16)).save(folder / "cat" / "2.png")
+    assert opened(f"torchvision:ImageFolder:{folder}", (16, 16)).size == (16, 16)
+    for spec, message in (
+        (f"ImageFolder:{folder}", "has images of several sizes; give one --size WxH for all"),
+        ("transforms:x", "expected torchvision:CIFAR10:FOLDER with a class of torchvision"),
+        (f"CIFAR10:{tmp_path}", "Dataset not found or corrupted"),
+    ):
+        with pytest.raises(SteerError, match=message):
+            opened(f"torchvision:{spec}")
+
+
+def test_a_training_is_refused_before_it_begins(folders, tmp_path: Path) -> None:
+    data, out = classes(tmp_path / "data"), tmp_path / "out"
+
+    def message(*arguments: object) -> str:
+        command = ["train", "symmflow", "--data", data, "--out", out, "--widths", "16,32", "--steps", 1, *arguments]
+        result = CliRunner().invoke(app, [str(a) for a in command], standalone_mode=False)
+        assert isinstance(result.exception, SteerError), (result.exception, result.output)
+        return str(result.exception)
+
+    assert "--rate nan: expected a number above 0" in message("--rate", "nan")
+    assert "--beta -4: expected a number above 0" in message("--beta", -4)
+    assert "got seed -1" in message("--seed", -1)
+    assert "size '0x0': expected WIDTHxHEIGHT above 0" in message("--size", "0x0")
+    assert "got --widths beside --init" in message("--init", f"symmflow:{folders['classes']}")
+    assert "widths end with 16, expected at least 32" in message("--widths", "16")
+    assert "does not fit: expected multiples of 4" in message("--size", "18x18")
+    assert not out.exists()
+    (tmp_path / "file").write_text("x")
+    assert "file cannot be used (File exists); choose another --out" in message("--out", tmp_path / "file")
+
+
+def test_a_run_goes_on_with_its_own_data_only(tmp_path: Path) -> None:
+    def train(data: Path, steps: int, *more: str) -> object:
+        command = ["train", "symmflow", "--data", str(data), "--out", str(tmp_path / "run"), "--widths", "16,32",
+                   "--batch", "2", "--precision", "no", "--steps", str(steps), *more]  # fmt: skip
+        return CliRunner().invoke(app, command, standalone_mode=False).exception
+
+    own, other = masks(tmp_path / "masks"), classes(tmp_path / "classes")
+    assert train(own, 1) is None
+    refused = train(other, 2, "--resume")
+    assert isinstance(refused, SteerError) and "holds a run with another kind, labels" in str(refused)
+    assert train(own, 2, "--resume") is None

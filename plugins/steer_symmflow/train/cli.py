@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -12,12 +14,19 @@ import torch
 from steer import SteerError
 from steer.plugins import manager
 from steer.precision import computes_bf16
+from steer.prompt_rows import parse_size
+from steer.prompts import check_seed
 from steer_symmflow import infer
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
 from steer_symmflow.stable_diffusion import doubled, on_base
 from steer_symmflow.train.data import Labelled, open_data, to_pixels
 from steer_symmflow.train.sheet import sheet_of
-from steer_symmflow.train.trainer import Recipe, train
+from steer_symmflow.train.trainer import CHECKPOINT, Recipe, train
+
+ABOUT = "symmflow.json"
+"""What a run's network is and what of, in its folder from the start on."""
+HEAD = 32
+"""Channels of an attention head."""
 
 
 @click.command()
@@ -55,6 +64,9 @@ def command(
     Data is a known name, torchvision:CLASS:FOLDER, a folder with images/, masks/ and labels.json, one with a subfolder
     a class, or one with a metadata.csv of file_name,label. --widths and --patch are for training from scratch.
     """
+    check_seed(seed, "seed")
+    _check_positive(rate=rate, beta=beta)
+    _check_source(base)
     data = open_data(data_name, _size(size), manager())
     beta = beta if beta is not None else (6.0 if data.kind == "masks" else 4.0)
     config = SymmFlowConfig(data.kind, data.labels, data.size, data.colors, beta)
@@ -72,9 +84,49 @@ def command(
         model = begun_from(load(find(base)), config)
     else:
         model = doubled(*on_base(base, config))
-    trained = train(model, data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path))
+    _begin(out, model.config, resume)
+    trained = train(model, data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path, batch))
     trained.save(out / "model")
     click.echo(f"model: {out / 'model'} (steer generate --model symmflow:{out / 'model'})")
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise SteerError(f"--{name} {value:g}: expected a number above 0")
+
+
+def _check_source(base: str | None) -> None:
+    """Raise if options of a new network were typed beside one to start from."""
+    context = click.get_current_context()
+    for name in ("widths", "patch"):
+        if base is not None and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise SteerError(f"got --{name} beside --init, whose network has its own; leave one of the two out")
+
+
+def _begin(out: Path, config: SymmFlowConfig, resume: bool) -> None:
+    """Make a run's folder and note what it trains; raise if another run is to go on there.
+
+    Raises:
+        SteerError: if the folder cannot be made, or holds a run of other data or another network.
+    """
+    about = out / ABOUT
+    told = json.dumps(asdict(config), indent=1) + "\n"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if resume and about.is_file():
+            old, new = json.loads(about.read_text(encoding="utf-8")), json.loads(told)
+            changed = [name for name in new if new[name] != old.get(name)]
+            if changed:
+                raise SteerError(
+                    f"{out} holds a run with another {', '.join(changed)}; resume with the same --data and network, or "
+                    "choose another --out"
+                )
+        elif not (out / CHECKPOINT).exists():
+            about.write_text(told, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SteerError(f"folder {out} cannot be used ({reason}); choose another --out") from None
 
 
 def unet_config(widths: tuple[int, ...], patch: int, size: tuple[int, int]) -> dict[str, object]:
@@ -84,17 +136,19 @@ def unet_config(widths: tuple[int, ...], patch: int, size: tuple[int, int]) -> d
     for side in size:
         if side % smallest:
             raise SteerError(f"size {size[1]}x{size[0]} does not fit: expected multiples of {smallest}; give --size")
+    if widths[-1] < HEAD:
+        raise SteerError(f"widths end with {widths[-1]}, expected at least {HEAD} where the attention is")
     down = ("DownBlock2D",) * (levels - 1) + ("AttnDownBlock2D",)
     return {
         "sample_size": size[0] // patch, "in_channels": 6 * patch**2, "out_channels": 6 * patch**2,
         "block_out_channels": widths, "layers_per_block": 1, "down_block_types": down,
         "up_block_types": ("AttnUpBlock2D",) + ("UpBlock2D",) * (levels - 1), "norm_num_groups": 16,
-        "attention_head_dim": 32, "add_attention": False,
+        "attention_head_dim": HEAD, "add_attention": False,
     }  # fmt: skip
 
 
-def _sheet(model: SymmFlowModel, data: Labelled, path: Path) -> dict[str, float]:
-    """Draw and infer held-out scenes, measure both and picture some."""
+def _sheet(model: SymmFlowModel, data: Labelled, path: Path, batch: int) -> dict[str, float]:
+    """Draw and infer held-out scenes, as many at once as are trained on, measure both and picture some."""
     config, steps = model.config, 10
     images, labels = data.batch(np.random.default_rng(1), 64, "eval")
     pixels, targets = to_pixels(images) / 2 + 0.5, torch.from_numpy(labels)
@@ -105,14 +159,18 @@ def _sheet(model: SymmFlowModel, data: Labelled, path: Path) -> dict[str, float]
     found = targets
     for count in (1, 5):
         draws = torch.randn(shape, generator=noise).to(device)
-        found = infer.infer(model, pixels.to(device), draws, steps=count).argmax(dim=1).cpu()
+        parts = zip(pixels.split(batch), draws.split(batch), strict=True)
+        found = torch.cat([infer.infer(model, p.to(device), d, steps=count).argmax(dim=1).cpu() for p, d in parts])
         measured[f"accuracy_{count}"] = float((found == targets).float().mean())
         if config.kind == "masks":
             iou = infer.intersection_over_union(found, targets, len(config.labels))
             measured[f"miou_{count}"] = float(iou.nanmean())
     shown = 16
-    planes = infer.half_of(model, targets[:shown].to(device))
-    drawn = infer.draw(model, planes, torch.randn(planes.shape, generator=noise).to(device), steps=steps).cpu()
+    draws = torch.randn((len(targets[:shown]), *model.half_shape), generator=noise).to(device)
+    drawn = torch.cat([
+        infer.draw(model, infer.half_of(model, t.to(device)), d, steps=steps).cpu()
+        for t, d in zip(targets[:shown].split(batch), draws.split(batch), strict=True)
+    ])  # fmt: skip
     sheet_of(config, pixels[:shown], targets[:shown], found[:shown], drawn).save(path)
     return measured
 
@@ -130,7 +188,7 @@ def _widths(text: str) -> tuple[int, ...]:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit()):
-        raise SteerError(f"size {text!r}: expected WIDTHxHEIGHT in pixels, such as 64x64")
-    return int(height), int(width)
+    width, height = parse_size(text)
+    if not (width and height):
+        raise SteerError(f"size {text!r}: expected WIDTHxHEIGHT above 0")
+    return height, width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,8 @@ from PIL import Image
 from steer import SteerError
 from steer.errors import unknown
 from steer.plugins import Plugins
-from steer_symmflow.images import nearest_labels, read_rgb
+from steer.scoring import read_image
+from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LABELS = "labels.json"
@@ -56,6 +58,8 @@ class Stored:
             order: seed of the shuffle that precedes the split.
             shift: training images of classes are moved by up to so many pixels each way, over black.
         """
+        if len(images) < 2:
+            raise SteerError(f"found {len(images)} image, expected at least 2: one of them is held out")
         self.kind, self.labels, self.colors = kind, labels, colors
         self.size = (int(images.shape[1]), int(images.shape[2]))
         rows = np.random.default_rng(order).permutation(len(images))
@@ -129,18 +133,28 @@ def digits() -> Stored:
     return Stored("classes", names, (), images, found.target.astype(np.int64), shift=2)
 
 
-def _images(paths: list[Path], size: tuple[int, int] | None) -> NDArray:
-    first = read_rgb(paths[0], size)
-    out = np.empty((len(paths), *first.shape), np.uint8)
+def _images(paths: list[Path], size: tuple[int, int] | None) -> tuple[NDArray, list[tuple[int, int]]]:
+    """Return images uint8 ``[N, H, W, 3]``, and each one's own (height, width) in its file.
+
+    They are read as ``steer segment`` and ``steer classify`` do: upright, transparent parts white.
+    """
+    out: NDArray | None = None
+    own = []
     for row, path in enumerate(paths):
-        image = read_rgb(path, size)
-        if image.shape != first.shape:
+        image = (read_image(path).pixels * 255).round().byte().permute(1, 2, 0).numpy()
+        own.append((int(image.shape[0]), int(image.shape[1])))
+        if size is not None and own[-1] != size:
+            image = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
+        if out is None:
+            out = np.empty((len(paths), *image.shape), np.uint8)
+        if image.shape != out.shape[1:]:
             raise SteerError(
-                f"image {path} is {image.shape[1]}x{image.shape[0]}, {paths[0].name} is {first.shape[1]}x"
-                f"{first.shape[0]}; give one --size WxH for all"
+                f"image {path} is {image.shape[1]}x{image.shape[0]}, {paths[0].name} is {out.shape[2]}x{out.shape[1]}; "
+                "give one --size WxH for all"
             )
         out[row] = image
-    return out
+    assert out is not None
+    return out, own
 
 
 def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
@@ -151,12 +165,17 @@ def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
     """
     try:
         table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        labels = {str(name): (int(r), int(g), int(b)) for name, (r, g, b) in table.items()}
-        ok = len(labels) > 1 and all(0 <= v <= 255 for color in labels.values() for v in color)
-    except (OSError, ValueError, TypeError, AttributeError):
+        labels = {str(name): (r, g, b) for name, (r, g, b) in table.items()}
+        ok = len(labels) > 1 and all(type(v) is int and 0 <= v <= 255 for color in labels.values() for v in color)
+    except OSError as error:
+        raise SteerError(
+            f"{file} cannot be read ({error.strerror}); expected the color of each label, such as "
+            '{"sky": [0, 0, 255], "sea": [0, 255, 0]}'
+        ) from None
+    except (ValueError, TypeError, AttributeError):
         ok, labels = False, {}
     if not ok:
-        raise SteerError(f'{file}: expected {{"sky": [0, 0, 255], …}}, the color of each label in 0..255')
+        raise SteerError(f'{file}: expected two or more of {{"sky": [0, 0, 255], …}}, the color of each in 0..255')
     owner: dict[tuple[int, int, int], str] = {}
     for name, color in labels.items():
         if color in owner:
@@ -177,31 +196,49 @@ def _mask_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
         if match is None:
             raise SteerError(f"image {path} has no mask; expected masks/{path.stem}.png")
         masks.append(match)
-    pixels = _images(images, size)
+    pixels, own = _images(images, size)
     shape = (int(pixels.shape[1]), int(pixels.shape[2]))
-    targets = np.stack([nearest_labels(read_rgb(m, shape, mask=True), colors, False, str(m)) for m in masks])
+    targets = np.empty(pixels.shape[:3], np.int64)
+    for row, (file, (height, width)) in enumerate(zip(masks, own, strict=True)):
+        mask = read_rgb(file)
+        # it may have fewer pixels, but not another shape; a rounded side makes none
+        if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width):
+            got = f"{mask.shape[1]}x{mask.shape[0]}"
+            raise SteerError(f"mask {file} is {got}, its image {width}x{height}; expected the same ratio of sides")
+        targets[row] = nearest_labels(
+            resized_mask(mask, shape), colors, False, str(file), f"add it to {LABELS} or mend the mask"
+        )
     return Stored("masks", tuple(table), colors, pixels, targets)
 
 
 def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
     listing = folder / "metadata.csv"
     if listing.is_file():
-        with listing.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with listing.open(encoding="utf-8-sig", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, ValueError, csv.Error) as error:
+            raise SteerError(
+                f"{listing} cannot be read ({' '.join(str(error).split())[:120]}); expected UTF-8"
+            ) from None
         if not rows or not {"file_name", "label"} <= set(rows[0]):
             raise SteerError(f"{listing}: expected the columns file_name and label")
+        for number, row in enumerate(rows, start=1):
+            if not (row["file_name"] and row["label"]):
+                raise SteerError(f"{listing}, row {number}: has no {'label' if row['file_name'] else 'file_name'}")
         pairs = [(folder / row["file_name"], row["label"]) for row in rows]
     else:
         pairs = [
-            (path, sub.name) for sub in sorted(p for p in folder.iterdir() if p.is_dir())
+            (path, sub.name) for sub in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
             for path in sorted(sub.rglob("*")) if path.suffix.lower() in SUFFIXES
         ]  # fmt: skip
     names = tuple(sorted({label for _, label in pairs}))
     if len(names) < 2:
         raise SteerError(
-            f"{folder}: found {len(names)} classes; expected images/ and masks/, or a subfolder of images a class"
+            f"{folder}: found {len(names)} class{'' if len(names) == 1 else 'es'}, expected at least 2; give a folder "
+            f"of images/, masks/ and {LABELS}, or one with a subfolder of images a class"
         )
-    images = _images([path for path, _ in pairs], size)
+    images, _ = _images([path for path, _ in pairs], size)
     return Stored("classes", names, (), images, np.array([names.index(label) for _, label in pairs], np.int64))
 
 
@@ -209,17 +246,24 @@ def _torchvision(spec: str, size: tuple[int, int] | None) -> Stored:
     name, _, root = spec.partition(":")
     from torchvision import datasets
 
-    cls = getattr(datasets, name, None)
-    if cls is None or not root:
+    cls: Any = getattr(datasets, name, None)
+    takes = inspect.signature(cls).parameters if isinstance(cls, type) else {}
+    if "root" not in takes or not root:
         raise SteerError(f"data 'torchvision:{spec}': expected torchvision:CIFAR10:FOLDER with a class of torchvision")
+    part = {"train": True} if "train" in takes else {"split": "train"} if "split" in takes else {}
     try:
-        found = cls(root, train=True, download=False)
-    except (RuntimeError, TypeError, OSError) as error:
+        found = cls(root, **part, **({"download": False} if "download" in takes else {}))
+    except (RuntimeError, TypeError, OSError, ValueError, ImportError) as error:
         raise SteerError(f"data 'torchvision:{spec}': {' '.join(str(error).split())[:160]}") from None
     images, targets = [], []
     for image, target in found:
+        if not isinstance(image, Image.Image) or not isinstance(target, (int, np.integer)):
+            got = f"{type(image).__name__} and {type(target).__name__}"
+            raise SteerError(f"data 'torchvision:{spec}' gives {got}, expected images with the number of their class")
         rgb = image.convert("RGB")
         images.append(np.asarray(rgb if size is None else rgb.resize(size[::-1], Image.Resampling.BICUBIC)))
+        if images[-1].shape != images[0].shape:
+            raise SteerError(f"data 'torchvision:{spec}' has images of several sizes; give one --size WxH for all")
         targets.append(int(target))
     names = tuple(getattr(found, "classes", None) or (str(i) for i in range(max(targets) + 1)))
     return Stored("classes", names, (), np.stack(images), np.array(targets, np.int64))
