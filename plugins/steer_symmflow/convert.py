@@ -30,8 +30,8 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 @log_option
 def command(checkpoint: str, base: str, labels: Path, size: str, beta: float, dtype: str, out: Path) -> None:
     """Convert CHECKPOINT, the SD variant of SymmFlow, as published: a file, or ORG/REPOSITORY/FILE of the hub."""
-    if out.exists() and any(out.iterdir()):
-        raise SteerError(f"{out} is not empty; choose another --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SteerError(f"{out} is {'not empty' if out.is_dir() else 'no folder'}; choose another --out")
     table = read_labels(labels)
     width, height = parse_size(size)
     config = SymmFlowConfig("masks", tuple(table), (height, width), tuple(table.values()), beta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,18 @@ class SymmFlowConfig:
             raise SteerError(f"symmflow: {len(self.labels)} label, expected at least 2")
         if self.kind == "masks" and len(self.colors) != len(self.labels):
             raise SteerError(f"symmflow: {len(self.colors)} colors for {len(self.labels)} labels, expected one each")
+        if not all(isinstance(label, str) for label in self.labels) or len(set(self.labels)) < len(self.labels):
+            raise SteerError(f"symmflow: labels {list(self.labels)}, expected distinct texts")
+        if not all(len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color) for color in self.colors):
+            raise SteerError(f"symmflow: colors {list(self.colors)}, expected three whole numbers in 0..255 each")
+        if len(self.size) != 2 or not all(type(side) is int and side > 0 for side in self.size):
+            raise SteerError(f"symmflow: size {list(self.size)}, expected height and width in pixels")
+        if type(self.patch) is not int or self.patch < 1:
+            raise SteerError(f"symmflow: patch {self.patch!r}, expected a whole number of at least 1")
+        for name in ("beta", "scaling_factor", "time_scale"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise SteerError(f"symmflow: {name} is {value!r}, expected a number above 0")
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SymmFlowConfig:
@@ -105,6 +118,19 @@ class SymmFlowModel(nn.Module):
         """Shape of one half of the state: C, height and width."""
         factor = 1 if self.vae is None else 2 ** (len(self.vae.config.block_out_channels) - 1)
         return self.channels, self.config.size[0] // factor, self.config.size[1] // factor
+
+    def check_size(self) -> None:
+        """Raise unless images of the model's size can be halved as often as its parts do.
+
+        Raises:
+            SteerError: naming the size and what its sides must be multiples of.
+        """
+        multiple = self.config.patch * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if self.vae is not None:
+            multiple *= 2 ** (len(self.vae.config.block_out_channels) - 1)
+        height, width = self.config.size
+        if height % multiple or width % multiple:
+            raise SteerError(f"size {width}x{height} does not fit this network: expected multiples of {multiple}")
 
     def forward(self, z: Tensor, t: Tensor | float) -> Tensor:
         """Return the velocity at times ``t``, a number or ``[N]``, in float32 whatever the weights' precision is.
@@ -153,6 +179,9 @@ def begun_from(other: SymmFlowModel, config: SymmFlowConfig) -> SymmFlowModel:
 
     Args:
         config: kind, labels, colours, size and β of the new one.
+
+    Raises:
+        SteerError: for a size that does not fit the network.
     """
     own = other.config
     model = SymmFlowModel(
@@ -162,6 +191,7 @@ def begun_from(other: SymmFlowModel, config: SymmFlowConfig) -> SymmFlowModel:
         )
     )  # fmt: skip
     model.vae = other.vae
+    model.check_size()
     model.load_state_dict(other.state_dict())
     return model
 
@@ -212,7 +242,12 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
     if config.space == "latent":
         if not (folder / VAE).is_dir():
             raise SteerError(f"symmflow model {folder} works on latents and has no {VAE}/; copy its autoencoder there")
-        model.vae = AutoencoderKL.from_pretrained(folder / VAE)
+        try:
+            model.vae = AutoencoderKL.from_pretrained(folder / VAE)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise SteerError(f"symmflow model {folder}: {VAE}/ cannot be read ({reason}); copy it again") from None
+    model.check_size()
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,27 @@ def test_a_checkpoint_of_another_layout_is_refused_whole(folders, tmp_path: Path
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colors": [[0, 0], [1, 1], [2, 2]]}, "three whole numbers"),
+        ({"labels": ["a", "a", "b"]}, "expected distinct texts"),
+        ({"labels": [1, 2, 3]}, "expected distinct texts"),
+        ({"size": [16]}, "expected height and width"),
+        ({"size": [17, 16]}, "size 16x17 does not fit this network: expected multiples of 4"),
+        ({"patch": 0}, "patch 0"),
+        ({"beta": -1}, "beta is -1"),
+        ({"unet": {"foo": 1}}, "cannot be read"),
+    ],
+)
+def test_a_damaged_configuration_is_told_at_once(folders, tmp_path: Path, change: dict, message: str) -> None:
+    data = json.loads((folders["masks"] / "symmflow.json").read_text())
+    (tmp_path / "symmflow.json").write_text(json.dumps(data | change))
+    (tmp_path / "model.safetensors").write_bytes((folders["masks"] / "model.safetensors").read_bytes())
+    with pytest.raises(SteerError, match=message):
+        load(tmp_path)
+
+
 def test_a_flow_begins_from_another_ones_network(folders) -> None:
     masks, classes = (load(folders[kind]) for kind in ("masks", "classes"))
     begun = begun_from(masks, classes.config)
@@ -106,3 +129,5 @@ def test_a_flow_begins_from_another_ones_network(folders) -> None:
     assert begun.config.kind == "classes"
     assert torch.equal(begun.eval()(z, 0.3), masks(z, 0.3))
     assert all(p.requires_grad for p in begun.unet.parameters())
+    with pytest.raises(SteerError, match="size 18x16 does not fit this network"):
+        begun_from(masks, replace(classes.config, size=(16, 18)))

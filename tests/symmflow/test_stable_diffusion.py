@@ -111,6 +111,10 @@ def test_checkpoints_of_another_layout_are_refused(base, published, tmp_path: Pa
     torch.save([unet], other)
     with pytest.raises(SteerError, match=r"cannot be read \(no pickle of tensors alone\)"):
         read_state(other)
+    official(file, str(base), CONFIG).save(tmp_path / "model")
+    (tmp_path / "model" / "vae" / "config.json").unlink()
+    with pytest.raises(SteerError, match="vae/ cannot be read"):
+        load(tmp_path / "model")
     with pytest.raises(SteerError, match="size 14x14 does not fit base"):
         on_base(str(base), SymmFlowConfig("masks", ("a", "b"), (14, 14), CONFIG.colors))
 
