@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from steer import SteerError
+from steer.storage.local import write_atomic
 from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowModel
 from steer_symmflow.train.data import Labelled, to_pixels
@@ -117,13 +119,15 @@ def train(
     average = {k: v.detach().clone().float() for k, v in model.unet.state_dict().items()}
     first, seconds = 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = _read(checkpoint)
         try:
             model.unet.load_state_dict(state["unet"])
         except RuntimeError as error:
             raise SteerError(f"{checkpoint} is of another model: {' '.join(str(error).split())[:120]}") from None
         optimizer.load_state_dict(state["optimizer"])
         average, first, seconds = state["average"], state["step"], state["seconds"]
+    if accelerator.is_main_process:
+        _forget(out / LOG, first)
     network, optimizer = accelerator.prepare(model, optimizer)
     bare: SymmFlowModel = accelerator.unwrap_model(network)
     started = time.monotonic() - seconds
@@ -144,7 +148,7 @@ def train(
 
     columns = (TextColumn("symmflow"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, disable=not accelerator.is_main_process) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=not accelerator.is_main_process) as progress:
         task = progress.add_task("train", total=recipe.steps, completed=first, loss=math.nan)
         for step in range(first, recipe.steps):
             network.train()
@@ -178,6 +182,34 @@ def train(
                 measured = sheet(averaged(bare, average), out / f"sheet-{done:06d}.png")
                 note(step=done, **measured)
     return averaged(bare, average)
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive fails in a dozen ways
+        reason = " ".join(str(error).split())[:100]
+        raise SteerError(
+            f"{checkpoint} cannot be read ({reason}); delete it to begin anew, or choose another --out"
+        ) from None
+    if not isinstance(state, dict) or not {"unet", "optimizer", "average", "step", "seconds"} <= state.keys():
+        raise SteerError(f"{checkpoint} is no checkpoint of a symmetric flow; choose another --out")
+    return state
+
+
+def _forget(log: Path, after: int) -> None:
+    """Drop what a run that was killed logged after its last checkpoint, for it is logged again."""
+    if not log.is_file():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            keep = json.loads(line)["step"] <= after
+        except (ValueError, KeyError, TypeError):  # cut off by the kill
+            keep = False
+        if keep:
+            kept.append(line)
+    write_atomic(log, "".join(kept).encode())
 
 
 def averaged(model: SymmFlowModel, average: dict[str, Tensor]) -> SymmFlowModel:

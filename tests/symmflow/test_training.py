@@ -1,0 +1,70 @@
+"""A training that is broken off goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from steer import SteerError
+from steer_symmflow.model import SymmFlowConfig, SymmFlowModel
+from steer_symmflow.train.cli import unet_config
+from steer_symmflow.train.data import Stored
+from steer_symmflow.train.trainer import Recipe, train
+
+RECIPE = Recipe(steps=6, batch=2, warmup=2, precision="no", save_every=2, sheet_every=100)
+LABELS = ("a", "b")
+
+
+class KilledError(Exception):
+    pass
+
+
+class Dying(Stored):
+    """Data that is read ``left`` times."""
+
+    left = 10**6
+
+    def batch(self, rng, count, split="train"):
+        if self.left == 0:
+            raise KilledError
+        self.left -= 1
+        return super().batch(rng, count, split)
+
+
+def data() -> Dying:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    return Dying("classes", LABELS, (), pixels, np.arange(20) % 2)
+
+
+def run(out: Path, source: Stored, *, resume: bool = False) -> SymmFlowModel:
+    torch.manual_seed(0)
+    model = SymmFlowModel(
+        SymmFlowConfig("classes", LABELS, (8, 8), (), 4.0, patch=2, unet=unet_config((16, 32), 2, (8, 8)))
+    )
+    return train(model, source, RECIPE, out, resume=resume, sheet=lambda model, path: {})
+
+
+def test_a_run_that_was_killed_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", data())
+    dying = data()
+    dying.left = 5  # one step after the checkpoint of the fourth
+    with pytest.raises(KilledError):
+        run(tmp_path / "broken", dying)
+    with (tmp_path / "broken" / "log.jsonl").open("a") as file:
+        file.write('{"step": 5, "loss": 1}\n{"step": 6, "lo')
+    resumed = run(tmp_path / "broken", data(), resume=True)
+    for name, value in whole.unet.state_dict().items():
+        assert torch.equal(value, resumed.unet.state_dict()[name]), name
+    logged = [json.loads(line)["step"] for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
+    assert logged == [6]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(SteerError, match=r"checkpoint\.pt cannot be read .*delete it to begin anew"):
+        run(tmp_path, data(), resume=True)
