@@ -41,8 +41,17 @@ MAIN = (
 )
 """What is compared; values with | between them are tuned."""
 ASCENT = "dmd2+carinox=dmd2+carinox:dmd2.steps=1,carinox.seeds=2"
-"""Only compared at equal evaluations, a way back through the model being counted as two: one iteration of two seeds
-with all rewards' gradients takes about all of the seconds that others are given."""
+"""Only at equal evaluations, a way back through the model being counted as two: one iteration of two seeds with all
+rewards' gradients takes about all of the seconds that others are given."""
+IN_SECONDS = (
+    "best-of-n:steps=5|10,eta=0|1",
+    "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
+    "dmd2+fk=dmd2+fk:dmd2.steps=4,potential=diff,lambda=4,at=1,2",
+    "dmd2+prune=dmd2+prune:dmd2.steps=4",
+)
+"""At equal seconds those that could win are compared: FK without a student takes more time an evaluation than best-of-n
+and was no better at equal evaluations."""
+METHODS = {"nfe": (*MAIN, ASCENT), "seconds": IN_SECONDS}
 BUDGETS = {"nfe": "40,80,160", "seconds": "1"}
 """A prompt's, of one CPU thread."""
 
@@ -121,10 +130,9 @@ def main(out: Path, prompts: int, tuning: int, budgets: tuple[str, ...], methods
     """Compare all methods on the embedded world and write their section of docs/results.md."""
     torch.set_num_threads(1)
     amounts = dict(text.split("=", 1) for text in budgets) if budgets else BUDGETS
-    summaries = {}
-    for kind, text in amounts.items():
-        chosen = methods or (*MAIN, *([ASCENT] if kind == "nfe" else []))
-        summaries[kind] = run(kind, text, out, prompts, tuning, chosen)
+    summaries = {
+        kind: run(kind, text, out, prompts, tuning, methods or METHODS.get(kind, MAIN)) for kind, text in amounts.items()
+    }
     text = section(summaries, next(iter(summaries.values())).lines[0].prompts)
     if write:
         for kind, summary in summaries.items():
