@@ -130,9 +130,9 @@ def main(out: Path, prompts: int, tuning: int, budgets: tuple[str, ...], methods
     """Compare all methods on the embedded world and write their section of docs/results.md."""
     torch.set_num_threads(1)
     amounts = dict(text.split("=", 1) for text in budgets) if budgets else BUDGETS
-    summaries = {
-        kind: run(kind, text, out, prompts, tuning, methods or METHODS.get(kind, MAIN)) for kind, text in amounts.items()
-    }
+    summaries = {}
+    for kind, text in amounts.items():
+        summaries[kind] = run(kind, text, out, prompts, tuning, methods or METHODS.get(kind, MAIN))
     text = section(summaries, next(iter(summaries.values())).lines[0].prompts)
     if write:
         for kind, summary in summaries.items():
