@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,14 @@ from steer import SteerError
 from steer.errors import unknown
 from steer.weights import Weights, locate
 from steer_dmd2.options import DMD2Options
-from steer_dmd2.presets import PRESETS, Variant, check_fits, fitting
-from steer_dmd2.student import CARD, WEIGHTS, not_made_for, read_card
+from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
+from steer_dmd2.student import WEIGHTS, not_made_for, read_card
 
 BARE_TIMESTEPS = {1: (399,), 4: (999, 749, 499, 249)}
 """Of a bare file, by number of steps: the published ones."""
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+LAYER = re.compile(r"lora\w*?(_B|[._]up)\.")
+"""In the name of one tensor of every layer that a LoRA has, whoever wrote it."""
 
 
 @dataclass(frozen=True)
@@ -51,46 +53,55 @@ def choose(options: DMD2Options, backbone: Any) -> Chosen:
     Raises:
         SteerError: if there is none, it was made for other models or other steps, or its weights cannot be had.
     """
-    family = type(backbone.pipe).__name__
+    family, prediction = type(backbone.pipe).__name__, prediction_of(backbone)
     config = backbone.denoisers["base"].config
     name = options.student
     if name is None:
-        fits = fitting(family, config)
+        fits = fitting(family, config, prediction)
         if not fits:
             raise SteerError(
                 f"dmd2 knows no student for a {family} like this one; name one with -o dmd2.student=…, or make one "
                 "with `steer train dmd2`"
             )
         name = fits[0]
-    path = Path(name).expanduser()
     if name not in PRESETS:
         if options.weights is not None:
             raise SteerError("dmd2.weights is for known students; give a folder or file as dmd2.student itself")
+        path = Path(name).expanduser()
         if path.is_dir():
-            return _of_folder(path, path / WEIGHTS, name, family, options)
+            return _of_folder(path, path / WEIGHTS, name, backbone, options)
         if path.is_file():
             return _bare(path, name, options)
-        return _of_hub(name, family, options)
+        return _of_hub(name, backbone, options)
     if options.timesteps is not None:
         raise SteerError(f"dmd2.timesteps is for a student in a bare file; those of {name!r} are known")
-    check_fits(name, family, config)
+    check_fits(name, family, config, prediction)
     preset = PRESETS[name]
     steps = preset.default_steps if options.steps is None else options.steps
     if steps not in preset.variants:
         raise not_made_for(name, steps, preset.variants)
     variant: Variant = preset.variants[steps]
     if isinstance(variant.source, Path):
-        return _of_folder(variant.source, variant.source / WEIGHTS, name, family, options, steps)
+        return _of_folder(variant.source, variant.source / WEIGHTS, name, backbone, options, steps)
     file = locate(variant.source, owner=f"dmd2:{name}", given=options.weights)
     return Chosen(name, file, preset.form, steps, variant.timesteps, preset.scheduler)
 
 
+def prediction_of(backbone: Any) -> str:
+    """Return what a model's denoiser puts out, by its scheduler's configuration: ``"epsilon"``, ``"v_prediction"``."""
+    return str(backbone.scheduler.config.get("prediction_type", "epsilon"))
+
+
 def _of_folder(
-    folder: Path, file: Path, name: str, family: str, options: DMD2Options, steps: int | None = None
+    folder: Path, file: Path, name: str, backbone: Any, options: DMD2Options, steps: int | None = None
 ) -> Chosen:
-    card = read_card(folder)
+    card, family, prediction = read_card(folder), type(backbone.pipe).__name__, prediction_of(backbone)
     if card.family != family:
         raise SteerError(f"student {name!r} was made from a {card.family} ({card.base}), the model is a {family}")
+    if card.prediction not in (None, prediction):
+        raise SteerError(
+            f"student {name!r} was made from a model with {card.prediction} ({card.base}), this one's is {prediction}"
+        )
     if options.timesteps is not None:
         raise SteerError(f"dmd2.timesteps is for a student in a bare file; {name!r} says its own")
     timesteps = card.timesteps(options.steps if steps is None else steps, name)
@@ -99,7 +110,7 @@ def _of_folder(
     return Chosen(name, file, card.form, len(timesteps), timesteps)
 
 
-def _of_hub(name: str, family: str, options: DMD2Options) -> Chosen:
+def _of_hub(name: str, backbone: Any, options: DMD2Options) -> Chosen:
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         known = ", ".join(sorted(PRESETS))
         raise SteerError(
@@ -107,10 +118,8 @@ def _of_hub(name: str, family: str, options: DMD2Options) -> Chosen:
             if "/" not in name
             else f"student {name!r} does not exist; expected a folder, a file, a hub id or a known name ({known})"
         )
-    card = locate(Weights(name, CARD, option="student"), owner="dmd2")
-    return _of_folder(
-        card.parent, locate(Weights(name, WEIGHTS, option="student"), owner="dmd2"), name, family, options
-    )
+    card, weights = (locate(needed, owner=f"dmd2:{name}") for needed in declared(name) if isinstance(needed, Weights))
+    return _of_folder(card.parent, weights, name, backbone, options)
 
 
 def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
@@ -121,6 +130,8 @@ def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
     if timesteps is None or len(timesteps) != steps:
         got = "no dmd2.timesteps" if timesteps is None else f"{len(timesteps)} of them"
         raise SteerError(f"dmd2.steps={steps} of the student file {file} needs {steps} timesteps, got {got}")
+    if list(timesteps) != sorted(set(timesteps), reverse=True) or timesteps[-1] < 1:
+        raise SteerError(f"dmd2.timesteps={timesteps}: expected distinct ones above 0, highest first")
     form = "lora" if any("lora" in key for key in read(file)) else "unet"
     return Chosen(name, file, form, steps, timesteps)
 
@@ -136,19 +147,36 @@ def denoiser(chosen: Chosen, backbone: Any) -> nn.Module:
         return _fused(chosen, backbone, base)
     state = read(chosen.file)
     expected = base.state_dict()
+    computed = {name for name, _ in base.named_buffers()} - expected.keys()
+    state = {
+        name: tensor for name, tensor in state.items() if name not in computed
+    }  # some files hold them all the same
     problem = _misfit({name: tensor.shape for name, tensor in expected.items()}, state)
     if problem:
         raise SteerError(f"student {chosen.name!r} is for another base: {chosen.file.name} has {problem}")
+    placed = {name: state[name].to(backbone.device, tensor.dtype) for name, tensor in expected.items()}
+    module: nn.Module = _like(base, placed, backbone.device).eval().requires_grad_(False)
+    return module
+
+
+def _like(base: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
+    """Return a module like ``base`` that has the given tensors: without a copy of its own, or hooks that move it."""
     with torch.device("meta"):
-        module: nn.Module = type(base).from_config(base.config)
-    placed = {name: state[name].to(tensor.device, tensor.dtype) for name, tensor in expected.items()}
-    module.load_state_dict(placed, assign=True)
-    return module.eval().requires_grad_(False)
+        module = type(base).from_config(base.config)
+    module.load_state_dict(tensors, assign=True)
+    for name, buffer in base.named_buffers():
+        if name not in tensors:  # computed, and in no file: the table of positions of a transformer
+            owner, _, leaf = name.rpartition(".")
+            module.get_submodule(owner).register_buffer(leaf, buffer.to(device), persistent=False)
+    return module
 
 
 def _fused(chosen: Chosen, backbone: Any, base: Any) -> nn.Module:
     pipeline = type(backbone.pipe)
-    module = copy.deepcopy(base)
+    own = base.state_dict()
+    if any(tensor.is_meta for tensor in own.values()):
+        raise SteerError("a student that is a LoRA needs the model's weights in memory; take offload=model, or none")
+    module = _like(base, {name: tensor.to(backbone.device, copy=True) for name, tensor in own.items()}, backbone.device)
     try:
         state, alphas = pipeline.lora_state_dict(read(chosen.file), unet_config=base.config)
         state = {name: value for name, value in state.items() if name.startswith("unet.")}
@@ -157,6 +185,10 @@ def _fused(chosen: Chosen, backbone: Any, base: Any) -> nn.Module:
         pipeline.load_lora_into_unet(state, network_alphas=alphas, unet=module, adapter_name="dmd2")
         if "dmd2" not in getattr(module, "peft_config", {}):
             raise ValueError("none of its layers is in the model")
+        layers = sum(LAYER.search(name) is not None for name in state)
+        taken = sum(".lora_B." in name for name, _ in module.named_parameters())
+        if taken < layers:
+            raise ValueError(f"{layers - taken} of its {layers} layers are not in the model")
     except ImportError as error:
         raise SteerError("a student that is a LoRA needs peft: pip install 'steer-diffusion[lora]'") from error
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:

@@ -34,6 +34,10 @@ class DMD2(Method):
         if float(run.get(run.backbone.cfg_setting)) > 1:
             run.set(run.backbone.cfg_setting, 1.0, by="dmd2")
         key = f"dmd2 {chosen.name} {chosen.steps}"
-        if key not in run.backbone.denoisers:
-            run.backbone.denoisers[key] = denoiser(chosen, run.backbone)
+        # other weights, or a student that was trained on, may go by the same name
+        made_from = (chosen.file.resolve(), chosen.file.stat().st_mtime_ns)
+        if getattr(run.backbone.denoisers.get(key), "made_from", None) != made_from:
+            module = denoiser(chosen, run.backbone)
+            module.made_from = made_from  # type: ignore[assignment]
+            run.backbone.denoisers[key] = module
         run.set("denoiser", key, by="dmd2")

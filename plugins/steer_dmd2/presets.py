@@ -9,6 +9,7 @@ from pathlib import Path
 from steer import SteerError
 from steer.errors import unknown
 from steer.weights import Needed, Weights
+from steer_dmd2.student import CARD, WEIGHTS
 
 EMBEDDED = Path(__file__).parent / "weights"
 """Folders of students, as ``steer train dmd2`` writes them."""
@@ -43,6 +44,7 @@ class Preset:
         default_steps: where none are asked for.
         scheduler: that it was made for.
         form: ``"unet"`` (all weights of the denoiser, whatever its class) or ``"lora"``.
+        prediction: what it puts out, as the model's own scheduler must take it.
         summary: one line.
     """
 
@@ -52,6 +54,7 @@ class Preset:
     default_steps: int = 1
     scheduler: str = "lcm"
     form: str = "unet"
+    prediction: str = "epsilon"
     summary: str = ""
 
 
@@ -112,11 +115,13 @@ PRESETS: dict[str, Preset] = {
 
 
 def declared(argument: str | None = None) -> tuple[Needed, ...]:
-    """Return a preset's files on the hub; those of all presets of DMD2's authors without an argument.
+    """Return a student's files on the hub, of a known name or an id; those of DMD2's authors without an argument.
 
     Raises:
-        SteerError: for a name that is not in the table.
+        SteerError: for a name that is neither in the table nor an id.
     """
+    if argument is not None and argument not in PRESETS and argument.count("/") == 1:
+        return tuple(Weights(argument, file, option="student") for file in (CARD, WEIGHTS))
     if argument is not None and argument not in PRESETS:
         raise unknown("student", argument, PRESETS)
     names = ("sdxl", "sdxl-lora") if argument is None else (argument,)
@@ -132,20 +137,32 @@ def build_of(config: Mapping[str, object]) -> Build | None:
     return tuple(blocks), text
 
 
-def fitting(family: str, config: Mapping[str, object]) -> list[str]:
-    """Return the names of the presets that fit a model, in the table's order."""
+def fitting(family: str, config: Mapping[str, object], prediction: str) -> list[str]:
+    """Return the names of the presets that fit a model, in the table's order.
+
+    Args:
+        family: pipeline class of the model.
+        config: of its denoiser.
+        prediction: what its scheduler takes the denoiser to put out, ``"epsilon"`` for one.
+    """
+    kind = (family, prediction)
     build = build_of(config)
-    return [name for name, p in PRESETS.items() if p.family == family and p.build in (None, build)]
+    return [name for name, p in PRESETS.items() if (p.family, p.prediction) == kind and p.build in (None, build)]
 
 
-def check_fits(name: str, family: str, config: Mapping[str, object]) -> None:
+def check_fits(name: str, family: str, config: Mapping[str, object], prediction: str) -> None:
     """Raise if the preset ``name`` was made for other models."""
-    if name in fitting(family, config):
+    if name in fitting(family, config, prediction):
         return
-    wanted = _described(PRESETS[name].family, PRESETS[name].build)
-    got = _described(family, build_of(config))
+    preset = PRESETS[name]
+    if preset.family != family:
+        wanted, got = f"a {preset.family}", f"a {family}"
+    elif preset.prediction != prediction:
+        wanted, got = f"models with {preset.prediction}", f"one with {prediction}"
+    else:
+        wanted, got = (_described(family, build) for build in (preset.build, build_of(config)))
     raise SteerError(f"student {name!r} is for {wanted}, the model is {got}; name a student that was made for it")
 
 
 def _described(family: str, build: Build | None) -> str:
-    return family if build is None else f"a {family} with blocks of {build[0]} and text of {build[1]} channels"
+    return f"a {family}" + ("" if build is None else f" with blocks of {build[0]} and text of {build[1]} channels")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ CARD = "student.json"
 WEIGHTS = "student.safetensors"
 FORMAT = 1
 FORMS = ("unet", "lora")
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Student:
         schedules: timesteps by number of steps: what it was made for.
         form: ``"unet"`` (all weights) or ``"lora"``.
         guidance_scale: of the teacher, in training; generation has none.
+        prediction: what it puts out, ``"epsilon"`` or ``"v_prediction"``; ``None`` where the card does not say.
         training: the recipe, for people.
     """
 
@@ -34,6 +36,7 @@ class Student:
     schedules: Mapping[int, tuple[int, ...]]
     form: str = "unet"
     guidance_scale: float = 1.0
+    prediction: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def timesteps(self, steps: int | None, name: str) -> tuple[int, ...]:
@@ -63,6 +66,7 @@ def write_card(student: Student, folder: Path) -> None:
         "schedules": {str(steps): list(timesteps) for steps, timesteps in student.schedules.items()},
         "form": student.form,
         "guidance_scale": student.guidance_scale,
+        "prediction": student.prediction,
         "training": dict(student.training),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,17 +85,42 @@ def read_card(folder: Path) -> Student:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
-            raise SteerError(f"{path}: format {data['format']!r}, this version reads {FORMAT}")
-        student = Student(
-            family=str(data["family"]),
-            base=str(data["base"]),
-            schedules={int(steps): tuple(int(t) for t in times) for steps, times in data["schedules"].items()},
-            form=str(data["form"]),
-            guidance_scale=float(data["guidance_scale"]),
-            training=dict(data["training"]),
+            raise SteerError(f"{path}: format {str(data['format'])[:40]!r}, this version reads {FORMAT}")
+        return Student(
+            family=_of_type(data, "family", str),
+            base=_of_type(data, "base", str),
+            schedules=_schedules(_of_type(data, "schedules", dict)),
+            form=_one_of(data, "form", FORMS),
+            guidance_scale=float(_of_type(data, "guidance_scale", (int, float))),
+            prediction=None if data.get("prediction") is None else _one_of(data, "prediction", PREDICTIONS),
+            training=_of_type(data, "training", dict),
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SteerError(f"{path} is damaged ({type(error).__name__}: {error}); copy or train it again") from None
-    if student.form not in FORMS or not student.schedules or any(n != len(t) for n, t in student.schedules.items()):
-        raise SteerError(f"{path} is damaged: form {student.form!r}, schedules {dict(student.schedules)}")
-    return student
+    except (OSError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"[:160]
+        raise SteerError(f"{path} is damaged ({reason}); copy or train it again") from None
+
+
+def _of_type(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(data[name], kind):
+        raise TypeError(f"{name} is a {type(data[name]).__name__}")
+    return data[name]
+
+
+def _one_of(data: Mapping[str, Any], name: str, known: Sequence[str]) -> str:
+    value: str = _of_type(data, name, str)
+    if value not in known:
+        raise ValueError(f"{name} {value[:40]!r}, expected {' or '.join(known)}")
+    return value
+
+
+def _schedules(data: Mapping[str, Any]) -> dict[int, tuple[int, ...]]:
+    """Return timesteps by number of steps: as many as there are steps, above 0, highest first."""
+    found = {}
+    for steps, times in data.items():
+        whole = isinstance(times, list) and times and all(type(time) is int and time > 0 for time in times)
+        if not whole or int(steps) != len(times) or times != sorted(set(times), reverse=True):
+            raise ValueError(f"timesteps of {str(steps)[:10]} steps are {str(times)[:40]}")
+        found[len(times)] = tuple(times)
+    if not found:
+        raise ValueError("no steps that it was made for")
+    return found

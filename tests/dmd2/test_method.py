@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import brightness, tiny_sd
 from tiny_students import lora_file, tiny_sdxl, unet_file
 
@@ -18,6 +19,8 @@ from steer.plugins import manager
 from steer.prompts import Prompt
 from steer.run import Run
 from steer.weights import locate
+from steer_dmd2 import presets
+from steer_dmd2.student import read_card
 from steer_shapes.reward import ShapesReward
 
 
@@ -83,10 +86,10 @@ def test_the_one_step_student_is_differentiable_by_its_noise(shapes) -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"steps": 3}, "was not made for dmd2.steps=3; it was made for 1 or 4"),
-    ({"student": "sdxl"}, "is for a StableDiffusionXLPipeline .* the model is a StableDiffusionPipeline"),
+    ({"student": "sdxl"}, "is for a StableDiffusionXLPipeline, the model is a StableDiffusionPipeline"),
     ({"student": "shape"}, "unknown student 'shape' — did you mean 'shapes'"),
     ({"student": "./nowhere/at/all"}, "does not exist"),
-    ({"student": "someone/student"}, "needs student.json of someone/student"),
+    ({"student": "someone/student"}, "needs student.json of someone/student .*steer download dmd2:someone/student"),
     ({"weights": "x.bin", "student": "someone/student"}, "dmd2.weights is for known students"),
     ({"timesteps": (5,)}, "those of 'shapes' are known"),
 ])  # fmt: skip
@@ -113,6 +116,74 @@ def test_students_for_another_base_and_damaged_ones(shapes, tmp_path: Path) -> N
     refused(folder, "has no student.json")
     (folder / "student.json").write_text(json.dumps({"format": 1, "family": "x"}))
     refused(folder, "student.json is damaged")
+    # a LoRA of which only a part is in the model: what is left over would be dropped without a word
+    partly = load_file(lora_file(shapes.backbone.pipe, tmp_path / "partly.safetensors"))
+    layer = "unet.down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q"
+    partly |= {f"{layer}.lora_A.weight": torch.ones(4, 8), f"{layer}.lora_B.weight": torch.ones(8, 4)}
+    save_file(partly, tmp_path / "partly.safetensors")
+    refused(tmp_path / "partly.safetensors", r"partly\.safetensors: 1 of its .* layers are not in the model")
+
+
+CARD = {"format": 1, "family": "StableDiffusionPipeline", "base": "x", "schedules": {"1": [399]}, "form": "unet",
+        "guidance_scale": 1.0, "training": {}}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [
+    {"schedules": {}}, {"schedules": {"0": []}}, {"schedules": {"2": "99"}}, {"schedules": {"2": [5, 9]}},
+    {"schedules": {"1": [399.5]}}, {"schedules": {"1": [-1]}}, {"schedules": {"x": [399]}}, {"schedules": [399]},
+    {"form": "other"}, {"form": 3}, {"family": ["a"]}, {"guidance_scale": "high"}, {"guidance_scale": 10**400},
+    {"training": 4}, {"prediction": "sample"},
+])  # fmt: skip
+def test_cards_with_values_of_wrong_types_are_damaged_and_say_what(tmp_path: Path, changes) -> None:
+    (tmp_path / "student.json").write_text(json.dumps(CARD))
+    assert read_card(tmp_path).schedules == {1: (399,)}
+    (tmp_path / "student.json").write_text(json.dumps(CARD | changes))
+    with pytest.raises(SteerError, match=r"student\.json is damaged \(") as error:
+        read_card(tmp_path)
+    assert len(str(error.value)) < len(str(tmp_path)) + 260
+
+
+@pytest.mark.parametrize("text", ["[]", "[" * 100_000, "", '"x"', "{", '{"format": 2}'])
+def test_cards_that_are_no_object_are_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "student.json").write_text(text)
+    with pytest.raises(SteerError, match=r"student\.json(: format '2'| is damaged)"):
+        read_card(tmp_path)
+
+
+def test_students_of_another_prediction_are_refused(tmp_path: Path) -> None:
+    config = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 1024}
+    assert presets.fitting("StableDiffusionPipeline", config, "epsilon") == ["sd-turbo"]
+    with pytest.raises(SteerError, match="'sd-turbo' is for models with epsilon, the model is one with v_prediction"):
+        presets.check_fits("sd-turbo", "StableDiffusionPipeline", config, "v_prediction")
+    (tmp_path / "student.json").write_text(json.dumps(CARD | {"prediction": "epsilon"}))
+    with pytest.raises(SteerError, match=r"made from a model with epsilon .* this one's is v_prediction"):
+        Sampler(tiny_sd("v_prediction")).generate("a circle", methods=dmd2_of(tmp_path))
+
+
+def dmd2_of(student: Path):
+    return make_methods(["dmd2"], {"dmd2": {"student": str(student), "steps": 1}}, manager())
+
+
+def test_other_weights_under_the_same_name_are_loaded_anew(tmp_path: Path) -> None:
+    sampler = Sampler(tiny_sd())
+    file = unet_file(sampler.backbone.pipe, tmp_path / "student.bin")
+
+    def pixels() -> np.ndarray:
+        return np.asarray(sampler.generate("a circle", methods=dmd2_of(file), seed=1).images[0])
+
+    first = pixels()
+    assert (pixels() == first).all()
+    state = {name: value * 0.5 for name, value in torch.load(file, weights_only=True).items()}
+    torch.save(state, file)
+    assert (pixels() != first).any()
+
+
+def test_timesteps_of_a_bare_file_must_fall(tmp_path: Path) -> None:
+    sampler = Sampler(tiny_sd())
+    file = unet_file(sampler.backbone.pipe, tmp_path / "student.bin")
+    for times in ((499, 999), (499, 499), (499, 0)):
+        with pytest.raises(SteerError, match="expected distinct ones above 0, highest first"):
+            sampler.generate("a circle", methods=["dmd2"], options={"dmd2": {"student": str(file), "timesteps": times}})
 
 
 def test_no_student_is_known_for_a_foreign_model_and_the_offline_message_names_the_file() -> None:

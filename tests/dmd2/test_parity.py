@@ -8,6 +8,8 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+from families.pixart import tiny_alpha
+from safetensors.torch import save_file
 from tiny_students import lora_file, tiny_sdxl, unet_file
 
 from steer.api import Sampler
@@ -50,9 +52,6 @@ def test_images_equal_stock(pipe, tmp_path, form: str, timesteps, record_testsui
     before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
     sampler = Sampler(pipe)
     options = {"student": str(file), "steps": len(timesteps)}
-    from steer.prompts import Prompt
-    from steer.run import Run
-
     methods = make_methods(["dmd2"], {"dmd2": options}, sampler.plugins)
     run = Run(
         sampler.backbone, [Prompt(text, seed=7) for text in TEXTS], methods=methods,
@@ -65,6 +64,28 @@ def test_images_equal_stock(pipe, tmp_path, form: str, timesteps, record_testsui
     assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
     base = Run(sampler.backbone, [Prompt(TEXTS[0], seed=7)], settings={"steps": 2, "guidance_scale": 1.0})
     assert (base.search().samples - expected[:1]).abs().max() > 1e-3
+
+
+def test_the_one_step_student_of_pixart_equals_stock(tmp_path) -> None:
+    # its table of positions is in no file: it must come from the model
+    base = tiny_alpha()
+    generator = torch.Generator().manual_seed(3)
+    state = {name: value + 0.05 * torch.randn(value.shape, generator=generator)
+             for name, value in base.transformer.state_dict().items()}  # fmt: skip
+    save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
+    student = copy.deepcopy(base.transformer)
+    student.load_state_dict(state)
+    scheduler = diffusers.DDPMScheduler.from_config(base.scheduler.config, clip_sample=False)
+    other = diffusers.PixArtAlphaPipeline(**{**base.components, "transformer": student, "scheduler": scheduler})
+    other.set_progress_bar_config(disable=True)
+    expected = other(
+        TEXTS[0], timesteps=[400], num_inference_steps=1, guidance_scale=1.0, use_resolution_binning=False,
+        generator=torch.Generator().manual_seed(7), output_type="pt",
+    ).images  # fmt: skip
+    sampler = Sampler(base)
+    methods = make_methods(["dmd2"], {"dmd2": {"weights": str(tmp_path)}}, sampler.plugins)
+    ours = Run(sampler.backbone, [Prompt(TEXTS[0], seed=7)], methods=methods).search().samples
+    assert (ours - expected).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize(("name", "cls"), [("euler-trailing", "EulerDiscreteScheduler"),

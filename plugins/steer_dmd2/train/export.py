@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from steer_dmd2.student import WEIGHTS, Student, write_card
-from steer_dmd2.train.data import write_whole
+from steer_dmd2.train.files import write_whole
 from steer_dmd2.train.trainer import Trainer
 
 
@@ -32,6 +32,7 @@ def export(trainer: Trainer, folder: Path, dtype: torch.dtype = torch.float16) -
         schedules={len(recipe.timesteps): recipe.timesteps},
         form="lora" if recipe.lora else "unet",
         guidance_scale=recipe.guidance_scale,
+        prediction=trainer.teacher.schedule.prediction_type,
         training=asdict(recipe)
         | {"teacher": _plain(recipe.teacher), "data": _plain(recipe.data)}
         | ({"start": _plain(recipe.start)} if recipe.start else {}),
