@@ -203,7 +203,8 @@ def train_digits(out: Path) -> None:
     from steer_symmflow.train.cli import command
 
     arguments = ["--data", "digits", "--out", str(out), "--widths", "32,64", "--patch", "2", "--batch", "64",
-                 "--late", "0.25", "--rate", "2e-3", "--steps", "2500", "--ema", "0.99"]  # fmt: skip
+                 "--late", "0.5", "--image-weight", "0.25", "--beta", "8", "--rate", "2e-3", "--steps", "4000",
+                 "--ema", "0.995"]  # fmt: skip
     command.main([*arguments, *(["--resume"] if out.is_dir() else [])], standalone_mode=False)
 
 
