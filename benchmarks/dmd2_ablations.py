@@ -53,8 +53,10 @@ def main(out: Path, steps: int, scenes: int, threads: int, validate: Path) -> No
         command = [
             sys.executable, "-m", "steer", "train", "dmd2", *COMMON, *options, "--out", str(folder),
             "--steps", str(steps), "--scenes", str(scenes), "--threads", str(threads), "--validate", str(validate),
-            "--save-every", "20", "--sheet-every", "1000", "--resume",
+            "--save-every", "20", "--sheet-every", "1000",
         ]  # fmt: skip
+        if (folder / "recipe.json").is_file():
+            command.append("--resume")
         click.echo(f"{name} …")
         subprocess.run(command, check=True)
 

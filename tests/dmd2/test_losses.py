@@ -49,6 +49,24 @@ def test_denoising_loss_and_min_snr_weight_by_hand() -> None:
     assert losses.denoising(prediction, target, weight).item() == pytest.approx((1 / 3 + 2) / 2)
 
 
+def test_min_snr_weighs_the_error_of_x0_alike_whatever_is_predicted() -> None:
+    timestep, error = torch.tensor([10, 50, 90]), torch.full((3, 4), 0.1)
+    seen = []
+    for kind in ("epsilon", "v_prediction"):
+        schedule = Schedule(torch.linspace(0.99, 0.01, 100), kind)
+        alpha, sigma = schedule.level(timestep, 2)
+        x0, noise = torch.zeros(3, 4), torch.ones(3, 4)
+        # the output whose estimate of x0 is off by the error
+        off = schedule.target(x0, noise, timestep) - error * (alpha / sigma if kind == "epsilon" else 1 / sigma)
+        found = schedule.x0(schedule.diffuse(x0, noise, timestep), off, timestep)
+        assert torch.allclose(found, error, atol=1e-5)
+        weight = losses.min_snr_weight(*schedule.level(timestep, 1), 5.0, kind)
+        seen.append(losses.denoising(off, schedule.target(x0, noise, timestep), weight).item())
+    snr = torch.linspace(0.99, 0.01, 100)[timestep]
+    expected = ((snr / (1 - snr)).clamp(max=5.0) * 0.01).mean().item()
+    assert seen == pytest.approx([expected, expected], rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_a_perfect_prediction_gives_x0_back(kind: str) -> None:
     schedule = Schedule(torch.linspace(0.99, 0.01, 100), kind)

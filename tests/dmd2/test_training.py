@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -106,20 +108,119 @@ def test_what_does_not_fit_together_is_refused_in_one_line(teacher, images, tmp_
     prompts.write_text("a red circle", encoding="utf-8")
     for changes, data, message in (
         ({"pairs": 0}, images, "--warmup trains on pairs"),
-        ({"batch": 5}, images, "multiple of the student's 2 steps"),
+        ({"batch": 5}, images, "multiple of the student's 2 steps, such as 4"),
         ({"timesteps": (499, 999)}, images, "highest first"),
+        ({"timesteps": (499, 0)}, images, r"distinct ones in 1\.\.999"),
+        ({"lora": 2, "start": str(images)}, images, "--lora with --start"),
+        ({"start": str(tmp_path / "none")}, images, "is no folder; expected one that `steer train dmd2` wrote"),
+        ({"start": str(images)}, images, r"has no student\.json"),
+        ({}, "shapes", "has images of 64x64, the student is to make 16x16"),
         ({"warmup": 0, "pairs": 0}, prompts, "captions only, and the GAN needs images"),
         ({}, tmp_path / "nowhere", "expected a folder of images"),
         ({}, "shapes-masks", "comes without captions"),
     ):
         with pytest.raises(SteerError, match=message):
             train(recipe(teacher, data, **changes), tmp_path / "run")
-    assert not (tmp_path / "run" / "recipe.json").exists()
+    with pytest.raises(SteerError, match="unknown reward 'nothing'"):
+        train(recipe(teacher, images), tmp_path / "run", reward="nothing")
+    with pytest.raises(SteerError, match="'length' scores texts, and the student makes images"):
+        train(recipe(teacher, images), tmp_path / "run", reward="length")
+    with pytest.raises(SteerError, match="holds no run to go on with"):
+        train(recipe(teacher, images), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SteerError, match="cannot be written to"):
+        train(recipe(teacher, images), prompts / "run")
     train(recipe(teacher, images, warmup=0, pairs=0, critic_warmup=0, steps=1), tmp_path / "done")
     with pytest.raises(SteerError, match="holds a run already"):
         train(recipe(teacher, images), tmp_path / "done")
     with pytest.raises(SteerError, match="has ratio=2, now it is 7"):
         train(recipe(teacher, images, warmup=0, pairs=0, critic_warmup=0, ratio=7), tmp_path / "done", resume=True)
+
+
+def test_a_resumed_run_says_what_is_wrong_with_what_it_finds(teacher, images, tmp_path) -> None:
+    plan = recipe(teacher, images, warmup=0, pairs=0, critic_warmup=0, steps=2)
+    train(plan, tmp_path, save_every=1)
+    log = tmp_path / "log.jsonl"
+    rows = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(rows) + '{"step": 2, "los')  # the power went as it was written
+    train(plan, tmp_path, resume=True)
+    assert log.read_text().splitlines(keepends=True) == rows
+    with pytest.raises(SteerError, match="has taken 2 steps already, of 1 that were asked for; give --steps 2 or more"):
+        train(dataclasses.replace(plan, steps=1), tmp_path, resume=True)
+    checkpoint = tmp_path / "checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"\x80\x04N."):
+        checkpoint.write_bytes(content)
+        with pytest.raises(SteerError, match=r"checkpoint\.pt cannot be gone on from"):
+            train(plan, tmp_path, resume=True)
+    (tmp_path / "recipe.json").write_text("[1]")
+    with pytest.raises(SteerError, match=r"recipe\.json cannot be read"):
+        train(plan, tmp_path, resume=True)
+
+
+def test_encoded_images_are_used_again_only_for_the_same_data(images, tmp_path) -> None:
+    encoded = []
+
+    def encode(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        encoded.append(len(batch))
+        return batch, torch.zeros_like(batch)
+
+    def load(folder: Path, model: str = "a") -> datasets.Dataset:
+        cache = tmp_path / "latents.safetensors"
+        return datasets.load(str(folder), manager(), encode, (8, 8), cache, model=model, scenes=1, seed=0)
+
+    first = load(images)
+    again = load(images)
+    assert encoded == [3] and again.captions == first.captions and torch.equal(again.mean, first.mean)
+    other = tmp_path / "other"
+    shutil.copytree(images, other)
+    (other / "0.txt").write_text("another caption", encoding="utf-8")
+    assert load(other).captions[0] == "another caption" and encoded == [3, 3]
+    Image.new("RGB", (16, 16), "white").save(other / "1.png")
+    assert load(other).mean[1].min() == 1 and encoded == [3, 3, 3]
+    load(other, "b")
+    assert len(encoded) == 4
+
+
+def test_a_full_disk_is_told_and_leaves_the_old_file_whole(tmp_path) -> None:
+    import resource
+
+    from safetensors.torch import save_file
+
+    from steer_dmd2.train import files, trainer
+
+    path = tmp_path / "file"
+    path.write_text("old")
+    state = {"w": torch.zeros(200_000)}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for write in (
+            lambda p: trainer._save(state, p),
+            lambda p: save_file(state, p),
+            lambda p: p.write_text("n" * 800_000),
+        ):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+            with pytest.raises(SteerError, match=r"file cannot be written \(.*; make room, or choose another --out"):
+                files.write_whole(path, write)
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_images_that_are_no_squares_and_teachers_of_v(images, tmp_path) -> None:
+    tiny_sd("v_prediction").save_pretrained(tmp_path / "teacher")
+    plan = recipe(tmp_path / "teacher", images, warmup=0, pairs=0, critic_warmup=0, steps=1, width=24, height=48)
+    folder = train(plan, tmp_path / "run")
+    assert json.loads((folder / "student.json").read_text())["prediction"] == "v_prediction"
+    with pytest.raises(SteerError, match=r"made from a model with v_prediction .* this one's is epsilon"):
+        Sampler(tiny_sd()).generate("a circle", methods=["dmd2"], options={"dmd2": {"student": str(folder)}})
+
+
+def test_rates_that_are_too_high_are_told(teacher, images, tmp_path) -> None:
+    plan = recipe(teacher, images, warmup=0, pairs=0, critic_warmup=0, rate=1e30, critic_rate=1e30)
+    with pytest.raises(SteerError, match="the learning rates are too high; begin anew with lower ones"):
+        train(plan, tmp_path / "run")
 
 
 def test_a_teacher_of_another_family_is_refused(tmp_path) -> None:
@@ -145,7 +246,16 @@ def test_folders_of_images_are_read_both_ways_and_missing_captions_named(images,
         ('{"file_name": "a.png"}', "no caption for 'a.png'"),
         ('{"file_name": "../../etc/hosts", "text": "x"}', "no file inside"),
         ("{", "line 1: .* expected one JSON object"),
+        ("[" * 100_000, "line 1: .* expected one JSON object"),
+        ('{"file_name": "a\\u0000.png", "text": "x"}', "no file inside"),
+        ('{"file_name": "' + "a" * 5000 + '.png", "text": "x"}', "no file inside"),
+        ("[1]", "no file_name"),
     ):
         metadata.write_text(row, encoding="utf-8")
         with pytest.raises(SteerError, match=message):
             datasets.read_folder(tmp_path)
+    metadata.write_bytes('{"file_name": "a.png", "text": "café"}'.encode("latin-1"))
+    with pytest.raises(SteerError, match="expected text in UTF-8"):
+        datasets.read_folder(tmp_path)
+    metadata.write_text('{"file_name": "a.png", "text": "a\u2028circle"}\n', encoding="utf-8")
+    assert datasets.read_folder(tmp_path)[0][1] == "a\u2028circle"

@@ -26,9 +26,7 @@ from steer import SteerError
 @click.option(
     "--student-steps",
     type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="Steps that the student will take.",
+    help="Steps that the student will take.  [default: as many as --timesteps names, else 4]",
 )
 @click.option(
     "--timesteps", metavar="T,…", help="Timesteps of those steps, highest first.  [default: the published ones]"
@@ -141,7 +139,7 @@ from steer import SteerError
 )
 @click.option("--reward", metavar="EXPR", help="Reward that scores validation samples.")
 def command(
-    teacher: str, data: str, out: Path, student_steps: int, timesteps: str | None, guidance: float | None,
+    teacher: str, data: str, out: Path, student_steps: int | None, timesteps: str | None, guidance: float | None,
     size: str | None, critic_rate: float | None, warmup_rate: float | None, rate: float, threads: int | None,
     device: str | None, resume: bool, save_every: int, sheet_every: int, log_every: int, validate: Path | None,
     reward: str | None, scenes: int, **rest: object,
@@ -156,19 +154,23 @@ def command(
     from steer.cli.shared import quiet_libraries
     from steer.plugins import manager
     from steer.prompt_files import read_prompts
+    from steer.prompt_rows import parse_size
     from steer_dmd2.train.recipe import DEFAULT_TIMESTEPS, Recipe
     from steer_dmd2.train.session import Watch, run
 
     quiet_libraries()
     if threads is not None:
         torch.set_num_threads(threads)
-    times = _timesteps(timesteps) if timesteps else DEFAULT_TIMESTEPS.get(student_steps)
+    times = _timesteps(timesteps) if timesteps is not None else DEFAULT_TIMESTEPS.get(student_steps or 4)
     if times is None:
         raise SteerError(f"there are no published timesteps for --student-steps {student_steps}; give --timesteps")
-    if len(times) != student_steps:
-        raise SteerError(f"--timesteps names {len(times)} timesteps, --student-steps is {student_steps}")
+    if student_steps is not None and len(times) != student_steps:
+        raise SteerError(
+            f"--timesteps names {len(times)} timesteps, --student-steps is {student_steps}; name as many, or leave "
+            "--student-steps out"
+        )
     plugins = manager()
-    width, height = _size(size)
+    width, height = (None, None) if size is None else parse_size(size)
     recipe = Recipe(
         teacher=teacher, data=data, timesteps=times, width=width, height=height, rate=rate,
         guidance_scale=guidance or 0.0,
@@ -186,12 +188,3 @@ def _timesteps(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise SteerError(f"--timesteps {text!r}: expected whole numbers, such as 999,749,499,249") from None
-
-
-def _size(text: str | None) -> tuple[int | None, int | None]:
-    if text is None:
-        return None, None
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit()):
-        raise SteerError(f"--size {text!r}: expected WIDTHxHEIGHT, such as 512x512")
-    return int(width), int(height)

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """Features ``[B, C, h, w]`` to logits ``[B]``: strided convolutions down to 4×4, then one over all of it."""
+    """Features ``[B, C, h, w]`` to logits ``[B]``: strided convolutions down to 4×4, then one over all of it.
+
+    Of features that are no square the last goes along the longer side, and its outputs are averaged.
+    """
 
     def __init__(self, channels: int, size: int) -> None:
-        """Args: channels: C of the features; size: h and w of them."""
+        """Args: channels: C of the features; size: the shorter of h and w."""
         super().__init__()
         groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
         layers: list[nn.Module] = []
@@ -67,7 +70,7 @@ def features_only(unet: Any, forward: Callable[[], Tensor]) -> Tensor:
 
 
 def feature_shape(unet: Any, forward: Callable[[], Tensor]) -> tuple[int, int]:
-    """Return channels and size of the bottleneck's features."""
+    """Return channels and the shorter side of the bottleneck's features."""
     with torch.no_grad():
         shape = features_only(unet, forward).shape
-    return int(shape[1]), int(shape[2])
+    return int(shape[1]), int(min(shape[2:]))

@@ -6,9 +6,9 @@ draws its latents anew.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steer import Prompt, SteerError
+from steer import SteerError
 from steer.plugins import Plugins
-from steer.prompt_files import read_prompts
+from steer.prompt_files import SUFFIXES, read_prompts
+from steer.scoring.images import SUFFIXES as IMAGES
+from steer.scoring.images import read_image
+from steer_dmd2.train.files import write_whole
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-PROMPT_FILES = (".txt", ".jsonl", ".json")
 BATCH = 32
 """Images encoded at a time."""
 
@@ -58,36 +59,40 @@ Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def load(
-    source: str, plugins: Plugins, encode: Encode, size: tuple[int, int], cache: Path, *, scenes: int, seed: int
-) -> Dataset:
-    """Load a data set, encoding its images unless ``cache`` has them.
+    source: str, plugins: Plugins, encode: Encode, size: tuple[int, int], cache: Path, *,
+    model: str, scenes: int, seed: int,
+) -> Dataset:  # fmt: skip
+    """Load a data set, encoding its images unless ``cache`` has the same ones.
 
     Args:
         source: a registered source (``"shapes"``), a folder of images with captions, or a prompt file.
         encode: the teacher's autoencoder.
         size: width and height that images are brought to.
         cache: ``.safetensors`` file of the encoded images.
+        model: whose autoencoder it is.
         scenes: how many images to draw of a registered source.
         seed: of those.
 
     Raises:
-        SteerError: for a source that is none of these, or an image without a caption.
+        SteerError: for a source that is none of these, an image without a caption, or images of another size.
     """
     if source in plugins.registry.data_sources:
         draw = plugins.registry.get("data", source).load()
         if not inspect.isfunction(draw):
             raise SteerError(f"data {source!r} comes without captions; train dmd2 takes images with captions")
-        return _encoded(_drawn(draw, scenes, seed), scenes, encode, cache)
+        key = _key(model, source, scenes, seed, size)
+        return _encoded(_drawn(draw, scenes, seed, source, size), encode, cache, key)
     path = Path(source).expanduser()
-    if path.is_file() and path.suffix.lower() in PROMPT_FILES:
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
         return Dataset([str(prompt) for prompt in read_prompts(path)])
     if path.is_dir():
         pairs = read_folder(path)
-        return _encoded(_opened(pairs, size), len(pairs), encode, cache)
+        files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns, text) for file, text in pairs]
+        return _encoded(_opened(pairs, size), encode, cache, _key(model, files, size))
     known = ", ".join(plugins.registry.data_sources) or "none"
     raise SteerError(
-        f"data {source!r}: expected a folder of images with captions, a prompt file (.txt, .jsonl, .json) or a known "
-        f"source ({known})"
+        f"data {source!r}: expected a folder of images with captions, a prompt file ({', '.join(SUFFIXES)}) or a "
+        f"known source ({known})"
     )
 
 
@@ -110,32 +115,42 @@ def read_folder(folder: Path) -> list[tuple[Path, str]]:
 def _from_metadata(metadata: Path) -> list[tuple[Path, str]]:
     pairs = []
     root = metadata.parent.resolve()
-    for number, line in enumerate(metadata.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(_text(metadata).split("\n"), 1):  # texts may hold other ends of lines
         if not line.strip():
             continue
         where = f"{metadata}, line {number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SteerError(f"{where}: {error.msg}; expected one JSON object a line") from None
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", "too deep or too long a number")
+            raise SteerError(f"{where}: {reason}; expected one JSON object a line") from None
         name = row.get("file_name") if isinstance(row, dict) else None
         if not isinstance(name, str):
             raise SteerError(f"{where}: no file_name; expected {{'file_name': …, 'text': …}}")
         text = next((row[key] for key in ("text", "caption", "prompt") if isinstance(row.get(key), str)), "")
         if not text.strip():
             raise SteerError(f"{where}: no caption for {name!r}; expected it under 'text'")
-        path = (root / name).resolve()
-        if not path.is_relative_to(root) or not path.is_file():
+        path = _inside(root, name)
+        if path is None:
             raise SteerError(f"{where}: {name!r} is no file inside {metadata.parent}")
         pairs.append((path, text.strip()))
     return pairs
 
 
+def _inside(root: Path, name: str) -> Path | None:
+    """Return the file of that name in a folder; none if there is none, or it lies outside."""
+    try:
+        path = (root / name).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError):  # no name of a file at all
+        return None
+
+
 def _from_neighbours(folder: Path) -> list[tuple[Path, str]]:
     pairs = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file()):
         caption = path.with_suffix(".txt")
-        text = caption.read_text(encoding="utf-8-sig").strip() if caption.is_file() else ""
+        text = _text(caption).strip() if caption.is_file() else ""
         if not text:
             raise SteerError(
                 f"image {path} has no caption; expected it in {caption.name} beside it, or all captions in "
@@ -143,6 +158,13 @@ def _from_neighbours(folder: Path) -> list[tuple[Path, str]]:
             )
         pairs.append((path, text))
     return pairs
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SteerError(f"{path} cannot be read ({error}); expected text in UTF-8") from None
 
 
 def _opened(pairs: list[tuple[Path, str]], size: tuple[int, int]) -> Iterator[tuple[Tensor, list[str]]]:
@@ -153,11 +175,7 @@ def _opened(pairs: list[tuple[Path, str]], size: tuple[int, int]) -> Iterator[tu
 
 def _open(path: Path, width: int, height: int) -> Tensor:
     """Read an image, scaled until it covers the size and cut to its middle: float ``[3, H, W]`` in [0, 1]."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise SteerError(f"image {path} cannot be read: {error}") from None
+    image = Image.fromarray((read_image(path).pixels * 255).round().byte().permute(1, 2, 0).numpy())
     scale = max(width / image.width, height / image.height)
     scaled = image.resize(
         (max(width, round(image.width * scale)), max(height, round(image.height * scale))), Image.Resampling.LANCZOS
@@ -167,19 +185,32 @@ def _open(path: Path, width: int, height: int) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
 
-def _drawn(draw: Any, count: int, seed: int) -> Iterator[tuple[Tensor, list[str]]]:
+def _drawn(draw: Any, count: int, seed: int, source: str, size: tuple[int, int]) -> Iterator[tuple[Tensor, list[str]]]:
     rng = np.random.default_rng([seed, 0x5CE7E])
     for start in range(0, count, BATCH):
-        yield draw(rng, min(BATCH, count - start))
+        images, captions = draw(rng, min(BATCH, count - start))
+        height, width = images.shape[-2:]
+        if (width, height) != size:
+            raise SteerError(
+                f"data {source!r} has images of {width}x{height}, the student is to make {size[0]}x{size[1]}; give "
+                f"--size {width}x{height} if the teacher can, or other data"
+            )
+        yield images, captions
+
+
+def _key(*parts: object) -> str:
+    """Return a hash of what encoded images depend on."""
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
 @torch.no_grad()
-def _encoded(batches: Iterator[tuple[Tensor, list[str]]], count: int, encode: Encode, cache: Path) -> Dataset:
+def _encoded(batches: Iterator[tuple[Tensor, list[str]]], encode: Encode, cache: Path, key: str) -> Dataset:
     captions_file = cache.with_suffix(".captions.json")
     if cache.is_file() and captions_file.is_file():
-        tensors, captions = load_file(cache), json.loads(captions_file.read_text(encoding="utf-8"))
-        if len(captions) == count == len(tensors["mean"]):
-            return Dataset(captions, tensors["mean"], tensors["std"])
+        kept = json.loads(captions_file.read_text(encoding="utf-8"))
+        if isinstance(kept, dict) and kept["key"] == key:
+            tensors = load_file(cache)
+            return Dataset(kept["captions"], tensors["mean"], tensors["std"])
     means, stds, captions = [], [], []
     for images, texts in batches:
         mean, std = encode(images)
@@ -187,22 +218,9 @@ def _encoded(batches: Iterator[tuple[Tensor, list[str]]], count: int, encode: En
         stds.append(std.half().cpu())
         captions += texts
     mean, std = torch.cat(means).contiguous(), torch.cat(stds).contiguous()
-    write_whole(captions_file, lambda path: path.write_text(json.dumps(captions), encoding="utf-8"))
+    # the captions, with the key, last: latents without them are not taken
+    captions_file.unlink(missing_ok=True)
     write_whole(cache, lambda path: save_file({"mean": mean, "std": std}, path))
+    text = json.dumps({"key": key, "captions": captions})
+    write_whole(captions_file, lambda path: path.write_text(text, encoding="utf-8"))
     return Dataset(captions, mean, std)
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path`` and rename, so that an interruption leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def as_prompts(captions: list[str]) -> list[Prompt]:
-    """Return captions as prompts."""
-    return [Prompt(text) for text in captions]

@@ -35,10 +35,14 @@ def denoising(prediction: Tensor, target: Tensor, weight: Tensor | None = None) 
     return (error if weight is None else weight * error).mean()
 
 
-def min_snr_weight(alpha: Tensor, sigma: Tensor, clip: float) -> Tensor:
-    """Return min(SNR, clip)/SNR, the weight of an ε-error by arXiv 2303.09556, eq. 4; SNR = α²/σ²."""
+def min_snr_weight(alpha: Tensor, sigma: Tensor, clip: float, prediction_type: str = "epsilon") -> Tensor:
+    """Return the weight ``[B]`` of a denoiser's squared error, which makes it min(SNR, clip) times that of x0.
+
+    By arXiv 2303.09556, sec. 3.4, with SNR = α²/σ²: min(SNR, clip)/SNR of an error in ε, min(SNR, clip)/(SNR + 1) of
+    one in v.
+    """
     snr = (alpha / sigma).square()
-    return snr.clamp(max=clip) / snr
+    return snr.clamp(max=clip) / (snr + 1 if prediction_type == "v_prediction" else snr)
 
 
 def adversarial_student(fake: Tensor) -> Tensor:

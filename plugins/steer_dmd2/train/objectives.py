@@ -113,7 +113,7 @@ class Objectives:
         weight = None
         if recipe.snr_clip:
             alpha, sigma = schedule.level(at, 1)
-            weight = losses.min_snr_weight(alpha, sigma, recipe.snr_clip)
+            weight = losses.min_snr_weight(alpha, sigma, recipe.snr_clip, schedule.prediction_type)
         found = {"critic": losses.denoising(prediction, schedule.target(sample, noise, at), weight)}
         loss = found["critic"]
         if recipe.gan:
@@ -149,6 +149,7 @@ class Objectives:
             else:
                 real, captions = self._real(draw, count)
                 inputs = forward_inputs(real, schedule, noises, recipe.timesteps)
+        torch.clear_autocast_cache()  # weights that older torch cast without gradient would be taken with gradient too
         x, timesteps = (torch.cat(parts) for parts in zip(*inputs, strict=True))
         return x, timesteps, captions * len(inputs)
 

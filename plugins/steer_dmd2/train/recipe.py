@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from steer import SteerError
+from steer_dmd2.train.files import write_whole
 
 DEFAULT_TIMESTEPS = {1: (399,), 2: (999, 499), 4: (999, 749, 499, 249)}
 """By number of steps, as published for SDXL (1 and 4)."""
@@ -100,8 +102,24 @@ def _shape(step: int, steps: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
 
 
-def check_resumes(recipe: Recipe, out: Path, *, resume: bool) -> None:
-    """Check that ``out`` holds no run yet or, on resuming, one by the same recipe.
+def check_resumes(out: Path, *, resume: bool) -> None:
+    """Check that ``out`` can be written to, and holds no run yet or, on resuming, one.
+
+    Raises:
+        SteerError: saying which of these it is not.
+    """
+    standing = next((parent for parent in (out, *out.absolute().parents) if parent.exists()), out)
+    if not standing.is_dir() or not os.access(standing, os.W_OK):
+        raise SteerError(f"--out {out} cannot be written to; choose another")
+    known = (out / FILE).is_file()
+    if resume and not known:
+        raise SteerError(f"--resume: {out} holds no run to go on with; leave it out to begin one")
+    if known and not resume:
+        raise SteerError(f"{out} holds a run already; go on with --resume, or choose another --out")
+
+
+def check_same(recipe: Recipe, out: Path) -> None:
+    """Check that the run in ``out``, if there is one, is by this recipe.
 
     Raises:
         SteerError: naming what differs.
@@ -109,11 +127,11 @@ def check_resumes(recipe: Recipe, out: Path, *, resume: bool) -> None:
     path = out / FILE
     if not path.is_file():
         return
-    if not resume:
-        raise SteerError(f"{out} holds a run already; go on with --resume, or choose another --out")
     try:
         theirs = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(theirs, dict):
+            raise ValueError(f"a JSON {type(theirs).__name__} where an object was expected")
+    except (OSError, ValueError, RecursionError) as error:
         raise SteerError(f"{path} cannot be read ({error}); choose another --out") from None
     ours = json.loads(json.dumps(asdict(recipe)))
     for field in fields(Recipe):
@@ -127,5 +145,5 @@ def check_resumes(recipe: Recipe, out: Path, *, resume: bool) -> None:
 
 def keep(recipe: Recipe, out: Path) -> None:
     """Write the recipe beside the checkpoints."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / FILE).write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(asdict(recipe), indent=1) + "\n"
+    write_whole(out / FILE, lambda path: path.write_text(text, encoding="utf-8"))

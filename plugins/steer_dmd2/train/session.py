@@ -10,16 +10,16 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from steer import Prompt, SteerError
-from steer.loading import make_reward
+from steer.loading import check_modalities, check_names, make_reward
 from steer.plugins import Plugins
 from steer.rewards import WeightedSum
 from steer_dmd2.train import data as datasets
 from steer_dmd2.train import pairs as pairing
 from steer_dmd2.train import report
 from steer_dmd2.train.export import export
-from steer_dmd2.train.recipe import Recipe, check_resumes, keep
+from steer_dmd2.train.recipe import Recipe, check_resumes, check_same, keep
 from steer_dmd2.train.teacher import Teacher
-from steer_dmd2.train.trainer import Trainer, steps_left
+from steer_dmd2.train.trainer import Trainer, start_of, steps_left
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -52,20 +52,28 @@ def run(
     Raises:
         SteerError: before anything is computed, for whatever of recipe, data and teacher does not fit together.
     """
+    _check_options(recipe)
+    check_resumes(out, resume=resume)
+    if watch.reward:
+        check_names([], [watch.reward], {}, plugins)
+        check_modalities([watch.reward], "image", {}, plugins, who="the student makes")
     accelerator = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
+    say = tell if accelerator.is_main_process else _nothing
     where = device if device is not None else str(accelerator.device)
     teacher = Teacher(recipe.teacher, plugins, device=where, width=recipe.width, height=recipe.height)
     if not recipe.guidance_scale:
         own = teacher.model.defaults.get("guidance_scale", teacher.backbone.default_guidance)
         recipe = replace(recipe, guidance_scale=float(own))
     _check_timesteps(recipe, len(teacher.schedule))
+    check_same(recipe, out)
+    if recipe.start is not None:
+        start_of(recipe.start, teacher)
     reward = make_reward([watch.reward], {}, plugins, teacher.device) if watch.reward else None
-    check_resumes(recipe, out, resume=resume)
-    tell(f"{recipe.teacher}: data {recipe.data}")
+    say(f"{recipe.teacher}: data {recipe.data}")
     with accelerator.main_process_first():
         data = datasets.load(
             recipe.data, plugins, teacher.encode_images, teacher.size, out / "latents.safetensors",
-            scenes=watch.scenes, seed=recipe.seed,
+            model=recipe.teacher, scenes=watch.scenes, seed=recipe.seed,
         )  # fmt: skip
     _check_data(recipe, data)
     if accelerator.is_main_process:
@@ -76,7 +84,7 @@ def run(
             pairs = pairing.make(
                 teacher, data.captions, out / "pairs", count=recipe.pairs, steps=recipe.pair_steps,
                 guidance_scale=recipe.guidance_scale, seed=recipe.seed, autocast=accelerator.autocast,
-                progress=lambda done: tell(f"pairs {done}/{recipe.pairs}"),
+                progress=lambda done: say(f"pairs {done}/{recipe.pairs}"),
             )  # fmt: skip
     trainer = Trainer(recipe, teacher, data, accelerator, pairs)
     checkpoint = out / CHECKPOINT
@@ -96,12 +104,12 @@ def run(
         if done % watch.log_every == 0 or last:
             rate = (time.monotonic() - began) / taken
             log.note(done, phase=recipe.phase(done - 1), seconds_a_step=round(rate, 3), **values)
-            tell(f"{done}/{recipe.total} {_line(values)} {rate:.2f} s a step")
+            say(f"{done}/{recipe.total} {_line(values)} {rate:.2f} s a step")
         if done % watch.save_every == 0 or last:
             trainer.save(checkpoint)
         if done % watch.sheet_every == 0 or last:
             figures = _validate(trainer, prompts, reward, out, log)
-            tell(f"{done}/{recipe.total} validation {_line(figures)}")
+            say(f"{done}/{recipe.total} validation {_line(figures)}")
     folder = out / "student"
     if accelerator.is_main_process:
         export(trainer, folder)
@@ -126,17 +134,32 @@ def _line(values: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
+def _nothing(text: str) -> None:
+    """Say nothing: the first process speaks for all."""
+
+
+def _check_options(recipe: Recipe) -> None:
+    """Raise for options that contradict each other, whatever the teacher."""
+    steps = len(recipe.timesteps)
+    if recipe.batch % steps:
+        near = max(1, recipe.batch // steps) * steps
+        raise SteerError(f"--batch {recipe.batch}: expected a multiple of the student's {steps} steps, such as {near}")
+    if recipe.warmup and not recipe.pairs:
+        raise SteerError("--warmup trains on pairs of the teacher; set --pairs as well")
+    if recipe.lora and recipe.start is not None:
+        raise SteerError(
+            "--lora with --start: a LoRA is kept alone, for the teacher's own weights, and what the earlier student "
+            "learnt would be lost; leave one of the two out"
+        )
+
+
 def _check_timesteps(recipe: Recipe, length: int) -> None:
     times = recipe.timesteps
-    if list(times) != sorted(set(times), reverse=True) or not 0 <= times[-1] <= times[0] < length:
-        raise SteerError(f"timesteps {times}: expected distinct ones in 0..{length - 1}, highest first")
-    if recipe.batch % len(times):
-        raise SteerError(f"batch {recipe.batch}: expected a multiple of the student's {len(times)} steps")
+    if list(times) != sorted(set(times), reverse=True) or not 0 < times[-1] <= times[0] < length:
+        raise SteerError(f"--timesteps {times}: expected distinct ones in 1..{length - 1}, highest first")
 
 
 def _check_data(recipe: Recipe, data: datasets.Dataset) -> None:
-    if recipe.warmup and not recipe.pairs:
-        raise SteerError("--warmup trains on pairs of the teacher; set --pairs as well")
     if data.mean is not None:
         return
     if recipe.gan and not recipe.pairs:

@@ -8,6 +8,7 @@ processes by hand, for three networks are trained by interleaved losses.
 from __future__ import annotations
 
 import copy
+import pickle
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +19,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from steer_dmd2.loading import choose, denoiser
+from steer import SteerError
+from steer_dmd2.loading import Chosen, choose, denoiser
 from steer_dmd2.options import DMD2Options
-from steer_dmd2.student import read_card
 from steer_dmd2.train import critic as critics
-from steer_dmd2.train.data import Dataset, write_whole
+from steer_dmd2.train.data import Dataset
+from steer_dmd2.train.files import write_whole
 from steer_dmd2.train.objectives import Draw, Objectives
 from steer_dmd2.train.recipe import Recipe
 from steer_dmd2.train.teacher import Teacher, add_lora, trainable
@@ -54,7 +56,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.student = teacher.copy("student")
         if recipe.start is not None:
-            _begin_from(recipe.start, self.student, teacher)
+            begun = denoiser(start_of(recipe.start, teacher), teacher.backbone)
+            self.student.load_state_dict(begun.state_dict())
         if recipe.lora:
             add_lora(self.student, recipe.lora)
         self.critic = teacher.copy("critic")
@@ -87,7 +90,10 @@ class Trainer:
         self.done += 1
         for name, value in values.items():
             if not np.isfinite(value):
-                raise FloatingPointError(f"{name} of step {step} is not finite; lower the learning rates")
+                raise SteerError(
+                    f"{name} of step {step} is {value}: the learning rates are too high; begin anew with lower ones "
+                    "(--rate, --critic-rate, --warmup-rate)"
+                )
         return values
 
     def _update_student(self, step: int, loss: Callable[[Draw], dict[str, Tensor]]) -> dict[str, float]:
@@ -162,29 +168,56 @@ class Trainer:
             "student_optimizer": self.student_optimizer.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
         }
-        write_whole(path, lambda file: torch.save(state, file))
+        write_whole(path, lambda beside: _save(state, beside))
 
     def load(self, path: Path) -> None:
-        """Go on from what :meth:`save` wrote."""
-        state = torch.load(path, map_location=self.teacher.device, weights_only=True)
-        with torch.no_grad():
-            torch._foreach_copy_(self.student_parameters, state["student"])
-            torch._foreach_copy_(self.average, state["average"])
-        self.critic.load_state_dict(state["critic"])
-        self.head.load_state_dict(state["head"])
-        self.student_optimizer.load_state_dict(state["student_optimizer"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-        self.done = int(state["done"])
+        """Go on from what :meth:`save` wrote.
+
+        Raises:
+            SteerError: if the file is damaged, of other networks, or further than the recipe goes.
+        """
+        try:
+            state = torch.load(path, map_location=self.teacher.device, weights_only=True)
+            with torch.no_grad():
+                torch._foreach_copy_(self.student_parameters, state["student"])
+                torch._foreach_copy_(self.average, state["average"])
+            self.critic.load_state_dict(state["critic"])
+            self.head.load_state_dict(state["head"])
+            self.student_optimizer.load_state_dict(state["student_optimizer"])
+            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+            self.done = int(state["done"])
+        except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise SteerError(
+                f"checkpoint {path} cannot be gone on from ({reason}); it is damaged or of another run: begin anew in "
+                "another --out"
+            ) from error
+        if self.done > self.recipe.total:
+            raise SteerError(
+                f"the run in {path.parent} has taken {self.done} steps already, of {self.recipe.total} that were asked "
+                f"for; give --steps {self.done - self.recipe.total + self.recipe.steps} or more"
+            )
 
 
-def _begin_from(folder: str, student: Any, teacher: Teacher) -> None:
-    """Give the student the weights of an earlier one; a LoRA is fused into them."""
-    steps = max(read_card(Path(folder)).schedules)
-    begun = denoiser(
-        choose(DMD2Options(student=folder, steps=steps, timesteps=None, weights=None), teacher.backbone),
-        teacher.backbone,
-    )
-    student.load_state_dict(begun.state_dict())
+def _save(state: dict[str, Any], path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # a full disk, upon which torch cannot end its archive either
+            raise error.__context__ from None
+        raise
+
+
+def start_of(folder: str, teacher: Teacher) -> Chosen:
+    """Return the student of a folder from whose weights another may begin; a LoRA is fused into them.
+
+    Raises:
+        SteerError: if it is none, or of another family.
+    """
+    if not Path(folder).expanduser().is_dir():
+        raise SteerError(f"--start {folder} is no folder; expected one that `steer train dmd2` wrote (OUT/student)")
+    return choose(DMD2Options(student=folder, steps=None, timesteps=None, weights=None), teacher.backbone)
 
 
 def _optimizer(parameters: list[Tensor], rate: float) -> torch.optim.Optimizer:
