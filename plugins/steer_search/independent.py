@@ -50,6 +50,12 @@ class Independent(Search):
                 start = self._worth(start, seen)
         return pool.state
 
+    def population(self, run: Run) -> int:
+        """Return no more than a budget pays for: packs are made so that populations fill batches."""
+        if self.options.nfe is None or self.nested(run):
+            return self.particles
+        return max(1, min(self.particles, self.options.nfe // self.budget(run).sample_cost))
+
     def _worth(self, start: Start, seen: Mapping[int, list[float]]) -> Start | None:
         """Leave out prompts of whose next sample nothing is to be expected."""
         least = getattr(self.options, "min_gain", None)
@@ -129,8 +135,8 @@ class BestOfN(Independent):
     options: BestOfNOptions
 
     def population(self, run: Run) -> int:
-        """Return n itself, up to a size beyond which batches are full anyway."""
-        return min(self.options.n or DEFAULT_N, self.particles)
+        """Return n itself or what a budget pays for, up to a size beyond which batches are full anyway."""
+        return min(self.options.n or DEFAULT_N, super().population(run))
 
     def _total(self, run: Run) -> int | None:
         total = super()._total(run)

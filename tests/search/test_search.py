@@ -101,6 +101,16 @@ def test_a_budget_in_evaluations_is_used_and_never_exceeded(sampler, method) -> 
         assert again.images[0].tobytes() == item.images[0].tobytes()
 
 
+@pytest.mark.parametrize(("nfe", "particles"), [(8, 2), (11, 2), (4, 1), (3, 1), (80, 16)])
+def test_a_budget_asks_for_the_particles_that_it_pays_for(sampler, nfe, particles) -> None:
+    run = Run(
+        sampler.backbone, as_prompts(TEXTS), settings={"steps": 2, "guidance_scale": 3.0},
+        methods=make_methods(["random"], {"random": {"nfe": nfe}}, manager()),
+        reward=WeightedSum([("brightness", 1.0, brightness)]),
+    )  # fmt: skip
+    assert run.particles == particles  # so that a pack of prompts fills its batches
+
+
 def test_a_budget_in_seconds_ends_the_search_and_its_recipe_needs_no_clock(sampler) -> None:
     result = generate(sampler, TEXTS[:2], methods="random", options={"random": {"seconds": 0.4}}, particles=2)
     for item in result.items:
