@@ -187,7 +187,7 @@ def handover_lines(folder: Path | None) -> list[str]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     exact = {row["route"]: (np.array(row["scores"]) >= 1).mean(0) for row in rows}  # [prompts]
     lines = ["Where exactness is lost: the four-step student hands over to the guided teacher on its way, or takes "
-             "over from it (`python benchmarks/handover.py`; the teacher in 20 steps of DDIM, η=1):", "",
+             "over from it (`python benchmarks/handover.py`; the teacher in 19 steps of DDIM, η=1):", "",
              "| route | exact |", "|---|---|"]  # fmt: skip
     return lines + [f"| {name} | {interval(values.tolist())} |" for name, values in exact.items()]
 
