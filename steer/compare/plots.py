@@ -82,16 +82,17 @@ def _scaling(summary: Summary, curves: dict[str, list[Line]], cost: str, label: 
         axes.vlines(x, low, high, color=color, alpha=0.5, lw=1)  # a band alone shows nothing of a single point
         axes.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
     if cost == "nfe":
-        for name, points_ in summary.predictions.items():
+        what = "judge" if summary.success is None else "success"
+        told: str | None = "best-of-n, predicted from\nsamples that nothing chose"
+        for points_ in summary.predictions.values():
             known = [p for p in points_ if not p["extrapolated"]]
-            what = "judge" if summary.success is None else "success"
-            axes.plot([p["nfe"] for p in known], [p[what] for p in known], ":", color="#888888", lw=1,
-                      label=_plain(f"best-of-n predicted from {name}"))  # fmt: skip
+            axes.plot([p["nfe"] for p in known], [p[what] for p in known], ":", color="#888888", lw=1, label=told)
+            told = None  # one entry of the legend is enough
     _plain_ticks(axes.xaxis)
     axes.set_xlabel(label)
     axes.set_ylabel(_name(summary), parse_math=False)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(fontsize=8, frameon=False, loc="outside right center")
     return png(figure)
 
 
