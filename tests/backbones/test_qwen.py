@@ -39,7 +39,8 @@ def test_a_text_beyond_the_room_is_cut_where_the_warning_says(
     assert not [w for w in recwarn if "cut off" in str(w.message)]
     with pytest.warns(UserWarning, match=r"cut off: ' blue circle'"):
         cut, _ = backbone.encode_one(Prompt(" ".join([*full, "blue", "circle"])), None)
-    assert torch.equal(kept["text"], cut["text"])
+    assert kept["text"].shape == cut["text"].shape
+    assert torch.allclose(kept["text"], cut["text"], atol=1e-4)  # a longer text goes through other kernels
     assert int(cut["length"]) == cut["text"].shape[1] == 512
 
 
