@@ -24,6 +24,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from measures import RESULTS, ROOT, put
 from numpy.typing import NDArray
 
 from steer import Prompt, Sampler
@@ -33,8 +34,6 @@ from steer_carinox.calibration import Calibration, Ratings, calibrate
 from steer_carinox.categories import canonical
 from steer_carinox.weights import toml_text
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- carinox: made by benchmarks/carinox.py -->", "<!-- carinox: end -->"
 JUDGE, QUALITY = "shapes", "shapes-clean"
 REWARDS = {"clip:shapes": "clip:shapes@40..100", "shapes-objects": "shapes-objects", "shapes-count": "shapes-count",
@@ -319,13 +318,6 @@ def _weights(found: dict[str, Calibration]) -> list[str]:
     ]  # fmt: skip
 
 
-def put(text: str, into: str) -> str:
-    """Replace the section between the markers, or append it."""
-    if BEGIN in into and END in into:
-        return into[: into.index(BEGIN)] + text + into[into.index(END) + len(END) :]
-    return f"{into.rstrip()}\n\n{text}\n"
-
-
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "carinox", show_default=True)
 @click.option("--per-category", type=click.IntRange(1), default=10, show_default=True, help="Prompts of each category.")
@@ -340,7 +332,7 @@ def main(out: Path, per_category: int, pool: int, iterations: int, lr: float | N
     text = "\n".join(section(Bench(out, per_category, pool, iterations, lr)))
     click.echo(text)
     if not dry:
-        RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
+        RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END), encoding="utf-8")
 
 
 if __name__ == "__main__":

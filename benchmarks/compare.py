@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import torch
+from measures import RESULTS, ROOT, put
 
 from steer.compare.plots import plots
 from steer.compare.run import Request, compare_all
@@ -23,8 +24,6 @@ from steer.prompt_files import read_prompts
 from steer.prompts import Prompt
 from steer.storage import write_atomic
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- compare: made by benchmarks/compare.py -->", "<!-- compare: end -->"
 REWARD = "clip:shapes:0.05+shapes-objects+shapes-count+shapes-relations"
@@ -110,13 +109,6 @@ def section(summaries: dict[str, Summary], count: int) -> str:
     return "\n".join([*lines, END])
 
 
-def put(text: str, into: str) -> str:
-    """Replace the section between the markers, or append it."""
-    if BEGIN in into and END in into:
-        return into[: into.index(BEGIN)] + text + into[into.index(END) + len(END) :]
-    return f"{into.rstrip()}\n\n{text}\n"
-
-
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "compare", show_default=True)
 @click.option("--prompts", type=click.IntRange(5), default=60, show_default=True, help="Held-out prompts, of 240.")
@@ -139,7 +131,7 @@ def main(out: Path, prompts: int, tuning: int, budgets: tuple[str, ...], methods
             picture = plots(summary).get(f"scaling-{kind}")
             if picture is not None:
                 write_atomic(IMAGES / f"compare-{kind}.png", picture)
-        write_atomic(RESULTS, put(text, RESULTS.read_text(encoding="utf-8")).encode())
+        write_atomic(RESULTS, put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END).encode())
     click.echo(text)
 
 
