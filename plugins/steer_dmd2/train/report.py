@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from steer import Prompt
 from steer.rewards import WeightedSum
 from steer.run import Run
 from steer.sheet import contact_sheet
+from steer.training import rows_until
 from steer_dmd2.train.files import write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
@@ -28,8 +28,8 @@ class Log:
     def __init__(self, out: Path, *, first: int) -> None:
         """Go on after ``first`` steps: later rows, of steps that will be taken again, are dropped."""
         self.path = out / "log.jsonl"
-        rows = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []
-        kept = "".join(f"{row}\n" for row in rows if _step(row) <= first)
+        log = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
+        kept = rows_until(log, first)
         write_whole(self.path, lambda path: path.write_text(kept, encoding="utf-8"))
         self._board: Any = None
         try:
@@ -52,14 +52,6 @@ class Log:
         if self._board is not None:
             self._board.add_images("samples", images[:SHOWN].cpu(), step)
             self._board.flush()
-
-
-def _step(row: str) -> float:
-    """Return a row's step; one that was cut off as it was written belongs to none that is kept."""
-    try:
-        return float(json.loads(row)["step"])
-    except (ValueError, TypeError, KeyError):
-        return math.inf
 
 
 @torch.no_grad()

@@ -19,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from steer import SteerError
-from steer.storage.local import write_atomic
+from steer.storage import write_atomic
+from steer.training import rows_until
 from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowModel
 from steer_symmflow.train.data import Labelled, to_pixels
@@ -126,8 +127,9 @@ def train(
             raise SteerError(f"{checkpoint} is of another model: {' '.join(str(error).split())[:120]}") from None
         optimizer.load_state_dict(state["optimizer"])
         average, first, seconds = state["average"], state["step"], state["seconds"]
-    if accelerator.is_main_process:
-        _forget(out / LOG, first)
+    log = out / LOG
+    if accelerator.is_main_process and log.is_file():
+        write_atomic(log, rows_until(log.read_text(encoding="utf-8", errors="replace"), first).encode())
     network, optimizer = accelerator.prepare(model, optimizer)
     bare: SymmFlowModel = accelerator.unwrap_model(network)
     started = time.monotonic() - seconds
@@ -143,7 +145,7 @@ def train(
 
     def note(**values: object) -> None:
         if accelerator.is_main_process:
-            with (out / LOG).open("a", encoding="utf-8") as file:
+            with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
 
     columns = (TextColumn("symmflow"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
@@ -195,21 +197,6 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"unet", "optimizer", "average", "step", "seconds"} <= state.keys():
         raise SteerError(f"{checkpoint} is no checkpoint of a symmetric flow; choose another --out")
     return state
-
-
-def _forget(log: Path, after: int) -> None:
-    """Drop what a run that was killed logged after its last checkpoint, for it is logged again."""
-    if not log.is_file():
-        return
-    kept = []
-    for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-            keep = json.loads(line)["step"] <= after
-        except (ValueError, KeyError, TypeError):  # cut off by the kill
-            keep = False
-        if keep:
-            kept.append(line)
-    write_atomic(log, "".join(kept).encode())
 
 
 def averaged(model: SymmFlowModel, average: dict[str, Tensor]) -> SymmFlowModel:
