@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from steer.api import Item, Sampler
+from steer.cli.interrupt import Interrupt
 from steer.cli.progress import ProgressBar
 from steer.cli.report import print_report
 from steer.cli.shared import one_line, quiet_libraries
@@ -90,9 +91,10 @@ def _render(
     sampler: Sampler, prompts: list[Prompt], folder: OutputFolder, label: str, arguments: dict[str, Any]
 ) -> tuple[list[Item], Cost]:
     items: list[Item] = []
+    interrupt = Interrupt()
     try:
-        with ProgressBar(len(prompts), label) as bar:
-            for item in sampler.stream(prompts, observers=[bar], **arguments):
+        with interrupt, ProgressBar(len(prompts), label) as bar:
+            for item in sampler.stream(prompts, observers=[bar, interrupt], **arguments):
                 folder.write(item)
                 items.append(item)
     except BaseException:

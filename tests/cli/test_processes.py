@@ -97,6 +97,31 @@ def test_ctrl_c_keeps_what_is_finished(place: Path, tiny: Path) -> None:
     assert not list(place.rglob(".*"))
 
 
+SWALLOWS = """
+import os, signal, time
+from pathlib import Path
+
+def swallows(samples, prompts):
+    if Path("out/traces").is_dir() and not Path("sent").exists():
+        Path("sent").touch()
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        except KeyboardInterrupt:  # as Python itself does in finalizers
+            pass
+    return samples.mean(dim=(1, 2, 3))
+"""
+
+
+def test_ctrl_c_is_not_lost_where_a_library_swallows_it(place: Path, tiny: Path) -> None:
+    (place / "swallows.py").write_text(SWALLOWS)
+    (place / "some.txt").write_text("\n".join(f"a red circle {'a ' * n}" for n in range(60)))
+    command = ["generate", "-f", "some.txt", "-m", tiny, "-n", 32, "--steps", 2, "-r", "./swallows.py:swallows"]
+    text = processes.finished(place, *command, "--out", "out", code=130)
+    finished = len(json.loads((place / "out" / "result.json").read_text())["items"])
+    assert 0 < finished < 60 and f"stopped: {finished} of 60 prompts are finished" in text
+
+
 def test_the_bar_shows_step_time_and_best_reward_on_a_terminal(place: Path, tiny: Path) -> None:
     command = ["generate", "a red circle", "-m", tiny, "--steps", 60, "-p", "fk", "-r", "./rewards.py:brightness"]
     master, slave = pty.openpty()
