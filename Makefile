@@ -10,7 +10,7 @@ help:
 	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
 	@echo "make test     run the test suite"
 	@echo "make lint     linter, formatter and type checker"
-	@echo "make results  re-make all of docs/results.md from scratch (many hours on two CPU cores; goes on where it was)"
+	@echo "make results  re-make all of docs/results.md from scratch (under two hours on two CPU cores; goes on where it was)"
 
 install: $(VENV)/installed
 
@@ -35,13 +35,6 @@ lint: install
 
 results: install
 	$(BIN)/python benchmarks/results.py
-	$(BIN)/python benchmarks/dmd2_ablations.py --out outputs/ablations
-	$(BIN)/python benchmarks/handover.py --out outputs/handover
-	$(BIN)/python benchmarks/students.py --ablations outputs/ablations --handover outputs/handover
-	$(BIN)/python benchmarks/carinox.py
-	$(BIN)/python benchmarks/symmflow.py
-	$(BIN)/python benchmarks/text.py
-	$(BIN)/python benchmarks/compare.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist

@@ -1,6 +1,6 @@
 """Re-make the CARINOX section of docs/results.md: optimising noises against choosing among them.
 
-    python benchmarks/carinox.py [--out outputs/carinox] [--per-category 10] [--pool 512] [--iterations 50]
+    python benchmarks/carinox.py [--out outputs/carinox] [--per-category 4] [--pool 256] [--iterations 30]
 
 Everything that is drawn is kept in the output folder prompt by prompt, so that an interrupted run goes on where it was;
 delete the folder to start anew. The section stands between two markers; the rest of the file is not touched.
@@ -24,7 +24,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from measures import RESULTS, ROOT, put
+from measures import ROOT, write_section
 from numpy.typing import NDArray
 
 from steer import Prompt, Sampler
@@ -320,9 +320,9 @@ def _weights(found: dict[str, Calibration]) -> list[str]:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "carinox", show_default=True)
-@click.option("--per-category", type=click.IntRange(1), default=10, show_default=True, help="Prompts of each category.")
-@click.option("--pool", type=click.IntRange(16), default=512, show_default=True, help="Plain samples a prompt.")
-@click.option("--iterations", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--per-category", type=click.IntRange(1), default=4, show_default=True, help="Prompts of each category.")
+@click.option("--pool", type=click.IntRange(16), default=256, show_default=True, help="Plain samples a prompt.")
+@click.option("--iterations", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--lr", type=float, help="Learning rate, instead of the paper's.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--dry", is_flag=True, help="Print the section; leave docs/results.md alone.")
@@ -332,7 +332,7 @@ def main(out: Path, per_category: int, pool: int, iterations: int, lr: float | N
     text = "\n".join(section(Bench(out, per_category, pool, iterations, lr)))
     click.echo(text)
     if not dry:
-        RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END), encoding="utf-8")
+        write_section(text, BEGIN, END)
 
 
 if __name__ == "__main__":

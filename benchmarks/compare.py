@@ -1,6 +1,6 @@
 """Re-make the comparison's section of docs/results.md: what wins at equal evaluations and at equal seconds.
 
-    python benchmarks/compare.py [--out outputs/compare] [--prompts 60] [--budget nfe=40,80,160] [--budget seconds=1]
+    python benchmarks/compare.py [--out outputs/compare] [--prompts 42] [--budget nfe=40,80,160] [--budget seconds=1]
 
 It is ``steer compare`` on the embedded world: the same code, the same folders, so that an interrupted run goes on where
 it was; delete the folder to start anew. What is swept is tuned on ``prompts/shapes-tune.jsonl``, and the winners run on
@@ -14,14 +14,13 @@ from pathlib import Path
 
 import click
 import torch
-from measures import RESULTS, ROOT, put
+from measures import ROOT, spread, write_section
 
 from steer.compare.plots import plots
 from steer.compare.run import Request, compare_all
 from steer.compare.summary import Summary
 from steer.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
 from steer.prompt_files import read_prompts
-from steer.prompts import Prompt
 from steer.storage import write_atomic
 
 IMAGES = ROOT / "docs" / "images"
@@ -53,13 +52,6 @@ and was no better at equal evaluations."""
 METHODS = {"nfe": (*MAIN, ASCENT), "seconds": IN_SECONDS}
 BUDGETS = {"nfe": "40,80,160", "seconds": "1"}
 """A prompt's, of one CPU thread."""
-
-
-def spread(prompts: list[Prompt], count: int | None) -> list[Prompt]:
-    """Return so many prompts, evenly."""
-    if count is None or count >= len(prompts):
-        return prompts
-    return [prompts[place * len(prompts) // count] for place in range(count)]
 
 
 def run(kind: str, amounts: str, out: Path, count: int, tuning: int, methods: tuple[str, ...]) -> Summary:
@@ -111,8 +103,8 @@ def section(summaries: dict[str, Summary], count: int) -> str:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "compare", show_default=True)
-@click.option("--prompts", type=click.IntRange(5), default=60, show_default=True, help="Held-out prompts, of 240.")
-@click.option("--tuning", type=click.IntRange(5), default=24, show_default=True, help="Tuning prompts.")
+@click.option("--prompts", type=click.IntRange(5), default=42, show_default=True, help="Held-out prompts, of 240.")
+@click.option("--tuning", type=click.IntRange(5), default=18, show_default=True, help="Tuning prompts.")
 @click.option(
     "--budget", "budgets", multiple=True, metavar="nfe=N|seconds=S", help="Other budgets than those of the page."
 )
@@ -131,7 +123,7 @@ def main(out: Path, prompts: int, tuning: int, budgets: tuple[str, ...], methods
             picture = plots(summary).get(f"scaling-{kind}")
             if picture is not None:
                 write_atomic(IMAGES / f"compare-{kind}.png", picture)
-        write_atomic(RESULTS, put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END).encode())
+        write_section(text, BEGIN, END)
     click.echo(text)
 
 

@@ -1,6 +1,6 @@
 """Which of a student's steps lose what: the student hands over to the teacher, or takes over from it, on the way.
 
-    python benchmarks/handover.py [--student FOLDER] [--out outputs/handover] [--images 1]
+    python benchmarks/handover.py [--student FOLDER] [--out outputs/handover] [--prompts 120] [--images 1]
 
 The four-step student takes its first j steps and the guided teacher goes on from there, for every j; and the other way
 round. What was measured is kept in the output folder row by row; `python benchmarks/students.py --handover FOLDER` puts
@@ -15,10 +15,12 @@ from pathlib import Path
 
 import click
 import torch
+from measures import spread
 from torch import Tensor
 
 from steer.loading import make_reward
 from steer.plugins import manager
+from steer.precision import computes_bf16
 from steer.prompt_files import read_prompts
 from steer.rewards import WeightedSum
 from steer_dmd2.loading import read
@@ -63,11 +65,11 @@ def _list(timesteps: tuple[int, ...]) -> str:
 class Bench:
     """Teacher and student beside each other."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prompts: int) -> None:
         self.card = read_card(folder)
         self.teacher = Teacher("shapes", manager(), device="cpu")
         self.teacher.copy("student").load_state_dict(read(folder / WEIGHTS))
-        self.prompts = read_prompts(ROOT / "prompts" / "shapes-eval.jsonl")
+        self.prompts = spread(read_prompts(ROOT / "prompts" / "shapes-eval.jsonl"), prompts)
         judge = make_reward(["shapes"], {}, manager(), torch.device("cpu"))
         assert isinstance(judge, WeightedSum)
         self.judge = judge
@@ -79,7 +81,7 @@ class Bench:
         for start in range(0, len(self.prompts), PACK):
             part = self.prompts[start : start + PACK]
             generator = torch.Generator().manual_seed(seed * 100_003 + start)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
                 images = self.teacher.backbone.decode(self.sample(legs, [str(p) for p in part], generator))
             found += self.judge(images.float(), list(part)).tolist()
         return found
@@ -116,12 +118,13 @@ class Bench:
     show_default=True,
 )
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "handover", show_default=True)
+@click.option("--prompts", type=click.IntRange(1), default=120, show_default=True, help="Held-out prompts, of 240.")
 @click.option("--images", type=click.IntRange(1), default=1, show_default=True, help="Images a prompt.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-def main(student: Path, out: Path, images: int, threads: int) -> None:
+def main(student: Path, out: Path, prompts: int, images: int, threads: int) -> None:
     """Measure every way to share the work between teacher and student."""
     torch.set_num_threads(threads)
-    bench = Bench(student)
+    bench = Bench(student, prompts)
     path = out / "handover.jsonl"
     out.mkdir(parents=True, exist_ok=True)
     done = {json.loads(row)["route"] for row in path.read_text().splitlines()} if path.is_file() else set()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from steer.plugins import manager
+from steer.prompts import Prompt
 from steer.statistics import bootstrap_mean
+from steer.storage import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results.md"
@@ -65,6 +70,23 @@ def interval(values: list[float]) -> str:
     """Return mean and 95% interval."""
     found = bootstrap_mean(values)
     return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def spread(prompts: Sequence[Prompt], count: int | None) -> list[Prompt]:
+    """Return so many prompts, evenly: of a file in which categories follow each other, as many of each."""
+    if count is None or count >= len(prompts):
+        return list(prompts)
+    return [prompts[place * len(prompts) // count] for place in range(count)]
+
+
+def write_section(text: str, begin: str, end: str) -> None:
+    """Put a section into docs/results.md; benchmarks that end at once take turns."""
+    folder = os.open(RESULTS.parent, os.O_RDONLY)  # the file itself is replaced by every writer, and its lock with it
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        write_atomic(RESULTS, put(text, RESULTS.read_text(encoding="utf-8"), begin, end).encode())
+    finally:
+        os.close(folder)
 
 
 def put(text: str, into: str, begin: str, end: str) -> str:

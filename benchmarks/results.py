@@ -1,276 +1,156 @@
-"""Re-make docs/results.md: what FK steering buys on the embedded world at equal denoiser cost.
+"""Re-make docs/results.md from scratch: every benchmark of the page, as many at a time as there are cores.
 
-    python benchmarks/results.py [--out outputs/results] [--limit N]
+    python benchmarks/results.py [--out outputs/results] [--workers N] [--only NAME …]
 
-Every configuration's scores are kept in the output folder as soon as they are known, so that an interrupted run
-goes on where it was; delete the folder to start anew.
+Each benchmark runs on one thread and writes its own section. What is finished is skipped and what was broken off goes
+on where it was; delete the output folder to start anew. What a benchmark printed is in ``logs/`` of the output folder,
+how long it took in ``took.json``.
 """
 
 from __future__ import annotations
 
 import json
-import platform
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
-import torch
+from measures import ROOT
 
-from steer import Prompt, Sampler
-from steer.loading import make_reward
-from steer.plugins import manager
-from steer.precision import computes_bf16
-from steer.prompt_files import read_prompts
-from steer.statistics import Interval, bootstrap_mean
 from steer.storage import write_atomic
 
-ROOT = Path(__file__).resolve().parents[1]
-JUDGE = "shapes"
-REWARDS = ("shapes", "clip:shapes")
-STEPS = 10
-DTYPE = "bf16" if computes_bf16("cpu") else "fp32"
-TUNE_STRIDE = 2  # every other tuning prompt: enough to choose by, half the time
-PACK = 24  # prompts a call: what is finished is written
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
-class Config:
-    """One method with its settings on one prompt file."""
+class Part:
+    """A benchmark of the page.
+
+    Attributes:
+        name: of its script and of its folder.
+        after: parts that it reads the folders of.
+        threads: it has an option ``--threads`` (the others keep to one thread).
+        reads: options that name other parts' folders.
+    """
 
     name: str
-    reward: str
-    particles: int
-    methods: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
-    split: str = "eval"
+    after: tuple[str, ...] = ()
+    threads: bool = False
+    reads: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def key(self) -> str:
-        """File name of its scores."""
-        values = "-".join(f"{k}{v}" for k, v in sorted(self.options.items()))
-        return "_".join([self.split, self.name, self.reward.replace(":", "-"), str(self.particles), values]).strip("_")
+    def command(self, out: Path) -> list[str]:
+        """Return what runs it."""
+        words = [sys.executable, str(HERE / f"{self.name}.py"), "--out", str(out / self.name)]
+        words += ["--threads", "1"] if self.threads else []
+        return words + [word for option, part in self.reads for word in (option, str(out / part))]
 
 
-def fk(reward: str, particles: int, split: str = "eval", **options: Any) -> Config:
-    """Return FK steering with the given options."""
-    return Config("fk", reward, particles, ("fk",), options, split)
+PARTS = (
+    Part("compare"),
+    Part("dmd2_ablations", threads=True),
+    Part("fk", threads=True),
+    Part("carinox", threads=True),
+    Part("handover", threads=True),
+    Part("students", ("dmd2_ablations", "handover"), threads=True,
+         reads=(("--ablations", "dmd2_ablations"), ("--handover", "handover"))),
+    Part("text"),
+    Part("symmflow", threads=True),
+)  # fmt: skip
+"""The longest first: the end then waits for short ones."""
 
 
-PLAIN = Config("plain", "clip:shapes", 8)
-"""The plain samples, drawn once: scored by the CLIP and, like all, by the judge."""
-
-EARLY = {"start": 0.1, "end": 0.5, "every": 0.1}
-EVEN = {"start": 0.2, "end": 0.8, "every": 0.2}
-GRID: dict[str, list[dict[str, Any]]] = {
-    "shapes": [
-        {"potential": potential, "lambda": lam, **schedule}
-        for potential, lam, schedule in (
-            ("max", 10.0, EVEN), ("diff", 10.0, EVEN), ("diff", 10.0, EARLY), ("max", 4.0, EARLY), ("diff", 4.0, EVEN),
-        )
-    ],
-    "clip:shapes": [
-        {"potential": "diff", "lambda": lam, **schedule}
-        for lam, schedule in ((0.1, EVEN), (0.3, EVEN), (0.3, EARLY), (1.0, EVEN))
-    ],
-}  # fmt: skip
-"""What is tried on the tuning prompts, k=4; the best sum of the judge's means, chosen and over particles, wins."""
+class PartError(Exception):
+    """A part ended with an error."""
 
 
-class Bench:
-    """Runs configurations and keeps their scores."""
-
-    def __init__(self, out: Path, limit: int | None) -> None:
-        self.out = out
-        self.limit = limit
-        out.mkdir(parents=True, exist_ok=True)
-        self._sampler: Sampler | None = None
-        self._judge: Any = None
-
-    def prompts(self, split: str) -> list[Prompt]:
-        """Read a split's prompts."""
-        prompts = read_prompts(ROOT / "prompts" / f"shapes-{split}.jsonl")
-        return prompts[:: TUNE_STRIDE if split == "tune" else 1][: self.limit]
-
-    def scores(self, config: Config) -> dict[str, Any]:
-        """Return a configuration's scores, from disk or by running it."""
-        path = self.out / f"{config.key}.json"
-        done: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"rows": [], "cost": {}}
-        prompts = self.prompts(config.split)
-        for start in range(len(done["rows"]), len(prompts), PACK):
-            began = time.perf_counter()
-            rows, cost = self._run(config, prompts[start : start + PACK])
-            done["rows"] += rows
-            done["cost"] = {k: done["cost"].get(k, 0) + v for k, v in cost.items()}
-            write_atomic(path, json.dumps(done).encode())
-            click.echo(f"{config.key}: {len(done['rows'])}/{len(prompts)} ({time.perf_counter() - began:.0f} s)")
-        return done
-
-    def _run(self, config: Config, prompts: list[Prompt]) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        if self._sampler is None:
-            self._sampler = Sampler("shapes", dtype=DTYPE)
-            self._judge = make_reward([JUDGE], {}, manager(), torch.device("cpu"))
-        result = self._sampler.generate(
-            prompts,
-            methods=config.methods,
-            reward=config.reward,
-            particles=config.particles,
-            steps=STEPS,
-            eta=1.0,
-            chunk=32,
-            options={"fk": config.options} if config.methods else {},
-        )
-        rows = []
-        for item in result.items:
-            pixels = np.stack([np.asarray(sample.image) for sample in item.samples])
-            images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-            rows.append(
-                {
-                    "id": item.prompt.id,
-                    "category": item.prompt.category,
-                    "reward": [sample.reward for sample in item.samples],
-                    "log_weight": [sample.log_weight for sample in item.samples],
-                    "judge": self._judge(images, [item.prompt] * len(images)).tolist(),
-                    "unique": item.trace["unique_ancestors"],
-                }
-            )
-        return rows, result.cost.as_dict()
+def run(part: Part, out: Path) -> float:
+    """Run a part and return its seconds."""
+    log = out / "logs" / f"{part.name}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with log.open("ab") as file:
+        done = subprocess.run(part.command(out), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
+    if done.returncode:
+        raise PartError(f"{part.name} ended with code {done.returncode}; the end of {log} says why")
+    return time.monotonic() - began
 
 
-def measures(rows: list[dict[str, Any]], particles: int | None = None, reward: str = "reward") -> dict[str, np.ndarray]:
-    """Return per-prompt measures of the judge over the first ``particles``: population mean and the chosen one."""
-    mean, exact, chosen = [], [], []
-    for row in rows:
-        judge = np.array(row["judge"][:particles])
-        mean.append(judge.mean())
-        exact.append((judge >= 1).mean())
-        chosen.append(judge[int(np.argmax(row[reward][:particles]))])
-    picked = np.array(chosen)
-    return {"mean": np.array(mean), "exact": np.array(exact), "chosen": picked, "chosen_exact": (picked >= 1) * 1.0}
+def run_all(
+    parts: list[Part],
+    took: dict[str, float],
+    workers: int,
+    start: Callable[[Part], float],
+    say: Callable[[str], None],
+    keep: Callable[[dict[str, float]], None],
+) -> None:
+    """Run parts, each after those that it reads, and note what each took in ``took``.
 
-
-def tune(bench: Bench, reward: str) -> tuple[dict[str, Any], list[tuple[dict[str, Any], float, float]]]:
-    """Return the best options on the tuning prompts and the whole grid with its scores."""
-    tried = []
-    for options in GRID[reward]:
-        m = measures(bench.scores(fk(reward, 4, "tune", **options))["rows"])
-        tried.append((options, float(m["chosen"].mean()), float(m["mean"].mean())))
-    return max(tried, key=lambda row: row[1] + row[2])[0], tried
-
-
-def interval(values: np.ndarray) -> Interval:
-    """Return the mean over prompts with its interval."""
-    return bootstrap_mean(values.tolist())
-
-
-def table(rows: list[list[str]]) -> str:
-    """Return a Markdown table; the first row is the head."""
-    head, *body = rows
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body])
-
-
-def level(values: np.ndarray) -> str:
-    """Return a mean with its interval as text."""
-    i = interval(values)
-    return f"{i.estimate:.3f} [{i.low:.3f}, {i.high:.3f}]"
-
-
-def section(bench: Bench, reward: str) -> Iterator[str]:
-    """Yield the lines of one reward's part of the page."""
-    best, tried = tune(bench, reward)
-    choose = "judge" if reward == JUDGE else "reward"
-    plain = bench.scores(PLAIN)
-    steered = {k: bench.scores(fk(reward, k, **best)) for k in (4, 8)}
-    nfe, seconds = plain["cost"]["nfe"], plain["cost"]["seconds"]
-    runs = {
-        f"plain / best-of-{k}": (measures(plain["rows"], k, choose), nfe * k / 8, seconds * k / 8, float(k))
-        for k in (4, 8)
-    }
-    for k, scores in steered.items():
-        unique = float(np.mean([row["unique"] for row in scores["rows"]]))
-        runs[f"FK k={k}"] = (measures(scores["rows"]), scores["cost"]["nfe"], scores["cost"]["seconds"], unique)
-    count = len(plain["rows"])
-    yield f"## Steered by `{reward}`" + (f", judged by `{JUDGE}`" if reward != JUDGE else "")
-    yield ""
-    yield (
-        f"{count} prompts. FK's options, tuned on the prompts of `shapes-tune.jsonl`: "
-        + ", ".join(f"`{name}={value}`" for name, value in best.items())
-        + "."
-    )
-    yield ""
-    rows = [["method", "mean over particles", "exact, share of particles", "chosen: mean", "chosen: exact",
-             "NFE a prompt", "seconds a prompt", "distinct ancestors"]]  # fmt: skip
-    for name, (m, nfe, seconds, unique) in runs.items():
-        rows.append([name, level(m["mean"]), level(m["exact"]), level(m["chosen"]), level(m["chosen_exact"]),
-                     f"{nfe / count:.0f}", f"{seconds / count:.2f}", f"{unique:.1f}"])  # fmt: skip
-    yield table(rows)
-    yield ""
-    yield "Paired differences over prompts (equal NFE in each row):"
-    yield ""
-    rows = [["", "mean over particles, FK − plain", "chosen, FK − best-of-k", "chosen exact, FK − best-of-k"]]
-    for k in (4, 8):
-        base, steer = runs[f"plain / best-of-{k}"][0], runs[f"FK k={k}"][0]
-        rows.append(
-            [f"k={k}", *(str(interval(steer[name] - base[name])) for name in ("mean", "chosen", "chosen_exact"))]
-        )
-    more = interval(runs["FK k=8"][0]["mean"] - runs["FK k=4"][0]["mean"])
-    yield table(rows)
-    yield ""
-    yield f"More particles: mean over particles, FK k=8 − FK k=4: {more}."
-    yield ""
-    yield "By category, share of exact images:"
-    yield ""
-    categories = sorted({row["category"] for row in plain["rows"]})
-    rows = [["method", *categories]]
-    for name, key in (("plain / best-of-4", "exact"), ("plain / best-of-4", "chosen_exact"), ("FK k=4", "exact"),
-                      ("FK k=4", "chosen_exact")):  # fmt: skip
-        label = {"exact": "particles", "chosen_exact": "chosen"}[key]
-        values = runs[name][0][key]
-        by = [
-            np.array([v for v, r in zip(values, plain["rows"], strict=True) if r["category"] == c]) for c in categories
-        ]
-        rows.append([f"{name}, {label}", *(f"{v.mean():.2f}" for v in by)])
-    yield table(rows)
-    yield ""
-    yield "<details><summary>Tuning</summary>"
-    yield ""
-    yield table([["options", "chosen", "mean over particles"], *(
-        [", ".join(f"{k}={v}" for k, v in o.items()), f"{c:.3f}", f"{m:.3f}"] for o, c, m in tried)])  # fmt: skip
-    yield ""
-    yield "</details>"
-    yield ""
+    A part that fails ends the work when what runs beside it has finished.
+    """
+    left = [part for part in parts if part.name not in took]
+    names = {part.name for part in left}
+    at_work: dict[Future[float], Part] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        failure: PartError | None = None
+        while left or at_work:
+            ready = [part for part in left if failure is None and not names.intersection(part.after)]
+            for part in ready[: workers - len(at_work)]:
+                left.remove(part)
+                say(f"{part.name} …")
+                at_work[pool.submit(start, part)] = part
+            if not at_work:
+                break
+            done, _ = wait(at_work, return_when=FIRST_COMPLETED)
+            for future in done:
+                part = at_work.pop(future)
+                try:
+                    took[part.name] = future.result()
+                except PartError as error:
+                    failure = failure or error
+                    say(str(error))
+                    continue
+                names.discard(part.name)
+                keep(took)
+                say(f"{part.name}: {took[part.name] / 60:.1f} min")
+        if failure is not None:
+            raise failure
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "results", help="Scores so far.")
-@click.option("--limit", type=int, help="Only the first prompts of each file, for a quick look; docs stay untouched.")
-def main(out: Path, limit: int | None) -> None:
-    """Re-make docs/results.md."""
-    bench = Bench(out if limit is None else out.with_name(f"{out.name}-{limit}"), limit)
-    lines = [
-        "# What steering buys on the embedded world",
-        "",
-        "Made by `make results`; figures are measured by the current code, none is copied.",
-        f"Model `shapes`, {STEPS} DDIM steps, η=1, the model's own guidance, {DTYPE} on "
-        f"{platform.machine()} CPU ({torch.get_num_threads()} threads), torch {torch.__version__}.",
-        "",
-        "Each prompt has a seed hashed from its id, so that all methods start from the same noises (paired). The"
-        " judge is the verifier `shapes`: the share of the prompt's requirements met; *exact* means all of them."
-        " Values are means over prompts with 95% percentile-bootstrap intervals (prompts resampled, 10,000 draws)."
-        " *Mean over particles* counts every final particle once, unweighted; *chosen* is the particle that the"
-        " steering reward likes best, for plain samples therefore best-of-k. NFE counts guidance as two.",
-        "",
-    ]
-    for reward in REWARDS:
-        lines += list(section(bench, reward))
-    text = "\n".join(lines).rstrip() + "\n"
-    target = ROOT / "docs" / "results.md" if limit is None else bench.out / "results.md"
-    write_atomic(target, text.encode())
-    click.echo(f"wrote {target}")
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "results", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="At a time; one a core by default."
+)
+@click.option("--only", multiple=True, type=click.Choice([part.name for part in PARTS]), help="These parts alone.")
+def main(out: Path, workers: int, only: tuple[str, ...]) -> None:
+    """Re-make every section of docs/results.md."""
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    record = out / "took.json"
+    took: dict[str, float] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    before, began = sorted(took), time.monotonic()
+    parts = [part for part in PARTS if not only or part.name in only]
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        click.echo(f"[{minutes // 60}:{minutes % 60:02}:{seconds:02}] {text}")
+
+    if before:
+        say(f"finished before: {', '.join(before)}")
+    try:
+        run_all(parts, took, workers, lambda part: run(part, out), say,
+                lambda rows: write_atomic(record, json.dumps(rows, indent=1).encode()))  # fmt: skip
+    except KeyboardInterrupt:
+        sys.exit(130)  # a terminal's Ctrl-C reached the parts too
+    except PartError:
+        sys.exit(1)
+    say(f"all of docs/results.md is made: {sum(took.values()) / 60:.0f} min of parts, {workers} at a time")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from measures import CATEGORIES, RESULTS, ROOT, Embedding, frechet, interval, put, real_scenes
+from measures import CATEGORIES, ROOT, Embedding, frechet, interval, real_scenes, write_section
 from torch import Tensor
 
 from steer import Prompt, Sampler
@@ -211,7 +211,7 @@ def main(out: Path, particles: int, dtype: str, threads: int, ablations: Path | 
     for (begin, end), text in tables.items():
         if text:
             marked = text if text.startswith(begin) else f"{begin}\n{text}\n{end}"
-            RESULTS.write_text(put(marked, RESULTS.read_text(encoding="utf-8"), begin, end), encoding="utf-8")
+            write_section(marked, begin, end)
             click.echo(text)
 
 

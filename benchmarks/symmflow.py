@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from measures import RESULTS, ROOT, Embedding, frechet, interval, put
+from measures import ROOT, Embedding, frechet, interval, write_section
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -316,7 +316,7 @@ def main(out: Path, scenes: int, images: int, prompts: int, particles: tuple[int
     bench = Bench(out, scenes, prompts, images, particles)
     began = time.monotonic()
     text = section(bench)
-    RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END), encoding="utf-8")
+    write_section(text, BEGIN, END)
     click.echo(text)
     click.echo(f"{time.monotonic() - began:.0f} s")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 import torch
-from measures import RESULTS, put
+from measures import write_section
 from scipy.stats import binomtest
 
 from steer import Prompt, Sampler
@@ -143,7 +143,7 @@ def main(out: Path, prompts: int, plain: int) -> None:
     """Re-make the section."""
     torch.set_num_threads(1)
     text = section(Bench(out), prompts, plain)
-    RESULTS.write_text(put(text, RESULTS.read_text(encoding="utf-8"), BEGIN, END), encoding="utf-8")
+    write_section(text, BEGIN, END)
     click.echo(text)
 
 
