@@ -187,7 +187,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file_whole(tmp_path) -> None:
 
     from safetensors.torch import save_file
 
-    from steer_dmd2.train import files, trainer
+    from steer import training
 
     path = tmp_path / "file"
     path.write_text("old")
@@ -195,13 +195,13 @@ def test_a_full_disk_is_told_and_leaves_the_old_file_whole(tmp_path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         for write in (
-            lambda p: trainer._save(state, p),
+            lambda p: training._save(state, p),
             lambda p: save_file(state, p),
             lambda p: p.write_text("n" * 800_000),
         ):
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
             with pytest.raises(SteerError, match=r"file cannot be written \(.*; make room, or choose another --out"):
-                files.write_whole(path, write)
+                training.write_whole(path, write)
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     finally:

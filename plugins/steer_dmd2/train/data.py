@@ -25,7 +25,7 @@ from steer.plugins import Plugins
 from steer.prompt_files import SUFFIXES, read_prompts
 from steer.scoring.images import SUFFIXES as IMAGES
 from steer.scoring.images import read_image
-from steer_dmd2.train.files import write_whole
+from steer.training import write_whole
 
 BATCH = 32
 """Images encoded at a time."""

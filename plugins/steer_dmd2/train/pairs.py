@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steer import Prompt
 from steer.run import Run
-from steer_dmd2.train.files import write_whole
+from steer.training import write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 PACK = 128

@@ -14,8 +14,7 @@ from steer import Prompt
 from steer.rewards import WeightedSum
 from steer.run import Run
 from steer.sheet import contact_sheet
-from steer.training import rows_until
-from steer_dmd2.train.files import write_whole
+from steer.training import rows_until, write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 SHOWN = 32

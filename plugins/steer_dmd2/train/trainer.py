@@ -20,11 +20,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from steer import SteerError
+from steer.training import mean_over_processes, save_checkpoint
 from steer_dmd2.loading import Chosen, choose, denoiser
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.train import critic as critics
 from steer_dmd2.train.data import Dataset
-from steer_dmd2.train.files import write_whole
 from steer_dmd2.train.objectives import Draw, Objectives
 from steer_dmd2.train.recipe import Recipe
 from steer_dmd2.train.teacher import Teacher, add_lora, trainable
@@ -117,13 +117,16 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         values: dict[str, float] = {}
         for micro in range(self.recipe.accumulate):
-            key = (self.recipe.seed, zlib.crc32(purpose.encode()), step, micro, self.accelerator.process_index)
+            # two processes draw what one that accumulates two batches would
+            part = micro * self.accelerator.num_processes + self.accelerator.process_index
+            key = (self.recipe.seed, zlib.crc32(purpose.encode()), step, part, 0)
             with self.accelerator.autocast():
                 found = loss(Draw(*key))
             (found.pop("loss") / self.recipe.accumulate).backward()
             for name, value in found.items():
                 values[name] = values.get(name, 0.0) + float(value.detach()) / self.recipe.accumulate
         self._share(parameters)
+        values = mean_over_processes(self.accelerator, values)
         norm = nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
         return {**values, f"{purpose.rstrip('0123456789')}_gradient": float(norm)}
@@ -168,7 +171,7 @@ class Trainer:
             "student_optimizer": self.student_optimizer.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
         }
-        write_whole(path, lambda beside: _save(state, beside))
+        save_checkpoint(state, path)
 
     def load(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote.
@@ -197,16 +200,6 @@ class Trainer:
                 f"the run in {path.parent} has taken {self.done} steps already, of {self.recipe.total} that were asked "
                 f"for; give --steps {self.done - self.recipe.total + self.recipe.steps} or more"
             )
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    try:
-        with path.open("wb") as file:
-            torch.save(state, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # a full disk, upon which torch cannot end its archive either
-            raise error.__context__ from None
-        raise
 
 
 def start_of(folder: str, teacher: Teacher) -> Chosen:

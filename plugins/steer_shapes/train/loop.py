@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable
@@ -27,6 +26,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor, nn
+
+from steer.training import save_checkpoint, warmup_cosine
 
 
 class Stage(Protocol):
@@ -64,14 +65,6 @@ def generators(seed: int, stage: str, step: int) -> tuple[np.random.Generator, t
     return np.random.default_rng(key), noise
 
 
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Learning rate: linear warm-up, then a cosine down to a hundredth."""
-    if step < recipe.warmup:
-        return recipe.rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-
-
 class Average:
     """Exponential moving average of weights; its memory grows as the run gets longer."""
 
@@ -88,17 +81,6 @@ class Average:
                 self.shadow[key].lerp_(value.float(), 1 - keep)
             else:
                 self.shadow[key].copy_(value)
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path`` and rename, so that an interruption leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_average(path: Path, modules: nn.ModuleDict) -> nn.ModuleDict:
@@ -153,7 +135,7 @@ def train(
             "seed": seed,
             "seconds": spent,
         }
-        write_atomically(checkpoint, lambda path: torch.save(state, path))
+        save_checkpoint(state, checkpoint)
 
     def note(**values: object) -> None:
         with log.open("a", encoding="utf-8") as file:
@@ -173,8 +155,9 @@ def train(
         task = progress.add_task(stage.name, total=recipe.steps, completed=first, loss=math.nan)
         for step in range(first, recipe.steps):
             modules.train()
+            rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
             for group in optimizer.param_groups:
-                group["lr"] = rate_at(step, recipe)
+                group["lr"] = rate
             losses = stage.loss(*generators(seed, stage.name, step))
             if not torch.isfinite(losses["loss"]):
                 raise FloatingPointError(f"{stage.name}: the loss of step {step} is not finite")
@@ -188,7 +171,7 @@ def train(
             progress.update(task, completed=done, loss=values["loss"])
             if done % 20 == 0:
                 spent = time.monotonic() - started
-                note(step=done, seconds=round(spent, 1), rate=rate_at(step, recipe), **values)
+                note(step=done, seconds=round(spent, 1), rate=rate, **values)
             if done % recipe.save_every == 0 or done == recipe.steps:
                 save(done, time.monotonic() - started)
             if done % recipe.sheet_every == 0 or done == recipe.steps:

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from steer.precision import computes_bf16
+from steer.training import save_checkpoint
 
 from ..captions import rephrase, sample_requirements
 from ..grammar import CATEGORIES, parse_prompt
@@ -20,7 +21,7 @@ from ..render import render_batch
 from ..reward import ShapesReward
 from . import tokenizer as tokenizers
 from .data import draw_scene, save_sheet, to_tensor
-from .loop import Recipe, generators, write_atomically
+from .loop import Recipe, generators
 
 RECIPE = Recipe(steps=3000, rate=1e-3, warmup=200, ema=0.999, save_every=250, sheet_every=500)
 BATCH = 64
@@ -107,7 +108,7 @@ def encode_scenes(vae: AutoencoderKL, path: Path, seed: int, count: int) -> dict
         means.append(posterior.mean.half())
         stds.append(posterior.std.half())
     data = {"captions": captions, "mean": torch.cat(means), "std": torch.cat(stds)}
-    write_atomically(path, lambda temporary: torch.save(data, temporary))
+    save_checkpoint(data, path)
     return data
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from steer import SteerError
 from steer.storage import write_atomic
-from steer.training import rows_until
+from steer.training import mean_over_processes, rows_until, save_checkpoint, warmup_cosine
 from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowModel
 from steer_symmflow.train.data import Labelled, to_pixels
@@ -60,14 +60,6 @@ class Recipe:
     accumulate: int = 1
     save_every: int = 100
     sheet_every: int = 500
-
-
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Return the learning rate of a step."""
-    if step < recipe.warmup:
-        return recipe.rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 def generators(recipe: Recipe, step: int, part: int) -> tuple[np.random.Generator, torch.Generator]:
@@ -139,9 +131,7 @@ def train(
             return
         state = {"unet": bare.unet.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step,
                  "seconds": time.monotonic() - started}  # fmt: skip
-        temporary = checkpoint.with_suffix(".new")
-        torch.save(state, temporary)
-        temporary.replace(checkpoint)
+        save_checkpoint(state, checkpoint)
 
     def note(**values: object) -> None:
         if accelerator.is_main_process:
@@ -154,8 +144,9 @@ def train(
         task = progress.add_task("train", total=recipe.steps, completed=first, loss=math.nan)
         for step in range(first, recipe.steps):
             network.train()
+            rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
             for group in optimizer.param_groups:
-                group["lr"] = rate_at(step, recipe)
+                group["lr"] = rate
             sums: dict[str, float] = {"loss": 0.0, "image": 0.0, "semantics": 0.0}
             for part in range(recipe.accumulate):
                 rng, noise = generators(recipe, step, part * accelerator.num_processes + accelerator.process_index)
@@ -173,11 +164,12 @@ def train(
                     optimizer.zero_grad(set_to_none=True)
                 for name, value in (("loss", loss), ("image", image), ("semantics", semantic)):
                     sums[name] += float(value.detach()) / recipe.accumulate
+            sums = mean_over_processes(accelerator, sums)
             _update(average, bare, min(recipe.ema, (1 + step) / (10 + step)))
             done = step + 1
             progress.update(task, completed=done, loss=sums["loss"])
             if done % 20 == 0:
-                note(step=done, seconds=round(time.monotonic() - started, 1), rate=rate_at(step, recipe), **sums)
+                note(step=done, seconds=round(time.monotonic() - started, 1), rate=rate, **sums)
             if done % recipe.save_every == 0 or done == recipe.steps:
                 save(done)
             if (done % recipe.sheet_every == 0 or done == recipe.steps) and accelerator.is_main_process:

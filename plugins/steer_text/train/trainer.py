@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
+from steer.training import save_checkpoint, warmup_cosine
 from steer_text import tokenizer
 from steer_text.data import Mixture
 from steer_text.train import objective
@@ -132,8 +131,9 @@ class Trainer:
         loss = objective.bound(self.model, tokens, self.tokenizer.mask_token_id, beginning(tokens), generator)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss of step {step} is not finite")
+        rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate_at(step, recipe)
+            group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -157,10 +157,7 @@ class Trainer:
             "recipe": json.dumps(asdict(self._recipe)), "model": self.model.state_dict(), "average": self._average,
             "optimizer": self._optimizer.state_dict(), "step": self._standing.step, "seconds": self._standing.seconds,
         }  # fmt: skip
-        file = self._folder / CHECKPOINT
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        torch.save(data, beside)
-        beside.replace(file)
+        save_checkpoint(data, self._folder / CHECKPOINT)
 
     def _load(self) -> None:
         file = self._folder / CHECKPOINT
@@ -213,11 +210,3 @@ def beginning(tokens: Tensor) -> Tensor:
     first = torch.zeros_like(tokens, dtype=torch.bool)
     first[:, 0] = True
     return first
-
-
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Return the learning rate of a step: a linear warm-up, then a cosine down to a hundredth."""
-    if step < recipe.warmup:
-        return recipe.rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
