@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -350,10 +351,10 @@ class Run:
             check_modality("negative", self.backbone.modality)
         if any(negative) and not self.backbone.guided(scale):
             option = {"guidance_scale": "--guidance", "true_cfg_scale": "--true-cfg"}[setting]
-            warnings.warn(
-                f"the negative prompt has no effect: guidance is off at {setting}={scale:g}; raise {option}",
-                stacklevel=2,
-            )
+            why = f"guidance is off at {setting}={scale:g}; raise {option}"
+            if not self.backbone.guided(math.inf):
+                why = "this model is never guided; leave it out"
+            warnings.warn(f"the negative prompt has no effect: {why}", stacklevel=2)
         if setting == "true_cfg_scale":
             return self.backbone.encode(prompts, negative, scale, embedded_scale=float(self.get("guidance_scale")))
         if self.get("true_cfg_scale") != 1:

@@ -71,6 +71,8 @@ def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
     for setting in ({"guidance_scale": 7.5}, {"negative": "blurry"}):
         with pytest.raises(SteerError, match="has no guidance; leave --guidance and the negative prompt out"):
             classes.generate([Prompt("x", metadata={"class": "box"})], steps=1, **setting)
+    with pytest.warns(UserWarning, match="no effect: this model is never guided; leave it out"):
+        classes.generate([Prompt("x", metadata={"class": "box", "negative": "blurry"})], steps=1)
     with pytest.raises(SteerError, match="eta=1 needs --scheduler euler"):
         classes.generate([Prompt("x", metadata={"class": "box"})], steps=1, eta=1.0, scheduler="rk4")
     with pytest.raises(SteerError, match="there is no such folder"):

@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from steer import SteerError
+from steer.cli.shared import quiet_libraries
 from steer.plugins import manager
 from steer.precision import computes_bf16
 from steer.prompt_rows import parse_size
@@ -64,6 +66,7 @@ def command(
     Data is a known name, torchvision:CLASS:FOLDER, a folder with images/, masks/ and labels.json, one with a subfolder
     a class, or one with a metadata.csv of file_name,label. --widths and --patch are for training from scratch.
     """
+    quiet_libraries()
     check_seed(seed, "seed")
     _check_positive(rate=rate, beta=beta)
     _check_source(base)
@@ -86,8 +89,9 @@ def command(
         model = doubled(*on_base(base, config))
     _begin(out, model.config, resume)
     trained = train(model, data, recipe, out, resume=resume, sheet=lambda m, path: _sheet(m, data, path, batch))
-    trained.save(out / "model")
-    click.echo(f"model: {out / 'model'} (steer generate --model symmflow:{out / 'model'})")
+    if PartialState().is_main_process:
+        trained.save(out / "model")
+        click.echo(f"model: {out / 'model'} (steer generate --model symmflow:{out / 'model'})")
 
 
 def _check_positive(**values: float | None) -> None:
