@@ -1,6 +1,6 @@
 """Re-make the CARINOX section of docs/results.md: optimising noises against choosing among them.
 
-    python benchmarks/carinox.py [--out outputs/carinox] [--per-category 4] [--pool 256] [--iterations 30]
+    python benchmarks/carinox.py [--out outputs/carinox] [--per-category 3] [--pool 256] [--iterations 30]
 
 Everything that is drawn is kept in the output folder prompt by prompt, so that an interrupted run goes on where it was;
 delete the folder to start anew. The section stands between two markers; the rest of the file is not touched.
@@ -320,7 +320,7 @@ def _weights(found: dict[str, Calibration]) -> list[str]:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "carinox", show_default=True)
-@click.option("--per-category", type=click.IntRange(1), default=4, show_default=True, help="Prompts of each category.")
+@click.option("--per-category", type=click.IntRange(1), default=3, show_default=True, help="Prompts of each category.")
 @click.option("--pool", type=click.IntRange(16), default=256, show_default=True, help="Plain samples a prompt.")
 @click.option("--iterations", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--lr", type=float, help="Learning rate, instead of the paper's.")
