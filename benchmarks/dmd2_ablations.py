@@ -35,7 +35,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "runs" / "ablations", show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True, help="Student updates of each run.")
 @click.option("--scenes", type=click.IntRange(1), default=6144, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
     "--validate",
     type=click.Path(path_type=Path),

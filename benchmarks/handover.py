@@ -127,7 +127,10 @@ def main(student: Path, out: Path, prompts: int, images: int, threads: int) -> N
     bench = Bench(student, prompts)
     path = out / "handover.jsonl"
     out.mkdir(parents=True, exist_ok=True)
-    done = {json.loads(row)["route"] for row in path.read_text().splitlines()} if path.is_file() else set()
+    rows = [json.loads(row) for row in path.read_text().splitlines()] if path.is_file() else []
+    if any(len(row["scores"]) != images or len(row["scores"][0]) != len(bench.prompts) for row in rows):
+        raise click.UsageError(f"{path} holds other numbers of prompts or images; delete it, or choose another --out")
+    done = {row["route"] for row in rows}
     for name, legs in routes(max(bench.card.schedules.values(), key=len)).items():
         if name in done:
             continue

@@ -1,23 +1,26 @@
 """Re-make docs/results.md from scratch: every benchmark of the page, as many at a time as there are cores.
 
-    python benchmarks/results.py [--out outputs/results] [--workers N] [--only NAME …]
+    python benchmarks/results.py [--out outputs/results] [--workers N]
 
 Each benchmark runs on one thread and writes its own section. What is finished is skipped and what was broken off goes
-on where it was; delete the output folder to start anew. What a benchmark printed is in ``logs/`` of the output folder,
-how long it took in ``took.json``.
+on where it was; delete the output folder to measure anew. What a benchmark printed is in ``logs/`` of the output
+folder, how long it took, all attempts together, in ``took.json``.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from measures import ROOT
@@ -54,12 +57,12 @@ PARTS = (
     Part("compare"),
     Part("dmd2_ablations", threads=True),
     Part("fk", threads=True),
+    Part("symmflow", threads=True),
     Part("carinox", threads=True),
     Part("handover", threads=True),
     Part("students", ("dmd2_ablations", "handover"), threads=True,
          reads=(("--ablations", "dmd2_ablations"), ("--handover", "handover"))),
     Part("text"),
-    Part("symmflow", threads=True),
 )  # fmt: skip
 """The longest first: the end then waits for short ones."""
 
@@ -68,89 +71,138 @@ class PartError(Exception):
     """A part ended with an error."""
 
 
-def run(part: Part, out: Path) -> float:
-    """Run a part and return its seconds."""
-    log = out / "logs" / f"{part.name}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with log.open("ab") as file:
-        done = subprocess.run(part.command(out), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
-    if done.returncode:
-        raise PartError(f"{part.name} ended with code {done.returncode}; the end of {log} says why")
-    return time.monotonic() - began
+class Runner:
+    """Runs parts as processes that end with this one."""
+
+    def __init__(self, out: Path) -> None:
+        """Make one for an output folder."""
+        self._out = out
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def __call__(self, part: Part) -> None:
+        """Run a part.
+
+        Raises:
+            PartError: if it ends with an error.
+        """
+        log = self._out / "logs" / f"{part.name}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        with log.open("ab") as file:
+            child = subprocess.Popen(
+                part.command(self._out), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment
+            )
+            self._running.add(child)
+            code = child.wait()
+            self._running.discard(child)
+        if code:
+            raise PartError(f"{part.name} ended with code {code}; the end of {log} says why")
+
+    def stop(self) -> None:
+        """End what runs."""
+        for child in list(self._running):
+            child.terminate()
 
 
 def run_all(
-    parts: list[Part],
-    took: dict[str, float],
+    parts: Sequence[Part],
+    done: Collection[str],
     workers: int,
-    start: Callable[[Part], float],
-    say: Callable[[str], None],
-    keep: Callable[[dict[str, float]], None],
+    start: Callable[[Part], None],
+    end: Callable[[Part], None],
+    stop: Callable[[], None],
 ) -> None:
-    """Run parts, each after those that it reads, and note what each took in ``took``.
+    """Run parts that are not done, each after those that it reads.
 
-    A part that fails ends the work when what runs beside it has finished.
+    Args:
+        parts: in the order in which they are begun where they can.
+        done: names of those that are finished; one that reads what is made now is made again.
+        workers: at a time.
+        start: runs a part to its end.
+        end: called after each that succeeded.
+        stop: called at Ctrl-C, ends what runs.
+
+    Raises:
+        PartError: if one failed, when what ran beside it has ended too; no other is begun.
     """
-    left = [part for part in parts if part.name not in took]
-    names = {part.name for part in left}
-    at_work: dict[Future[float], Part] = {}
+    left = [part for part in parts if part.name not in done]
+    left += [part for part in parts if part.name in done and {other.name for other in left}.intersection(part.after)]
+    missing = {part.name for part in left}
+    at_work: dict[Future[None], Part] = {}
+    failure: PartError | None = None
     with ThreadPoolExecutor(workers) as pool:
-        failure: PartError | None = None
         while left or at_work:
-            ready = [part for part in left if failure is None and not names.intersection(part.after)]
+            ready = [part for part in left if failure is None and not missing.intersection(part.after)]
             for part in ready[: workers - len(at_work)]:
                 left.remove(part)
-                say(f"{part.name} …")
                 at_work[pool.submit(start, part)] = part
             if not at_work:
                 break
-            done, _ = wait(at_work, return_when=FIRST_COMPLETED)
-            for future in done:
+            try:
+                ended = wait(at_work, return_when=FIRST_COMPLETED).done
+            except KeyboardInterrupt:
+                stop()  # or the pool would wait for what runs
+                raise
+            for future in ended:
                 part = at_work.pop(future)
                 try:
-                    took[part.name] = future.result()
+                    future.result()
                 except PartError as error:
                     failure = failure or error
-                    say(str(error))
-                    continue
-                names.discard(part.name)
-                keep(took)
-                say(f"{part.name}: {took[part.name] / 60:.1f} min")
-        if failure is not None:
-            raise failure
+                else:
+                    missing.discard(part.name)
+                    end(part)
+    if failure is not None:
+        raise failure
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "results", show_default=True)
-@click.option(
-    "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, help="At a time; one a core by default."
-)
-@click.option("--only", multiple=True, type=click.Choice([part.name for part in PARTS]), help="These parts alone.")
-def main(out: Path, workers: int, only: tuple[str, ...]) -> None:
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count(), show_default="cores")
+def main(out: Path, workers: int) -> None:
     """Re-make every section of docs/results.md."""
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    turn = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise click.UsageError(f"{out} is at work already; wait for it, or choose another --out") from None
     record = out / "took.json"
-    took: dict[str, float] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    before, began = sorted(took), time.monotonic()
-    parts = [part for part in PARTS if not only or part.name in only]
+    took: dict[str, dict[str, Any]] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    done = {name for name, row in took.items() if row["done"]}
+    runner, began = Runner(out), time.monotonic()
 
     def say(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
         click.echo(f"[{minutes // 60}:{minutes % 60:02}:{seconds:02}] {text}")
 
-    if before:
-        say(f"finished before: {', '.join(before)}")
+    def start(part: Part) -> None:
+        say(f"{part.name} …")
+        started, before = time.monotonic(), took.get(part.name, {}).get("seconds", 0.0)
+        try:
+            runner(part)
+        finally:
+            took[part.name] = {"seconds": before + time.monotonic() - started, "done": False}
+
+    def end(part: Part) -> None:
+        took[part.name]["done"] = True
+        write_atomic(record, json.dumps(took, indent=1).encode())
+        say(f"{part.name}: {took[part.name]['seconds'] / 60:.1f} min")
+
+    if done:
+        say(f"finished before, delete {out} to measure anew: {', '.join(sorted(done))}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run_all(parts, took, workers, lambda part: run(part, out), say,
-                lambda rows: write_atomic(record, json.dumps(rows, indent=1).encode()))  # fmt: skip
-    except KeyboardInterrupt:
-        sys.exit(130)  # a terminal's Ctrl-C reached the parts too
-    except PartError:
+        run_all(PARTS, done, workers, start, end, runner.stop)
+    except PartError as error:
+        say(str(error))
         sys.exit(1)
-    say(f"all of docs/results.md is made: {sum(took.values()) / 60:.0f} min of parts, {workers} at a time")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        write_atomic(record, json.dumps(took, indent=1).encode())
+    say(f"docs/results.md is made: {sum(row['seconds'] for row in took.values()) / 60:.0f} min of parts")
 
 
 if __name__ == "__main__":

@@ -187,7 +187,8 @@ def handover_lines(folder: Path | None) -> list[str]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     exact = {row["route"]: (np.array(row["scores"]) >= 1).mean(0) for row in rows}  # [prompts]
     lines = ["Where exactness is lost: the four-step student hands over to the guided teacher on its way, or takes "
-             "over from it (`python benchmarks/handover.py`; the teacher in 19 steps of DDIM, η=1):", "",
+             f"over from it (`python benchmarks/handover.py`; {len(next(iter(exact.values())))} held-out prompts, the "
+             "teacher in 19 steps of DDIM, η=1):", "",
              "| route | exact |", "|---|---|"]  # fmt: skip
     return lines + [f"| {name} | {interval(values.tolist())} |" for name, values in exact.items()]
 
@@ -196,7 +197,7 @@ def handover_lines(folder: Path | None) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "students", show_default=True)
 @click.option("--particles", type=click.IntRange(1), default=2, show_default=True, help="Images a prompt.")
 @click.option("--dtype", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--ablations", type=click.Path(path_type=Path), help="Folder of runs to list as ablations.")
 @click.option("--handover", type=click.Path(path_type=Path), help="Folder of benchmarks/handover.py.")
 def main(out: Path, particles: int, dtype: str, threads: int, ablations: Path | None, handover: Path | None) -> None:

@@ -309,7 +309,7 @@ def verdict(steered: dict[str, dict[str, Any]], counts: tuple[int, ...]) -> list
 @click.option("--images", type=click.IntRange(8), default=200, show_default=True, help="Masks to draw from.")
 @click.option("--prompts", type=click.IntRange(8), default=60, show_default=True, help="Held-out prompts to steer.")
 @click.option("--particles", multiple=True, type=click.IntRange(2), default=(4, 8), show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 def main(out: Path, scenes: int, images: int, prompts: int, particles: tuple[int, ...], threads: int) -> None:
     """Measure the embedded flows and write their section of docs/results.md."""
     torch.set_num_threads(threads)

@@ -352,6 +352,9 @@ class Run:
         if any(negative) and not self.backbone.guided(scale):
             option = {"guidance_scale": "--guidance", "true_cfg_scale": "--true-cfg"}[setting]
             why = f"guidance is off at {setting}={scale:g}; raise {option}"
+            by = (self.required(setting) or (scale, "you"))[1]
+            if by != "you":
+                why = f"{by} needs {setting}={scale:g}; leave it out"
             if not self.backbone.guided(math.inf):
                 why = "this model is never guided; leave it out"
             warnings.warn(f"the negative prompt has no effect: {why}", stacklevel=2)

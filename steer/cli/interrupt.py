@@ -1,7 +1,8 @@
-"""Ctrl-C between two steps, as an observer of a run."""
+"""Ctrl-C between two steps, as an observer of runs."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Generator
@@ -15,17 +16,18 @@ from steer.state import State
 
 
 class Interrupt:
-    """Ends a run by :class:`KeyboardInterrupt` after the step in which the first Ctrl-C (or SIGTERM) came.
+    """Ends runs by :class:`KeyboardInterrupt` after the step or round in which the first Ctrl-C (or SIGTERM) came.
 
     Python raises it wherever it happens to be, and if that is a finalizer or a library's callback it is printed and
-    lost: the run would go on. Before the first step, while a model is loaded or fetched, and at the second Ctrl-C it is
-    raised at once. Use as a context manager and give it to a run as an observer.
+    lost: the run would go on. It is still raised at once where no step is on its way: while a model is loaded or
+    fetched, while finished samples are scored and written, and at the second Ctrl-C. Use as a context manager around
+    all runs of a command, give it to each as an observer, and :meth:`check` between them.
     """
 
     def __init__(self) -> None:
-        """Make one for one run."""
+        """Make one for one command."""
         self._stop = threading.Event()
-        self._begun = False
+        self._stepping = False
         self._signals: AbstractContextManager[None] = stopping(self._stop, self._told)
 
     def __enter__(self) -> Interrupt:
@@ -35,33 +37,46 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         self._signals.__exit__(None, None, None)
 
-    def _told(self) -> None:
-        if not self._begun:
-            raise KeyboardInterrupt
-        if sys.stderr.isatty():
-            sys.stderr.write("\nstopping after this step; Ctrl-C again stops at once\n")
+    def check(self) -> None:
+        """Raise if there was a Ctrl-C.
 
-    def _check(self) -> None:
+        Raises:
+            KeyboardInterrupt: then.
+        """
         if self._stop.is_set():
+            self._stepping = False
             raise KeyboardInterrupt
+
+    def _told(self) -> None:
+        if not self._stepping:
+            raise KeyboardInterrupt
+        if sys.stderr.isatty():  # past Python's own stream, which the interrupted code may be writing to
+            os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
     @hookimpl(wrapper=True)
     def begin(self, state: State) -> Generator[None, Any, Any]:
         """From here on there are steps to wait for."""
-        self._begun = True
-        self._check()
+        self.check()
+        self._stepping = True
         return (yield)
 
     @hookimpl(wrapper=True)
     def after_step(self, state: State) -> Generator[None, Any, Any]:
         """Stop here, if asked to."""
         result = yield
-        self._check()
+        self.check()
         return result
 
     @hookimpl(wrapper=True)
     def after_round(self, run: Run, done: int, total: int | None) -> Generator[None, Any, Any]:
         """Stop here, if asked to."""
         result = yield
-        self._check()
+        self.check()
         return result
+
+    @hookimpl(wrapper=True)
+    def finish(self, state: State) -> Generator[None, Any, Any]:
+        """The last step is done: what follows is interrupted at once."""
+        self.check()
+        self._stepping = False
+        return (yield)

@@ -54,12 +54,19 @@ def render(
     if drawn_from and not sampler.backbone.inputs & set(drawn_from):
         named = " or ".join(f"--{name}" for name in drawn_from)
         raise SteerError(f"model {model!r} does not draw from {named}; give a PROMPT too, or another --model")
-    items, cost = _render(sampler, prompts, folder, "steering" if arguments["methods"] else "sampling", arguments)
+    label = "steering" if arguments["methods"] else "sampling"
     plain: list[Item] = []
     more: dict[str, Any] = {}
+    with Interrupt() as interrupt:
+        items, cost = _render(sampler, prompts, folder, label, arguments, interrupt)
+        if plain_folder is not None:
+            unsteered = [without_methods(item) for item in items]
+            try:
+                plain, plain_cost = _render(sampler, unsteered, plain_folder, "plain", _unsteered(arguments), interrupt)
+            except BaseException:  # the steered ones are finished, whatever became of those beside them
+                folder.finish(cost, complete=False)
+                raise
     if plain_folder is not None:
-        unsteered = [without_methods(item) for item in items]
-        plain, plain_cost = _render(sampler, unsteered, plain_folder, "plain", _unsteered(arguments))
         plain_folder.finish(plain_cost)
         if items[0].modality == "text":
             folder.write_text(TEXT_COMPARISON, _text_comparison(plain, items))
@@ -88,15 +95,21 @@ def _check(arguments: dict[str, Any]) -> None:
 
 
 def _render(
-    sampler: Sampler, prompts: list[Prompt], folder: OutputFolder, label: str, arguments: dict[str, Any]
+    sampler: Sampler,
+    prompts: list[Prompt],
+    folder: OutputFolder,
+    label: str,
+    arguments: dict[str, Any],
+    interrupt: Interrupt,
 ) -> tuple[list[Item], Cost]:
     items: list[Item] = []
-    interrupt = Interrupt()
     try:
-        with interrupt, ProgressBar(len(prompts), label) as bar:
+        with ProgressBar(len(prompts), label) as bar:
             for item in sampler.stream(prompts, observers=[bar, interrupt], **arguments):
                 folder.write(item)
                 items.append(item)
+                if len(items) < len(prompts):  # what is finished all the same is no less complete
+                    interrupt.check()
     except BaseException:
         if items:  # Ctrl-C or an error in the middle: what is finished stays, with its sheet and result.json
             folder.finish(sampler.last_cost, complete=False)

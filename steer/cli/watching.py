@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Generator, Mapping
@@ -116,7 +117,7 @@ class ProgressLine:
     def stopping(self) -> None:
         """Say what Ctrl-C does."""
         # in a signal handler: the console's own lock may be held by the very code that was interrupted
-        sys.stderr.write("\nfinishing what is in flight; Ctrl-C again stops at once\n")
+        os.write(2, b"\nfinishing what is in flight; Ctrl-C again stops at once\n")
 
     def end(self, summary: Summary) -> None:
         """Say how it ended and, if something is left, how to go on."""

@@ -101,8 +101,18 @@ SWALLOWS = """
 import os, signal, time
 from pathlib import Path
 
-def swallows(samples, prompts):
-    if Path("out/traces").is_dir() and not Path("sent").exists():
+def at_once(samples, prompts):
+    if not Path("sent").exists():
+        Path("sent").touch()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+    return samples.mean(dim=(1, 2, 3))
+
+def first(samples, prompts):
+    return swallows(samples, prompts, when=".")
+
+def swallows(samples, prompts, when="out/traces"):
+    if Path(when).is_dir() and not Path("sent").exists():
         Path("sent").touch()
         try:
             os.kill(os.getpid(), signal.SIGINT)
@@ -120,6 +130,23 @@ def test_ctrl_c_is_not_lost_where_a_library_swallows_it(place: Path, tiny: Path)
     text = processes.finished(place, *command, "--out", "out", code=130)
     finished = len(json.loads((place / "out" / "result.json").read_text())["items"])
     assert 0 < finished < 60 and f"stopped: {finished} of 60 prompts are finished" in text
+
+
+def test_ctrl_c_while_samples_are_scored_is_at_once(place: Path, tiny: Path) -> None:
+    (place / "swallows.py").write_text(SWALLOWS)
+    processes.finished(
+        place, "generate", "a", "-m", tiny, "--steps", 2, "-r", "./swallows.py:at_once", "--out", "out", code=130
+    )
+    assert not (place / "out").exists()
+
+
+def test_ctrl_c_between_the_steered_run_and_the_plain_one_keeps_the_steered(place: Path, tiny: Path) -> None:
+    (place / "swallows.py").write_text(SWALLOWS)
+    command = ["generate", "a", "-m", tiny, "--steps", 2, "-r", "./swallows.py:first", "--baseline", "--out", "out"]
+    processes.finished(place, *command, code=130)
+    data = json.loads((place / "out" / "result.json").read_text())
+    assert data["complete"] is False and len(data["items"]) == 1
+    assert not (place / "out" / "plain").exists()
 
 
 def test_the_bar_shows_step_time_and_best_reward_on_a_terminal(place: Path, tiny: Path) -> None:

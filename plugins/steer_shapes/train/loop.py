@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-from steer.training import save_checkpoint, warmup_cosine
+from steer.training import rows_until, save_checkpoint, warmup_cosine, write_whole
 
 
 class Stage(Protocol):
@@ -123,6 +123,8 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         average.shadow = state["ema"]
         first, seconds = state["step"], state["seconds"]
+        if log.is_file():
+            write_whole(log, lambda path: path.write_text(rows_until(log.read_text(), first)))
     else:
         log.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.training import save_checkpoint, warmup_cosine
+from steer.training import rows_until, save_checkpoint, warmup_cosine, write_whole
 from steer_text import tokenizer
 from steer_text.data import Mixture
 from steer_text.train import objective
@@ -89,6 +89,10 @@ class Trainer:
         self._standing = _Standing()
         if resume:
             self._load()
+            log = folder / LOG
+            if log.is_file():
+                kept = rows_until(log.read_text(encoding="utf-8", errors="replace"), self._standing.step)
+                write_whole(log, lambda path: path.write_text(kept, encoding="utf-8"))
         elif (folder / CHECKPOINT).exists():
             raise SteerError(f"{folder} holds a training already; go on with --resume, or choose another --out")
         folder.mkdir(parents=True, exist_ok=True)

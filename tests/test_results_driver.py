@@ -1,0 +1,64 @@
+"""What `make results` runs when."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from results import Part, PartError, run_all
+
+PARTS = [Part("long"), Part("early"), Part("reader", ("early",)), Part("last")]
+
+
+def made(done: set[str], workers: int, failing: str | None = None) -> tuple[list[str], list[str], int]:
+    """Return what was begun and what ended, in order, and the most at a time."""
+    begun: list[str] = []
+    ended: list[str] = []
+    at_work, most = 0, 0
+    lock, first_two = threading.Lock(), threading.Barrier(workers, timeout=60)
+
+    def start(part: Part) -> None:
+        nonlocal at_work, most
+        with lock:
+            begun.append(part.name)
+            at_work += 1
+            most = max(most, at_work)
+            number = len(begun)
+        if number <= workers:
+            first_two.wait()  # as many as there are workers are at work at once
+        with lock:
+            at_work -= 1
+        if part.name == failing:
+            raise PartError(part.name)
+
+    def end(part: Part) -> None:
+        ended.append(part.name)
+
+    if failing is None:
+        run_all(PARTS, done, workers, start, end, lambda: None)
+    else:
+        with pytest.raises(PartError, match=failing):
+            run_all(PARTS, done, workers, start, end, lambda: None)
+    return begun, ended, most
+
+
+def test_parts_run_side_by_side_and_after_what_they_read() -> None:
+    begun, ended, most = made(set(), 2)
+    assert sorted(begun) == sorted(ended) == ["early", "last", "long", "reader"]
+    assert most == 2 and set(begun[:2]) == {"long", "early"}
+    assert ended.index("early") < begun.index("reader") + 1
+    assert begun.index("reader") > begun.index("early")
+
+
+def test_what_is_done_is_skipped_unless_what_it_reads_is_made_anew() -> None:
+    assert made({"long", "early", "last"}, 1)[0] == ["reader"]
+    assert made({"long", "reader", "last"}, 1)[0] == ["early", "reader"]
+
+
+def test_a_failure_begins_nothing_more() -> None:
+    begun, ended, _ = made(set(), 1, failing="early")
+    assert (begun, ended) == (["long", "early"], ["long"])
