@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from measures import ROOT
 
 from steer.storage import write_atomic
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def made(done: set[str], workers: int, failing: str | None = None) -> tuple[list
     at_work, most = 0, 0
     lock, first_two = threading.Lock(), threading.Barrier(workers, timeout=60)
 
-    def start(part: Part) -> None:
+    def start(part) -> None:
         nonlocal at_work, most
         with lock:
             begun.append(part.name)
@@ -35,7 +35,7 @@ def made(done: set[str], workers: int, failing: str | None = None) -> tuple[list
         if part.name == failing:
             raise PartError(part.name)
 
-    def end(part: Part) -> None:
+    def end(part) -> None:
         ended.append(part.name)
 
     if failing is None:
