@@ -24,12 +24,11 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from measures import ROOT, write_section
+from measures import ROOT, interval, write_section
 from numpy.typing import NDArray
 
 from steer import Prompt, Sampler
 from steer.prompt_files import read_prompts
-from steer.statistics import bootstrap_mean
 from steer_carinox.calibration import Calibration, Ratings, calibrate
 from steer_carinox.categories import canonical
 from steer_carinox.weights import toml_text
@@ -191,12 +190,6 @@ def memory(seeds: int) -> float:
 # ---- the section -----------------------------------------------------------------------------------------
 
 
-def level(values: Floats) -> str:
-    """Return a mean with its 95% interval."""
-    found = bootstrap_mean(values.tolist())
-    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
-
-
 def gain(values: Floats, base: Floats, draws: int = 10_000) -> str:
     """Return the relative gain of the means with its paired interval over prompts."""
     counts = np.random.default_rng(0).multinomial(len(base), np.full(len(base), 1 / len(base)), size=draws)
@@ -243,7 +236,7 @@ def section(bench: Bench) -> list[str]:
         "much CPU time, scoring included.",
         "",
     ]
-    rows = [["plain", level(plain), "", level_exact(pool), "1", "1", f"{each:.2f}", "", ""]]
+    rows = [["plain", interval(plain), "", level_exact(pool), "1", "1", f"{each:.2f}", "", ""]]
     for name, found in runs.items():
         judged = chosen(found, SEEDS, bench.iterations)
         nfe = sum(len(row) for row in found[0]["values"][JUDGE])
@@ -252,7 +245,7 @@ def section(bench: Bench) -> list[str]:
         same_nfe, same_seconds = min(nfe, bench.pool), min(round(seconds / each), bench.pool)
         cut = "" if round(seconds / each) <= bench.pool else f" (of {round(seconds / each)})"
         rows.append([
-            name, level(judged), gain(judged, plain), f"{np.mean(judged >= 1):.2f}", str(nfe),
+            name, interval(judged), gain(judged, plain), f"{np.mean(judged >= 1):.2f}", str(nfe),
             f"{np.mean([row['spent'] for row in found]):.0f}", f"{seconds:.1f}",
             f"{best_of(pool, same_nfe, by).mean():.3f} (n={same_nfe})",
             f"{best_of(pool, same_seconds, by).mean():.3f} (n={same_seconds}{cut})",

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from measures import ROOT, spread, write_section
+from measures import ROOT, interval, spread, write_section
 
 from steer import Prompt, Sampler
 from steer.loading import make_reward
@@ -163,8 +163,8 @@ def tune(bench: Bench, reward: str) -> tuple[dict[str, Any], list[tuple[dict[str
     return max(tried, key=lambda row: row[1] + row[2])[0], tried
 
 
-def interval(values: np.ndarray) -> Interval:
-    """Return the mean over prompts with its interval."""
+def paired(values: np.ndarray) -> Interval:
+    """Return the mean difference over prompts with its interval."""
     return bootstrap_mean(values.tolist())
 
 
@@ -173,12 +173,6 @@ def table(rows: list[list[str]]) -> str:
     head, *body = rows
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body])
-
-
-def level(values: np.ndarray) -> str:
-    """Return a mean with its interval as text."""
-    i = interval(values)
-    return f"{i.estimate:.3f} [{i.low:.3f}, {i.high:.3f}]"
 
 
 def section(bench: Bench, reward: str) -> Iterator[str]:
@@ -207,7 +201,7 @@ def section(bench: Bench, reward: str) -> Iterator[str]:
     rows = [["method", "mean over particles", "exact, share of particles", "chosen: mean", "chosen: exact",
              "NFE a prompt", "CPU seconds a prompt", "distinct ancestors"]]  # fmt: skip
     for name, (m, nfe, seconds, unique) in runs.items():
-        rows.append([name, level(m["mean"]), level(m["exact"]), level(m["chosen"]), level(m["chosen_exact"]),
+        rows.append([name, *(interval(m[key]) for key in ("mean", "exact", "chosen", "chosen_exact")),
                      f"{nfe / count:.0f}", f"{seconds / count:.2f}", f"{unique:.1f}"])  # fmt: skip
     yield table(rows)
     yield ""
@@ -216,10 +210,8 @@ def section(bench: Bench, reward: str) -> Iterator[str]:
     rows = [["", "mean over particles, FK − plain", "chosen, FK − best-of-k", "chosen exact, FK − best-of-k"]]
     for k in (4, 8):
         base, steer = runs[f"plain / best-of-{k}"][0], runs[f"FK k={k}"][0]
-        rows.append(
-            [f"k={k}", *(str(interval(steer[name] - base[name])) for name in ("mean", "chosen", "chosen_exact"))]
-        )
-    more = interval(runs["FK k=8"][0]["mean"] - runs["FK k=4"][0]["mean"])
+        rows.append([f"k={k}", *(str(paired(steer[name] - base[name])) for name in ("mean", "chosen", "chosen_exact"))])
+    more = paired(runs["FK k=8"][0]["mean"] - runs["FK k=4"][0]["mean"])
     yield table(rows)
     yield ""
     yield f"More particles: mean over particles, FK k=8 − FK k=4: {more}."

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from torch import Tensor
 
@@ -66,9 +67,9 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root))
 
 
-def interval(values: list[float]) -> str:
+def interval(values: Sequence[float] | NDArray[Any]) -> str:
     """Return mean and 95% interval."""
-    found = bootstrap_mean(values)
+    found = bootstrap_mean([float(value) for value in values])
     return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
