@@ -34,7 +34,7 @@ MAIN = (
     "entropic fk=fk:potential=diff,lambda=4,min_entropy=0.9",
     "dmd2=dmd2:dmd2.steps=4,particles=4",
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
-    "dmd2+fk=dmd2+fk:dmd2.steps=4,potential=diff,lambda=1|4,at=1,2",
+    "dmd2+fk=dmd2+fk:dmd2.steps=4,potential=diff,lambda=1,at=1,2",
     "dmd2+prune=dmd2+prune:dmd2.steps=4",
 )
 """What is compared; values with | between them are tuned."""
@@ -44,7 +44,7 @@ rewards' gradients takes about all of the seconds that others are given."""
 IN_SECONDS = (
     "best-of-n:steps=5|10,eta=0|1",
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
-    "dmd2+fk=dmd2+fk:dmd2.steps=4,potential=diff,lambda=4,at=1,2",
+    "dmd2+fk=dmd2+fk:dmd2.steps=4,potential=diff,lambda=1,at=1,2",
     "dmd2+prune=dmd2+prune:dmd2.steps=4",
 )
 """At equal seconds those that could win are compared: FK without a student takes more time an evaluation than best-of-n

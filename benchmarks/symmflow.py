@@ -89,6 +89,12 @@ def shows(scene: Scene, found: list[Any]) -> bool:
     return not left
 
 
+def one_object(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw held-out scenes of one object: images float ``[N, 3, 64, 64]`` in [0, 1], and their classes ``[N]``."""
+    pixels, labels = ShapesClasses().batch(np.random.default_rng(seed), count, "eval")
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels)
+
+
 class Bench:
     """Measures, each kept in a file of the output folder."""
 
@@ -119,9 +125,8 @@ class Bench:
 
     def class_hits(self, steps: int) -> list[float]:
         """Return whether each held-out scene of one object got its class."""
-        pixels, labels = ShapesClasses().batch(np.random.default_rng(0), 2 * self.scenes, "eval")
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-        return (_read(load(find("classes")), images, steps) == torch.from_numpy(labels)).float().tolist()
+        images, labels = one_object(2 * self.scenes, 0)
+        return (_read(load(find("classes")), images, steps) == labels).float().tolist()
 
     def digit_hits(self, steps: int) -> list[float]:
         """Return whether each held-out digit got its class, by a model that is trained here if it is not there."""
@@ -155,6 +160,30 @@ class Bench:
         hits = [float(shows(s, f)) for s, f in zip(held.scenes, parse_images(held.images), strict=True)]
         reference = embed(held_out(2000, 1).images)
         return {"exact": hits, "features": embed(held.images).tolist(), "reference": reference.tolist()}
+
+    def drawn_classes(self, steps: int) -> dict[str, Any]:
+        """Draw the classes in turn; return whether each image shows one object and of its class, and the embeddings."""
+        model, embed = load(find("classes")), Embedding()
+        noise = torch.Generator().manual_seed(steps)
+        classes = torch.arange(self.images) % len(model.config.labels)
+        rows: dict[str, Any] = {"exact": [], "features": []}
+        for part in classes.split(BATCH):
+            planes = infer.half_of(model, part, torch.rand(len(part), *model.half_shape, generator=noise))
+            images = infer.draw(model, planes, torch.randn(planes.shape, generator=noise), steps=steps)
+            images = (images * 255).round() / 255
+            for label, found in zip(part.tolist(), parse_images(images), strict=True):
+                rows["exact"].append(float([o.shape for o in found] == [model.config.labels[label]]))
+            rows["features"] += embed(images).tolist()
+        return rows
+
+    def real_classes(self) -> dict[str, Any]:
+        """Return what the measures of drawing classes say of real scenes of one object."""
+        images, labels = one_object(self.images, 0)
+        found = parse_images(images)
+        hits = [float([o.shape for o in row] == [SHAPES[label]]) for row, label in zip(found, labels, strict=True)]
+        embed = Embedding()
+        reference = embed(one_object(2000, 1)[0])
+        return {"exact": hits, "features": embed(images).tolist(), "reference": reference.tolist()}
 
     # ---- steering ----------------------------------------------------------------------------------------
 
@@ -203,7 +232,7 @@ def train_digits(out: Path) -> None:
     from steer_symmflow.train.cli import command
 
     arguments = ["--data", "digits", "--out", str(out), "--widths", "32,64", "--patch", "2", "--batch", "64",
-                 "--late", "0.5", "--image-weight", "0.25", "--beta", "8", "--rate", "2e-3", "--steps", "4000",
+                 "--late", "0.5", "--image-weight", "0.25", "--beta", "8", "--rate", "2e-3", "--steps", "3000",
                  "--ema", "0.995"]  # fmt: skip
     command.main([*arguments, *(["--resume"] if out.is_dir() else [])], standalone_mode=False)
 
@@ -229,8 +258,9 @@ def section(bench: Bench) -> str:
         interval(bench.kept(f"digits-{steps}", lambda s=steps: bench.digit_hits(s))),
     ) for steps in READ_STEPS}  # fmt: skip
     real = bench.kept("real", bench.real)
-    reference = np.array(real["reference"])
     drawn = {steps: bench.kept(f"drawn-{steps}", lambda s=steps: bench.drawn(s)) for steps in DRAW_STEPS}
+    one = bench.kept("real-classes", bench.real_classes)
+    ones = {steps: bench.kept(f"drawn-classes-{steps}", lambda s=steps: bench.drawn_classes(s)) for steps in DRAW_STEPS}
     arms = [arm for count in bench.particles for arm in (
         (f"best-of-{count}, η=0", count, False, 0.0), (f"best-of-{count}, η=1", count, False, 1.0),
         (f"FK, {count} particles", count, True, 1.0),
@@ -259,9 +289,14 @@ def section(bench: Bench) -> str:
         "",
         "| steps | exact | Fréchet |",
         "|---|---|---|",
-        *[f"| {steps} | {interval(data['exact'])} | {frechet(np.array(data['features']), reference):.4f} |"
-          for steps, data in drawn.items()],
-        f"| real scenes | {interval(real['exact'])} | {frechet(np.array(real['features']), reference):.4f} |",
+        *drawings(drawn, real),
+        "",
+        f"Drawing from classes, {bench.images} images, as many of each. *Exact* images show one object, of the class "
+        "asked for. *Fréchet*: to 2,000 held-out scenes of one object.",
+        "",
+        "| steps | exact | Fréchet |",
+        "|---|---|---|",
+        *drawings(ones, one),
         "",
         f"Steering what a mask leaves open. {bench.prompts} held-out scenes; the mask says what is where, the caption "
         "(color, texture or shape) how it looks, and `shapes` rewards images that meet the caption; 10 steps. *Best* "
@@ -283,6 +318,14 @@ def section(bench: Bench) -> str:
         "painter, and no exact sampler of p(x | m).",
         END,
     ])  # fmt: skip
+
+
+def drawings(drawn: dict[int, dict[str, Any]], real: dict[str, Any]) -> list[str]:
+    """Return the rows of a table of what was drawn by steps, and last of real scenes."""
+    reference = np.array(real["reference"])
+    rows = {**{str(steps): data for steps, data in drawn.items()}, "real scenes": real}
+    return [f"| {name} | {interval(data['exact'])} | {frechet(np.array(data['features']), reference):.4f} |"
+            for name, data in rows.items()]  # fmt: skip
 
 
 def verdict(steered: dict[str, dict[str, Any]], counts: tuple[int, ...]) -> list[str]:
