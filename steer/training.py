@@ -54,13 +54,18 @@ def mean_over_processes(accelerator: Accelerator, values: Mapping[str, float]) -
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside ``path`` and rename, so that an interruption or a full disk leaves the old file whole.
 
+    One process writes a path. What a killed one left beside it goes with the next write.
+
     Raises:
         SteerError: if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # safetensors writes files that only their owner can read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # a power cut must not leave the new name on an empty file
         temporary.replace(path)

@@ -132,7 +132,7 @@ def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
         raise SteerError(f"dmd2.steps={steps} of the student file {file} needs {steps} timesteps, got {got}")
     if list(timesteps) != sorted(set(timesteps), reverse=True) or timesteps[-1] < 1:
         raise SteerError(f"dmd2.timesteps={timesteps}: expected distinct ones above 0, highest first")
-    form = "lora" if any("lora" in key for key in read(file)) else "unet"
+    form = "lora" if any("lora" in name for name in _names(file)) else "unet"
     return Chosen(name, file, form, steps, timesteps)
 
 
@@ -200,6 +200,23 @@ def _fused(chosen: Chosen, backbone: Any, base: Any) -> nn.Module:
     return fused
 
 
+def _names(file: Path) -> list[str]:
+    """Return the names of a checkpoint's tensors; of safetensors without reading the tensors.
+
+    Raises:
+        SteerError: as :func:`read` does.
+    """
+    if file.suffix != ".safetensors":
+        return list(read(file))
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as content:
+            return list(content.keys())
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(file, error) from error
+
+
 def read(file: Path) -> dict[str, Tensor]:
     """Read a checkpoint without running code: safetensors, or a pickle of tensors and nothing else.
 
@@ -214,15 +231,19 @@ def read(file: Path) -> dict[str, Tensor]:
             return dict(load_file(file))
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        # torch's words on a pickle with code run to a page, and advise to run the code
-        code = isinstance(error, pickle.UnpicklingError)
-        reason = "no pickle of tensors alone" if code else " ".join(str(error).split())[:120] or type(error).__name__
-        raise SteerError(
-            f"student file {file} cannot be read ({reason}); it is truncated or no checkpoint: fetch or copy it again"
-        ) from error
+        raise _unreadable(file, error) from error
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise SteerError(f"student file {file} holds no state dict; expected names with their tensors")
     return dict(content)
+
+
+def _unreadable(file: Path, error: Exception) -> SteerError:
+    # torch's words on a pickle with code run to a page, and advise to run the code
+    code = isinstance(error, pickle.UnpicklingError)
+    reason = "no pickle of tensors alone" if code else " ".join(str(error).split())[:120] or type(error).__name__
+    return SteerError(
+        f"student file {file} cannot be read ({reason}); it is truncated or no checkpoint: fetch or copy it again"
+    )
 
 
 def _misfit(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> str | None:

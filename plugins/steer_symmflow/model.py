@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
+from steer.training import write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
 EMBEDDED = Path(__file__).parent / "weights"
@@ -166,10 +167,10 @@ class SymmFlowModel(nn.Module):
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write configuration and weights to a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in self.state_dict().items() if "vae." not in k}
-        save_file(state, folder / WEIGHTS)
-        (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
+        config = json.dumps(asdict(self.config), indent=1) + "\n"
+        write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
+        write_whole(folder / CONFIG, lambda path: path.write_text(config, encoding="utf-8"))
         if self.vae is not None:
             self.vae.save_pretrained(folder / VAE)
 

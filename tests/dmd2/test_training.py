@@ -206,6 +206,30 @@ def test_a_full_disk_is_told_and_leaves_the_old_file_whole(tmp_path) -> None:
             assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    before = path.stat().st_mode
+    (tmp_path / ".file.part").write_text("what a killed run left")
+    training.write_whole(path, lambda p: save_file(state, p))
+    assert path.stat().st_mode == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_begins_from_a_student_once_and_says_if_other_processes_go_on(teacher, images, tmp_path) -> None:
+    short = {"warmup": 0, "pairs": 0, "critic_warmup": 0, "steps": 1, "gan": 0.0}
+    first = train(recipe(teacher, images, **short, seed=1), tmp_path / "first")
+    begun = recipe(teacher, images, **{**short, "steps": 2, "rate": 1e-12}, start=str(first))
+    out = tmp_path / "second"
+    with pytest.raises(KilledError):
+        train(begun, out, kill_after=2, save_every=1)
+    start = datasets.load_file(first / "student.safetensors")
+    shutil.rmtree(first)  # what it began from is in the checkpoint
+    checkpoint = out / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save({**state, "done": 1, "processes": 2}, checkpoint)
+    told: list[str] = []
+    watch = Watch(save_every=1, sheet_every=100, log_every=1)
+    folder = run(begun, out, manager(), watch, resume=True, device="cpu", tell=told.append)
+    end = datasets.load_file(folder / "student.safetensors")
+    assert all(torch.allclose(start[name], end[name], atol=1e-6) for name in start)
+    assert any(line.startswith("2 processes before, 1 now") for line in told)
 
 
 def test_images_that_are_no_squares_and_teachers_of_v(images, tmp_path) -> None:

@@ -66,8 +66,9 @@ def run(
         recipe = replace(recipe, guidance_scale=float(own))
     _check_timesteps(recipe, len(teacher.schedule))
     check_same(recipe, out)
-    if recipe.start is not None:
-        start_of(recipe.start, teacher)
+    checkpoint = out / CHECKPOINT
+    resumed = resume and checkpoint.is_file()
+    start = None if recipe.start is None or resumed else start_of(recipe.start, teacher)
     reward = make_reward([watch.reward], {}, plugins, teacher.device) if watch.reward else None
     say(f"{recipe.teacher}: data {recipe.data}")
     with accelerator.main_process_first():
@@ -86,10 +87,11 @@ def run(
                 guidance_scale=recipe.guidance_scale, seed=recipe.seed, autocast=accelerator.autocast,
                 progress=lambda done: say(f"pairs {done}/{recipe.pairs}"),
             )  # fmt: skip
-    trainer = Trainer(recipe, teacher, data, accelerator, pairs)
-    checkpoint = out / CHECKPOINT
-    if resume and checkpoint.is_file():
-        trainer.load(checkpoint)
+    trainer = Trainer(recipe, teacher, data, accelerator, pairs, start)
+    if resumed:
+        before, now = trainer.load(checkpoint), accelerator.num_processes
+        if before != now:
+            say(f"{before} processes before, {now} now: the batches from here on are not an unbroken run's")
     prompts = list(watch.prompts) or [
         Prompt(text, id=str(i)) for i, text in enumerate(dict.fromkeys(data.captions[:64]))
     ]

@@ -43,11 +43,12 @@ class Trainer:
 
     def __init__(
         self, recipe: Recipe, teacher: Teacher, data: Dataset, accelerator: Accelerator,
-        pairs: dict[str, Tensor] | None = None,
+        pairs: dict[str, Tensor] | None = None, start: Chosen | None = None,
     ) -> None:  # fmt: skip
         """Make student and critic from the teacher.
 
         Args:
+            start: of :func:`start_of`, whose weights the student begins with instead of the teacher's.
             pairs: of :func:`steer_dmd2.train.pairs.make`, where the recipe begins with a regression. Without images
                 in the data, the GAN takes their samples as real.
         """
@@ -55,9 +56,8 @@ class Trainer:
         self.done = 0
         torch.manual_seed(recipe.seed)
         self.student = teacher.copy("student")
-        if recipe.start is not None:
-            begun = denoiser(start_of(recipe.start, teacher), teacher.backbone)
-            self.student.load_state_dict(begun.state_dict())
+        if start is not None:
+            self.student.load_state_dict(denoiser(start, teacher.backbone).state_dict())
         if recipe.lora:
             add_lora(self.student, recipe.lora)
         self.critic = teacher.copy("critic")
@@ -164,6 +164,7 @@ class Trainer:
         """Write everything that a resumed run needs."""
         state = {
             "done": self.done,
+            "processes": self.accelerator.num_processes,
             "student": [p.detach() for p in self.student_parameters],
             "average": self.average,
             "critic": self.critic.state_dict(),
@@ -173,8 +174,8 @@ class Trainer:
         }
         save_checkpoint(state, path)
 
-    def load(self, path: Path) -> None:
-        """Go on from what :meth:`save` wrote.
+    def load(self, path: Path) -> int:
+        """Go on from what :meth:`save` wrote; return the number of processes that it was trained by.
 
         Raises:
             SteerError: if the file is damaged, of other networks, or further than the recipe goes.
@@ -188,7 +189,7 @@ class Trainer:
             self.head.load_state_dict(state["head"])
             self.student_optimizer.load_state_dict(state["student_optimizer"])
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-            self.done = int(state["done"])
+            self.done, processes = int(state["done"]), int(state.get("processes", self.accelerator.num_processes))
         except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise SteerError(
@@ -200,6 +201,7 @@ class Trainer:
                 f"the run in {path.parent} has taken {self.done} steps already, of {self.recipe.total} that were asked "
                 f"for; give --steps {self.done - self.recipe.total + self.recipe.steps} or more"
             )
+        return processes
 
 
 def start_of(folder: str, teacher: Teacher) -> Chosen:
