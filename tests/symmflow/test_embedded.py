@@ -11,6 +11,7 @@ from PIL import Image
 
 from steer import Prompt, Sampler
 from steer.plugins import manager
+from steer_shapes.verifier import parse_images
 from steer_symmflow import infer
 from steer_symmflow.model import EMBEDDED, embedded, find, load
 from steer_symmflow.reward import Agreement
@@ -48,6 +49,15 @@ def test_a_mask_that_is_drawn_from_is_what_the_image_reads_as(tmp_path: Path) ->
     agreement = Agreement()(images.permute(0, 3, 1, 2).float() / 255, prompts)
     others = Agreement()(images.permute(0, 3, 1, 2).float() / 255, [*prompts[1:], prompts[0]])
     assert float(agreement.min()) > 0.5 > float(others.max())
+
+
+def test_what_a_class_draws_shows_one_object_of_it() -> None:
+    names = ["star", "circle", "square", "triangle", "cross"] * 4
+    prompts = [Prompt(f"a {name}", id=str(n), seed=n, metadata={"class": name}) for n, name in enumerate(names)]
+    drawn = Sampler("symmflow:classes", device="cpu").generate(prompts, steps=25, chunk=20)
+    images = torch.stack([torch.from_numpy(np.array(item.images[0])) for item in drawn.items])
+    found = parse_images(images.permute(0, 3, 1, 2).float() / 255)
+    assert sum([o.shape for o in row] == [name] for row, name in zip(found, names, strict=True)) >= 12
 
 
 def test_they_are_small() -> None:
