@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,9 @@ class Runner:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with log.open("ab") as file:
             child = subprocess.Popen(
-                part.command(self._out), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment
-            )
+                part.command(self._out), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
             self._running.add(child)
             code = child.wait()
             self._running.discard(child)
@@ -99,9 +101,10 @@ class Runner:
             raise PartError(f"{part.name} ended with code {code}; the end of {log} says why")
 
     def stop(self) -> None:
-        """End what runs."""
+        """End what runs, and what that has begun: a part may train in processes of its own."""
         for child in list(self._running):
-            child.terminate()
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
 
 
 def run_all(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from results import Part, PartError, run_all
+from results import Part, PartError, Runner, run_all
 
 PARTS = [Part("long"), Part("early"), Part("reader", ("early",)), Part("last")]
 
@@ -62,3 +63,48 @@ def test_what_is_done_is_skipped_unless_what_it_reads_is_made_anew() -> None:
 def test_a_failure_begins_nothing_more() -> None:
     begun, ended, _ = made(set(), 1, failing="early")
     assert (begun, ended) == (["long", "early"], ["long"])
+
+
+class Trains(Part):
+    """A part that leaves the work to a process of its own."""
+
+    def command(self, out: Path) -> list[str]:
+        child = (
+            f"open({str(out / 'child')!r}, 'w').write(str(__import__('os').getpid())); __import__('time').sleep(600)"
+        )
+        parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+        return [sys.executable, "-c", parent]
+
+
+def test_stopping_ends_what_a_part_has_begun(tmp_path: Path) -> None:
+    runner, failed = Runner(tmp_path), []
+
+    def run() -> None:
+        try:
+            runner(Trains("trains"))
+        except PartError as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    place = tmp_path / "child"
+    wait_for(lambda: place.is_file() and place.read_text() != "")
+    pid = int(place.read_text())
+    runner.stop()
+    thread.join(60)
+    assert not thread.is_alive() and "trains ended with code" in failed[0]
+    wait_for(lambda: not alive(pid))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def wait_for(met, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.02)
