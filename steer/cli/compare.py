@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -89,12 +90,56 @@ def compare(files: tuple[str, ...], option: tuple[str, ...], as_json: bool, **gi
         prompts=collect(list(files)).prompts, tuning=collect([tune]).prompts if tune else [], model=model,
         methods=list(given.pop("methods")) or list(NO_METHODS), assignments=list(option), **given,
     )  # fmt: skip
-    summary = compare_all(request, out, say=lambda text: click.echo(one_line(text), err=True))
+    with PartBar() as bar:
+        summary = compare_all(request, out, tell=bar.tell)
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=1))
         return
     _print(tables(summary))
     click.echo(f"report: {one_line(out)}/report.html, report.md, summary.json")
+
+
+class PartBar:
+    """A bar on stderr for the part that is being made; where that is no terminal, a line now and then."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._task: Any = None
+        self._told = time.monotonic()
+
+    def __enter__(self) -> PartBar:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from steer.cli.watching import LINE_SECONDS
+
+        self._apart = LINE_SECONDS
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._progress.stop()
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Show how far a part is."""
+        if self._live:
+            self._show(one_line(what), done, total)
+        elif done in (0, total) or time.monotonic() - self._told >= self._apart:
+            self._told = time.monotonic()
+            click.echo(f"{one_line(what)}: {done}/{total}", err=True)
+
+    def _show(self, what: str, done: int, total: int) -> None:
+        tasks = self._progress.tasks
+        if not tasks or tasks[0].description != what:
+            for task in self._progress.task_ids:
+                self._progress.remove_task(task)
+            self._task = self._progress.add_task(what, total=total)
+            self._progress.start()  # not before: what is fetched while all is loaded has bars of its own
+        self._progress.update(self._task, completed=done)
 
 
 def _print(found: Sequence[Any]) -> None:

@@ -67,7 +67,7 @@ def parse_budgets(texts: Iterable[str]) -> list[Budget]:
     return sorted(dict.fromkeys(found), key=lambda budget: (budget.kind, budget.amount))
 
 
-def fit(entry: Entry, budget: Budget, trial: Trial, plugins: Plugins) -> Entry:
+def fit(entry: Entry, budget: Budget, trial: Trial, plugins: Plugins, *, takes_less: bool = False) -> Entry:
     """Return the entry as large as a budget allows.
 
     A method that has an option ``nfe`` keeps to it by itself; others take as many particles as the budget pays for. An
@@ -78,13 +78,15 @@ def fit(entry: Entry, budget: Budget, trial: Trial, plugins: Plugins) -> Entry:
         budget: a prompt's.
         trial: runs an entry on some prompts.
         plugins: where methods are looked up.
+        takes_less: the entry is known to do with a smaller budget of the kind, so that one that keeps to evaluations by
+            itself needs no trial.
 
     Raises:
         SteerError: for a budget that is too small, saying the least that works.
     """
     owner = _budgeted(entry, plugins)
     if owner is not None:
-        return _fit_budgeted(entry, budget, trial, owner)
+        return _fit_budgeted(entry, budget, trial, owner, takes_less)
     least = _least_particles(entry, plugins)
     if _says_particles(entry):
         _check(entry, budget, _cost(trial(entry), budget), "it")
@@ -118,10 +120,11 @@ def _fit_particles(entry: Entry, budget: Budget, trial: Trial, least: int) -> En
     return entry.with_setting("particles", best)
 
 
-def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, owner: str) -> Entry:
+def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, owner: str, takes_less: bool) -> Entry:
     if budget.kind == "nfe":
         fitted = entry.with_option(owner, "nfe", int(budget.amount))
-        trial(fitted)  # a budget that is too small is the method's own to tell
+        if not takes_less:
+            trial(fitted)  # a budget that is too small is the method's own to tell
         return fitted
     least, spent = _smallest(entry, trial, owner)
     _check(entry, budget, spent.seconds, "it")

@@ -15,6 +15,9 @@ from steer.compare.measure import Measurer, Row
 from steer.compare.spec import Entry
 from steer.render.spec import Task
 
+Tell = Callable[[str, int, int], None]
+"""Told what is being done, how many of it are done, and of how many."""
+
 PILOT = 8
 """Prompts at most by which seconds are fitted; evaluations need one."""
 
@@ -48,6 +51,10 @@ def cell_name(entry: Entry, budget: Budget | None, split: str = "") -> str:
     return f"{split} {name} {hashlib.blake2b(what.encode(), digest_size=4).hexdigest()}".strip()
 
 
+def silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
 class Comparison:
     """Runs what a folder lacks."""
 
@@ -60,7 +67,7 @@ class Comparison:
         tuning: Sequence[Task] = (),
         success: float | None = None,
         examples: Sequence[int] = (),
-        say: Callable[[str], None] = lambda text: None,
+        tell: Tell = silent,
     ) -> None:
         """Args:
         measurer: samples and judges.
@@ -69,10 +76,11 @@ class Comparison:
         tuning: other tasks, on which one of several variants is chosen.
         success: the first judge's score from which an image counts as a success; tuning goes by it.
         examples: places of the prompts whose images are kept.
-        say: told how far it is.
+        tell: told how far each part is.
         """
         self.measurer, self.folder, self.tasks, self.tuning = measurer, folder, tuple(tasks), tuple(tuning)
-        self.success, self.examples, self.say = success, frozenset(examples), say
+        self.success, self.examples, self.tell = success, frozenset(examples), tell
+        self._spent: dict[tuple[str, str], Spent] = {}
 
     def run(self, entries: Sequence[Entry], budgets: Sequence[Budget]) -> list[Cell]:
         """Return all cells, budget by budget.
@@ -81,7 +89,14 @@ class Comparison:
             SteerError: before anything long is run, for a budget that is too small.
         """
         chances: list[Budget | None] = [*budgets] or [None]
-        fitted = {(entry.label, budget): self._fitted(entry, budget) for budget in chances for entry in entries}
+        fitted: dict[tuple[str, Budget | None], Entry] = {}
+        total = len(chances) * len(entries) if budgets else 0
+        for number, budget in enumerate(chances):
+            takes_less = number > 0 and budget is not None and budget.kind == getattr(chances[number - 1], "kind", None)
+            for entry in entries:
+                fitted[entry.label, budget] = self._fitted(entry, budget, takes_less)
+                if total:
+                    self.tell("fitting to budgets", len(fitted), total)
         cells = []
         for budget in chances:
             families: dict[str, list[Entry]] = {}
@@ -98,13 +113,14 @@ class Comparison:
                 ]
         return cells
 
-    def _fitted(self, entry: Entry, budget: Budget | None) -> Entry:
+    def _fitted(self, entry: Entry, budget: Budget | None, takes_less: bool) -> Entry:
         if budget is None:
             return entry
         name = cell_name(entry, budget)
         known = self.folder.fit(name)
         if known is None:
-            known = fit(entry, budget, self._trial(budget), self.measurer.sampler.plugins)
+            plugins = self.measurer.sampler.plugins
+            known = fit(entry, budget, self._trial(budget), plugins, takes_less=takes_less)
             self.folder.keep_fit(name, known)
         return known
 
@@ -116,10 +132,14 @@ class Comparison:
 
         def trial(entry: Entry) -> Spent:
             nonlocal warm
+            key = budget.kind, cell_name(entry, None)
+            if key in self._spent:  # budgets of a kind begin with the same small populations
+                return self._spent[key]
             if not warm and budget.kind == "seconds":  # what is set up at the first use is no part of the time
                 self.measurer.trial(entry, pilot[:1])
                 warm = True
-            return self.measurer.trial(entry, pilot)
+            self._spent[key] = self.measurer.trial(entry, pilot)
+            return self._spent[key]
 
         return trial
 
@@ -137,14 +157,15 @@ class Comparison:
         keep = not name.startswith("tuning ")
         if missing:
             shown = name.rpartition(" ")[0]
-            self.say(f"{shown}: {len(tasks) - len(missing)}/{len(tasks)}")
-            for measured in self.measurer.rows(entry, missing):
+            before = len(tasks) - len(missing)
+            self.tell(shown, before, len(tasks))
+            for number, measured in enumerate(self.measurer.rows(entry, missing), start=before + 1):
                 row = measured.row
                 if keep and measured.image is not None and row["index"] in self.examples and row["replicate"] == 0:
                     self.folder.keep_image(name, row["index"], measured.image)
                 self.folder.add(name, [row])
                 done[row["id"]] = row
-            self.say(f"{shown}: {len(tasks)}/{len(tasks)}")
+                self.tell(shown, number, len(tasks))
         return tuple(done[task.prompt.id] for task in tasks)
 
 

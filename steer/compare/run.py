@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 
 from steer.api import Sampler
 from steer.compare.budgets import Budget, parse_budgets
-from steer.compare.comparison import Cell, Comparison, verdict
+from steer.compare.comparison import Cell, Comparison, Tell, silent, verdict
 from steer.compare.embedding import load_embedding
 from steer.compare.folder import Folder
 from steer.compare.measure import Measurer, Settings
@@ -66,7 +66,7 @@ class Request:
     dtype: str | None = None
 
 
-def compare_all(request: Request, out: str, *, say: Callable[[str], None] = lambda text: None) -> Summary:
+def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
     """Run a comparison, or what is missing of it, and write its report.
 
     Raises:
@@ -89,7 +89,7 @@ def compare_all(request: Request, out: str, *, say: Callable[[str], None] = lamb
     folder = Folder(out)
     with folder.open(_asked(request, entries)):
         comparison = Comparison(
-            measurer, folder, tasks, tuning=tuning, success=request.success, examples=shown, say=say
+            measurer, folder, tasks, tuning=tuning, success=request.success, examples=shown, tell=tell
         )  # fmt: skip
         cells = comparison.run(entries, budgets)
         summary = summarise(cells, reference, request.success)
