@@ -1,6 +1,6 @@
 """Re-make the first section of docs/results.md: what FK steering buys on the embedded world at equal denoiser cost.
 
-    python benchmarks/fk.py [--out outputs/fk] [--prompts 60] [--tuning 24]
+    python benchmarks/fk.py [--out outputs/fk] [--prompts 60] [--tuning 18]
 
 Every configuration's scores are kept in the output folder as soon as they are known, so that an interrupted run goes on
 where it was; delete the folder to start anew, also for another number of prompts. The section stands between two
@@ -242,7 +242,7 @@ def section(bench: Bench, reward: str) -> Iterator[str]:
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "fk", show_default=True)
 @click.option("--prompts", type=click.IntRange(6), default=60, show_default=True, help="Held-out prompts, of 240.")
-@click.option("--tuning", type=click.IntRange(6), default=24, show_default=True, help="Tuning prompts, of 60.")
+@click.option("--tuning", type=click.IntRange(6), default=18, show_default=True, help="Tuning prompts, of 60.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--dry", is_flag=True, help="Print the section; leave docs/results.md alone.")
 def main(out: Path, prompts: int, tuning: int, threads: int, dry: bool) -> None:
