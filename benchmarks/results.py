@@ -196,6 +196,8 @@ def main(out: Path, workers: int) -> None:
     if done:
         say(f"finished before, delete {out} to measure anew: {', '.join(sorted(done))}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's wish
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         run_all(PARTS, done, workers, start, end, runner.stop)
     except PartError as error:

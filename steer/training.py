@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def mean_over_processes(accelerator: Accelerator, values: Mapping[str, float]) -
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside ``path`` and rename, so that an interruption or a full disk leaves the old file whole.
 
-    One process writes a path. What a killed one left beside it goes with the next write.
+    One process writes a path.
 
     Raises:
         SteerError: if it cannot be written.
@@ -62,10 +63,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # what a killed run left
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(mode)  # safetensors writes files that only their owner can read
+        with suppress(OSError):  # not every mount has modes
+            temporary.chmod(mode)  # safetensors writes files that only their owner can read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # a power cut must not leave the new name on an empty file
         temporary.replace(path)
@@ -73,7 +76,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise SteerError(f"{path} cannot be written ({reason}); make room, or choose another --out") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what is told
+            temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:

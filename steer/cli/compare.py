@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ class PartBar:
     """A bar on stderr for the part that is being made; where that is no terminal, a line now and then."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
         self._task: Any = None
         self._told = time.monotonic()
 
