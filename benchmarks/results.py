@@ -123,7 +123,7 @@ def run_all(
         workers: at a time.
         start: runs a part to its end.
         end: called after each that succeeded.
-        stop: called at Ctrl-C, ends what runs.
+        stop: called at Ctrl-C and at any other error, ends what runs.
 
     Raises:
         PartError: if one failed, when what ran beside it has ended too; no other is begun.
@@ -134,27 +134,26 @@ def run_all(
     at_work: dict[Future[None], Part] = {}
     failure: PartError | None = None
     with ThreadPoolExecutor(workers) as pool:
-        while left or at_work:
-            ready = [part for part in left if failure is None and not missing.intersection(part.after)]
-            for part in ready[: workers - len(at_work)]:
-                left.remove(part)
-                at_work[pool.submit(start, part)] = part
-            if not at_work:
-                break
-            try:
-                ended = wait(at_work, return_when=FIRST_COMPLETED).done
-            except KeyboardInterrupt:
-                stop()  # or the pool would wait for what runs
-                raise
-            for future in ended:
-                part = at_work.pop(future)
-                try:
-                    future.result()
-                except PartError as error:
-                    failure = failure or error
-                else:
-                    missing.discard(part.name)
-                    end(part)
+        try:
+            while left or at_work:
+                ready = [part for part in left if failure is None and not missing.intersection(part.after)]
+                for part in ready[: workers - len(at_work)]:
+                    left.remove(part)
+                    at_work[pool.submit(start, part)] = part
+                if not at_work:
+                    break
+                for future in wait(at_work, return_when=FIRST_COMPLETED).done:
+                    part = at_work.pop(future)
+                    try:
+                        future.result()
+                    except PartError as error:
+                        failure = failure or error
+                    else:
+                        missing.discard(part.name)
+                        end(part)
+        except BaseException:
+            stop()  # or the pool would wait for what runs
+            raise
     if failure is not None:
         raise failure
 

@@ -80,7 +80,7 @@ class Comparison:
         """
         self.measurer, self.folder, self.tasks, self.tuning = measurer, folder, tuple(tasks), tuple(tuning)
         self.success, self.examples, self.tell = success, frozenset(examples), tell
-        self._spent: dict[tuple[str, str], Spent] = {}
+        self._spent: dict[str, Spent] = {}
 
     def run(self, entries: Sequence[Entry], budgets: Sequence[Budget]) -> list[Cell]:
         """Return all cells, budget by budget.
@@ -132,14 +132,17 @@ class Comparison:
 
         def trial(entry: Entry) -> Spent:
             nonlocal warm
-            key = budget.kind, cell_name(entry, None)
-            if key in self._spent:  # budgets of a kind begin with the same small populations
+            key = cell_name(entry, None)
+            # budgets begin with the same small populations; a clock's one bad reading must not count for all of them
+            if budget.kind == "nfe" and key in self._spent:
                 return self._spent[key]
             if not warm and budget.kind == "seconds":  # what is set up at the first use is no part of the time
                 self.measurer.trial(entry, pilot[:1])
                 warm = True
-            self._spent[key] = self.measurer.trial(entry, pilot)
-            return self._spent[key]
+            spent = self.measurer.trial(entry, pilot)
+            if budget.kind == "nfe":
+                self._spent[key] = spent
+            return spent
 
         return trial
 
