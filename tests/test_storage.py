@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -164,6 +165,47 @@ def test_remote_locks(lock: object, free: bool) -> None:
     else:
         with pytest.raises(SteerError, match="process 1 on elsewhere"), storage.lock():
             pass
+
+
+def test_of_two_that_take_a_remote_lock_at_once_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"memory://{uuid.uuid4().hex}"
+    looked = threading.Barrier(2, timeout=30)
+    find = RemoteStorage._holder
+    monkeypatch.setattr(RemoteStorage, "_holder", lambda self: (find(self), looked.wait())[0])
+    outcomes: list[str] = []
+    done = threading.Barrier(2, timeout=30)
+
+    def take() -> None:
+        try:
+            with storage_at(name).lock():
+                outcomes.append("held")
+                done.wait()
+        except SteerError as error:
+            outcomes.append(str(error))
+            done.wait()
+
+    threads = [threading.Thread(target=take) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused, held = sorted(outcomes, key=len, reverse=True)
+    assert held == "held" and "in use by another process that began at the same time" in refused
+
+
+def test_a_remote_lock_that_was_taken_over_stops_the_one_who_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_module, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(remote_module, "BEAT_SECONDS", 0.05)
+    name = f"memory://{uuid.uuid4().hex}"
+    storage, other = storage_at(name), storage_at(name)
+    theirs = json.dumps({"process": 1, "host": "elsewhere", "time": time.time(), "token": "theirs"}).encode()
+    with storage.lock():
+        deadline = time.monotonic() + 30
+        with pytest.raises(SteerError, match="was taken over by process 1 on elsewhere; choose another --out"):
+            while time.monotonic() < deadline:
+                other.write("lock.json", theirs)
+                storage.write("image.png", b"")
+    assert other.read("lock.json") == theirs
 
 
 def test_places_that_cannot_be(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,9 +66,7 @@ class LocalStorage(Storage):
         waiting = [self.folder / folder]
         while waiting:
             place = waiting.pop()
-            if not place.is_dir():
-                continue
-            with os.scandir(place) as entries:
+            with self._listed(place) as entries:
                 for entry in entries:
                     # a file in the making may have been moved into place since it was listed
                     with contextlib.suppress(FileNotFoundError):
@@ -77,6 +75,18 @@ class LocalStorage(Storage):
                         elif entry.is_file():
                             found[Path(entry.path).relative_to(self.folder).as_posix()] = entry.stat().st_size
         return found
+
+    @contextmanager
+    def _listed(self, place: Path) -> Iterator[Iterable[os.DirEntry[str]]]:
+        try:
+            entries = os.scandir(place)
+        except (FileNotFoundError, NotADirectoryError):
+            yield ()
+            return
+        except OSError as error:
+            raise SteerError(f"folder {place} cannot be read ({error.strerror})") from None
+        with entries as found:
+            yield found
 
     def append(self, log: str, lines: bytes) -> None:
         try:

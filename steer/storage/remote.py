@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from steer.errors import SteerError
-from steer.storage.base import Storage
+from steer.storage.base import Storage, StorageError
 
 LOCK = "lock.json"
 WHOLE_PUTS = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "oci", "hf"}
@@ -25,6 +25,9 @@ SEGMENT_BYTES, SEGMENT_SECONDS = 1_000_000, 5.0
 
 BEAT_SECONDS, STALE_SECONDS = 20.0, 90.0
 """How often the holder of a lock says that it lives, and when it is taken for dead."""
+
+SETTLE_SECONDS = 1.0
+"""How long after taking a lock it is looked at again: of two that found it free, the one that wrote last has it."""
 
 TICK_SECONDS = 2.0
 """How often it looks for something to do."""
@@ -42,6 +45,7 @@ class RemoteStorage(Storage):
         self._waiting: dict[str, list[bytes]] = {}
         self._last: dict[str, int] = {}
         self._written = time.monotonic()
+        self._lost = ""
 
     def check(self) -> None:
         name = f".steer-{uuid.uuid4().hex}"
@@ -49,6 +53,8 @@ class RemoteStorage(Storage):
         self.remove(name)
 
     def write(self, name: str, data: bytes) -> None:
+        if self._lost:
+            raise StorageError(self._lost)
         path = self._path(name)
         try:
             self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -87,6 +93,8 @@ class RemoteStorage(Storage):
             found = self._system.find(self._path(folder).rstrip("/"), detail=True)
         except FileNotFoundError:
             return {}
+        except Exception as error:  # each file system raises what its client library does
+            raise SteerError(f"{self.name} cannot be read ({' '.join(str(error).split())})") from error
         root = self._system._strip_protocol(self._root)
         return {path.removeprefix(f"{root}/"): info["size"] for path, info in found.items()}
 
@@ -142,8 +150,10 @@ class RemoteStorage(Storage):
         if held is not None:
             raise self.in_use(held)
         self._beat(token)
+        time.sleep(SETTLE_SECONDS)
         if self._read_lock().get("token") != token:
             raise self.in_use("another process that began at the same time")
+        self._lost = ""
         ended = threading.Event()
 
         def beat() -> None:
@@ -152,6 +162,9 @@ class RemoteStorage(Storage):
                 with contextlib.suppress(SteerError):  # the next write of an image will tell
                     self._sync_old()
                     if time.monotonic() - told >= BEAT_SECONDS:
+                        if self._read_lock().get("token", token) != token:  # this machine slept: taken for dead
+                            self._lost = f"output folder {self.name} was taken over by {self._holder() or 'another'}"
+                            return
                         self._beat(token)
                         told = time.monotonic()
 
@@ -162,7 +175,8 @@ class RemoteStorage(Storage):
         finally:
             ended.set()
             thread.join()
-            self.remove(LOCK)
+            if not self._lost:
+                self.remove(LOCK)
 
     def at(self, folder: str) -> RemoteStorage:
         return RemoteStorage(self._system, self._path(folder), self.url(folder) if folder else self.name)
