@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -29,6 +30,8 @@ TEXT_SHOWN = 4_000
 DETAILS_A_FILE, THUMBNAILS_A_FILE = 50, 100
 FILE_BYTES = 1_500_000
 """A piece ends here, whatever it holds: it is loaded whole to show one image."""
+_OURS = re.compile(rf"{FOLDER}/(rows|head|details|thumbs)-\d+\.js")
+"""What an earlier build wrote; other files in that folder are somebody's."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class _Builder:
         page = _html([first, *names], self._hash.hexdigest())
         self._storage.write(INDEX, page.encode())
         for name in self._storage.sizes(FOLDER):
-            if name not in self._written:
+            if name not in self._written and _OURS.fullmatch(name):
                 self._storage.remove(name)
         return Page(self._storage.url(INDEX), len(rows), len(failed), len(runs))
 

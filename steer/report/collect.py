@@ -43,13 +43,16 @@ class Run:
     def details(self) -> Iterator[dict[str, Any]]:
         """Yield recipe, trace and small pictures of prompts, some perhaps more than once: the last counts."""
         if not self.rendered:
-            for row in self._results():
-                data = self.storage.read(f"traces/{file_stem(str(row.get('id')))}.json")
-                yield {"id": row.get("id"), "recipe": row.get("recipe"), "trace": _object(data)}
+            for row in filter(_showable, self._results()):
+                data = self.storage.read(f"traces/{file_stem(row['id'])}.json")
+                yield {"id": row["id"], "recipe": row.get("recipe"), "trace": _object(data)}
             return
         for line in self.storage.lines(DETAILS):
             detail = _object(line)
             if isinstance(detail.get("id"), str):
+                pictures = detail.get("thumbnails")
+                if not (isinstance(pictures, list) and all(isinstance(one, str | None) for one in pictures)):
+                    detail.pop("thumbnails", None)
                 yield detail
 
     def _results(self) -> Iterator[dict[str, Any]]:
@@ -77,6 +80,11 @@ def _showable(row: Mapping[str, Any]) -> bool:
             return False
         if row["status"] != "done":
             return isinstance(row["reason"], str)
+        size, category = row.get("size"), row.get("category")
+        if not (category is None or isinstance(category, str)) or not (size is None or _two_numbers(size)):
+            return False
+        if not all(type(row.get(key, 0)) is int for key in ("index", "replicate")):
+            return False
         chosen = [particle for particle in row["particles"] if particle["chosen"]]
         numbers = [row["seed"], *(particle["slot"] for particle in chosen)]
         scores = [score for p in chosen for score in (p["reward"], *p["judge"].values()) if score is not None]
@@ -88,6 +96,10 @@ def _showable(row: Mapping[str, Any]) -> bool:
         )
     except (KeyError, TypeError, AttributeError):
         return False
+
+
+def _two_numbers(size: Any) -> bool:
+    return isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
 
 
 def _below(file: Any) -> bool:
