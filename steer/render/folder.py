@@ -37,6 +37,7 @@ class RenderFolder:
         self._tasks: dict[str, Task] = {}
         self._digests: dict[str, str] = {}
         self._old: dict[str, tuple[str, ...]] = {}
+        self._taken: set[str] = set()
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -62,6 +63,7 @@ class RenderFolder:
             entry = entries.get(identity)
             if entry is not None and entry.digest == digest:
                 if entry.done and all(sizes.get(file) for file in entry.files):
+                    self._take(entry.files)
                     done += 1
                     continue
                 if not entry.done and not retry_failed:
@@ -81,6 +83,7 @@ class RenderFolder:
         """
         task = self._tasks[outcome.id]
         files = self.layout.samples(task, list(outcome.images), outcome.modality)
+        self._take(files)
         for name, data in (*zip(files, outcome.images.values(), strict=True), *self.layout.extras(task).items()):
             self.storage.write(name, data)
         row = {**outcome.row, **self._facts(task), "status": "done", "files": files}
@@ -88,8 +91,9 @@ class RenderFolder:
         with self._lock:
             self.storage.append(DETAILS, detail)
             self.journal.write(row)
-        for name in set(self._old.pop(outcome.id, ())) - set(files):
-            self.storage.remove(name)
+        with self._lock:  # nobody may take a name between the look and the removal
+            for name in set(self._old.pop(outcome.id, ())) - set(files) - self._taken:
+                self.storage.remove(name)
         self._forget(outcome.id)
         return row
 
@@ -129,6 +133,12 @@ class RenderFolder:
         facts = {"id": prompt.id, "digest": self._digests[prompt.id], "prompt": str(prompt)}
         own = {**prompt.settings, **({"options": prompt.options} if prompt.options else {})}
         return {**facts, "category": prompt.category, "index": task.index, "replicate": task.replicate, "own": own}
+
+    def _take(self, files: Iterable[str]) -> None:
+        # numbered by place, a task's old files may be another's new ones
+        if self.layout.placed:
+            with self._lock:
+                self._taken.update(files)
 
     def _forget(self, identity: str) -> None:
         # memory does not grow with what is done

@@ -95,7 +95,9 @@ def _ancestor(slot: int, step: int, resamplings: list[dict[str, Any]]) -> int:
 
 def _spread(steps: int, count: int) -> set[int]:
     """Return ``count`` steps spread evenly over all, the first among them; the last is the image itself."""
-    return {round(number * steps / (count + 1)) for number in range(min(count, steps))}
+    if count >= steps:
+        return set(range(steps))
+    return {round(number * steps / (count + 1)) for number in range(count)}
 
 
 def _small(samples: Tensor) -> np.ndarray:

@@ -238,6 +238,17 @@ def test_the_geneval_tree(render: Render, tmp_path: Path) -> None:
         render(TEXTS, tmp_path, layout="images")
 
 
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2)])
+def test_numbers_of_the_geneval_tree_pass_from_one_drawing_to_another(
+    render: Render, tmp_path: Path, before: int, after: int
+) -> None:
+    for count in (before, after):
+        row = Prompt(TEXTS[0], id="p", settings={"particles": count})
+        render([row], tmp_path, layout="geneval", replicates=2, choose="all")
+    files = sorted(path.name for path in (tmp_path / "geneval").rglob("*.png"))
+    assert files == [f"{number:05d}.png" for number in range(2 * after)]
+
+
 def test_any_place_that_fsspec_reaches(render: Render, tmp_path: Path) -> None:
     place = f"memory://{uuid.uuid4().hex}"
     render(TEXTS[:2], place)
@@ -285,6 +296,14 @@ def test_a_remote_place_that_is_full_for_a_while(
     assert {Path(name).name: hashlib.sha256(storage.read(name) or b"").hexdigest()
             for name in storage.sizes("images")} == digests(tmp_path)  # fmt: skip
     assert not [name for name in storage.sizes() if "lock" in name or ".part" in name]
+
+
+def test_a_users_own_folder_beside_the_page_stays(render: Render, tmp_path: Path) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "notes.js").write_text("precious")
+    for texts in (TEXTS[:1], TEXTS[:2]):
+        render(texts, tmp_path)
+    assert (tmp_path / "page" / "notes.js").read_text() == "precious"
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "prompts.jsonl", "index.html", "result.json"])
@@ -353,7 +372,7 @@ def test_previews_follow_the_line_of_descent(render: Render, tmp_path: Path) -> 
         {"kind": "resample", "step": 4, "slots": [0, 1, 2], "ancestors": [1, 1, 1]},
     ]
     assert [_ancestor(0, step, events) for step in (5, 4, 3, 2, 1, 0)] == [0, 0, 1, 1, 2, 2]
-    assert sorted(_spread(30, 4)) == [0, 6, 12, 18] and _spread(2, 9) <= {0, 1}
+    assert sorted(_spread(30, 4)) == [0, 6, 12, 18] and _spread(2, 9) == {0, 1} and _spread(4, 4) == {0, 1, 2, 3}
 
 
 def test_the_plan_says_what_the_render_costs(tiny_pipe: Any, tmp_path: Path) -> None:
