@@ -167,7 +167,7 @@ def test_sizes_do_not_mix_in_a_batch_and_errors_stop_nothing(tmp_path: Path) -> 
 @pytest.fixture
 def steer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """Run ``steer score`` in this process: exit code, stdout, stderr."""
-    from steer.cli import main
+    from steer.cli.app import main
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rewards.py").write_text(REWARDS)
@@ -209,8 +209,11 @@ def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -
     assert len(read_rows(file)) == 3
     steer(*bright)
     assert calls == [3, 2]
+    file.write_text(file.read_text().rstrip("\n"))  # an editor that leaves out the end of the last line
+    steer(*bright)
+    assert calls == [3, 2, 1] and len(read_rows(file)) == 3
     steer(*[{"a b": "another"}.get(a, a) for a in bright])
-    assert calls == [3, 2, 3]
+    assert calls == [3, 2, 1, 3]
 
 
 def test_other_questions_to_the_same_prompt_are_scored_again(steer, tmp_path: Path) -> None:

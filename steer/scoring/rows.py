@@ -41,7 +41,7 @@ class Row:
 
 
 def read_rows(path: Path) -> dict[str, Row]:
-    """Read the rows of an earlier run by file; a last line that was cut short is left out.
+    """Read the rows of an earlier run by file; a last line without an end, cut short perhaps, is left out.
 
     Raises:
         SteerError: if the file holds something else, so that it is not overwritten.
@@ -50,26 +50,25 @@ def read_rows(path: Path) -> dict[str, Row]:
         return {}
     rows: dict[str, Row] = {}
     try:
-        *lines, last = path.read_text(encoding="utf-8").split("\n")
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SteerError(f"--out {path} cannot be read: {error}") from None
-    for number, line in enumerate([*lines, last], 1):
+    for number, line in enumerate(lines, 1):
         try:
             row = Row(**json.loads(line))
             if not all(math.isfinite(score) for score in row.scores.values()):
                 raise ValueError
             rows[row.file] = row
         except (ValueError, TypeError, AttributeError, RecursionError):
-            if number <= len(lines):
-                raise SteerError(
-                    f"--out {path}, line {number}: not a line of scores; expected a file that steer score wrote, "
-                    "choose another --out"
-                ) from None
+            raise SteerError(
+                f"--out {path}, line {number}: not a line of scores; expected a file that steer score wrote, choose "
+                "another --out"
+            ) from None
     return rows
 
 
 def open_rows(path: Path) -> TextIO:
-    """Open a file of rows to append to, after dropping a last line that was cut short.
+    """Open a file of rows to append to, after dropping a last line without an end.
 
     Raises:
         SteerError: if it cannot be written to.
