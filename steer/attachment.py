@@ -113,6 +113,7 @@ class attach:  # noqa: N801 - used like a function
 
     def __enter__(self) -> dict[str, Any]:
         """Put the stand-in in place and return the keyword arguments of the pipeline's call."""
+        self.state = None  # a call that failed left its own half-way
         self._original = self.pipe.scheduler
         particles = self.run.particles
         jobs = self.run.jobs

@@ -63,6 +63,21 @@ def test_the_scheduler_is_given_back_even_after_an_error(pipe) -> None:
     assert "step" not in vars(before)
 
 
+def test_a_call_that_failed_leaves_nothing_to_the_next(pipe) -> None:
+    attachment = steer.attach(pipe, PROMPTS, 4, ["fk"], brightness, options=OPTIONS, seed=3)
+
+    def fail(pipe, step, timestep, given):
+        if step == 4:
+            raise KeyboardInterrupt
+        return given
+
+    with pytest.raises(KeyboardInterrupt):
+        call(pipe, attachment, callback_on_step_end=fail)
+    again = call(pipe, attachment)
+    fresh = call(pipe, steer.attach(pipe, PROMPTS, 4, ["fk"], brightness, options=OPTIONS, seed=3))
+    assert torch.equal(again, fresh)
+
+
 def test_a_scheduler_with_noise_of_its_own_needs_no_eta(pipe) -> None:
     parts = {**pipe.components, "scheduler": EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)}
     euler = type(pipe)(**parts, requires_safety_checker=False)
