@@ -53,6 +53,7 @@ class Refine(Search):
         step = self._step(budget)
         pool = Pool(run, options.survivors, distinct=options.distinct)
         self._draw_seeds(run, sample, budget, pool)
+        budget.end_round()
         rounds = options.rounds if options.rounds is not None else None if options.nfe is not None else ROUNDS
         done = 0
         while rounds is None or done < rounds:
@@ -106,7 +107,7 @@ class Refine(Search):
         left = budget.left(jobs[0]) if jobs else 0
         if left is not None:  # all prompts that go on have spent the same
             size = min(size, left // cost)
-        if not jobs or not size:
+        if not jobs or size < 1:  # methods within the seeds may have overdrawn
             return Start.of([], []), parents.x[:0], parents.ancestors[:0]
         rewards = parents.rewards()
         rows = []

@@ -79,6 +79,15 @@ def test_refinement_keeps_to_its_budget_and_gets_no_worse(sampler, nfe) -> None:
     assert len(item.samples) == 1
 
 
+def test_a_refinement_whose_seeds_overdrew_ends_and_says_so(sampler) -> None:
+    with pytest.warns(UserWarning, match="the budget of 12 evaluations a prompt was overdrawn: the methods within"):
+        result = sampler.generate(
+            TEXTS[0], methods=["refine", "fk"], reward=brightness, steps=4, guidance_scale=3.0, particles=4, seed=5,
+            options={"refine": {"nfe": 12}},
+        )  # fmt: skip
+    assert len(result.images) == 1
+
+
 def test_rounds_targets_and_what_is_kept(sampler) -> None:
     options = {"seeds": 3, "rounds": 2, "survivors": 2, "copies": 1, "depth": 0.25}
     item = generate(sampler, "refine", TEXTS[0], options=options, choose="all").items[0]
