@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from steer.errors import SteerError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import Tensor, nn
 
 
 def warmup_cosine(step: int, *, steps: int, warmup: int, peak: float) -> float:
@@ -40,6 +42,93 @@ def _step(row: str) -> float:
         return float(json.loads(row)["step"])
     except (ValueError, TypeError, KeyError):
         return float("inf")
+
+
+def check_begins(checkpoint: Path, *, resume: bool) -> None:
+    """Check that a folder holds no run yet or, on resuming, one.
+
+    Raises:
+        SteerError: saying which of the two it is not.
+    """
+    if checkpoint.exists() and not resume:
+        raise SteerError(f"{checkpoint.parent} holds a run already; go on with --resume, or choose another --out")
+    if resume and not checkpoint.exists():
+        raise SteerError(f"--resume: {checkpoint.parent} holds no run to go on with; leave it out to begin one")
+
+
+def read_checkpoint(path: Path, names: Collection[str]) -> dict[str, Any]:
+    """Read what :func:`save_checkpoint` wrote, running no code; ``names`` are those that it must have.
+
+    Raises:
+        SteerError: if it is damaged, or of another training.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive fails in a dozen ways
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise SteerError(
+            f"{path} cannot be read ({reason}); delete it to begin anew, or choose another --out"
+        ) from None
+    if not isinstance(state, dict) or not set(names) <= state.keys():
+        raise SteerError(f"{path} is no checkpoint of this training; choose another --out")
+    return state
+
+
+def check_same(theirs: str, ours: Mapping[str, Any], folder: Path, *, but: Collection[str] = ()) -> None:
+    """Check that a run goes on by the recipe that it was begun by.
+
+    Args:
+        theirs: the recipe as JSON, from its checkpoint.
+        ours: the recipe asked for.
+        folder: of the run.
+        but: what may differ.
+
+    Raises:
+        SteerError: naming what differs.
+    """
+    stored = json.loads(theirs)
+    for name, value in json.loads(json.dumps(ours)).items():
+        if name not in but and stored.get(name) != value:
+            raise SteerError(
+                f"--resume: the run in {folder} has {name}={stored.get(name)!r}, now it is {value!r}; give the same "
+                "value, or choose another --out"
+            )
+
+
+def begun_average(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's weights as the begin of their moving average, in fp32."""
+    state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def move_average(average: Mapping[str, Tensor], module: nn.Module, step: int, decay: float) -> None:
+    """Move an exponential average towards a module's weights, in place, after step number ``step``, from 0 on."""
+    import torch
+
+    keep = kept(step, decay)
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                average[name].lerp_(value.to(average[name]), 1 - keep)
+            else:
+                average[name].copy_(value)
+
+
+def kept(step: int, decay: float) -> float:
+    """Return what an average keeps of itself: its memory grows with the run, up to ``decay``."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def check_finite(loss: Tensor, step: int, remedy: str = "begin anew in another --out with a lower --rate") -> None:
+    """Raise if a training has diverged.
+
+    Raises:
+        SteerError: naming the step and the remedy.
+    """
+    if not bool(loss.isfinite()):
+        raise SteerError(f"the loss of step {step} is not finite, the training has diverged: {remedy}")
 
 
 def mean_over_processes(accelerator: Accelerator, values: Mapping[str, float]) -> dict[str, float]:
@@ -78,6 +167,30 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):  # what went wrong first is what is told
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``path`` to write into, and put it in its place at the end of the block.
+
+    An error leaves the old folder as it was; what a kill in the very moment of the exchange leaves, the next call
+    puts right.
+    """
+    fresh, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    if path.exists():
+        path.rename(old)
+    fresh.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:

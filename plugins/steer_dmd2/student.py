@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steer import SteerError
+from steer.training import write_whole
 
 CARD = "student.json"
 WEIGHTS = "student.safetensors"
@@ -69,8 +70,8 @@ def write_card(student: Student, folder: Path) -> None:
         "prediction": student.prediction,
         "training": dict(student.training),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CARD).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(data, indent=1) + "\n"
+    write_whole(folder / CARD, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_card(folder: Path) -> Student:

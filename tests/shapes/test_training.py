@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
+from steer import SteerError
 from steer_shapes.train import autoencoder
 from steer_shapes.train.cli import command
 from steer_shapes.train.loop import Recipe, load_average, train
@@ -75,13 +76,26 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert lines[-1]["step"] == 60 and "weight" in lines[-1]
 
 
+def test_a_run_is_not_begun_anew_over_itself_nor_gone_on_with_by_another_seed(tmp_path: Path) -> None:
+    run(RECIPE, tmp_path, resume=True)  # nothing there yet: it begins
+    kept = (tmp_path / "line.pt").read_bytes()
+    with pytest.raises(SteerError, match="holds a run already; go on with --resume"):
+        run(RECIPE, tmp_path, resume=False)
+    with pytest.raises(SteerError, match="has seed=3, now it is 4"):
+        train(Line(), RECIPE, tmp_path, seed=4, resume=True, make_copy=build)
+    assert (tmp_path / "line.pt").read_bytes() == kept
+    (tmp_path / "detector.pt").touch()
+    result = CliRunner().invoke(command, ["--out", str(tmp_path)])
+    assert isinstance(result.exception, SteerError) and "holds a run already" in str(result.exception)
+
+
 class Exploding(Line):
     def loss(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
         return {"loss": super().loss(rng, noise)["loss"] * float("inf")}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    with pytest.raises(FloatingPointError, match="step 0"):
+    with pytest.raises(SteerError, match="step 0"):
         train(Exploding(), RECIPE, tmp_path, seed=0, resume=False, make_copy=build)
 
 
@@ -101,5 +115,5 @@ def test_normalizing_latents_leaves_reconstructions_alone() -> None:
 
 def test_command_asks_for_the_autoencoder_first(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["--stage", "clip", "--out", str(tmp_path)])
-    assert result.exit_code == 1 and "--stage autoencoder" in result.output
+    assert isinstance(result.exception, SteerError) and "--stage autoencoder" in str(result.exception)
     assert CliRunner().invoke(command, ["--stage", "painting"]).exit_code == 2

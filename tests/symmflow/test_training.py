@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,12 @@ def data() -> Dying:
     return Dying("classes", LABELS, (), pixels, np.arange(20) % 2)
 
 
-def run(out: Path, source: Stored, *, resume: bool = False) -> SymmFlowModel:
+def run(out: Path, source: Stored, recipe: Recipe = RECIPE, *, resume: bool = False) -> SymmFlowModel:
     torch.manual_seed(0)
     model = SymmFlowModel(
         SymmFlowConfig("classes", LABELS, (8, 8), (), 4.0, patch=2, unet=unet_config((16, 32), 2, (8, 8)))
     )
-    return train(model, source, RECIPE, out, resume=resume, sheet=lambda model, path: {})
+    return train(model, source, recipe, out, resume=resume, sheet=lambda model, path: {})
 
 
 def test_a_run_that_was_killed_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
@@ -61,6 +62,17 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_an_unbroken_one(tmp_path
         assert torch.equal(value, resumed.unet.state_dict()[name]), name
     logged = [json.loads(line)["step"] for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
     assert logged == [6]
+
+
+def test_a_run_goes_on_by_its_own_recipe_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(SteerError, match="holds no run to go on with"):
+        run(tmp_path, data(), resume=True)
+    run(tmp_path, data())
+    with pytest.raises(SteerError, match="holds a run already"):
+        run(tmp_path, data())
+    with pytest.raises(SteerError, match=r"has rate=.*, now it is 0\.5"):
+        run(tmp_path, data(), replace(RECIPE, rate=0.5), resume=True)
+    run(tmp_path, data(), replace(RECIPE, steps=7), resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"not a checkpoint"])

@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.training import mean_over_processes, save_checkpoint
+from steer.training import kept, mean_over_processes, save_checkpoint
 from steer_dmd2.loading import Chosen, choose, denoiser
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.train import critic as critics
@@ -100,7 +100,7 @@ class Trainer:
         for group in self.student_optimizer.param_groups:
             group["lr"] = self.recipe.rate_at(step)
         values = self._update(self.student_optimizer, self.student_parameters, loss, "student", step)
-        keep = min(self.recipe.ema, (1 + step) / (10 + step))
+        keep = kept(step, self.recipe.ema)
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self.student_parameters, 1 - keep)
         return values

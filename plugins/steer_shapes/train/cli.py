@@ -34,10 +34,16 @@ def command(stage: str, out: Path, seed: int, steps: int | None, resume: bool, t
     # Imported here: `steer --help` should not wait for torch.
     import torch
 
+    from steer.training import check_begins
+
     from . import stages
 
     torch.set_num_threads(threads)
-    for name in STAGES if stage == "all" else (stage,):
+    chosen = STAGES if stage == "all" else (stage,)
+    for name in chosen:
+        checkpoint = out / f"{name}.pt"
+        check_begins(checkpoint, resume=resume and checkpoint.exists())  # a stage that is not there yet begins
+    for name in chosen:
         recipe, run = stages.RECIPES[name], stages.RUNNERS[name]
         if steps is not None:
             recipe = replace(recipe, steps=steps)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import nn
+
+from steer.training import replaced_folder
 
 from . import clip, t2i
 from . import tokenizer as tokenizers
@@ -20,30 +21,27 @@ DEFAULTS = {"steps": 30, "guidance_scale": 4.0}
 
 def export_pipeline(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) -> Path:
     """Write a StableDiffusionPipeline in fp16. The modules are converted in place."""
-    shutil.rmtree(folder, ignore_errors=True)
     pipe = t2i.pipeline(vae, modules).to(dtype=torch.float16)
-    pipe.save_pretrained(folder, safe_serialization=True)
-    # transformers takes the type of the computation from here, diffusers does not: left at
-    # float16, the text encoder alone would compute in half precision in a float32 pipeline.
-    path = folder / "text_encoder" / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["dtype"] = "float32"
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    _write_plain_tokenizer(folder / "tokenizer")
-    # steer's own defaults for this model; stock diffusers does not look at the file
-    (folder / "steer.json").write_text(json.dumps(DEFAULTS) + "\n", encoding="utf-8")
+    with replaced_folder(folder) as place:
+        pipe.save_pretrained(place, safe_serialization=True)
+        # transformers takes the type of the computation from here, diffusers does not: left at
+        # float16, the text encoder alone would compute in half precision in a float32 pipeline.
+        path = place / "text_encoder" / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["dtype"] = "float32"
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _write_plain_tokenizer(place / "tokenizer")
+        # steer's own defaults for this model; stock diffusers does not look at the file
+        (place / "steer.json").write_text(json.dumps(DEFAULTS) + "\n", encoding="utf-8")
     return folder
 
 
 def export_clip(modules: nn.ModuleDict, folder: Path) -> Path:
     """Write an open_clip folder in fp16: ``open_clip.create_model("local-dir:" + folder)``."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     weights = {
         name: (value.half() if value.is_floating_point() else value).contiguous().clone()
         for name, value in modules["clip"].state_dict().items()
     }
-    save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     config = {
         "model_cfg": clip.model_config(),
         "preprocess_cfg": {
@@ -53,18 +51,18 @@ def export_clip(modules: nn.ModuleDict, folder: Path) -> Path:
             "resize_mode": "shortest",
         },
     }
-    path = folder / "open_clip_config.json"
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    tokenizers.build().save_pretrained(folder)
+    with replaced_folder(folder) as place:
+        save_file(weights, place / "open_clip_model.safetensors", metadata={"format": "pt"})
+        (place / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tokenizers.build().save_pretrained(place)
     return folder
 
 
 def export_detector(modules: nn.ModuleDict, folder: Path) -> Path:
     """Write the detector in fp16."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     weights = {name: value.half().contiguous().clone() for name, value in modules["detector"].state_dict().items()}
-    save_file(weights, folder / "detector.safetensors", metadata={"format": "pt"})
+    with replaced_folder(folder) as place:
+        save_file(weights, place / "detector.safetensors", metadata={"format": "pt"})
     return folder
 
 

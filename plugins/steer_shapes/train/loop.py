@@ -27,7 +27,21 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-from steer.training import rows_until, save_checkpoint, warmup_cosine, write_whole
+from steer import SteerError
+from steer.training import (
+    begun_average,
+    check_begins,
+    check_finite,
+    move_average,
+    read_checkpoint,
+    rows_until,
+    save_checkpoint,
+    warmup_cosine,
+    write_whole,
+)
+
+PARTS = ("modules", "optimizer", "ema", "step", "seed", "seconds")
+"""What a checkpoint holds."""
 
 
 class Stage(Protocol):
@@ -65,28 +79,9 @@ def generators(seed: int, stage: str, step: int) -> tuple[np.random.Generator, t
     return np.random.default_rng(key), noise
 
 
-class Average:
-    """Exponential moving average of weights; its memory grows as the run gets longer."""
-
-    def __init__(self, modules: nn.ModuleDict, decay: float) -> None:
-        self.decay = decay
-        self.shadow = {k: v.detach().clone().float() for k, v in modules.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, modules: nn.ModuleDict, step: int) -> None:
-        """Move toward the modules' weights after training step number ``step``."""
-        keep = min(self.decay, (1 + step) / (10 + step))
-        for key, value in modules.state_dict().items():
-            if value.is_floating_point():
-                self.shadow[key].lerp_(value.float(), 1 - keep)
-            else:
-                self.shadow[key].copy_(value)
-
-
 def load_average(path: Path, modules: nn.ModuleDict) -> nn.ModuleDict:
     """Load the averaged weights of a checkpoint into ``modules`` and put them to eval mode."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    modules.load_state_dict(state["ema"])
+    modules.load_state_dict(read_checkpoint(path, PARTS)["ema"])
     return modules.eval()
 
 
@@ -101,7 +96,11 @@ def train(
 ) -> Path:
     """Run a stage to its end and return its last checkpoint, ``out/<stage>.pt``.
 
-    ``make_copy`` builds the stage's modules once more; the average is tried out in them.
+    ``make_copy`` builds the stage's modules once more; the average is tried out in them. With ``resume``, a stage that
+    has no checkpoint yet begins.
+
+    Raises:
+        SteerError: if there is one and it was not asked to resume, or one of another seed; if it diverges.
     """
     checkpoint = out / f"{stage.name}.pt"
     log = out / f"{stage.name}.jsonl"
@@ -115,13 +114,16 @@ def train(
         {"params": plain, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.99), fused=True)
-    average = Average(modules, recipe.ema)
+    average = begun_average(modules)
     first, seconds = 0, 0.0
-    if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    check_begins(checkpoint, resume=resume and checkpoint.exists())
+    if checkpoint.exists():
+        state = read_checkpoint(checkpoint, PARTS)
+        if state["seed"] != seed:
+            raise SteerError(f"--resume: the run in {out} has seed={state['seed']}, now it is {seed}; give the same")
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
-        average.shadow = state["ema"]
+        average = state["ema"]
         first, seconds = state["step"], state["seconds"]
         if log.is_file():
             write_whole(log, lambda path: path.write_text(rows_until(log.read_text(), first)))
@@ -132,7 +134,7 @@ def train(
         state = {
             "modules": modules.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "ema": average.shadow,
+            "ema": average,
             "step": step,
             "seed": seed,
             "seconds": spent,
@@ -161,13 +163,12 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             losses = stage.loss(*generators(seed, stage.name, step))
-            if not torch.isfinite(losses["loss"]):
-                raise FloatingPointError(f"{stage.name}: the loss of step {step} is not finite")
+            check_finite(losses["loss"], step, f"begin {stage.name} anew in another --out with another --seed")
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimizer.step()
-            average.update(modules, step)
+            move_average(average, modules, step, recipe.ema)
             done = step + 1
             values = {name: float(value.detach()) for name, value in losses.items()}
             progress.update(task, completed=done, loss=values["loss"])
@@ -178,6 +179,6 @@ def train(
                 save(done, time.monotonic() - started)
             if done % recipe.sheet_every == 0 or done == recipe.steps:
                 copy = make_copy()
-                copy.load_state_dict(average.shadow)
+                copy.load_state_dict(average)
                 note(step=done, **stage.sheet(copy.eval(), out / f"{stage.name}-{done:05d}.png"))
     return checkpoint

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import torch
 from diffusers import AutoencoderKL
+
+from steer import SteerError
 
 from .. import paths
 from ..layout import PLAIN_SHARE
@@ -35,7 +36,7 @@ def load_autoencoder(out: Path, seed: int) -> AutoencoderKL:
     """The trained autoencoder of ``out`` with normalized latents, frozen."""
     checkpoint = out / "autoencoder.pt"
     if not checkpoint.exists():
-        raise click.ClickException(f"{checkpoint} is missing: train --stage autoencoder first")
+        raise SteerError(f"{checkpoint} is missing; train --stage autoencoder first")
     vae = load_average(checkpoint, autoencoder.build())["vae"].requires_grad_(False)
     rng, _ = generators(seed, "autoencoder-normalize", 0)
     images = torch.cat([draw_images(rng, 64, PLAIN_SHARE) for _ in range(8)])

@@ -18,6 +18,7 @@ from steer.plugins import manager
 from steer.precision import computes_bf16
 from steer.prompt_rows import parse_size
 from steer.prompts import check_seed
+from steer.training import check_begins
 from steer_symmflow import infer
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
 from steer_symmflow.stable_diffusion import doubled, on_base
@@ -35,14 +36,16 @@ HEAD = 32
 @click.option("--data", "data_name", required=True, metavar="NAME|FOLDER",
               help="Known data, torchvision:CLASS:FOLDER, or a folder.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--steps", default=3000, show_default=True, type=click.IntRange(1))
-@click.option("--batch", default=32, show_default=True, type=click.IntRange(1))
+@click.option("--steps", default=3000, show_default=True, type=click.IntRange(1), help="Optimiser steps.")
+@click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Images a forward.")
 @click.option("--rate", default=1e-3, show_default=True, type=float, help="Peak learning rate.")
 @click.option("--beta", type=float, help="Width of the dequantisation; 6 for masks, 4 for classes.")
 @click.option("--image-weight", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="w of the loss.")
 @click.option("--late", default=0.1, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the times that are t=1 exactly, where inference begins.")  # fmt: skip
-@click.option("--widths", default="64,96,128", show_default=True, help="Channels of the U-Net's levels.")
+@click.option(
+    "--widths", metavar="C,C,…", default="64,96,128", show_default=True, help="Channels of the U-Net's levels."
+)
 @click.option(
     "--patch", default=2, show_default=True, type=click.IntRange(1), help="Side of the blocks that become channels."
 )
@@ -54,7 +57,7 @@ HEAD = 32
 @click.option("--accumulate", default=1, show_default=True, type=click.IntRange(1), help="Batches a step.")
 @click.option("--ema", default=0.999, show_default=True, type=click.FloatRange(0, 1, max_open=True),
               help="Decay of the averaged weights a step.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of weights, noise and the order of the data.")
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
 def command(
     data_name: str, out: Path, steps: int, batch: int, rate: float, beta: float | None, image_weight: float,
@@ -68,6 +71,7 @@ def command(
     """
     quiet_libraries()
     check_seed(seed, "seed")
+    check_begins(out / CHECKPOINT, resume=resume)
     _check_positive(rate=rate, beta=beta)
     _check_source(base)
     data = open_data(data_name, _size(size), manager())

@@ -7,7 +7,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,26 @@ from torch import Tensor
 
 from steer import SteerError
 from steer.storage import write_atomic
-from steer.training import mean_over_processes, rows_until, save_checkpoint, warmup_cosine
+from steer.training import (
+    begun_average,
+    check_begins,
+    check_finite,
+    check_same,
+    mean_over_processes,
+    move_average,
+    read_checkpoint,
+    rows_until,
+    save_checkpoint,
+    warmup_cosine,
+)
 from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowModel
 from steer_symmflow.train.data import Labelled, to_pixels
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+
+FREE = ("steps", "warmup", "precision", "save_every", "sheet_every")
+"""Fields of the recipe that may differ when a run goes on: how long, on which device, what is kept of it."""
 
 Sheet = Callable[[SymmFlowModel, Path], dict[str, float]]
 """Draws what the averaged model does into a PNG, and returns measurements for the log."""
@@ -100,19 +114,20 @@ def train(
     Writes ``checkpoint.pt`` (all that a resumed run needs), ``log.jsonl`` and sample sheets into ``out``.
 
     Raises:
-        SteerError: if there is a run in ``out`` already and it was not asked to resume, or a checkpoint of another.
+        SteerError: if there is a run in ``out`` already and it was not asked to resume, none or another and it was;
+            if it diverges.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / CHECKPOINT
-    if checkpoint.exists() and not resume:
-        raise SteerError(f"{out} holds a run already; go on with it by --resume, or choose another --out")
+    check_begins(checkpoint, resume=resume)
     accelerator = Accelerator(mixed_precision=recipe.precision, gradient_accumulation_steps=recipe.accumulate)
     parameters = [p for p in model.unet.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
-    average = {k: v.detach().clone().float() for k, v in model.unet.state_dict().items()}
+    average = begun_average(model.unet)
     first, seconds = 0, 0.0
-    if checkpoint.exists():
-        state = _read(checkpoint)
+    if resume:
+        state = read_checkpoint(checkpoint, ("unet", "optimizer", "average", "step", "seconds", "recipe"))
+        check_same(state["recipe"], asdict(recipe), out, but=FREE)
         try:
             model.unet.load_state_dict(state["unet"])
         except RuntimeError as error:
@@ -130,7 +145,7 @@ def train(
         if not accelerator.is_main_process:
             return
         state = {"unet": bare.unet.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step,
-                 "seconds": time.monotonic() - started}  # fmt: skip
+                 "seconds": time.monotonic() - started, "recipe": json.dumps(asdict(recipe))}  # fmt: skip
         save_checkpoint(state, checkpoint)
 
     def note(**values: object) -> None:
@@ -155,8 +170,7 @@ def train(
                     with accelerator.autocast():
                         velocity = network(z, t)
                     loss, image, semantic = flow.loss(velocity.float(), wanted, recipe.image_weight)
-                    if not torch.isfinite(loss):
-                        raise FloatingPointError(f"symmflow: the loss of step {step} is not finite")
+                    check_finite(loss, step)
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(parameters, recipe.clip)
@@ -165,7 +179,7 @@ def train(
                 for name, value in (("loss", loss), ("image", image), ("semantics", semantic)):
                     sums[name] += float(value.detach()) / recipe.accumulate
             sums = mean_over_processes(accelerator, sums)
-            _update(average, bare, min(recipe.ema, (1 + step) / (10 + step)))
+            move_average(average, bare.unet, step, recipe.ema)
             done = step + 1
             progress.update(task, completed=done, loss=sums["loss"])
             if done % 20 == 0:
@@ -178,19 +192,6 @@ def train(
     return averaged(bare, average)
 
 
-def _read(checkpoint: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive fails in a dozen ways
-        reason = " ".join(str(error).split())[:100]
-        raise SteerError(
-            f"{checkpoint} cannot be read ({reason}); delete it to begin anew, or choose another --out"
-        ) from None
-    if not isinstance(state, dict) or not {"unet", "optimizer", "average", "step", "seconds"} <= state.keys():
-        raise SteerError(f"{checkpoint} is no checkpoint of a symmetric flow; choose another --out")
-    return state
-
-
 def averaged(model: SymmFlowModel, average: dict[str, Tensor]) -> SymmFlowModel:
     """Return a copy of a model with averaged weights, in inference mode."""
     copy = SymmFlowModel(model.config)
@@ -200,12 +201,3 @@ def averaged(model: SymmFlowModel, average: dict[str, Tensor]) -> SymmFlowModel:
     copy.vae = model.vae
     device: Any = next(model.parameters()).device
     return copy.to(device).eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def _update(average: dict[str, Tensor], model: SymmFlowModel, keep: float) -> None:
-    for name, value in model.unet.state_dict().items():
-        if value.is_floating_point():
-            average[name].lerp_(value.float().to(average[name].device), 1 - keep)
-        else:
-            average[name].copy_(value)

@@ -14,7 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.training import rows_until, save_checkpoint, warmup_cosine, write_whole
+from steer.training import (
+    begun_average,
+    check_begins,
+    check_finite,
+    check_same,
+    move_average,
+    read_checkpoint,
+    replaced_folder,
+    rows_until,
+    save_checkpoint,
+    warmup_cosine,
+    write_whole,
+)
 from steer_text import tokenizer
 from steer_text.data import Mixture
 from steer_text.train import objective
@@ -22,6 +34,8 @@ from steer_text.train import objective
 VOCABULARY_DRAWS = 20_000
 """Sentences that the words are taken from: enough for every word of a grammar to come."""
 CHECKPOINT, LOG, MODEL = "checkpoint.pt", "log.jsonl", "model"
+HEAD = 32
+"""Width of an attention head."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +87,19 @@ class Trainer:
             tell: takes a line for people now and then.
 
         Raises:
-            SteerError: if there is none, or one of another recipe; without ``resume``, if the folder holds a training.
+            SteerError: if there is none, or one of another recipe; without ``resume``, if the folder holds a training;
+                for a width that no heads of 32 fit in.
         """
+        if recipe.width % HEAD:
+            raise SteerError(f"--width {recipe.width}: expected a multiple of {HEAD}, the width of a head")
+        check_begins(folder / CHECKPOINT, resume=resume)
         self._recipe, self._folder, self._tell = recipe, folder, tell
         self._mixture = Mixture(recipe.data)
         rng = np.random.default_rng([recipe.seed, 0])
         self.tokenizer = tokenizer.build(self._mixture.batch(rng, VOCABULARY_DRAWS), length=recipe.length)
         torch.manual_seed(recipe.seed)
         self.model = make_model(recipe, len(self.tokenizer))
-        self._average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self._average = begun_average(self.model)
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
@@ -93,8 +111,6 @@ class Trainer:
             if log.is_file():
                 kept = rows_until(log.read_text(encoding="utf-8", errors="replace"), self._standing.step)
                 write_whole(log, lambda path: path.write_text(kept, encoding="utf-8"))
-        elif (folder / CHECKPOINT).exists():
-            raise SteerError(f"{folder} holds a training already; go on with --resume, or choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, save_every: int = 250, log_every: int = 50) -> Path:
@@ -118,12 +134,13 @@ class Trainer:
         model = make_model(self._recipe, len(self.tokenizer))
         model.load_state_dict(self._average)
         target = self._folder / MODEL
-        model.half().save_pretrained(target)
-        self.tokenizer.save_pretrained(target)
-        # the weights are stored in half precision; what they compute in is the loader's business
-        config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-        config["dtype"] = "float32"
-        (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        with replaced_folder(target) as folder:
+            model.half().save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+            # the weights are stored in half precision; what they compute in is the loader's business
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config["dtype"] = "float32"
+            (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return target
 
     def _step(self, step: int) -> float:
@@ -133,8 +150,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(int(rng.integers(2**32)))
         tokens = encode(self.tokenizer, self._mixture.batch(rng, recipe.batch), recipe.length)
         loss = objective.bound(self.model, tokens, self.tokenizer.mask_token_id, beginning(tokens), generator)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss of step {step} is not finite")
+        check_finite(loss, step)
         rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -142,11 +158,7 @@ class Trainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
-        keep = min(recipe.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                if value.is_floating_point():
-                    self._average[name].lerp_(value, 1 - keep)
+        move_average(self._average, self.model, step, recipe.ema)
         return float(loss.detach())
 
     def _log(self, loss: float) -> None:
@@ -164,20 +176,17 @@ class Trainer:
         save_checkpoint(data, self._folder / CHECKPOINT)
 
     def _load(self) -> None:
-        file = self._folder / CHECKPOINT
-        if not file.is_file():
-            raise SteerError(f"{file} does not exist: nothing to go on from; leave --resume out")
+        data = read_checkpoint(
+            self._folder / CHECKPOINT, ("recipe", "model", "optimizer", "average", "step", "seconds")
+        )
+        check_same(data["recipe"], asdict(self._recipe), self._folder, but=("steps",))
         try:
-            data = torch.load(file, map_location="cpu", weights_only=True)
-            stored = json.loads(data["recipe"])
-        except Exception as error:
-            raise SteerError(f"{file} is damaged ({type(error).__name__}); start again in another --out") from None
-        now = json.loads(json.dumps(asdict(self._recipe)))
-        changed = sorted(name for name in now if name != "steps" and stored.get(name) != now[name])
-        if changed:
-            name = changed[0]
-            raise SteerError(f"{file} was made with {name}={stored.get(name)}, got {now[name]}; go on with the same")
-        self.model.load_state_dict(data["model"])
+            self.model.load_state_dict(data["model"])
+        except RuntimeError:
+            raise SteerError(
+                f"--resume: the sentences of {', '.join(self._recipe.data)} have other words than when the run in "
+                f"{self._folder} began; begin anew in another --out"
+            ) from None
         self._optimizer.load_state_dict(data["optimizer"])
         self._average = data["average"]
         self._standing = _Standing(data["step"], data["seconds"])
@@ -189,7 +198,7 @@ def make_model(recipe: Recipe, vocabulary: int) -> Any:
 
     config = BertConfig(
         vocab_size=vocabulary, hidden_size=recipe.width, num_hidden_layers=recipe.layers,
-        num_attention_heads=max(1, recipe.width // 32), intermediate_size=3 * recipe.width,
+        num_attention_heads=recipe.width // HEAD, intermediate_size=3 * recipe.width,
         max_position_embeddings=recipe.length, type_vocab_size=1, pad_token_id=0,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, tie_word_embeddings=True,
     )  # fmt: skip
