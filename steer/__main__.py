@@ -1,6 +1,6 @@
 """``python -m steer``."""
 
-from steer.cli import main
+from steer.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -62,7 +62,8 @@ class Sampler:
 
         Args:
             prompts: texts or :class:`~steer.prompts.Prompt` objects, whose own settings and options come first.
-            methods: names (``"fk"``), ``./file.py`` references, classes or instances; outermost first.
+            methods: names (``"fk"``), ``./file.py`` references, classes or instances; outermost first. Each pack
+                takes a copy of an instance.
             reward: an expression (``"shapes:1+clip:0.5"``), a function of (samples, prompts), a
                 :class:`~steer.rewards.Reward`, or several, which are summed.
             judge: like ``reward``, each scored on its own when all is done and reported, but never steered or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from steer import weights
 from steer.errors import SteerError, nearest
 from steer.methods import Method
 from steer.options import Options, build
-from steer.plugins import Plugins, find_method, is_file_reference, load_module, manager, member
+from steer.plugins import Plugins, find_method, is_file_reference, load_module, manager, member, method_class
 from steer.rewards import (
     Least,
     Node,
@@ -34,7 +35,7 @@ MethodSpec = str | Method | type[Method]
 
 
 def make_methods(specs: Sequence[MethodSpec], options: OptionValues, plugins: Plugins) -> list[Method]:
-    """Make methods from names, ``./file.py`` references, classes or instances.
+    """Make methods from names, ``./file.py`` references, classes or instances, of which copies are taken.
 
     Raises:
         SteerError: for an unknown name or options that do not fit.
@@ -42,11 +43,10 @@ def make_methods(specs: Sequence[MethodSpec], options: OptionValues, plugins: Pl
     methods = []
     for spec in specs:
         if isinstance(spec, Method):
-            methods.append(spec)
+            # what it notes of one run must not be another's, which is prepared while the first is at work
+            methods.append(copy.copy(spec))
             continue
-        cls = find_method(spec, plugins) if isinstance(spec, str) else spec
-        if not (inspect.isclass(cls) and issubclass(cls, Method)):
-            raise SteerError(f"{spec!r} is a {type(cls).__name__}, expected a steer.Method subclass")
+        cls = find_method(spec, plugins) if isinstance(spec, str) else method_class(spec, spec)
         methods.append(cls(build(cls.Options, options.get(cls.name, {}), cls.name)))
     return methods
 

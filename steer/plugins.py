@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,8 @@ class Entry:
     summary: str
     origin: Origin
     declared: Declared = ()
+    of: str = ""
+    """Of training data: what they are, ``"captions"`` for one."""
 
     def load(self) -> Any:
         """Import and return the registered object.
@@ -136,9 +139,17 @@ class Registry:
         """Register example samples: a function that returns float images ``[N, 3, H, W]`` in [0, 1], N prompts."""
         self._add("samples", name, target, summary)
 
-    def data(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register training data by name: what the target is, the command that trains on it says."""
-        self._add("data", name, target, summary)
+    def data(self, name: str, target: str | object, *, of: str, summary: str = "") -> None:
+        """Register training data by name.
+
+        Args:
+            name: as it is given with ``--data``.
+            target: what the commands that train on data of this kind take.
+            of: the kind: ``"captioned images"`` (``steer train dmd2``), ``"labelled images"`` (``symmflow``),
+                ``"texts"`` (``text``), or another of your own commands'.
+            summary: a line for listings.
+        """
+        self._add("data", name, target, summary, of=of)
 
     def input(self, name: str, declared: Input, *, summary: str = "") -> None:
         """Register what a model draws from besides a text: ``steer generate --NAME VALUE`` puts it into the metadata
@@ -150,7 +161,22 @@ class Registry:
         self._add("backbone", pipeline_class, target, summary)
 
     def command(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register a click command under ``"verb"`` or ``"verb noun"`` (``steer train shapes``)."""
+        """Register a click command under ``"verb"`` or ``"verb noun"`` (``steer train shapes``).
+
+        Raises:
+            SteerError: for a name that is taken, or a verb that is one command here and a group of them there.
+        """
+        from steer.cli.commands import BUILT_IN
+
+        verb, _, noun = name.partition(" ")
+        if verb in BUILT_IN:
+            raise SteerError(f"command {name!r} of plugin {self.origin.plugin!r}: {verb!r} is steer's own; rename it")
+        for other, entry in self.entries["command"].items():
+            if other.partition(" ")[0] == verb and ("" in (noun, other.partition(" ")[2])) and other != name:
+                raise SteerError(
+                    f"commands {other!r} of plugin {entry.origin.plugin!r} and {name!r} of {self.origin.plugin!r} "
+                    "exclude each other; rename one"
+                )
         self._add("command", name, target, summary)
 
     @property
@@ -173,10 +199,9 @@ class Registry:
         """CLIP aliases by name."""
         return MappingProxyType(self.entries["clip"])
 
-    @property
-    def data_sources(self) -> Mapping[str, Entry]:
-        """Sources of training data by name."""
-        return MappingProxyType(self.entries["data"])
+    def data_of(self, kind: str) -> Mapping[str, Entry]:
+        """Return the sources of training data of a kind, by name."""
+        return {name: entry for name, entry in self.entries["data"].items() if entry.of == kind}
 
     @property
     def backbones(self) -> Mapping[str, Entry]:
@@ -204,14 +229,16 @@ class Registry:
         except KeyError:
             raise unknown(kind, name, self.entries[kind]) from None
 
-    def _add(self, kind: str, name: str, target: str | object, summary: str, weights: Declared = ()) -> None:
+    def _add(
+        self, kind: str, name: str, target: str | object, summary: str, weights: Declared = (), of: str = ""
+    ) -> None:
         taken = self.entries[kind].get(name)
         if taken is not None:
             raise SteerError(
                 f"{kind} {name!r} is brought by two plugins: {taken.origin.plugin!r} and {self.origin.plugin!r}; "
                 "uninstall one of them"
             )
-        self.entries[kind][name] = Entry(kind, name, target, summary, self.origin, weights)
+        self.entries[kind][name] = Entry(kind, name, target, summary, self.origin, weights, of)
 
 
 @dataclass
@@ -295,9 +322,11 @@ def _load_module(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise SteerError(f"plugin file {file} is not a Python file (expected a name ending in .py)")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look names of annotations up there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise SteerError(
             f"plugin file {file} fails to import: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
@@ -319,12 +348,12 @@ def find_method(name: str, plugins: Plugins) -> Any:
     if not is_file_reference(path):
         if name in plugins.registry.rewards and name not in plugins.registry.methods:
             raise SteerError(f"{name!r} is a reward, not a method; give it as --reward {name}")
-        return plugins.registry.get("method", name).load()
+        return method_class(plugins.registry.get("method", name).load(), name)
     from steer.methods import Method
 
     module = load_module(path)
     if attribute:
-        return member(module, attribute, path)
+        return method_class(member(module, attribute, path), name)
     if hasattr(module, "steer_register"):
         local = Plugins()
         local.add(module, Origin(Path(path).stem, "", path))
@@ -338,6 +367,19 @@ def find_method(name: str, plugins: Plugins) -> Any:
         names = ", ".join(cls.__name__ for cls in found) or "none"
         raise SteerError(f"plugin file {path}: expected one steer.Method, found {names}; name one as {path}:CLASS")
     return found[0]
+
+
+def method_class(found: Any, name: object) -> Any:
+    """Return a ``Method`` subclass as it is.
+
+    Raises:
+        SteerError: if it is something else.
+    """
+    from steer.methods import Method
+
+    if not (inspect.isclass(found) and issubclass(found, Method)):
+        raise SteerError(f"{name!r} is a {type(found).__name__}, expected a steer.Method subclass")
+    return found
 
 
 def member(module: ModuleType, attribute: str, path: str) -> Any:

@@ -44,7 +44,7 @@ class Weights:
         sha256: of the file, verified after fetching; by default the one that the hub states.
         revision: branch, tag or commit; the main branch by default.
         licence: as the authors state it.
-        option: the plugin's option that takes a local file or a folder with the file.
+        option: the plugin's option that takes a local file or a folder with the file; ``""`` if its argument does.
         otherwise: a file that serves as well, in repositories that do not have ``file``.
         url: of a file that is not on the hub; it is kept in the hub client's cache for such things.
     """
@@ -187,9 +187,10 @@ def out_of_reach(needed: Needed, owner: str) -> SteerError:
     """Return the error for weights that are neither cached nor to be fetched: what, how large, and two ways out."""
     plugin = owner.partition(":")[0]
     place = urllib.parse.urlsplit(needed.url).hostname if isinstance(needed, Weights) and needed.url else "the hub"
+    way = f"set -o {plugin}.{needed.option}=PATH" if needed.option else "name its folder instead"
     return SteerError(
         f"{owner} needs {needed.label}, which is not in the hub's cache, and {place} cannot be reached: run "
-        f"`steer download {owner}` where it can, or copy it here and set -o {plugin}.{needed.option}=PATH"
+        f"`steer download {owner}` where it can, or copy it here and {way}"
     )
 
 
@@ -263,9 +264,3 @@ def _read(file: Path) -> dict[str, object]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def total_size(needed: Sequence[Needed]) -> int | None:
-    """Return the bytes of all, or ``None`` if one is not known."""
-    sizes = [one.size for one in needed]
-    return None if None in sizes else sum(size for size in sizes if size is not None)

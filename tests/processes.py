@@ -52,7 +52,7 @@ def finished(folder: Path, *arguments: object, code: int = 0) -> str:
 def _main(arguments: list[str], folder: str, output: str, errors: str | None, environment: dict[str, str]) -> None:
     import torch
 
-    from steer.cli import main
+    from steer.cli.app import main
 
     os.chdir(folder)
     os.environ.update(environment)

@@ -47,7 +47,7 @@ def test_size_stays_below_the_wall(wheel: zipfile.ZipFile) -> None:
 def test_entry_points_name_importable_modules(wheel: zipfile.ZipFile) -> None:
     (entry_file,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     text = wheel.read(entry_file).decode()
-    assert "steer = steer.cli:main" in text
+    assert "steer = steer.cli.app:main" in text
     plugins = [line.split("=")[1].strip() for line in text.splitlines() if " = steer_" in line]
     assert plugins
     for module in plugins:

@@ -48,18 +48,21 @@ def steer_register(registry: Registry) -> None:
     registry.data(
         "shapes-masks",
         "steer_shapes.labelled:ShapesMasks",
+        of="labelled images",
         summary="scenes, and masks of which kind of shape covers each pixel",
     )
     registry.data(
         "shapes-classes",
         "steer_shapes.labelled:ShapesClasses",
+        of="labelled images",
         summary="scenes of one object, and the kind of its shape",
     )
     registry.data(
-        "shapes", "steer_shapes.train.data:scenes", summary="scenes of the training split, drawn as asked for"
-    )
+        "shapes", "steer_shapes.train.data:scenes", of="captioned images",
+        summary="scenes of the training split, drawn as asked for",
+    )  # fmt: skip
     registry.data(
-        "shapes-captions", "steer_shapes.sentences:captions", summary="captions of the training split, as texts"
+        "shapes-captions", "steer_shapes.sentences:captions", of="texts", summary="captions of the training split"
     )
     registry.command(
         "train shapes",

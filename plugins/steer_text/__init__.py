@@ -22,17 +22,21 @@ def steer_register(registry: Registry) -> None:
         "text", "steer_text.backbone:from_name", summary="masked language models: shapes (ships), a folder, a hub id"
     )
     registry.reward(
-        "fluency", "steer_text.rewards.fluency:Fluency", summary="texts: minus the log-perplexity under a causal LM"
-    )
+        "fluency", "steer_text.rewards.fluency:Fluency", summary="texts: minus the log-perplexity under a causal LM",
+        weights="steer_text.rewards.needed:fluency",
+    )  # fmt: skip
     registry.reward(
-        "classifier", "steer_text.rewards.classifier:Classifier", summary="texts: probability of a classifier's label"
-    )
+        "classifier", "steer_text.rewards.classifier:Classifier", summary="texts: probability of a classifier's label",
+        weights="steer_text.rewards.needed:classifier",
+    )  # fmt: skip
     registry.reward("length", "steer_text.rewards.plain:Length", summary="texts: words, or how near to so many")
     registry.reward(
         "mentions", "steer_text.rewards.plain:Mentions", summary="texts: share of the asked words that are there, 0..1"
     )
     registry.reward("regex", "steer_text.rewards.plain:Regex", summary="texts: does a regular expression fit? 0 or 1")
-    registry.data("small-town", "steer_text.data:small_town", summary="everyday sentences, written for this purpose")
+    registry.data(
+        "small-town", "steer_text.data:small_town", of="texts", summary="everyday sentences, written for this purpose"
+    )
     registry.command(
         "train text", "steer_text.train.cli:command", summary="train a masked-diffusion model of sentences"
     )

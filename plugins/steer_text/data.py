@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from steer import SteerError
+from steer.errors import unknown
 from steer.plugins import manager
 
 Source = Callable[[np.random.Generator], str]
@@ -74,5 +75,8 @@ def _named(text: str) -> tuple[Source, float]:
             return from_lines(file.read_text(encoding="utf-8"), name), share
         except UnicodeDecodeError:
             raise SteerError(f"--data {name}: not a text in UTF-8") from None
-    source: Source = manager().registry.get("data", name).load()()
+    known = manager().registry.data_of("texts")
+    if name not in known:
+        raise unknown("data", name, [*known, "a text file"])
+    source: Source = known[name].load()()
     return source, share

@@ -1,5 +1,1 @@
 """The command line: parses, checks and calls the library."""
-
-from steer.cli.app import main
-
-__all__ = ["main"]

@@ -65,7 +65,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def steer(place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Steer]:
     """Run ``steer`` with arguments in this process."""
-    from steer.cli import main
+    from steer.cli.app import main
 
     logger = logging.getLogger("steer")
     handlers, level = list(logger.handlers), logger.level

@@ -49,6 +49,7 @@ def test_sweeps_inside_a_spec_and_by_option() -> None:
         (["fk:dmd2.steps=4"], (), "takes no part"),
         (["fk"], ("dmd2.steps=4",), "for none that is compared (fk"),
         (["fk:choose=worst"], (), "choose='worst'"),
+        ([f"{__file__}:entries"], (), "is a function, expected a steer.Method subclass"),
     ],
 )
 def test_what_is_not_of_the_form_is_told(specs, options, problem) -> None:

@@ -152,6 +152,65 @@ def test_a_method_in_a_local_file(tmp_path) -> None:
         find_method(f"{file}:Mien", manager())
 
 
+def test_names_of_annotations_are_known_in_a_local_file(tmp_path) -> None:
+    file = write(
+        tmp_path,
+        "mine.py",
+        """
+        from __future__ import annotations
+        from dataclasses import dataclass, field
+        from typing import Literal
+        import steer
+
+        @dataclass
+        class Seen:
+            rows: list[int] = field(default_factory=list)
+
+        class Choice(steer.Options):
+            side: Literal["left", "right"] = "left"
+
+        class Mine(steer.Method):
+            name = "mine"
+            Options = Choice
+    """,
+    )
+    (method,) = make_methods([str(file)], {"mine": {"side": "right"}}, manager())
+    assert method.options.side == "right"
+
+
+def test_a_run_has_its_own_copy_of_a_method_that_was_given_ready_made() -> None:
+    class Mine(steer.Method):
+        name = "mine"
+
+    mine = Mine()
+    (first,), (second,) = (make_methods([mine], {}, manager()) for _ in range(2))
+    first.noted = 1
+    assert not hasattr(second, "noted") and not hasattr(mine, "noted") and isinstance(second, Mine)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        (("score",), "'score' is steer's own"),
+        (("check image",), "'check' is steer's own"),
+        (("train", "train mine"), "exclude each other"),
+        (("train mine", "train"), "exclude each other"),
+    ],
+)
+def test_a_command_that_would_hide_another_is_an_error(theirs, message) -> None:
+    plugins = Plugins()
+
+    @hookimpl
+    def steer_register(registry):
+        registry.command("train other", "mine:other")
+        for name in theirs:
+            registry.command(name, "mine:command")
+
+    with pytest.raises(SteerError, match=message):
+        plugins.add(SimpleNamespace(steer_register=steer_register), Origin("mine", "", ""))
+    assert not plugins.registry.commands
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

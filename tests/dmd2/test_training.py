@@ -117,7 +117,7 @@ def test_what_does_not_fit_together_is_refused_in_one_line(teacher, images, tmp_
         ({}, "shapes", "has images of 64x64, the student is to make 16x16"),
         ({"warmup": 0, "pairs": 0}, prompts, "captions only, and the GAN needs images"),
         ({}, tmp_path / "nowhere", "expected a folder of images"),
-        ({}, "shapes-masks", "comes without captions"),
+        ({}, "shapes-masks", r"a known source \(shapes\)"),
     ):
         with pytest.raises(SteerError, match=message):
             train(recipe(teacher, data, **changes), tmp_path / "run")

@@ -140,6 +140,8 @@ def test_a_training_is_refused_before_it_begins(folders, tmp_path: Path) -> None
         return str(result.exception)
 
     assert "--rate nan: expected a number above 0" in message("--rate", "nan")
+    for other in ("shapes", "small-town"):  # what other trainings take
+        assert f"unknown data '{other}'" in message("--data", other)
     assert "--beta -4: expected a number above 0" in message("--beta", -4)
     assert "got seed -1" in message("--seed", -1)
     assert "size '0x0': expected WIDTHxHEIGHT above 0" in message("--size", "0x0")

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from steer import Prompt, Sampler, SteerError
 from steer.cli.app import app
+from steer.loading import make_reward
 from steer.plugins import manager
 from steer.texts import Texts, joined
 from steer_shapes.captions import sample_training
@@ -163,6 +164,7 @@ def test_plain_rewards() -> None:
     assert Mentions(argument="T-shirt")(Texts(["a t-shirt", "a shirt"]), prompts).tolist() == [1, 0]
     assert Length()(texts, prompts).tolist() == [5, 4]
     assert Length(argument="4")(texts, prompts).tolist() == [-0.25, 0]
+    assert make_reward(["length:4:1"], {}, manager(), torch.device("cpu"))(texts, prompts).tolist() == [-0.25, 0]
     assert Regex(RegexOptions(pattern=r"star$"))(texts, prompts).tolist() == [0, 1]
 
 
@@ -260,5 +262,29 @@ def test_training_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     one, two = ((place / "model" / "model.safetensors").read_bytes() for place in (whole, parts))
     assert one == two
     assert Sampler(f"text:{parts / 'model'}", device="cpu").generate("a", steps=2).texts[0].startswith("a")
-    with pytest.raises(SteerError, match="holds a training already"):
+    with pytest.raises(SteerError, match="holds a run already"):
         steer("train", "text", "--out", str(parts), *small)
+    with pytest.raises(SteerError, match="has batch=4, now it is 8"):
+        steer("train", "text", "--out", str(parts), "--resume", *small, "--batch", "8")
+    with pytest.raises(SteerError, match="holds no run to go on with"):
+        steer("train", "text", "--out", str(tmp_path / "none"), "--resume", *small)
+    with pytest.raises(SteerError, match="--width 100: expected a multiple of 32"):
+        steer("train", "text", "--out", str(tmp_path / "odd"), *small, "--width", "100")
+    lines.write_text("a red star\nthe dog sleeps and dreams\n")
+    with pytest.raises(SteerError, match="have other words than when the run"):
+        steer("train", "text", "--out", str(parts), "--resume", *small)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "repositories"),
+    [
+        ("fluency", "openai-community/gpt2", ["openai-community/gpt2"]),
+        ("fluency", "gpt2", ["gpt2"]),
+        ("fluency", "./folder", []),
+        ("classifier", "org/name/LABEL_1", ["org/name"]),
+        ("classifier", None, []),
+    ],
+)
+def test_what_a_reward_takes_from_the_hub_follows_from_its_argument(name, argument, repositories) -> None:
+    entry = manager().registry.rewards[name]
+    assert [needed.repo for needed in entry.weights(argument)] == repositories

@@ -7,7 +7,6 @@ draws its latents anew.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,10 +75,9 @@ def load(
     Raises:
         SteerError: for a source that is none of these, an image without a caption, or images of another size.
     """
-    if source in plugins.registry.data_sources:
-        draw = plugins.registry.get("data", source).load()
-        if not inspect.isfunction(draw):
-            raise SteerError(f"data {source!r} comes without captions; train dmd2 takes images with captions")
+    drawn = plugins.registry.data_of("captioned images")
+    if source in drawn:
+        draw = drawn[source].load()
         key = _key(model, source, scenes, seed, size)
         return _encoded(_drawn(draw, scenes, seed, source, size), encode, cache, key)
     path = Path(source).expanduser()
@@ -89,7 +87,7 @@ def load(
         pairs = read_folder(path)
         files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns, text) for file, text in pairs]
         return _encoded(_opened(pairs, size), encode, cache, _key(model, files, size))
-    known = ", ".join(plugins.registry.data_sources) or "none"
+    known = ", ".join(drawn) or "none"
     raise SteerError(
         f"data {source!r}: expected a folder of images with captions, a prompt file ({', '.join(SUFFIXES)}) or a "
         f"known source ({known})"

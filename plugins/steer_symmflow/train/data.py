@@ -103,7 +103,7 @@ def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labe
     Raises:
         SteerError: for whatever of it cannot be used, naming the file.
     """
-    known = plugins.registry.entries["data"]
+    known = plugins.registry.data_of("labelled images")
     if name in known:
         made: Labelled = known[name].load()()
         return made

@@ -14,7 +14,10 @@ from steer_text.rewards.base import TextReward
 
 
 class Length(TextReward):
-    """``length``: the number of words; ``length:N``: minus how far that is from N, as a share of N, so at most 0."""
+    """``length``: the number of words; ``length:N``: minus how far that is from N, as a share of N, so at most 0.
+
+    In an expression a number at the end is a weight: N words are ``length:N:1``.
+    """
 
     def __init__(self, options: Options | None = None, *, argument: str | None = None, **where: Any) -> None:
         """Read N.
@@ -24,7 +27,7 @@ class Length(TextReward):
         """
         super().__init__(options, argument=argument, **where)
         if argument is not None and not (argument.isdigit() and int(argument) > 0):
-            raise SteerError(f"length:{argument}: expected a number of words, such as length:12")
+            raise SteerError(f"length:{argument}: expected a number of words and a weight, such as length:12:1")
         self.wanted = None if argument is None else int(argument)
 
     def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:

@@ -1,0 +1,24 @@
+"""What the rewards of texts take from the hub, by their argument; imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steer.weights import Needed, Repository
+
+
+def fluency(argument: str | None) -> list[Needed]:
+    """Return the weights of ``fluency:ID``; none of a folder."""
+    return _of(argument or "")
+
+
+def classifier(argument: str | None) -> list[Needed]:
+    """Return the weights of ``classifier:ID/LABEL``; none of a folder."""
+    return _of((argument or "").rpartition("/")[0])
+
+
+def _of(source: str) -> list[Needed]:
+    # what is neither a folder nor a hub id is refused where it is loaded
+    if not source or source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).is_dir():
+        return []
+    return [Repository(source, option="")]
