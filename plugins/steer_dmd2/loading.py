@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import re
 from collections.abc import Mapping
@@ -132,8 +133,13 @@ def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
         raise SteerError(f"dmd2.steps={steps} of the student file {file} needs {steps} timesteps, got {got}")
     if list(timesteps) != sorted(set(timesteps), reverse=True) or timesteps[-1] < 1:
         raise SteerError(f"dmd2.timesteps={timesteps}: expected distinct ones above 0, highest first")
-    form = "lora" if any("lora" in name for name in _names(file)) else "unet"
-    return Chosen(name, file, form, steps, timesteps)
+    return Chosen(name, file, _form(file, file.stat().st_mtime_ns), steps, timesteps)
+
+
+@functools.lru_cache(8)
+def _form(file: Path, _changed: int) -> str:
+    """Return what a bare file holds: kept, for every pack asks and a pickle has to be read whole."""
+    return "lora" if any("lora" in name for name in _names(file)) else "unet"
 
 
 def denoiser(chosen: Chosen, backbone: Any) -> nn.Module:

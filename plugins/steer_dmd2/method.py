@@ -26,6 +26,8 @@ class DMD2(Method):
             raise SteerError(
                 f"dmd2 has students of models of images, and this one makes {run.backbone.modality}s; drop it"
             )
+        if run.backbone.scheduler is None:
+            raise SteerError("dmd2 has students of diffusers pipelines, and this model is none; drop it")
         chosen = choose(self.options, run.backbone)
         run.set("scheduler", chosen.scheduler, by="dmd2")
         run.set("steps", chosen.steps, by="dmd2")

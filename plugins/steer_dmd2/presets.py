@@ -45,7 +45,6 @@ class Preset:
         scheduler: that it was made for.
         form: ``"unet"`` (all weights of the denoiser, whatever its class) or ``"lora"``.
         prediction: what it puts out, as the model's own scheduler must take it.
-        summary: one line.
     """
 
     family: str
@@ -55,7 +54,6 @@ class Preset:
     scheduler: str = "lcm"
     form: str = "unet"
     prediction: str = "epsilon"
-    summary: str = ""
 
 
 SDXL: Build = ((320, 640, 1280), 2048)
@@ -80,7 +78,7 @@ PRESETS: dict[str, Preset] = {
     "shapes": Preset(
         "StableDiffusionPipeline", SHAPES,
         {1: Variant(EMBEDDED / "shapes-1step"), 4: Variant(EMBEDDED / "shapes-4step")},
-        default_steps=4, summary="students of the embedded model (ship with steer)",
+        default_steps=4,
     ),
     "sdxl": Preset(
         "StableDiffusionXLPipeline", SDXL,
@@ -88,27 +86,27 @@ PRESETS: dict[str, Preset] = {
             1: Variant(_dmd2("dmd2_sdxl_1step_unet_fp16.bin", 5_135_000_000), (399,)),
             4: Variant(_dmd2("dmd2_sdxl_4step_unet_fp16.bin", 5_135_000_000), FOUR),
         },
-        default_steps=4, summary="the published students of SDXL",
+        default_steps=4,
     ),
     "sdxl-lora": Preset(
         "StableDiffusionXLPipeline", SDXL,
         {4: Variant(_dmd2("dmd2_sdxl_4step_lora_fp16.safetensors", 788_000_000), FOUR)},
-        default_steps=4, form="lora", summary="the published four-step student of SDXL as a LoRA; fits fine-tunes",
+        default_steps=4, form="lora",
     ),
     "sdxl-turbo": Preset(
         "StableDiffusionXLPipeline", SDXL, _turbo("stabilityai/sdxl-turbo", 5_135_000_000),
-        scheduler="euler-a-trailing", summary="SDXL Turbo's UNet on an SDXL pipeline; 512x512",
+        scheduler="euler-a-trailing",
     ),
     "sd-turbo": Preset(
         "StableDiffusionPipeline", SD2, _turbo("stabilityai/sd-turbo", 1_731_000_000),
-        scheduler="euler-trailing", summary="SD Turbo's UNet on a Stable Diffusion 2.1 pipeline",
+        scheduler="euler-trailing",
     ),
     "pixart-alpha-dmd": Preset(
         "PixArtAlphaPipeline", None,
         {1: Variant(
             Weights("PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512", "transformer/diffusion_pytorch_model.safetensors",
                     size=2_440_000_000, licence="OpenRAIL++-M"), (400,))},
-        scheduler="ddpm", summary="the one-step student of PixArt-alpha at 512x512",
+        scheduler="ddpm",
     ),
 }  # fmt: skip
 """In the order in which the first that fits is taken where no student is named."""

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from steer import SteerError
+from steer.scoring.images import FORMATS, MAX_PIXELS
 
 PREFIX = "data:image/png;base64,"
-MAX_PIXELS = 50_000_000
-"""Larger images are refused: a hundred bytes of a file can ask for gigabytes."""
 
 
 def nearest_labels(
@@ -106,7 +105,7 @@ def _exact(rgb: Image.Image, count: int) -> bool:
 
 def _decoded(data: bytes, what: str) -> NDArray:
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise SteerError(f"{what} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
             rgb = image.convert("RGB")
@@ -115,6 +114,6 @@ def _decoded(data: bytes, what: str) -> NDArray:
     # decoders of hostile files raise what they like
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)  # its text names a buffer of ours
-        reason = "no image" if unknown else " ".join(str(error).split())[:120] or type(error).__name__
+        reason = "not a PNG, JPEG or WebP" if unknown else " ".join(str(error).split())[:120] or type(error).__name__
         raise SteerError(f"{what} cannot be read: {reason}") from None
     return np.asarray(rgb)

@@ -48,6 +48,12 @@ def test_fk_steers_images_drawn_from_a_mask(folders) -> None:
     assert gain.mean() > 3 * gain.std() / len(gain) ** 0.5
 
 
+def test_a_student_of_another_kind_of_model_is_refused(folders) -> None:
+    prompt = Prompt("box", metadata={"mask": str(folders["mask"])})
+    with pytest.raises(SteerError, match="students of diffusers pipelines, and this model is none"):
+        Sampler(f"symmflow:{folders['masks']}", device="cpu").generate([prompt], methods="dmd2")
+
+
 def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
     masks, classes = (Sampler(f"symmflow:{folders[kind]}", device="cpu") for kind in ("masks", "classes"))
 

@@ -143,6 +143,8 @@ def test_what_cannot_be_read_or_drawn_is_told_in_one_line(folders, tmp_path: Pat
     draw = ("generate", "--steps", 1, "--device", "cpu", "--out", out)
     assert "class 3: the model has 3, 0 (none) to 2 (disc)" in refused(*draw, "-m", classes, "--class", 3)
     assert "image nowhere.png does not exist" in refused(*draw, "-m", masks, "--mask", "nowhere.png")
+    Image.new("RGB", (16, 16)).save(tmp_path / "drawing.eps")  # its decoder would run another program
+    assert "not a PNG, JPEG or WebP" in refused(*draw, "-m", masks, "--mask", tmp_path / "drawing.eps")
     assert "model 'shapes' does not draw from --class; give a PROMPT too" in refused(
         *draw, "-m", "shapes", "--class", "star"
     )
