@@ -240,7 +240,8 @@ def _defaults(source: str) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SteerError(f"{file} cannot be read: {_one_line(error)}") from None
-
+    if not isinstance(values, dict):
+        raise SteerError(f"{file} holds a {type(values).__name__}; expected an object of settings")
     for key, value in values.items():
         check_setting(key, value)
     return dict(values)

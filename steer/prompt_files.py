@@ -35,8 +35,8 @@ class Collected:
     bad: list[SteerError]
 
 
-def read_prompts(path: Path) -> list[Prompt]:
-    """Read a prompt file, whose suffix says what it is (:data:`SUFFIXES`).
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Read a prompt file, a path or an fsspec URL, whose suffix says what it is (:data:`SUFFIXES`).
 
     Raises:
         SteerError: naming the file, the line and what was expected.

@@ -30,6 +30,17 @@ def test_broken_plugins_are_problems_with_their_reason() -> None:
     assert "plugin other: broken: ImportError: no gpu" in problems
 
 
+def test_texts_of_others_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from rich.console import Console
+
+    from steer.cli.doctor import _print
+
+    plugins = Plugins()
+    plugins.broken.append(Broken(Origin("other", "2.0", "other"), "ImportError: pip install 'x[gpu]' [/gpu]"))
+    _print(doctor.diagnose(plugins), Console(width=200))
+    assert "pip install 'x[gpu]' [/gpu]" in capsys.readouterr().out
+
+
 def test_the_hub_cache_lists_repositories_with_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = tmp_path / "models--org--name" / "blobs"
     blobs.mkdir(parents=True)

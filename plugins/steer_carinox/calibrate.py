@@ -29,10 +29,10 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
     A reward's weight in a category is its rank correlation with the ratings there, over the mean of all rewards'.
     """
     import numpy as np
-    import torch
 
     from steer.errors import SteerError
     from steer.loading import check_names, make_reward
+    from steer.models import pick_device
     from steer.plugins import manager
     from steer_carinox.calibration import Ratings, calibrate, warn_of
     from steer_carinox.ratings import read_ratings, score_all
@@ -44,10 +44,10 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
     if rating in names:
         raise SteerError(f"--rating {rating} is among --rewards; a reward cannot be judged by itself")
     check_names([], names, {}, manager())
+    where = pick_device(device)
     if out.suffix != ".toml":
         raise SteerError(f"--out {out}: expected a name that ends in .toml")
     rated = read_ratings(ratings, rating, names)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def make(name: str) -> Any:
         reward = make_reward([name], {}, manager(), where)
@@ -108,11 +108,12 @@ def _lines(found: Calibration) -> list[str]:
 
 def _write(out: Path, text: bytes, picture: bytes) -> None:
     from steer.errors import SteerError
+    from steer.storage import write_atomic
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.with_suffix(".png").write_bytes(picture)
-        out.write_bytes(text)
+        write_atomic(out.with_suffix(".png"), picture)
+        write_atomic(out, text)
     except OSError as error:
         raise SteerError(f"--out {out} cannot be written to ({error.strerror}); choose another") from None
 

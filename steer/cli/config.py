@@ -19,11 +19,13 @@ def read_toml(path: str | Path, keys: dict[str, Any]) -> dict[str, Any]:
         SteerError: naming the file, the key and what was expected.
     """
     try:
-        data = tomllib.loads(_content(path).decode())
+        text = _content(path).decode()
     except FileNotFoundError:
         raise SteerError(f"config file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, ImportError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise SteerError(f"config file {path} cannot be read: {error}") from None
+    try:
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SteerError(f"config file {path} is not TOML: {error}") from None
     for key, value in data.items():

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from steer.cli.shared import one_line
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
@@ -28,13 +30,13 @@ def doctor(as_json: bool) -> None:
 def _print(data: dict[str, Any], console: Console) -> None:
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in data["packages"].items())
     console.print(f"[bold]Python[/] {data['python']} on {data['platform']}", highlight=False)
-    console.print(f"[bold]packages[/] {versions}", highlight=False)
+    console.print(f"[bold]packages[/] {escape(versions)}", highlight=False)
     table = Table(title="devices", title_justify="left")
     for column in ("name", "model", "memory"):
         table.add_column(column)
     for device in data["devices"]:
         memory = device["memory_gb"] or data["memory_gb"]
-        table.add_row(device["name"], device["model"], f"{memory} GB" if memory else "?")
+        table.add_row(device["name"], escape(device["model"]), f"{memory} GB" if memory else "?")
     console.print(table)
     table = Table(title="what can run here (fp16, one image)", title_justify="left")
     table.add_column("family")
@@ -43,17 +45,17 @@ def _print(data: dict[str, Any], console: Console) -> None:
         table.add_row(name, verdict)
     console.print(table)
     cache = data["cache"]
-    console.print(f"[bold]hub cache[/] {cache['folder']}, {cache['free_gb']} GB free"
+    console.print(f"[bold]hub cache[/] {escape(cache['folder'])}, {cache['free_gb']} GB free"
                   + (", offline mode is on" if cache["offline"] else ""), highlight=False)  # fmt: skip
     for name, size in cache["repositories"].items():
-        console.print(f"  {name}: {size} GB", highlight=False)
+        console.print(f"  {escape(name)}: {size} GB", highlight=False)
     _print_weights(data["weights"], console)
     healthy = sum(row["health"] == "ok" for row in data["plugins"])
     console.print(
         f"[bold]plugins[/] {healthy} of {len(data['plugins'])} work (steer plugins lists them)", highlight=False
     )
     for problem in data["problems"]:
-        console.print(f"[red]problem[/] {problem}", highlight=False)
+        console.print(f"[red]problem[/] {escape(one_line(problem))}", highlight=False)
     if not data["problems"]:
         console.print("[green]no problem found[/]")
 
@@ -65,7 +67,8 @@ def _print_weights(rows: list[dict[str, Any]], console: Console) -> None:
             missing.setdefault(row["name"], []).append(row)
     names = dict.fromkeys(row["name"] for row in rows)
     here = [name for name in names if name not in missing]
-    console.print(f"[bold]weights of plugins[/] cached: {', '.join(here) or 'none'}", highlight=False)
+    console.print(f"[bold]weights of plugins[/] cached: {escape(', '.join(here)) or 'none'}", highlight=False)
     for name, parts in missing.items():
         files = ", ".join(row["label"] for row in parts)
-        console.print(f"  {name}: steer download {name} fetches {escape(files)}", highlight=False, soft_wrap=True)
+        told = escape(f"{name}: steer download {name} fetches {files}")
+        console.print(f"  {told}", highlight=False, soft_wrap=True)

@@ -89,10 +89,10 @@ def _prompts(values: dict[str, Any], notes: list[str]) -> list[Prompt]:
         raise SteerError("got both prompts and a prompt file; give one of the two")
     if "prompts" in values:
         if values["prompts"] == ["-"]:
-            return read_prompts(Path("-"))
+            return read_prompts("-")
         return as_prompts(values["prompts"])
     if "file" in values:
-        return read_prompts(Path(values["file"]))
+        return read_prompts(values["file"])
     path = examples()
     rows = read_prompts(path)
     notes.append(f"prompts: the {len(rows)} examples that ship ({path.name})")

@@ -190,6 +190,7 @@ def test_bad_arguments_are_one_line(place: Path) -> None:
         (["--rewards", f"{A},{A}@0..2"], "is named twice"),
         (["--rewards", f"{A},clpi"], "unknown reward 'clpi'"),
         (["--out", "w.json"], "ends in .toml"),
+        (["--device", "gpu"], "unknown device 'gpu'"),
     ):
         with pytest.raises(SteerError, match=said):
             run(path, *arguments)
