@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -12,7 +10,7 @@ from typing import Any, Literal
 import click
 
 from steer.cli.config import default_model
-from steer.cli.shared import log_option, one_line
+from steer.cli.shared import live_terminal, log_option, one_line
 from steer.errors import SteerError
 from steer.prompt_files import collect
 
@@ -104,9 +102,10 @@ class PartBar:
     """A bar on stderr for the part that is being made; where that is no terminal, a line now and then."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+        self._live = live_terminal()
         self._task: Any = None
         self._told = time.monotonic()
+        self._part = ""
 
     def __enter__(self) -> PartBar:
         from rich.console import Console
@@ -129,8 +128,8 @@ class PartBar:
         """Show how far a part is."""
         if self._live:
             self._show(one_line(what), done, total)
-        elif done in (0, total) or time.monotonic() - self._told >= self._apart:
-            self._told = time.monotonic()
+        elif what != self._part or done == total or time.monotonic() - self._told >= self._apart:
+            self._told, self._part = time.monotonic(), what
             click.echo(f"{one_line(what)}: {done}/{total}", err=True)
 
     def _show(self, what: str, done: int, total: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
-from steer.cli.shared import one_line
+from steer.cli.shared import live_terminal, one_line
 from steer.weights import size_text
 
 
@@ -20,7 +19,7 @@ class DownloadBars:
 
     def __call__(self, name: str, here: int, total: int | None) -> None:
         """Take note of ``here`` bytes of ``total``."""
-        if not sys.stderr.isatty():
+        if not live_terminal():
             if name not in self._tasks:
                 self._tasks[name] = None
                 click.echo(f"fetching {one_line(name)} ({size_text(total)})", err=True)

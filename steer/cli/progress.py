@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 from contextvars import Token
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from steer import fetching
+from steer.cli.shared import live_terminal
 from steer.hookspecs import hookimpl
 from steer.run import Run
 from steer.state import State
@@ -34,7 +34,7 @@ class ProgressBar:
         self._downloads: Token[fetching.Observer | None] | None = None
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+            console=Console(stderr=True), transient=True, disable=not live_terminal(),
         )  # fmt: skip
         self._task = self._progress.add_task(label, total=None, note="loading")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,11 @@ def quiet_libraries() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
+def live_terminal() -> bool:
+    """Whether stderr is a terminal on which a line can change; where it is none, or a dumb one, lines are printed."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
 def one_line(text: str) -> str:
     """Return text on one line, with nothing that a terminal would obey (prompts come from files of others)."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
@@ -62,7 +68,7 @@ class CountBar:
         from rich.console import Console
         from rich.progress import Progress
 
-        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not live_terminal())
         self._task = self._progress.add_task(label, total=total)
 
     def __enter__(self) -> CountBar:

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from steer.cli.shared import one_line
+from steer.cli.shared import live_terminal, one_line
 from steer.hookspecs import hookimpl
 from steer.render.engine import PlannedGroup
 from steer.render.report import Plan, Summary
@@ -80,7 +80,7 @@ class ProgressLine:
     """
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = live_terminal()
         self._console = Console(stderr=True, markup=False, highlight=False, emoji=False)
         self._bar = Progress(
             TextColumn("{task.completed}/{task.total}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),

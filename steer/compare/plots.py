@@ -97,19 +97,20 @@ def _scaling(summary: Summary, curves: dict[str, list[Line]], cost: str, label: 
 
 
 def _hacking(summary: Summary) -> bytes:
-    figure, axes = _figure(width=5.4)
-    for line in summary.lines:
-        if line.hacking:
-            axes.scatter(line.hacking["reward"], line.hacking["judge"], color=_color(summary, line.family), s=24)
-            axes.annotate(
-                _plain(f"{line.label} {budget_text(line.budget)}"), (line.hacking["reward"], line.hacking["judge"]),
-                fontsize=6, xytext=(3, 3), textcoords="offset points",
-            )  # fmt: skip
+    figure, axes = _figure()
+    for place, (name, lines) in enumerate(_curves(summary).items()):
+        known = [line.hacking for line in lines if line.hacking]
+        x, y = [gain["reward"] for gain in known], [gain["judge"] for gain in known]
+        # the points lie too close together to bear labels: the legend names them, and larger budgets have larger ones
+        sizes = [24 + 48 * rank / len(x) for rank in range(len(x))]
+        axes.plot(x, y, "-", color=f"C{place % 10}", lw=1, alpha=0.5)
+        axes.scatter(x, y, s=sizes, color=f"C{place % 10}", label=_plain(name))
     top = max(max(line.hacking.values()) for line in summary.lines if line.hacking)
     axes.plot([0, top], [0, top], "--", color="#aaaaaa", lw=1)
     axes.set_xlabel("gain of the steered reward, sd")
     axes.set_ylabel(f"gain of {summary.judge}, sd", parse_math=False)
     axes.grid(alpha=0.3)
+    figure.legend(fontsize=8, frameon=False, loc="outside right center")
     return png(figure)
 
 
