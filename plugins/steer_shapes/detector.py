@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -126,12 +125,12 @@ def split(out: Tensor) -> Reading:
 
 
 @lru_cache(maxsize=4)
-def load(device: str = "cpu", folder: Path | None = None) -> Detector:
+def load(device: str = "cpu") -> Detector:
     """Return the detector that ships, frozen, in fp32; the same one at every call."""
     from safetensors.torch import load_file
 
     detector = Detector()
-    weights = load_file((folder or paths.detector()) / "detector.safetensors")
+    weights = load_file(paths.detector() / "detector.safetensors")
     detector.load_state_dict({name: value.float() for name, value in weights.items()})
     return detector.to(device).eval().requires_grad_(False)
 

@@ -9,7 +9,6 @@ import numpy as np
 from .grammar import Phrase, Requirements
 from .scenes import COLORS, MAX_OBJECTS, OPPOSITE, SHAPES, SIZES, TEXTURES
 
-KINDS = ("shape", "color", "size", "texture", "count", "relation", "swap")
 _VALUES = {"shape": SHAPES, "color": COLORS, "size": SIZES, "texture": TEXTURES}
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from torch import Tensor
 
 from steer.backbones.base import Backbone, Conditioning, Encoded, check_size, guide, to_image, warn_if_cut
+from steer.backbones.flow import dynamic_shift
 from steer.prompts import Prompt
 
 T5_TOKENS = 256
@@ -52,9 +52,7 @@ class StableDiffusion3(Backbone):
             return {}
         patch = self.pipe.transformer.config.patch_size
         tokens = (shape[-2] // patch) * (shape[-1] // patch)
-        names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-        defaults = (256, 4096, 0.5, 1.16)
-        return {"mu": calculate_shift(tokens, *(own.get(n, d) for n, d in zip(names, defaults, strict=True)))}
+        return {"mu": dynamic_shift(own, tokens, max_shift=1.16)}
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         text = conditioning.batched("text")
