@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -79,22 +80,27 @@ class Runner:
         """Make one for an output folder."""
         self._out = out
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+        self._turn = threading.Lock()
 
     def __call__(self, part: Part) -> None:
         """Run a part.
 
         Raises:
-            PartError: if it ends with an error.
+            PartError: if it ends with an error, or all were stopped before it began.
         """
         log = self._out / "logs" / f"{part.name}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with log.open("ab") as file:
-            child = subprocess.Popen(
-                part.command(self._out), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment,
-                start_new_session=True,
-            )  # fmt: skip
-            self._running.add(child)
+            with self._turn:  # or one begun while the others are stopped would run on
+                if self._stopped:
+                    raise PartError(f"{part.name} was not begun")
+                child = subprocess.Popen(
+                    part.command(self._out), stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment,
+                    start_new_session=True,
+                )  # fmt: skip
+                self._running.add(child)
             code = child.wait()
             self._running.discard(child)
         if code:
@@ -102,9 +108,11 @@ class Runner:
 
     def stop(self) -> None:
         """End what runs, and what that has begun: a part may train in processes of its own."""
-        for child in list(self._running):
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGTERM)
+        with self._turn:
+            self._stopped = True
+            for child in list(self._running):
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGTERM)
 
 
 def run_all(
