@@ -40,8 +40,8 @@ MAIN = (
 """What is compared; values with | between them are tuned. Best-of-n takes the ODE: at η=1 it was
 never the best of a budget."""
 ASCENT = "dmd2+carinox=dmd2+carinox:dmd2.steps=1,carinox.seeds=2"
-"""Only at equal evaluations, a way back through the model being counted as two: one iteration of two seeds with all
-rewards' gradients takes about all of the seconds that others are given."""
+"""Only at equal evaluations, a way back through the model being counted as three, of each reward: one iteration of two
+seeds with all rewards' gradients takes about all of the seconds that others are given."""
 IN_SECONDS = (
     "best-of-n:steps=5|10,eta=0",
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",

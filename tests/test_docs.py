@@ -56,3 +56,14 @@ def test_every_family_and_scheduler_is_documented() -> None:
     text = (ROOT / "docs" / "models.md").read_text()
     missing = [name for name in (*manager().registry.backbones, *SCHEDULERS) if f"`{name}`" not in text]
     assert not missing
+
+
+def test_the_run_file_of_the_readme_is_one(tmp_path: Path) -> None:
+    from steer.cli.config import read_toml
+    from steer.cli.generate import RUN_KEYS
+    from steer.cli.render import RENDER_KEYS
+
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "run.toml").write_text(block)
+    for keys in (RUN_KEYS, RENDER_KEYS):
+        assert read_toml(tmp_path / "run.toml", keys)["options"] == {"fk": {"lambda": 5}}
