@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -81,8 +83,16 @@ class FK(Method):
     @hookimpl
     def finish(self, state: State) -> None:
         """Multiply the last potential in, so that the particles are weighted for p(x0)·exp(λ·r(x0))."""
-        past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
-        state.log_weight = state.log_weight + last_log_potential(self.options.lam, state.rewards(), past)
+        past, rewards = Lineage(state.extra[PRODUCT], state.extra[MEMORY]), state.rewards()
+        least = self.options.reward_min
+        if self.options.potential == "max" and self._schedule and bool((past.memory <= least).all()):
+            warnings.warn(
+                # the same words for every pack, so that they are shown once
+                f"fk's potential max saw no reward above fk.reward_min={least:g}, so that nothing was steered before "
+                "the end; set it below the rewards, or take fk.potential=diff",
+                stacklevel=2,
+            )
+        state.log_weight = state.log_weight + last_log_potential(self.options.lam, rewards, past)
         diagnostics = [self._diagnose(state, state.rows_of(job)) for job in range(len(state.jobs))]
         self._note(state, diagnostics, [False] * len(diagnostics))
 

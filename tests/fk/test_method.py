@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -67,6 +68,14 @@ def test_equal_rewards_never_resample_and_log_z_is_exact(tiny_pipe) -> None:
     assert item.trace["log_z"] == pytest.approx(2.0)
     assert item.trace["unique_ancestors"] == 4
     assert not any(event["kind"] == "resample" for event in item.trace["events"])
+
+
+@pytest.mark.parametrize(("fk", "warned"), [({}, True), ({"potential": "diff"}, False), ({"reward_min": -9}, False)])
+def test_rewards_that_the_potential_cannot_see_are_warned_of(tiny_pipe, fk, warned) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        generate(tiny_pipe, reward=lambda samples, prompts: brightness(samples, prompts) - 2, fk=fk)
+    assert any("saw no reward above fk.reward_min=0" in str(warning.message) for warning in caught) == warned
 
 
 def test_the_trace_is_consistent_with_itself(tiny_pipe) -> None:
