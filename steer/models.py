@@ -13,15 +13,14 @@ import torch
 
 from steer import hub
 from steer.backbones.base import Backbone
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.model_options import PREVIEWS, ModelOptions, Preview, apply
 from steer.plugins import Plugins
-from steer.precision import computes_bf16
+from steer.precision import DTYPES, computes_bf16
 from steer.settings import check_setting
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEFAULTS_FILE = "steer.json"
 """In a model's folder: its own defaults of a run's settings, for example ``{"steps": 30}``."""
 
@@ -67,7 +66,7 @@ def pick_device(name: str | None) -> torch.device:
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, NotImplementedError, AssertionError) as error:  # each back end complains in its own way
-        raise SteerError(f"device {name!r} cannot compute here: {_one_line(error)}; use --device cpu") from None
+        raise SteerError(f"device {name!r} cannot compute here: {message_of(error)}; use --device cpu") from None
     return device
 
 
@@ -133,8 +132,8 @@ def load_model(
     except Exception as error:  # missing parts, damaged weights, foreign classes: a dozen kinds, all the folder's
         log.debug("loading %s failed", source, exc_info=True)
         raise SteerError(
-            f"model {name!r} cannot be loaded ({type(error).__name__}: {_one_line(error)}); a file of it is missing or "
-            "damaged: fetch or copy it again"
+            f"model {name!r} cannot be loaded ({type(error).__name__}: {message_of(error)}); a file of it is missing "
+            "or damaged: fetch or copy it again"
         ) from error
     apply(pipe, chosen, where)
     backbone = _prepare(family(pipe))  # type: ignore[call-arg]
@@ -203,7 +202,7 @@ def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]
         try:
             config = json.loads(index.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise SteerError(f"model folder {name!r}: model_index.json cannot be read: {_one_line(error)}") from None
+            raise SteerError(f"model folder {name!r}: model_index.json cannot be read: {message_of(error)}") from None
         if not isinstance(config, dict):
             raise SteerError(f"model folder {name!r}: model_index.json holds no object; expected a diffusers pipeline")
         return dict(config)
@@ -239,14 +238,10 @@ def _defaults(source: str) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SteerError(f"{file} cannot be read: {_one_line(error)}") from None
+        raise SteerError(f"{file} cannot be read: {message_of(error)}") from None
     if not isinstance(values, dict):
         raise SteerError(f"{file} holds a {type(values).__name__}; expected an object of settings")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in values.items():
         check_setting(key, value)
-    return dict(values)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:199] + "…"
+    return values

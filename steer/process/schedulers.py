@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,7 +151,12 @@ def _set_explicit(
         raise SteerError(f"{type(scheduler).__name__} takes no explicit timesteps; use --scheduler {others}")
     if not flow:
         keywords.pop("sigmas", None)
-        scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)
+        log = logging.getLogger(type(scheduler).__module__)
+        log.disabled, before = True, log.disabled  # LCM's doubts a first timestep that students were trained for
+        try:
+            scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)
+        finally:
+            log.disabled = before
         return
     # the class shifts sigmas and leaves the timesteps that were given: set so that both say the same
     sigmas = [t / trained for t in timesteps]

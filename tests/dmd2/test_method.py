@@ -178,6 +178,17 @@ def test_other_weights_under_the_same_name_are_loaded_anew(tmp_path: Path) -> No
     assert (pixels() != first).any()
 
 
+def test_a_students_own_timesteps_raise_no_doubts(shapes, caplog) -> None:
+    import diffusers
+
+    diffusers.logging.enable_propagation()
+    try:
+        shapes.generate("a red circle", methods=["dmd2"], steps=None)
+    finally:
+        diffusers.logging.disable_propagation()
+    assert "timestep schedule" not in caplog.text
+
+
 def test_timesteps_of_a_bare_file_must_fall(tmp_path: Path) -> None:
     sampler = Sampler(tiny_sd())
     file = unet_file(sampler.backbone.pipe, tmp_path / "student.bin")
