@@ -27,7 +27,16 @@ from torch import Tensor
 
 from steer.backbones.base import Backbone, Conditioning, Encoded, overflow_safe, to_image, unscaled
 from steer.errors import SteerError
-from steer.loading import MethodSpec, OptionValues, RewardSpec, check_owners, make_methods, make_reward
+from steer.loading import (
+    MethodSpec,
+    OptionValues,
+    RewardSpec,
+    check_owners,
+    make_methods,
+    make_reward,
+    method_list,
+    reward_list,
+)
 from steer.noise import Streams
 from steer.plugins import Plugins, manager
 from steer.process.gaussian import Gaussian
@@ -84,11 +93,8 @@ class attach:  # noqa: N801 - used like a function
         self.state: State | None = None
         self._backbone = _Stock(pipe, decode)
         values = dict(options or {})
-        method_specs = [methods] if isinstance(methods, (str, type)) or not isinstance(methods, Sequence) else methods
-        reward_specs: list[RewardSpec] = [] if reward is None else (
-            [reward] if isinstance(reward, str) or callable(reward) else list(reward)
-        )  # fmt: skip
-        active = make_methods(method_specs, values, found)
+        reward_specs = reward_list(reward)
+        active = make_methods(method_list(methods), values, found)
         scorer = make_reward(reward_specs, values, found, self._backbone.device)
         check_owners(values, active, reward_specs)
         rows = with_seed(as_prompts(prompts), seed)

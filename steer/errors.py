@@ -18,6 +18,12 @@ class RewardError(SteerError):
     """A reward that raised or returned something that is no score."""
 
 
+def message_of(error: BaseException, most: int = 160) -> str:
+    """Return what an error of a library says, on one line of at most ``most`` characters; its class if nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` — did you mean 'x'?`` for the known name closest to ``name``, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

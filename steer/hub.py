@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from steer import fetching
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.fetching import NoSuchFile, Remote
 
 log = logging.getLogger(__name__)
@@ -190,4 +190,4 @@ def _explained(what: str) -> Iterator[None]:
         raise NoSuchFile(f"{what} cannot be fetched: the hub has no such file or revision") from error
     except Exception as error:  # of the connection or the server: a dozen classes
         log.debug("asking for %s failed", what, exc_info=True)
-        raise SteerError(f"{what} cannot be fetched: {type(error).__name__}: {fetching.line(error)}") from error
+        raise SteerError(f"{what} cannot be fetched: {type(error).__name__}: {message_of(error)}") from error

@@ -34,6 +34,18 @@ RewardSpec = str | RewardFunction | Reward
 MethodSpec = str | Method | type[Method]
 
 
+def method_list(methods: Sequence[MethodSpec] | MethodSpec) -> Sequence[MethodSpec]:
+    """Return methods as a list, where one may have been given alone."""
+    return [methods] if isinstance(methods, (str, type)) or not isinstance(methods, Sequence) else methods
+
+
+def reward_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpec]:
+    """Return rewards as a list, where one or none may have been given."""
+    if reward is None:
+        return []
+    return [reward] if isinstance(reward, str) or callable(reward) else list(reward)
+
+
 def make_methods(specs: Sequence[MethodSpec], options: OptionValues, plugins: Plugins) -> list[Method]:
     """Make methods from names, ``./file.py`` references, classes or instances, of which copies are taken.
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.errors import SteerError, unknown
+from steer.errors import SteerError, message_of, unknown
 
 OFFLOADS = ("none", "model", "sequential")
 VAE_SAVINGS = ("slicing", "tiling")
@@ -110,7 +110,7 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device) -> None:
         try:
             denoiser.set_attention_backend(options.attention)
         except (AttributeError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
-            raise SteerError(f"attention {options.attention!r} is not possible here: {_line(error)}") from None
+            raise SteerError(f"attention {options.attention!r} is not possible here: {message_of(error)}") from None
     if options.compile:
         denoiser.compile()
 
@@ -149,8 +149,8 @@ class Preview:
             self.model = AutoencoderTiny.from_pretrained(source, torch_dtype=dtype).to(device).eval()
         except (OSError, ValueError) as error:
             raise SteerError(
-                f"preview decoder {name!r} ({source}) cannot be loaded: {_line(error)}; check the network, or give a "
-                "folder that holds it"
+                f"preview decoder {name!r} ({source}) cannot be loaded: {message_of(error)}; check the network, or "
+                "give a folder that holds it"
             ) from None
         self.model.requires_grad_(False)
 
@@ -178,9 +178,11 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
         # safetensors only: a pickled LoRA from somewhere could run code
         pipe.load_lora_weights(str(file) if file.exists() else path, adapter_name=name, use_safetensors=True)
     except ImportError as error:
-        raise SteerError(f"LoRAs need the package peft ({_line(error)}); pip install 'steer-diffusion[lora]'") from None
+        raise SteerError(
+            f"LoRAs need the package peft ({message_of(error)}); pip install 'steer-diffusion[lora]'"
+        ) from None
     except Exception as error:  # shape mismatches, foreign keys, missing files: a dozen kinds, all the file's fault
-        raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: {_line(error)}") from error
+        raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: {message_of(error)}") from error
     if name not in {n for adapters in pipe.get_list_adapters().values() for n in adapters}:
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: none of its tensors belongs to the model")
     _warn_of_layers_left_out(pipe, path, str(file) if file.exists() else path, name)
@@ -201,8 +203,3 @@ def _warn_of_layers_left_out(pipe: Any, path: str, source: str, name: str) -> No
             "out; was it made for another model?",
             stacklevel=2,
         )
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 160 else text[:159] + "…"

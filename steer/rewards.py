@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steer import options as declarations
 from steer.chunks import out_of_memory
-from steer.errors import RewardError, SteerError
+from steer.errors import RewardError, SteerError, message_of
 from steer.expressions import Minimum, Node, Scale, Term, join, leaves, parse_expression
 from steer.prompts import Prompt
 
@@ -252,7 +252,7 @@ def checked(
             raise
         log.debug("reward %s raised", name, exc_info=True)
         raise RewardError(
-            f"reward {name!r} raised {type(error).__name__}: {_line(error)} ({where}, prompts "
+            f"reward {name!r} raised {type(error).__name__}: {message_of(error)} ({where}, prompts "
             f"{_some(prompts)}); its traceback is in the log (--log FILE)"
         ) from error
     count = len(prompts)
@@ -291,7 +291,3 @@ def _some(prompts: Sequence[str]) -> str:
     distinct = list(dict.fromkeys(prompts))
     rest = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
     return f"{_short(distinct[0])!r}{rest}"
-
-
-def _line(error: BaseException) -> str:
-    return _short(" ".join(str(error).split()), 160)

@@ -26,6 +26,8 @@ from steer.loading import (
     make_judges,
     make_methods,
     make_reward,
+    method_list,
+    reward_list,
 )
 from steer.noise import keyed
 from steer.packing import PACK_ROWS, Group, group_alike, pack_size
@@ -68,8 +70,7 @@ class Setup:
         Raises:
             SteerError: for whatever of this does not fit together, whatever the prompts.
         """
-        self.methods = [methods] if isinstance(methods, (str, type)) or not isinstance(methods, Sequence) else methods
-        self.reward, self.judge = _as_list(reward), _as_list(judge)
+        self.methods, self.reward, self.judge = method_list(methods), reward_list(reward), reward_list(judge)
         check_judges(self.reward, self.judge)
         if choose is not None and choose not in CHOICES:
             raise SteerError(f"choose={choose!r}: expected {', '.join(CHOICES)}")
@@ -257,14 +258,6 @@ def _choose(samples: Sequence[Sample], how: str, job: Any) -> tuple[int, ...]:
 
 def _reward(sample: Sample) -> float:
     return float("-inf") if sample.reward is None else sample.reward
-
-
-def _as_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpec]:
-    if reward is None:
-        return []
-    if isinstance(reward, str) or callable(reward):
-        return [reward]
-    return list(reward)
 
 
 def _warn_of_shared_noise(run: Run) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -67,7 +67,7 @@ def read_checkpoint(path: Path, names: Collection[str]) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive fails in a dozen ways
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = message_of(error, 100)
         raise SteerError(
             f"{path} cannot be read ({reason}); delete it to begin anew, or choose another --out"
         ) from None
@@ -162,7 +162,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())  # a power cut must not leave the new name on an empty file
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or message_of(error)
         raise SteerError(f"{path} cannot be written ({reason}); make room, or choose another --out") from error
     finally:
         with suppress(OSError):  # what went wrong first is what is told

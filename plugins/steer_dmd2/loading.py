@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.errors import unknown
+from steer.checkpoints import read_tensors
+from steer.errors import message_of, unknown
 from steer.weights import Weights, locate
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
@@ -151,7 +151,7 @@ def denoiser(chosen: Chosen, backbone: Any) -> nn.Module:
     base = backbone.denoisers["base"]
     if chosen.form == "lora":
         return _fused(chosen, backbone, base)
-    state = read(chosen.file)
+    state = _read(chosen.file)
     expected = base.state_dict()
     computed = {name for name, _ in base.named_buffers()} - expected.keys()
     state = {
@@ -184,7 +184,7 @@ def _fused(chosen: Chosen, backbone: Any, base: Any) -> nn.Module:
         raise SteerError("a student that is a LoRA needs the model's weights in memory; take offload=model, or none")
     module = _like(base, {name: tensor.to(backbone.device, copy=True) for name, tensor in own.items()}, backbone.device)
     try:
-        state, alphas = pipeline.lora_state_dict(read(chosen.file), unet_config=base.config)
+        state, alphas = pipeline.lora_state_dict(_read(chosen.file), unet_config=base.config)
         state = {name: value for name, value in state.items() if name.startswith("unet.")}
         if not state:
             raise ValueError("no tensors for the UNet")
@@ -198,7 +198,7 @@ def _fused(chosen: Chosen, backbone: Any, base: Any) -> nn.Module:
     except ImportError as error:
         raise SteerError("a student that is a LoRA needs peft: pip install 'steer-diffusion[lora]'") from error
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = message_of(error)
         raise SteerError(f"student {chosen.name!r} is for another base: {chosen.file.name}: {reason}") from error
     module.fuse_lora(lora_scale=1.0, adapter_names=["dmd2"])
     module.unload_lora()
@@ -210,46 +210,21 @@ def _names(file: Path) -> list[str]:
     """Return the names of a checkpoint's tensors; of safetensors without reading the tensors.
 
     Raises:
-        SteerError: as :func:`read` does.
+        SteerError: if it cannot be read.
     """
     if file.suffix != ".safetensors":
-        return list(read(file))
+        return list(_read(file))
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="pt") as content:
             return list(content.keys())
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(file, error) from error
+    except (OSError, SafetensorError):
+        return list(_read(file))  # which says what is wrong
 
 
-def read(file: Path) -> dict[str, Tensor]:
-    """Read a checkpoint without running code: safetensors, or a pickle of tensors and nothing else.
-
-    Raises:
-        SteerError: naming the file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        raise _unreadable(file, error) from error
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise SteerError(f"student file {file} holds no state dict; expected names with their tensors")
-    return dict(content)
-
-
-def _unreadable(file: Path, error: Exception) -> SteerError:
-    # torch's words on a pickle with code run to a page, and advise to run the code
-    code = isinstance(error, pickle.UnpicklingError)
-    reason = "no pickle of tensors alone" if code else " ".join(str(error).split())[:120] or type(error).__name__
-    return SteerError(
-        f"student file {file} cannot be read ({reason}); it is truncated or no checkpoint: fetch or copy it again"
-    )
+def _read(file: Path) -> dict[str, Tensor]:
+    return read_tensors(file, what="student file")
 
 
 def _misfit(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> str | None:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from steer import Field, Options, Prompt, Reward, SteerError
+from steer.precision import DTYPES
 from steer.weights import locate
 from steer_rewards import catalogue, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
-from steer_rewards.embedding import DTYPES, PRECISION, Embedder, Precision
+from steer_rewards.embedding import PRECISION, Embedder, Precision
 
 WIDTHS = (1024, 128, 64, 16, 1)
 

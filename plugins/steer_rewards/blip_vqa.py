@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
+from steer.precision import DTYPES
 from steer.weights import locate
 from steer_rewards import blip, catalogue, checkpoints
-from steer_rewards.embedding import DTYPES, GRADIENT_SCALE, PRECISION, Precision, scale_gradient
+from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, scale_gradient
 from steer_rewards.preprocess import normalise, resize
 from steer_rewards.questions import given_questions
 

@@ -11,7 +11,6 @@ Whatever is wrong with a file is told before the model has got anything of it::
 from __future__ import annotations
 
 import contextlib
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
+from steer.checkpoints import read_tensors
+from steer.errors import message_of
 from steer_rewards.settings import read_json
 
 KeyMap = Callable[[str], str | None]
@@ -52,7 +53,7 @@ def described(config: Path) -> Iterator[None]:
     except Exception as error:  # each library has classes of its own for this
         if not config.is_file():
             raise
-        reason = " ".join(str(error).split())[:160]
+        reason = message_of(error)
         raise SteerError(f"{config} describes no model that can be built ({type(error).__name__}: {reason})") from error
 
 
@@ -71,25 +72,7 @@ def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
     """
     if file.name.endswith(".index.json"):
         return {name: tensor for shard in _shards(file) for name, tensor in read(shard, key=key).items()}
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        content = _unpickle(file)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch's words run to a page and advise to run the code
-            reason = "no pickle of tensors alone"
-        raise SteerError(
-            f"checkpoint {file} cannot be read ({reason}); it is truncated or no checkpoint: fetch or copy it again"
-        ) from error
-    if key is not None and isinstance(content, Mapping) and key in content:
-        content = content[key]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise SteerError(f"checkpoint {file} holds no state dict; expected names with their tensors")
-    return dict(content)
+    return read_tensors(file, keys=[] if key is None else [key])
 
 
 def of_folder(folder: Path) -> Path:
@@ -114,15 +97,6 @@ def _shards(index: Path) -> list[Path]:
         if not file.is_file():
             raise SteerError(f"{index} names the shard {file.name}, which is not there; fetch or copy it again")
     return files
-
-
-def _unpickle(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-    return torch.load(file, map_location="cpu", weights_only=True)  # the format of torch before 1.6
 
 
 def rename(state: Mapping[str, Tensor], key_map: KeyMap, file: Path | str) -> dict[str, Tensor]:

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.errors import nearest
+from steer.errors import message_of, nearest
 from steer.plugins import manager
+from steer.precision import DTYPES
 from steer.weights import Weights, locate
 from steer_rewards import preprocess
-from steer_rewards.embedding import DTYPES, PRECISION, Embedder, Precision
+from steer_rewards.embedding import PRECISION, Embedder, Precision
 
 CONFIG = "open_clip_config.json"
 SAFE, PICKLED = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
@@ -189,7 +190,7 @@ def explained(label: str) -> Iterator[None]:
     try:
         yield
     except broken as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = message_of(error)
         raise SteerError(
             f"clip {label!r} cannot be loaded ({type(error).__name__}: {reason}); fetch it where there is a network, "
             "or give a folder in open_clip's layout as clip:FOLDER"

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 TEXTS_KEPT = 4096
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISION = "Precision of the model: fp16 halves the memory and moves scores in the fourth digit, bf16 in the third."
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
+from steer.precision import DTYPES
 from steer.weights import locate
 from steer_rewards import catalogue, checkpoints
 from steer_rewards.clip import CONFIG, embedder
-from steer_rewards.embedding import DTYPES, PRECISION, Precision
+from steer_rewards.embedding import PRECISION, Precision
 from steer_rewards.settings import read_json
 
 MODEL = "ViT-H-14"

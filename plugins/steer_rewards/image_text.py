@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from steer import SteerError
+from steer.errors import message_of
 from steer_rewards.clip_flant5 import ANSWER, QUESTION
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # transformers raises what its parts do
-        reason = " ".join(str(error).split())[:200]
+        reason = message_of(error, 200)
         raise SteerError(
             f"{folder} is no image-text-to-text model that transformers can load ({type(error).__name__}: {reason})"
         ) from error

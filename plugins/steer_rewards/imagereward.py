@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from steer import Field, Options, Prompt, Reward
+from steer.precision import DTYPES
 from steer.weights import locate
 from steer_rewards import blip, catalogue, checkpoints
-from steer_rewards.embedding import DTYPES, GRADIENT_SCALE, PRECISION, Precision, scale_gradient
+from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, scale_gradient
 from steer_rewards.preprocess import normalise, shortest_side_and_crop
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072

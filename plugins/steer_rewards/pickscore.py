@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
+from steer.precision import DTYPES
 from steer.weights import locate
 from steer_rewards import catalogue, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
-from steer_rewards.embedding import DTYPES, PRECISION, Embedder, Precision
+from steer_rewards.embedding import PRECISION, Embedder, Precision
 
 
 class PickScoreOptions(Options):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import torch
 
 from steer import SteerError
 from steer.cli.shared import log_option, quiet_libraries
+from steer.precision import DTYPES
 from steer.prompt_rows import parse_size
 from steer_symmflow.model import SymmFlowConfig
 from steer_symmflow.stable_diffusion import fetched, official
 from steer_symmflow.train.data import read_labels
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @click.command()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from steer import SteerError
+from steer.errors import message_of
 from steer.scoring.images import FORMATS, MAX_PIXELS
 
 PREFIX = "data:image/png;base64,"
@@ -114,6 +115,6 @@ def _decoded(data: bytes, what: str) -> NDArray:
     # decoders of hostile files raise what they like
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)  # its text names a buffer of ours
-        reason = "not a PNG, JPEG or WebP" if unknown else " ".join(str(error).split())[:120] or type(error).__name__
+        reason = "not a PNG, JPEG or WebP" if unknown else message_of(error, 120)
         raise SteerError(f"{what} cannot be read: {reason}") from None
     return np.asarray(rgb)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
+from steer.errors import message_of
 from steer.training import write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
@@ -237,7 +238,7 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
     except SteerError:
         raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = message_of(error)
         raise SteerError(f"symmflow model {folder} cannot be read ({type(error).__name__}: {reason})") from None
     load_state(model, state, str(folder / WEIGHTS))
     if config.space == "latent":
@@ -246,7 +247,7 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
         try:
             model.vae = AutoencoderKL.from_pretrained(folder / VAE)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = message_of(error)
             raise SteerError(f"symmflow model {folder}: {VAE}/ cannot be read ({reason}); copy it again") from None
     model.check_size()
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)

@@ -6,18 +6,15 @@ The published SD variant (hub repository ``ocaetas/SymmFlow``) is a state dict o
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from steer import SteerError, hub
+from steer.checkpoints import read_tensors
 from steer.models import load_model
 from steer.plugins import manager
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, load_state
@@ -96,22 +93,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
     Raises:
         SteerError: for a file that cannot be read, or has other names.
     """
-    try:
-        content: Any = (
-            load_file(file) if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise SteerError(f"checkpoint {file} does not exist") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        code = isinstance(error, pickle.UnpicklingError)  # torch's words run to a page, and advise to run the code
-        reason = "no pickle of tensors alone" if code else " ".join(str(error).split())[:120] or type(error).__name__
-        raise SteerError(f"checkpoint {file} cannot be read ({reason}); fetch or copy it again") from None
-    if isinstance(content, Mapping):
-        content = next((content[name] for name in NESTED if isinstance(content.get(name), Mapping)), content)
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise SteerError(f"checkpoint {file} holds no state dict; expected tensors named {PREFIX}*")
-    state = {str(name).removeprefix("module."): value for name, value in content.items()}
+    content = read_tensors(file, keys=NESTED)
+    state = {name.removeprefix("module."): value for name, value in content.items()}
     odd = [name for name in state if not name.startswith(PREFIX)]
     if odd or not state:
         shown = f"{len(odd)} other names ({odd[0]}, …)" if odd else "none"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steer import SteerError, hub
-from steer.errors import nearest
+from steer.errors import message_of, nearest
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
         )
     except Exception as error:  # a dozen kinds: missing files, other architectures, no network
         log.debug("loading %s failed", source, exc_info=True)
-        reason = " ".join(str(error).split())[:200]
+        reason = message_of(error, 200)
         if not folder.is_dir() and not hub.reachable():
             raise SteerError(
                 f"{what} is no folder and not in the hub's cache, and the hub cannot be reached (offline); go online "

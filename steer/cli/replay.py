@@ -39,8 +39,9 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
     from steer.cli.progress import ProgressBar
     from steer.model_options import ModelOptions
     from steer.output import OutputFolder
+    from steer.precision import dtype_name
 
-    dtype = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
+    dtype = dtype_name(recipe.dtype)
     options = ModelOptions.from_dict(recipe.model_options)
     quiet_libraries()
     folder = OutputFolder(out)

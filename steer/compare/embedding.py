@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steer.errors import SteerError, unknown
+from steer.errors import SteerError, message_of, unknown
 from steer.plugins import Plugins
 
 Floats = NDArray[np.float64]
@@ -39,7 +39,7 @@ def load_embedding(name: str, plugins: Plugins, device: torch.device) -> Embed:
         else:
             raise unknown("embedding", name, known)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = message_of(error)
         raise SteerError(f"embedding {name!r} cannot be loaded ({reason}); name another with --embed") from None
     model = model.eval().requires_grad_(False).to(device)
     size = model.visual.image_size

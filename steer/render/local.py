@@ -12,6 +12,7 @@ from steer.api import Sampler
 from steer.model_options import ModelOptions
 from steer.packing import halves
 from steer.plugins import chain
+from steer.precision import dtype_name
 from steer.prompts import Prompt
 from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, rendered
@@ -59,8 +60,8 @@ class LocalEngine(Engine):
             arguments["chunk"] = CHUNK.get(backbone.device.type, ELSEWHERE)
         watchers = [*observers, *([self._previews] if self._previews else [])]
         self._setup = Setup(sampler, **arguments, observers=watchers)
-        dtype = str(next(backbone.denoisers["base"].parameters()).dtype).removeprefix("torch.")
-        self.dtype = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(dtype, dtype)
+        dtype = next(backbone.denoisers["base"].parameters()).dtype
+        self.dtype = dtype_name(dtype) or str(dtype).removeprefix("torch.")
         self.searching = False
 
     def plan(self, prompts: Sequence[Prompt]) -> list[PlannedGroup]:

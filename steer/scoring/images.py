@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.output import COMPARISON, CONTACT_SHEET, RESULT, TRACES
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -84,7 +84,7 @@ def read_image(path: Path) -> Picture:
     # decoders of hostile files raise what they like; none of it may stop the other images
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)  # its text names a buffer of ours
-        reason = "not a PNG, JPEG or WebP" if unknown else " ".join(str(error).split())[:120] or type(error).__name__
+        reason = "not a PNG, JPEG or WebP" if unknown else message_of(error, 120)
         raise ImageError(f"image {path} cannot be read: {reason}") from None
     return Picture(pixels, texts, hashlib.blake2b(data, digest_size=8).hexdigest())
 

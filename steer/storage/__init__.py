@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.storage.base import Storage
 from steer.storage.local import LocalStorage, write_atomic
 
@@ -28,7 +28,7 @@ def storage_at(place: str | Path) -> Storage:
     try:
         system, path = fsspec.core.url_to_fs(text)
     except (ValueError, ImportError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = message_of(error)
         raise SteerError(f"output folder {text}: {reason}; expected a folder or a URL that fsspec knows") from None
     if isinstance(system, LocalFileSystem):
         return LocalStorage(Path(path))

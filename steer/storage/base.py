@@ -6,7 +6,7 @@ import abc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 
 
 class Storage(abc.ABC):
@@ -94,7 +94,7 @@ class Storage(abc.ABC):
 
     def unwritable(self, error: Exception) -> StorageError:
         """Return the error for a place that cannot be written to."""
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or message_of(error)
         return StorageError(f"output folder {self.name} cannot be written to ({reason})")
 
     def in_use(self, by: str) -> SteerError:

@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from steer import SteerError
+from steer.errors import message_of
 from steer.training import kept, mean_over_processes, save_checkpoint
 from steer_dmd2.loading import Chosen, choose, denoiser
 from steer_dmd2.options import DMD2Options
@@ -191,7 +192,7 @@ class Trainer:
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
             self.done, processes = int(state["done"]), int(state.get("processes", self.accelerator.num_processes))
         except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, pickle.UnpicklingError) as error:
-            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            reason = message_of(error, 120)
             raise SteerError(
                 f"checkpoint {path} cannot be gone on from ({reason}); it is damaged or of another run: begin anew in "
                 "another --out"

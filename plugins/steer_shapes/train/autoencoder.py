@@ -103,3 +103,13 @@ def normalize(vae: AutoencoderKL, images: Tensor) -> AutoencoderKL:
     decode.bias += (decode.weight[:, :, 0, 0] * mean).sum(1)
     decode.weight *= std[None, :, None, None]
     return vae
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
+    """Through the autoencoder, with noise on the latents: an early guess of a clean image."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
+        latents = vae.encode(images * 2 - 1).latent_dist.mean
+        latents = latents + float(rng.uniform(0.0, 0.5)) * torch.randn(latents.shape, generator=noise)
+        output: Tensor = vae.decode(latents).sample.float()
+    return (output / 2 + 0.5).clamp(0, 1)

@@ -26,6 +26,7 @@ from ..reward import score
 from ..scenes import Scene
 from ..verifier import Detection
 from . import tokenizer as tokenizers
+from .autoencoder import reconstruct
 from .data import to_tensor
 from .loop import Recipe, generators
 
@@ -147,7 +148,7 @@ class ClipStage:
         # Damage comes to runs of neighbors, so images are shuffled: it must not give a group away.
         order = torch.from_numpy(rng.permutation(len(asked)))
         images = to_tensor(render_batch(scenes))[order]
-        images[:RECONSTRUCTED] = self._reconstruct(images[:RECONSTRUCTED], rng, noise)
+        images[:RECONSTRUCTED] = reconstruct(self.vae, images[:RECONSTRUCTED], rng, noise)
         images = degrade(images, rng, noise)[torch.argsort(order)]
         with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
             output = self.modules["clip"](normalized(images), self.tokens([r.text() for r in asked]))
@@ -171,16 +172,6 @@ class ClipStage:
             "group": group,
             "group_right": right,
         }
-
-    @torch.no_grad()
-    def _reconstruct(self, images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
-        """Through the autoencoder, with noise on the latents: an early guess of a clean image."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
-            latents = self.vae.encode(images * 2 - 1).latent_dist.mean
-            level = float(rng.uniform(0.0, 0.5))
-            latents = latents + level * torch.randn(latents.shape, generator=noise)
-            output: Tensor = self.vae.decode(latents).sample.float()
-        return (output / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
     def sheet(self, modules: nn.ModuleDict, path: Path) -> dict[str, float]:

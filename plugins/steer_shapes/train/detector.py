@@ -15,6 +15,7 @@ from steer.precision import computes_bf16
 from ..detector import ATTRIBUTES, GRID, STRIDE, Detector, Reading, split
 from ..render import render_batch
 from ..scenes import Scene, SceneObject
+from .autoencoder import reconstruct
 from .clip import degrade
 from .data import draw_scene, to_tensor
 from .loop import Recipe, generators
@@ -90,16 +91,6 @@ class DetectorStage:
     @torch.no_grad()
     def sheet(self, modules: nn.ModuleDict, path: Path) -> dict[str, float]:
         return accuracy(modules["detector"], self.seed, count=200)
-
-
-@torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
-    """Through the autoencoder, with noise on the latents: an early guess of a clean image."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
-        latents = vae.encode(images * 2 - 1).latent_dist.mean
-        latents = latents + float(rng.uniform(0.0, 0.5)) * torch.randn(latents.shape, generator=noise)
-        output: Tensor = vae.decode(latents).sample.float()
-    return (output / 2 + 0.5).clamp(0, 1)
 
 
 @torch.no_grad()

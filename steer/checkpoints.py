@@ -1,0 +1,57 @@
+"""Checkpoints from others: tensors by name, read without running code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError, message_of
+
+
+def read_tensors(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoint") -> dict[str, Tensor]:
+    """Read a state dict: safetensors, or a pickle of tensors and nothing else.
+
+    Args:
+        file: ``*.safetensors``, else a pickle of torch's.
+        keys: where in a pickle the state dict may be, the first that is there; a pickle without is taken whole.
+        what: what messages call the file.
+
+    Returns:
+        Name to tensor, on the CPU; a pickle's tensors stay in the file until they are used.
+
+    Raises:
+        SteerError: naming the file, if it does not exist, is truncated, holds code, or holds no state dict.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not file.is_file():
+        raise SteerError(f"{what} {file} does not exist")
+    try:
+        content = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        # torch's words on a pickle with code run to a page, and advise to run the code
+        code = isinstance(error, pickle.UnpicklingError)
+        reason = "no pickle of tensors alone" if code else message_of(error, 120)
+        raise SteerError(
+            f"{what} {file} cannot be read ({reason}); it is truncated or no checkpoint: fetch or copy it again"
+        ) from error
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in keys if isinstance(content.get(key), Mapping)), content)
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise SteerError(f"{what} {file} holds no state dict; expected names with their tensors")
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _unpickled(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+    return torch.load(file, map_location="cpu", weights_only=True)  # the format of torch before 1.6
