@@ -18,12 +18,12 @@ import torch
 from measures import spread
 from torch import Tensor
 
+from steer.checkpoints import read_tensors
 from steer.loading import make_reward
 from steer.plugins import manager
 from steer.precision import computes_bf16
 from steer.prompt_files import read_prompts
 from steer.rewards import WeightedSum
-from steer_dmd2.loading import read
 from steer_dmd2.student import WEIGHTS, read_card
 from steer_dmd2.train.teacher import Teacher
 
@@ -68,7 +68,7 @@ class Bench:
     def __init__(self, folder: Path, prompts: int) -> None:
         self.card = read_card(folder)
         self.teacher = Teacher("shapes", manager(), device="cpu")
-        self.teacher.copy("student").load_state_dict(read(folder / WEIGHTS))
+        self.teacher.copy("student").load_state_dict(read_tensors(folder / WEIGHTS))
         self.prompts = spread(read_prompts(ROOT / "prompts" / "shapes-eval.jsonl"), prompts)
         judge = make_reward(["shapes"], {}, manager(), torch.device("cpu"))
         assert isinstance(judge, WeightedSum)

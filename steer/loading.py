@@ -121,12 +121,15 @@ def _identities(specs: Sequence[RewardSpec]) -> dict[str, object]:
 
 
 def _identity(term: Term) -> object:
-    """Return what a reward is whatever it is called: its name and weights (``hps`` is ``hps:v2.1``), or its file."""
+    """Return what a reward is whatever it is called: its name and weights (``hps`` is ``hps:v2.1``), or its file.
+
+    Of what takes its weights from the argument, that says more than they do (``classifier:ID/LABEL``).
+    """
     if is_file_reference(term.name):
         return Path(term.name).expanduser().resolve(), term.argument
     entry = manager().registry.rewards.get(term.name)
     needed = () if entry is None else entry.weights(term.argument)
-    return (term.name, needed) if needed else term.label
+    return (term.name, needed) if needed and all(one.option for one in needed) else term.label
 
 
 def spec_name(spec: RewardSpec) -> str:

@@ -25,7 +25,9 @@ from steer.errors import SteerError, unknown
 from steer.inputs import Input
 from steer.weights import Needed
 
-GROUP = "steer"
+GROUP, DISTRIBUTION = "steer", "steer-diffusion"
+LOCAL = "steer_local_"
+"""What the names of modules begin with that were made of local files."""
 Declared = Sequence[Needed] | str
 """Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
 KINDS = ("reward", "method", "model", "loader", "clip", "samples", "data", "input", "backbone", "command")
@@ -51,7 +53,7 @@ class Entry:
     origin: Origin
     declared: Declared = ()
     of: str = ""
-    """Of training data: what they are, ``"captions"`` for one."""
+    """Of training data: what they are, ``"texts"`` for one."""
 
     def load(self) -> Any:
         """Import and return the registered object.
@@ -249,8 +251,9 @@ class Plugins:
     broken: list[Broken] = field(default_factory=list)
 
     def load_entry_points(self) -> None:
-        """Load every installed plugin; a failure is kept in ``broken``."""
-        for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name):
+        """Load every installed plugin, steer's own first; a failure is kept in ``broken``."""
+        points = importlib.metadata.entry_points(group=GROUP)
+        for point in sorted(points, key=lambda p: (p.dist is None or p.dist.name != DISTRIBUTION, p.name)):
             dist = point.dist
             origin = Origin(point.name, dist.version if dist else "", f"{dist.name if dist else '?'} ({point.value})")
             try:
@@ -317,7 +320,7 @@ def load_module(path: str) -> ModuleType:
 
 @functools.cache
 def _load_module(file: Path) -> ModuleType:
-    name = f"steer_local_{file.stem}_{hashlib.blake2b(str(file).encode(), digest_size=4).hexdigest()}"
+    name = f"{LOCAL}{file.stem}_{hashlib.blake2b(str(file).encode(), digest_size=4).hexdigest()}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise SteerError(f"plugin file {file} is not a Python file (expected a name ending in .py)")
@@ -366,7 +369,7 @@ def find_method(name: str, plugins: Plugins) -> Any:
     if len(found) != 1:
         names = ", ".join(cls.__name__ for cls in found) or "none"
         raise SteerError(f"plugin file {path}: expected one steer.Method, found {names}; name one as {path}:CLASS")
-    return found[0]
+    return method_class(found[0], name)
 
 
 def method_class(found: Any, name: object) -> Any:

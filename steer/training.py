@@ -176,6 +176,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     An error leaves the old folder as it was; what a kill in the very moment of the exchange leaves, the next call
     puts right.
     """
+    path = path.resolve()  # of a link, the folder that it leads to
     fresh, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     shutil.rmtree(fresh, ignore_errors=True)
     if old.exists() and not path.exists():

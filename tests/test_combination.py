@@ -156,3 +156,9 @@ def test_a_judge_is_reported_and_changes_nothing(sampler, tmp_path: Path) -> Non
 def test_a_judge_that_steers_is_refused(sampler, reward, judge) -> None:
     with pytest.raises(SteerError, match="'bright' is both a reward and a judge"):
         sampler.generate("a red circle", reward=reward, judge=judge, **RUN)
+
+
+def test_another_label_of_a_classifier_is_another_reward() -> None:
+    check_judges(["classifier:org/name/GOOD"], ["classifier:org/name/BAD"])
+    with pytest.raises(SteerError, match="is both a reward and a judge"):
+        check_judges(["classifier:org/name/GOOD"], ["classifier:org/name/GOOD"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -45,6 +46,13 @@ def made(done: set[str], workers: int, failing: str | None = None) -> tuple[list
         with pytest.raises(PartError, match=failing):
             run_all(PARTS, done, workers, start, end, lambda: None)
     return begun, ended, most
+
+
+def test_every_benchmark_can_be_imported() -> None:
+    folder = Path(__file__).resolve().parents[1] / "benchmarks"
+    names = sorted(path.stem for path in folder.glob("*.py"))
+    code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=300)
 
 
 def test_parts_run_side_by_side_and_after_what_they_read() -> None:

@@ -205,7 +205,12 @@ def test_a_remote_lock_that_was_taken_over_stops_the_one_who_slept(monkeypatch: 
             while time.monotonic() < deadline:
                 other.write("lock.json", theirs)
                 storage.write("image.png", b"")
-    assert other.read("lock.json") == theirs
+    storage.append("log", b"of the one who slept\n")
+    storage.close()
+    assert other.read("lock.json") == theirs and not list(other.lines("log"))
+    other.remove("lock.json")
+    with storage.lock():
+        storage.write("image.png", b"")
 
 
 def test_places_that_cannot_be(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
 
 @functools.lru_cache(8)
 def _form(file: Path, _changed: int) -> str:
-    """Return what a bare file holds: kept, for every pack asks and a pickle has to be read whole."""
+    """Return what a bare file holds: kept, for every pack asks."""
     return "lora" if any("lora" in name for name in _names(file)) else "unet"
 
 
@@ -160,7 +160,8 @@ def denoiser(chosen: Chosen, backbone: Any) -> nn.Module:
     problem = _misfit({name: tensor.shape for name, tensor in expected.items()}, state)
     if problem:
         raise SteerError(f"student {chosen.name!r} is for another base: {chosen.file.name} has {problem}")
-    placed = {name: state[name].to(backbone.device, tensor.dtype) for name, tensor in expected.items()}
+    # a copy: what is read lies in its file, which may be written over
+    placed = {name: state[name].to(backbone.device, tensor.dtype, copy=True) for name, tensor in expected.items()}
     module: nn.Module = _like(base, placed, backbone.device).eval().requires_grad_(False)
     return module
 

@@ -85,7 +85,8 @@ class FK(Method):
         """Multiply the last potential in, so that the particles are weighted for p(x0)·exp(λ·r(x0))."""
         past, rewards = Lineage(state.extra[PRODUCT], state.extra[MEMORY]), state.rewards()
         least = self.options.reward_min
-        if self.options.potential == "max" and self._schedule and bool((past.memory <= least).all()):
+        unseen = self.options.potential == "max" and self._schedule and bool((past.memory <= least).all())
+        if unseen and bool((rewards < least).any()):
             warnings.warn(
                 # the same words for every pack, so that they are shown once
                 f"fk's potential max saw no reward above fk.reward_min={least:g}, so that nothing was steered before "

@@ -54,6 +54,7 @@ class RenderFolder:
         A task is done if the journal says so, of these very words and settings, and its files are there. One that
         failed is not tried again unless ``retry_failed``.
         """
+        self._taken.clear()
         entries = self.journal.entries()
         sizes = {file: size for folder in self.layout.folders for file, size in self.storage.sizes(folder).items()}
         missing, done, failed = [], 0, 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.packing import halves
+from steer.plugins import LOCAL
 from steer.prompts import Prompt
 from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, Rendered
@@ -115,6 +117,7 @@ class RayEngine(Engine):
         self._mine = not self._ray.is_initialized()
         if self._mine:
             _start(self._ray, address, workers)
+        send_local_files(self._ray)
         resources = self._ray.cluster_resources()
         gpus = 0 if spec.device == "cpu" else int(resources.get("GPU", 0))
         count = workers or gpus or CPU_WORKERS
@@ -201,6 +204,13 @@ class RayEngine(Engine):
 
 def _given(result: Rendered) -> Outcome:
     return lambda: result
+
+
+def send_local_files(ray: Any) -> None:
+    """Let what local files define travel whole: no worker can import them by the names that they have here."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(LOCAL):
+            ray.cloudpickle.register_pickle_by_value(module)
 
 
 def _import_ray() -> Any:

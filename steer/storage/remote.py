@@ -45,6 +45,8 @@ class RemoteStorage(Storage):
         self._waiting: dict[str, list[bytes]] = {}
         self._last: dict[str, int] = {}
         self._written = time.monotonic()
+        self._token: str | None = None  # of the lock, while it is held
+        self._seen = 0.0
         self._lost = ""
 
     def check(self) -> None:
@@ -53,6 +55,8 @@ class RemoteStorage(Storage):
         self.remove(name)
 
     def write(self, name: str, data: bytes) -> None:
+        if self._token and name != LOCK and time.time() - self._seen > STALE_SECONDS:
+            self._confirm()
         if self._lost:
             raise StorageError(self._lost)
         path = self._path(name)
@@ -132,6 +136,10 @@ class RemoteStorage(Storage):
 
     def close(self) -> None:
         with self._logs:
+            if self._lost:  # the logs are another's, who writes them
+                self._waiting.clear()
+                self._last.clear()
+                return
             self.sync()
             for log in self._waiting:
                 segments = self._segments(log)
@@ -145,28 +153,26 @@ class RemoteStorage(Storage):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        token = uuid.uuid4().hex
         held = self._holder()
         if held is not None:
             raise self.in_use(held)
+        self._lost, token = "", uuid.uuid4().hex
         self._beat(token)
         time.sleep(SETTLE_SECONDS)
         if self._read_lock().get("token") != token:
             raise self.in_use("another process that began at the same time")
-        self._lost = ""
+        self._token, self._seen = token, time.time()
         ended = threading.Event()
 
         def beat() -> None:
-            told = time.monotonic()
             while not ended.wait(TICK_SECONDS):
                 with contextlib.suppress(SteerError):  # the next write of an image will tell
-                    self._sync_old()
-                    if time.monotonic() - told >= BEAT_SECONDS:
-                        if self._read_lock().get("token", token) != token:  # this machine slept: taken for dead
-                            self._lost = f"output folder {self.name} was taken over by {self._holder() or 'another'}"
+                    if time.time() - self._seen >= BEAT_SECONDS:  # by the clock that a machine's sleep does not stop
+                        self._confirm()
+                        if self._lost:
                             return
                         self._beat(token)
-                        told = time.monotonic()
+                    self._sync_old()
 
         thread = threading.Thread(target=beat, daemon=True, name="steer-lock")
         thread.start()
@@ -175,7 +181,8 @@ class RemoteStorage(Storage):
         finally:
             ended.set()
             thread.join()
-            if not self._lost:
+            self._token = None
+            if not self._lost and self._read_lock().get("token") == token:
                 self.remove(LOCK)
 
     def at(self, folder: str) -> RemoteStorage:
@@ -191,6 +198,13 @@ class RemoteStorage(Storage):
         else:
             dead = time.time() - float(lock.get("time", 0)) > STALE_SECONDS
         return None if dead else f"process {lock.get('process')} on {lock.get('host')}"
+
+    def _confirm(self) -> None:
+        """Take note of whether the lock is still ours, which a machine that slept for long is not told."""
+        if self._read_lock().get("token", self._token) != self._token:
+            self._lost = f"output folder {self.name} was taken over by {self._holder() or 'another'}"
+        else:
+            self._seen = time.time()
 
     def _read_lock(self) -> dict[str, Any]:
         try:

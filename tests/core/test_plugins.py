@@ -217,6 +217,10 @@ def test_a_command_that_would_hide_another_is_an_error(theirs, message) -> None:
         (None, "does not exist"),
         ("x = (", "fails to import: SyntaxError"),
         ("x = 1", "expected one steer.Method, found none"),
+        (
+            "import steer\n@steer.hookimpl\ndef steer_register(registry): registry.method('mine', print)",
+            "expected a steer.Method subclass",
+        ),
         ("import steer\nclass A(steer.Method): pass\nclass B(steer.Method): pass", "found A, B; name one as"),
     ],
 )

@@ -75,7 +75,8 @@ def test_rewards_that_the_potential_cannot_see_are_warned_of(tiny_pipe, fk, warn
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         generate(tiny_pipe, reward=lambda samples, prompts: brightness(samples, prompts) - 2, fk=fk)
-    assert any("saw no reward above fk.reward_min=0" in str(warning.message) for warning in caught) == warned
+        generate(tiny_pipe, reward=lambda samples, prompts: torch.zeros(len(prompts)))  # nothing to see at all
+    assert sum("saw no reward above fk.reward_min=0" in str(warning.message) for warning in caught) == warned
 
 
 def test_the_trace_is_consistent_with_itself(tiny_pipe) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -13,11 +14,14 @@ from pathlib import Path
 import processes
 import psutil
 import pytest
+import ray
+import torch
 
 from steer.errors import SteerError
+from steer.plugins import load_module
 from steer.prompts import Prompt
 from steer.render.outcomes import Failed
-from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull
+from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull, send_local_files
 from steer.render.spec import Spec
 
 from .conftest import digests, lines
@@ -91,3 +95,13 @@ class _Actor:
 def test_a_model_in_memory_cannot_travel(tiny_pipe: object) -> None:
     with pytest.raises(SteerError, match="by name or folder"):
         RayEngine(Spec(tiny_pipe))  # type: ignore[arg-type]
+
+
+def test_what_a_local_file_defines_travels_whole(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("FACTOR = 2.0\ndef bright(samples, prompts): return FACTOR * samples.mean(dim=(1, 2, 3))\n")
+    module = load_module(str(file))
+    send_local_files(ray)
+    sent = ray.cloudpickle.dumps(module.bright)
+    del sys.modules[module.__name__]  # as on another machine
+    assert ray.cloudpickle.loads(sent)(torch.full((1, 3, 2, 2), 0.25), ["a"]).tolist() == [0.5]

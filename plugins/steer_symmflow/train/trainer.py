@@ -126,8 +126,9 @@ def train(
     average = begun_average(model.unet)
     first, seconds = 0, 0.0
     if resume:
-        state = read_checkpoint(checkpoint, ("unet", "optimizer", "average", "step", "seconds", "recipe"))
-        check_same(state["recipe"], asdict(recipe), out, but=FREE)
+        state = read_checkpoint(checkpoint, ("unet", "optimizer", "average", "step", "seconds"))
+        if "recipe" in state:  # older ones do not say
+            check_same(state["recipe"], asdict(recipe), out, but=FREE)
         try:
             model.unet.load_state_dict(state["unet"])
         except RuntimeError as error:

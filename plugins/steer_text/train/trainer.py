@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -97,6 +98,8 @@ class Trainer:
         self._mixture = Mixture(recipe.data)
         rng = np.random.default_rng([recipe.seed, 0])
         self.tokenizer = tokenizer.build(self._mixture.batch(rng, VOCABULARY_DRAWS), length=recipe.length)
+        words = json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        self._words = hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
         torch.manual_seed(recipe.seed)
         self.model = make_model(recipe, len(self.tokenizer))
         self._average = begun_average(self.model)
@@ -172,6 +175,7 @@ class Trainer:
         data = {
             "recipe": json.dumps(asdict(self._recipe)), "model": self.model.state_dict(), "average": self._average,
             "optimizer": self._optimizer.state_dict(), "step": self._standing.step, "seconds": self._standing.seconds,
+            "words": self._words,
         }  # fmt: skip
         save_checkpoint(data, self._folder / CHECKPOINT)
 
@@ -180,13 +184,12 @@ class Trainer:
             self._folder / CHECKPOINT, ("recipe", "model", "optimizer", "average", "step", "seconds")
         )
         check_same(data["recipe"], asdict(self._recipe), self._folder, but=("steps",))
-        try:
-            self.model.load_state_dict(data["model"])
-        except RuntimeError:
+        if data.get("words") != self._words:
             raise SteerError(
                 f"--resume: the sentences of {', '.join(self._recipe.data)} have other words than when the run in "
                 f"{self._folder} began; begin anew in another --out"
-            ) from None
+            )
+        self.model.load_state_dict(data["model"])
         self._optimizer.load_state_dict(data["optimizer"])
         self._average = data["average"]
         self._standing = _Standing(data["step"], data["seconds"])
