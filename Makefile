@@ -10,7 +10,7 @@ help:
 	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
 	@echo "make test     run the test suite"
 	@echo "make lint     linter, formatter and type checker"
-	@echo "make results  re-make all of docs/results.md from scratch (some two hours on two CPU cores; goes on where it was)"
+	@echo "make results  re-make all of docs/results.md from scratch (under two hours on two CPU cores; goes on where it was)"
 
 install: $(VENV)/installed
 

@@ -58,15 +58,16 @@ class Part:
 PARTS = (
     Part("compare"),
     Part("dmd2_ablations", threads=True),
-    Part("fk", threads=True),
-    Part("symmflow", threads=True),
-    Part("carinox", threads=True),
     Part("handover", threads=True),
+    Part("carinox", threads=True),
+    Part("symmflow", threads=True),
+    Part("fk", threads=True),
     Part("students", ("dmd2_ablations", "handover"), threads=True,
          reads=(("--ablations", "dmd2_ablations"), ("--handover", "handover"))),
     Part("text"),
 )  # fmt: skip
-"""The longest first: the end then waits for short ones."""
+"""Long ones first, and what others read before its turn, so that at the end no core waits for long: they take 66, 39,
+9, 36, 25, 22, 18 and 2 minutes."""
 
 
 class PartError(Exception):
