@@ -56,7 +56,10 @@ class RemoteStorage(Storage):
 
     def write(self, name: str, data: bytes) -> None:
         if self._token and name != LOCK and time.time() - self._seen > STALE_SECONDS:
-            self._confirm()
+            try:
+                self._confirm()
+            except SteerError as error:
+                raise self.unwritable(error) from error
         if self._lost:
             raise StorageError(self._lost)
         path = self._path(name)
@@ -182,8 +185,9 @@ class RemoteStorage(Storage):
             ended.set()
             thread.join()
             self._token = None
-            if not self._lost and self._read_lock().get("token") == token:
-                self.remove(LOCK)
+            with contextlib.suppress(SteerError):  # a lock that stays goes stale
+                if not self._lost and self._read_lock().get("token") == token:
+                    self.remove(LOCK)
 
     def at(self, folder: str) -> RemoteStorage:
         return RemoteStorage(self._system, self._path(folder), self.url(folder) if folder else self.name)
