@@ -16,7 +16,6 @@ import click
 import torch
 from measures import ROOT, spread, write_section
 
-from steer.compare.plots import plots
 from steer.compare.run import Request, compare_all
 from steer.compare.summary import Summary
 from steer.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
@@ -126,8 +125,8 @@ def main(out: Path, prompts: int, tuning: int, budgets: tuple[str, ...], methods
     text = section(summaries, next(iter(summaries.values())).lines[0].prompts)
     if write:
         for kind, summary in summaries.items():
-            picture = plots(summary).get(f"scaling-{kind}")
-            if picture is not None:
+            if len({line.budget for line in summary.lines}) > 1:
+                picture = (out / kind / f"scaling-{kind}.png").read_bytes()
                 write_atomic(IMAGES / f"compare-{kind}.png", picture)
         write_section(text, BEGIN, END)
     click.echo(text)

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.plugins import Plugins
 from steer.weights import describe
 
@@ -122,9 +122,7 @@ def _devices() -> tuple[list[dict[str, Any]], list[str]]:
     try:
         import torchvision  # noqa: F401
     except Exception as error:  # a build for another torch fails in many ways
-        problems.append(
-            f"torchvision does not fit torch ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
-        )
+        problems.append(f"torchvision does not fit torch ({type(error).__name__}: {message_of(error, 120)})")
     return found, problems
 
 

@@ -12,9 +12,10 @@ import torch
 
 from steer import weights
 from steer.errors import SteerError, nearest
+from steer.local_files import is_file_reference, load_module, member
 from steer.methods import Method
 from steer.options import Options, build
-from steer.plugins import Plugins, find_method, is_file_reference, load_module, manager, member, method_class
+from steer.plugins import Plugins, find_method, manager, method_class
 from steer.rewards import (
     Least,
     Node,

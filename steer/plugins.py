@@ -1,4 +1,4 @@
-"""Finding plugins: entry points of the group ``steer``, local files, lookup by name, and their health.
+"""Finding plugins: entry points of the group ``steer``, lookup by name, and their health.
 
 Entry points are loaded one by one, so that a broken third-party plugin is reported and stops nothing else.
 """
@@ -6,28 +6,24 @@ Entry points are loaded one by one, so that a broken third-party plugin is repor
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import pluggy
 
 from steer import hookspecs
-from steer.errors import SteerError, unknown
+from steer.errors import SteerError, message_of, unknown
 from steer.inputs import Input
+from steer.local_files import is_file_reference, load_module, member
 from steer.weights import Needed
 
 GROUP, DISTRIBUTION = "steer", "steer-diffusion"
-LOCAL = "steer_local_"
-"""What the names of modules begin with that were made of local files."""
 Declared = Sequence[Needed] | str
 """Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
 KINDS = ("reward", "method", "model", "loader", "clip", "samples", "data", "input", "backbone", "command")
@@ -82,7 +78,7 @@ class Entry:
         except (Exception, SystemExit) as error:
             raise SteerError(
                 f"{self.kind} {self.name!r} of plugin {self.origin.plugin!r} is broken: "
-                f"{type(error).__name__}: {' '.join(str(error).split())}"
+                f"{type(error).__name__}: {message_of(error, 400)}"
             ) from error
 
     @property
@@ -91,7 +87,7 @@ class Entry:
         try:
             self.load()
         except SteerError as error:
-            return f"broken: {' '.join(str(error.__cause__).split())}"
+            return f"broken: {message_of(error.__cause__ or error, 400)}"
         return "ok"
 
 
@@ -259,7 +255,7 @@ class Plugins:
             try:
                 self.add(point.load(), origin)
             except (Exception, SystemExit) as error:
-                self.broken.append(Broken(origin, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+                self.broken.append(Broken(origin, f"{type(error).__name__}: {message_of(error, 400)}"))
 
     def add(self, plugin: object, origin: Origin) -> None:
         """Register one plugin: all that it names, or nothing.
@@ -292,7 +288,7 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
         manager.register(plugin, name=name)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise SteerError(f"plugin {name!r}: {' '.join(str(error).split())}") from None
+        raise SteerError(f"plugin {name!r}: {message_of(error, 400)}") from None
 
 
 @functools.cache
@@ -304,41 +300,6 @@ def manager() -> Plugins:
     plugins.add(backbones, Origin("steer", "", "built in"))
     plugins.load_entry_points()
     return plugins
-
-
-def load_module(path: str) -> ModuleType:
-    """Import a local Python file under a name of its own.
-
-    Raises:
-        SteerError: if there is no such file, or it fails to import.
-    """
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise SteerError(f"plugin file {path} does not exist")
-    return _load_module(file)
-
-
-@functools.cache
-def _load_module(file: Path) -> ModuleType:
-    name = f"{LOCAL}{file.stem}_{hashlib.blake2b(str(file).encode(), digest_size=4).hexdigest()}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise SteerError(f"plugin file {file} is not a Python file (expected a name ending in .py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look names of annotations up there
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise SteerError(
-            f"plugin file {file} fails to import: {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
-    return module
-
-
-def is_file_reference(name: str) -> bool:
-    """Whether ``name`` means a local Python file (``./mine.py``) and not a registered name."""
-    return name.endswith(".py")
 
 
 def find_method(name: str, plugins: Plugins) -> Any:
@@ -383,13 +344,6 @@ def method_class(found: Any, name: object) -> Any:
     if not (inspect.isclass(found) and issubclass(found, Method)):
         raise SteerError(f"{name!r} is a {type(found).__name__}, expected a steer.Method subclass")
     return found
-
-
-def member(module: ModuleType, attribute: str, path: str) -> Any:
-    """Return a module's attribute by name, or raise naming the nearest."""
-    if hasattr(module, attribute):
-        return getattr(module, attribute)
-    raise unknown(f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")])
 
 
 def chain(manager: pluggy.PluginManager, hook: str) -> Iterable[Callable[..., Any]]:

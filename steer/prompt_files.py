@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.prompt_rows import from_flags, from_row, is_flags
 from steer.prompts import KnownIds, Prompt
 
@@ -108,7 +108,7 @@ def _fetched(url: str) -> bytes:
         with fsspec.open(url) as file:
             data: bytes = file.read()
     except (ValueError, ImportError) as error:
-        raise SteerError(f"prompt file {url} cannot be read ({' '.join(str(error).split())})") from None
+        raise SteerError(f"prompt file {url} cannot be read ({message_of(error)})") from None
     return data
 
 
@@ -187,7 +187,7 @@ def _parquet_rows(source: Any, name: str) -> Rows:
     try:
         file = pyarrow.parquet.ParquetFile(source)
     except pyarrow.ArrowException as error:
-        raise SteerError(f"prompt file {name} cannot be read as Parquet: {' '.join(str(error).split())}") from None
+        raise SteerError(f"prompt file {name} cannot be read as Parquet: {message_of(error)}") from None
     return _arrow_rows(file, name)
 
 

@@ -76,11 +76,11 @@ def read_checkpoint(path: Path, names: Collection[str]) -> dict[str, Any]:
     return state
 
 
-def check_same(theirs: str, ours: Mapping[str, Any], folder: Path, *, but: Collection[str] = ()) -> None:
+def check_same(theirs: Mapping[str, Any], ours: Mapping[str, Any], folder: Path, *, but: Collection[str] = ()) -> None:
     """Check that a run goes on by the recipe that it was begun by.
 
     Args:
-        theirs: the recipe as JSON, from its checkpoint.
+        theirs: the recipe as its checkpoint or a file of JSON has it.
         ours: the recipe asked for.
         folder: of the run.
         but: what may differ.
@@ -88,11 +88,10 @@ def check_same(theirs: str, ours: Mapping[str, Any], folder: Path, *, but: Colle
     Raises:
         SteerError: naming what differs.
     """
-    stored = json.loads(theirs)
-    for name, value in json.loads(json.dumps(ours)).items():
-        if name not in but and stored.get(name) != value:
+    for name, value in json.loads(json.dumps(ours)).items():  # tuples are lists there
+        if name not in but and theirs.get(name) != value:
             raise SteerError(
-                f"--resume: the run in {folder} has {name}={stored.get(name)!r}, now it is {value!r}; give the same "
+                f"--resume: the run in {folder} has {name}={theirs.get(name)!r}, now it is {value!r}; give the same "
                 "value, or choose another --out"
             )
 

@@ -11,7 +11,8 @@ import torch
 
 import steer
 from steer import hookspecs
-from steer.plugins import find_method, load_module, manager
+from steer.local_files import load_module
+from steer.plugins import find_method, manager
 
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = ROOT / "docs" / "hooks.md"

@@ -122,7 +122,7 @@ def test_a_missing_prompt_names_the_image_unless_none_is_needed(tmp_path: Path) 
 
 
 def test_a_missing_prompt_is_found_before_the_first_image_is_scored(steer, tmp_path: Path) -> None:
-    from steer.plugins import load_module
+    from steer.local_files import load_module
 
     for name in ("a", "b"):
         save(tmp_path / "pics" / f"{name}.png", pnginfo=_parameters("a prompt"))
@@ -186,7 +186,7 @@ def steer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 
 def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -> None:
-    from steer.plugins import load_module
+    from steer.local_files import load_module
 
     for i in range(3):
         save(tmp_path / "pics" / f"{i}.png", grey=50 * i)
@@ -217,7 +217,7 @@ def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -
 
 
 def test_other_questions_to_the_same_prompt_are_scored_again(steer, tmp_path: Path) -> None:
-    from steer.plugins import load_module
+    from steer.local_files import load_module
 
     save(tmp_path / "pics" / "0.png")
     asked = ["pics", "-r", "./rewards.py:bright", "--out", "scores.jsonl", "--device", "cpu"]

@@ -13,7 +13,8 @@ import torch
 from steer import Sampler
 from steer.expressions import parse_expression
 from steer.loading import make_reward
-from steer.plugins import Origin, Plugins, load_module, manager
+from steer.local_files import load_module
+from steer.plugins import Origin, Plugins, manager
 from steer.testing import check_reward
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

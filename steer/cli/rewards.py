@@ -36,8 +36,9 @@ def rewards(
     from steer.cli.shared import quiet_libraries
     from steer.comparison import compare
     from steer.loading import check_modalities, check_owners, make_reward
+    from steer.local_files import is_file_reference
     from steer.models import pick_device
-    from steer.plugins import is_file_reference, manager
+    from steer.plugins import manager
     from steer.rewards import RewardFunction, leaves, parse_expression
     from steer.testing import example_samples
 

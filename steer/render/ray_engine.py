@@ -16,8 +16,8 @@ from threading import Event
 from typing import Any
 
 from steer.errors import SteerError
+from steer.local_files import LOCAL
 from steer.packing import halves
-from steer.plugins import LOCAL
 from steer.prompts import Prompt
 from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, Rendered

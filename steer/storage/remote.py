@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.storage.base import Storage, StorageError
 
 LOCK = "lock.json"
@@ -85,7 +85,7 @@ class RemoteStorage(Storage):
         except FileNotFoundError:
             return None
         except Exception as error:
-            raise SteerError(f"{self.url(name)} cannot be read ({' '.join(str(error).split())})") from error
+            raise SteerError(f"{self.url(name)} cannot be read ({message_of(error)})") from error
         return data
 
     def remove(self, name: str) -> None:
@@ -101,7 +101,7 @@ class RemoteStorage(Storage):
         except FileNotFoundError:
             return {}
         except Exception as error:  # each file system raises what its client library does
-            raise SteerError(f"{self.name} cannot be read ({' '.join(str(error).split())})") from error
+            raise SteerError(f"{self.name} cannot be read ({message_of(error)})") from error
         root = self._system._strip_protocol(self._root)
         return {path.removeprefix(f"{root}/"): info["size"] for path, info in found.items()}
 

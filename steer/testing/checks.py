@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.plugins import Plugins, manager
 from steer.prompts import Prompt
 from steer.rewards import RewardFunction, is_differentiable
@@ -226,7 +226,7 @@ def _run(check: Callable[[Subject], str | None], subject: Subject) -> Check:
     except Failed as failure:
         return Check(name, "failed", str(failure))
     except Exception as error:  # a reward of somebody else: whatever it raises is its failure
-        return Check(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return Check(name, "failed", f"{type(error).__name__}: {message_of(error, 200)}")
     return Check(name, "skipped", "not declared differentiable") if detail is None else Check(name, "passed", detail)
 
 

@@ -13,7 +13,8 @@ import torch
 import steer
 from steer import SteerError, hookimpl
 from steer.loading import make_methods, make_reward
-from steer.plugins import Origin, Plugins, find_method, load_module, manager
+from steer.local_files import load_module
+from steer.plugins import Origin, Plugins, find_method, manager
 
 
 def write(folder: Path, name: str, text: str) -> Path:

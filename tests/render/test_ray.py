@@ -18,7 +18,7 @@ import ray
 import torch
 
 from steer.errors import SteerError
-from steer.plugins import load_module
+from steer.local_files import load_module
 from steer.prompts import Prompt
 from steer.render.outcomes import Failed
 from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull, send_local_files

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from steer import SteerError
-from steer.training import write_whole
+from steer.training import check_begins, check_same, write_whole
 
 DEFAULT_TIMESTEPS = {1: (399,), 2: (999, 499), 4: (999, 749, 499, 249)}
 """By number of steps, as published for SDXL (1 and 4)."""
@@ -111,14 +111,10 @@ def check_resumes(out: Path, *, resume: bool) -> None:
     standing = next((parent for parent in (out, *out.absolute().parents) if parent.exists()), out)
     if not standing.is_dir() or not os.access(standing, os.W_OK):
         raise SteerError(f"--out {out} cannot be written to; choose another")
-    known = (out / FILE).is_file()
-    if resume and not known:
-        raise SteerError(f"--resume: {out} holds no run to go on with; leave it out to begin one")
-    if known and not resume:
-        raise SteerError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    check_begins(out / FILE, resume=resume)
 
 
-def check_same(recipe: Recipe, out: Path) -> None:
+def check_recipe(recipe: Recipe, out: Path) -> None:
     """Check that the run in ``out``, if there is one, is by this recipe.
 
     Raises:
@@ -133,14 +129,8 @@ def check_same(recipe: Recipe, out: Path) -> None:
             raise ValueError(f"a JSON {type(theirs).__name__} where an object was expected")
     except (OSError, ValueError, RecursionError) as error:
         raise SteerError(f"{path} cannot be read ({error}); choose another --out") from None
-    ours = json.loads(json.dumps(asdict(recipe)))
-    for field in fields(Recipe):
-        # a longer or shorter run is the same run: only its learning rates change from here on
-        if field.name != "steps" and theirs.get(field.name) != ours[field.name]:
-            raise SteerError(
-                f"--resume: the run in {out} has {field.name}={theirs.get(field.name)!r}, now it is "
-                f"{ours[field.name]!r}; give the same value, or choose another --out"
-            )
+    # a longer or shorter run is the same run: only its learning rates change from here on
+    check_same(theirs, asdict(recipe), out, but=("steps",))
 
 
 def keep(recipe: Recipe, out: Path) -> None:

@@ -17,7 +17,7 @@ from steer_dmd2.train import data as datasets
 from steer_dmd2.train import pairs as pairing
 from steer_dmd2.train import report
 from steer_dmd2.train.export import export
-from steer_dmd2.train.recipe import Recipe, check_resumes, check_same, keep
+from steer_dmd2.train.recipe import Recipe, check_recipe, check_resumes, keep
 from steer_dmd2.train.teacher import Teacher
 from steer_dmd2.train.trainer import Trainer, start_of, steps_left
 
@@ -65,7 +65,7 @@ def run(
         own = teacher.model.defaults.get("guidance_scale", teacher.backbone.default_guidance)
         recipe = replace(recipe, guidance_scale=float(own))
     _check_timesteps(recipe, len(teacher.schedule))
-    check_same(recipe, out)
+    check_recipe(recipe, out)
     checkpoint = out / CHECKPOINT
     resumed = resume and checkpoint.is_file()
     start = None if recipe.start is None or resumed else start_of(recipe.start, teacher)

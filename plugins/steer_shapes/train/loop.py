@@ -27,11 +27,11 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-from steer import SteerError
 from steer.training import (
     begun_average,
     check_begins,
     check_finite,
+    check_same,
     move_average,
     read_checkpoint,
     rows_until,
@@ -119,8 +119,7 @@ def train(
     check_begins(checkpoint, resume=resume and checkpoint.exists())
     if checkpoint.exists():
         state = read_checkpoint(checkpoint, PARTS)
-        if state["seed"] != seed:
-            raise SteerError(f"--resume: the run in {out} has seed={state['seed']}, now it is {seed}; give the same")
+        check_same({"seed": state["seed"]}, {"seed": seed}, out)
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
         average = state["ema"]

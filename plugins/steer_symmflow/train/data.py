@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steer import SteerError
-from steer.errors import unknown
+from steer.errors import message_of, unknown
 from steer.plugins import Plugins
 from steer.scoring import read_image
 from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
@@ -218,9 +218,7 @@ def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
             with listing.open(encoding="utf-8-sig", newline="") as file:
                 rows = list(csv.DictReader(file))
         except (OSError, ValueError, csv.Error) as error:
-            raise SteerError(
-                f"{listing} cannot be read ({' '.join(str(error).split())[:120]}); expected UTF-8"
-            ) from None
+            raise SteerError(f"{listing} cannot be read ({message_of(error, 120)}); expected UTF-8") from None
         if not rows or not {"file_name", "label"} <= set(rows[0]):
             raise SteerError(f"{listing}: expected the columns file_name and label")
         for number, row in enumerate(rows, start=1):
@@ -254,7 +252,7 @@ def _torchvision(spec: str, size: tuple[int, int] | None) -> Stored:
     try:
         found = cls(root, **part, **({"download": False} if "download" in takes else {}))
     except (RuntimeError, TypeError, OSError, ValueError, ImportError) as error:
-        raise SteerError(f"data 'torchvision:{spec}': {' '.join(str(error).split())[:160]}") from None
+        raise SteerError(f"data 'torchvision:{spec}': {message_of(error)}") from None
     images, targets = [], []
     for image, target in found:
         if not isinstance(image, Image.Image) or not isinstance(target, (int, np.integer)):

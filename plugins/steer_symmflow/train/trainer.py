@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from steer import SteerError
+from steer.errors import message_of
 from steer.storage import write_atomic
 from steer.training import (
     begun_average,
@@ -128,11 +129,11 @@ def train(
     if resume:
         state = read_checkpoint(checkpoint, ("unet", "optimizer", "average", "step", "seconds"))
         if "recipe" in state:  # older ones do not say
-            check_same(state["recipe"], asdict(recipe), out, but=FREE)
+            check_same(json.loads(state["recipe"]), asdict(recipe), out, but=FREE)
         try:
             model.unet.load_state_dict(state["unet"])
         except RuntimeError as error:
-            raise SteerError(f"{checkpoint} is of another model: {' '.join(str(error).split())[:120]}") from None
+            raise SteerError(f"{checkpoint} is of another model: {message_of(error, 120)}") from None
         optimizer.load_state_dict(state["optimizer"])
         average, first, seconds = state["average"], state["step"], state["seconds"]
     log = out / LOG

@@ -183,8 +183,8 @@ class Trainer:
         data = read_checkpoint(
             self._folder / CHECKPOINT, ("recipe", "model", "optimizer", "average", "step", "seconds")
         )
-        check_same(data["recipe"], asdict(self._recipe), self._folder, but=("steps",))
-        if data.get("words") != self._words:
+        check_same(json.loads(data["recipe"]), asdict(self._recipe), self._folder, but=("steps",))
+        if data.get("words", self._words) != self._words:  # older ones do not say
             raise SteerError(
                 f"--resume: the sentences of {', '.join(self._recipe.data)} have other words than when the run in "
                 f"{self._folder} began; begin anew in another --out"

@@ -1,0 +1,58 @@
+"""Python files of the user's own, ``./mine.py:NAME``, in place of installed plugins."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from steer.errors import SteerError, message_of, unknown
+
+LOCAL = "steer_local_"
+"""What the names of modules begin with that were made of local files."""
+
+
+def load_module(path: str) -> ModuleType:
+    """Import a local Python file under a name of its own.
+
+    Raises:
+        SteerError: if there is no such file, or it fails to import.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise SteerError(f"plugin file {path} does not exist")
+    return _load_module(file)
+
+
+@functools.cache
+def _load_module(file: Path) -> ModuleType:
+    name = f"{LOCAL}{file.stem}_{hashlib.blake2b(str(file).encode(), digest_size=4).hexdigest()}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise SteerError(f"plugin file {file} is not a Python file (expected a name ending in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look names of annotations up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise SteerError(
+            f"plugin file {file} fails to import: {type(error).__name__}: {message_of(error, 400)}"
+        ) from error
+    return module
+
+
+def is_file_reference(name: str) -> bool:
+    """Whether ``name`` means a local Python file (``./mine.py``) and not a registered name."""
+    return name.endswith(".py")
+
+
+def member(module: ModuleType, attribute: str, path: str) -> Any:
+    """Return a module's attribute by name, or raise naming the nearest."""
+    if hasattr(module, attribute):
+        return getattr(module, attribute)
+    raise unknown(f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")])
