@@ -28,7 +28,7 @@ from measures import ROOT, interval, write_section
 from numpy.typing import NDArray
 
 from steer import Prompt, Sampler
-from steer.prompt_files import read_prompts
+from steer.prompts.files import read_prompts
 from steer_carinox.calibration import Calibration, Ratings, calibrate
 from steer_carinox.categories import canonical
 from steer_carinox.weights import toml_text

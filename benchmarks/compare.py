@@ -16,11 +16,11 @@ import click
 import torch
 from measures import ROOT, spread, write_section
 
-from steer.compare.run import Request, compare_all
-from steer.compare.summary import Summary
-from steer.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
-from steer.prompt_files import read_prompts
-from steer.storage import write_atomic
+from steer.evaluate.compare.run import Request, compare_all
+from steer.evaluate.compare.summary import Summary
+from steer.evaluate.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
+from steer.prompts.files import read_prompts
+from steer.results.storage import write_atomic
 
 IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- compare: made by benchmarks/compare.py -->", "<!-- compare: end -->"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from steer.precision import computes_bf16
+from steer.models.device import computes_bf16
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = [

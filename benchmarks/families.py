@@ -42,7 +42,7 @@ from transformers import (
 )
 
 from steer import Sampler
-from steer.model_options import ModelOptions
+from steer.models.options import ModelOptions
 
 WORDS = ["a", "red", "circle", "blue", "square"]
 VOCABULARY = {"<|startoftext|>": 0, "<|endoftext|>": 1, **{f"{word}</w>": i + 2 for i, word in enumerate(WORDS)}}

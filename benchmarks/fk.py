@@ -23,12 +23,12 @@ import torch
 from measures import ROOT, interval, spread, write_section
 
 from steer import Prompt, Sampler
-from steer.loading import make_reward
-from steer.plugins import manager
-from steer.precision import computes_bf16
-from steer.prompt_files import read_prompts
-from steer.statistics import Interval, bootstrap_mean
-from steer.storage import write_atomic
+from steer.evaluate.statistics import Interval, bootstrap_mean
+from steer.models.device import computes_bf16
+from steer.prompts.files import read_prompts
+from steer.registry.registry import manager
+from steer.results.storage import write_atomic
+from steer.rewards.by_name import make_reward
 
 BEGIN, END = "<!-- fk: made by benchmarks/fk.py -->", "<!-- fk: end -->"
 JUDGE = "shapes"

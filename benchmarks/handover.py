@@ -18,12 +18,12 @@ import torch
 from measures import spread
 from torch import Tensor
 
-from steer.checkpoints import read_tensors
-from steer.loading import make_reward
-from steer.plugins import manager
-from steer.precision import computes_bf16
-from steer.prompt_files import read_prompts
-from steer.rewards import WeightedSum
+from steer.models.device import computes_bf16
+from steer.models.downloads.checkpoints import read_tensors
+from steer.prompts.files import read_prompts
+from steer.registry.registry import manager
+from steer.rewards.by_name import make_reward
+from steer.rewards.reward import WeightedSum
 from steer_dmd2.student import WEIGHTS, read_card
 from steer_dmd2.train.teacher import Teacher
 

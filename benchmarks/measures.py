@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.statistics import bootstrap_mean
-from steer.storage import write_atomic
+from steer.evaluate.statistics import bootstrap_mean
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.results.storage import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results.md"

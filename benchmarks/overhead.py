@@ -26,11 +26,11 @@ import numpy as np
 import torch
 
 from steer import Sampler
-from steer.loading import make_methods, make_reward
-from steer.plugins import manager
-from steer.prompts import as_prompts
-from steer.rewards import WeightedSum
-from steer.run import Run
+from steer.prompts.prompt import as_prompts
+from steer.registry.registry import manager
+from steer.rewards.by_name import make_methods, make_reward
+from steer.rewards.reward import WeightedSum
+from steer.sampling.run import Run
 
 COLOURS = ("red", "blue", "green", "yellow")
 SHAPES = ("circle", "square", "triangle", "star")

@@ -28,8 +28,8 @@ from overhead import prompts as some_prompts
 
 from steer import Prompt, Sampler
 from steer.errors import SteerError
-from steer.loading import make_reward
-from steer.plugins import manager
+from steer.registry.registry import manager
+from steer.rewards.by_name import make_reward
 
 REWARD = "clip:shapes"
 LAMBDA = 0.3

@@ -35,7 +35,7 @@ import click
 import psutil
 import torch
 
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec
 from steer.render.local import LocalEngine
 from steer.render.tally import Progress
@@ -191,7 +191,7 @@ def memory(count: int) -> None:
     from tiny import tiny_sd
 
     from steer.render.journal import Journal
-    from steer.storage import LocalStorage
+    from steer.results.storage import LocalStorage
 
     rows = [Prompt("a red circle", id=f"p{number}", seed=number * 16) for number in range(count)]
     watcher = Memory(count // 10)
@@ -328,8 +328,8 @@ def page(count: int, repeats: int) -> None:
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
-    from steer.report import build_page
-    from steer.storage import LocalStorage
+    from steer.render.page import build_page
+    from steer.results.storage import LocalStorage
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "out"

@@ -26,7 +26,7 @@ from typing import Any
 
 import click
 
-from steer.storage import write_atomic
+from steer.results.storage import write_atomic
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -24,9 +24,9 @@ from measures import CATEGORIES, ROOT, Embedding, frechet, interval, real_scenes
 from torch import Tensor
 
 from steer import Prompt, Sampler
-from steer.loading import make_reward
-from steer.plugins import manager
-from steer.prompt_files import read_prompts
+from steer.prompts.files import read_prompts
+from steer.registry.registry import manager
+from steer.rewards.by_name import make_reward
 
 BEGIN, END = "<!-- students: made by benchmarks/students.py -->", "<!-- students: end -->"
 HANDOVER = "<!-- handover: made by benchmarks/handover.py -->", "<!-- handover: end -->"

@@ -27,9 +27,9 @@ from PIL import Image
 from torch import Tensor
 
 from steer import Prompt, Sampler
-from steer.loading import make_reward
-from steer.plugins import manager
-from steer.statistics import bootstrap_mean
+from steer.evaluate.statistics import bootstrap_mean
+from steer.registry.registry import manager
+from steer.rewards.by_name import make_reward
 from steer_shapes.captions import TRAINING_MIXTURE, sample_requirements
 from steer_shapes.labelled import MASK_COLORS, ShapesClasses
 from steer_shapes.layout import LayoutError, sample_scene

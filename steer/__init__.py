@@ -6,16 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from steer.errors import RewardError, SteerError
-from steer.hookspecs import hookimpl
-from steer.options import Field, Options
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
+from steer.sampling.hooks import hookimpl
+from steer.settings.options import Field, Options
 
 if TYPE_CHECKING:
-    from steer.api import Result, Sampler
-    from steer.attachment import attach
-    from steer.methods import Method
-    from steer.rewards import Reward
-    from steer.state import State
+    from steer.rewards.reward import Reward
+    from steer.sampling.attach import attach
+    from steer.sampling.method import Method
+    from steer.sampling.sampler import Result, Sampler
+    from steer.sampling.state import State
 
 __all__ = [
     "Field",
@@ -34,12 +34,12 @@ __all__ = [
 
 # Loaded at first use: listing plugins or printing help must not wait for torch.
 _LAZY = {
-    "Method": "steer.methods",
-    "Result": "steer.api",
-    "Reward": "steer.rewards",
-    "Sampler": "steer.api",
-    "State": "steer.state",
-    "attach": "steer.attachment",
+    "Method": "steer.sampling.method",
+    "Result": "steer.sampling.sampler",
+    "Reward": "steer.rewards.reward",
+    "Sampler": "steer.sampling.sampler",
+    "State": "steer.sampling.state",
+    "attach": "steer.sampling.attach",
 }
 
 

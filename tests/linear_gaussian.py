@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steer.backbones.base import Backbone, Conditioning, Encoded
-from steer.noise import Streams
-from steer.prompts import Prompt
+from steer.models.backbone import Backbone, Conditioning, Encoded
+from steer.processes.noise import Streams
+from steer.prompts.prompt import Prompt
 
 MEAN = torch.tensor([0.5, -0.3], dtype=torch.float64)
 COVARIANCE = torch.tensor([[0.6, 0.25], [0.25, 0.4]], dtype=torch.float64)

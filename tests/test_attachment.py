@@ -10,8 +10,8 @@ from tiny import tiny_sd
 
 import steer
 from steer import SteerError
-from steer.models import load_model
-from steer.plugins import manager
+from steer.models.load import load_model
+from steer.registry.registry import manager
 
 PROMPTS = ["a red circle", "a blue square"]
 OPTIONS = {"fk": {"lambda": 50.0}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steer.chunks import Chunks
+from steer.sampling.chunks import Chunks
 
 
 @pytest.mark.parametrize(("size", "count", "padding"), [(4, 8, 0), (4, 9, 3), (4, 1, 3), (1, 5, 0)])

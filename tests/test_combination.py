@@ -10,11 +10,11 @@ import torch
 from tiny import brightness
 
 from steer import Sampler, SteerError
-from steer.expressions import Minimum, Scale, Term, join, leaves, parse_expression
-from steer.loading import check_judges, make_reward, reward_names
-from steer.plugins import Plugins
-from steer.recipe import read_recipe
-from steer.rewards import Reward, is_differentiable
+from steer.registry.registry import Plugins
+from steer.results.recipe import read_recipe
+from steer.rewards.by_name import check_judges, make_reward, reward_names
+from steer.rewards.expressions import Minimum, Scale, Term, join, leaves, parse_expression
+from steer.rewards.reward import Reward, is_differentiable
 
 IMAGES = torch.stack([torch.full((3, 4, 4), value) for value in (0.0, 0.25, 1.0)])
 PROMPTS = ["a", "b", "c"]
@@ -129,7 +129,7 @@ RUN = {"steps": 2, "particles": 2, "seed": 1}
 
 @pytest.fixture
 def sampler(tiny_pipe, plugins) -> Sampler:
-    from steer.plugins import manager
+    from steer.registry.registry import manager
 
     plugins.registry.entries["backbone"] = manager().registry.entries["backbone"]
     return Sampler(tiny_pipe, plugins=plugins, device="cpu")

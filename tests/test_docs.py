@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import steer
-from steer import hookspecs
-from steer.local_files import load_module
-from steer.plugins import find_method, manager
+from steer.registry.local_files import load_module
+from steer.registry.registry import find_method, manager
+from steer.sampling import hooks as hookspecs
 
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = ROOT / "docs" / "hooks.md"
@@ -52,7 +52,7 @@ def test_the_documented_reward_scores(tmp_path: Path) -> None:
 
 
 def test_every_family_and_scheduler_is_documented() -> None:
-    from steer.process.schedulers import SCHEDULERS
+    from steer.processes.schedulers import SCHEDULERS
 
     text = (ROOT / "docs" / "models.md").read_text()
     missing = [name for name in (*manager().registry.backbones, *SCHEDULERS) if f"`{name}`" not in text]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from steer import doctor
-from steer.plugins import Broken, Entry, Origin, Plugins
-from steer.weights import Weights
+from steer.cli import diagnosis as doctor
+from steer.models.downloads.weights import Weights
+from steer.registry.registry import Broken, Entry, Origin, Plugins
 
 
 def test_it_reports_versions_devices_memory_and_verdicts() -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from hub_server import Hub, serve
 
-from steer import SteerError, fetching, hub, weights
-from steer.weights import Repository, Weights
+from steer import SteerError
+from steer.models.downloads import fetching, hub, weights
+from steer.models.downloads.weights import Repository, Weights
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 HPS = "HPS_v2.1_compressed.pt"

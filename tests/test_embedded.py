@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from steer import Sampler
-from steer.process.schedulers import make_scheduler
-from steer.prompt_files import read_prompts
-from steer.prompts import as_prompts
-from steer.run import Run
+from steer.processes.schedulers import make_scheduler
+from steer.prompts.files import read_prompts
+from steer.prompts.prompt import as_prompts
+from steer.sampling.run import Run
 from steer_shapes import paths
 
 PROMPTS = ["a red circle", "three green triangles"]

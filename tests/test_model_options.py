@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_sd
 
 from steer import Sampler, SteerError
-from steer.backbones.base import overflow_safe
-from steer.model_options import ModelOptions, parse_loras
+from steer.models.backbone import overflow_safe
+from steer.models.options import ModelOptions, parse_loras
 
 peft = pytest.importorskip("peft")
 

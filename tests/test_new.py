@@ -12,8 +12,8 @@ import pytest
 from tiny import tiny_sd
 
 from steer.errors import SteerError
-from steer.plugins import Plugins, manager
-from steer.scaffold import create
+from steer.registry.registry import Plugins, manager
+from steer.testing.new import create
 
 DRIVER = """
 import contextlib, io, json, sys

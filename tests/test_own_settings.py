@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny import brightness
 
-from steer.api import Sampler
 from steer.errors import SteerError
-from steer.packing import group_alike, halves, pack_size
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
+from steer.sampling.packs import group_alike, halves, pack_size
+from steer.sampling.sampler import Sampler
 
 BASE = {"steps": 4, "methods": ["fk"], "reward": brightness, "particles": 2, "chunk": 4, "guidance_scale": 1.0}
 

@@ -7,8 +7,8 @@ import warnings
 import pytest
 import torch
 
-from steer.models import pick_dtype
-from steer.precision import computes_bf16
+from steer.models.device import computes_bf16
+from steer.models.load import pick_dtype
 
 
 @pytest.mark.parametrize(("capability", "native"), [("AVX2", False), ("DEFAULT", False), ("AVX512", True)])

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from steer.prediction import best_of_n, false_positives, rank_chances
+from steer.evaluate.prediction import best_of_n, false_positives, rank_chances
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6])

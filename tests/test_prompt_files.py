@@ -10,9 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from steer.errors import SteerError
-from steer.prompt_files import collect, parse_prompts, read_prompts
-from steer.prompt_rows import as_row, from_row
-from steer.prompts import Prompt
+from steer.prompts.files import collect, parse_prompts, read_prompts
+from steer.prompts.prompt import Prompt
+from steer.prompts.rows import as_row, from_row
 
 ROW = {
     "prompt": "a red circle", "id": "r1", "category": "color", "seed": 7, "size": "32x16", "steps": 5, "guidance": 3.5,

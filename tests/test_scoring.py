@@ -15,9 +15,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from steer.errors import SteerError
-from steer.prompts import Prompt
-from steer.rewards import Reward
-from steer.scoring import (
+from steer.evaluate.score import (
     ImageError,
     PromptSource,
     Row,
@@ -28,6 +26,8 @@ from steer.scoring import (
     read_rows,
     score_images,
 )
+from steer.prompts.prompt import Prompt
+from steer.rewards.reward import Reward
 
 REWARDS = """
 calls = []
@@ -122,7 +122,7 @@ def test_a_missing_prompt_names_the_image_unless_none_is_needed(tmp_path: Path) 
 
 
 def test_a_missing_prompt_is_found_before_the_first_image_is_scored(steer, tmp_path: Path) -> None:
-    from steer.local_files import load_module
+    from steer.registry.local_files import load_module
 
     for name in ("a", "b"):
         save(tmp_path / "pics" / f"{name}.png", pnginfo=_parameters("a prompt"))
@@ -186,7 +186,7 @@ def steer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 
 def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -> None:
-    from steer.local_files import load_module
+    from steer.registry.local_files import load_module
 
     for i in range(3):
         save(tmp_path / "pics" / f"{i}.png", grey=50 * i)
@@ -217,7 +217,7 @@ def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -
 
 
 def test_other_questions_to_the_same_prompt_are_scored_again(steer, tmp_path: Path) -> None:
-    from steer.local_files import load_module
+    from steer.registry.local_files import load_module
 
     save(tmp_path / "pics" / "0.png")
     asked = ["pics", "-r", "./rewards.py:bright", "--out", "scores.jsonl", "--device", "cpu"]
@@ -229,8 +229,8 @@ def test_other_questions_to_the_same_prompt_are_scored_again(steer, tmp_path: Pa
 
 
 def test_a_reward_that_is_named_twice_is_made_once() -> None:
-    from steer.loading import make_reward
-    from steer.plugins import Plugins
+    from steer.registry.registry import Plugins
+    from steer.rewards.by_name import make_reward
 
     made: list[object] = []
 

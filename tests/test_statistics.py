@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from steer.statistics import balance, bootstrap_mean, difference, ratio, share, win_rate
+from steer.evaluate.statistics import balance, bootstrap_mean, difference, ratio, share, win_rate
 
 WORLDS = {
     "normal": (lambda g, n: g.normal(0.3, 1, n), 0.3),

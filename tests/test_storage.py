@@ -19,10 +19,10 @@ import fsspec
 import pytest
 
 from steer.errors import SteerError
-from steer.storage import LocalStorage, Storage, storage_at
-from steer.storage import remote as remote_module
-from steer.storage.base import StorageError
-from steer.storage.remote import RemoteStorage
+from steer.results.storage import LocalStorage, Storage, storage_at
+from steer.results.storage import remote as remote_module
+from steer.results.storage.base import StorageError
+from steer.results.storage.remote import RemoteStorage
 
 
 @pytest.fixture(params=["folder", "memory", "file", "local"])

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from steer import Sampler
-from steer.expressions import parse_expression
-from steer.loading import make_reward
-from steer.local_files import load_module
-from steer.plugins import Origin, Plugins, manager
+from steer.registry.local_files import load_module
+from steer.registry.registry import Origin, Plugins, manager
+from steer.rewards.by_name import make_reward
+from steer.rewards.expressions import parse_expression
 from steer.testing import check_reward
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

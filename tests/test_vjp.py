@@ -10,12 +10,12 @@ from tiny import tiny_sd
 from torch import Tensor
 
 from steer import Method, Prompt, Reward, RewardError, SteerError, hookimpl
-from steer.gradients import checkpointed
-from steer.models import load_model
-from steer.plugins import manager
-from steer.rewards import WeightedSum
-from steer.run import Run
-from steer.start import Start
+from steer.models.load import load_model
+from steer.registry.registry import manager
+from steer.rewards.reward import WeightedSum
+from steer.sampling.gradients import checkpointed
+from steer.sampling.run import Run
+from steer.sampling.start import Start
 
 PROMPTS = [Prompt("a red circle", seed=3), Prompt("a blue square", seed=90)]
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steer.backbones.base import Backbone, Conditioning, Encoded
-from steer.prompts import Prompt
-from steer.texts import Texts
+from steer.models.backbone import Backbone, Conditioning, Encoded
+from steer.models.texts import Texts
+from steer.prompts.prompt import Prompt
 from steer_text.process import MaskedDiffusion
 
 WORDS, LENGTH, STEPS = "abc", 3, 3

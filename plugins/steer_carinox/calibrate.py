@@ -31,9 +31,9 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
     import numpy as np
 
     from steer.errors import SteerError
-    from steer.loading import check_names, make_reward
-    from steer.models import pick_device
-    from steer.plugins import manager
+    from steer.models.load import pick_device
+    from steer.registry.registry import manager
+    from steer.rewards.by_name import check_names, make_reward
     from steer_carinox.calibration import Ratings, calibrate, warn_of
     from steer_carinox.ratings import read_ratings, score_all
     from steer_carinox.weights import toml_text
@@ -85,7 +85,7 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
 def _labels(rewards: str) -> list[str]:
     """Return what carinox calls each reward; a scale that is written changes no rank."""
     from steer.errors import SteerError
-    from steer.rewards import parse_expression
+    from steer.rewards.reward import parse_expression
     from steer_carinox.weights import split_commas
 
     names: list[str] = []
@@ -108,7 +108,7 @@ def _lines(found: Calibration) -> list[str]:
 
 def _write(out: Path, text: bytes, picture: bytes) -> None:
     from steer.errors import SteerError
-    from steer.storage import write_atomic
+    from steer.results.storage import write_atomic
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _picture(found: dict[str, Calibration], names: Sequence[str]) -> bytes:
     """Draw each category's correlations with their intervals."""
     from matplotlib.figure import Figure
 
-    from steer.trace import png
+    from steer.results.trace_plot import png
 
     figure = Figure(figsize=(max(6, 1.1 * len(found) * len(names) / 2), 4), layout="constrained")
     axes = figure.subplots()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from steer import Prompt
-from steer.prompt_files import read_prompts
+from steer.prompts.files import read_prompts
 from steer_carinox.categories import category_of
 from steer_carinox.weights import find_table
 

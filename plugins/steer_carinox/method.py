@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from steer import Method, State, SteerError, hookimpl
-from steer.budget import Budget, refuse_inner_clock
-from steer.gradients import Gradients, Merge
-from steer.loading import check_names, make_reward
-from steer.methods import hooks_of
-from steer.plugins import manager
-from steer.rewards import WeightedSum, leaves, parse_expression
-from steer.run import Run
-from steer.start import Start
-from steer.state import Event
+from steer.registry.registry import manager
+from steer.rewards.by_name import check_names, make_reward
+from steer.rewards.reward import WeightedSum, leaves, parse_expression
+from steer.sampling.budget import Budget, refuse_inner_clock
+from steer.sampling.gradients import Gradients, Merge
+from steer.sampling.method import hooks_of
+from steer.sampling.run import Run
+from steer.sampling.start import Start
+from steer.sampling.state import Event
 from steer_carinox.categories import Category, category_of
 from steer_carinox.objective import Optimizer, rows_times, sum_clipped, total_gradient
 from steer_carinox.options import CarinoxOptions

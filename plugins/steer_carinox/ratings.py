@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from steer import Prompt, SteerError
-from steer.rewards import RewardFunction, checked
-from steer.scoring import read_image
+from steer.evaluate.score import read_image
+from steer.rewards.reward import RewardFunction, checked
 from steer_carinox.categories import Category, category_of
 
 IMAGE_KEYS = ("image", "file_name", "file")

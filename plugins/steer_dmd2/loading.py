@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.checkpoints import read_tensors
 from steer.errors import message_of, unknown
-from steer.weights import Weights, locate
+from steer.models.downloads.checkpoints import read_tensors
+from steer.models.downloads.weights import Weights, locate
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from steer import SteerError
 from steer.errors import unknown
-from steer.weights import Needed, Weights
+from steer.models.downloads.weights import Needed, Weights
 from steer_dmd2.student import CARD, WEIGHTS
 
 EMBEDDED = Path(__file__).parent / "weights"

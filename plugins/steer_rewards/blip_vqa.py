@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.precision import DTYPES
-from steer.weights import locate
+from steer.models.device import DTYPES
+from steer.models.downloads.weights import locate
 from steer_rewards import blip, catalogue, checkpoints
 from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, scale_gradient
 from steer_rewards.preprocess import normalise, resize

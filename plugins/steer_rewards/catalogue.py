@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steer import SteerError
 from steer.errors import nearest
-from steer.weights import Needed, Repository, Weights
+from steer.models.downloads.weights import Needed, Repository, Weights
 
 HPS = {
     "v2.1": Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_972_000_000, licence="Apache-2.0"),

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
 from steer.errors import message_of, nearest
-from steer.plugins import manager
-from steer.precision import DTYPES
-from steer.weights import Weights, locate
+from steer.models.device import DTYPES
+from steer.models.downloads.weights import Weights, locate
+from steer.registry.registry import manager
 from steer_rewards import preprocess
 from steer_rewards.embedding import PRECISION, Embedder, Precision
 

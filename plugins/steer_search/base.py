@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from steer import Method, SteerError, hookimpl
-from steer.budget import Budget, outer_search, refuse_inner_clock
-from steer.methods import hooks_of
-from steer.run import Run
+from steer.sampling.budget import Budget, outer_search, refuse_inner_clock
+from steer.sampling.method import hooks_of
+from steer.sampling.run import Run
 from steer_search.options import Budgeted
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from steer import State, SteerError, hookimpl
-from steer.budget import Budget
-from steer.run import Run
-from steer.start import Start
+from steer.sampling.budget import Budget
+from steer.sampling.run import Run
+from steer.sampling.start import Start
 from steer_search.base import Search
 from steer_search.options import DEFAULT_N, BestOfNOptions, RandomOptions
 from steer_search.pool import Pool

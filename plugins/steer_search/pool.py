@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from steer import State
-from steer.run import Run
-from steer.state import Event
+from steer.sampling.run import Run
+from steer.sampling.state import Event
 
 
 class Pool:

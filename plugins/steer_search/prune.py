@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from steer import Method, State, hookimpl
-from steer.rollout import rollout
-from steer.run import Run
+from steer.sampling.lookahead import rollout
+from steer.sampling.run import Run
 from steer_search.options import PruneOptions
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from steer import hookimpl
-from steer.inputs import Input
+from steer.prompts.inputs import Input
 
 if TYPE_CHECKING:
-    from steer.plugins import Registry
+    from steer.registry.registry import Registry
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steer import Prompt, SteerError
 from steer.errors import unknown
-from steer.prompts import text_id
+from steer.prompts.prompt import text_id
 from steer_symmflow.images import mask_of, nearest_labels, pack_mask
 from steer_symmflow.model import SymmFlowConfig
 

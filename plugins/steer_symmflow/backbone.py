@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.backbones.base import Backbone, Conditioning, Encoded
 from steer.errors import unknown
+from steer.models.backbone import Backbone, Conditioning, Encoded
 from steer_symmflow import flow, infer
 from steer_symmflow.asked import asked, checked, named, wanted
 from steer_symmflow.model import SymmFlowModel, find, load

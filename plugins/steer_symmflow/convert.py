@@ -8,8 +8,8 @@ import click
 
 from steer import SteerError
 from steer.cli.shared import log_option, quiet_libraries
-from steer.precision import DTYPES
-from steer.prompt_rows import parse_size
+from steer.models.device import DTYPES
+from steer.prompts.rows import parse_size
 from steer_symmflow.model import SymmFlowConfig
 from steer_symmflow.stable_diffusion import fetched, official
 from steer_symmflow.train.data import read_labels

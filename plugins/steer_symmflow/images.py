@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from steer import SteerError
 from steer.errors import message_of
-from steer.scoring.images import FORMATS, MAX_PIXELS
+from steer.evaluate.score.images import FORMATS, MAX_PIXELS
 
 PREFIX = "data:image/png;base64,"
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from steer import SteerError
-from steer.noise import Streams
-from steer.process.gaussian import kernel_mean, kernel_sd
+from steer.processes.gaussian import kernel_mean, kernel_sd
+from steer.processes.noise import Streams
 from steer_symmflow import flow
 
 
 class SymmetricFlow:
-    """From (noise, semantics) at t=0 to (image, noise) at t=1, as a :class:`steer.process.Process`.
+    """From (noise, semantics) at t=0 to (image, noise) at t=1, as a :class:`steer.processes.Process`.
 
     One count of the process is one evaluation of the network: a step of the midpoint rule has two, of RK4 four, and
     particles may be resampled only where ``whole`` says that a step begins.

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steer import SteerError, hub
-from steer.checkpoints import read_tensors
-from steer.models import load_model
-from steer.plugins import manager
+from steer import SteerError
+from steer.models.downloads import hub
+from steer.models.downloads.checkpoints import read_tensors
+from steer.models.load import load_model
+from steer.registry.registry import manager
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, load_state
 
 PREFIX = "unet."

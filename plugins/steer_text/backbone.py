@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.backbones.base import Backbone, Conditioning, Encoded
-from steer.noise import Streams
-from steer.process import Process
-from steer.texts import Texts
+from steer.models.backbone import Backbone, Conditioning, Encoded
+from steer.models.texts import Texts
+from steer.processes import Process
+from steer.processes.noise import Streams
 from steer_text.checkpoints import longest
 from steer_text.process import MaskedDiffusion
 from steer_text.trail import TokenTrail

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.noise import Streams
+from steer.processes.noise import Streams
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _Rows:
 
 
 class BlockRefinement:
-    """Diffusers' block-refinement scheduler as a :class:`steer.process.Process`, for particles of one prompt.
+    """Diffusers' block-refinement scheduler as a :class:`steer.processes.Process`, for particles of one prompt.
 
     States are the tokens to write, int64 ``[N, length]``. Each particle goes through its blocks at its own pace, as it
     would alone. The model's input is ``[N, 2 + length + tail]``: the number of its block, the length, then the tokens.

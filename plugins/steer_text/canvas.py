@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.noise import Streams
+from steer.processes.noise import Streams
 
 UNWRITTEN = -1
 """Stands in ``x`` for tokens of canvases that are yet to begin."""
@@ -54,7 +54,7 @@ class _Row:
 
 
 class CanvasDiffusion:
-    """Canvases one after another as a :class:`steer.process.Process`, for particles of one prompt.
+    """Canvases one after another as a :class:`steer.processes.Process`, for particles of one prompt.
 
     States are int64 ``[N, canvases·canvas]``, :data:`UNWRITTEN` where no canvas has begun. Each particle goes at its
     own pace, as it would alone, with a scheduler of its own. The model conditions on its last prediction: its input is

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from steer import SteerError, hub
+from steer import SteerError
 from steer.errors import message_of, nearest
+from steer.models.downloads import hub
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from steer import SteerError
 from steer.errors import unknown
-from steer.plugins import manager
+from steer.registry.registry import manager
 
 Source = Callable[[np.random.Generator], str]
 """Draws a sentence."""

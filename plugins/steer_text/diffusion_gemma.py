@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.backbones.base import Conditioning, Encoded
-from steer.noise import Streams
-from steer.process import Process
-from steer.texts import Texts
+from steer.models.backbone import Conditioning, Encoded
+from steer.models.texts import Texts
+from steer.processes import Process
+from steer.processes.noise import Streams
 from steer_text.backbone import TextBackbone
 from steer_text.canvas import UNWRITTEN, CanvasDiffusion, Plan
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.backbones.base import Conditioning, Encoded
-from steer.process import Process
-from steer.texts import Texts
+from steer.models.backbone import Conditioning, Encoded
+from steer.models.texts import Texts
+from steer.processes import Process
 from steer_text.backbone import TextBackbone
 from steer_text.block import BlockRefinement, Refinement
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steer.noise import Streams
+from steer.processes.noise import Streams
 
 
 class MaskedDiffusion:
-    """The ancestral sampler of masked diffusion with α_t = 1 − t, as a :class:`steer.process.Process`.
+    """The ancestral sampler of masked diffusion with α_t = 1 − t, as a :class:`steer.processes.Process`.
 
     States ``x`` are int64 tokens ``[N, L]``, predictions are logits ``[N, L, V]`` of x0. From t to s a masked token is
     shown with probability (α_s − α_t)/(1 − α_t), and is then drawn from the prediction; a token that is shown stays
     (§3.2.3, SUBS). After the last step none is masked.
 
-    x0 is a random draw here, each token by itself (:class:`steer.process.RandomX0`).
+    x0 is a random draw here, each token by itself (:class:`steer.processes.RandomX0`).
     """
 
     def __init__(self, steps: int, mask: int, *, temperature: float = 1.0, device: torch.device | str = "cpu") -> None:

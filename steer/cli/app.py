@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from steer import fetching
 from steer.cli.commands import BUILT_IN
 from steer.cli.downloads import DownloadBars
 from steer.cli.shared import log_option, one_line
 from steer.errors import SteerError, nearest
+from steer.models.downloads import fetching
 
 
 class LazyGroup(click.Group):
@@ -79,7 +79,7 @@ class App(LazyGroup):
 
     @staticmethod
     def _plugin_commands() -> dict[str, dict[str, tuple[str, str]]]:
-        from steer.plugins import manager
+        from steer.registry.registry import manager
 
         found: dict[str, dict[str, tuple[str, str]]] = {}
         for words, entry in manager().registry.commands.items():

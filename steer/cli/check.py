@@ -10,7 +10,7 @@ import click
 
 from steer.cli.shared import log_option, one_line
 from steer.errors import SteerError
-from steer.options import parse_assignments
+from steer.settings.options import parse_assignments
 
 MARKS = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "skipped": "[dim]skipped[/]"}
 
@@ -31,9 +31,9 @@ def check() -> None:
 def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, out: Path | None, as_json: bool) -> None:
     """Check the reward NAME, an expression or ./file.py:function; exit code 1 if a check fails."""
     from steer.cli.shared import quiet_libraries
-    from steer.loading import check_owners, make_reward
-    from steer.models import pick_device
-    from steer.plugins import manager
+    from steer.models.load import pick_device
+    from steer.registry.registry import manager
+    from steer.rewards.by_name import check_owners, make_reward
     from steer.testing import check_reward
     from steer.testing.report import write_report
 

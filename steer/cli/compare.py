@@ -12,7 +12,7 @@ import click
 from steer.cli.config import default_model
 from steer.cli.shared import live_terminal, log_option, one_line
 from steer.errors import SteerError
-from steer.prompt_files import collect
+from steer.prompts.files import collect
 
 NO_METHODS = ("plain", "best-of-n", "fk")
 
@@ -73,8 +73,8 @@ def compare(files: tuple[str, ...], option: tuple[str, ...], as_json: bool, **gi
     with the same --out, a comparison goes on where it was. The report is in report.html and report.md there.
     """
     from steer.cli.shared import quiet_libraries
-    from steer.compare.run import Request, compare_all
-    from steer.compare.tables import tables
+    from steer.evaluate.compare.run import Request, compare_all
+    from steer.evaluate.compare.tables import tables
 
     if not files:
         raise SteerError("got no prompt file; expected one or more of .txt, .jsonl, .json, .csv, .tsv, .parquet or -")

@@ -17,8 +17,8 @@ from steer.cli.shared import one_line
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def doctor(as_json: bool) -> None:
     """Check the installation: versions, devices, memory, plugins, cached weights, what can run here."""
-    from steer.doctor import diagnose
-    from steer.plugins import manager
+    from steer.cli.diagnosis import diagnose
+    from steer.registry.registry import manager
 
     data = diagnose(manager())
     if as_json:

@@ -12,8 +12,8 @@ import click
 
 from steer.cli.shared import log_option
 from steer.errors import SteerError, unknown
-from steer.plugins import Plugins
-from steer.weights import Needed, Repository, Weights, cached, fetch, reachable, size_text
+from steer.models.downloads.weights import Needed, Repository, Weights, cached, fetch, reachable, size_text
+from steer.registry.registry import Plugins
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
     NAME is a reward or method as it is given elsewhere (hps, hps:v2.0, clip:ViT-B-32/laion2b_s34b_b79k), a preview
     decoder (taesd), or a hub id (ORG/NAME). A download that broke off goes on where it was; each file is verified.
     """
-    from steer.plugins import manager
+    from steer.registry.registry import manager
 
     items = [Item(name, needed) for name in names for needed in find(name, manager())]
     missing = [item for item in items if to is not None or cached(item.needed) is None]
@@ -83,7 +83,7 @@ def find(name: str, plugins: Plugins) -> list[Needed]:
             return list(known[plain].weights(argument or None))
     if name in registry.models or name in registry.clips:
         return []
-    from steer.model_options import PREVIEWS
+    from steer.models.options import PREVIEWS
 
     if name in PREVIEWS:
         return [Repository(PREVIEWS[name])]

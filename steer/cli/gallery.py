@@ -19,8 +19,8 @@ def gallery(folder: str, as_json: bool) -> None:
 
     Runs of `steer render` and `steer generate` are shown; several of them side by side, prompt by prompt.
     """
-    from steer.report import build_page
-    from steer.storage import storage_at
+    from steer.render.page import build_page
+    from steer.results.storage import storage_at
 
     storage = storage_at(folder)
     page = build_page(storage)

@@ -13,10 +13,10 @@ from steer.cli.inputs import WithInputs, check_inputs, typed_inputs
 from steer.cli.sampling import SAMPLING_KEYS, arguments_of, gathered, model_options_of, sampling_options
 from steer.cli.shared import log_option
 from steer.errors import SteerError
-from steer.inputs import prompts_with
-from steer.plugins import manager
-from steer.prompt_files import read_prompts
-from steer.prompts import Prompt, as_prompts
+from steer.prompts.files import read_prompts
+from steer.prompts.inputs import prompts_with
+from steer.prompts.prompt import Prompt, as_prompts
+from steer.registry.registry import manager
 
 RUN_KEYS = {**SAMPLING_KEYS, "prompts": list, "file": str, "out": str, "baseline": bool, "inputs": dict}
 """Keys of a run file: the options' names, with lists where an option can be repeated."""

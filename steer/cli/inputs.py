@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from steer.errors import SteerError, unknown
-from steer.inputs import Input
-from steer.plugins import manager
+from steer.prompts.inputs import Input
+from steer.registry.registry import manager
 
-META = "steer.inputs"
+META = "steer.prompts.inputs"
 
 
 class WithInputs(click.Command):

@@ -9,10 +9,10 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from steer.hookspecs import hookimpl
 from steer.render.interrupts import stopping
-from steer.run import Run
-from steer.state import State
+from steer.sampling.hooks import hookimpl
+from steer.sampling.run import Run
+from steer.sampling.state import State
 
 
 class Interrupt:

@@ -37,8 +37,8 @@ def method(name: str, out: Path) -> None:
 
 
 def _create(kind: str, name: str, out: Path, then: str) -> None:
-    from steer.plugins import manager
-    from steer.scaffold import create
+    from steer.registry.registry import manager
+    from steer.testing.new import create
 
     files = create(kind, name, out, manager())
     for path in files:

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from steer import weights
 from steer.errors import SteerError, unknown
-from steer.options import describe
-from steer.plugins import Entry, manager
+from steer.models.downloads import weights
+from steer.registry.registry import Entry, manager
+from steer.settings.options import describe
 
 COLUMNS = ("kind", "name", "origin", "version", "health", "summary")
 WIDE = 130

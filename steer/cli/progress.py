@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from steer import fetching
 from steer.cli.shared import live_terminal
-from steer.hookspecs import hookimpl
-from steer.run import Run
-from steer.state import State
-from steer.weights import size_text
+from steer.models.downloads import fetching
+from steer.models.downloads.weights import size_text
+from steer.sampling.hooks import hookimpl
+from steer.sampling.run import Run
+from steer.sampling.state import State
 
 
 class ProgressBar:

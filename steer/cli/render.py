@@ -12,7 +12,7 @@ from steer.cli.config import default_model, read_toml
 from steer.cli.sampling import SAMPLING_KEYS, arguments_of, gathered, model_options_of, sampling_options
 from steer.cli.shared import log_option, one_line
 from steer.errors import SteerError
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
     from steer.render import Spec
@@ -92,7 +92,7 @@ def _run_file(place: str) -> dict[str, Any]:
     """Read a run file. One that a render left tells of its own folder, wherever that was moved since."""
     values = read_toml(place, RENDER_KEYS)
     if values.pop("versions", None) and place.replace("\\", "/").rpartition("/")[2] == "run.toml":
-        from steer.storage import storage_at
+        from steer.results.storage import storage_at
 
         folder = place.removesuffix("run.toml").rstrip("/\\") or "."
         if storage_at(folder).read("prompts.jsonl") is not None:
@@ -101,7 +101,7 @@ def _run_file(place: str) -> dict[str, Any]:
 
 
 def _prompts(values: dict[str, Any], skip_bad: bool) -> list[Prompt]:
-    from steer.prompt_files import collect
+    from steer.prompts.files import collect
 
     if not values.get("file"):
         raise SteerError("got no prompt file; expected one or more of .txt, .jsonl, .json, .csv, .tsv, .parquet or -")
@@ -113,11 +113,11 @@ def _prompts(values: dict[str, Any], skip_bad: bool) -> list[Prompt]:
 
 def _spec(values: dict[str, Any]) -> Spec:
     """Return what decides the images, after looking every name up: a typing error must not wait for the model."""
-    from steer.loading import check_judges, check_names
-    from steer.model_options import ModelOptions, parse_loras
-    from steer.plugins import manager
+    from steer.models.options import ModelOptions, parse_loras
+    from steer.registry.registry import manager
     from steer.render import Spec
-    from steer.settings import SETTINGS, check_setting
+    from steer.rewards.by_name import check_judges, check_names
+    from steer.settings.run import SETTINGS, check_setting
 
     arguments = arguments_of(values)
     for name in SETTINGS:

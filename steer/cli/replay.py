@@ -21,7 +21,7 @@ from steer.errors import SteerError
 @log_option
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
     """Make the image or text in FILE again, bit for bit on the same machine."""
-    from steer.recipe import read_recipe
+    from steer.results.recipe import read_recipe
 
     recipe, slot = read_recipe(file)
     values = [str(value) for options in recipe.options.values() for value in options.values()]  # carinox.guard
@@ -35,11 +35,11 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
 
     import json
 
-    from steer.api import Sampler
     from steer.cli.progress import ProgressBar
-    from steer.model_options import ModelOptions
-    from steer.output import OutputFolder
-    from steer.precision import dtype_name
+    from steer.models.device import dtype_name
+    from steer.models.options import ModelOptions
+    from steer.results.folder import OutputFolder
+    from steer.sampling.sampler import Sampler
 
     dtype = dtype_name(recipe.dtype)
     options = ModelOptions.from_dict(recipe.model_options)
@@ -56,7 +56,7 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
 
     written = folder.write(replace(item, chosen=(index,)))[0]
     difference = _difference(file, item.samples[index].value)
-    from steer.recipe import versions
+    from steer.results.recipe import versions
 
     outcome: dict[str, Any] = {"file": str(written), "equal": difference == 0, "max_difference": difference}
     outcome["versions_differ"] = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from steer.api import Item
 from steer.cli.shared import one_line
-from steer.cost import Cost
-from steer.output import COMPARISON, CONTACT_SHEET, TEXT_COMPARISON, TEXTS
+from steer.results.cost import Cost
+from steer.results.folder import COMPARISON, CONTACT_SHEET, TEXT_COMPARISON, TEXTS
+from steer.sampling.sampler import Item
 
 MAX_ROWS = 40
 """Prompts shown one by one; of more, only the means are (all are in result.json)."""

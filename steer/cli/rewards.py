@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from steer.cli.shared import log_option, one_line
-from steer.options import parse_assignments
+from steer.settings.options import parse_assignments
 
 if TYPE_CHECKING:
-    from steer.comparison import Comparison
+    from steer.evaluate.agreement import Comparison
 
 
 @click.command()
@@ -34,12 +34,12 @@ def rewards(
     """
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"  # read when the libraries are imported
     from steer.cli.shared import quiet_libraries
-    from steer.comparison import compare
-    from steer.loading import check_modalities, check_owners, make_reward
-    from steer.local_files import is_file_reference
-    from steer.models import pick_device
-    from steer.plugins import manager
-    from steer.rewards import RewardFunction, leaves, parse_expression
+    from steer.evaluate.agreement import compare
+    from steer.models.load import pick_device
+    from steer.registry.local_files import is_file_reference
+    from steer.registry.registry import manager
+    from steer.rewards.by_name import check_modalities, check_owners, make_reward
+    from steer.rewards.reward import RewardFunction, leaves, parse_expression
     from steer.testing import example_samples
 
     quiet_libraries()

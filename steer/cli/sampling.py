@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from steer.errors import SteerError
-from steer.options import parse_assignments
-from steer.prompt_rows import parse_size
+from steer.prompts.rows import parse_size
+from steer.settings.options import parse_assignments
 
 _OPTIONS = (
     click.option("-m", "--model", help="Model: a known name, a folder in diffusers format, or a hub id."),

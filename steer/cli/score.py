@@ -14,11 +14,11 @@ import click
 
 from steer.cli.shared import CountBar, log_option, one_line
 from steer.errors import SteerError
-from steer.options import parse_assignments
+from steer.settings.options import parse_assignments
 
 if TYPE_CHECKING:
-    from steer.rewards import RewardFunction, WeightedSum
-    from steer.scoring import ImageError, Row
+    from steer.evaluate.score import ImageError, Row
+    from steer.rewards.reward import RewardFunction, WeightedSum
 
 
 @click.command()
@@ -47,11 +47,11 @@ def score(
     if prompt is not None and metadata is not None:
         raise SteerError("got both --prompt and --metadata; give one of the two")
 
-    from steer import scoring
     from steer.cli.shared import quiet_libraries
-    from steer.loading import check_modalities, check_names, check_owners, make_reward
-    from steer.models import pick_device
-    from steer.plugins import manager
+    from steer.evaluate import score as scoring
+    from steer.models.load import pick_device
+    from steer.registry.registry import manager
+    from steer.rewards.by_name import check_modalities, check_names, check_owners, make_reward
 
     names = scoring.expressions_of(reward)
     options = parse_assignments(option)

@@ -8,20 +8,20 @@ from typing import Any
 
 import click
 
-from steer.api import Item, Sampler
 from steer.cli.interrupt import Interrupt
 from steer.cli.progress import ProgressBar
 from steer.cli.report import print_report
 from steer.cli.shared import one_line, quiet_libraries
-from steer.cost import Cost
 from steer.errors import SteerError
-from steer.loading import check_judges, check_names, reward_names
-from steer.model_options import ModelOptions, parse_loras
-from steer.output import COMPARISON, TEXT_COMPARISON, OutputFolder
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.settings import SETTINGS, check_setting
-from steer.sheet import Row, Tile, comparison_sheet
+from steer.models.options import ModelOptions, parse_loras
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.results.cost import Cost
+from steer.results.folder import COMPARISON, TEXT_COMPARISON, OutputFolder
+from steer.results.sheets import Row, Tile, comparison_sheet
+from steer.rewards.by_name import check_judges, check_names, reward_names
+from steer.sampling.sampler import Item, Sampler
+from steer.settings.run import SETTINGS, check_setting
 
 
 def render(

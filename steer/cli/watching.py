@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from steer.cli.shared import live_terminal, one_line
-from steer.hookspecs import hookimpl
 from steer.render.engine import PlannedGroup
 from steer.render.report import Plan, Summary
 from steer.render.tally import Progress as Standing
-from steer.state import State
+from steer.sampling.hooks import hookimpl
+from steer.sampling.state import State
 
 LINE_SECONDS = 30.0
 """How often a line is printed where there is no terminal to change one on."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
 from steer.render.outcomes import Outcome
 
 Pack = Sequence[Prompt]

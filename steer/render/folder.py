@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from steer.output import metadata_rows
-from steer.prompt_rows import as_row
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
+from steer.prompts.rows import as_row
 from steer.render.journal import DETAILS, Journal, digest_of, place_of
 from steer.render.layout import Layout
 from steer.render.outcomes import Failed, Rendered
 from steer.render.runfile import PROMPTS, read_stored_prompts
 from steer.render.spec import Task
-from steer.storage import Storage
+from steer.results.folder import metadata_rows
+from steer.results.storage import Storage
 
 METADATA = "metadata.jsonl"
 

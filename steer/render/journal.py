@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steer.prompt_rows import as_row
+from steer.prompts.rows import as_row
 from steer.render.spec import Task
-from steer.storage import Storage
+from steer.results.storage import Storage
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steer.errors import SteerError
-from steer.output import SUFFIXES, file_stem
-from steer.prompt_rows import as_row
+from steer.prompts.rows import as_row
 from steer.render.spec import LAYOUTS, Task
+from steer.results.folder import SUFFIXES, file_stem
 
 
 @dataclass(frozen=True)

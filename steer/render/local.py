@@ -8,18 +8,18 @@ from dataclasses import asdict
 from functools import partial
 from threading import Event
 
-from steer.api import Sampler
-from steer.model_options import ModelOptions
-from steer.packing import halves
-from steer.plugins import chain
-from steer.precision import dtype_name
-from steer.prompts import Prompt
+from steer.models.device import dtype_name
+from steer.models.options import ModelOptions
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import chain
 from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, rendered
 from steer.render.previews import Previews
 from steer.render.spec import Spec
-from steer.run import Run
-from steer.setup import Setup, image_size, pack_size_of
+from steer.sampling.packs import halves
+from steer.sampling.run import Run
+from steer.sampling.sampler import Sampler
+from steer.sampling.session import Setup, image_size, pack_size_of
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from steer.output import item_row, sample_bytes
-from steer.results import Item
+from steer.results.folder import item_row, sample_bytes
+from steer.results.items import Item
 
 THUMBNAIL, THUMBNAIL_FROM = 256, 384
 """Pixels of a thumbnail's longer side, and the image size from which the page needs one."""
@@ -24,7 +24,7 @@ class Rendered:
     Attributes:
         id: the prompt's.
         images: the samples' files by slot, in the order of choice: PNGs, or texts.
-        row: what it came to (:func:`steer.output.item_row`), without files.
+        row: what it came to (:func:`steer.results.folder.item_row`), without files.
         detail: trace, recipe and small pictures for the page.
     """
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steer.hookspecs import hookimpl
-from steer.results import Item
-from steer.run import Run
-from steer.state import State
+from steer.results.items import Item
+from steer.sampling.hooks import hookimpl
+from steer.sampling.run import Run
+from steer.sampling.state import State
 
 SIDE = 96
 """Pixels of a frame's longer side."""

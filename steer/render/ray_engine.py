@@ -16,12 +16,12 @@ from threading import Event
 from typing import Any
 
 from steer.errors import SteerError
-from steer.local_files import LOCAL
-from steer.packing import halves
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
+from steer.registry.local_files import LOCAL
 from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, Rendered
 from steer.render.spec import Spec
+from steer.sampling.packs import halves
 
 AHEAD = 2
 """Packs that a worker has: the one in hand and the next, so that it need not wait for the driver."""

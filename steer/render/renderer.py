@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
 from steer.render.engine import Engine
 from steer.render.folder import RenderFolder
 from steer.render.layout import Layout, check_names
+from steer.render.page import build_page
 from steer.render.refresher import Refresher
 from steer.render.report import Plan, Summary, Watcher
 from steer.render.runfile import KEPT, check_ours, check_same, read_run, write_run
 from steer.render.session import Session
 from steer.render.spec import Spec, tasks_of
-from steer.report import build_page
-from steer.storage import storage_at
+from steer.results.storage import storage_at
 
 MakeEngine = Callable[[Spec], Engine]
 

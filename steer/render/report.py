@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from steer.cost import Cost
 from steer.render.engine import Pack, PlannedGroup
 from steer.render.tally import Progress
+from steer.results.cost import Cost
 
 PIXEL_BYTES = 1.6
 """Of a PNG, a pixel of a photograph-like picture; plain pictures take a fraction of it."""

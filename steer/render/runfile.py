@@ -10,11 +10,11 @@ from typing import Any
 import tomli_w
 
 from steer.errors import SteerError
-from steer.prompt_files import parse_prompts
-from steer.prompts import Prompt
-from steer.recipe import versions
-from steer.report import check_page
-from steer.storage import Storage
+from steer.prompts.files import parse_prompts
+from steer.prompts.prompt import Prompt
+from steer.render.page import check_page
+from steer.results.recipe import versions
+from steer.results.storage import Storage
 
 RUN, PROMPTS = "run.toml", "prompts.jsonl"
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from steer.cost import Cost
 from steer.errors import SteerError
 from steer.render.engine import Engine
 from steer.render.folder import RenderFolder
@@ -17,7 +16,8 @@ from steer.render.outcomes import Failed, Outcome
 from steer.render.refresher import Refresher
 from steer.render.report import Plan, Summary, Watcher
 from steer.render.tally import Tally
-from steer.storage.base import StorageError
+from steer.results.cost import Cost
+from steer.results.storage.base import StorageError
 
 WRITERS = 4
 """Threads that encode and write images while the device works."""

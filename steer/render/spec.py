@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steer.errors import SteerError
-from steer.prompts import Prompt, check_seed
+from steer.prompts.prompt import Prompt, check_seed
 
 LAYOUTS = ("images", "geneval")
 
@@ -18,10 +18,10 @@ class Spec:
 
     Attributes:
         model: a known name, a folder or a hub id; for the local engine also a pipeline in memory.
-        model_options: arguments of :class:`steer.model_options.ModelOptions`.
+        model_options: arguments of :class:`steer.models.options.ModelOptions`.
         device: where to compute; ``None`` takes CUDA if there is one.
         dtype: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``None``.
-        arguments: of :meth:`steer.api.Sampler.stream`: methods, reward, judge, options, particles, run_seed, choose
+        arguments: of :meth:`steer.Sampler.stream`: methods, reward, judge, options, particles, run_seed, choose
             and settings; no observers.
         seed: of every prompt that has none of its own.
         replicates: how often each prompt is drawn, with independent noise.
@@ -67,7 +67,7 @@ def tasks_of(prompts: Iterable[tuple[int, Prompt]], *, seed: int | None = None, 
     Raises:
         SteerError: for a seed out of range, or fewer than one drawing.
     """
-    from steer.noise import hashed_seed
+    from steer.processes.noise import hashed_seed
 
     if seed is not None:
         check_seed(seed, "seed")

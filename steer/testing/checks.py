@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError, message_of
-from steer.plugins import Plugins, manager
-from steer.prompts import Prompt
-from steer.rewards import RewardFunction, is_differentiable
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import Plugins, manager
+from steer.rewards.reward import RewardFunction, is_differentiable
 from steer.testing.gradient import gradient
 from steer.testing.subject import Failed, Subject
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from steer.output import OutputFolder
-from steer.sheet import contact_sheet
+from steer.results.folder import OutputFolder
+from steer.results.sheets import contact_sheet
 from steer.testing.checks import Report
 
 SHOWN = 6

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.prompts import Prompt
-from steer.rewards import RewardFunction, checked
+from steer.prompts.prompt import Prompt
+from steer.rewards.reward import RewardFunction, checked
 
 
 class Failed(Exception):  # noqa: N818 - not an error of the program: the outcome of a check

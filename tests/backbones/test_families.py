@@ -14,12 +14,12 @@ from families import Family, all_families
 from tiny import brightness
 
 from steer import Sampler
-from steer.models import load_model
-from steer.plugins import manager
-from steer.process.schedulers import make_scheduler
-from steer.prompts import Prompt
-from steer.run import Run
-from steer.state import State
+from steer.models.load import load_model
+from steer.processes.schedulers import make_scheduler
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.sampling.run import Run
+from steer.sampling.state import State
 
 SEEDS = [5, 90]
 STEPS = 4

@@ -16,13 +16,13 @@ from families import Family, flux, flux2
 from tiny import brightness
 
 from steer import Sampler, SteerError
-from steer.backbones.base import Conditioning
-from steer.model_options import ModelOptions
-from steer.models import load_model
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.run import Run
-from steer.state import State
+from steer.models.backbone import Conditioning
+from steer.models.load import load_model
+from steer.models.options import ModelOptions
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.sampling.run import Run
+from steer.sampling.state import State
 
 DEV, _, SCHNELL = flux.FAMILIES
 DEV2, KLEIN = flux2.FAMILIES
@@ -40,7 +40,7 @@ def pipeline(family: Family) -> Any:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give texts little room, for speed."""
-    monkeypatch.setattr("steer.backbones.flux.Flux.text_tokens", flux2.ROOM)
+    monkeypatch.setattr("steer.models.families.flux.Flux.text_tokens", flux2.ROOM)
 
 
 def run(family: Family, **settings: Any) -> State:

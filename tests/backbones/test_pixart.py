@@ -9,10 +9,10 @@ import pytest
 import torch
 from families.pixart import EXACT, tiny_alpha, tiny_sigma
 
-from steer.models import load_model
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.run import Run
+from steer.models.load import load_model
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.sampling.run import Run
 
 
 @pytest.mark.parametrize(("make", "room"), [(tiny_alpha, 119), (tiny_sigma, 299)], ids=["alpha", "sigma"])

@@ -10,11 +10,11 @@ from families.qwen_image import tiny_qwen_image
 from families.z_image import tiny_z_image
 
 from steer import SteerError
-from steer.backbones.base import Backbone
-from steer.models import load_model
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.run import Run
+from steer.models.backbone import Backbone
+from steer.models.load import load_model
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.sampling.run import Run
 
 ROOM = {"qwen-image": 512, "z-image": 512 - 3}
 """Tokens of a prompt that the model sees: Z-Image counts the three that begin its chat."""

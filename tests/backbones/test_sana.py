@@ -10,10 +10,10 @@ from families.sana import tiny_sana
 from tiny import WORDS
 
 from steer import Sampler
-from steer.backbones.base import Backbone
-from steer.models import load_model
-from steer.plugins import manager
-from steer.prompts import Prompt
+from steer.models.backbone import Backbone
+from steer.models.load import load_model
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import torch
 from families.sd import tiny_sdxl
 
 from steer import SteerError
-from steer.models import load_model
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.run import Run
+from steer.models.load import load_model
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.sampling.run import Run
 
 GIVEN = {"original_size": [48, 32], "crop": [3, 1], "target_size": [24, 16]}
 

@@ -16,12 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from steer import Prompt, Reward, Sampler, SteerError
-from steer.loading import make_methods
-from steer.plugins import manager
-from steer.rewards import WeightedSum
-from steer.run import Run
-from steer.search_plot import _curves
-from steer.trace import plot, trace_of
+from steer.registry.registry import manager
+from steer.results.search_plot import _curves
+from steer.results.trace_plot import plot, trace_of
+from steer.rewards.by_name import make_methods
+from steer.rewards.reward import WeightedSum
+from steer.sampling.run import Run
 
 TARGET = torch.tensor([2.0, -1.5], dtype=torch.float64)
 

@@ -6,7 +6,7 @@ import pytest
 
 from steer import Prompt, SteerError
 from steer.cli.inputs import check_inputs
-from steer.inputs import Input, prompts_with
+from steer.prompts.inputs import Input, prompts_with
 
 KNOWN = {"mask": Input("FILE"), "class": Input("NAME"), "nearest": Input("")}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from steer.sheet import CELL, MAX_TILES, Row, Tile, _font, _limit, _wrap, comparison_sheet, contact_sheet
+from steer.results.sheets import CELL, MAX_TILES, Row, Tile, _font, _limit, _wrap, comparison_sheet, contact_sheet
 
 RED = Image.new("RGB", (8, 8), "red")
 

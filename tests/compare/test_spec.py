@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from steer import SteerError
-from steer.compare.budgets import Budget, Spent, fit, parse_budgets
-from steer.compare.spec import parse_entries
-from steer.plugins import manager
+from steer.evaluate.compare.budgets import Budget, Spent, fit, parse_budgets
+from steer.evaluate.compare.spec import parse_entries
+from steer.registry.registry import manager
 
 
 def entries(*specs: str, o: tuple[str, ...] = ()):

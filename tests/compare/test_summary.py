@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steer.compare.budgets import Budget
-from steer.compare.comparison import Cell
-from steer.compare.plots import plots
-from steer.compare.report import report
-from steer.compare.spec import Entry
-from steer.compare.summary import summarise
+from steer.evaluate.compare.budgets import Budget
+from steer.evaluate.compare.comparison import Cell
+from steer.evaluate.compare.plots import plots
+from steer.evaluate.compare.report import report
+from steer.evaluate.compare.spec import Entry
+from steer.evaluate.compare.summary import summarise
 
 COSTS = {"nfe": 8, "backwards": 0, "decodes": 2, "padding": 0, "seconds": 0.1, "memory_mb": 10.0, "ancestors": 2}
 
@@ -69,7 +69,7 @@ def test_variants_of_one_cost_are_curves_of_their_own(monkeypatch) -> None:
                 replace(made, entry=replace(made.entry, family=entry.split()[0]), budget=Budget("nfe", amount))
             )
     figures = []
-    monkeypatch.setattr("steer.compare.plots.png", lambda figure: figures.append(figure) or b"")
+    monkeypatch.setattr("steer.evaluate.compare.plots.png", lambda figure: figures.append(figure) or b"")
     assert set(plots(summarise(cells, "plain", 1.0))) == {
         "scores", "scaling-nfe", "scaling-seconds", "over-optimisation"
     }  # fmt: skip

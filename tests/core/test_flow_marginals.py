@@ -10,10 +10,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from linear_gaussian import Level, LinearFlow, Moments, OneStream, chain, flow, marginal
 
-from steer.noise import slot_generator
-from steer.prompts import Prompt
-from steer.run import Run
-from steer.state import State
+from steer.processes.noise import slot_generator
+from steer.prompts.prompt import Prompt
+from steer.sampling.run import Run
+from steer.sampling.state import State
 
 SHIFT = 3.0
 PARTICLES = 65_536
@@ -22,7 +22,7 @@ ETAS = [0.0, 0.5, 1.0]
 
 @pytest.fixture
 def one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer.run.Streams", OneStream)
+    monkeypatch.setattr("steer.sampling.run.Streams", OneStream)
 
 
 def levels(steps: int) -> list[Level]:

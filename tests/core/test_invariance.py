@@ -8,11 +8,11 @@ import torch
 from tiny import brightness
 
 import steer
-from steer.models import load_model
-from steer.noise import Streams, hashed_seed, keyed, slot_generator
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.run import Run
+from steer.models.load import load_model
+from steer.processes.noise import Streams, hashed_seed, keyed, slot_generator
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.sampling.run import Run
 
 NOUNS = ["circle", "square"]
 TEXTS = [f"{a} {colour} {noun}" for a in ("a", "the") for colour in ("red", "blue") for noun in NOUNS]

@@ -11,8 +11,8 @@ from tiny import tiny_sd
 
 import steer
 from steer import SteerError
-from steer.models import load_model, pick_device, pick_dtype
-from steer.plugins import manager
+from steer.models.load import load_model, pick_device, pick_dtype
+from steer.registry.registry import manager
 
 
 def one_line_error(model) -> str:

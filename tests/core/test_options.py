@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from steer import Field, Options, SteerError
-from steer.options import build, describe, parse_assignments
+from steer.settings.options import build, describe, parse_assignments
 
 
 class Sample(Options):

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from steer import SteerError
-from steer.models import load_model
-from steer.noise import Streams
-from steer.plugins import manager
-from steer.process.gaussian import Gaussian
-from steer.process.schedulers import make_scheduler
-from steer.prompts import Prompt
-from steer.run import Run
+from steer.models.load import load_model
+from steer.processes.gaussian import Gaussian
+from steer.processes.noise import Streams
+from steer.processes.schedulers import make_scheduler
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.sampling.run import Run
 
 TEXTS = ["a red circle", "a blue square"]
 SEEDS = [5, 90]

@@ -12,9 +12,9 @@ import torch
 
 import steer
 from steer import SteerError, hookimpl
-from steer.loading import make_methods, make_reward
-from steer.local_files import load_module
-from steer.plugins import Origin, Plugins, find_method, manager
+from steer.registry.local_files import load_module
+from steer.registry.registry import Origin, Plugins, find_method, manager
+from steer.rewards.by_name import make_methods, make_reward
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -121,8 +121,8 @@ def make_run(methods):
     from diffusers import DDIMScheduler
     from linear_gaussian import LinearGaussian
 
-    from steer.prompts import Prompt
-    from steer.run import Run
+    from steer.prompts.prompt import Prompt
+    from steer.sampling.run import Run
 
     return Run(LinearGaussian(DDIMScheduler(clip_sample=False)), [Prompt("a")], methods=methods)
 

@@ -10,7 +10,7 @@ from tiny import brightness
 
 import steer
 from steer import RewardError, SteerError
-from steer.rewards import Term, WeightedSum, as_function, checked, parse_expression
+from steer.rewards.reward import Term, WeightedSum, as_function, checked, parse_expression
 
 
 @pytest.mark.parametrize(

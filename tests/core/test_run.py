@@ -8,14 +8,14 @@ from tiny import brightness
 
 import steer
 from steer import SteerError, hookimpl
-from steer.chunks import Chunks
-from steer.hookspecs import RUN_HOOKS
-from steer.models import load_model
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.rewards import WeightedSum
-from steer.run import Run
-from steer.trace import trace_of
+from steer.models.load import load_model
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.results.trace_plot import trace_of
+from steer.rewards.reward import WeightedSum
+from steer.sampling.chunks import Chunks
+from steer.sampling.hooks import RUN_HOOKS
+from steer.sampling.run import Run
 
 
 @pytest.fixture

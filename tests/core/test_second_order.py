@@ -8,13 +8,13 @@ import torch
 from tiny import brightness
 
 from steer import Sampler, SteerError
-from steer.models import load_model
-from steer.noise import Streams
-from steer.plugins import manager
-from steer.process.gaussian import Gaussian
-from steer.process.schedulers import make_scheduler
-from steer.prompts import Prompt
-from steer.run import Run
+from steer.models.load import load_model
+from steer.processes.gaussian import Gaussian
+from steer.processes.noise import Streams
+from steer.processes.schedulers import make_scheduler
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.sampling.run import Run
 
 STEPS = 5
 NAMES = ["heun", "dpm2", "dpm2-a", "flow-heun"]

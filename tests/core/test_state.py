@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny import brightness
 
-from steer.models import load_model
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.rewards import WeightedSum
-from steer.run import Run
+from steer.models.load import load_model
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.rewards.reward import WeightedSum
+from steer.sampling.run import Run
 
 PROMPTS = [Prompt("a red circle", seed=10), Prompt("a blue square", seed=20)]
 

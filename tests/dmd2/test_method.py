@@ -13,12 +13,12 @@ from tiny import brightness, tiny_sd
 from tiny_students import lora_file, tiny_sdxl, unet_file
 
 from steer import SteerError
-from steer.api import Sampler
-from steer.loading import make_methods, make_reward
-from steer.plugins import manager
-from steer.prompts import Prompt
-from steer.run import Run
-from steer.weights import locate
+from steer.models.downloads.weights import locate
+from steer.prompts.prompt import Prompt
+from steer.registry.registry import manager
+from steer.rewards.by_name import make_methods, make_reward
+from steer.sampling.run import Run
+from steer.sampling.sampler import Sampler
 from steer_dmd2 import presets
 from steer_dmd2.student import read_card
 from steer_shapes.reward import ShapesReward

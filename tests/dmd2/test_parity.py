@@ -12,10 +12,10 @@ from families.pixart import tiny_alpha
 from safetensors.torch import save_file
 from tiny_students import lora_file, tiny_sdxl, unet_file
 
-from steer.api import Sampler
-from steer.loading import make_methods
-from steer.prompts import Prompt
-from steer.run import Run
+from steer.prompts.prompt import Prompt
+from steer.rewards.by_name import make_methods
+from steer.sampling.run import Run
+from steer.sampling.sampler import Sampler
 
 TEXTS = ["a red circle", "a blue square"]
 FOUR = (999, 749, 499, 249)

@@ -13,8 +13,8 @@ from PIL import Image
 from tiny import tiny_sd
 
 from steer import SteerError
-from steer.api import Sampler
-from steer.plugins import manager
+from steer.registry.registry import manager
+from steer.sampling.sampler import Sampler
 from steer_dmd2.train import data as datasets
 from steer_dmd2.train.recipe import Recipe
 from steer_dmd2.train.session import Watch, run
@@ -187,7 +187,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file_whole(tmp_path) -> None:
 
     from safetensors.torch import save_file
 
-    from steer import training
+    from steer.training import training
 
     path = tmp_path / "file"
     path.write_text("old")

@@ -7,7 +7,7 @@ from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, 
 
 from families import Family, inference
 from families.texts import gemma_text, gemma_tokenizer
-from steer.backbones.sana import INSTRUCTION
+from steer.models.families.sana import INSTRUCTION
 
 
 def tiny_dc() -> AutoencoderDC:

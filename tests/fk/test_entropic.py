@@ -10,10 +10,10 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from linear_gaussian import LinearGaussian, OneStream, posterior_mean, vp
 
-from steer.prompts import Prompt
-from steer.rewards import WeightedSum
-from steer.rollout import rollout
-from steer.run import Run
+from steer.prompts.prompt import Prompt
+from steer.rewards.reward import WeightedSum
+from steer.sampling.lookahead import rollout
+from steer.sampling.run import Run
 from steer_fk.method import FK
 from steer_fk.options import FKOptions
 from steer_fk.resampling import annealing_exponent, normalised_entropy
@@ -34,7 +34,7 @@ def test_the_exponent_is_the_one_that_leaves_the_entropy_asked_for() -> None:
 
 @pytest.mark.parametrize("scheme", ["multinomial", "systematic"])
 def test_annealed_populations_keep_moments_and_log_z(scheme, monkeypatch) -> None:
-    monkeypatch.setattr("steer.run.Streams", OneStream)
+    monkeypatch.setattr("steer.sampling.run.Streams", OneStream)
     state = sample(2048, 24, scheme=scheme, min_entropy=0.97)
     events = [event for event in state.events if event.kind == "fk"]
     assert any(any(event.data["resampled"]) for event in events)

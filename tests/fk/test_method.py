@@ -11,7 +11,7 @@ from tiny import brightness
 
 import steer
 from steer import SteerError
-from steer.options import build
+from steer.settings.options import build
 from steer_fk.options import FKOptions
 
 

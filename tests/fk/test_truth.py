@@ -11,10 +11,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from linear_gaussian import LinearGaussian, OneStream, chain, vp
 
-from steer.prompts import Prompt
-from steer.rewards import WeightedSum
-from steer.run import Run
-from steer.state import State
+from steer.prompts.prompt import Prompt
+from steer.rewards.reward import WeightedSum
+from steer.sampling.run import Run
+from steer.sampling.state import State
 from steer_fk.method import FK
 from steer_fk.options import FKOptions
 
@@ -96,7 +96,7 @@ def estimates(state: State) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer.run.Streams", OneStream)
+    monkeypatch.setattr("steer.sampling.run.Streams", OneStream)
 
 
 def errors_in_se(state: State, potential: str = "diff") -> float:

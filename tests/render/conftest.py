@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tiny import brightness, tiny_sd
 
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec, Summary
 from steer.render.local import LocalEngine
 

@@ -18,8 +18,8 @@ import ray
 import torch
 
 from steer.errors import SteerError
-from steer.local_files import load_module
-from steer.prompts import Prompt
+from steer.prompts.prompt import Prompt
+from steer.registry.local_files import load_module
 from steer.render.outcomes import Failed
 from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull, send_local_files
 from steer.render.spec import Spec

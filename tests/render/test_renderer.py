@@ -19,17 +19,17 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from steer.api import Sampler
 from steer.cli.replay import arguments_of
 from steer.errors import SteerError
-from steer.output import file_stem
-from steer.prompts import Prompt
-from steer.recipe import read_recipe
+from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec, session
 from steer.render.local import LocalEngine, reason_of
 from steer.render.previews import _ancestor, _spread
 from steer.render.refresher import FIRST_SECONDS, Refresher
-from steer.storage import remote, storage_at
+from steer.results.folder import file_stem
+from steer.results.recipe import read_recipe
+from steer.results.storage import remote, storage_at
+from steer.sampling.sampler import Sampler
 
 from .conftest import ARGUMENTS, Render, digests, lines
 

@@ -12,8 +12,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from steer.report import build_page
-from steer.storage import LocalStorage
+from steer.render.page import build_page
+from steer.results.storage import LocalStorage
 
 COUNT = 10_000
 

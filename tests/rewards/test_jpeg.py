@@ -9,7 +9,7 @@ import torch
 from tiny_clips import as_tensor, pictures
 
 from steer import SteerError
-from steer.options import build
+from steer.settings.options import build
 from steer.testing import check_reward
 from steer_rewards.jpeg import Jpeg, JpegOptions
 

@@ -26,10 +26,11 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_sd
 from torchvision.transforms import InterpolationMode, Resize
 
-from steer import Sampler, SteerError, weights
-from steer.loading import check_names
-from steer.options import build as build_options
-from steer.plugins import manager
+from steer import Sampler, SteerError
+from steer.models.downloads import weights
+from steer.registry.registry import manager
+from steer.rewards.by_name import check_names
+from steer.settings.options import build as build_options
 from steer.testing import check_reward
 from steer_rewards import checkpoints
 from steer_rewards.clip_flant5 import build, key_map, load

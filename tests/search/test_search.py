@@ -16,14 +16,14 @@ from tiny import brightness
 from torch import Tensor
 
 from steer import Method, Prompt, Sampler, SteerError, hookimpl
-from steer.loading import make_methods
-from steer.plugins import manager
-from steer.prompts import as_prompts
-from steer.rewards import WeightedSum
-from steer.run import Run
-from steer.start import Start
-from steer.state import State
-from steer.trace import plot, trace_of
+from steer.prompts.prompt import as_prompts
+from steer.registry.registry import manager
+from steer.results.trace_plot import plot, trace_of
+from steer.rewards.by_name import make_methods
+from steer.rewards.reward import WeightedSum
+from steer.sampling.run import Run
+from steer.sampling.start import Start
+from steer.sampling.state import State
 
 TEXTS = ["a red circle", "a blue square", "the photo"]
 

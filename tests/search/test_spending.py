@@ -11,9 +11,9 @@ from scipy import stats
 from tiny import brightness
 
 from steer import Sampler, SteerError
-from steer.prompts import Prompt
-from steer.run import Run
-from steer.start import Start
+from steer.prompts.prompt import Prompt
+from steer.sampling.run import Run
+from steer.sampling.start import Start
 from steer_search.stopping import expected_gain
 
 TEXTS = ["a red circle", "a blue square", "the photo"]
@@ -56,7 +56,7 @@ def test_pruned_particles_cost_nothing_more_and_the_others_are_what_they_were(sa
 
 
 def test_packs_are_made_for_those_that_are_left(sampler) -> None:
-    from steer.setup import Setup, pack_size_of
+    from steer.sampling.session import Setup, pack_size_of
 
     sizes = []
     for options in ({"prune": {"particles": 32, "keep": 0.25}}, {"fk": {"particles": 32}}):

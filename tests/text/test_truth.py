@@ -8,10 +8,10 @@ import torch
 from scipy.stats import chisquare
 from token_chain import SCORES, STEPS, Chain, exact, reward, tilted
 
-from steer.prompts import Prompt
-from steer.rewards import WeightedSum
-from steer.run import Run
-from steer.state import State
+from steer.prompts.prompt import Prompt
+from steer.rewards.reward import WeightedSum
+from steer.sampling.run import Run
+from steer.sampling.state import State
 from steer_fk.method import FK
 from steer_fk.options import FKOptions
 from steer_fk.potentials import pooled

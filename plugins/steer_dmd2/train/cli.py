@@ -152,9 +152,9 @@ def command(
     import torch
 
     from steer.cli.shared import quiet_libraries
-    from steer.plugins import manager
-    from steer.prompt_files import read_prompts
-    from steer.prompt_rows import parse_size
+    from steer.prompts.files import read_prompts
+    from steer.prompts.rows import parse_size
+    from steer.registry.registry import manager
     from steer_dmd2.train.recipe import DEFAULT_TIMESTEPS, Recipe
     from steer_dmd2.train.session import Watch, run
 

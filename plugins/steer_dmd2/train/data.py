@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steer import SteerError
-from steer.plugins import Plugins
-from steer.prompt_files import SUFFIXES, read_prompts
-from steer.scoring.images import SUFFIXES as IMAGES
-from steer.scoring.images import read_image
-from steer.training import write_whole
+from steer.evaluate.score.images import SUFFIXES as IMAGES
+from steer.evaluate.score.images import read_image
+from steer.prompts.files import SUFFIXES, read_prompts
+from steer.registry.registry import Plugins
+from steer.training.training import write_whole
 
 BATCH = 32
 """Images encoded at a time."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from steer import Prompt
-from steer.rewards import WeightedSum
-from steer.run import Run
-from steer.sheet import contact_sheet
-from steer.training import rows_until, write_whole
+from steer.results.sheets import contact_sheet
+from steer.rewards.reward import WeightedSum
+from steer.sampling.run import Run
+from steer.training.training import rows_until, write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 SHOWN = 32

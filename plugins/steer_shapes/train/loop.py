@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-from steer.training import (
+from steer.training.training import (
     begun_average,
     check_begins,
     check_finite,

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from steer import scoring
 from steer.cli.shared import log_option, quiet_libraries
-from steer.sheet import MAX_CELLS, Cell, contact_sheet
-from steer.storage import storage_at
+from steer.evaluate import score as scoring
+from steer.results.sheets import MAX_CELLS, Cell, contact_sheet
+from steer.results.storage import storage_at
 from steer_symmflow.reading.common import open_model, png, reading_options, readings
 from steer_symmflow.reading.tables import check_format, print_rows
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from steer import SteerError
 from steer.cli.shared import CountBar, one_line
-from steer.models import pick_device, pick_dtype
-from steer.prompts import check_seed
-from steer.scoring import ImageError, read_image
+from steer.evaluate.score import ImageError, read_image
+from steer.models.load import pick_device, pick_dtype
+from steer.prompts.prompt import check_seed
 from steer_symmflow.flow import SOLVERS
 from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.reading.votes import fitted, votes

@@ -11,9 +11,9 @@ from typing import Any
 import click
 from PIL import Image
 
-from steer import scoring
 from steer.cli.shared import log_option, quiet_libraries
-from steer.storage import storage_at
+from steer.evaluate import score as scoring
+from steer.results.storage import storage_at
 from steer_symmflow.model import SymmFlowConfig
 from steer_symmflow.reading.common import Reading, open_model, png, reading_options, readings
 from steer_symmflow.reading.overlay import grey_picture, mask_picture, overlay

@@ -15,8 +15,8 @@ from PIL import Image
 
 from steer import SteerError
 from steer.errors import message_of, unknown
-from steer.plugins import Plugins
-from steer.scoring import read_image
+from steer.evaluate.score import read_image
+from steer.registry.registry import Plugins
 from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from steer import SteerError
 from steer.errors import message_of
-from steer.storage import write_atomic
-from steer.training import (
+from steer.results.storage import write_atomic
+from steer.training.training import (
     begun_average,
     check_begins,
     check_finite,

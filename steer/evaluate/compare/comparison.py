@@ -1,0 +1,184 @@
+"""A comparison: every method fitted to every budget, tuned where there are prompts for that, and run on the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from steer.evaluate.compare.budgets import Budget, Spent, fit
+from steer.evaluate.compare.folder import Folder
+from steer.evaluate.compare.measure import Measurer, Row
+from steer.evaluate.compare.spec import Entry
+from steer.render.spec import Task
+
+Tell = Callable[[str, int, int], None]
+"""Told what is being done, how many of it are done, and of how many."""
+
+PILOT = 8
+"""Prompts at most by which seconds are fitted; evaluations need one."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry at one budget, with its rows in the prompts' order.
+
+    Attributes:
+        entry: as fitted.
+        budget: a prompt's, or ``None`` where entries cost what they cost.
+        rows: one a drawing.
+        tuned: what the variants of its family came to on the tuning prompts, if there was a choice.
+    """
+
+    entry: Entry
+    budget: Budget | None
+    rows: tuple[Row, ...]
+    tuned: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called in the folder."""
+        return cell_name(self.entry, self.budget)
+
+
+def cell_name(entry: Entry, budget: Budget | None, split: str = "") -> str:
+    """Return what a cell is called in the folder: an entry with other options under the same label is another one."""
+    name = entry.label if budget is None else f"{entry.label} @ {budget.key}"
+    what = json.dumps([entry.methods, entry.options, entry.settings, entry.choose], sort_keys=True, default=str)
+    return f"{split} {name} {hashlib.blake2b(what.encode(), digest_size=4).hexdigest()}".strip()
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+class Comparison:
+    """Runs what a folder lacks."""
+
+    def __init__(
+        self,
+        measurer: Measurer,
+        folder: Folder,
+        tasks: Sequence[Task],
+        *,
+        tuning: Sequence[Task] = (),
+        success: float | None = None,
+        examples: Sequence[int] = (),
+        tell: Tell = silent,
+    ) -> None:
+        """Args:
+        measurer: samples and judges.
+        folder: open; keeps rows.
+        tasks: what is drawn, the same of every entry.
+        tuning: other tasks, on which one of several variants is chosen.
+        success: the first judge's score from which an image counts as a success; tuning goes by it.
+        examples: places of the prompts whose images are kept.
+        tell: told how far each part is.
+        """
+        self.measurer, self.folder, self.tasks, self.tuning = measurer, folder, tuple(tasks), tuple(tuning)
+        self.success, self.examples, self.tell = success, frozenset(examples), tell
+        self._spent: dict[str, Spent] = {}
+
+    def run(self, entries: Sequence[Entry], budgets: Sequence[Budget]) -> list[Cell]:
+        """Return all cells, budget by budget.
+
+        Raises:
+            SteerError: before anything long is run, for a budget that is too small.
+        """
+        chances: list[Budget | None] = [*budgets] or [None]
+        fitted: dict[tuple[str, Budget | None], Entry] = {}
+        total = len(chances) * len(entries) if budgets else 0
+        for number, budget in enumerate(chances):
+            takes_less = number > 0 and budget is not None and budget.kind == getattr(chances[number - 1], "kind", None)
+            for entry in entries:
+                fitted[entry.label, budget] = self._fitted(entry, budget, takes_less)
+                if total:
+                    self.tell("fitting to budgets", len(fitted), total)
+        cells = []
+        for budget in chances:
+            families: dict[str, list[Entry]] = {}
+            for entry in entries:
+                families.setdefault(entry.family, []).append(fitted[entry.label, budget])
+            for variants in families.values():
+                tuned: tuple[tuple[str, float], ...] = ()
+                if self.tuning and len(variants) > 1:
+                    best, tuned = self._tuned(variants, budget)
+                    variants = [best]
+                cells += [
+                    Cell(entry, budget, self._rows(cell_name(entry, budget), entry, self.tasks), tuned)
+                    for entry in variants
+                ]
+        return cells
+
+    def _fitted(self, entry: Entry, budget: Budget | None, takes_less: bool) -> Entry:
+        if budget is None:
+            return entry
+        name = cell_name(entry, budget)
+        known = self.folder.fit(name)
+        if known is None:
+            plugins = self.measurer.sampler.plugins
+            known = fit(entry, budget, self._trial(budget), plugins, takes_less=takes_less)
+            self.folder.keep_fit(name, known)
+        return known
+
+    def _trial(self, budget: Budget) -> Callable[[Entry], Spent]:
+        tasks = self.tuning or self.tasks
+        count = 1 if budget.kind == "nfe" else min(PILOT, len(tasks))
+        pilot = [tasks[index * len(tasks) // count] for index in range(count)]
+        warm = False
+
+        def trial(entry: Entry) -> Spent:
+            nonlocal warm
+            key = cell_name(entry, None)
+            # budgets begin with the same small populations; a clock's one bad reading must not count for all of them
+            if budget.kind == "nfe" and key in self._spent:
+                return self._spent[key]
+            if not warm and budget.kind == "seconds":  # what is set up at the first use is no part of the time
+                self.measurer.trial(entry, pilot[:1])
+                warm = True
+            spent = self.measurer.trial(entry, pilot)
+            if budget.kind == "nfe":
+                self._spent[key] = spent
+            return spent
+
+        return trial
+
+    def _tuned(self, variants: Sequence[Entry], budget: Budget | None) -> tuple[Entry, tuple[tuple[str, float], ...]]:
+        scores = {}
+        for entry in variants:
+            rows = self._rows(cell_name(entry, budget, "tuning"), entry, self.tuning)
+            scores[entry.label] = float(np.mean([verdict(row, self.success) for row in rows]))
+        best = max(variants, key=lambda entry: scores[entry.label])
+        return best, tuple(scores.items())
+
+    def _rows(self, name: str, entry: Entry, tasks: Sequence[Task]) -> tuple[Row, ...]:
+        done = self.folder.rows(name)
+        missing = [task for task in tasks if task.prompt.id not in done]
+        keep = not name.startswith("tuning ")
+        if missing:
+            shown = name.rpartition(" ")[0]
+            before = len(tasks) - len(missing)
+            self.tell(shown, before, len(tasks))
+            for number, measured in enumerate(self.measurer.rows(entry, missing), start=before + 1):
+                row = measured.row
+                if keep and measured.image is not None and row["index"] in self.examples and row["replicate"] == 0:
+                    self.folder.keep_image(name, row["index"], measured.image)
+                self.folder.add(name, [row])
+                done[row["id"]] = row
+                self.tell(shown, number, len(tasks))
+        return tuple(done[task.prompt.id] for task in tasks)
+
+
+def verdict(row: Row, success: float | None, judge: str | None = None) -> float:
+    """Return a row's score by a judge, the first by default; 1 or 0 where ``success`` says what counts as one.
+
+    Where nothing was chosen, it is the mean over the particles.
+    """
+    name = next(iter(row["judge"])) if judge is None else judge
+    if success is None:
+        return float(row["judge"][name])
+    values = row["judges"][name]
+    return float(np.mean([values[index] >= success for index in row["chosen"]]))

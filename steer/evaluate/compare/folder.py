@@ -1,0 +1,123 @@
+"""The folder of a comparison: what was asked, how methods were fitted, and rows as they are known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from steer.errors import SteerError
+from steer.evaluate.compare.measure import Row
+from steer.evaluate.compare.spec import Entry
+from steer.results.storage import storage_at
+
+ASKED, FITS, CELLS, IMAGES = "compare.json", "fits.json", "cells", "images"
+
+
+class Folder:
+    """Keeps a comparison's rows, so that one that was interrupted goes on.
+
+    Attributes:
+        storage: the place.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.storage = storage_at(place)
+
+    @contextmanager
+    def open(self, asked: Mapping[str, Any]) -> Iterator[None]:
+        """Keep others out for the length of a block, after checking that this is the same comparison.
+
+        One that ended before it had a row, as by a budget that is too small, is no other: it is begun anew.
+
+        Raises:
+            SteerError: if the folder holds another one, naming what differs.
+        """
+        self.storage.check()
+        with self.storage.lock():
+            stored = self._json(ASKED)
+            plain = json.loads(json.dumps(asked, default=str))
+            if stored is None or (stored != plain and not self.storage.sizes(CELLS)):
+                if stored is not None:
+                    self.storage.remove(FITS)
+                self._write(ASKED, plain)
+            elif stored != plain:
+                different = sorted(k for k in {*stored, *plain} if stored.get(k) != plain.get(k))
+                raise SteerError(
+                    f"{self.storage.name} holds a comparison with another {' and '.join(different)}; choose another "
+                    "--out, or repeat that command to go on with it"
+                )
+            try:
+                yield
+            finally:
+                self.storage.close()
+
+    # ---- fits ------------------------------------------------------------------------------------------
+
+    def fit(self, cell: str) -> Entry | None:
+        """Return how a cell's entry was fitted to its budget, if it was."""
+        stored = (self._json(FITS) or {}).get(cell)
+        return None if stored is None else Entry(**{**stored, "methods": tuple(stored["methods"])})
+
+    def keep_fit(self, cell: str, entry: Entry) -> None:
+        """Note how a cell's entry was fitted."""
+        self._write(FITS, {**(self._json(FITS) or {}), cell: asdict(entry)})
+
+    # ---- rows ------------------------------------------------------------------------------------------
+
+    def rows(self, cell: str) -> dict[str, Row]:
+        """Return a cell's rows so far by prompt id; a damaged line is as good as none."""
+        found: dict[str, Row] = {}
+        for line in self.storage.lines(f"{CELLS}/{slug(cell)}.jsonl"):
+            try:
+                row = json.loads(line)
+                found[row["id"]] = row
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def add(self, cell: str, rows: Sequence[Row]) -> None:
+        """Append rows; what was written stays if the next line is never finished."""
+        lines = "".join(json.dumps(row, default=str) + "\n" for row in rows)
+        self.storage.append(f"{CELLS}/{slug(cell)}.jsonl", lines.encode())
+
+    def keep_image(self, cell: str, number: int, image: Image.Image) -> None:
+        """Keep an example, ``number`` being the place of its prompt."""
+        data = BytesIO()
+        image.save(data, "PNG")
+        self.storage.write(self.image_name(cell, number), data.getvalue())
+
+    def image(self, cell: str, number: int) -> Image.Image | None:
+        """Return an example that was kept."""
+        data = self.storage.read(self.image_name(cell, number))
+        return None if data is None else Image.open(BytesIO(data)).convert("RGB")
+
+    @staticmethod
+    def image_name(cell: str, number: int) -> str:
+        """Return where an example is, within the folder."""
+        return f"{IMAGES}/{slug(cell)}/{number:05d}.png"
+
+    def _json(self, name: str) -> Any:
+        data = self.storage.read(name)
+        try:
+            return None if data is None else json.loads(data)
+        except ValueError:
+            raise SteerError(
+                f"{self.storage.url(name)} is damaged; delete the folder or choose another --out"
+            ) from None
+
+    def _write(self, name: str, data: Any) -> None:
+        self.storage.write(name, (json.dumps(data, indent=1, default=str) + "\n").encode())
+
+
+def slug(text: str) -> str:
+    """Return a file name for any text: readable, and different for different texts."""
+    readable = re.sub(r"[^A-Za-z0-9=._-]+", "-", text).strip("-.")[:60]
+    return f"{readable}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

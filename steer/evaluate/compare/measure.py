@@ -1,0 +1,203 @@
+"""Runs one entry on prompts and measures what came out: rewards, verdicts, spread and cost, a row a drawing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steer.errors import RewardError
+from steer.evaluate.compare.budgets import Spent
+from steer.evaluate.compare.embedding import Embed, spread
+from steer.evaluate.compare.memory import PeakMemory
+from steer.evaluate.compare.spec import Entry
+from steer.models.texts import Texts
+from steer.prompts.prompt import Prompt
+from steer.render.spec import Task
+from steer.results.items import Item
+from steer.rewards.by_name import OptionValues, make_judges, make_methods, make_reward
+from steer.rewards.reward import WeightedSum
+from steer.sampling.sampler import Sampler
+from steer.sampling.session import Setup, image_size
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for everything that is compared.
+
+    Attributes:
+        reward: expressions that steer.
+        judges: expressions that only report; the first is what is compared by.
+        options: of rewards and judges, by owner.
+        run: settings of the run, as ``steps``, where neither an entry nor its methods say others.
+        run_seed: what seeds are hashed from.
+        clock: ``"wall"``, or ``"cpu"`` for the process's processor time, which other work on the machine
+            does not lengthen.
+        embedding: of images, for their spread; ``None`` for none.
+    """
+
+    reward: Sequence[str]
+    judges: Sequence[str]
+    options: OptionValues = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    run_seed: int = 0
+    clock: str = "wall"
+    embedding: Embed | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row, and the picture that it speaks of; a text stands in the row itself."""
+
+    row: Row
+    image: Image.Image | None
+
+
+class Measurer:
+    """Samples entries of one model, judged alike."""
+
+    def __init__(self, sampler: Sampler, settings: Settings) -> None:
+        """Load reward and judges, once for all entries; the settings of all become the sampler's defaults."""
+        sampler.model = replace(sampler.model, defaults={**sampler.model.defaults, **settings.run})
+        self.sampler, self.settings = sampler, settings
+        plugins, device = sampler.plugins, sampler.backbone.device
+        self._reward = make_reward(settings.reward, settings.options, plugins, device)
+        self._judges = make_judges(settings.judges, settings.options, plugins, device)
+        self._memory = PeakMemory(device)
+        self._clock: Callable[[], float] = time.process_time if settings.clock == "cpu" else time.perf_counter
+
+    def setup(self, entry: Entry) -> Setup:
+        """Return an entry's setup.
+
+        A method that only configures, as a student does, leaves samples that nothing was chosen of: like plain ones
+        they get no reward while they are made, and all count.
+        """
+        choose, reward = entry.choose, self._reward
+        if choose is None:
+            choose = "best" if self._steers(entry) else "all"
+        if not self._steers(entry) and choose == "all":
+            reward = None
+        return Setup(
+            self.sampler, methods=list(entry.methods), reward=None if reward is None else [reward],
+            options=entry.options, run_seed=self.settings.run_seed, choose=choose,
+            **{"particles": None, **entry.settings},
+        )  # fmt: skip
+
+    def _steers(self, entry: Entry) -> bool:
+        from steer.sampling.hooks import RUN_HOOKS
+
+        methods = make_methods(entry.methods, entry.options, self.sampler.plugins)
+        return any(hasattr(method, hook) for method in methods for hook in RUN_HOOKS if hook != "configure")
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """Raise for a prompt that a reward or judge cannot read, before anything is drawn for it.
+
+        What scores an image of noise, or a word, gets says nothing: only what is told as a user's mistake counts.
+
+        Raises:
+            SteerError: naming it.
+        """
+        samples: Tensor | Texts = Texts(["a"])
+        if self.sampler.backbone.modality == "image":
+            width, height = image_size(self.setup(Entry("", "")).run(prompts[:1]))
+            samples = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+            samples = samples.to(self.sampler.backbone.device)
+        rewards = [reward for reward in (self._reward, *self._judges.values()) if reward is not None]
+        for reward in rewards:
+            for prompt in prompts:
+                with torch.no_grad(), suppress(RewardError):
+                    reward(samples, [prompt])
+
+    def trial(self, entry: Entry, tasks: Sequence[Task]) -> Spent:
+        """Sample some tasks and return what that cost a prompt."""
+        rows = [measured.row for measured in self.rows(entry, tasks, scored=False)]
+        return Spent(float(np.mean([row["nfe"] for row in rows])), float(np.mean([row["seconds"] for row in rows])))
+
+    def rows(self, entry: Entry, tasks: Sequence[Task], *, scored: bool = True) -> Iterator[Measured]:
+        """Sample tasks, yielding each as soon as its pack is done.
+
+        Texts are encoded before the clock starts; what judges and embeddings take is not counted either. Cost is a
+        prompt's part of its pack.
+        """
+        setup = self.setup(entry)
+        by_id = {task.prompt.id: task for task in tasks}
+        for pack in setup.packs([task.prompt for task in tasks]):
+            run = setup.run(pack)
+            with torch.no_grad():
+                run.encode()
+            self._memory.start()
+            began = self._clock()
+            items = setup.items(run)
+            seconds = (self._clock() - began) / len(items)
+            cost = {
+                name: value / len(items) for name, value in run.cost.as_dict().items() if name not in ("nfe", "seconds")
+            }
+            for index, item in enumerate(items):
+                shared: Row = {
+                    **cost, "nfe": int(run.spent[index]), "seconds": seconds, "memory_mb": self._memory.megabytes(),
+                }  # fmt: skip
+                task = by_id[item.prompt.id]
+                row = {**_address(task, item), **(self._scores(item, setup.choose) if scored else {}), **shared}
+                if item.modality == "text":
+                    yield Measured({**row, "text": item.texts[0]}, None)
+                else:
+                    yield Measured(row, item.images[0])
+
+    def _scores(self, item: Item, choose: str) -> Row:
+        samples = _samples(item, self.sampler.backbone.device)
+        chosen = list(item.chosen)
+        judges = {name: _scored(judge, samples, item) for name, judge in self._judges.items()}
+        rewards = [sample.reward for sample in item.samples if sample.reward is not None]
+        if not rewards and self._reward is not None:
+            rewards = _scored(self._reward, samples, item)
+        row: Row = {
+            "choose": choose,
+            "judge": {name: _mean(values, chosen) for name, values in judges.items()},
+            "judges": judges,
+            "reward": _mean(rewards, chosen) if rewards else None,
+            "rewards": rewards or None,
+            "chosen": chosen,
+            "ancestors": item.trace["unique_ancestors"],
+        }
+        if self.settings.embedding is not None and isinstance(samples, Tensor):
+            found = self.settings.embedding(samples)
+            row["spread"] = spread(found)
+            row["embedding"] = [round(float(value), 5) for value in found[chosen[0]]]
+        return row
+
+
+def _address(task: Task, item: Item) -> Row:
+    prompt = item.prompt
+    return {
+        "id": prompt.id, "index": task.index, "replicate": task.replicate, "prompt": str(prompt),
+        "category": prompt.category, "seed": item.seed,
+    }  # fmt: skip
+
+
+def _samples(item: Item, device: torch.device) -> Tensor | Texts:
+    if item.modality == "text":
+        return Texts([sample.text for sample in item.samples])
+    arrays = np.stack([np.asarray(sample.image) for sample in item.samples])
+    return (torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255).to(device)
+
+
+def _scored(reward: WeightedSum, samples: Tensor | Texts, item: Item, batch: int = 16) -> list[float]:
+    scores: list[float] = []
+    with torch.no_grad():
+        for start in range(0, len(samples), batch):
+            part = samples[start : start + batch]
+            scores += reward(part, [item.prompt] * len(part)).double().tolist()
+    return scores
+
+
+def _mean(values: Sequence[float], rows: Sequence[int]) -> float:
+    return float(np.mean([values[row] for row in rows]))

@@ -1,0 +1,166 @@
+"""A summary as tables: the same columns for the terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from steer.evaluate.compare.summary import Line, Summary, budget_text
+from steer.evaluate.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of texts.
+
+    Attributes:
+        title: what it shows.
+        head: of its columns.
+        rows: cells, as many as the head has.
+        note: what a reader must know.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+Column = tuple[str, Callable[[Line], str]]
+
+
+def tables(summary: Summary) -> list[Table]:
+    """Return all tables that a summary fills."""
+    found = [scores(summary), differences(summary), cost(summary), diversity(summary), categories(summary)]
+    return [table for table in found if table is not None]
+
+
+def scores(summary: Summary) -> Table:
+    """What each method came to, by the judge."""
+    columns: list[Column] = [
+        *_where(summary),
+        (f"{summary.judge}, chosen", lambda line: level(line.chosen)),
+        *([(f"{summary.judge} >= {summary.success:g}", lambda line: _or_empty(line.success))]
+          if summary.success is not None else []),
+        (f"{summary.judge}, particles", lambda line: level(line.particles)),
+        *[(name, lambda line, n=name: level(line.judges[n])) for name in list(summary.lines[0].judges)[1:]],
+    ]  # fmt: skip
+    note = "Means over prompts with 95% intervals (bootstrap over prompts; Wilson's for the share of successes)."
+    return _table("Scores", columns, summary.lines, note)
+
+
+def differences(summary: Summary) -> Table | None:
+    """Each method beside the reference, paired over prompts."""
+    lines = [line for line in summary.lines if line.against is not None]
+    if not lines:
+        return None
+    columns: list[Column] = [
+        *_where(summary),
+        ("chosen", lambda line: str(line.against.chosen) if line.against else ""),
+        *([("success", lambda line: str(line.against.success) if line.against else ""),
+           ("failures left", lambda line: _or_empty(line.against.failures if line.against else None, 2))]
+          if summary.success is not None else []),
+        ("wins", lambda line: level(line.against.wins, 2) if line.against else ""),
+    ]  # fmt: skip
+    note = "Paired over prompts and seeds, at the same budget; a draw is half a win."
+    if summary.success is not None:
+        note += " Failures left: a method's failures over the reference's; empty where that has none."
+    return _table(f"Differences to {summary.reference}", columns, lines, note)
+
+
+def cost(summary: Summary) -> Table:
+    """What a prompt cost."""
+    columns: list[Column] = [
+        *_where(summary),
+        ("NFE", lambda line: _number(line.cost["nfe"], 0)),
+        *([("backward", lambda line: _number(line.cost["backwards"], 0))]
+          if any(line.cost["backwards"] for line in summary.lines) else []),
+        ("decodes", lambda line: _number(line.cost["decodes"], 1)),
+        ("reward calls", lambda line: _number(line.cost["reward_calls"], 1)),
+        ("seconds", lambda line: _number(line.cost["seconds"], 3)),
+        ("peak MB", lambda line: _number(line.cost["memory_mb"], 0)),
+    ]  # fmt: skip
+    note = "Means a prompt; NFE are denoiser evaluations, guidance counted as two. Judging is not part of it."
+    return _table("Cost", columns, summary.lines, note)
+
+
+def diversity(summary: Summary) -> Table:
+    """What was chosen by, and what is left of the population."""
+    columns: list[Column] = [
+        *_where(summary),
+        ("steered reward", lambda line: _or_empty(line.reward)),
+        ("reward gain, sd", lambda line: _number((line.hacking or {}).get("reward"), 2)),
+        ("judge gain, sd", lambda line: _number((line.hacking or {}).get("judge"), 2)),
+        ("false positives", lambda line: _number(line.false_positives, 2)),
+        ("spread", lambda line: _number(line.spread, 3)),
+        *([("spread over seeds", lambda line: _number(line.spread_replicates, 3))]
+          if any(line.spread_replicates is not None for line in summary.lines) else []),
+        ("distinct ancestors", lambda line: _number(line.ancestors, 1)),
+    ]  # fmt: skip
+    note = (
+        "Gains over unsteered samples in their sd within a prompt: a reward that gains more than the judge is being "
+        "over-optimised. False positives: of the samples that the reward likes best, as many as the judge passes, the "
+        "share that the judge rejects. Spread: mean CLIP distance between the particles kept."
+    )
+    return _table("Over-optimisation and diversity", columns, summary.lines, note)
+
+
+def categories(summary: Summary) -> Table | None:
+    """The main measure by category."""
+    names = list(dict.fromkeys(name for line in summary.lines for name in line.categories))
+    if not names:
+        return None
+    what = "success" if summary.success is not None else "chosen"
+
+    def cell(line: Line, name: str) -> str:
+        found = line.categories.get(name)
+        if found is None:
+            return ""
+        value = found[what]
+        text = f"{value['estimate']:.2f}"
+        return text if value["low"] is None else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
+
+    columns: list[Column] = [*_where(summary), *[(name, lambda line, n=name: cell(line, n)) for name in names]]  # type: ignore[misc]
+    return _table(f"By category: {what}", columns, summary.lines, "Without an interval where prompts are too few.")
+
+
+def markdown(table: Table) -> str:
+    """Return a table in Markdown, its texts escaped."""
+    lines = ["| " + " | ".join(map(escape, table.head)) + " |", "|" + "---|" * len(table.head)]
+    lines += ["| " + " | ".join(map(escape, row)) + " |" for row in table.rows]
+    return "\n".join(lines)
+
+
+def escape(text: str) -> str:
+    """Return text that is only text in a Markdown table."""
+    text = " ".join(text.split())
+    for character in "\\`*_{}[]<>|#":
+        if character in "[]" or (character == "_" and "__" not in text):
+            continue
+        text = text.replace(character, f"\\{character}" if character != "<" else "&lt;")
+    return text
+
+
+def level(value: Interval, digits: int = 3) -> str:
+    """Return a mean with its interval."""
+    return f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _where(summary: Summary) -> list[Column]:
+    columns: list[Column] = [("method", lambda line: line.label)]
+    if any(line.budget for line in summary.lines):
+        columns.insert(0, ("budget", lambda line: budget_text(line.budget)))
+    return columns
+
+
+def _table(title: str, columns: Sequence[Column], lines: Sequence[Line], note: str) -> Table:
+    rows = tuple(tuple(text(line) for _, text in columns) for line in lines)
+    return Table(title, tuple(head for head, _ in columns), rows, note)
+
+
+def _or_empty(value: Interval | None, digits: int = 3) -> str:
+    return "" if value is None else level(value, digits)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,139 @@
+"""What images were made for: prompts from the command, from metadata files, or from the PNG itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from steer.errors import SteerError
+from steer.evaluate.score.images import ImageError, read_image, read_texts
+from steer.prompts.prompt import Prompt
+from steer.results.recipe import PNG_KEY
+from steer.rewards.reward import RewardFunction
+
+METADATA = "metadata.jsonl"
+
+
+def read_metadata(path: Path) -> dict[Path, Prompt]:
+    """Read prompts by image from JSON lines with ``file_name`` and ``prompt`` or ``text`` (imagefolder form).
+
+    Raises:
+        SteerError: naming the line that cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SteerError(f"metadata file {path} cannot be read: {error}") from None
+    prompts = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name, text = row["file_name"], row.get("prompt", row.get("text"))
+            if not (isinstance(name, str) and isinstance(text, str)):
+                raise TypeError
+            text.encode()  # JSON can spell characters that are none
+            image = (path.parent / name).resolve()
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise SteerError(
+                f'metadata file {path}, line {number}: expected {{"file_name": "0.png", "prompt": "a red circle"}}'
+            ) from None
+        rest = {k: v for k, v in row.items() if k not in ("file_name", "prompt", "text", "id", "category")}
+        category = row.get("category")
+        prompts[image] = Prompt(
+            text, id=str(row["id"]) if row.get("id") is not None else None,
+            category=None if category is None else str(category), metadata=rest,
+        )  # fmt: skip
+    return prompts
+
+
+@dataclass
+class PromptSource:
+    """Where the prompts of images come from: one for all, a metadata file, one beside an image, or the PNG itself."""
+
+    prompt: str | None = None
+    metadata: Path | None = None
+    needed: bool = True
+
+    def __post_init__(self) -> None:
+        """Read the metadata file, if one was named."""
+        self._beside: dict[Path, dict[Path, Prompt]] = {}
+        self._named = read_metadata(self.metadata) if self.metadata is not None else None
+
+    def of(self, path: Path, texts: Mapping[str, str]) -> Prompt:
+        """Return an image's prompt.
+
+        Raises:
+            SteerError: if it has none and a reward needs one; names the image.
+        """
+        if self.prompt is not None:
+            return Prompt(self.prompt)
+        found = self._listed(path) or prompt_from_texts(texts)
+        if found is not None:
+            return found
+        if not self.needed:
+            return Prompt("")
+        where = f" in {self.metadata}" if self.metadata is not None else ""
+        raise SteerError(
+            f"image {path} has no prompt{where}; give --prompt TEXT for all, or --metadata FILE with lines such as "
+            f'{{"file_name": "{path.name}", "prompt": "…"}}'
+        )
+
+    def _listed(self, path: Path) -> Prompt | None:
+        if self._named is not None:
+            return self._named.get(path.resolve())
+        folder = path.resolve().parent
+        if folder not in self._beside:
+            file = folder / METADATA
+            self._beside[folder] = read_metadata(file) if file.is_file() else {}
+        return self._beside[folder].get(path.resolve())
+
+
+def check_prompts(paths: Iterable[Path], prompts: PromptSource) -> None:
+    """Look for the prompt of every image before the first is scored, and not after an hour.
+
+    Raises:
+        SteerError: naming the first image without one.
+    """
+    if prompts.prompt is not None or not prompts.needed:
+        return
+    for path in paths:
+        try:
+            prompts.of(path, read_texts(path))
+        except SteerError:
+            try:
+                texts = read_image(path).texts  # those behind the pixels too
+            except ImageError:
+                continue  # reported when its turn comes
+            prompts.of(path, texts)
+
+
+def prompt_from_texts(texts: Mapping[str, str]) -> Prompt | None:
+    """Return the prompt from a PNG's steer recipe or ``parameters`` text; ``None`` if it carries neither."""
+    try:
+        prompt = json.loads(texts[PNG_KEY])["prompt"]
+        str(prompt["text"]).encode()  # JSON can spell characters that are none
+        metadata = prompt.get("metadata")
+        category = prompt.get("category")
+        return Prompt(
+            str(prompt["text"]), id=str(prompt["id"]), category=None if category is None else str(category),
+            metadata=metadata if isinstance(metadata, dict) else {},
+        )  # fmt: skip
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        pass  # made by another tool, or changed by hand
+    lines = []
+    for line in texts.get("parameters", "").splitlines():
+        if line.startswith(("Negative prompt:", "Steps:")):
+            break
+        lines.append(line)
+    text = "\n".join(lines).strip()
+    return Prompt(text) if text else None
+
+
+def needs_prompt(reward: RewardFunction) -> bool:
+    """Whether a reward, or a part of it, reads the prompt."""
+    parts = getattr(reward, "parts", None)
+    return any(map(needs_prompt, parts)) if parts else bool(getattr(reward, "needs_prompt", True))

@@ -1,0 +1,324 @@
+"""What a model family does for the sampler."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import threading
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError
+from steer.models.options import offloaded
+from steer.processes import Process
+from steer.processes.gaussian import Gaussian
+from steer.processes.noise import Streams
+from steer.processes.schedulers import make_scheduler, set_timesteps
+from steer.prompts.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Encoded inputs of J prompts.
+
+    Attributes:
+        cond: name to ``[J, …]``.
+        uncond: the same for the empty or negative prompt, ``None`` where guidance is off.
+        guidance_scale: applied by :meth:`Backbone.predict`.
+    """
+
+    cond: Mapping[str, Tensor]
+    uncond: Mapping[str, Tensor] | None
+    guidance_scale: float
+
+    @property
+    def guided(self) -> bool:
+        """Whether a prediction takes two evaluations."""
+        return self.uncond is not None
+
+    def rows(self, jobs: Tensor) -> Conditioning:
+        """Return one row for each index into the prompts."""
+
+        def take(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value[jobs.to(value.device)] for name, value in tensors.items()}
+
+        return Conditioning(take(self.cond), None if self.uncond is None else take(self.uncond), self.guidance_scale)
+
+    def batched(self, name: str) -> Tensor:
+        """Return a tensor of both halves in the order that pipelines use: unconditional first."""
+        if self.uncond is None:
+            return self.cond[name]
+        return torch.cat([self.uncond[name], self.cond[name]])
+
+
+Encoded = tuple[dict[str, Tensor], dict[str, Tensor] | None]
+"""One prompt's conditioning, name to ``[1, …]``, and that of its negative prompt; ``None`` where guidance is off."""
+
+ENCODED_KEPT = 256
+"""Prompts whose encodings are kept; a population's own are held by its conditioning."""
+
+
+class Backbone(abc.ABC):
+    """One model family, mostly over a diffusers pipeline: conditioning in, prediction and samples out.
+
+    Immutable: other weights are named views in ``denoisers``, sharing encoder and decoder. Latents are ``[N, C, H, W]``
+    as the autoencoder has them; a transformer that takes them packed packs them in :meth:`predict`, so that noise,
+    previews and methods see one layout in every family.
+
+    Attributes:
+        pipe: the pipeline whose parts are used.
+        denoisers: modules by name; ``"base"`` is the pipeline's own.
+        scheduler: the pipeline's scheduler, a prototype that is never stepped.
+        device: where the denoiser computes, as it was when the backbone was made.
+    """
+
+    modality: ClassVar[str] = "image"
+    """What its samples are, one of :data:`steer.rewards.reward.MODALITIES`; rewards say what they score."""
+    noisy: ClassVar[Mapping[str, Any]] = {"eta": 1.0}
+    """Settings under which transitions draw noise, for methods that need it where the defaults draw none."""
+    default_steps: int = 50
+    default_guidance: float = 7.5
+    cfg_setting: ClassVar[str] = "guidance_scale"
+    """The setting with the scale of classifier-free guidance; ``true_cfg_scale`` where the model takes
+    ``guidance_scale`` as an input."""
+    half: ClassVar[torch.dtype] = torch.float16
+    """Precision of the weights on CUDA where none is asked for."""
+    preview: ClassVar[str | None] = None
+    """The short name (:data:`steer.models.options.PREVIEWS`) of the preview decoder made for the family's latents."""
+    inputs: ClassVar[frozenset[str]] = frozenset()
+    """Registered inputs that the model draws from, found in a prompt's metadata."""
+    mixes_prompts: ClassVar[bool] = True
+    """Whether one forward can hold several prompts. Where texts have lengths of their own it cannot: padding would
+    make an image depend, in its last bits, on the prompts beside it."""
+    packs_prompts: ClassVar[bool] = True
+    """Whether one population can hold several prompts: not where it depends on a prompt how many steps there are."""
+
+    def __init__(self, pipe: Any, denoiser: torch.nn.Module) -> None:
+        self.pipe = pipe
+        self.scheduler = pipe.scheduler
+        self.denoisers: dict[str, torch.nn.Module] = {"base": denoiser}
+        # with offloading the weights may be elsewhere; asked once, for the pipeline walks all its modules to tell
+        self.device: torch.device = pipe._execution_device
+        self._encoded: dict[tuple[Hashable, ...], Encoded] = {}
+        self._encoding = threading.Lock()
+
+    @classmethod
+    def precision(cls, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
+        """Return what ``from_pretrained`` takes as dtype for ``dtype``: by part, where some leave its range."""
+        return dtype
+
+    @abc.abstractmethod
+    def guided(self, guidance_scale: float) -> bool:
+        """Whether this scale of classifier-free guidance means two evaluations a prediction."""
+
+    def completed(self, prompt: Prompt) -> Prompt:
+        """Return a prompt whose metadata holds all that its images depend on, so that their recipe is complete: a file
+        that it names is read here.
+
+        Raises:
+            SteerError: for one that cannot be used.
+        """
+        return prompt
+
+    def encode(
+        self,
+        prompts: Sequence[Prompt],
+        negative: Sequence[str],
+        guidance_scale: float,
+        *,
+        embedded_scale: float | None = None,
+    ) -> Conditioning:
+        """Encode J prompts and their negative prompts, one by one, so that none depends on its neighbours.
+
+        Args:
+            guidance_scale: of classifier-free guidance.
+            embedded_scale: the scale that the model takes as an input, where it does.
+        """
+        guided = self.guided(guidance_scale)
+        rows = [
+            self._encode_cached(prompt, text if guided else None)
+            for prompt, text in zip(prompts, negative, strict=True)
+        ]
+        cond = _stacked([cond for cond, _ in rows])
+        uncond = _stacked([uncond for _, uncond in rows if uncond is not None]) if guided else None
+        return Conditioning(cond, uncond, guidance_scale)
+
+    def _encode_cached(self, prompt: Prompt, negative: str | None) -> Encoded:
+        key = (str(prompt), negative, *self.conditioned_on(prompt))
+        with self._encoding:  # texts are encoded ahead by a thread; neither tokenizers nor the eviction may meet
+            if key not in self._encoded:
+                if len(self._encoded) >= ENCODED_KEPT:
+                    self._encoded.pop(next(iter(self._encoded)))
+                self._encoded[key] = self.encode_one(prompt, negative)
+            return self._encoded[key]
+
+    def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
+        """Return what the conditioning depends on besides the texts."""
+        return ()
+
+    @abc.abstractmethod
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        """Encode one prompt, and its negative prompt unless that is ``None``.
+
+        Tensors may differ in their second dimension from prompt to prompt; they are padded with zeros then, and the
+        backbone keeps their length beside them.
+        """
+
+    @abc.abstractmethod
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        """Return the shape of one particle's latents for an image of the given size in pixels.
+
+        Raises:
+            SteerError: for a size that the model cannot make.
+        """
+
+    def shape(self, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the shape of one particle's ``x`` under a run's settings; of images, that of their latents.
+
+        Raises:
+            SteerError: for settings that the model cannot follow.
+        """
+        return self.latent_shape(settings["width"], settings["height"])
+
+    def observers(self) -> Sequence[object]:
+        """Return objects with hook wrappers that put into traces what the family has to show; fresh ones each time."""
+        return ()
+
+    def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return width and height of the image that latents of this shape are decoded to."""
+        factor = getattr(self.pipe, "vae_scale_factor", 8)
+        return shape[-1] * factor, shape[-2] * factor
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether parts move between devices as they are called, so that no two may be called at once."""
+        return any(map(offloaded, getattr(self.pipe, "components", {}).values()))
+
+    def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
+        """Return a fresh noise process for latents of this shape, by the scheduler that the settings name.
+
+        Args:
+            settings: the run's, by name (:data:`steer.settings.run.SETTINGS`).
+        """
+        scheduler = make_scheduler(settings["scheduler"], self.scheduler)
+        steps = settings["steps"]
+        keywords = self.schedule_keywords(steps, shape, scheduler.config)
+        set_timesteps(scheduler, steps, settings["timesteps"], self.device, **keywords)
+        return Gaussian(scheduler, eta=settings["eta"])
+
+    def noise(self, streams: Streams, shape: tuple[int, ...]) -> Tensor:
+        """Draw a population's initial noise ``[N, *shape]``; models that begin with none leave the streams alone."""
+        return streams.normal(shape, self.device)
+
+    def process_for(self, settings: Mapping[str, Any], shape: tuple[int, ...], prompts: Sequence[Prompt]) -> Process:
+        """Return a fresh noise process for a run's prompts; where it depends on them, they must not share packs."""
+        return self.process(settings, shape)
+
+    def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the first x ``[N, …]`` of a population: the prior's noise, beside it whatever is known from the start.
+
+        Args:
+            noise: ``[N, *latent_shape]``.
+            conditioning: one row for each.
+        """
+        return noise
+
+    @abc.abstractmethod
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the denoiser's output ``[B, …]`` in fp32 for scaled latents, guidance applied."""
+
+    @abc.abstractmethod
+    def decode(self, x: Tensor) -> Any:
+        """Decode final latents ``[B, …]`` to samples of :attr:`modality`.
+
+        Returns:
+            Images as float ``[B, 3, H, W]`` in [0, 1], texts as :class:`steer.models.texts.Texts`.
+        """
+
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the pipeline gives ``set_timesteps`` besides the steps: ``sigmas``, a flow's shift ``mu``.
+
+        Args:
+            shape: of one particle's latents.
+            config: of the scheduler that is set, which may be another class than the pipeline's own.
+        """
+        return {}
+
+
+def guide(out: Tensor, guidance_scale: float) -> Tensor:
+    """Apply classifier-free guidance to ``[2·B, …]``, unconditional half first (arXiv 2207.12598, eq. 6)."""
+    uncond, cond = out.chunk(2)
+    return uncond + guidance_scale * (cond - uncond)
+
+
+def to_image(decoded: Tensor) -> Tensor:
+    """Turn a decoder's output in [−1, 1] into samples in [0, 1]."""
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def unscaled(x: Tensor, config: Any) -> Tensor:
+    """Return latents ``[B, C, H, W]`` as an autoencoder wants them, by its configuration: mean and standard deviation
+    of each channel, else one factor and one shift."""
+    mean, std = (getattr(config, f"latents_{name}", None) for name in ("mean", "std"))
+    if mean is not None and std is not None:
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1).to(x) for values in (mean, std))
+        scaled: Tensor = x * std / config.scaling_factor + mean
+        return scaled
+    shifted: Tensor = x / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    return shifted
+
+
+def overflow_safe(vae: Any) -> Any:
+    """Return a VAE in fp32 where its fp16 activations overflow.
+
+    A copy, for the pipeline's own stays as it is; but one that is offloaded is converted in place, for its hooks hold
+    the other parts of the pipeline, and a copy would copy them all and move those.
+    """
+    if vae.dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
+        return vae
+    return vae.float() if offloaded(vae) else copy.deepcopy(vae).float()
+
+
+def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:
+    """Warn if a prompt has more tokens than the text encoder takes, and say what is cut off."""
+    ids = tokenizer(str(prompt), truncation=False).input_ids
+    if len(ids) > limit:
+        special = tokenizer.num_special_tokens_to_add()
+        ends = ids[-1] in tokenizer.all_special_ids  # an end token stays, in the place of a word's
+        cut = tokenizer.decode(ids[limit - 1 if ends else limit :], skip_special_tokens=True)
+        shown = cut if len(cut) <= 120 else f"{cut[:119]}…"
+        warnings.warn(
+            f"prompt {prompt[:40]!r}… has {len(ids) - special} tokens, the text encoder takes {limit - special}; "
+            f"cut off: {shown!r}",
+            stacklevel=2,
+        )
+
+
+def _stacked(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Concatenate each tensor over the prompts, ragged ones padded with zeros at the end of dimension 1."""
+
+    def stack(tensors: list[Tensor]) -> Tensor:
+        longest = max((t.shape[1] for t in tensors if t.ndim > 1), default=0)
+        padded = [
+            torch.cat([t, t.new_zeros(1, longest - t.shape[1], *t.shape[2:])], dim=1)
+            if t.ndim > 1 and t.shape[1] < longest else t
+            for t in tensors
+        ]  # fmt: skip
+        return torch.cat(padded)
+
+    return {name: stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def check_size(width: int, height: int, multiple: int) -> None:
+    """Raise unless both sides are positive multiples of ``multiple`` pixels."""
+    for name, value in (("width", width), ("height", height)):
+        if value < multiple or value % multiple:
+            near = max(multiple, round(value / multiple) * multiple)
+            raise SteerError(
+                f"{name}={value} does not fit the model: expected a multiple of {multiple}, such as {near}"
+            )

@@ -1,0 +1,193 @@
+"""The hub: whether it can be reached, what its cache holds, and files fetched from it into the cache.
+
+The client library keeps the cache's layout, names files and authenticates; :mod:`.fetching` brings the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import functools
+import logging
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from steer.errors import SteerError, message_of
+from steer.models.downloads import fetching
+from steer.models.downloads.fetching import NoSuchFile, Remote
+
+log = logging.getLogger(__name__)
+
+UNUSED = ("safety_checker",)
+"""Parts of pipelines that are never loaded here."""
+
+PATIENCE = 3.0
+"""Seconds that a connection may take. The hub's own client retries for half a minute where there is no network."""
+
+
+@functools.cache
+def reachable(url: str | None = None) -> bool:
+    """Whether the hub answers, or another place; asked once a process. False in offline mode: only caches are used."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if urllib.request.getproxies().keys() & {"https", "all"}:
+        return True  # the proxy's affair; names need not resolve here
+    place = urllib.parse.urlsplit(constants.ENDPOINT if url is None else url)
+    port = place.port or (443 if place.scheme == "https" else 80)
+    try:
+        socket.create_connection((place.hostname or "", port), timeout=PATIENCE).close()
+    except OSError as error:
+        log.debug("%s cannot be reached: %s", place.hostname, error)
+        return False
+    return True
+
+
+def cached_file(repo: str, file: str, revision: str | None = None) -> Path | None:
+    """Return a file of the hub's cache, or ``None`` if it is not there."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(repo, file, cache_dir=constants.HF_HUB_CACHE, revision=revision)
+    except HFValidationError as error:
+        raise SteerError(f"{repo!r} is no name of a repository on the hub; expected ORG/NAME") from error
+    return Path(found) if isinstance(found, str) else None
+
+
+def fetch(
+    repo: str, file: str, revision: str | None = None, sha256: str | None = None, *, into: Path | None = None
+) -> Path:
+    """Fetch one file into the hub's cache, or a folder, and verify it; what is there already is not fetched again.
+
+    Args:
+        repo: ``"org/name"``.
+        file: its path in the repository.
+        revision: branch, tag or commit.
+        sha256: what it must be; by default what the hub states, if it does.
+        into: a folder in place of the cache; the file gets its path in the repository there.
+
+    Returns:
+        The fetched file.
+
+    Raises:
+        NoSuchFile: if the repository does not have it.
+        SteerError: if there is no such repository, it needs a login, the disk is full, the connection breaks off (what
+            has come is kept), or the file is damaged (what has come is deleted).
+    """
+    from huggingface_hub import constants, hf_hub_download
+
+    remote = _remote(repo, file, revision)
+    cache = Path(constants.HF_HUB_CACHE)
+    folder = "models--" + repo.replace("/", "--")
+    target = cache / folder / "blobs" / remote.tag if into is None else into / _inside(file)
+    # the lock that the hub's own clients take for this file
+    fetching.obtain(remote, target, lock=cache / ".locks" / folder / f"{remote.tag}.lock", sha256=sha256)
+    if into is not None:
+        return target
+    with _explained(remote.name):  # finds the blob and links the snapshot to it
+        return Path(hf_hub_download(repo, file, revision=revision, cache_dir=cache))
+
+
+def _remote(repo: str, file: str, revision: str | None) -> Remote:
+    """Ask the hub what a file is: its tag is the file's sha256, or git's hash of it."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    name = f"{repo}: {file}"
+    with _explained(name):
+        url = hf_hub_url(repo, file, revision=revision)
+        metadata = get_hf_file_metadata(url)
+    if metadata.etag is None:
+        raise SteerError(f"{name} cannot be fetched: {constants.ENDPOINT} states no checksum for it")
+    location = metadata.location or url
+    headers = build_hf_headers()
+    if urllib.parse.urlsplit(location).netloc != urllib.parse.urlsplit(url).netloc:
+        headers.pop("authorization", None)  # the token is the hub's, not its content network's
+    algorithm = {64: "sha256", 40: "git"}.get(len(metadata.etag))
+    checksum = None if algorithm is None else (algorithm, metadata.etag)
+    return Remote(name, location, metadata.etag, metadata.size, checksum, headers)
+
+
+def listing(repo: str, revision: str | None = None) -> list[tuple[str, int | None]]:
+    """Return the files, with sizes in bytes, that ``from_pretrained`` would read from a repository.
+
+    Raises:
+        SteerError: if there is no such repository, or it needs a login.
+    """
+    from huggingface_hub import HfApi
+
+    with _explained(repo):
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
+    return [(file, sizes[file]) for file in readable(list(sizes))]
+
+
+def readable(files: Sequence[str]) -> list[str]:
+    """Select what transformers and diffusers read: configurations, tokenizers, and weights in one format.
+
+    A folder's weights are its safetensors, else its pickles; no variants (``fp16``, ``non_ema``), no single-file
+    checkpoints beside a pipeline, no other frameworks.
+    """
+    pipeline = "model_index.json" in files
+    chosen = []
+    for file in files:
+        path = PurePosixPath(file)
+        if path.parts[0] in UNUSED:
+            keep = False
+        elif pipeline and len(path.parts) == 1:
+            keep = file == "model_index.json"
+        elif not pipeline and len(path.parts) > 1:
+            keep = False
+        elif path.suffix in (".safetensors", ".bin"):
+            keep = _is_plain_weights(path.name) and (
+                path.suffix == ".safetensors" or not any(
+                    other.parent == path.parent and other.suffix == ".safetensors" and _is_plain_weights(other.name)
+                    for other in map(PurePosixPath, files)
+                )
+            )  # fmt: skip
+        else:
+            keep = path.suffix in (".json", ".txt", ".model", ".jinja") and not path.name.startswith(".")
+        if keep:
+            chosen.append(file)
+    return chosen
+
+
+def _is_plain_weights(name: str) -> bool:
+    stems = ("model", "pytorch_model", "diffusion_pytorch_model", "open_clip_model", "open_clip_pytorch_model")
+    return any(
+        fnmatch.fnmatchcase(name, f"{stem}{shard}.{suffix}")
+        for stem in stems
+        for shard in ("", "-*-of-*")
+        for suffix in ("safetensors", "bin")
+    )
+
+
+def _inside(file: str) -> PurePosixPath:
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts:
+        raise SteerError(f"the hub names a file {file!r}, which would lie outside the folder")
+    return path
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn the client's errors into one line."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (errors.GatedRepoError, errors.RepositoryNotFoundError) as error:
+        raise SteerError(
+            f"{what} cannot be fetched: there is no such repository, or it is gated or private: accept its terms on "
+            "the hub and log in with `hf auth login`"
+        ) from error
+    except (errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise NoSuchFile(f"{what} cannot be fetched: the hub has no such file or revision") from error
+    except Exception as error:  # of the connection or the server: a dozen classes
+        log.debug("asking for %s failed", what, exc_info=True)
+        raise SteerError(f"{what} cannot be fetched: {type(error).__name__}: {message_of(error)}") from error

@@ -1,0 +1,266 @@
+"""Weights that live on the hub: what a plugin declares, where they are on this machine, and how they get here.
+
+A plugin declares its weights when it registers, without importing torch::
+
+    HPS = Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_970_000_000, licence="Apache-2.0")
+    registry.reward("hps", "steer_rewards.hps:HPS", weights=[HPS])
+
+so that ``steer download hps``, ``steer doctor`` and ``steer plugins show hps`` know of them. Weights that depend on
+the reward's argument (``vqa:xl``) are declared as ``weights="module:function"``; the function takes the argument, else
+what the user chose in the option ``model`` if the reward has one, else ``None``, and returns them. The plugin itself
+asks for a path::
+
+    file = locate(HPS, owner="hps", given=self.options.weights)
+
+and gets the user's own file if there is one, else the hub cache's, else one that is fetched now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steer.errors import SteerError
+from steer.models.downloads import fetching, hub
+
+CONFIGS = ("model_index.json", "config.json")
+"""What the libraries look for first in a repository: a diffusers pipeline, a model of transformers or diffusers."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file on the hub, or elsewhere.
+
+    Attributes:
+        repo: ``"org/name"``; of a file that is elsewhere, whose it is.
+        file: its path in the repository.
+        size: bytes, as published or estimated from the number of parameters; for messages only, as what is fetched
+            is verified against the hub's own figure. ``None`` if not known.
+        sha256: of the file, verified after fetching; by default the one that the hub states.
+        revision: branch, tag or commit; the main branch by default.
+        licence: as the authors state it.
+        option: the plugin's option that takes a local file or a folder with the file; ``""`` if its argument does.
+        otherwise: a file that serves as well, in repositories that do not have ``file``.
+        url: of a file that is not on the hub; it is kept in the hub client's cache for such things.
+    """
+
+    repo: str
+    file: str
+    size: int | None = None
+    sha256: str | None = None
+    revision: str | None = None
+    licence: str = ""
+    option: str = "weights"
+    otherwise: str | None = None
+    url: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file, and the one that serves as well."""
+        return (self.file,) if self.otherwise is None else (self.file, self.otherwise)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: file, repository and size."""
+        return f"{self.file} of {self.repo} ({size_text(self.size)})"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """All of a repository that ``from_pretrained`` of transformers or diffusers reads; fields as in `Weights`."""
+
+    repo: str
+    size: int | None = None
+    revision: str | None = None
+    licence: str = ""
+    option: str = "weights"
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.repo} ({size_text(self.size)})"
+
+
+Needed = Weights | Repository
+
+
+def size_text(size: int | None) -> str:
+    """Return a size as people read it: ``"2.0 GB"``."""
+    if size is None:
+        return "size unknown"
+    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= power:
+            return f"{size / power:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def cached(needed: Needed) -> Path | None:
+    """Return where weights are in the hub's cache: a file, or the folder of a complete repository."""
+    if isinstance(needed, Weights) and needed.url is not None:
+        kept = _kept(needed.file, needed.url)
+        return kept if kept.is_file() else None
+    if isinstance(needed, Weights):
+        found = (hub.cached_file(needed.repo, file, needed.revision) for file in needed.files)
+        return next((file for file in found if file is not None), None)
+    for name in CONFIGS:
+        config = hub.cached_file(needed.repo, name, needed.revision)
+        if config is not None and is_complete(config.parent):
+            return config.parent
+    return None
+
+
+def describe(needed: Needed) -> dict[str, Any]:
+    """Return plain data on weights, for listings: repository, file, bytes, licence, option, where they are cached."""
+    path = cached(needed)
+    return {
+        "repo": needed.repo, "file": needed.file if isinstance(needed, Weights) else None, "size": needed.size,
+        "licence": needed.licence, "option": needed.option, "label": needed.label,
+        "cached": None if path is None else str(path),
+    }  # fmt: skip
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder in the format of transformers or diffusers has its weights: no part, no shard is missing."""
+    index = folder / "model_index.json"
+    if index.is_file():
+        parts = [name for name, value in _read(index).items() if isinstance(value, list) and all(value)]
+        needed = [folder / name for name in parts if name not in hub.UNUSED]
+        return all(part.is_dir() and is_complete(part) for part in needed)
+    if not (folder / "config.json").is_file():  # tokenizers, schedulers, feature extractors have no weights
+        return any(folder.glob("*.json"))
+    for shards in sorted(folder.glob("*.index.json")):
+        names = _read(shards).get("weight_map")
+        if isinstance(names, dict):
+            return all((folder / str(name)).is_file() for name in set(names.values()))
+    return any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir())
+
+
+def locate(needed: Needed, *, owner: str, given: str | Path | None = None) -> Path:
+    """Return a local path for weights: the user's own, else the cached one, else one fetched now.
+
+    Args:
+        needed: what is needed.
+        owner: the plugin with its argument as the user would type it (``"hps"``, ``"vqa:xxl"``), for messages.
+        given: what the user gave in the option ``needed.option``: the file, or a folder that holds it. For a
+            `Repository` its folder.
+
+    Returns:
+        The file, or the folder of a `Repository`.
+
+    Raises:
+        SteerError: one line with repository, file and size and the two ways to get them.
+    """
+    if given is not None:
+        return _given(needed, Path(given).expanduser(), f"{owner.partition(':')[0]}.{needed.option}")
+    found = cached(needed)
+    if found is not None:
+        return found
+    if not reachable(needed):
+        raise out_of_reach(needed, owner)
+    return fetch(needed)
+
+
+def check(needed: Sequence[Needed], *, owner: str, options: object) -> None:
+    """Raise if weights are not here and cannot be fetched: before anything large is loaded, not after.
+
+    Args:
+        needed: all that the plugin needs.
+        owner: the plugin with its argument.
+        options: the plugin's; a user who gives files of his own is believed, and the plugin looks itself.
+
+    Raises:
+        SteerError: see :func:`locate`.
+    """
+    if any(getattr(options, one.option, None) for one in needed):
+        return
+    for one in needed:
+        if cached(one) is None and not reachable(one):
+            raise out_of_reach(one, owner)
+
+
+def out_of_reach(needed: Needed, owner: str) -> SteerError:
+    """Return the error for weights that are neither cached nor to be fetched: what, how large, and two ways out."""
+    plugin = owner.partition(":")[0]
+    place = urllib.parse.urlsplit(needed.url).hostname if isinstance(needed, Weights) and needed.url else "the hub"
+    way = f"set -o {plugin}.{needed.option}=PATH" if needed.option else "name its folder instead"
+    return SteerError(
+        f"{owner} needs {needed.label}, which is not in the hub's cache, and {place} cannot be reached: run "
+        f"`steer download {owner}` where it can, or copy it here and {way}"
+    )
+
+
+def fetch(needed: Needed, into: Path | None = None) -> Path:
+    """Fetch weights, going on where an earlier attempt broke off; verified.
+
+    Args:
+        needed: what is fetched.
+        into: a folder in place of the hub's cache.
+
+    Returns:
+        The file, or the folder of a `Repository`.
+
+    Raises:
+        SteerError: if the hub has no such file, asks for a login, breaks off, or sends a damaged file.
+    """
+    if isinstance(needed, Weights) and needed.url is not None:
+        target = _kept(needed.file, needed.url) if into is None else into / Path(needed.file).name
+        remote = fetching.at(needed.url, f"{needed.repo}: {needed.file}")
+        lock = _kept(needed.file, needed.url)
+        fetching.obtain(remote, target, lock=lock.with_name(f".{lock.name}.lock"), sha256=needed.sha256)
+        return target
+    if isinstance(needed, Weights):
+        try:
+            return hub.fetch(needed.repo, needed.file, needed.revision, needed.sha256, into=into)
+        except fetching.NoSuchFile:
+            if needed.otherwise is None:
+                raise
+            return hub.fetch(needed.repo, needed.otherwise, needed.revision, into=into)
+    files = hub.listing(needed.repo, needed.revision)
+    if not files:
+        raise SteerError(f"{needed.repo} has no file that transformers or diffusers reads")
+    paths = [hub.fetch(needed.repo, file, needed.revision, into=into) for file, _ in files]
+    return min((path.parent for path in paths), key=lambda path: len(path.parts))
+
+
+def reachable(needed: Needed) -> bool:
+    """Whether the place answers from which weights are fetched."""
+    return hub.reachable(needed.url if isinstance(needed, Weights) else None)
+
+
+def _kept(file: str, url: str) -> Path:
+    """Return where a file that is not on the hub is kept."""
+    from huggingface_hub import constants
+
+    key = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
+    return Path(constants.HF_ASSETS_CACHE) / "steer" / "files" / key / Path(file).name
+
+
+def _given(needed: Needed, path: Path, option: str) -> Path:
+    if isinstance(needed, Repository):
+        if path.is_dir():
+            return path
+        raise SteerError(f"{option}={path} is no folder; expected one with the files of {needed.label}")
+    if path.is_dir():
+        for name in needed.files:
+            for file in (path / name, path / Path(name).name):
+                if file.is_file():
+                    return file
+        raise SteerError(
+            f"{option}={path} has no file {needed.file}; expected {needed.label} or a folder that holds it"
+        )
+    if path.is_file():
+        return path
+    raise SteerError(f"{option}={path} does not exist; expected {needed.label} or a folder that holds it")
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,110 @@
+"""Flux.1, dev and schnell: a multimodal transformer on a flow, CLIP and T5 as text encoders."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, to_image, warn_if_cut
+from steer.models.families.flow import dynamic_shift
+from steer.prompts.prompt import Prompt
+
+
+class Flux(Backbone):
+    """Backbone of ``FluxPipeline``.
+
+    dev was distilled to take ``guidance_scale`` as an input, schnell to do without; ``true_cfg_scale`` is
+    classifier-free guidance on top of that, in both.
+    """
+
+    default_steps = 28
+    default_guidance = 3.5
+    cfg_setting = "true_cfg_scale"
+    half = torch.bfloat16
+    preview: ClassVar[str | None] = "taef1"
+    text_tokens: ClassVar[int] = 512
+    """Tokens that the pipeline gives a text room for."""
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe, pipe.transformer)
+        self.embeds_guidance = bool(pipe.transformer.config.guidance_embeds)
+
+    def guided(self, guidance_scale: float) -> bool:
+        return guidance_scale > 1
+
+    def encode(
+        self,
+        prompts: Sequence[Prompt],
+        negative: Sequence[str],
+        guidance_scale: float,
+        *,
+        embedded_scale: float | None = None,
+    ) -> Conditioning:
+        conditioning = super().encode(prompts, negative, guidance_scale)
+        scale = self.default_guidance if embedded_scale is None else embedded_scale
+        if not self.embeds_guidance:
+            if scale not in (0, self.default_guidance):
+                warnings.warn(
+                    f"guidance_scale={scale:g} has no effect: this model does not take it as an input; for "
+                    "classifier-free guidance give --true-cfg",
+                    stacklevel=2,
+                )
+            return conditioning
+        scales = {"scale": torch.full((len(prompts),), scale, device=self.device)}
+        cond, uncond = conditioning.cond, conditioning.uncond
+        return dataclasses.replace(
+            conditioning, cond={**cond, **scales}, uncond=None if uncond is None else {**uncond, **scales}
+        )
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        warn_if_cut(self.pipe.tokenizer_2, prompt, self.text_tokens)
+        return self._encode_text(str(prompt)), None if negative is None else self._encode_text(negative)
+
+    def _encode_text(self, text: str) -> dict[str, Tensor]:
+        embedded, pooled, _ = self.pipe.encode_prompt(text, device=self.device, max_sequence_length=self.text_tokens)
+        return {"text": embedded, "pooled": pooled}
+
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        factor = self.pipe.vae_scale_factor
+        native = self.pipe.default_sample_size * factor
+        width, height = width or native, height or native
+        check_size(width, height, 2 * factor)  # the transformer's tokens are patches of 2×2 latents
+        return self.pipe.transformer.config.in_channels // 4, height // factor, width // factor
+
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+        tokens = (shape[-2] // 2) * (shape[-1] // 2)
+        return {**self._sigmas(steps, config), "mu": dynamic_shift(self.scheduler.config, tokens)}
+
+    def _sigmas(self, steps: int, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the noise levels that the pipelines give, unless the scheduler spaces a flow's itself."""
+        return {} if config.get("use_flow_sigmas") else {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        out = self._velocity(denoiser, x, timestep, conditioning.cond)
+        if conditioning.uncond is not None:  # a forward of its own, as in the pipeline: half the memory
+            uncond = self._velocity(denoiser, x, timestep, conditioning.uncond)
+            out = uncond + conditioning.guidance_scale * (out - uncond)
+        return out
+
+    def _velocity(self, denoiser: str, x: Tensor, timestep: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        text, (height, width) = cond["text"], x.shape[-2:]
+        out = self.denoisers[denoiser](
+            hidden_states=self.pipe._pack_latents(x.to(text.dtype), *x.shape), timestep=timestep.expand(len(x)) / 1000,
+            guidance=cond.get("scale"), pooled_projections=cond["pooled"], encoder_hidden_states=text,
+            txt_ids=x.new_zeros(text.shape[1], 3),
+            img_ids=self.pipe._prepare_latent_image_ids(1, height // 2, width // 2, x.device, x.dtype),
+            return_dict=False,
+        )[0]  # fmt: skip
+        unpacked: Tensor = self.pipe._unpack_latents(out.float(), height, width, 1)
+        return unpacked
+
+    def decode(self, x: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        latents = x.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        return to_image(vae.decode(latents, return_dict=False)[0])

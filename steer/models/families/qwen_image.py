@@ -1,0 +1,97 @@
+"""Qwen-Image: a double-stream transformer on a flow, Qwen2.5-VL as text encoder, a video autoencoder.
+
+Stock ``QwenImagePipeline`` repeats text masks in another order than texts when several prompts get several images each.
+Here no forward holds two prompts, so there is no padding to mask, and every row equals the stock call of its prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError
+from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, to_image, warn_if_cut
+from steer.models.families.flow import dynamic_shift, trimmed
+from steer.prompts.prompt import Prompt
+
+TOKENS = 512
+"""Tokens of text that the pipeline keeps; the prompt comes first, the end of its template after it."""
+
+
+class QwenImage(Backbone):
+    """Backbone of ``QwenImagePipeline``; ``guidance_scale`` is what the pipeline calls ``true_cfg_scale``.
+
+    Guidance keeps each token's length, as the pipeline does. An empty negative prompt is the blank that the model card
+    recommends, for the model knows no empty one.
+    """
+
+    default_steps = 50
+    default_guidance = 4.0
+    half = torch.bfloat16
+    mixes_prompts = False
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe, pipe.transformer)
+        if pipe.transformer.config.guidance_embeds:
+            raise SteerError(
+                "a Qwen-Image transformer with guidance_embeds is not supported: diffusers has no embedding to give "
+                "guidance_scale to; use a checkpoint with guidance_embeds=false, as all published ones have"
+            )
+
+    def guided(self, guidance_scale: float) -> bool:
+        return guidance_scale > 1
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        warn_if_cut(self.pipe.tokenizer, prompt, TOKENS)
+        return self._encode_text(str(prompt)), None if negative is None else self._encode_text(negative or " ")
+
+    def _encode_text(self, text: str) -> dict[str, Tensor]:
+        embedded, _ = self.pipe.encode_prompt(text, device=self.device, max_sequence_length=TOKENS)
+        return {"text": embedded, "length": torch.tensor([embedded.shape[1]])}
+
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        factor = self.pipe.vae_scale_factor
+        native = self.pipe.default_sample_size * factor
+        width, height = width or native, height or native
+        check_size(width, height, 2 * factor)
+        return self.pipe.transformer.config.in_channels // 4, height // factor, width // factor
+
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+        tokens = (shape[-2] // 2) * (shape[-1] // 2)
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": dynamic_shift(self.scheduler.config, tokens)}
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        packed = self.pipe._pack_latents(x, *x.shape)
+        out = self._forward(denoiser, packed, x.shape, timestep, conditioning.cond)
+        if conditioning.uncond is not None:
+            uncond = self._forward(denoiser, packed, x.shape, timestep, conditioning.uncond)
+            guided = uncond + conditioning.guidance_scale * (out - uncond)
+            out = guided * (out.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+        return self._unpack(out, x.shape).float()
+
+    def _forward(
+        self, denoiser: str, packed: Tensor, shape: torch.Size, timestep: Tensor, side: Mapping[str, Tensor]
+    ) -> Tensor:
+        text = trimmed(side["text"], side["length"])
+        out: Tensor = self.denoisers[denoiser](
+            hidden_states=packed.to(text.dtype), timestep=timestep.expand(len(packed)).to(text.dtype) / 1000,
+            encoder_hidden_states=text, img_shapes=[[(1, shape[-2] // 2, shape[-1] // 2)]] * len(packed),
+            return_dict=False,
+        )[0]  # fmt: skip
+        return out
+
+    def _unpack(self, packed: Tensor, shape: torch.Size) -> Tensor:
+        height, width = (side * self.pipe.vae_scale_factor for side in shape[-2:])
+        latents: Tensor = self.pipe._unpack_latents(packed, height, width, self.pipe.vae_scale_factor)
+        return latents[:, :, 0]
+
+    def decode(self, x: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        x = x.to(vae.dtype)
+        mean, std = (x.new_tensor(getattr(vae.config, f"latents_{name}")).view(1, -1, 1, 1) for name in ("mean", "std"))
+        one_frame = (x * std + mean).unsqueeze(2)
+        return to_image(vae.decode(one_frame, return_dict=False)[0][:, :, 0])

@@ -1,0 +1,83 @@
+"""Sana: a linear-attention transformer on a flow over the latents of a deep-compression autoencoder; texts by Gemma 2.
+
+Stock ``SanaPipeline`` repeats text masks in another order than texts when several prompts get several images each.
+Here every row carries its own mask, so that it equals the stock call with one image a prompt.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import torch
+from diffusers import SanaPipeline
+from torch import Tensor
+
+from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, guide, to_image, warn_if_cut
+from steer.prompts.prompt import Prompt
+
+TEXT_TOKENS = 300
+"""Tokens of the user's text, and one that begins it, that the transformer sees."""
+INSTRUCTION: list[str] = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+"""What the pipeline's call puts before a prompt, though not before a negative one (arXiv 2410.10629, sec. 2.4)."""
+
+
+class Sana(Backbone):
+    """Backbone of ``SanaPipeline``. The image has the size that is asked for: no ``use_resolution_binning``."""
+
+    default_steps = 20
+    default_guidance = 4.5
+    half = torch.bfloat16
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe, pipe.transformer)
+        for name in ("text_encoder", "vae"):
+            if getattr(pipe, name).dtype == torch.float16:
+                warnings.warn(
+                    f"Sana's {name} overflows in float16; give it another precision: pipe.{name}.to(torch.bfloat16)",
+                    stacklevel=2,
+                )
+
+    @classmethod
+    def precision(cls, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
+        # Gemma 2 and the autoencoder leave the range of float16
+        return {"transformer": dtype, "default": torch.bfloat16} if dtype == torch.float16 else dtype
+
+    def guided(self, guidance_scale: float) -> bool:
+        return guidance_scale > 1
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        (text,) = self.pipe._text_preprocessing(str(prompt))
+        warn_if_cut(self.pipe.tokenizer, text, TEXT_TOKENS)
+        cond, mask, uncond, unmask = self.pipe.encode_prompt(
+            str(prompt), negative is not None, negative_prompt=negative, num_images_per_prompt=1, device=self.device,
+            max_sequence_length=TEXT_TOKENS, complex_human_instruction=INSTRUCTION,
+        )  # fmt: skip
+        return {"text": cond, "mask": mask}, None if negative is None else {"text": uncond, "mask": unmask}
+
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        config, factor = self.pipe.transformer.config, self.pipe.vae_scale_factor
+        native = config.sample_size * factor
+        width, height = width or native, height or native
+        check_size(width, height, factor * config.patch_size)
+        return config.in_channels, height // factor, width // factor
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        text, mask = conditioning.batched("text"), conditioning.batched("mask")
+        config, dtype = self.pipe.transformer.config, self.pipe.transformer.dtype
+        if conditioning.guided:
+            x = torch.cat([x, x])
+        out: Tensor = self.denoisers[denoiser](
+            x.to(dtype), encoder_hidden_states=text.to(dtype), encoder_attention_mask=mask,
+            timestep=timestep.expand(len(x)) * config.timestep_scale, return_dict=False,
+        )[0].float()  # fmt: skip
+        if conditioning.guided:
+            out = guide(out, conditioning.guidance_scale)
+        if config.out_channels // 2 == config.in_channels:  # the second half is a learned variance
+            out = out.chunk(2, dim=1)[0]
+        return out
+
+    def decode(self, x: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        return to_image(vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0])

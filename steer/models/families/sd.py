@@ -1,0 +1,67 @@
+"""Stable Diffusion 1.x and 2.x: a UNet over the latents of a KL autoencoder, one CLIP text encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, guide, to_image, warn_if_cut
+from steer.prompts.prompt import Prompt
+
+
+class StableDiffusion(Backbone):
+    """Backbone of ``StableDiffusionPipeline``; ε- or v-prediction is the scheduler's affair."""
+
+    default_steps = 50
+    default_guidance = 7.5
+    preview = "taesd"
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe, pipe.unet)
+
+    def guided(self, guidance_scale: float) -> bool:
+        # a UNet with time_cond_proj_dim was distilled to take the scale as an input
+        return guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        warn_if_cut(self.pipe.tokenizer, prompt, self.pipe.tokenizer.model_max_length)
+        cond, uncond = self.pipe.encode_prompt(
+            str(prompt), self.device, 1, negative is not None, negative_prompt=negative
+        )
+        return {"text": cond}, None if negative is None else {"text": uncond}
+
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        config = self.pipe.unet.config
+        factor = self.pipe.vae_scale_factor
+        native = config.sample_size
+        native_height, native_width = (native, native) if isinstance(native, int) else native
+        width = native_width * factor if width is None else width
+        height = native_height * factor if height is None else height
+        check_size(width, height, factor)  # the UNet pads what its downsamplings leave over
+        return config.in_channels, height // factor, width // factor
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        unet: Any = self.denoisers[denoiser]
+        text = conditioning.batched("text")
+        if conditioning.guided:
+            x = torch.cat([x, x])
+        keywords = self._denoiser_keywords(x, conditioning)
+        if unet.config.time_cond_proj_dim is not None:
+            scale = torch.full((len(x),), conditioning.guidance_scale - 1)
+            embedded = self.pipe.get_guidance_scale_embedding(scale, embedding_dim=unet.config.time_cond_proj_dim)
+            keywords["timestep_cond"] = embedded.to(x.device, text.dtype)
+        out = unet(x.to(text.dtype), timestep, encoder_hidden_states=text, return_dict=False, **keywords)[0]
+        if conditioning.guided:
+            out = guide(out, conditioning.guidance_scale)
+        prediction: Tensor = out.float()
+        return prediction
+
+    def decode(self, x: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        return to_image(vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0])
+
+    def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+        """Return what the UNet takes besides latents, timestep and text, one row for each of ``x``."""
+        return {}

@@ -1,0 +1,73 @@
+"""Stable Diffusion XL: two CLIP text encoders, a pooled text embedding and the image's size as conditioning."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError
+from steer.models.backbone import Conditioning, Encoded, overflow_safe, to_image, unscaled, warn_if_cut
+from steer.models.families.sd import StableDiffusion
+from steer.prompts.prompt import Prompt
+
+SIZES = ("original_size", "crop", "target_size")
+"""Micro-conditioning (arXiv 2307.01952, sec. 2.2) that a prompt's metadata may give, each as ``[width, height]`` or
+``[left, top]`` in pixels; by default an uncropped image of the size that is made."""
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Backbone of ``StableDiffusionXLPipeline``: base, turbo and fine-tunes."""
+
+    default_steps = 50
+    default_guidance = 5.0
+    preview = "taesdxl"
+
+    def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
+        return tuple(_pair(prompt, name) for name in SIZES)
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        warn_if_cut(self.pipe.tokenizer, prompt, self.pipe.tokenizer.model_max_length)
+        # no negative prompt is not an empty one: the base model was trained with zeros for it
+        text, untext, pooled, unpooled = self.pipe.encode_prompt(
+            str(prompt), device=self.device, num_images_per_prompt=1,
+            do_classifier_free_guidance=negative is not None, negative_prompt=negative or None,
+        )  # fmt: skip
+        # NaN: as large as the image, which is known when it is made
+        unknown = (float("nan"), float("nan"))
+        sizes = (_pair(prompt, "original_size") or unknown, _pair(prompt, "crop") or (0, 0),
+                 _pair(prompt, "target_size") or unknown)  # fmt: skip
+        # the model wants height first
+        ids = torch.tensor([[float(value) for pair in sizes for value in reversed(pair)]], device=self.device)
+        cond = {"text": text, "pooled": pooled, "sizes": ids}
+        return cond, None if negative is None else {"text": untext, "pooled": unpooled, "sizes": ids}
+
+    def decode(self, x: Tensor) -> Tensor:
+        vae = self._decoder
+        return to_image(vae.decode(unscaled(x.to(vae.dtype), vae.config), return_dict=False)[0])
+
+    def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
+        pooled, sizes = conditioning.batched("pooled"), conditioning.batched("sizes")
+        height, width = (side * self.pipe.vae_scale_factor for side in x.shape[-2:])
+        own = sizes.new_tensor([height, width, 0, 0, height, width])
+        time_ids = torch.where(sizes.isnan(), own, sizes).to(pooled.dtype)
+        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
+
+    @cached_property
+    def _decoder(self) -> Any:
+        return overflow_safe(self.pipe.vae)
+
+
+def _pair(prompt: Prompt, name: str) -> tuple[int, int] | None:
+    value = prompt.metadata.get(name)
+    if value is None:
+        return None
+    ok = isinstance(value, (list, tuple)) and len(value) == 2
+    if not ok or not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65_536 for v in value):
+        raise SteerError(
+            f"prompt {prompt.id}: {name}={value!r}, expected two whole numbers of pixels in 0..65536: [1024, 1024]"
+        )
+    return value[0], value[1]

@@ -1,0 +1,83 @@
+"""Z-Image and Z-Image-Turbo: a single-stream transformer on a flow, Qwen3 as text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, to_image, warn_if_cut
+from steer.models.families.flow import dynamic_shift, trimmed
+from steer.prompts.prompt import Prompt
+
+TOKENS = 512
+"""Tokens that the pipeline gives the prompt in its chat template room for."""
+PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"
+NATIVE = 1024
+
+
+class ZImage(Backbone):
+    """Backbone of ``ZImagePipeline``.
+
+    ``guidance_scale`` is the pipeline's own, which is one less than elsewhere: ``cond + s·(cond − uncond)``, off at 0.
+    The turbo model is made for 8 steps without guidance; a folder of it says so in its ``steer.json``.
+    """
+
+    default_steps = 50
+    default_guidance = 5.0
+    half = torch.bfloat16
+    preview = "taef1"  # the autoencoder is that of Flux.1
+    mixes_prompts = False
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe, pipe.transformer)
+
+    def guided(self, guidance_scale: float) -> bool:
+        return guidance_scale > 0
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        warn_if_cut(self.pipe.tokenizer, prompt, TOKENS - self._tokens_before)
+        return self._encode_text(str(prompt)), None if negative is None else self._encode_text(negative)
+
+    @cached_property
+    def _tokens_before(self) -> int:
+        """Tokens that the chat template puts before a prompt."""
+        messages = [{"role": "user", "content": PLACE}]
+        chat = self.pipe.tokenizer.apply_chat_template(messages, tokenize=False)
+        return len(self.pipe.tokenizer(chat.partition(PLACE)[0]).input_ids)
+
+    def _encode_text(self, text: str) -> dict[str, Tensor]:
+        (embedded,), _ = self.pipe.encode_prompt(text, self.device, False, max_sequence_length=TOKENS)
+        return {"text": embedded.unsqueeze(0), "length": torch.tensor([len(embedded)])}
+
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        factor = self.pipe.vae_scale_factor
+        width, height = width or NATIVE, height or NATIVE
+        check_size(width, height, 2 * factor)
+        return self.pipe.transformer.in_channels, height // factor, width // factor
+
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+        tokens = (shape[-2] // 2) * (shape[-1] // 2)
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": dynamic_shift(self.scheduler.config, tokens)}
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        texts = list(trimmed(conditioning.cond["text"], conditioning.cond["length"]))
+        latents = list(x.to(texts[0].dtype).unsqueeze(2))  # one frame
+        if conditioning.uncond is not None:
+            texts += list(trimmed(conditioning.uncond["text"], conditioning.uncond["length"]))
+            latents += latents
+        time = (1000 - timestep.expand(len(latents))) / 1000
+        velocity = torch.stack(self.denoisers[denoiser](latents, time, texts, return_dict=False)[0]).float().squeeze(2)
+        if conditioning.uncond is not None:
+            cond, uncond = velocity.chunk(2)
+            velocity = cond + conditioning.guidance_scale * (cond - uncond)
+        return -velocity  # the model's time runs from noise to data, the scheduler's the other way
+
+    def decode(self, x: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        latents = x.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        return to_image(vae.decode(latents, return_dict=False)[0])

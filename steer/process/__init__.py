@@ -1,5 +1,0 @@
-"""Noise processes: how a state gets from noise to data."""
-
-from steer.process.base import Process, RandomX0
-
-__all__ = ["Process", "RandomX0"]

@@ -1,0 +1,299 @@
+"""Recipes: everything that reproduces an image, as it stands in the PNG."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from steer.errors import SteerError
+from steer.models.options import ModelOptions
+from steer.prompts.prompt import Prompt, check_seed
+from steer.settings.run import check_setting
+
+SCHEMA = 1
+PNG_KEY = "steer"
+"""Key of the recipe among a PNG's text chunks; ``parameters`` holds the text that A1111 tools read."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a prompt's images were made.
+
+    Attributes:
+        model: the model's name as given.
+        model_options: LoRAs and the like (:class:`steer.models.options.ModelOptions`).
+        prompt: text, id, category, seed and metadata.
+        settings: the run's settings as resolved, chunk size included.
+        methods: names or file references, outermost first.
+        reward: expressions.
+        options: plugin options.
+        choose: how the result was chosen.
+        run_seed: what seeds were hashed from.
+        device: device type and dtype of the weights; bits depend on them.
+        versions: of the packages that decide the bits.
+        sampler: the scheduler's name as A1111 spells it, or its class.
+        replayable: whether names suffice; false if an object in memory took part.
+        judge: names of what was reported beside the reward; no image depends on it.
+        cfg_setting: the setting with the scale of classifier-free guidance (:class:`steer.models.backbone.Backbone`).
+    """
+
+    model: str
+    model_options: dict[str, Any]
+    prompt: dict[str, Any]
+    settings: dict[str, Any]
+    methods: list[str]
+    reward: list[str]
+    options: dict[str, dict[str, Any]]
+    choose: str
+    run_seed: int
+    device: str
+    dtype: str
+    versions: dict[str, str]
+    sampler: str
+    replayable: bool = True
+    judge: list[str] = field(default_factory=list)
+    cfg_setting: str = "guidance_scale"
+    schema: int = field(default=SCHEMA)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        model: str,
+        model_options: ModelOptions,
+        backbone: Any,
+        job: Any,
+        settings: dict[str, Any],
+        methods: list[tuple[str, bool]],
+        reward: list[tuple[str, bool]],
+        options: Mapping[str, Mapping[str, Any]],
+        choose: str,
+        run_seed: int,
+        judge: Sequence[str] = (),
+    ) -> Recipe:
+        """Collect a recipe from a run's parts."""
+        prompt: Prompt = job.prompt
+        dtype = next(backbone.denoisers["base"].parameters()).dtype
+        return cls(
+            model=model,
+            model_options=model_options.as_dict(),
+            prompt={
+                "text": str(prompt),
+                "id": prompt.id,
+                "category": prompt.category,
+                "seed": job.seed,
+                "metadata": dict(prompt.metadata),
+            },
+            settings=settings,
+            methods=[name for name, _ in methods],
+            reward=[name for name, _ in reward],
+            options={owner: dict(values) for owner, values in options.items()},
+            choose=choose,
+            run_seed=run_seed,
+            device=backbone.device.type,
+            dtype=str(dtype).removeprefix("torch."),
+            versions=versions(),
+            sampler=sampler_name(settings.get("scheduler"), backbone.scheduler),
+            judge=list(judge),
+            cfg_setting=backbone.cfg_setting,
+            replayable=all(by_name for _, by_name in [*methods, *reward]),
+        )
+
+    def as_prompt(self) -> Prompt:
+        """Return the prompt with its seed."""
+        p = self.prompt
+        return Prompt(p["text"], id=p["id"], category=p["category"], seed=p["seed"], metadata=p["metadata"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    def png_info(self, slot: int) -> PngImagePlugin.PngInfo:
+        """Return a PNG's text chunks for the image of one slot."""
+        info = PngImagePlugin.PngInfo()
+        payload = json.dumps({**self.as_dict(), "slot": slot}, ensure_ascii=True, sort_keys=True, default=str)
+        info.add_itxt(PNG_KEY, payload)
+        info.add_itxt("parameters", self.parameters(slot))
+        return info
+
+    def parameters(self, slot: int) -> str:
+        """Return the ``parameters`` text that A1111 and tools like it read."""
+        s = self.settings
+        lines = [self.prompt["text"]]
+        negative = self.prompt["metadata"].get("negative") or s.get("negative")
+        if negative:
+            lines.append(f"Negative prompt: {negative}")
+        facts = {
+            "Steps": s["steps"],
+            "Sampler": self.sampler,
+            "CFG scale": s[self.cfg_setting],
+            **({} if self.cfg_setting == "guidance_scale" else {"Distilled CFG Scale": s["guidance_scale"]}),
+            "Seed": (self.prompt["seed"] + slot) % 2**32,
+            "Size": f"{s['width']}x{s['height']}",
+            "Model": self.model,
+        }
+        if s.get("eta") is not None:
+            facts["Eta"] = s["eta"]
+        lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in facts.items()))
+        return "\n".join(lines)
+
+
+A1111_NAMES = {
+    "DDIMScheduler": "DDIM",
+    "DDPMScheduler": "DDPM",
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "UniPCMultistepScheduler": "UniPC",
+    "PNDMScheduler": "PLMS",
+    "LMSDiscreteScheduler": "LMS",
+    "LCMScheduler": "LCM",
+}
+"""What A1111 calls the schedulers of diffusers."""
+
+
+def sampler_name(scheduler: str | None, own: Any) -> str:
+    """Return a scheduler's name as A1111 spells it, or its class's name.
+
+    Args:
+        scheduler: the short name that was asked for, if any.
+        own: the model's own scheduler, used where none was asked for.
+    """
+    if own is None:  # a process without a scheduler of diffusers knows its solvers by their short names
+        return scheduler or "default"
+    from steer.processes.schedulers import make_scheduler
+
+    made = make_scheduler(scheduler, own)
+    class_name = type(made).__name__
+    name = A1111_NAMES.get(class_name, class_name)
+    if class_name == "DPMSolverMultistepScheduler" and str(made.config.get("algorithm_type", "")).startswith("sde"):
+        name += " SDE"
+    return f"{name} Karras" if made.config.get("use_karras_sigmas") else name
+
+
+def _quoted(value: object) -> str:
+    """Quote as A1111 does where a value would break the list of facts."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",:\n") else text
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide an image's bits."""
+    found = {}
+    for name, distribution in (("steer", "steer-diffusion"), ("torch", "torch"), ("diffusers", "diffusers")):
+        try:
+            found[name] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def describe_method(spec: Any) -> tuple[str, bool]:
+    """Return a method's name and whether the name suffices to make it again."""
+    if isinstance(spec, str):
+        return spec, True
+    return str(getattr(spec, "name", spec)), False
+
+
+def describe_reward(spec: Any) -> tuple[str, bool]:
+    """Return a reward's name and whether the name suffices to make it again."""
+    if isinstance(spec, str):
+        return spec, True
+    name = spec.__name__ if inspect.isroutine(spec) or inspect.isclass(spec) else type(spec).__name__
+    return str(getattr(spec, "name", name)), False
+
+
+def read_recipe(path: Path) -> tuple[Recipe, int]:
+    """Read the recipe and the slot of a sample, from a PNG or from beside a text.
+
+    The file is not trusted: only plain data of known names is taken.
+
+    Raises:
+        SteerError: if it is no such file.
+    """
+    from steer.render.recipes import is_text, recipe_beside
+
+    kind = "text" if is_text(path) else "image"
+    data = recipe_beside(path) if kind == "text" else _png_recipe(path)
+    try:
+        if not isinstance(data, dict):
+            raise TypeError("no JSON object")
+        slot = data.pop("slot")
+        if data.get("schema") != SCHEMA:
+            raise SteerError(f"its recipe has schema {data.get('schema')!r}, this version reads {SCHEMA}")
+        recipe = Recipe(**data)
+        _check(recipe, slot)
+    except SteerError as error:
+        raise SteerError(f"{kind} {path}: its recipe cannot be followed: {error}") from None
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
+        raise SteerError(f"{kind} {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
+    return recipe, slot
+
+
+def _png_recipe(path: Path) -> Any:
+    """Return what a PNG says of how it was made."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            text = getattr(image, "text", {}).get(PNG_KEY)
+    except FileNotFoundError:
+        raise SteerError(f"image {path} does not exist") from None
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise SteerError(f"image {path} cannot be read as PNG: {error}") from None
+    if text is None:
+        raise SteerError(f"image {path} carries no steer recipe; only PNGs made by steer can be replayed")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SteerError(f"image {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
+
+
+def _check(recipe: Recipe, slot: Any) -> None:
+    """Raise unless every field has its type and every setting is one that a user may give, within its range."""
+    kinds = {
+        "model": str,
+        "model_options": dict,
+        "prompt": dict,
+        "settings": dict,
+        "methods": list,
+        "reward": list,
+        "options": dict,
+        "choose": str,
+        "run_seed": int,
+        "device": str,
+        "dtype": str,
+        "versions": dict,
+        "sampler": str,
+        "replayable": bool,
+        "judge": list,
+        "cfg_setting": str,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(getattr(recipe, name), kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    prompt = recipe.prompt
+    names = [*recipe.methods, *recipe.reward, *recipe.judge, prompt["text"], prompt["id"]]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("names must be text")
+    if not all(isinstance(table, dict) for table in [*recipe.options.values(), prompt["metadata"]]):
+        raise TypeError("options and metadata must be objects")
+    if not isinstance(prompt["category"], (str, type(None))):
+        raise TypeError("category is no text")
+    if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
+        raise ValueError("slot must be a non-negative integer")
+    if recipe.cfg_setting not in ("guidance_scale", "true_cfg_scale"):
+        raise ValueError("cfg_setting is no scale of guidance")
+    check_seed(prompt["seed"], "prompt")
+    check_seed(recipe.run_seed, "run_seed")
+    ModelOptions.from_dict(recipe.model_options)
+
+    for name, value in recipe.settings.items():
+        if value is not None:
+            check_setting(name, tuple(value) if name == "timesteps" else value)

@@ -1,0 +1,211 @@
+"""Folders of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from steer.errors import SteerError
+from steer.results.storage.base import Storage
+
+LOCK = ".lock"
+TEMPORARY = ".part"
+"""Suffix of files in the making."""
+
+
+class LocalStorage(Storage):
+    """A folder. It is made with the first file, so that an error before leaves nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = str(folder)
+        self._made: set[Path] = set()
+        self._logs: dict[str, int] = {}
+
+    def check(self) -> None:
+        try:
+            existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+            if not existing.is_dir():
+                raise SteerError(
+                    f"output folder {self.name} cannot be made: {existing} is a file; choose another --out"
+                )
+            # permission bits say nothing to root and on read-only or virtual file systems: try
+            tempfile.TemporaryDirectory(dir=existing, prefix=".steer-").cleanup()
+        except (OSError, ValueError) as error:
+            raise self.unwritable(error) from None
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self.folder / name
+        try:
+            self._make(path.parent)
+            write_atomic(path, data)
+        except OSError as error:
+            raise self.unwritable(error) from error
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SteerError(f"{self.url(name)} cannot be read ({error.strerror})") from None
+
+    def remove(self, name: str) -> None:
+        (self.folder / name).unlink(missing_ok=True)
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        found: dict[str, int] = {}
+        waiting = [self.folder / folder]
+        while waiting:
+            place = waiting.pop()
+            with self._listed(place) as entries:
+                for entry in entries:
+                    # a file in the making may have been moved into place since it was listed
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(Path(entry.path))
+                        elif entry.is_file():
+                            found[Path(entry.path).relative_to(self.folder).as_posix()] = entry.stat().st_size
+        return found
+
+    @contextmanager
+    def _listed(self, place: Path) -> Iterator[Iterable[os.DirEntry[str]]]:
+        try:
+            entries = os.scandir(place)
+        except (FileNotFoundError, NotADirectoryError):
+            yield ()
+            return
+        except OSError as error:
+            raise SteerError(f"folder {place} cannot be read ({error.strerror})") from None
+        with entries as found:
+            yield found
+
+    def append(self, log: str, lines: bytes) -> None:
+        try:
+            if log not in self._logs:
+                self._logs[log] = self._open(log)
+            handle = self._logs[log]
+            size = os.fstat(handle).st_size
+            try:
+                written = 0
+                while written < len(lines):
+                    written += os.write(handle, lines[written:])
+            except OSError:
+                os.ftruncate(handle, size)  # no half line
+                raise
+        except OSError as error:
+            raise self.unwritable(error) from error
+
+    def _open(self, log: str) -> int:
+        path = self.folder / log
+        self._make(path.parent)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        os.ftruncate(handle, _whole(path))
+        return handle
+
+    def lines(self, log: str) -> Iterator[bytes]:
+        try:
+            with (self.folder / log).open("rb") as file:
+                for line in file:
+                    if line.endswith(b"\n"):
+                        yield line
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SteerError(f"{self.url(log)} cannot be read ({error.strerror})") from None
+
+    def sync(self) -> None:
+        try:
+            for handle in self._logs.values():
+                os.fsync(handle)
+        except OSError as error:
+            raise self.unwritable(error) from error
+
+    def close(self) -> None:
+        try:
+            self.sync()
+        finally:
+            for handle in self._logs.values():
+                os.close(handle)
+            self._logs.clear()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        # the system lets go of it when the process ends, however it ends
+        try:
+            self._make(self.folder)
+            lock = filelock.FileLock(self.folder / LOCK)
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            owner = (self.read(f"{LOCK}-owner") or b"another process").decode(errors="replace")
+            raise self.in_use(owner) from None
+        except OSError as error:
+            raise self.unwritable(error) from None
+        try:
+            for name in self.sizes():  # of a process that was killed while it wrote
+                if name.endswith(TEMPORARY) and name.rpartition("/")[2].startswith("."):
+                    self.remove(name)
+            self.write(f"{LOCK}-owner", f"process {os.getpid()} on {socket.gethostname()}".encode())
+            yield
+        finally:
+            self.remove(f"{LOCK}-owner")
+            lock.release()
+
+    def at(self, folder: str) -> LocalStorage:
+        return LocalStorage(self.folder / folder)
+
+    def free_bytes(self) -> int | None:
+        existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        return shutil.disk_usage(existing).free
+
+    def _make(self, folder: Path) -> None:
+        if folder not in self._made:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._made.add(folder)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, durably."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=TEMPORARY)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~UMASK)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _whole(path: Path) -> int:
+    """Return the length of a log up to the end of its last whole line."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+    return 0
+
+
+def _umask() -> int:
+    # asked once: it can only be asked by setting it, which other threads would see
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
+
+
+UMASK = _umask()

@@ -1,0 +1,165 @@
+"""Traces: what happened to the particles of one prompt, step by step, as plain data and as a picture."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from steer.results.search_plot import draw_search, shorten
+from steer.sampling.state import State
+
+SCHEMA = 1
+
+
+def log_mean_exp(values: torch.Tensor) -> torch.Tensor:
+    """Return log(mean(exp(values))) of a vector, stable for any size of the values."""
+    return torch.logsumexp(values, dim=0) - torch.log(torch.tensor(float(len(values)), dtype=values.dtype))
+
+
+def trace_of(state: State, job: int) -> dict[str, Any]:
+    """Return the trace of one prompt.
+
+    Returns:
+        ``{"schema", "prompt", "seed", "particles", "steps", "log_z", "biased", "unique_ancestors", "events"}``;
+        every event has ``kind``, ``step``, ``timestep``, ``draw`` (which population of a search, from 0) and its
+        data: a list with one value a particle (in the order of ``slots``), or a single value for the prompt.
+    """
+    rows = state.rows_of(job)
+    weights = state.log_weight[rows]
+    events: list[dict[str, Any]] = []
+    for event in state.events:
+        mine = [i for i, j in enumerate(event.jobs) if j == job]
+        if not mine:  # a search had done with this prompt
+            continue
+        row: dict[str, Any] = {"kind": event.kind, "step": event.step, "timestep": event.timestep, "draw": event.draw}
+        row["slots"] = [event.slots[i] for i in mine]
+        for name, values in event.data.items():
+            row[name] = [values[i] for i in mine] if event.by_row else values[job]
+        events.append(row)
+    return {
+        "schema": SCHEMA,
+        "prompt": str(state.jobs[job].prompt),
+        "id": state.jobs[job].prompt.id,
+        "seed": state.jobs[job].seed,
+        "particles": len(rows),
+        "steps": state.steps,
+        "log_z": None if state.biased or not len(rows) else float(log_mean_exp(weights)),
+        "biased": state.biased,
+        "unique_ancestors": len(set(state.ancestors[rows].tolist())),
+        "events": events,
+    }
+
+
+LIVING, DEAD = "#1f77b4", "#cfcfcf"
+BEND = 0.35
+"""Share of a stretch that the curve from a parent to its copy takes."""
+
+
+def plot(trace: dict[str, Any]) -> bytes:
+    """Draw a trace as a PNG: the particles' genealogy coloured by reward, and rewards and ESS by step.
+
+    Of a search, its candidates are drawn (:mod:`steer.results.search_plot`).
+    """
+    from matplotlib.figure import Figure
+
+    if any(event["kind"] == "candidate" for event in trace["events"]):
+        return png(draw_search(trace))
+
+    height = 2.0 + min(8.0, max(1.6, 0.26 * trace["particles"]))
+    figure = Figure(figsize=(9, height + 2.4), layout="constrained")
+    tree, curve = figure.subplots(2, 1, sharex=True, height_ratios=[height, 2.6])
+    figure.suptitle(shorten(trace["prompt"]), parse_math=False, fontsize=11)
+    _draw_genealogy(tree, trace)
+    _draw_rewards(curve, trace)
+    return png(figure)
+
+
+def png(figure: Any) -> bytes:
+    """Return a figure as a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    buffer = BytesIO()
+    with warnings.catch_warnings():
+        # prompts may hold letters that no font here has; they become boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _draw_genealogy(axes: Any, trace: dict[str, Any]) -> None:
+    """Draw every particle as a line; one that is resampled away ends, and copies branch off their parent."""
+    from matplotlib.ticker import MaxNLocator
+
+    steps, count = trace["steps"], trace["particles"]
+    resamplings = [e for e in trace["events"] if e["kind"] == "resample"]
+    edges = [0, *(e["step"] for e in resamplings), steps]
+    alive = _survivors(resamplings, count)
+    parents = [list(range(count)), *(e["ancestors"] for e in resamplings)]
+    for segment, (start, stop) in enumerate(pairwise(edges)):
+        for slot in range(count):
+            lives = slot in alive[segment]
+            x, y = _branch(start, stop, parents[segment][slot], slot)
+            axes.plot(x, y, color=LIVING if lives else DEAD, lw=1.8 if lives else 0.9, zorder=2 if lives else 1)
+    rewards = [e for e in trace["events"] if e["kind"] == "reward"]
+    values = [v for e in rewards for v in e["reward"]]
+    size = max(10.0, min(42.0, 500.0 / count))
+    for event in rewards:
+        points = axes.scatter(
+            [event["step"]] * len(event["slots"]), event["slots"], c=event["reward"], cmap="viridis",
+            vmin=min(values), vmax=max(values), zorder=3, s=size, edgecolors="white", linewidths=0.6,
+        )  # fmt: skip
+    if rewards:
+        axes.figure.colorbar(points, ax=axes, label="reward", pad=0.02, fraction=0.05)
+    axes.set_ylabel("particle")
+    axes.set_title("genealogy (blue: has descendants at the end; grey: resampled away)", fontsize=9, loc="left")
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _branch(start: float, stop: float, parent: int, child: int) -> tuple[list[float], list[float]]:
+    """Return a particle's line over a stretch of steps: a bend from its parent's row to its own, then straight."""
+    if parent == child:
+        return [start, stop], [child, child]
+    bend = BEND * (stop - start)
+    ease = [i / 20 for i in range(21)]
+    x = [start + bend * t for t in ease]
+    y = [parent + (child - parent) * (3 * t**2 - 2 * t**3) for t in ease]
+    return [*x, stop], [*y, child]
+
+
+def _survivors(resamplings: list[dict[str, Any]], count: int) -> list[set[int]]:
+    """Return, for each stretch between resamplings, the slots whose content reaches the end."""
+    alive = [set(range(count))]
+    for event in reversed(resamplings):
+        alive.insert(0, {event["ancestors"][slot] for slot in alive[0]})
+    return alive
+
+
+def _draw_rewards(axes: Any, trace: dict[str, Any]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    rewards = [e for e in trace["events"] if e["kind"] == "reward"]
+    if rewards:
+        steps = [e["step"] for e in rewards]
+        axes.plot(steps, [sum(e["reward"]) / len(e["reward"]) for e in rewards], "o-", label="mean reward")
+        axes.plot(steps, [max(e["reward"]) for e in rewards], "^--", label="best reward")
+    weighed = [e for e in trace["events"] if "ess" in e]
+    if weighed:
+        other = axes.twinx()
+        other.plot([e["step"] for e in weighed], [e["ess"] for e in weighed], "s:", color="#d62728", label="ESS")
+        other.set_ylabel("ESS")
+        other.set_ylim(0, trace["particles"] * 1.05)
+        other.spines["top"].set_visible(False)
+    axes.set_xlabel("denoising steps done")
+    axes.set_ylabel("reward")
+    axes.spines["top"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [*axes.lines, *(other.lines if weighed else [])]
+    if handles:  # above the curves, which it would hide
+        axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, frameon=False)

@@ -1,0 +1,264 @@
+"""From names and options to methods and rewards."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steer.errors import SteerError, nearest
+from steer.models.downloads import weights
+from steer.registry.local_files import is_file_reference, load_module, member
+from steer.registry.registry import Plugins, find_method, manager, method_class
+from steer.rewards.reward import (
+    Least,
+    Node,
+    Reward,
+    RewardFunction,
+    Scaled,
+    Term,
+    WeightedSum,
+    as_function,
+    check_modality,
+    leaves,
+    parse_expression,
+)
+from steer.sampling.method import Method
+from steer.settings.options import Options, build
+
+OptionValues = Mapping[str, Mapping[str, Any]]
+RewardSpec = str | RewardFunction | Reward
+MethodSpec = str | Method | type[Method]
+
+
+def method_list(methods: Sequence[MethodSpec] | MethodSpec) -> Sequence[MethodSpec]:
+    """Return methods as a list, where one may have been given alone."""
+    return [methods] if isinstance(methods, (str, type)) or not isinstance(methods, Sequence) else methods
+
+
+def reward_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpec]:
+    """Return rewards as a list, where one or none may have been given."""
+    if reward is None:
+        return []
+    return [reward] if isinstance(reward, str) or callable(reward) else list(reward)
+
+
+def make_methods(specs: Sequence[MethodSpec], options: OptionValues, plugins: Plugins) -> list[Method]:
+    """Make methods from names, ``./file.py`` references, classes or instances, of which copies are taken.
+
+    Raises:
+        SteerError: for an unknown name or options that do not fit.
+    """
+    methods = []
+    for spec in specs:
+        if isinstance(spec, Method):
+            # what it notes of one run must not be another's, which is prepared while the first is at work
+            methods.append(copy.copy(spec))
+            continue
+        cls = find_method(spec, plugins) if isinstance(spec, str) else method_class(spec, spec)
+        methods.append(cls(build(cls.Options, options.get(cls.name, {}), cls.name)))
+    return methods
+
+
+def make_reward(
+    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device,
+    shared: dict[str, RewardFunction] | None = None,
+) -> WeightedSum | None:  # fmt: skip
+    """Make the sum of the given rewards: expressions like ``"shapes:1+clip:0.5"``, functions or instances.
+
+    A reward that is named twice is made once; with ``shared``, also where another call with the same has made it.
+    """
+    shared = {} if shared is None else shared
+    terms: list[tuple[str, float, RewardFunction]] = []
+    for spec in specs:
+        if isinstance(spec, str):
+            terms += _make_terms(parse_expression(spec), options, plugins, device, shared)
+        elif isinstance(spec, WeightedSum):  # made before; its terms stay apart for methods that look at each
+            terms += spec.terms
+        else:
+            terms.append((spec_name(spec), 1.0, as_function(spec_name(spec), spec)))
+    return WeightedSum(terms) if terms else None
+
+
+def make_judges(
+    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device
+) -> dict[str, WeightedSum]:
+    """Make each judge on its own, by the name under which its scores are reported."""
+    judges = {}
+    for spec in specs:
+        judge = make_reward([spec], options, plugins, device)
+        assert judge is not None
+        judges[spec if isinstance(spec, str) else spec_name(spec)] = judge
+    return judges
+
+
+def check_judges(rewards: Sequence[RewardSpec], judges: Sequence[RewardSpec]) -> None:
+    """Raise if something both steers and judges: its score says nothing of a sample that was chosen by it.
+
+    Raises:
+        SteerError: naming it.
+    """
+    steering = _identities(rewards)
+    for name, identity in _identities(judges).items():
+        if identity in steering.values():
+            raise SteerError(
+                f"{name!r} is both a reward and a judge; a judge is held out from steering: drop it from --judge, or "
+                "steer by another reward"
+            )
+
+
+def _identities(specs: Sequence[RewardSpec]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for spec in specs:
+        if isinstance(spec, str):
+            found |= {term.label: _identity(term) for term in leaves(parse_expression(spec))}
+        else:
+            found[spec_name(spec)] = id(spec)
+    return found
+
+
+def _identity(term: Term) -> object:
+    """Return what a reward is whatever it is called: its name and weights (``hps`` is ``hps:v2.1``), or its file.
+
+    Of what takes its weights from the argument, that says more than they do (``classifier:ID/LABEL``).
+    """
+    if is_file_reference(term.name):
+        return Path(term.name).expanduser().resolve(), term.argument
+    entry = manager().registry.rewards.get(term.name)
+    needed = () if entry is None else entry.weights(term.argument)
+    return (term.name, needed) if needed and all(one.option for one in needed) else term.label
+
+
+def spec_name(spec: RewardSpec) -> str:
+    """Return what a reward is called: an expression itself, else the name of the object or its class."""
+    if isinstance(spec, str):
+        return spec
+    return str(getattr(spec, "name", None) or getattr(spec, "__name__", None) or type(spec).__name__)
+
+
+def reward_names(specs: Sequence[RewardSpec]) -> set[str]:
+    """Return the names of all rewards in expressions: the owners of their options."""
+    return {term.name for spec in specs if isinstance(spec, str) for term in leaves(parse_expression(spec))} | {
+        spec_name(spec) for spec in specs if not isinstance(spec, str)
+    }
+
+
+def check_names(
+    methods: Sequence[MethodSpec], rewards: Sequence[RewardSpec], options: OptionValues, plugins: Plugins
+) -> None:
+    """Look up every name and validate every option without loading weights, so that a typing error costs no wait.
+
+    Raises:
+        SteerError: for whatever :func:`make_methods` and :func:`make_reward` would not take.
+    """
+    make_methods(methods, options, plugins)
+    for spec in rewards:
+        for term in leaves(parse_expression(spec)) if isinstance(spec, str) else ():
+            target, declared, _ = _find_reward(term.name, term.argument, options, plugins)
+            _bounds(term, target)
+            entry = plugins.registry.rewards.get(term.name)
+            if entry is not None:
+                # where the reward names no model, its option of that name does
+                named = term.argument if term.argument is not None else getattr(declared, "model", None)
+                weights.check(entry.weights(named), owner=term.label, options=declared)
+
+
+def check_modalities(
+    specs: Sequence[RewardSpec], modality: str, options: OptionValues, plugins: Plugins, who: str = "this model makes"
+) -> None:
+    """Raise if a reward scores something else than samples of a modality; loads no weights.
+
+    Raises:
+        SteerError: naming it.
+    """
+    for spec in specs:
+        if not isinstance(spec, str):
+            check_modality(spec_name(spec), spec, modality, who)
+            continue
+        for term in leaves(parse_expression(spec)):
+            check_modality(term.label, _find_reward(term.name, term.argument, options, plugins)[0], modality, who)
+
+
+def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequence[RewardSpec]) -> None:
+    """Raise if options were given for a plugin that takes no part in the run.
+
+    Raises:
+        SteerError: naming the option and the plugins that are active.
+    """
+    active = {method.name for method in methods}
+    active |= reward_names(rewards)
+    for owner, values in options.items():
+        if owner not in active:
+            raise SteerError(
+                f"option {owner}.{next(iter(values), '')} is for {owner!r}, which is not active"
+                f"{nearest(owner, active)} (active: {', '.join(sorted(active)) or 'none'})"
+            )
+
+
+def _make_terms(
+    nodes: Sequence[Node], options: OptionValues, plugins: Plugins, device: torch.device,
+    shared: dict[str, RewardFunction],
+) -> list[tuple[str, float, RewardFunction]]:  # fmt: skip
+    terms: list[tuple[str, float, RewardFunction]] = []
+    for node in nodes:
+        reward: RewardFunction
+        if isinstance(node, Term):
+            label = node.label
+            if label not in shared:
+                shared[label] = _one_reward(node.name, node.argument, options, plugins, device)
+            reward = shared[label]
+            if node.scale is not None:
+                reward = Scaled(label, reward, *_bounds(node, reward))
+                label = f"{label}@{node.scale.text}"
+        else:
+            reward = Least([WeightedSum(_make_terms(part, options, plugins, device, shared)) for part in node.parts])
+            label = node.label
+        terms.append((label, node.weight, reward))
+    return terms
+
+
+def _bounds(term: Term, reward: object) -> tuple[float, float]:
+    """Return the center and width of a term's scale; a bare ``@z`` takes what the reward declares."""
+    if term.scale is None:
+        return 0.0, 1.0
+    if term.scale.center is not None and term.scale.width is not None:
+        return term.scale.center, term.scale.width
+    typical: tuple[float, float] | None = getattr(reward, "typical", None)
+    if typical is None:
+        raise SteerError(f"reward {term.label!r} states no typical mean and sd; give them, as in {term.label}@z25,4")
+    return typical
+
+
+def _one_reward(
+    name: str, argument: str | None, options: OptionValues, plugins: Plugins, device: torch.device
+) -> RewardFunction:
+    target, declared, argument = _find_reward(name, argument, options, plugins)
+    if declared is None:
+        return as_function(name, target)
+    made: RewardFunction = target(declared, argument=argument, device=device)
+    return made
+
+
+def _find_reward(
+    name: str, argument: str | None, options: OptionValues, plugins: Plugins
+) -> tuple[Any, Options | None, str | None]:
+    """Return what a reward's name stands for, its options if it declares some, and the argument left to it."""
+    if is_file_reference(name):
+        if argument is None:
+            raise SteerError(f"reward {name!r}: name the function in the file, as in {name}:brightness")
+        target = member(load_module(name), argument, name)
+        argument = None
+    else:
+        if name in plugins.registry.methods and name not in plugins.registry.rewards:
+            raise SteerError(f"{name!r} is a method, not a reward; give it as --plugin {name}")
+        target = plugins.registry.get("reward", name).load()
+    if inspect.isclass(target) and issubclass(target, Reward):
+        return target, build(target.Options, options.get(name, {}), name), argument
+    if argument is not None:
+        raise SteerError(f"reward {name!r} takes no argument, got {argument!r}")
+    # a class that only has __call__ is as good as a function of (samples, prompts)
+    return as_function(name, target() if inspect.isclass(target) else target), None, None

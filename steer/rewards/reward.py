@@ -1,0 +1,293 @@
+"""Rewards: what scores samples, how several combine, and how a score is checked.
+
+A reward is anything callable as ``reward(samples, prompts) -> Tensor [N]``, higher is better. A plain function
+is one; a plugin subclasses :class:`Reward`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steer.errors import RewardError, SteerError, message_of
+from steer.prompts.prompt import Prompt
+from steer.rewards.expressions import Minimum, Node, Scale, Term, join, leaves, parse_expression
+from steer.sampling.chunks import out_of_memory
+from steer.settings import options as declarations
+
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "MODALITIES", "Combination", "Least", "Minimum", "Node", "Reward", "RewardFunction", "Scale", "Scaled", "Term",
+    "WeightedSum", "as_function", "check_modality", "checked", "is_differentiable", "join", "leaves",
+    "parse_expression", "score", "without_gradient",
+]  # fmt: skip
+
+RewardFunction = Callable[[Any, Sequence[Prompt]], Tensor]
+
+MODALITIES = ("image", "text")
+"""What samples can be."""
+
+
+class Reward:
+    """Base of reward plugins.
+
+    A subclass implements :meth:`__call__`; it may set ``differentiable`` and declare ``Options``. An instance
+    lives on one device, holds its weights, and may cache text work between calls.
+
+    Attributes:
+        modality: what it scores, one of :data:`MODALITIES`; ``None`` for samples of any kind.
+        differentiable: whether gradients flow from the score to float samples; an instance may know better.
+        needs_prompt: whether the score depends on the prompt; if not, ``steer score`` asks for none.
+        typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if not known.
+        Options: the declaration of the reward's options.
+    """
+
+    modality: ClassVar[str | None] = "image"
+    differentiable: bool = False
+    needs_prompt: ClassVar[bool] = True
+    typical: ClassVar[tuple[float, float] | None] = None
+    Options: ClassVar[type[declarations.Options]] = declarations.Options
+
+    def __init__(
+        self,
+        options: declarations.Options | None = None,
+        *,
+        argument: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Load what the reward needs.
+
+        Args:
+            options: validated options, or ``None`` for the defaults.
+            argument: the text after the colon in ``clip:ViT-B-32/laion2b_s34b_b79k``, if any.
+            device: where the reward computes.
+            dtype: precision of its weights; ``None`` lets the reward choose.
+        """
+        self.options = options if options is not None else self.Options()
+        self.argument = argument
+        self.device = torch.device(device)
+        self.dtype = dtype
+
+    def completed(self, prompt: Prompt) -> Prompt:
+        """Return a prompt whose metadata holds all that its score depends on, so that a recipe needs no other file: one
+        that it names is read here, before anything is drawn.
+
+        Raises:
+            SteerError: for a prompt that cannot be scored.
+        """
+        return prompt
+
+    def __call__(self, samples: Any, prompts: Sequence[Prompt]) -> Tensor:
+        """Score samples.
+
+        Args:
+            samples: images as float ``[N, 3, H, W]`` in [0, 1], texts as N strings (:class:`steer.models.texts.Texts`).
+            prompts: the N prompts; each is a ``str`` with ``id``, ``category`` and ``metadata``.
+
+        Returns:
+            Float ``[N]`` on the samples' device, higher is better, finite.
+        """
+        raise NotImplementedError
+
+
+def check_modality(name: str, reward: object, modality: str, who: str = "this model makes") -> None:
+    """Raise if a reward, or its class, says that it scores something else than a model makes; functions say nothing.
+
+    Raises:
+        SteerError: naming both.
+    """
+    if isinstance(reward, Combination):
+        for part in reward.parts:
+            check_modality(getattr(part, "name", None) or type(part).__name__, part, modality, who)
+    wanted = getattr(reward, "modality", None)
+    if wanted is not None and wanted != modality:
+        raise SteerError(
+            f"reward {name!r} scores {wanted}s, and {who} {modality}s; steer plugins lists the rewards of {modality}s"
+        )
+
+
+class Combination(Reward):
+    """A reward made of others. It checks each of them on its own, so that an error names the one at fault."""
+
+    modality = None  # each part has its own
+
+    @property
+    def parts(self) -> Sequence[RewardFunction]:
+        """What it is made of."""
+        raise NotImplementedError
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether every part is."""
+        return all(is_differentiable(part) for part in self.parts)
+
+    def completed(self, prompt: Prompt) -> Prompt:
+        """Return a prompt that holds what every part needs."""
+        for part in self.parts:
+            if isinstance(part, Reward):
+                prompt = part.completed(prompt)
+        return prompt
+
+    def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
+        """Score; ``step`` is for messages."""
+        raise NotImplementedError
+
+
+class WeightedSum(Combination):
+    """Sum of rewards, each times its weight. With one term of weight 1 it is that reward."""
+
+    def __init__(self, terms: Sequence[tuple[str, float, RewardFunction]]) -> None:
+        """Args: terms: (name, weight, reward) of each summand."""
+        super().__init__()
+        self.terms = tuple(terms)
+
+    @property
+    def name(self) -> str:
+        """The expression that names this sum."""
+        return "+".join(name if weight == 1 else f"{name}:{weight:g}" for name, weight, _ in self.terms)
+
+    @property
+    def parts(self) -> Sequence[RewardFunction]:
+        """The summands."""
+        return [reward for _, _, reward in self.terms]
+
+    def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
+        """Return the sum ``[N]``."""
+        total: Tensor | None = None
+        for name, weight, reward in self.terms:
+            scores = weight * score(name, reward, samples, prompts, step=step)
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total
+
+
+class Scaled(Combination):
+    """A reward on a stated scale: ``(score − center) / width``. It never looks at the rest of a batch."""
+
+    def __init__(self, name: str, reward: RewardFunction, center: float, width: float) -> None:
+        """Args: name: the reward's, for messages; center: what becomes 0; width: what becomes 1, positive."""
+        super().__init__()
+        self.name, self.reward, self.center, self.width = name, reward, center, width
+
+    @property
+    def parts(self) -> Sequence[RewardFunction]:
+        """The reward that is scaled."""
+        return [self.reward]
+
+    def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
+        """Return the scaled scores ``[N]``."""
+        return (score(self.name, self.reward, samples, prompts, step=step) - self.center) / self.width
+
+
+class Least(Combination):
+    """The least of several sums, sample by sample; the gradient is that of the least."""
+
+    def __init__(self, sums: Sequence[WeightedSum]) -> None:
+        """Args: sums: one or more."""
+        super().__init__()
+        self.sums = tuple(sums)
+
+    @property
+    def parts(self) -> Sequence[RewardFunction]:
+        """The sums."""
+        return self.sums
+
+    def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
+        """Return the least scores ``[N]``."""
+        return torch.stack([part(samples, prompts, step=step) for part in self.sums]).amin(dim=0)
+
+
+def is_differentiable(reward: RewardFunction) -> bool:
+    """Whether a reward says that gradients flow from its score to the samples."""
+    if isinstance(reward, Combination):
+        return reward.is_differentiable
+    return bool(getattr(reward, "differentiable", False))
+
+
+def without_gradient(name: str, reward: RewardFunction) -> str | None:
+    """Return the name of a part that declares itself not differentiable; a plain function declares nothing."""
+    if isinstance(reward, WeightedSum):
+        found = (without_gradient(part_name, part) for part_name, _, part in reward.terms)
+    elif isinstance(reward, Scaled):
+        return without_gradient(reward.name, reward.reward)
+    elif isinstance(reward, Combination):
+        found = (without_gradient(name, part) for part in reward.parts)
+    else:
+        return None if getattr(reward, "differentiable", True) else name
+    return next((part for part in found if part is not None), None)
+
+
+def score(
+    name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None
+) -> Tensor:
+    """Call a reward, combined or not; see :func:`checked` for what it raises."""
+    if isinstance(reward, Combination):
+        return reward(samples, prompts, step=step)
+    return checked(name, reward, samples, prompts, step=step)
+
+
+def checked(
+    name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None
+) -> Tensor:
+    """Call a reward and check what it returns: float ``[N]``, finite.
+
+    Raises:
+        RewardError: naming the reward, the prompt and the step. The traceback of a reward that raises goes to
+            the log; a mistake of the user's that the reward itself reports (``SteerError``) passes unchanged.
+    """
+    where = "on the final samples" if step is None else f"at step {step}"
+    try:
+        scores = reward(samples, prompts)
+    except SteerError:
+        raise
+    except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
+        log.debug("reward %s raised", name, exc_info=True)
+        raise RewardError(
+            f"reward {name!r} raised {type(error).__name__}: {message_of(error)} ({where}, prompts "
+            f"{_some(prompts)}); its traceback is in the log (--log FILE)"
+        ) from error
+    count = len(prompts)
+    if not isinstance(scores, Tensor) or scores.shape != (count,):
+        got = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+        raise RewardError(
+            f"reward {name!r} returned {got}, expected a tensor of shape ({count},), one score a sample ({where}, "
+            f"prompts {_some(prompts)})"
+        )
+    if not scores.is_floating_point():
+        scores = scores.float()
+    finite = torch.isfinite(scores)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        raise RewardError(
+            f"reward {name!r} returned {scores[row].item()} for prompt {_short(prompts[row])!r} ({where}); "
+            "a score must be finite"
+        )
+    return scores
+
+
+def as_function(name: str, value: object) -> RewardFunction:
+    """Return ``value`` as a reward: an instance, a function of (samples, prompts), or a ``Reward`` class."""
+    if inspect.isclass(value) and issubclass(value, Reward):
+        return value()
+    if not callable(value):
+        raise SteerError(f"reward {name!r} is a {type(value).__name__}, expected a function or a steer.Reward")
+    return value
+
+
+def _short(text: str, width: int = 60) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _some(prompts: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(prompts))
+    rest = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
+    return f"{_short(distinct[0])!r}{rest}"

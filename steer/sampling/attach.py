@@ -1,0 +1,283 @@
+"""Steering inside a stock pipeline's call, for pipelines that have no backbone here.
+
+::
+
+    attachment = steer.attach(pipe, "a cat", particles=4, methods=["fk"], reward=sharpness)
+    with attachment as kwargs:
+        images = pipe(image=control, num_inference_steps=30, **kwargs).images
+    best = images[attachment.best[0]]
+
+For the length of the block a stand-in for ``pipe.scheduler`` runs the hooks round each of its steps. The pipeline
+makes the predictions, so there are no gradients through it, no other denoiser, and as many particles at the end as
+at the start. Where a method asks for stochastic transitions and the scheduler's own step has no ``eta`` (Euler,
+flow-match Euler), the stand-in takes the step by the kernel of :mod:`steer.processes.gaussian`.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError
+from steer.models.backbone import Backbone, Conditioning, Encoded, overflow_safe, to_image, unscaled
+from steer.processes.gaussian import Gaussian
+from steer.processes.noise import Streams
+from steer.prompts.prompt import Prompt, as_prompts, with_seed
+from steer.registry.registry import Plugins, manager
+from steer.results.trace_plot import trace_of
+from steer.rewards.by_name import (
+    MethodSpec,
+    OptionValues,
+    RewardSpec,
+    check_owners,
+    make_methods,
+    make_reward,
+    method_list,
+    reward_list,
+)
+from steer.sampling.run import Run
+from steer.sampling.state import State
+from steer.settings.run import SETTINGS
+
+Decoder = Callable[[Tensor], Tensor]
+
+
+class attach:  # noqa: N801 - used like a function
+    """A pipeline whose next call is steered; see the module's text for how.
+
+    Attributes:
+        state: the population, once the pipeline's call began.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        prompts: str | Iterable[str],
+        particles: int | None = None,
+        methods: Sequence[MethodSpec] | MethodSpec = (),
+        reward: RewardSpec | Sequence[RewardSpec] | None = None,
+        *,
+        options: OptionValues | None = None,
+        seed: int | None = None,
+        run_seed: int = 0,
+        decode: Decoder | None = None,
+        plugins: Plugins | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            pipe: any diffusers pipeline that calls ``scheduler.step`` once a step on guided predictions.
+            prompts: texts.
+            particles: particles a prompt; the method's default if left out.
+            methods: see :meth:`steer.Sampler.stream`.
+            reward: see :meth:`steer.Sampler.stream`.
+            options: plugin options.
+            seed: seed of slot 0 of every prompt without one of its own.
+            run_seed: what the seeds of other prompts are hashed from.
+            decode: latents ``[N, …]`` to samples; by default the pipeline's autoencoder, for latents ``[N, C, H, W]``.
+                Packed latents (Flux, Qwen-Image) have no rule: their image size is the call's affair.
+            plugins: where names are looked up.
+
+        Raises:
+            SteerError: for whatever of this does not fit together.
+        """
+        found = plugins if plugins is not None else manager()
+        self.pipe = pipe
+        self.state: State | None = None
+        self._backbone = _Stock(pipe, decode)
+        values = dict(options or {})
+        reward_specs = reward_list(reward)
+        active = make_methods(method_list(methods), values, found)
+        scorer = make_reward(reward_specs, values, found, self._backbone.device)
+        check_owners(values, active, reward_specs)
+        rows = with_seed(as_prompts(prompts), seed)
+        self.run = Run(
+            self._backbone, rows, settings={"particles": particles}, methods=active, reward=scorer, run_seed=run_seed
+        )
+        self.run.process()  # what the methods ask of the scheduler shows here
+        for name in SETTINGS:
+            needed = self.run.required(name)
+            if needed is not None and name not in ("particles", "eta"):
+                raise SteerError(
+                    f"method {needed[1]!r} needs {name}={needed[0]!r}, which the pipeline's call decides here; use it "
+                    "with steer.Sampler, or choose another method"
+                )
+        for method in active:
+            for hook in ("before_predict", "search"):
+                if getattr(method, hook, None) is not None:
+                    raise SteerError(
+                        f"method {method.name!r} uses the hook {hook}, which a stock pipeline's call has no place "
+                        "for; use it with steer.Sampler, or choose another method"
+                    )
+
+    def __enter__(self) -> dict[str, Any]:
+        """Put the stand-in in place and return the keyword arguments of the pipeline's call."""
+        self.state = None  # a call that failed left its own half-way
+        self._original = self.pipe.scheduler
+        particles = self.run.particles
+        jobs = self.run.jobs
+        self._job = torch.arange(len(jobs)).repeat_interleave(particles)
+        self._slot = torch.arange(particles).repeat(len(jobs))
+        seeds = [jobs[index].seed for index in self._job.tolist()]
+        self._streams = Streams.seeded(seeds, self._slot.tolist())
+        stand_in = copy.copy(self._original)
+        step = stand_in.step
+
+        @functools.wraps(step)
+        def steered(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return self._step(functools.partial(step, *args), model_output, timestep, sample, kwargs)
+
+        stand_in.step = steered
+        self._stand_in = stand_in
+        self.pipe.scheduler = stand_in
+        accepted = inspect.signature(self.pipe.__call__).parameters
+        keywords: dict[str, Any] = {
+            "prompt": [str(job.prompt) for job in jobs],
+            "num_images_per_prompt": particles,
+            "generator": list(self._streams.generators),
+        }
+        if self.run.get("eta") is not None and "eta" in accepted:
+            keywords["eta"] = self.run.get("eta")
+        return {name: value for name, value in keywords.items() if name in accepted}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.pipe.scheduler = self._original
+
+    @property
+    def best(self) -> list[int]:
+        """For each prompt, the index of the image of highest reward among the pipeline's images."""
+        state = self._finished()
+        rewards = state.rewards()
+        return [int(rows[rewards[rows].argmax()]) for rows in map(state.rows_of, range(len(state.jobs)))]
+
+    @property
+    def traces(self) -> list[dict[str, Any]]:
+        """One trace a prompt."""
+        state = self._finished()
+        return [trace_of(state, job) for job in range(len(state.jobs))]
+
+    def _finished(self) -> State:
+        if self.state is None or not self.state.done:
+            raise SteerError("the pipeline has not finished a call inside the block yet")
+        return self.state
+
+    @torch.no_grad()
+    def _step(self, step: Any, prediction: Tensor, timestep: Any, sample: Tensor, keywords: dict[str, Any]) -> Any:
+        hook = self.run.hooks.hook
+        if self.state is None or self.state.done:
+            self.state = self._begin(sample, timestep, keywords)
+            hook.begin(state=self.state)
+        state = self.state
+        assert isinstance(state.process, _Attached)
+        state.process.bind(step, keywords)
+        state.accept_prediction(prediction)
+        hook.after_predict(state=state)
+        if len(state) != len(sample):
+            raise SteerError(f"a method changed the number of particles from {len(sample)} to {len(state)}; a stock "
+                             "pipeline's call cannot follow")  # fmt: skip
+        state.advance()
+        hook.after_step(state=state)
+        if state.done:
+            hook.finish(state=state)
+        if keywords.get("return_dict", True):
+            return _Output(prev_sample=state.x)
+        return (state.x,)
+
+    def _begin(self, sample: Tensor, timestep: Any, keywords: dict[str, Any]) -> State:
+        if len(sample) != len(self._job):
+            raise SteerError(
+                f"the pipeline works on {len(sample)} latents, expected {len(self._job)} "
+                f"({len(self.run.jobs)} prompts x {self.run.particles} particles); pass on all that the block gives"
+            )
+        # a step that knows eta has the call's; the methods' is for the others
+        takes_eta = "eta" in inspect.signature(self._stand_in.step).parameters
+        process = _Attached(self._stand_in, eta=keywords.get("eta") if takes_eta else self.run.get("eta"))
+        process.start_at(timestep)
+        return State(
+            self.run, process, sample, jobs=self.run.jobs, job=self._job, slot=self._slot, streams=self._streams,
+            conditioning=Conditioning({}, None, 1.0),
+        )  # fmt: skip
+
+
+class _Attached(Gaussian):
+    """The stand-in's own steps as a process: levels and estimates are ours, the transition is the pipeline's call, or
+    the kernel's where that cannot have the noise that was asked for."""
+
+    def bind(self, step: Any, keywords: dict[str, Any]) -> None:
+        """Set how the coming transition is made."""
+        self._call = functools.partial(step, **{**keywords, "return_dict": False})
+
+    def start_at(self, timestep: Any) -> None:
+        """Begin where the pipeline does: image-to-image skips the first timesteps."""
+        matches = (self._timesteps == torch.as_tensor(timestep).to(self._timesteps)).nonzero()
+        self._index = int(matches[0]) if len(matches) else 0
+
+    def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
+        if self._kernel:  # computed in fp32, as the schedulers' steps are; the pipeline goes on in its own precision
+            return super().step(x.float(), prediction.float(), streams).to(prediction.dtype)
+        result: Tensor = self._call(prediction, self.timestep, x)[0]
+        self._index += 1
+        return result
+
+
+class _Output(dict[str, Any]):
+    """What a scheduler's step returns, read as an attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+class _Stock(Backbone):
+    """A pipeline that predicts by itself: only decoding is ours."""
+
+    def __init__(self, pipe: Any, decode: Decoder | None) -> None:
+        denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+        if denoiser is None or not hasattr(pipe, "scheduler"):
+            raise SteerError(f"{type(pipe).__name__} has no denoiser and scheduler to attach to")
+        super().__init__(pipe, denoiser)
+        self._decode = decode
+        self._vae: Any = None
+
+    def decode(self, x: Tensor) -> Tensor:
+        if self._decode is not None:
+            return self._decode(x)
+        vae = getattr(self.pipe, "vae", None)
+        if vae is None or x.ndim != 4:
+            raise SteerError(
+                f"{type(self.pipe).__name__}: latents {tuple(x.shape)} cannot be decoded by a rule; pass decode="
+            )
+        if self._vae is None:
+            self._vae = overflow_safe(vae)
+        x = x.to(self._vae.dtype)
+        return to_image(self._vae.decode(unscaled(x, vae.config), return_dict=False)[0])
+
+    def guided(self, guidance_scale: float) -> bool:
+        self._refuse()
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        self._refuse()
+
+    def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
+        return ()
+
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+        # only asked whether the sampler draws noise; the pipeline sets the real shift itself
+        return {"mu": 0.0} if self.pipe.scheduler.config.get("use_dynamic_shifting") else {}
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise SteerError(
+            f"a method asked for a prediction or a gradient of {type(self.pipe).__name__}, which is only attached to; "
+            "use a model family that steer.Sampler supports"
+        )

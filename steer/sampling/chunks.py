@@ -1,0 +1,95 @@
+"""Running a batch in chunks of one size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from steer.models.texts import joined
+
+log = logging.getLogger(__name__)
+
+
+class Chunks:
+    """Runs functions of row indices chunk by chunk.
+
+    Kernels differ in the last bits between batch sizes, and a reward that differs by 1e-6 can flip an ancestor.
+    So every chunk has the same size: the last one is filled up with copies of its last row, whose results are
+    dropped. Running out of memory halves the size, for good.
+
+    Attributes:
+        size: rows a chunk, at least 1; part of a run's recipe.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def map(self, function: Callable[[Tensor], Tensor], count: int, groups: Tensor | None = None) -> tuple[Tensor, int]:
+        """Call ``function(rows)`` for ``rows`` covering 0..count−1 and concatenate what it returns.
+
+        Args:
+            function: int64 ``[size]`` to ``[size, …]``.
+            count: rows in all.
+            groups: int64 ``[count]``; rows of two groups never share a chunk.
+
+        Returns:
+            The concatenation ``[count, …]`` (of texts too) in the rows' order and the number of rows that were padding.
+        """
+        (out,), padding = self.map_several(lambda rows: (function(rows),), count, groups)
+        return out, padding
+
+    def map_several(
+        self, function: Callable[[Tensor], tuple[Tensor, ...]], count: int, groups: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], int]:
+        """Do as :meth:`map` does, for a function that returns several tensors, each with a row a particle."""
+        if groups is None:
+            return self._map_rows(function, torch.arange(count))
+        members = [(groups == group).nonzero().flatten() for group in groups.unique()]
+        parts, paddings = zip(*(self._map_rows(function, rows) for rows in members), strict=True)
+        order = torch.argsort(torch.cat(members))
+        return tuple(column[order.to(column.device)] for column in _joined(parts)), sum(paddings)
+
+    def _map_rows(
+        self, function: Callable[[Tensor], tuple[Tensor, ...]], members: Tensor
+    ) -> tuple[tuple[Tensor, ...], int]:
+        parts: list[tuple[Tensor, ...]] = []
+        start = padding = 0
+        count = len(members)
+        while start < count:
+            size = self.size
+            rows = members[torch.arange(start, start + size).clamp(max=count - 1)]
+            try:
+                out = function(rows)
+            except RuntimeError as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+            else:
+                real = min(size, count - start)
+                padding += size - real
+                parts.append(tuple(tensor[:real] for tensor in out))
+                start += size
+                continue
+            # not within the handler, where the traceback keeps the failed call's tensors alive
+            torch.cuda.empty_cache()
+            self.size = size // 2
+            log.warning("out of memory: the chunk size is %d from here on", self.size)
+        return _joined(parts), padding
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device had no room: its allocator's word, or that of a library which asked it in vain."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    words = str(error)
+    return should_reduce_batch_size(RuntimeError(words)) or "_STATUS_ALLOC_FAILED" in words
+
+
+def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return parts[0] if len(parts) == 1 else tuple(joined(column) for column in zip(*parts, strict=True))

@@ -1,0 +1,122 @@
+"""The Python API: ``Sampler(model).generate(prompts, …) → Result``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from steer.errors import SteerError
+from steer.models.load import load_model
+from steer.models.options import ModelOptions
+from steer.prompts.prompt import as_prompts, with_seed
+from steer.registry.registry import Plugins, manager
+from steer.results.cost import Cost
+from steer.results.items import Item, Result, Sample
+from steer.rewards.by_name import MethodSpec, OptionValues, RewardSpec
+from steer.sampling.run import Run
+from steer.sampling.session import Setup
+
+__all__ = ["Item", "Result", "Sample", "Sampler"]
+
+
+class Sampler:
+    """A model ready to be sampled and steered."""
+
+    def __init__(
+        self, model: Any = "shapes", *, device: str | None = None, dtype: str | None = None,
+        model_options: ModelOptions | None = None, plugins: Plugins | None = None,
+    ) -> None:  # fmt: skip
+        """Load a model; see :func:`steer.models.load.load_model` for what it can be."""
+        self.plugins = plugins if plugins is not None else manager()
+        self.model = load_model(model, self.plugins, device=device, dtype=dtype, options=model_options)
+        self.backbone = self.model.backbone
+        self.last_cost = Cost()
+
+    def generate(self, prompts: str | Iterable[str], **arguments: Any) -> Result:
+        """Sample and steer; takes the arguments of :meth:`stream`, returns what it yields in the prompts' order."""
+        rows = as_prompts(prompts)
+        place = {prompt.id: number for number, prompt in enumerate(rows)}
+        items = sorted(self.stream(rows, **arguments), key=lambda item: place[item.prompt.id])
+        return Result(tuple(items), self.last_cost)
+
+    def stream(
+        self,
+        prompts: str | Iterable[str],
+        *,
+        methods: Sequence[MethodSpec] | MethodSpec = (),
+        reward: Sequence[RewardSpec] | RewardSpec | None = None,
+        judge: Sequence[RewardSpec] | RewardSpec | None = None,
+        options: OptionValues | None = None,
+        particles: int | None = None,
+        seed: int | None = None,
+        run_seed: int = 0,
+        choose: str | None = None,
+        observers: Iterable[object] = (),
+        **settings: Any,
+    ) -> Iterator[Item]:
+        """Sample and steer, yielding each prompt's item as soon as its pack is done.
+
+        Prompts that set the same for themselves share packs, so that items come group by group.
+
+        Args:
+            prompts: texts or :class:`~steer.prompts.prompt.Prompt` objects, whose own settings and options come first.
+            methods: names (``"fk"``), ``./file.py`` references, classes or instances; outermost first. Each pack
+                takes a copy of an instance.
+            reward: an expression (``"shapes:1+clip:0.5"``), a function of (samples, prompts), a
+                :class:`~steer.rewards.reward.Reward`, or several, which are summed.
+            judge: like ``reward``, each scored on its own when all is done and reported, but never steered or
+                chosen by; may not be a reward too.
+            options: plugin options, ``{"fk": {"lambda": 4.0}}``.
+            particles: particles a prompt.
+            seed: seed of slot 0 of every prompt that has none of its own, 0..2³²−1; slot i is seeded
+                ``seed + i``. Without one, a prompt's seed is hashed from ``run_seed`` and its id.
+            run_seed: see ``seed``.
+            choose: ``"best"`` by reward, ``"weighted"`` drawn by weight, or ``"all"``; best if there is a reward.
+            observers: objects with hook wrappers that only watch.
+            **settings: fields of a run: ``steps``, ``guidance_scale``, ``eta``, ``scheduler``, ``timesteps``,
+                ``width``, ``height``, ``negative``, ``chunk`` (:data:`steer.settings.run.SETTINGS`).
+
+        Raises:
+            SteerError: before anything is computed, for whatever of this does not fit together.
+        """
+        setup = Setup(
+            self, methods=methods, reward=reward, judge=judge, options=options, particles=particles,
+            run_seed=run_seed, choose=choose, observers=observers, **settings,
+        )  # fmt: skip
+        self.last_cost = Cost()
+        for item in setup.stream(with_seed(as_prompts(prompts), seed)):
+            self.last_cost = setup.cost
+            yield item
+
+    def sample(
+        self,
+        noise: torch.Tensor,
+        prompts: str | Iterable[str],
+        *,
+        grad: bool = False,
+        seed: int | None = None,
+        run_seed: int = 0,
+        **settings: Any,
+    ) -> Any:
+        """Turn initial noise into samples, without methods; with ``grad``, differentiably.
+
+        Args:
+            noise: standard normal ``[J·k, …]``, k rows for each of the J prompts, in order.
+            prompts: J texts.
+            grad: keep the graph from ``noise`` to the samples, the denoiser checkpointed.
+            seed: see :meth:`stream`; decides the transitions' noise of stochastic samplers.
+            run_seed: see :meth:`stream`.
+            **settings: see :meth:`stream`.
+
+        Returns:
+            Samples ``[J·k, …]``; images are float ``[J·k, 3, H, W]`` in [0, 1], texts :class:`steer.Texts`.
+        """
+        rows = with_seed(as_prompts(prompts), seed)
+        if len(noise) == 0 or len(noise) % len(rows):
+            raise SteerError(f"noise has {len(noise)} rows, expected a multiple of the {len(rows)} prompts")
+        given = {**settings, "particles": len(noise) // len(rows)}
+        run = Run(self.backbone, rows, settings=given, defaults=self.model.defaults, run_seed=run_seed)
+        with torch.set_grad_enabled(grad):
+            return run.sample(noise=noise, grad=grad).samples

@@ -1,0 +1,301 @@
+"""A setup: what is the same for all prompts of a call, made once; it turns packs of prompts into items."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from steer.cli.diagnosis import memory_gb
+from steer.errors import SteerError
+from steer.processes.noise import keyed
+from steer.prompts.prompt import Prompt, check_seed, text_id
+from steer.results.cost import Cost
+from steer.results.items import Item, Sample, finished
+from steer.results.recipe import Recipe, describe_method, describe_reward
+from steer.results.trace_plot import trace_of
+from steer.rewards.by_name import (
+    MethodSpec,
+    OptionValues,
+    RewardSpec,
+    check_judges,
+    check_modalities,
+    check_owners,
+    make_judges,
+    make_methods,
+    make_reward,
+    method_list,
+    reward_list,
+)
+from steer.sampling.packs import PACK_ROWS, Group, group_alike, pack_size
+from steer.sampling.run import Run
+from steer.sampling.state import State
+
+if TYPE_CHECKING:
+    from steer.sampling.sampler import Sampler
+
+CHOICES = ("best", "weighted", "all")
+
+
+class Setup:
+    """Methods, reward, judges, options and settings, ready for any number of packs.
+
+    Attributes:
+        cost: what its packs have cost so far.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        methods: Sequence[MethodSpec] | MethodSpec = (),
+        reward: Sequence[RewardSpec] | RewardSpec | None = None,
+        judge: Sequence[RewardSpec] | RewardSpec | None = None,
+        options: OptionValues | None = None,
+        particles: int | None = None,
+        run_seed: int = 0,
+        choose: str | None = None,
+        observers: Iterable[object] = (),
+        **settings: Any,
+    ) -> None:
+        """Load the rewards; for the arguments see :meth:`steer.sampling.sampler.Sampler.stream`.
+
+        Raises:
+            SteerError: for whatever of this does not fit together, whatever the prompts.
+        """
+        self.methods, self.reward, self.judge = method_list(methods), reward_list(reward), reward_list(judge)
+        check_judges(self.reward, self.judge)
+        if choose is not None and choose not in CHOICES:
+            raise SteerError(f"choose={choose!r}: expected {', '.join(CHOICES)}")
+        if choose == "best" and not self.reward:
+            raise SteerError("choose='best' needs a reward; name one with --reward")
+        check_seed(run_seed, "run_seed")
+        self.sampler, self.run_seed, self.observers = sampler, run_seed, tuple(observers)
+        self.options = dict(options or {})
+        self.settings = {**settings, "particles": particles}
+        plugins, device = sampler.plugins, sampler.backbone.device
+        check_modalities([*self.reward, *self.judge], sampler.backbone.modality, self.options, plugins)
+        self._scorer = make_reward(self.reward, self.options, plugins, device)
+        self._judges = make_judges(self.judge, self.options, plugins, device)
+        self.choose = choose or ("best" if self._scorer else "all")
+        self.cost = Cost()
+
+    # ---- packs -----------------------------------------------------------------------------------------
+
+    def run(self, pack: Sequence[Prompt]) -> Run:
+        """Return a run over a pack: prompts that set the same for themselves."""
+        sampler, first = self.sampler, pack[0]
+        active = make_methods(self.methods, self.options_of(first), sampler.plugins)
+        check_owners(self.options, active, [*self.reward, *self.judge])
+        # a reward is loaded once, for all prompts
+        check_owners(first.options, active, [])
+        for scorer in (self._scorer, *self._judges.values()):
+            if scorer is not None:
+                pack = [scorer.completed(prompt) for prompt in pack]
+        return Run(
+            sampler.backbone, pack, settings={**self.settings, **first.settings}, defaults=sampler.model.defaults,
+            methods=active, observers=[*self.observers, *sampler.backbone.observers()], reward=self._scorer,
+            run_seed=self.run_seed, choose=self.choose, preview=sampler.model.preview,
+        )  # fmt: skip
+
+    def _options_for_replay(self, run: Run, index: int) -> dict[str, dict[str, Any]]:
+        options = self.options_of(run.jobs[index].prompt)
+        for method in run.methods:
+            resolved = method.replay_options(index)
+            if resolved:
+                options.setdefault(method.name, {}).update(resolved)
+        return options
+
+    def options_of(self, prompt: Prompt) -> dict[str, dict[str, Any]]:
+        """Return the options that hold for a prompt: its own before those of the call."""
+        merged = {owner: dict(table) for owner, table in self.options.items()}
+        for owner, table in prompt.options.items():
+            merged.setdefault(owner, {}).update(table)
+        return merged
+
+    def groups(self, prompts: Iterable[Prompt]) -> list[tuple[Group, Run]]:
+        """Group prompts, like with like, each group with a run that was checked and computes nothing.
+
+        Raises:
+            SteerError: for every mistake in the settings, before anything is computed; names the prompt if the
+                setting is its own.
+        """
+        checked = []
+        for group in group_alike(prompts):
+            try:
+                probe = self.run(group.prompts)
+                probe.process()
+                _check_memory(probe)
+            except SteerError as error:
+                if group.settings or group.options:
+                    prompt = group.prompts[0]
+                    # an id that was hashed from the text is in nobody's file
+                    name = str(prompt) if prompt.id.startswith(text_id(prompt)) else prompt.id
+                    raise SteerError(f"prompt {name[:80]!r}: {error}") from error
+                raise
+            checked.append((group, probe))
+        for _, probe in checked:
+            _warn_of_shared_noise(probe)
+        return checked
+
+    def packs(self, prompts: Iterable[Prompt]) -> list[tuple[Prompt, ...]]:
+        """Split prompts into packs; raises as :meth:`groups` does."""
+        return [pack for group, probe in self.groups(prompts) for pack in group.packs(pack_size_of(probe))]
+
+    def stream(self, prompts: Iterable[Prompt]) -> Iterator[Item]:
+        """Yield each prompt's item as soon as its pack is done; packs hold like with like."""
+        packs = self.packs(prompts)
+        for run in self.encoded_ahead(map(self.run, packs)):
+            yield from self.items(run)
+
+    def encoded_ahead(self, runs: Iterable[Run]) -> Iterator[Run]:
+        """Yield runs, each with its texts encoded by a thread while the device was busy with the one before."""
+        if self.sampler.backbone.offloaded:  # parts move between devices as they are called
+            yield from runs
+            return
+        runs = iter(runs)
+        with ThreadPoolExecutor(1, "steer-text") as thread:
+            run = next(runs, None)
+            while run is not None:
+                following = next(runs, None)
+                ahead = None if following is None else thread.submit(_encode, following)
+                yield run
+                if ahead is not None:
+                    ahead.result()
+                run = following
+
+    # ---- one pack --------------------------------------------------------------------------------------
+
+    def items(self, run: Run) -> list[Item]:
+        """Sample a pack; one item a prompt, in order."""
+        with _timed(run.cost):
+            size = run.chunks.size
+            items = self._items(run, run.search())
+        if run.chunks.size < size:  # memory did not suffice: the packs to come need not find that out again
+            self.settings["chunk"] = run.chunks.size
+        self.cost = self.cost + run.cost
+        return items
+
+    def _items(self, run: Run, state: State) -> list[Item]:
+        with torch.no_grad():
+            values, size = finished(state.samples)
+            rewards = state.rewards() if run.reward is not None else None
+            verdicts = {name: run.judge(state, judge) for name, judge in self._judges.items()}
+        items = []
+        for index, job in enumerate(state.jobs):
+            rows = state.rows_of(index)
+            rows = rows[torch.argsort(state.slot[rows])]
+            particles = tuple(
+                Sample(
+                    values[row],
+                    int(state.slot[row]),
+                    None if rewards is None else float(rewards[row]),
+                    float(state.log_weight[row]),
+                    {name: float(scores[row]) for name, scores in verdicts.items()},
+                )
+                for row in rows.tolist()
+            )
+            recipe = Recipe.of(
+                model=self.sampler.model.name,
+                model_options=self.sampler.model.options,
+                backbone=self.sampler.backbone,
+                job=job,
+                settings={**run.settings, **size},
+                methods=[describe_method(spec) for spec in self.methods],
+                reward=[describe_reward(spec) for spec in self.reward],
+                judge=[spec for spec in self.judge if isinstance(spec, str)],
+                options=self._options_for_replay(run, index),
+                choose=self.choose,
+                run_seed=self.run_seed,
+            )
+            chosen = _choose(particles, self.choose, job)
+            items.append(Item(job.prompt, job.seed, particles, chosen, trace_of(state, index), recipe))
+        return items
+
+
+def pack_size_of(run: Run, *, small: bool = False) -> int:
+    """Return how many prompts like those of a run make a pack; ``small`` packs just fill a chunk."""
+    if not run.backbone.packs_prompts:
+        return 1
+    width, height = image_size(run)
+    return pack_size(
+        run.finalists or run.particles, run.chunks.size, width * height, run.chunks.size if small else PACK_ROWS
+    )
+
+
+def image_size(run: Run) -> tuple[int, int]:
+    """Return width and height in pixels of the images that a run will make."""
+    width, height = run.backbone.pixels(run.latent_shape)
+    return run.get("width") or width, run.get("height") or height
+
+
+def _encode(run: Run) -> None:
+    """Encode a run's prompts into the backbone's memory; what goes wrong shows again where it is used."""
+    try:
+        with torch.no_grad():
+            run.encode()
+    except Exception:
+        return
+
+
+def _choose(samples: Sequence[Sample], how: str, job: Any) -> tuple[int, ...]:
+    if how == "all":
+        return tuple(range(len(samples)))
+    if how == "best":
+        return (max(range(len(samples)), key=lambda i: _reward(samples[i])),)
+    weights = np.array([sample.log_weight for sample in samples])
+    weights = np.exp(weights - weights.max())
+    generator = keyed(job.seed, job.prompt.id, "choose")
+    return (int(generator.choice(len(samples), p=weights / weights.sum())),)
+
+
+def _reward(sample: Sample) -> float:
+    return float("-inf") if sample.reward is None else sample.reward
+
+
+def _warn_of_shared_noise(run: Run) -> None:
+    """Warn where one text is drawn twice with slots that share seeds: those images are copies."""
+    seeds: dict[str, list[int]] = {}
+    for job in run.jobs:
+        seeds.setdefault(str(job.prompt), []).append(job.seed)
+    for text, known in seeds.items():
+        known.sort()
+        if any(b - a < run.particles for a, b in pairwise(known)):
+            warnings.warn(
+                f"prompt {text[:60]!r} is drawn several times with overlapping seeds (each takes "
+                f"{run.particles}, from its seed on); some images will be equal",
+                stacklevel=3,
+            )
+
+
+def _check_memory(run: Run) -> None:
+    """Refuse a population whose finished images alone are larger than this machine's memory.
+
+    A lower bound: what gets past may still run out of memory, but a slip of the keyboard does not make the system
+    kill the process without a word.
+    """
+    width, height, have = run.get("width"), run.get("height"), memory_gb()
+    if width is None or height is None or have is None:
+        return
+    need = run.particles * 3 * 4 * width * height / 1e9
+    if need > have:
+        raise SteerError(
+            f"{run.particles} particles of {width}x{height} pixels take at least {need:.0f} GB, this machine has "
+            f"{have:.0f} GB; lower --size or --particles"
+        )
+
+
+@contextmanager
+def _timed(cost: Cost) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        cost.seconds += time.perf_counter() - start
