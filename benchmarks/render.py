@@ -188,7 +188,7 @@ class Memory:
 @click.option("--prompts", "count", default=10_000, show_default=True)
 def memory(count: int) -> None:
     """Memory while so many prompts are rendered by a tiny model, and what the journal costs a prompt."""
-    from tiny import tiny_sd
+    from support.tiny import tiny_sd
 
     from steer.render.journal import Journal
     from steer.results.storage import LocalStorage
@@ -232,8 +232,8 @@ def memory(count: int) -> None:
 @click.option("--seed", default=0, show_default=True)
 def kills(count: int, engine: str, seed: int) -> None:
     """Kill renders at random moments, with Ray the driver or a worker; then compare with an unbroken run."""
-    import processes
-    from tiny import tiny_sd
+    from support import processes
+    from support.tiny import tiny_sd
 
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -324,9 +324,9 @@ def _kill(process: int | None) -> None:
 @click.option("--repeats", default=5, show_default=True)
 def page(count: int, repeats: int) -> None:
     """Seconds to build the page of so many images, and to open it in headless Chromium; filtering and sorting."""
-    from pages import FLAGS, write_run
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
+    from support.pages import FLAGS, write_run
 
     from steer.render.page import build_page
     from steer.results.storage import LocalStorage

@@ -314,7 +314,7 @@ def section(bench: Bench) -> str:
         "",
         "What the flow itself can promise: on jointly Gaussian image and semantics of correlation ρ, where the best "
         "velocity is known, the paper's ODE carries p(m) to p(x) exactly, but the mean of x given m comes out at "
-        "0.68 to 0.79 of ρ·m, with as much more variance (`tests/symmflow/test_flow.py`). At no t are image and "
+        "0.68 to 0.79 of ρ·m, with as much more variance (`tests/plugins/symmflow/test_flow.py`). At no t are image and "
         "semantics both free of noise, so that the velocity never sees the pair: a symmetric flow is a good reader and "
         "painter, and no exact sampler of p(x | m).",
         END,

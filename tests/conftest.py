@@ -9,7 +9,7 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 import pytest
 import torch
-from tiny import tiny_sd
+from support.tiny import tiny_sd
 
 torch.set_num_threads(1)
 

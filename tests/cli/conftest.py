@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tiny import tiny_sd
+from support.tiny import tiny_sd
 
 REWARDS = """
 import torch

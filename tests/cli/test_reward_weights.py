@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tiny_clips import hps_folder
+from support.tiny_clips import hps_folder
 
 from .conftest import Steer
 

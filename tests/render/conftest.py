@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import brightness, tiny_sd
+from support.tiny import brightness, tiny_sd
 
 from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec, Summary

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import finished
-from tiny import WORDS
+from support.processes import finished
+from support.tiny import WORDS
 
 from steer.cli.app import app
 from steer.errors import SteerError

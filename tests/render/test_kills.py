@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import processes
 import pytest
 from PIL import Image
-from processes import finished
+from support import processes
+from support.processes import finished
 
 from .conftest import PROMPTS, digests, lines, write_prompts
 

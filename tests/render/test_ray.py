@@ -11,11 +11,11 @@ import time
 from collections import deque
 from pathlib import Path
 
-import processes
 import psutil
 import pytest
 import ray
 import torch
+from support import processes
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt

@@ -1,0 +1,95 @@
+"""Loading models: what works and what a mistake says."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+import torch
+from support.tiny import tiny_sd
+
+import steer
+from steer import SteerError
+from steer.models.load import load_model, pick_device, pick_dtype
+from steer.registry.registry import manager
+
+
+def one_line_error(model) -> str:
+    with pytest.raises(SteerError) as caught:
+        load_model(model, manager(), device="cpu")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_saved_folder_gives_what_the_pipeline_in_memory_gives(tmp_path) -> None:
+    pipe = tiny_sd()
+    pipe.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "steer.json").write_text('{"steps": 3, "guidance_scale": 2.0}')
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    in_memory = steer.Sampler(pipe).sample(noise, "a red circle", steps=3, guidance_scale=2.0, seed=1)
+    loaded = steer.Sampler(str(tmp_path / "model"), device="cpu")
+    assert torch.equal(loaded.sample(noise, "a red circle", seed=1), in_memory)
+    assert loaded.model.name == str(tmp_path / "model")
+
+
+def test_mistakes_in_a_folder(tmp_path) -> None:
+    assert "unknown model './nowhere'" in one_line_error("./nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "has no model_index.json" in one_line_error(tmp_path / "empty")
+    index = tmp_path / "empty" / "model_index.json"
+    index.write_text("{")
+    assert "model_index.json cannot be read" in one_line_error(tmp_path / "empty")
+    index.write_text(json.dumps({"_class_name": "AudioLDMPipeline"}))
+    message = one_line_error(tmp_path / "empty")
+    assert "'AudioLDMPipeline' are not supported; supported are" in message
+    assert "StableDiffusionPipeline" in message
+    index.write_text(
+        json.dumps({"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]})
+    )
+    assert "cannot be loaded" in one_line_error(tmp_path / "empty")
+
+
+def test_bad_defaults_of_a_model_are_refused(tmp_path) -> None:
+    tiny_sd().save_pretrained(tmp_path)
+    (tmp_path / "steer.json").write_text('{"stpes": 3}')
+    assert "did you mean 'steps'" in one_line_error(tmp_path)
+    (tmp_path / "steer.json").write_text("[3]")
+    assert "steer.json holds a list; expected an object of settings" in one_line_error(tmp_path)
+    (tmp_path / "steer.json").write_text('{"steps": 2, "scheduler": "lcm", "timesteps": [900, 400]}')
+    assert load_model(str(tmp_path), manager(), device="cpu").defaults["timesteps"] == (900, 400)
+
+
+def test_a_hub_id_while_offline_is_one_line() -> None:
+    message = one_line_error("nobody/such-a-model-3141")
+    assert "'nobody/such-a-model-3141' is no local folder" in message
+
+
+def test_an_object_that_is_no_pipeline() -> None:
+    with pytest.raises(SteerError, match="pipelines of class 'int'"):
+        load_model(3, manager())
+
+
+def test_devices_and_precisions() -> None:
+    with pytest.raises(SteerError, match="unknown device 'gpu'"):
+        pick_device("gpu")
+    with pytest.raises(SteerError, match="unknown dtype 'float32'; expected fp32"):
+        pick_dtype("float32", torch.device("cpu"))
+    if not torch.cuda.is_available():
+        with pytest.raises(SteerError, match="no CUDA"):
+            pick_device("cuda:1")
+
+
+def test_a_prompt_too_long_is_shown_its_cut(tiny_pipe) -> None:
+    backbone = load_model(tiny_pipe, manager()).backbone
+    long = "a photo of the " * 3 + "a red circle and a blue square"  # 19 words, the encoder takes 14
+    with pytest.warns(UserWarning, match=r"has 19 tokens, the text encoder takes 14; cut off: .*and a blue square"):
+        backbone.encode([steer.Prompt(long)], [""], 5.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backbone.encode([steer.Prompt("a red circle")], [""], 5.0)
+
+
+def test_sizes_that_do_not_fit(tiny_pipe) -> None:
+    with pytest.raises(SteerError, match="width=17 does not fit the model"):
+        steer.Sampler(tiny_pipe).generate("a red circle", width=17, steps=1, seed=1)

@@ -1,0 +1,153 @@
+"""LoRAs, preview decoders, attention: what can be done to a model when it is loaded."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import accelerate
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from diffusers.utils import convert_state_dict_to_diffusers
+from safetensors.torch import load_file, save_file
+from support.tiny import tiny_sd
+
+from steer import Sampler, SteerError
+from steer.models.backbone import overflow_safe
+from steer.models.options import ModelOptions, parse_loras
+
+peft = pytest.importorskip("peft")
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pipe = tiny_sd()
+    pipe.unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k"]))
+    torch.manual_seed(1)
+    for name, parameter in pipe.unet.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    layers = convert_state_dict_to_diffusers(peft.utils.get_peft_model_state_dict(pipe.unet))
+    folder = tmp_path_factory.mktemp("lora")
+    pipe.save_lora_weights(folder, unet_lora_layers=layers)
+    return folder
+
+
+def image(options: ModelOptions) -> torch.Tensor:
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Sampler(tiny_sd(), model_options=options).sample(noise, "a red circle", steps=4)
+
+
+def test_a_lora_changes_the_image_by_its_weight(lora: Path) -> None:
+    none = image(ModelOptions())
+    zero = image(ModelOptions(loras=((str(lora), 0.0),)))
+    one = image(ModelOptions(loras=((str(lora), 1.0),)))
+    halves = image(ModelOptions(loras=((str(lora), 0.5), (str(lora), 0.5))))
+    assert torch.allclose(zero, none, atol=1e-6)
+    assert (one - none).abs().max() > 1e-3
+    assert torch.allclose(one, halves, atol=1e-5)
+
+
+def test_a_lora_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    save_file({"foreign.lora_A.weight": torch.zeros(2, 3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(SteerError, match=r"foreign\.safetensors' does not fit StableDiffusionPipeline"):
+        image(ModelOptions(loras=((str(tmp_path / "foreign.safetensors"), 1.0),)))
+    with pytest.raises(SteerError, match="does not exist"):
+        image(ModelOptions(loras=(("./nothing.safetensors", 1.0),)))
+
+
+def test_layers_of_a_lora_that_the_model_lacks_are_told(lora: Path, tmp_path: Path) -> None:
+    (file,) = lora.glob("*.safetensors")
+    tensors = load_file(file)
+    layers = sum("lora_A" in name or "lora.down" in name for name in tensors)
+    for name, tensor in list(tensors.items()):
+        if "mid_block" in name:
+            tensors[name.replace("mid_block", "down_blocks.7")] = tensor.clone()
+    more = sum("lora_A" in name or "lora.down" in name for name in tensors)
+    save_file(tensors, tmp_path / "more.safetensors")
+    with pytest.warns(UserWarning, match=rf"{more - layers} of its {more} layers have no place in StableDiffusionPipe"):
+        both = image(ModelOptions(loras=((str(tmp_path / "more.safetensors"), 1.0),)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert torch.equal(both, image(ModelOptions(loras=((str(lora), 1.0),))))
+
+
+def test_lora_weights_are_parsed() -> None:
+    assert parse_loras(["a.safetensors", "org/name:0.5", "C:lora"]) == (
+        ("a.safetensors", 1.0), ("org/name", 0.5), ("C:lora", 1.0),
+    )  # fmt: skip
+    with pytest.raises(SteerError, match="expected PATH"):
+        parse_loras([":0.5"])
+
+
+def test_options_survive_the_recipe() -> None:
+    import json
+
+    options = ModelOptions(loras=(("x", 0.5),), vae=("tiling",), preview="taesd")
+    assert ModelOptions.from_dict(json.loads(json.dumps(options.as_dict()))) == options
+
+
+def test_a_preview_decoder_scores_on_the_way_but_not_at_the_end(tmp_path: Path) -> None:
+    AutoencoderTiny(latent_channels=4).save_pretrained(tmp_path)
+    seen: list[tuple[int, ...]] = []
+
+    def brightness(samples: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        seen.append(tuple(samples.shape[1:]))
+        return samples.mean(dim=(1, 2, 3))
+
+    sampler = Sampler(tiny_sd(), model_options=ModelOptions(preview=str(tmp_path)))
+    sampler.generate("a red circle", methods=["fk"], reward=brightness, particles=2, steps=5)
+    assert set(seen[:-1]) == {(3, 64, 64)}  # AutoencoderTiny scales by 8, the tiny model's own decoder by 2
+    assert seen[-1] == (3, 16, 16)
+
+
+def test_a_known_preview_decoder_is_refused_by_families_that_it_is_not_for() -> None:
+    # before it is looked for: there is no network in tests
+    with pytest.raises(SteerError, match="'taesdxl' is not for the latents of StableDiffusion: use taesd"):
+        Sampler(tiny_sd(), model_options=ModelOptions(preview="taesdxl"))
+
+
+def test_an_offloaded_pipeline_stays_as_its_owner_set_it_up() -> None:
+    pipe = tiny_sd()
+    accelerate.cpu_offload(pipe.unet, torch.device("cpu"))
+    assert next(pipe.unet.parameters()).device.type == "meta"
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    offloaded = Sampler(pipe).sample(noise, "a red circle", steps=4)
+    assert torch.allclose(offloaded, image(ModelOptions()), atol=1e-6)
+
+
+def test_autoencoders_that_overflow_are_used_in_fp32() -> None:
+    alone, hooked = tiny_sd().vae.half(), tiny_sd()
+    safe = overflow_safe(alone)
+    assert (safe.dtype, alone.dtype) == (torch.float32, torch.float16)
+    _, unet_hook = accelerate.cpu_offload_with_hook(hooked.unet, torch.device("cpu"))
+    accelerate.cpu_offload_with_hook(hooked.vae.half(), torch.device("cpu"), prev_module_hook=unet_hook)
+    assert overflow_safe(hooked.vae) is hooked.vae  # a copy would hold a second UNet, and send that one away
+    assert hooked.vae.dtype == torch.float32
+
+
+def test_a_preview_decoder_of_another_family_is_refused(tmp_path: Path) -> None:
+    AutoencoderTiny(latent_channels=16).save_pretrained(tmp_path)
+    with pytest.raises(SteerError, match="16 channels, the model's have 4"):
+        Sampler(tiny_sd(), model_options=ModelOptions(preview=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"offload": "modle"}, "did you mean 'model'"),
+        ({"vae": ("slicin",)}, "did you mean 'slicing'"),
+        ({"attention": "flashy"}, "flashy"),
+        ({"offload": "model"}, "CUDA"),
+        ({"preview": "tasd"}, "did you mean 'taesd'"),
+    ],
+)
+def test_what_cannot_be_done_is_said(options, message: str) -> None:
+    with pytest.raises(SteerError, match=message):
+        Sampler(tiny_sd(), device="cpu", model_options=ModelOptions(**options))
+
+
+def test_attention_and_vae_savings_keep_the_image() -> None:
+    saved = image(ModelOptions(attention="native", vae=("slicing", "tiling")))
+    assert torch.allclose(saved, image(ModelOptions()), atol=1e-5)

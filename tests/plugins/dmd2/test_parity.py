@@ -1,0 +1,103 @@
+"""Generation equals stock diffusers' recipe for the published students, at tiny random sizes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.families.pixart import tiny_alpha
+from support.tiny_students import lora_file, tiny_sdxl, unet_file
+
+from steer.prompts.prompt import Prompt
+from steer.rewards.by_name import make_methods
+from steer.sampling.run import Run
+from steer.sampling.sampler import Sampler
+
+TEXTS = ["a red circle", "a blue square"]
+FOUR = (999, 749, 499, 249)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> diffusers.StableDiffusionXLPipeline:
+    return tiny_sdxl()
+
+
+def stock(pipe, file: Path, timesteps) -> torch.Tensor:
+    """The recipe of the published model card: LCM scheduler, explicit timesteps, guidance 0; LoRA fused at 1."""
+    parts = {**pipe.components, "unet": copy.deepcopy(pipe.unet)}
+    parts["scheduler"] = diffusers.LCMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+    other = diffusers.StableDiffusionXLPipeline(**parts, add_watermarker=False)
+    other.set_progress_bar_config(disable=True)
+    if file.suffix == ".bin":
+        other.unet.load_state_dict(torch.load(file, weights_only=True))
+    else:
+        other.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="student")
+        other.fuse_lora(lora_scale=1.0)
+    generators = [torch.Generator().manual_seed(seed) for seed in (7, 8, 7, 8)]
+    return other(
+        TEXTS, num_images_per_prompt=2, num_inference_steps=len(timesteps), timesteps=list(timesteps),
+        guidance_scale=0, generator=generators, output_type="pt",
+    ).images  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["unet", "lora"])
+@pytest.mark.parametrize("timesteps", [(399,), FOUR])
+def test_images_equal_stock(pipe, tmp_path, form: str, timesteps, record_testsuite_property) -> None:
+    file = unet_file(pipe, tmp_path / "s.bin") if form == "unet" else lora_file(pipe, tmp_path / "s.safetensors")
+    expected = stock(pipe, file, timesteps)
+    before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+    sampler = Sampler(pipe)
+    options = {"student": str(file), "steps": len(timesteps)}
+    methods = make_methods(["dmd2"], {"dmd2": options}, sampler.plugins)
+    run = Run(
+        sampler.backbone, [Prompt(text, seed=7) for text in TEXTS], methods=methods,
+        settings={"particles": 2, "chunk": 4},
+    )  # fmt: skip
+    difference = float((run.search().samples - expected).abs().max())
+    record_testsuite_property(f"parity dmd2 {form} {len(timesteps)}", difference)
+    assert difference <= 1e-5
+    after = pipe.unet.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+    base = Run(sampler.backbone, [Prompt(TEXTS[0], seed=7)], settings={"steps": 2, "guidance_scale": 1.0})
+    assert (base.search().samples - expected[:1]).abs().max() > 1e-3
+
+
+def test_the_one_step_student_of_pixart_equals_stock(tmp_path) -> None:
+    # its table of positions is in no file: it must come from the model
+    base = tiny_alpha()
+    generator = torch.Generator().manual_seed(3)
+    state = {name: value + 0.05 * torch.randn(value.shape, generator=generator)
+             for name, value in base.transformer.state_dict().items()}  # fmt: skip
+    save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
+    student = copy.deepcopy(base.transformer)
+    student.load_state_dict(state)
+    scheduler = diffusers.DDPMScheduler.from_config(base.scheduler.config, clip_sample=False)
+    other = diffusers.PixArtAlphaPipeline(**{**base.components, "transformer": student, "scheduler": scheduler})
+    other.set_progress_bar_config(disable=True)
+    expected = other(
+        TEXTS[0], timesteps=[400], num_inference_steps=1, guidance_scale=1.0, use_resolution_binning=False,
+        generator=torch.Generator().manual_seed(7), output_type="pt",
+    ).images  # fmt: skip
+    sampler = Sampler(base)
+    methods = make_methods(["dmd2"], {"dmd2": {"weights": str(tmp_path)}}, sampler.plugins)
+    ours = Run(sampler.backbone, [Prompt(TEXTS[0], seed=7)], methods=methods).search().samples
+    assert (ours - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(("name", "cls"), [("euler-trailing", "EulerDiscreteScheduler"),
+                                           ("euler-a-trailing", "EulerAncestralDiscreteScheduler")])  # fmt: skip
+def test_turbo_schedulers_equal_stock(pipe, name: str, cls: str) -> None:
+    scheduler = getattr(diffusers, cls).from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    parts = {**pipe.components, "scheduler": scheduler}
+    other = diffusers.StableDiffusionXLPipeline(**parts, add_watermarker=False)
+    other.set_progress_bar_config(disable=True)
+    expected = other(
+        TEXTS[0], num_inference_steps=2, guidance_scale=0, generator=torch.Generator().manual_seed(7), output_type="pt"
+    ).images
+    settings = {"scheduler": name, "steps": 2, "guidance_scale": 0.0}
+    ours = Run(Sampler(pipe).backbone, [Prompt(TEXTS[0], seed=7)], settings=settings).search().samples
+    assert (ours - expected).abs().max() <= 1e-5

@@ -1,0 +1,76 @@
+"""Trainings on two processes do what one process does that accumulates two batches."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import processes
+from support.tiny import tiny_sd
+
+UNSTEADY = {"seconds", "seconds_a_step", "phase", "head_right", "accuracy_1", "accuracy_5"}
+"""Times, and what jumps when one sample changes sides."""
+
+
+def losses(log: Path) -> list[dict[str, float]]:
+    """Return a log's rows."""
+    rows = [json.loads(row) for row in log.read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in UNSTEADY} for row in rows]
+
+
+def captioned(place: Path) -> list[object]:
+    """Return the arguments of a short distillation of a tiny teacher, all phases in it."""
+    tiny_sd().save_pretrained(place / "teacher")
+    (place / "images").mkdir()
+    for index, caption in enumerate(("a red circle", "a blue square")):
+        Image.new("RGB", (16, 16), (80 * index, 40, 200)).save(place / "images" / f"{index}.png")
+        (place / "images" / f"{index}.txt").write_text(caption)
+    return ["dmd2", "--teacher", "teacher", "--data", "images", "--student-steps", 2, "--timesteps", "999,499",
+            "--guidance", 3, "--steps", 1, "--ratio", 1, "--batch", 2, "--warmup", 1, "--pairs", 2, "--pair-steps", 2,
+            "--critic-warmup", 1, "--log-every", 1, "--device", "cpu"]  # fmt: skip
+
+
+def classed(place: Path) -> list[object]:
+    """Return the arguments of a short training of a tiny flow."""
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        folder = place / "images" / "ab"[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return ["symmflow", "--data", "images", "--widths", "16,32", "--batch", 2, "--steps", 20, "--precision", "no"]
+
+
+@pytest.mark.parametrize("made", [captioned, classed])
+def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path: Path, made) -> None:
+    arguments = ["train", *made(tmp_path)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+              "ACCELERATE_USE_CPU": "true"}  # fmt: skip
+    ranks = [
+        processes.start(
+            [*arguments, "--out", "two"],
+            tmp_path,
+            f"{n}.txt",
+            environment={**shared, "RANK": str(n), "LOCAL_RANK": str(n)},
+        )
+        for n in range(2)
+    ]
+    try:
+        for rank in ranks:
+            rank.join(timeout=200)
+        assert [rank.exitcode for rank in ranks] == [0, 0], [(tmp_path / f"{n}.txt").read_text() for n in range(2)]
+    finally:
+        for rank in ranks:
+            rank.kill()  # one that waits for a dead one would wait forever
+    processes.finished(tmp_path, *arguments, "--accumulate", 2, "--out", "one")
+    two, one = (losses(tmp_path / name / "log.jsonl") for name in ("two", "one"))
+    assert [row.keys() for row in two] == [row.keys() for row in one] and two[0]
+    # sums in another order, which Adam's first steps magnify where a gradient is next to nothing
+    for row, other in zip(two, one, strict=True):
+        assert row == pytest.approx(other, rel=0.02, abs=1e-5)
