@@ -18,7 +18,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from diffusers import EulerDiscreteScheduler
-from support.families import sdxl
+from families import sdxl
 from torch import Tensor
 
 from steer import Sampler

@@ -26,7 +26,7 @@ from steer import Prompt, Sampler
 from steer.evaluate.statistics import Interval, bootstrap_mean
 from steer.models.device import computes_bf16
 from steer.prompts.files import read_prompts
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.results.storage import write_atomic
 from steer.rewards.by_name import make_reward
 

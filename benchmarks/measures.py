@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steer.evaluate.statistics import bootstrap_mean
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.results.storage import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -27,9 +27,10 @@ import torch
 
 from steer import Sampler
 from steer.prompts.prompt import as_prompts
-from steer.registry.registry import manager
-from steer.rewards.by_name import make_methods, make_reward
+from steer.registry.plugins import manager
+from steer.rewards.by_name import make_reward
 from steer.rewards.reward import WeightedSum
+from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 
 COLOURS = ("red", "blue", "green", "yellow")

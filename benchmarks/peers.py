@@ -28,7 +28,7 @@ from overhead import prompts as some_prompts
 
 from steer import Prompt, Sampler
 from steer.errors import SteerError
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
 
 REWARD = "clip:shapes"

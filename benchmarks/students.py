@@ -25,7 +25,7 @@ from torch import Tensor
 
 from steer import Prompt, Sampler
 from steer.prompts.files import read_prompts
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
 
 BEGIN, END = "<!-- students: made by benchmarks/students.py -->", "<!-- students: end -->"

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from steer import Prompt, Sampler
 from steer.evaluate.statistics import bootstrap_mean
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
 from steer_shapes.captions import TRAINING_MIXTURE, sample_requirements
 from steer_shapes.labelled import MASK_COLORS, ShapesClasses
@@ -314,9 +314,9 @@ def section(bench: Bench) -> str:
         "",
         "What the flow itself can promise: on jointly Gaussian image and semantics of correlation ρ, where the best "
         "velocity is known, the paper's ODE carries p(m) to p(x) exactly, but the mean of x given m comes out at "
-        "0.68 to 0.79 of ρ·m, with as much more variance (`tests/plugins/symmflow/test_flow.py`). At no t are image and "
-        "semantics both free of noise, so that the velocity never sees the pair: a symmetric flow is a good reader and "
-        "painter, and no exact sampler of p(x | m).",
+        "0.68 to 0.79 of ρ·m, with as much more variance (`tests/plugins/symmflow/test_flow.py`). At no t are image "
+        "and semantics both free of noise, so that the velocity never sees the pair: a symmetric flow is a good reader "
+        "and painter, and no exact sampler of p(x | m).",
         END,
     ])  # fmt: skip
 

@@ -10,23 +10,30 @@ import pytest
 import torch
 
 import steer
+from steer.registry import registration
 from steer.registry.local_files import load_module
-from steer.registry.registry import find_method, manager
+from steer.registry.plugins import manager
 from steer.sampling import hooks as hookspecs
+from steer.sampling.methods_by_name import find_method
 
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = ROOT / "docs" / "hooks.md"
+SPECIFICATIONS = {
+    name: value
+    for home in (registration, hookspecs)
+    for name, value in vars(home).items()
+    if hasattr(value, f"{registration.PROJECT}_spec")
+}
 
 
-@pytest.mark.parametrize("name", ["steer_register", *hookspecs.RUN_HOOKS])
+@pytest.mark.parametrize("name", ["steer_register", *registration.RUN_HOOKS])
 def test_every_hook_is_documented_with_its_signature(name: str) -> None:
-    arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+    arguments = ", ".join(inspect.signature(SPECIFICATIONS[name]).parameters)
     assert f"`{name}({arguments})`" in HOOKS.read_text()
 
 
 def test_run_hooks_lists_every_specification() -> None:
-    marked = {name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}
-    assert marked == {"steer_register", *hookspecs.RUN_HOOKS}
+    assert set(SPECIFICATIONS) == {"steer_register", *registration.RUN_HOOKS}
 
 
 def _code_block(heading: str) -> str:

@@ -12,7 +12,8 @@ import torch
 
 from steer import Sampler
 from steer.registry.local_files import load_module
-from steer.registry.registry import Origin, Plugins, manager
+from steer.registry.plugins import Plugins, manager
+from steer.registry.registry import Origin
 from steer.rewards.by_name import make_reward
 from steer.rewards.expressions import parse_expression
 from steer.testing import check_reward

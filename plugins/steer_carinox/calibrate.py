@@ -30,10 +30,8 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
     """
     import numpy as np
 
-    from steer.errors import SteerError
-    from steer.models.load import pick_device
-    from steer.registry.registry import manager
-    from steer.rewards.by_name import check_names, make_reward
+    from steer import SteerError
+    from steer.plugin import check_names, make_reward, manager, pick_device
     from steer_carinox.calibration import Ratings, calibrate, warn_of
     from steer_carinox.ratings import read_ratings, score_all
     from steer_carinox.weights import toml_text
@@ -84,8 +82,8 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
 
 def _labels(rewards: str) -> list[str]:
     """Return what carinox calls each reward; a scale that is written changes no rank."""
-    from steer.errors import SteerError
-    from steer.rewards.reward import parse_expression
+    from steer import SteerError
+    from steer.plugin import parse_expression
     from steer_carinox.weights import split_commas
 
     names: list[str] = []
@@ -107,8 +105,8 @@ def _lines(found: Calibration) -> list[str]:
 
 
 def _write(out: Path, text: bytes, picture: bytes) -> None:
-    from steer.errors import SteerError
-    from steer.results.storage import write_atomic
+    from steer import SteerError
+    from steer.plugin import write_atomic
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +120,7 @@ def _picture(found: dict[str, Calibration], names: Sequence[str]) -> bytes:
     """Draw each category's correlations with their intervals."""
     from matplotlib.figure import Figure
 
-    from steer.results.trace_plot import png
+    from steer.plugin import png
 
     figure = Figure(figsize=(max(6, 1.1 * len(found) * len(names) / 2), 4), layout="constrained")
     axes = figure.subplots()

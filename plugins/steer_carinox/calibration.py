@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from steer.evaluate.statistics import Interval, percentile_interval
+from steer.plugin import Interval, percentile_interval
 
 FEW_RATINGS, FEW_PROMPTS = 40, 8
 """Below either, a category's weights are said to rest on too little."""

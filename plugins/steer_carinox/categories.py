@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from steer import Prompt, SteerError
-from steer.errors import unknown
+from steer.plugin import unknown
 
 CATEGORIES = (
     "color", "shape", "texture", "2d_spatial", "3d_spatial", "non_spatial", "numeracy", "complex", "overall", "none",

@@ -11,15 +11,22 @@ import torch
 from torch import Tensor
 
 from steer import Method, State, SteerError, hookimpl
-from steer.registry.registry import manager
-from steer.rewards.by_name import check_names, make_reward
-from steer.rewards.reward import WeightedSum, leaves, parse_expression
-from steer.sampling.budget import Budget, refuse_inner_clock
-from steer.sampling.gradients import Gradients, Merge
-from steer.sampling.method import hooks_of
-from steer.sampling.run import Run
-from steer.sampling.start import Start
-from steer.sampling.state import Event
+from steer.plugin import (
+    Budget,
+    Event,
+    Gradients,
+    Merge,
+    Run,
+    Start,
+    WeightedSum,
+    check_names,
+    hooks_of,
+    leaves,
+    make_reward,
+    manager,
+    parse_expression,
+    refuse_inner_clock,
+)
 from steer_carinox.categories import Category, category_of
 from steer_carinox.objective import Optimizer, rows_times, sum_clipped, total_gradient
 from steer_carinox.options import CarinoxOptions

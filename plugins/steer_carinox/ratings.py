@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from steer import Prompt, SteerError
-from steer.evaluate.score import read_image
-from steer.rewards.reward import RewardFunction, checked
+from steer.plugin import RewardFunction, checked, read_image
 from steer_carinox.categories import Category, category_of
 
 IMAGE_KEYS = ("image", "file_name", "file")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steer import SteerError
-from steer.rewards.reward import RewardFunction, Scaled, WeightedSum, without_gradient
-from steer.sampling.gradients import no_gradient
+from steer.plugin import RewardFunction, Scaled, WeightedSum, no_gradient, without_gradient
 
 SCALES: dict[str, tuple[float, float]] = {
     "hps": (0.0, 0.5), "imagereward": (-3.0, 6.0), "clip": (0.0, 100.0), "pickscore": (0.0, 100.0),

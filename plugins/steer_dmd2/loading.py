@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.errors import message_of, unknown
-from steer.models.downloads.checkpoints import read_tensors
-from steer.models.downloads.weights import Weights, locate
+from steer.plugin import Weights, locate, message_of, read_tensors, unknown
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steer import Method, SteerError, hookimpl
-from steer.sampling.run import Run
+from steer.plugin import Run
 from steer_dmd2.loading import choose, denoiser
 from steer_dmd2.options import DMD2Options
 

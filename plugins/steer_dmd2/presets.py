@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from steer import SteerError
-from steer.errors import unknown
-from steer.models.downloads.weights import Needed, Weights
+from steer.plugin import Needed, Weights, unknown
 from steer_dmd2.student import CARD, WEIGHTS
 
 EMBEDDED = Path(__file__).parent / "weights"

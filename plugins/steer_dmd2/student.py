@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steer import SteerError
-from steer.training.training import write_whole
+from steer.training import write_whole
 
 CARD = "student.json"
 WEIGHTS = "student.safetensors"

@@ -8,9 +8,7 @@ import numpy as np
 import torch
 
 from steer import Method, State, SteerError, hookimpl
-from steer.processes.noise import keyed
-from steer.sampling.lookahead import rollout
-from steer.sampling.run import Run
+from steer.plugin import Run, keyed, rollout
 from steer_fk.options import FKOptions
 from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential, pooled
 from steer_fk.resampling import (

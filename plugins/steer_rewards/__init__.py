@@ -1,7 +1,7 @@
 """First-party rewards, one small file each."""
 
 from steer import hookimpl
-from steer.registry.registry import Registry
+from steer.plugin import Registry
 from steer_rewards import catalogue
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steer import SteerError
-from steer.models.downloads.weights import locate
+from steer.plugin import locate
 from steer_rewards import catalogue
 from steer_rewards.settings import read_json
 

@@ -9,8 +9,7 @@ import re
 from pathlib import Path
 
 from steer import SteerError
-from steer.errors import nearest
-from steer.models.downloads.weights import Needed, Repository, Weights
+from steer.plugin import Needed, Repository, Weights, nearest
 
 HPS = {
     "v2.1": Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_972_000_000, licence="Apache-2.0"),

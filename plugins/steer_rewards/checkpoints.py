@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.errors import message_of
-from steer.models.downloads.checkpoints import read_tensors
+from steer.plugin import message_of, read_tensors
 from steer_rewards.settings import read_json
 
 KeyMap = Callable[[str], str | None]

@@ -16,10 +16,7 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.errors import message_of, nearest
-from steer.models.device import DTYPES
-from steer.models.downloads.weights import Weights, locate
-from steer.registry.registry import manager
+from steer.plugin import DTYPES, Weights, locate, manager, message_of, nearest
 from steer_rewards import preprocess
 from steer_rewards.embedding import PRECISION, Embedder, Precision
 

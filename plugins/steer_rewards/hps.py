@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.models.device import DTYPES
-from steer.models.downloads.weights import locate
+from steer.plugin import DTYPES, locate
 from steer_rewards import catalogue, checkpoints
 from steer_rewards.clip import CONFIG, embedder
 from steer_rewards.embedding import PRECISION, Precision

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from steer import SteerError
-from steer.errors import message_of
+from steer.plugin import message_of
 from steer_rewards.clip_flant5 import ANSWER, QUESTION
 
 log = logging.getLogger(__name__)

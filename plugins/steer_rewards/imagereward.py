@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import Field, Options, Prompt, Reward
-from steer.models.device import DTYPES
-from steer.models.downloads.weights import locate
+from steer.plugin import DTYPES, locate
 from steer_rewards import blip, catalogue, checkpoints
 from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, scale_gradient
 from steer_rewards.preprocess import normalise, shortest_side_and_crop

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.models.device import DTYPES
-from steer.models.downloads.weights import locate
+from steer.plugin import DTYPES, locate
 from steer_rewards import catalogue, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
 from steer_rewards.embedding import PRECISION, Embedder, Precision

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.models.downloads.weights import locate
+from steer.plugin import locate
 from steer_rewards import catalogue
 from steer_rewards.clip_flant5 import ClipFlanT5, is_clip_flant5
 from steer_rewards.image_text import ImageText

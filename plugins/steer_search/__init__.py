@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from steer import hookimpl
 
 if TYPE_CHECKING:
-    from steer.registry.registry import Registry
+    from steer.plugin import Registry
 
 
 @hookimpl

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steer import Method, SteerError, hookimpl
-from steer.sampling.budget import Budget, outer_search, refuse_inner_clock
-from steer.sampling.method import hooks_of
-from steer.sampling.run import Run
+from steer.plugin import Budget, Run, hooks_of, outer_search, refuse_inner_clock
 from steer_search.options import Budgeted
 
 

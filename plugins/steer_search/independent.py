@@ -8,9 +8,7 @@ from typing import Any
 import torch
 
 from steer import State, SteerError, hookimpl
-from steer.sampling.budget import Budget
-from steer.sampling.run import Run
-from steer.sampling.start import Start
+from steer.plugin import Budget, Run, Start
 from steer_search.base import Search
 from steer_search.options import DEFAULT_N, BestOfNOptions, RandomOptions
 from steer_search.pool import Pool

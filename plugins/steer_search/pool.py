@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from steer import State
-from steer.sampling.run import Run
-from steer.sampling.state import Event
+from steer.plugin import Event, Run
 
 
 class Pool:

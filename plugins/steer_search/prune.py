@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from steer import Method, State, hookimpl
-from steer.sampling.lookahead import rollout
-from steer.sampling.run import Run
+from steer.plugin import Run, rollout
 from steer_search.options import PruneOptions
 
 

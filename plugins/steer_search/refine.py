@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from steer import State, SteerError, hookimpl
-from steer.sampling.budget import Budget
-from steer.sampling.run import Run
-from steer.sampling.start import Start
+from steer.plugin import Budget, Run, Start
 from steer_search.base import Search
 from steer_search.options import DEFAULT_N, RefineOptions
 from steer_search.pool import Pool

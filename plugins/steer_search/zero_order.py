@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from steer import State, SteerError, hookimpl
-from steer.processes.noise import keyed
-from steer.sampling.budget import Budget
-from steer.sampling.run import Run
-from steer.sampling.start import Start
+from steer.plugin import Budget, Run, Start, keyed
 from steer_search.base import Search
 from steer_search.options import ZeroOrderOptions
 from steer_search.pool import Pool

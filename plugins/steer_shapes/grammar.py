@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from steer.errors import SteerError
+from steer import SteerError
 
 from .scenes import COLORS, MAX_OBJECTS, RELATIONS, SHAPES, SIZES, TEXTURES
 

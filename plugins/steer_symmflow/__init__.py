@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from steer import hookimpl
-from steer.prompts.inputs import Input
+from steer.plugin import Input
 
 if TYPE_CHECKING:
-    from steer.registry.registry import Registry
+    from steer.plugin import Registry
 
 
 @hookimpl

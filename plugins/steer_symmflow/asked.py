@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.errors import unknown
-from steer.prompts.prompt import text_id
+from steer.plugin import text_id, unknown
 from steer_symmflow.images import mask_of, nearest_labels, pack_mask
 from steer_symmflow.model import SymmFlowConfig
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.errors import unknown
-from steer.models.backbone import Backbone, Conditioning, Encoded
+from steer.plugin import Backbone, Conditioning, Encoded, unknown
 from steer_symmflow import flow, infer
 from steer_symmflow.asked import asked, checked, named, wanted
 from steer_symmflow.model import SymmFlowModel, find, load

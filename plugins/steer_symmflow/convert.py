@@ -7,9 +7,7 @@ from pathlib import Path
 import click
 
 from steer import SteerError
-from steer.cli.shared import log_option, quiet_libraries
-from steer.models.device import DTYPES
-from steer.prompts.rows import parse_size
+from steer.plugin import DTYPES, log_option, parse_size, quiet_libraries
 from steer_symmflow.model import SymmFlowConfig
 from steer_symmflow.stable_diffusion import fetched, official
 from steer_symmflow.train.data import read_labels

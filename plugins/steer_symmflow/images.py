@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from steer import SteerError
-from steer.errors import message_of
-from steer.evaluate.score.images import FORMATS, MAX_PIXELS
+from steer.plugin import IMAGE_FORMATS, MAX_PIXELS, message_of
 
 PREFIX = "data:image/png;base64,"
 
@@ -106,7 +105,7 @@ def _exact(rgb: Image.Image, count: int) -> bool:
 
 def _decoded(data: bytes, what: str) -> NDArray:
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise SteerError(f"{what} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
             rgb = image.convert("RGB")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
-from steer.errors import message_of
-from steer.training.training import write_whole
+from steer.plugin import message_of
+from steer.training import write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
 EMBEDDED = Path(__file__).parent / "weights"

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from steer import SteerError
-from steer.processes.gaussian import kernel_mean, kernel_sd
-from steer.processes.noise import Streams
+from steer.plugin import Streams, kernel_mean, kernel_sd
 from steer_symmflow import flow
 
 

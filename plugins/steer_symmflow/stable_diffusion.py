@@ -14,10 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.models.downloads import hub
-from steer.models.downloads.checkpoints import read_tensors
-from steer.models.load import load_model
-from steer.registry.registry import manager
+from steer.plugin import hub, load_model, manager, read_tensors
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, load_state
 
 PREFIX = "unet."

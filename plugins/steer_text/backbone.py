@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.models.backbone import Backbone, Conditioning, Encoded
-from steer.models.texts import Texts
-from steer.processes import Process
-from steer.processes.noise import Streams
+from steer.plugin import Backbone, Conditioning, Encoded, Process, Streams, Texts
 from steer_text.checkpoints import longest
 from steer_text.process import MaskedDiffusion
 from steer_text.trail import TokenTrail

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.processes.noise import Streams
+from steer.plugin import Streams
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.processes.noise import Streams
+from steer.plugin import Streams
 
 UNWRITTEN = -1
 """Stands in ``x`` for tokens of canvases that are yet to begin."""

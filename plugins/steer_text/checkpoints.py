@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steer import SteerError
-from steer.errors import message_of, nearest
-from steer.models.downloads import hub
+from steer.plugin import hub, message_of, nearest
 
 log = logging.getLogger(__name__)
 

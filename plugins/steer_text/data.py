@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from steer import SteerError
-from steer.errors import unknown
-from steer.registry.registry import manager
+from steer.plugin import manager, unknown
 
 Source = Callable[[np.random.Generator], str]
 """Draws a sentence."""

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.models.backbone import Conditioning, Encoded
-from steer.models.texts import Texts
-from steer.processes import Process
-from steer.processes.noise import Streams
+from steer.plugin import Conditioning, Encoded, Process, Streams, Texts
 from steer_text.backbone import TextBackbone
 from steer_text.canvas import UNWRITTEN, CanvasDiffusion, Plan
 

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from steer import Prompt, SteerError
-from steer.models.backbone import Conditioning, Encoded
-from steer.models.texts import Texts
-from steer.processes import Process
+from steer.plugin import Conditioning, Encoded, Process, Texts
 from steer_text.backbone import TextBackbone
 from steer_text.block import BlockRefinement, Refinement
 

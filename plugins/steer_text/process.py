@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steer.processes.noise import Streams
+from steer.plugin import Streams
 
 
 class MaskedDiffusion:

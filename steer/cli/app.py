@@ -79,11 +79,17 @@ class App(LazyGroup):
 
     @staticmethod
     def _plugin_commands() -> dict[str, dict[str, tuple[str, str]]]:
-        from steer.registry.registry import manager
+        from steer.registry.plugins import manager
 
         found: dict[str, dict[str, tuple[str, str]]] = {}
         for words, entry in manager().registry.commands.items():
             verb, _, noun = words.partition(" ")
+            if verb in BUILT_IN:
+                warnings.warn(
+                    f"command {words!r} of plugin {entry.origin.plugin!r} is ignored: {verb!r} is steer's own",
+                    stacklevel=2,
+                )
+                continue
             found.setdefault(verb, {})[noun] = (str(entry.target), entry.summary)
         return found
 

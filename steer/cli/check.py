@@ -31,9 +31,10 @@ def check() -> None:
 def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, out: Path | None, as_json: bool) -> None:
     """Check the reward NAME, an expression or ./file.py:function; exit code 1 if a check fails."""
     from steer.cli.shared import quiet_libraries
-    from steer.models.load import pick_device
-    from steer.registry.registry import manager
-    from steer.rewards.by_name import check_owners, make_reward
+    from steer.models.device import pick_device
+    from steer.registry.plugins import manager
+    from steer.rewards.by_name import make_reward
+    from steer.sampling.methods_by_name import check_owners
     from steer.testing import check_reward
     from steer.testing.report import write_report
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError, message_of
+from steer.models.device import memory_gb
 from steer.models.downloads.weights import describe
-from steer.registry.registry import Plugins
+from steer.registry.plugins import Plugins
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +77,6 @@ def weights_of(plugins: Plugins) -> list[dict[str, Any]]:
                 continue
             rows += [describe(one) | {"name": entry.name} for one in needed]
     return rows
-
-
-def memory_gb() -> float | None:
-    """Return the machine's memory in GB, if the system tells."""
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def hub_cache() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from steer.cli.shared import one_line
 def doctor(as_json: bool) -> None:
     """Check the installation: versions, devices, memory, plugins, cached weights, what can run here."""
     from steer.cli.diagnosis import diagnose
-    from steer.registry.registry import manager
+    from steer.registry.plugins import manager
 
     data = diagnose(manager())
     if as_json:

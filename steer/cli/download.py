@@ -12,8 +12,9 @@ import click
 
 from steer.cli.shared import log_option
 from steer.errors import SteerError, unknown
-from steer.models.downloads.weights import Needed, Repository, Weights, cached, fetch, reachable, size_text
-from steer.registry.registry import Plugins
+from steer.models.downloads.weights import cached, fetch, reachable
+from steer.registry.declarations import Needed, Repository, Weights, size_text
+from steer.registry.plugins import Plugins
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
     NAME is a reward or method as it is given elsewhere (hps, hps:v2.0, clip:ViT-B-32/laion2b_s34b_b79k), a preview
     decoder (taesd), or a hub id (ORG/NAME). A download that broke off goes on where it was; each file is verified.
     """
-    from steer.registry.registry import manager
+    from steer.registry.plugins import manager
 
     items = [Item(name, needed) for name in names for needed in find(name, manager())]
     missing = [item for item in items if to is not None or cached(item.needed) is None]

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from steer.cli.shared import live_terminal, one_line
-from steer.models.downloads.weights import size_text
+from steer.registry.declarations import size_text
 
 
 class DownloadBars:

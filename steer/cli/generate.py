@@ -16,7 +16,7 @@ from steer.errors import SteerError
 from steer.prompts.files import read_prompts
 from steer.prompts.inputs import prompts_with
 from steer.prompts.prompt import Prompt, as_prompts
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 
 RUN_KEYS = {**SAMPLING_KEYS, "prompts": list, "file": str, "out": str, "baseline": bool, "inputs": dict}
 """Keys of a run file: the options' names, with lists where an option can be repeated."""

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from steer.errors import SteerError, unknown
-from steer.prompts.inputs import Input
-from steer.registry.registry import manager
+from steer.registry.declarations import Input
+from steer.registry.plugins import manager
 
 META = "steer.prompts.inputs"
 

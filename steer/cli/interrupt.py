@@ -9,8 +9,8 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from steer.registry.registration import hookimpl
 from steer.render.interrupts import stopping
-from steer.sampling.hooks import hookimpl
 from steer.sampling.run import Run
 from steer.sampling.state import State
 

@@ -37,7 +37,7 @@ def method(name: str, out: Path) -> None:
 
 
 def _create(kind: str, name: str, out: Path, then: str) -> None:
-    from steer.registry.registry import manager
+    from steer.registry.plugins import manager
     from steer.testing.new import create
 
     files = create(kind, name, out, manager())

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from steer.errors import SteerError, unknown
 from steer.models.downloads import weights
-from steer.registry.registry import Entry, manager
+from steer.registry.plugins import manager
+from steer.registry.registry import Entry
 from steer.settings.options import describe
 
 COLUMNS = ("kind", "name", "origin", "version", "health", "summary")

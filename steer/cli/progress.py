@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from steer.cli.shared import live_terminal
 from steer.models.downloads import fetching
-from steer.models.downloads.weights import size_text
-from steer.sampling.hooks import hookimpl
+from steer.registry.declarations import size_text
+from steer.registry.registration import hookimpl
 from steer.sampling.run import Run
 from steer.sampling.state import State
 

@@ -114,9 +114,10 @@ def _prompts(values: dict[str, Any], skip_bad: bool) -> list[Prompt]:
 def _spec(values: dict[str, Any]) -> Spec:
     """Return what decides the images, after looking every name up: a typing error must not wait for the model."""
     from steer.models.options import ModelOptions, parse_loras
-    from steer.registry.registry import manager
+    from steer.registry.plugins import manager
     from steer.render import Spec
-    from steer.rewards.by_name import check_judges, check_names
+    from steer.rewards.by_name import check_judges
+    from steer.sampling.methods_by_name import check_names
     from steer.settings.run import SETTINGS, check_setting
 
     arguments = arguments_of(values)

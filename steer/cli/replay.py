@@ -21,7 +21,7 @@ from steer.errors import SteerError
 @log_option
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
     """Make the image or text in FILE again, bit for bit on the same machine."""
-    from steer.results.recipe import read_recipe
+    from steer.render.recipes import read_recipe
 
     recipe, slot = read_recipe(file)
     values = [str(value) for options in recipe.options.values() for value in options.values()]  # carinox.guard

@@ -35,11 +35,12 @@ def rewards(
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"  # read when the libraries are imported
     from steer.cli.shared import quiet_libraries
     from steer.evaluate.agreement import compare
-    from steer.models.load import pick_device
+    from steer.models.device import pick_device
     from steer.registry.local_files import is_file_reference
-    from steer.registry.registry import manager
-    from steer.rewards.by_name import check_modalities, check_owners, make_reward
+    from steer.registry.plugins import manager
+    from steer.rewards.by_name import check_modalities, make_reward
     from steer.rewards.reward import RewardFunction, leaves, parse_expression
+    from steer.sampling.methods_by_name import check_owners
     from steer.testing import example_samples
 
     quiet_libraries()

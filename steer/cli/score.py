@@ -49,9 +49,10 @@ def score(
 
     from steer.cli.shared import quiet_libraries
     from steer.evaluate import score as scoring
-    from steer.models.load import pick_device
-    from steer.registry.registry import manager
-    from steer.rewards.by_name import check_modalities, check_names, check_owners, make_reward
+    from steer.models.device import pick_device
+    from steer.registry.plugins import manager
+    from steer.rewards.by_name import check_modalities, make_reward
+    from steer.sampling.methods_by_name import check_names, check_owners
 
     names = scoring.expressions_of(reward)
     options = parse_assignments(option)

@@ -15,11 +15,12 @@ from steer.cli.shared import one_line, quiet_libraries
 from steer.errors import SteerError
 from steer.models.options import ModelOptions, parse_loras
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.results.cost import Cost
 from steer.results.folder import COMPARISON, TEXT_COMPARISON, OutputFolder
 from steer.results.sheets import Row, Tile, comparison_sheet
-from steer.rewards.by_name import check_judges, check_names, reward_names
+from steer.rewards.by_name import check_judges, reward_names
+from steer.sampling.methods_by_name import check_names
 from steer.sampling.sampler import Item, Sampler
 from steer.settings.run import SETTINGS, check_setting
 

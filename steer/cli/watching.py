@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from steer.cli.shared import live_terminal, one_line
+from steer.registry.registration import hookimpl
 from steer.render.engine import PlannedGroup
 from steer.render.report import Plan, Summary
 from steer.render.tally import Progress as Standing
-from steer.sampling.hooks import hookimpl
 from steer.sampling.state import State
 
 LINE_SECONDS = 30.0

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+
 import torch
+
+from steer.errors import SteerError, message_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,3 +30,58 @@ def computes_bf16(device: torch.device | str) -> bool:
     if kind == "cpu":
         return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return False
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device had no room: its allocator's word, or that of a library which asked it in vain."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    words = str(error)
+    return should_reduce_batch_size(RuntimeError(words)) or "_STATUS_ALLOC_FAILED" in words
+
+
+def memory_gb() -> float | None:
+    """Return the machine's memory in GB, if the system tells."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def pick_device(name: str | None) -> torch.device:
+    """Return the device to use: the named one, else CUDA if there is one, else the CPU.
+
+    Raises:
+        SteerError: for a name that torch does not know or a device that is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SteerError(f"unknown device {name!r}; expected cpu, cuda, cuda:1, mps …") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SteerError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # each back end complains in its own way
+        raise SteerError(f"device {name!r} cannot compute here: {message_of(error)}; use --device cpu") from None
+    return device
+
+
+def pick_dtype(name: str | None, device: torch.device, half: torch.dtype = torch.float16) -> torch.dtype:
+    """Return the precision of the weights: the named one, else ``half`` on CUDA and fp32 elsewhere.
+
+    Warns of a half precision that the CPU has to emulate.
+    """
+    if name is None:
+        return half if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise SteerError(f"unknown dtype {name!r}; expected {', '.join(DTYPES)}")
+    if device.type == "cpu" and name != "fp32" and not computes_bf16(device):
+        warnings.warn(f"this CPU emulates {name}, many times slower than fp32; leave --dtype out", stacklevel=3)
+    return DTYPES[name]

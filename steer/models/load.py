@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import torch
 
 from steer.errors import SteerError, message_of
 from steer.models.backbone import Backbone
-from steer.models.device import DTYPES, computes_bf16
+from steer.models.device import pick_device, pick_dtype
 from steer.models.downloads import hub
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply
-from steer.registry.registry import Plugins
+from steer.registry.plugins import Plugins
 from steer.settings.run import check_setting
 
 log = logging.getLogger(__name__)
@@ -47,41 +46,6 @@ class Model:
     defaults: dict[str, Any]
     options: ModelOptions = field(default_factory=ModelOptions)
     preview: Preview | None = None
-
-
-def pick_device(name: str | None) -> torch.device:
-    """Return the device to use: the named one, else CUDA if there is one, else the CPU.
-
-    Raises:
-        SteerError: for a name that torch does not know or a device that is not there.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SteerError(f"unknown device {name!r}; expected cpu, cuda, cuda:1, mps …") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SteerError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
-    try:
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, NotImplementedError, AssertionError) as error:  # each back end complains in its own way
-        raise SteerError(f"device {name!r} cannot compute here: {message_of(error)}; use --device cpu") from None
-    return device
-
-
-def pick_dtype(name: str | None, device: torch.device, half: torch.dtype = torch.float16) -> torch.dtype:
-    """Return the precision of the weights: the named one, else ``half`` on CUDA and fp32 elsewhere.
-
-    Warns of a half precision that the CPU has to emulate.
-    """
-    if name is None:
-        return half if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise SteerError(f"unknown dtype {name!r}; expected {', '.join(DTYPES)}")
-    if device.type == "cpu" and name != "fp32" and not computes_bf16(device):
-        warnings.warn(f"this CPU emulates {name}, many times slower than fp32; leave --dtype out", stacklevel=3)
-    return DTYPES[name]
 
 
 def load_model(

@@ -16,7 +16,7 @@ from steer.errors import SteerError, message_of
 from steer.prompts.prompt import KnownIds, Prompt
 from steer.prompts.rows import from_flags, from_row, is_flags
 
-SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
+PROMPT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 Rows = Iterator[tuple[str, Callable[[], Prompt]]]
 """Where each row stands, and what makes a prompt of it or raises ``SteerError``."""
@@ -36,7 +36,7 @@ class Collected:
 
 
 def read_prompts(path: str | Path) -> list[Prompt]:
-    """Read a prompt file, a path or an fsspec URL, whose suffix says what it is (:data:`SUFFIXES`).
+    """Read a prompt file, a path or an fsspec URL, whose suffix says what it is (:data:`PROMPT_SUFFIXES`).
 
     Raises:
         SteerError: naming the file, the line and what was expected.
@@ -121,7 +121,7 @@ def _rows(data: bytes, name: str, kind: str) -> Rows:
         return _json_rows(data, name)
     if kind in ("csv", "tsv"):
         return _table_rows(data, name, "," if kind == "csv" else "\t")
-    raise SteerError(f"prompt file {name}: got the suffix .{kind}, expected {', '.join(SUFFIXES)}")
+    raise SteerError(f"prompt file {name}: got the suffix .{kind}, expected {', '.join(PROMPT_SUFFIXES)}")
 
 
 def _text_rows(data: bytes, name: str) -> Rows:

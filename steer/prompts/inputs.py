@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt, as_prompts
+from steer.registry.declarations import Input
 
 Values = Mapping[str, Sequence[str] | bool]
 """What was given of each input: its values, or whether a flag is set."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """How an input is given: ``steer generate --NAME VALUE``.
-
-    Attributes:
-        metavar: what stands for the value in the help; empty for a flag.
-        keep: ``"module:function"`` that turns what was typed into what the metadata keeps, such as a file into its
-            content, so that an image's recipe needs no other file. Without it, the text itself is kept.
-    """
-
-    metavar: str = "TEXT"
-    keep: str = ""
-
-    def kept(self, value: str) -> Any:
-        """Return what the metadata keeps of a typed value.
-
-        Raises:
-            SteerError: for a value that cannot be used.
-        """
-        if not self.keep:
-            return value
-        module, _, attribute = self.keep.partition(":")
-        return getattr(importlib.import_module(module), attribute)(value)
 
 
 def prompts_with(prompts: list[Prompt] | None, values: Values, known: Mapping[str, Input]) -> list[Prompt]:

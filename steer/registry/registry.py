@@ -5,25 +5,16 @@ Entry points are loaded one by one, so that a broken third-party plugin is repor
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.metadata
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import pluggy
-
 from steer.errors import SteerError, message_of, unknown
-from steer.models.downloads.weights import Needed
-from steer.prompts.inputs import Input
-from steer.registry.local_files import is_file_reference, load_module, member
-from steer.sampling import hooks as hookspecs
+from steer.registry.declarations import Input, Needed
 
-GROUP, DISTRIBUTION = "steer", "steer-diffusion"
 Declared = Sequence[Needed] | str
 """Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
 KINDS = ("reward", "method", "model", "loader", "clip", "samples", "data", "input", "backbone", "command")
@@ -91,14 +82,6 @@ class Entry:
         return "ok"
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A plugin that could not be loaded."""
-
-    origin: Origin
-    reason: str
-
-
 @dataclass
 class Registry:
     """What all plugins brought, by kind and name.
@@ -162,13 +145,9 @@ class Registry:
         """Register a click command under ``"verb"`` or ``"verb noun"`` (``steer train shapes``).
 
         Raises:
-            SteerError: for a name that is taken, or a verb that is one command here and a group of them there.
+            SteerError: for a name that is taken, or a verb that is a command of one plugin and a group of another.
         """
-        from steer.cli.commands import BUILT_IN
-
         verb, _, noun = name.partition(" ")
-        if verb in BUILT_IN:
-            raise SteerError(f"command {name!r} of plugin {self.origin.plugin!r}: {verb!r} is steer's own; rename it")
         for other, entry in self.entries["command"].items():
             if other.partition(" ")[0] == verb and ("" in (noun, other.partition(" ")[2])) and other != name:
                 raise SteerError(
@@ -237,116 +216,3 @@ class Registry:
                 "uninstall one of them"
             )
         self.entries[kind][name] = Entry(kind, name, target, summary, self.origin, weights, of)
-
-
-@dataclass
-class Plugins:
-    """All plugins of a process: the registry and what failed to load."""
-
-    registry: Registry = field(default_factory=Registry)
-    broken: list[Broken] = field(default_factory=list)
-
-    def load_entry_points(self) -> None:
-        """Load every installed plugin, steer's own first; a failure is kept in ``broken``."""
-        points = importlib.metadata.entry_points(group=GROUP)
-        for point in sorted(points, key=lambda p: (p.dist is None or p.dist.name != DISTRIBUTION, p.name)):
-            dist = point.dist
-            origin = Origin(point.name, dist.version if dist else "", f"{dist.name if dist else '?'} ({point.value})")
-            try:
-                self.add(point.load(), origin)
-            except (Exception, SystemExit) as error:
-                self.broken.append(Broken(origin, f"{type(error).__name__}: {message_of(error, 400)}"))
-
-    def add(self, plugin: object, origin: Origin) -> None:
-        """Register one plugin: all that it names, or nothing.
-
-        Raises:
-            SteerError: for a name taken twice, or a function named like a hook but not marked as one.
-        """
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
-        manager.add_hookspecs(hookspecs)
-        check_hooks(plugin, origin.plugin)
-        staged = Registry({kind: dict(known) for kind, known in self.registry.entries.items()}, origin)
-        register(manager, plugin, origin.plugin)
-        manager.hook.steer_register(registry=staged)
-        self.registry.entries = staged.entries
-
-
-def check_hooks(plugin: object, name: str) -> None:
-    """Raise if ``plugin`` has a function named like a hook that is not marked ``@steer.hookimpl``."""
-    for hook in ("steer_register", *hookspecs.RUN_HOOKS):
-        function = inspect.getattr_static(plugin, hook, None)
-        if function is None and not inspect.ismodule(plugin):
-            function = getattr(type(plugin), hook, None)
-        if inspect.isfunction(function) and not hasattr(function, f"{hookspecs.PROJECT}_impl"):
-            raise SteerError(f"plugin {name!r}: {hook}() is named like a hook but not marked; add @steer.hookimpl")
-
-
-def register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
-    """Register on a pluggy manager; an unknown hook or a wrong signature is an error that names the plugin."""
-    try:
-        manager.register(plugin, name=name)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise SteerError(f"plugin {name!r}: {message_of(error, 400)}") from None
-
-
-@functools.cache
-def manager() -> Plugins:
-    """Return this process's plugins, loading installed ones at the first call."""
-    plugins = Plugins()
-    from steer.models import families as backbones
-
-    plugins.add(backbones, Origin("steer", "", "built in"))
-    plugins.load_entry_points()
-    return plugins
-
-
-def find_method(name: str, plugins: Plugins) -> Any:
-    """Return the ``Method`` subclass called ``name``: a registered one, or one in a file ``./mine.py[:Class]``.
-
-    Raises:
-        SteerError: for an unknown name, or a file that does not hold exactly one method.
-    """
-    path, _, attribute = name.partition(":")
-    if not is_file_reference(path):
-        if name in plugins.registry.rewards and name not in plugins.registry.methods:
-            raise SteerError(f"{name!r} is a reward, not a method; give it as --reward {name}")
-        return method_class(plugins.registry.get("method", name).load(), name)
-    from steer.sampling.method import Method
-
-    module = load_module(path)
-    if attribute:
-        return method_class(member(module, attribute, path), name)
-    if hasattr(module, "steer_register"):
-        local = Plugins()
-        local.add(module, Origin(Path(path).stem, "", path))
-        found: list[Any] = [entry.load() for entry in local.registry.methods.values()]
-    else:
-        found = [
-            v for v in vars(module).values()
-            if inspect.isclass(v) and issubclass(v, Method) and v.__module__ == module.__name__
-        ]  # fmt: skip
-    if len(found) != 1:
-        names = ", ".join(cls.__name__ for cls in found) or "none"
-        raise SteerError(f"plugin file {path}: expected one steer.Method, found {names}; name one as {path}:CLASS")
-    return method_class(found[0], name)
-
-
-def method_class(found: Any, name: object) -> Any:
-    """Return a ``Method`` subclass as it is.
-
-    Raises:
-        SteerError: if it is something else.
-    """
-    from steer.sampling.method import Method
-
-    if not (inspect.isclass(found) and issubclass(found, Method)):
-        raise SteerError(f"{name!r} is a {type(found).__name__}, expected a steer.Method subclass")
-    return found
-
-
-def chain(manager: pluggy.PluginManager, hook: str) -> Iterable[Callable[..., Any]]:
-    """Return a hook's implementations as functions in the order in which the methods were named."""
-    caller = getattr(manager.hook, hook)
-    return [implementation.function for implementation in reversed(caller.get_hookimpls())]

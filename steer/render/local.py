@@ -11,11 +11,11 @@ from threading import Event
 from steer.models.device import dtype_name
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import chain
 from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, rendered
 from steer.render.previews import Previews
 from steer.render.spec import Spec
+from steer.sampling.hooks import chain
 from steer.sampling.packs import halves
 from steer.sampling.run import Run
 from steer.sampling.sampler import Sampler

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from steer.registry.registration import hookimpl
 from steer.results.items import Item
-from steer.sampling.hooks import hookimpl
 from steer.sampling.run import Run
 from steer.sampling.state import State
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from steer.models.texts import Texts
 from steer.prompts.prompt import Prompt
-from steer.results.cost import Cost
 from steer.results.recipe import Recipe
 
 
@@ -67,7 +65,7 @@ class Item:
         seed: the seed of its slot 0.
         samples: all particles, by slot.
         chosen: indices into ``samples``.
-        trace: see :func:`steer.results.trace_plot.trace_of`.
+        trace: see :func:`steer.sampling.trace.trace_of`.
         recipe: reproduces it.
     """
 
@@ -108,48 +106,3 @@ class Item:
     def judge(self) -> Mapping[str, float]:
         """Judges' scores of the first chosen sample."""
         return self.samples[self.chosen[0]].judge
-
-
-@dataclass(frozen=True)
-class Result:
-    """What :meth:`steer.sampling.sampler.Sampler.generate` returns: one item a prompt, and the cost of all."""
-
-    items: tuple[Item, ...]
-    cost: Cost
-
-    @property
-    def images(self) -> list[Image.Image]:
-        """The chosen images of all prompts, in order."""
-        return [image for item in self.items for image in item.images]
-
-    @property
-    def texts(self) -> list[str]:
-        """The chosen texts of all prompts, in order."""
-        return [text for item in self.items for text in item.texts]
-
-    @property
-    def rewards(self) -> list[list[float | None]]:
-        """Rewards ``[prompts][particles]``."""
-        return [[sample.reward for sample in item.samples] for item in self.items]
-
-    @property
-    def trace(self) -> list[dict[str, Any]]:
-        """One trace a prompt."""
-        return [item.trace for item in self.items]
-
-    def save(self, folder: str | Path) -> str:
-        """Write images with their recipes and a contact sheet, or texts, and traces and ``result.json``.
-
-        Args:
-            folder: a path or an fsspec URL.
-
-        Returns:
-            The folder's name.
-        """
-        from steer.results.folder import OutputFolder
-
-        output = OutputFolder(folder)
-        for item in self.items:
-            output.write(item)
-        output.finish(self.cost)
-        return output.storage.name

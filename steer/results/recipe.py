@@ -7,15 +7,12 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import PngImagePlugin
 
-from steer.errors import SteerError
 from steer.models.options import ModelOptions
-from steer.prompts.prompt import Prompt, check_seed
-from steer.settings.run import check_setting
+from steer.prompts.prompt import Prompt
 
 SCHEMA = 1
 PNG_KEY = "steer"
@@ -208,92 +205,3 @@ def describe_reward(spec: Any) -> tuple[str, bool]:
         return spec, True
     name = spec.__name__ if inspect.isroutine(spec) or inspect.isclass(spec) else type(spec).__name__
     return str(getattr(spec, "name", name)), False
-
-
-def read_recipe(path: Path) -> tuple[Recipe, int]:
-    """Read the recipe and the slot of a sample, from a PNG or from beside a text.
-
-    The file is not trusted: only plain data of known names is taken.
-
-    Raises:
-        SteerError: if it is no such file.
-    """
-    from steer.render.recipes import is_text, recipe_beside
-
-    kind = "text" if is_text(path) else "image"
-    data = recipe_beside(path) if kind == "text" else _png_recipe(path)
-    try:
-        if not isinstance(data, dict):
-            raise TypeError("no JSON object")
-        slot = data.pop("slot")
-        if data.get("schema") != SCHEMA:
-            raise SteerError(f"its recipe has schema {data.get('schema')!r}, this version reads {SCHEMA}")
-        recipe = Recipe(**data)
-        _check(recipe, slot)
-    except SteerError as error:
-        raise SteerError(f"{kind} {path}: its recipe cannot be followed: {error}") from None
-    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
-        raise SteerError(f"{kind} {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
-    return recipe, slot
-
-
-def _png_recipe(path: Path) -> Any:
-    """Return what a PNG says of how it was made."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()
-            text = getattr(image, "text", {}).get(PNG_KEY)
-    except FileNotFoundError:
-        raise SteerError(f"image {path} does not exist") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise SteerError(f"image {path} cannot be read as PNG: {error}") from None
-    if text is None:
-        raise SteerError(f"image {path} carries no steer recipe; only PNGs made by steer can be replayed")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SteerError(f"image {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
-
-
-def _check(recipe: Recipe, slot: Any) -> None:
-    """Raise unless every field has its type and every setting is one that a user may give, within its range."""
-    kinds = {
-        "model": str,
-        "model_options": dict,
-        "prompt": dict,
-        "settings": dict,
-        "methods": list,
-        "reward": list,
-        "options": dict,
-        "choose": str,
-        "run_seed": int,
-        "device": str,
-        "dtype": str,
-        "versions": dict,
-        "sampler": str,
-        "replayable": bool,
-        "judge": list,
-        "cfg_setting": str,
-    }
-    for name, kind in kinds.items():
-        if not isinstance(getattr(recipe, name), kind):
-            raise TypeError(f"{name} is no {kind.__name__}")
-    prompt = recipe.prompt
-    names = [*recipe.methods, *recipe.reward, *recipe.judge, prompt["text"], prompt["id"]]
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError("names must be text")
-    if not all(isinstance(table, dict) for table in [*recipe.options.values(), prompt["metadata"]]):
-        raise TypeError("options and metadata must be objects")
-    if not isinstance(prompt["category"], (str, type(None))):
-        raise TypeError("category is no text")
-    if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
-        raise ValueError("slot must be a non-negative integer")
-    if recipe.cfg_setting not in ("guidance_scale", "true_cfg_scale"):
-        raise ValueError("cfg_setting is no scale of guidance")
-    check_seed(prompt["seed"], "prompt")
-    check_seed(recipe.run_seed, "run_seed")
-    ModelOptions.from_dict(recipe.model_options)
-
-    for name, value in recipe.settings.items():
-        if value is not None:
-            check_setting(name, tuple(value) if name == "timesteps" else value)

@@ -7,52 +7,7 @@ from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
-import torch
-
 from steer.results.search_plot import draw_search, shorten
-from steer.sampling.state import State
-
-SCHEMA = 1
-
-
-def log_mean_exp(values: torch.Tensor) -> torch.Tensor:
-    """Return log(mean(exp(values))) of a vector, stable for any size of the values."""
-    return torch.logsumexp(values, dim=0) - torch.log(torch.tensor(float(len(values)), dtype=values.dtype))
-
-
-def trace_of(state: State, job: int) -> dict[str, Any]:
-    """Return the trace of one prompt.
-
-    Returns:
-        ``{"schema", "prompt", "seed", "particles", "steps", "log_z", "biased", "unique_ancestors", "events"}``;
-        every event has ``kind``, ``step``, ``timestep``, ``draw`` (which population of a search, from 0) and its
-        data: a list with one value a particle (in the order of ``slots``), or a single value for the prompt.
-    """
-    rows = state.rows_of(job)
-    weights = state.log_weight[rows]
-    events: list[dict[str, Any]] = []
-    for event in state.events:
-        mine = [i for i, j in enumerate(event.jobs) if j == job]
-        if not mine:  # a search had done with this prompt
-            continue
-        row: dict[str, Any] = {"kind": event.kind, "step": event.step, "timestep": event.timestep, "draw": event.draw}
-        row["slots"] = [event.slots[i] for i in mine]
-        for name, values in event.data.items():
-            row[name] = [values[i] for i in mine] if event.by_row else values[job]
-        events.append(row)
-    return {
-        "schema": SCHEMA,
-        "prompt": str(state.jobs[job].prompt),
-        "id": state.jobs[job].prompt.id,
-        "seed": state.jobs[job].seed,
-        "particles": len(rows),
-        "steps": state.steps,
-        "log_z": None if state.biased or not len(rows) else float(log_mean_exp(weights)),
-        "biased": state.biased,
-        "unique_ancestors": len(set(state.ancestors[rows].tolist())),
-        "events": events,
-    }
-
 
 LIVING, DEAD = "#1f77b4", "#cfcfcf"
 BEND = 0.35

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import torch
 
-from steer.errors import SteerError, nearest
+from steer.errors import SteerError
 from steer.models.downloads import weights
 from steer.registry.local_files import is_file_reference, load_module, member
-from steer.registry.registry import Plugins, find_method, manager, method_class
+from steer.registry.plugins import Plugins, manager
 from steer.rewards.reward import (
     Least,
     Node,
@@ -27,17 +26,10 @@ from steer.rewards.reward import (
     leaves,
     parse_expression,
 )
-from steer.sampling.method import Method
 from steer.settings.options import Options, build
 
 OptionValues = Mapping[str, Mapping[str, Any]]
 RewardSpec = str | RewardFunction | Reward
-MethodSpec = str | Method | type[Method]
-
-
-def method_list(methods: Sequence[MethodSpec] | MethodSpec) -> Sequence[MethodSpec]:
-    """Return methods as a list, where one may have been given alone."""
-    return [methods] if isinstance(methods, (str, type)) or not isinstance(methods, Sequence) else methods
 
 
 def reward_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpec]:
@@ -45,23 +37,6 @@ def reward_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[Reward
     if reward is None:
         return []
     return [reward] if isinstance(reward, str) or callable(reward) else list(reward)
-
-
-def make_methods(specs: Sequence[MethodSpec], options: OptionValues, plugins: Plugins) -> list[Method]:
-    """Make methods from names, ``./file.py`` references, classes or instances, of which copies are taken.
-
-    Raises:
-        SteerError: for an unknown name or options that do not fit.
-    """
-    methods = []
-    for spec in specs:
-        if isinstance(spec, Method):
-            # what it notes of one run must not be another's, which is prepared while the first is at work
-            methods.append(copy.copy(spec))
-            continue
-        cls = find_method(spec, plugins) if isinstance(spec, str) else method_class(spec, spec)
-        methods.append(cls(build(cls.Options, options.get(cls.name, {}), cls.name)))
-    return methods
 
 
 def make_reward(
@@ -147,22 +122,19 @@ def reward_names(specs: Sequence[RewardSpec]) -> set[str]:
     }
 
 
-def check_names(
-    methods: Sequence[MethodSpec], rewards: Sequence[RewardSpec], options: OptionValues, plugins: Plugins
-) -> None:
-    """Look up every name and validate every option without loading weights, so that a typing error costs no wait.
+def check_rewards(specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins) -> None:
+    """Look up every reward and validate its options without loading weights.
 
     Raises:
-        SteerError: for whatever :func:`make_methods` and :func:`make_reward` would not take.
+        SteerError: for whatever :func:`make_reward` would not take.
     """
-    make_methods(methods, options, plugins)
-    for spec in rewards:
+    for spec in specs:
         for term in leaves(parse_expression(spec)) if isinstance(spec, str) else ():
             target, declared, _ = _find_reward(term.name, term.argument, options, plugins)
             _bounds(term, target)
             entry = plugins.registry.rewards.get(term.name)
             if entry is not None:
-                # where the reward names no model, its option of that name does
+                # if the reward's name gives no model, its option of that name does
                 named = term.argument if term.argument is not None else getattr(declared, "model", None)
                 weights.check(entry.weights(named), owner=term.label, options=declared)
 
@@ -181,22 +153,6 @@ def check_modalities(
             continue
         for term in leaves(parse_expression(spec)):
             check_modality(term.label, _find_reward(term.name, term.argument, options, plugins)[0], modality, who)
-
-
-def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequence[RewardSpec]) -> None:
-    """Raise if options were given for a plugin that takes no part in the run.
-
-    Raises:
-        SteerError: naming the option and the plugins that are active.
-    """
-    active = {method.name for method in methods}
-    active |= reward_names(rewards)
-    for owner, values in options.items():
-        if owner not in active:
-            raise SteerError(
-                f"option {owner}.{next(iter(values), '')} is for {owner!r}, which is not active"
-                f"{nearest(owner, active)} (active: {', '.join(sorted(active)) or 'none'})"
-            )
 
 
 def _make_terms(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from steer.errors import RewardError, SteerError, message_of
+from steer.models.device import out_of_memory
 from steer.prompts.prompt import Prompt
 from steer.rewards.expressions import Minimum, Node, Scale, Term, join, leaves, parse_expression
-from steer.sampling.chunks import out_of_memory
 from steer.settings import options as declarations
 
 log = logging.getLogger(__name__)

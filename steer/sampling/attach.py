@@ -30,20 +30,12 @@ from steer.models.backbone import Backbone, Conditioning, Encoded, overflow_safe
 from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams
 from steer.prompts.prompt import Prompt, as_prompts, with_seed
-from steer.registry.registry import Plugins, manager
-from steer.results.trace_plot import trace_of
-from steer.rewards.by_name import (
-    MethodSpec,
-    OptionValues,
-    RewardSpec,
-    check_owners,
-    make_methods,
-    make_reward,
-    method_list,
-    reward_list,
-)
+from steer.registry.plugins import Plugins, manager
+from steer.rewards.by_name import OptionValues, RewardSpec, make_reward, reward_list
+from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
 from steer.sampling.run import Run
 from steer.sampling.state import State
+from steer.sampling.trace import trace_of
 from steer.settings.run import SETTINGS
 
 Decoder = Callable[[Tensor], Tensor]

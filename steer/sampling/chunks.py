@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from steer.models.device import out_of_memory
 from steer.models.texts import joined
 
 log = logging.getLogger(__name__)
@@ -77,18 +78,6 @@ class Chunks:
             self.size = size // 2
             log.warning("out of memory: the chunk size is %d from here on", self.size)
         return _joined(parts), padding
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no room: its allocator's word, or that of a library which asked it in vain."""
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return True
-    if not isinstance(error, RuntimeError):
-        return False
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    words = str(error)
-    return should_reduce_batch_size(RuntimeError(words)) or "_STATUS_ALLOC_FAILED" in words
 
 
 def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -6,24 +6,16 @@ active in a run, in the order in which they were named. A hook that a plugin doe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from steer.registry.registration import hookspec
+
 if TYPE_CHECKING:
-    from steer.registry.registry import Registry
     from steer.sampling.run import Run
     from steer.sampling.state import State
-
-PROJECT = "steer"
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-
-
-@hookspec
-def steer_register(registry: Registry) -> None:
-    """Name what the plugin brings: rewards, methods, models, backbones, commands. Import nothing heavy here."""
 
 
 @hookspec
@@ -75,8 +67,7 @@ def after_round(run: Run, done: int, total: int | None) -> None:
     """A search has done so many of its rounds (``None``: nobody knows of how many): observe."""
 
 
-RUN_HOOKS: tuple[str, ...] = (
-    "configure", "begin", "before_predict", "after_predict", "after_step", "finish", "search",
-    "after_round",
-)  # fmt: skip
-"""Names of the hooks that a method may implement."""
+def chain(manager: pluggy.PluginManager, hook: str) -> Iterable[Callable[..., Any]]:
+    """Return a hook's implementations as functions in the order in which the methods were named."""
+    caller = getattr(manager.hook, hook)
+    return [implementation.function for implementation in reversed(caller.get_hookimpls())]

@@ -19,13 +19,14 @@ from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams, hashed_seed
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import chain, check_hooks, register
+from steer.registry.registration import PROJECT, check_hooks, register
 from steer.results.cost import Cost
 from steer.rewards.reward import WeightedSum
 from steer.sampling import gradients
 from steer.sampling import hooks as hookspecs
 from steer.sampling.chunks import Chunks
 from steer.sampling.gradients import Gradients, Losses, checkpointed
+from steer.sampling.hooks import chain
 from steer.sampling.method import Method
 from steer.sampling.start import Start
 from steer.sampling.state import Job, State
@@ -486,7 +487,7 @@ class Run:
 
 def _hook_manager(methods: Sequence[Method], observers: Iterable[object]) -> pluggy.PluginManager:
     """Build a run's own manager. pluggy calls the last registered first, so methods go in reversed."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     names = [method.name for method in methods]
     for name in names:

@@ -11,10 +11,12 @@ from steer.errors import SteerError
 from steer.models.load import load_model
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import as_prompts, with_seed
-from steer.registry.registry import Plugins, manager
+from steer.registry.plugins import Plugins, manager
 from steer.results.cost import Cost
-from steer.results.items import Item, Result, Sample
-from steer.rewards.by_name import MethodSpec, OptionValues, RewardSpec
+from steer.results.items import Item, Sample
+from steer.results.result import Result
+from steer.rewards.by_name import OptionValues, RewardSpec
+from steer.sampling.methods_by_name import MethodSpec
 from steer.sampling.run import Run
 from steer.sampling.session import Setup
 

@@ -13,30 +13,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from steer.cli.diagnosis import memory_gb
 from steer.errors import SteerError
+from steer.models.device import memory_gb
 from steer.processes.noise import keyed
 from steer.prompts.prompt import Prompt, check_seed, text_id
 from steer.results.cost import Cost
 from steer.results.items import Item, Sample, finished
 from steer.results.recipe import Recipe, describe_method, describe_reward
-from steer.results.trace_plot import trace_of
 from steer.rewards.by_name import (
-    MethodSpec,
     OptionValues,
     RewardSpec,
     check_judges,
     check_modalities,
-    check_owners,
     make_judges,
-    make_methods,
     make_reward,
-    method_list,
     reward_list,
 )
+from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
 from steer.sampling.packs import PACK_ROWS, Group, group_alike, pack_size
 from steer.sampling.run import Run
 from steer.sampling.state import State
+from steer.sampling.trace import trace_of
 
 if TYPE_CHECKING:
     from steer.sampling.sampler import Sampler

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steer.errors import SteerError, message_of
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import Plugins, manager
+from steer.registry.plugins import Plugins, manager
 from steer.rewards.reward import RewardFunction, is_differentiable
 from steer.testing.gradient import gradient
 from steer.testing.subject import Failed, Subject

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from steer.errors import SteerError
-from steer.registry.registry import Plugins
+from steer.registry.plugins import Plugins
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

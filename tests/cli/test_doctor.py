@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from steer.cli import diagnosis as doctor
-from steer.models.downloads.weights import Weights
-from steer.registry.registry import Broken, Entry, Origin, Plugins
+from steer.registry.declarations import Weights
+from steer.registry.plugins import Broken, Plugins
+from steer.registry.registry import Entry, Origin
 
 
 def test_it_reports_versions_devices_memory_and_verdicts() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from steer import Prompt, SteerError
 from steer.cli.inputs import check_inputs
-from steer.prompts.inputs import Input, prompts_with
+from steer.prompts.inputs import prompts_with
+from steer.registry.declarations import Input
 
 KNOWN = {"mask": Input("FILE"), "class": Input("NAME"), "nearest": Input("")}
 

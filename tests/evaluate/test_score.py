@@ -229,7 +229,7 @@ def test_other_questions_to_the_same_prompt_are_scored_again(steer, tmp_path: Pa
 
 
 def test_a_reward_that_is_named_twice_is_made_once() -> None:
-    from steer.registry.registry import Plugins
+    from steer.registry.plugins import Plugins
     from steer.rewards.by_name import make_reward
 
     made: list[object] = []

@@ -7,8 +7,7 @@ import warnings
 import pytest
 import torch
 
-from steer.models.device import computes_bf16
-from steer.models.load import pick_dtype
+from steer.models.device import computes_bf16, pick_dtype
 
 
 @pytest.mark.parametrize(("capability", "native"), [("AVX2", False), ("DEFAULT", False), ("AVX512", True)])

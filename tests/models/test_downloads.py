@@ -16,7 +16,7 @@ from support.hub_server import Hub, serve
 
 from steer import SteerError
 from steer.models.downloads import fetching, hub, weights
-from steer.models.downloads.weights import Repository, Weights
+from steer.registry.declarations import Repository, Weights
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 HPS = "HPS_v2.1_compressed.pt"

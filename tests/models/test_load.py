@@ -11,8 +11,9 @@ from support.tiny import tiny_sd
 
 import steer
 from steer import SteerError
-from steer.models.load import load_model, pick_device, pick_dtype
-from steer.registry.registry import manager
+from steer.models.device import pick_device, pick_dtype
+from steer.models.load import load_model
+from steer.registry.plugins import manager
 
 
 def one_line_error(model) -> str:

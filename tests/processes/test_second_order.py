@@ -13,7 +13,7 @@ from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams
 from steer.processes.schedulers import make_scheduler
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.sampling.run import Run
 
 STEPS = 5

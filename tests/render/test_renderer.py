@@ -25,9 +25,9 @@ from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec, session
 from steer.render.local import LocalEngine, reason_of
 from steer.render.previews import _ancestor, _spread
+from steer.render.recipes import read_recipe
 from steer.render.refresher import FIRST_SECONDS, Refresher
 from steer.results.folder import file_stem
-from steer.results.recipe import read_recipe
 from steer.results.storage import remote, storage_at
 from steer.sampling.sampler import Sampler
 

@@ -10,8 +10,8 @@ import torch
 from support.tiny import brightness
 
 from steer import Sampler, SteerError
-from steer.registry.registry import Plugins
-from steer.results.recipe import read_recipe
+from steer.registry.plugins import Plugins
+from steer.render.recipes import read_recipe
 from steer.rewards.by_name import check_judges, make_reward, reward_names
 from steer.rewards.expressions import Minimum, Scale, Term, join, leaves, parse_expression
 from steer.rewards.reward import Reward, is_differentiable
@@ -129,7 +129,7 @@ RUN = {"steps": 2, "particles": 2, "seed": 1}
 
 @pytest.fixture
 def sampler(tiny_pipe, plugins) -> Sampler:
-    from steer.registry.registry import manager
+    from steer.registry.plugins import manager
 
     plugins.registry.entries["backbone"] = manager().registry.entries["backbone"]
     return Sampler(tiny_pipe, plugins=plugins, device="cpu")

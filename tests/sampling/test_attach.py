@@ -11,7 +11,7 @@ from support.tiny import tiny_sd
 import steer
 from steer import SteerError
 from steer.models.load import load_model
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 
 PROMPTS = ["a red circle", "a blue square"]
 OPTIONS = {"fk": {"lambda": 50.0}}

@@ -11,7 +11,7 @@ import steer
 from steer.models.load import load_model
 from steer.processes.noise import Streams, hashed_seed, keyed, slot_generator
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.sampling.run import Run
 
 NOUNS = ["circle", "square"]

@@ -12,7 +12,7 @@ from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams
 from steer.processes.schedulers import make_scheduler
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.sampling.run import Run
 
 TEXTS = ["a red circle", "a blue square"]

@@ -10,12 +10,12 @@ import steer
 from steer import SteerError, hookimpl
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
-from steer.results.trace_plot import trace_of
+from steer.registry.plugins import manager
+from steer.registry.registration import RUN_HOOKS
 from steer.rewards.reward import WeightedSum
 from steer.sampling.chunks import Chunks
-from steer.sampling.hooks import RUN_HOOKS
 from steer.sampling.run import Run
+from steer.sampling.trace import trace_of
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steer import Method, Prompt, Reward, RewardError, SteerError, hookimpl
 from steer.models.load import load_model
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.rewards.reward import WeightedSum
 from steer.sampling.gradients import checkpointed
 from steer.sampling.run import Run

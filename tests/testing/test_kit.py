@@ -11,7 +11,7 @@ import torch
 from support.tiny import brightness
 
 from steer import Reward, SteerError
-from steer.registry.registry import Plugins
+from steer.registry.plugins import Plugins
 from steer.testing import check_reward, example_samples
 from steer.testing.report import write_report
 

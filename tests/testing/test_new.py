@@ -12,7 +12,7 @@ import pytest
 from support.tiny import tiny_sd
 
 from steer.errors import SteerError
-from steer.registry.registry import Plugins, manager
+from steer.registry.plugins import Plugins, manager
 from steer.testing.new import create
 
 DRIVER = """

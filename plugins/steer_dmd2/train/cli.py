@@ -151,10 +151,8 @@ def command(
     """
     import torch
 
-    from steer.cli.shared import quiet_libraries
-    from steer.prompts.files import read_prompts
-    from steer.prompts.rows import parse_size
-    from steer.registry.registry import manager
+    from steer import read_prompts
+    from steer.plugin import manager, parse_size, quiet_libraries
     from steer_dmd2.train.recipe import DEFAULT_TIMESTEPS, Recipe
     from steer_dmd2.train.session import Watch, run
 

@@ -19,12 +19,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steer import SteerError
-from steer.evaluate.score.images import SUFFIXES as IMAGES
-from steer.evaluate.score.images import read_image
-from steer.prompts.files import SUFFIXES, read_prompts
-from steer.registry.registry import Plugins
-from steer.training.training import write_whole
+from steer import SteerError, read_prompts
+from steer.plugin import IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, read_image
+from steer.training import write_whole
 
 BATCH = 32
 """Images encoded at a time."""
@@ -81,7 +78,7 @@ def load(
         key = _key(model, source, scenes, seed, size)
         return _encoded(_drawn(draw, scenes, seed, source, size), encode, cache, key)
     path = Path(source).expanduser()
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if path.is_file() and path.suffix.lower() in PROMPT_SUFFIXES:
         return Dataset([str(prompt) for prompt in read_prompts(path)])
     if path.is_dir():
         pairs = read_folder(path)
@@ -89,8 +86,8 @@ def load(
         return _encoded(_opened(pairs, size), encode, cache, _key(model, files, size))
     known = ", ".join(drawn) or "none"
     raise SteerError(
-        f"data {source!r}: expected a folder of images with captions, a prompt file ({', '.join(SUFFIXES)}) or a "
-        f"known source ({known})"
+        f"data {source!r}: expected a folder of images with captions, a prompt file ({', '.join(PROMPT_SUFFIXES)}) or "
+        f"a known source ({known})"
     )
 
 
@@ -106,7 +103,7 @@ def read_folder(folder: Path) -> list[tuple[Path, str]]:
     metadata = folder / "metadata.jsonl"
     pairs = _from_metadata(metadata) if metadata.is_file() else _from_neighbours(folder)
     if not pairs:
-        raise SteerError(f"data folder {folder} holds no images ({', '.join(IMAGES)})")
+        raise SteerError(f"data folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return pairs
 
 
@@ -146,7 +143,7 @@ def _inside(root: Path, name: str) -> Path | None:
 
 def _from_neighbours(folder: Path) -> list[tuple[Path, str]]:
     pairs = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()):
         caption = path.with_suffix(".txt")
         text = _text(caption).strip() if caption.is_file() else ""
         if not text:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from steer.training.training import write_whole
+from steer.training import write_whole
 from steer_dmd2.student import WEIGHTS, Student, write_card
 from steer_dmd2.train.trainer import Trainer
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steer.models.backbone import Conditioning
+from steer.plugin import Conditioning
 from steer_dmd2.train import critic as critics
 from steer_dmd2.train import losses
 from steer_dmd2.train.data import Dataset

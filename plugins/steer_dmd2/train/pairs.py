@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steer import Prompt
-from steer.sampling.run import Run
-from steer.training.training import write_whole
+from steer.plugin import Run
+from steer.training import write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 PACK = 128

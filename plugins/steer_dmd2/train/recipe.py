@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from steer import SteerError
-from steer.training.training import check_begins, check_same, write_whole
+from steer.training import check_begins, check_same, write_whole
 
 DEFAULT_TIMESTEPS = {1: (399,), 2: (999, 499), 4: (999, 749, 499, 249)}
 """By number of steps, as published for SDXL (1 and 4)."""

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from steer import Prompt
-from steer.results.sheets import contact_sheet
-from steer.rewards.reward import WeightedSum
-from steer.sampling.run import Run
-from steer.training.training import rows_until, write_whole
+from steer.plugin import Run, WeightedSum, contact_sheet
+from steer.training import rows_until, write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 SHOWN = 32

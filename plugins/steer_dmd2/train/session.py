@@ -10,9 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from steer import Prompt, SteerError
-from steer.registry.registry import Plugins
-from steer.rewards.by_name import check_modalities, check_names, make_reward
-from steer.rewards.reward import WeightedSum
+from steer.plugin import Plugins, WeightedSum, check_modalities, check_names, make_reward
 from steer_dmd2.train import data as datasets
 from steer_dmd2.train import pairs as pairing
 from steer_dmd2.train import report

@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from steer import Prompt, SteerError
-from steer.models.backbone import Conditioning
-from steer.models.families.sd import StableDiffusion
-from steer.models.load import load_model
-from steer.registry.registry import Plugins
+from steer.plugin import Conditioning, Plugins, StableDiffusion, load_model
 from steer_dmd2.train.schedule import Schedule
 
 KEPT_BYTES = 1 << 30

@@ -20,8 +20,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.errors import message_of
-from steer.training.training import kept, mean_over_processes, save_checkpoint
+from steer.plugin import message_of
+from steer.training import kept, mean_over_processes, save_checkpoint
 from steer_dmd2.loading import Chosen, choose, denoiser
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.train import critic as critics

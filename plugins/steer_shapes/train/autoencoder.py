@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from steer.models.device import computes_bf16
+from steer.plugin import computes_bf16
 
 from .data import draw_images, save_sheet
 from .loop import Recipe, generators

@@ -34,7 +34,7 @@ def command(stage: str, out: Path, seed: int, steps: int | None, resume: bool, t
     # Imported here: `steer --help` should not wait for torch.
     import torch
 
-    from steer.training.training import check_begins
+    from steer.training import check_begins
 
     from . import stages
 

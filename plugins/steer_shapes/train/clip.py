@@ -15,7 +15,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from steer.models.device import computes_bf16
+from steer.plugin import computes_bf16
 
 from ..captions import TRAINING_MIXTURE, sample_requirements, split_of
 from ..grammar import Requirements

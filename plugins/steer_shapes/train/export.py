@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import nn
 
-from steer.training.training import replaced_folder
+from steer.training import replaced_folder
 
 from . import clip, t2i
 from . import tokenizer as tokenizers

@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-from steer.training.training import (
+from steer.training import (
     begun_average,
     check_begins,
     check_finite,

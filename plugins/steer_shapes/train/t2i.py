@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from steer.models.device import computes_bf16
-from steer.training.training import save_checkpoint
+from steer.plugin import computes_bf16
+from steer.training import save_checkpoint
 
 from ..captions import rephrase, sample_requirements
 from ..grammar import CATEGORIES, parse_prompt

@@ -8,10 +8,15 @@ from typing import Any
 
 import click
 
-from steer.cli.shared import log_option, quiet_libraries
-from steer.evaluate import score as scoring
-from steer.results.sheets import MAX_CELLS, Cell, contact_sheet
-from steer.results.storage import storage_at
+from steer.plugin import (
+    MAX_CELLS,
+    Cell,
+    contact_sheet,
+    find_images,
+    log_option,
+    quiet_libraries,
+    storage_at,
+)
 from steer_symmflow.reading.common import open_model, png, reading_options, readings
 from steer_symmflow.reading.tables import check_format, print_rows
 
@@ -30,7 +35,7 @@ def command(
     are classified, and the exit code is 1.
     """
     check_format(as_json, as_csv)
-    paths = scoring.find_images(images)
+    paths = find_images(images)
     quiet_libraries()
     network = open_model(model, "classes", device, dtype)
     place = None if out is None else storage_at(out)

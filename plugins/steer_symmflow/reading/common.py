@@ -14,10 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from steer import SteerError
-from steer.cli.shared import CountBar, one_line
-from steer.evaluate.score import ImageError, read_image
-from steer.models.load import pick_device, pick_dtype
-from steer.prompts.prompt import check_seed
+from steer.plugin import CountBar, ImageError, check_seed, one_line, pick_device, pick_dtype, read_image
 from steer_symmflow.flow import SOLVERS
 from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.reading.votes import fitted, votes

@@ -11,9 +11,7 @@ from typing import Any
 import click
 from PIL import Image
 
-from steer.cli.shared import log_option, quiet_libraries
-from steer.evaluate import score as scoring
-from steer.results.storage import storage_at
+from steer.plugin import find_images, log_option, quiet_libraries, storage_at
 from steer_symmflow.model import SymmFlowConfig
 from steer_symmflow.reading.common import Reading, open_model, png, reading_options, readings
 from steer_symmflow.reading.overlay import grey_picture, mask_picture, overlay
@@ -34,7 +32,7 @@ def command(
     cannot be read are reported, the others are segmented, and the exit code is 1.
     """
     check_format(as_json, as_csv)
-    paths = scoring.find_images(images)
+    paths = find_images(images)
     quiet_libraries()
     network = open_model(model, "masks", device, dtype)
     place = storage_at(out or f"outputs/{time.strftime('%Y%m%d-%H%M%S')}")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from steer import SteerError
-from steer.cli.shared import one_line
+from steer.plugin import one_line
 
 WRITTEN = frozenset({"mask", "overlay", "confidence-map"})
 """Keys with the places of files, which a table has no room for."""

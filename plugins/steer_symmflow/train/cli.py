@@ -13,12 +13,8 @@ import torch
 from accelerate import PartialState
 
 from steer import SteerError
-from steer.cli.shared import quiet_libraries
-from steer.models.device import computes_bf16
-from steer.prompts.prompt import check_seed
-from steer.prompts.rows import parse_size
-from steer.registry.registry import manager
-from steer.training.training import check_begins
+from steer.plugin import check_seed, computes_bf16, manager, parse_size, quiet_libraries
+from steer.training import check_begins
 from steer_symmflow import infer
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
 from steer_symmflow.stable_diffusion import doubled, on_base

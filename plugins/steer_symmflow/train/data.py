@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steer import SteerError
-from steer.errors import message_of, unknown
-from steer.evaluate.score import read_image
-from steer.registry.registry import Plugins
+from steer.plugin import Plugins, message_of, read_image, unknown
 from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

@@ -19,9 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from steer import SteerError
-from steer.errors import message_of
-from steer.results.storage import write_atomic
-from steer.training.training import (
+from steer.plugin import message_of, write_atomic
+from steer.training import (
     begun_average,
     check_begins,
     check_finite,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, SteerError
-from steer.errors import unknown
+from steer.plugin import unknown
 from steer_text.checkpoints import load, longest
 from steer_text.rewards.base import TextReward, once_each
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steer.models.downloads.weights import Needed, Repository
+from steer.plugin import Needed, Repository
 
 
 def fluency(argument: str | None) -> list[Needed]:

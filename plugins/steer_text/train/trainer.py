@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.training.training import (
+from steer.training import (
     begun_average,
     check_begins,
     check_finite,

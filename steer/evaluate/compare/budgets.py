@@ -9,7 +9,8 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.evaluate.compare.spec import Entry
-from steer.registry.registry import Plugins, find_method
+from steer.registry.plugins import Plugins
+from steer.sampling.methods_by_name import find_method
 from steer.settings.options import describe
 
 KINDS = {"nfe": "NFE", "seconds": "s"}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steer.errors import SteerError, message_of, unknown
-from steer.registry.registry import Plugins
+from steer.registry.plugins import Plugins
 
 Floats = NDArray[np.float64]
 Embed = Callable[[Tensor], Floats]

@@ -22,8 +22,9 @@ from steer.models.texts import Texts
 from steer.prompts.prompt import Prompt
 from steer.render.spec import Task
 from steer.results.items import Item
-from steer.rewards.by_name import OptionValues, make_judges, make_methods, make_reward
+from steer.rewards.by_name import OptionValues, make_judges, make_reward
 from steer.rewards.reward import WeightedSum
+from steer.sampling.methods_by_name import make_methods
 from steer.sampling.sampler import Sampler
 from steer.sampling.session import Setup, image_size
 
@@ -93,7 +94,7 @@ class Measurer:
         )  # fmt: skip
 
     def _steers(self, entry: Entry) -> bool:
-        from steer.sampling.hooks import RUN_HOOKS
+        from steer.registry.registration import RUN_HOOKS
 
         methods = make_methods(entry.methods, entry.options, self.sampler.plugins)
         return any(hasattr(method, hook) for method in methods for hook in RUN_HOOKS if hook != "configure")

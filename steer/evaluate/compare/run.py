@@ -24,9 +24,10 @@ from steer.evaluate.compare.summary import Summary, summarise
 from steer.evaluate.statistics import MIN_PROMPTS
 from steer.prompts.prompt import Prompt
 from steer.prompts.rows import as_row, parse_size
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.render.spec import tasks_of
-from steer.rewards.by_name import check_judges, check_modalities, check_names, reward_names
+from steer.rewards.by_name import check_judges, check_modalities, reward_names
+from steer.sampling.methods_by_name import check_names
 from steer.sampling.sampler import Sampler
 from steer.settings.options import parse_assignments
 from steer.settings.run import check_setting

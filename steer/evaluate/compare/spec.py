@@ -17,7 +17,8 @@ from itertools import product
 from typing import Any
 
 from steer.errors import SteerError
-from steer.registry.registry import Plugins, find_method
+from steer.registry.plugins import Plugins
+from steer.sampling.methods_by_name import find_method
 from steer.sampling.session import CHOICES
 from steer.settings.options import build, describe, parse_assignments
 from steer.settings.run import SETTINGS, check_setting

@@ -17,8 +17,8 @@ from torch import Tensor
 from steer.errors import SteerError, message_of
 from steer.results.folder import COMPARISON, CONTACT_SHEET, RESULT, TRACES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-FORMATS = ("PNG", "JPEG", "WEBP")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 50_000_000
 """Larger images are refused: 100 bytes of a file can ask for gigabytes."""
 
@@ -47,14 +47,14 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            images = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            images = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
             found |= dict.fromkeys(sorted(p for p in images if not _is_plot(p)))
         elif path.exists():
             found[path] = None
         else:
             raise SteerError(f"image {path} does not exist")
     if not found:
-        raise SteerError(f"found no image; expected files or folders with {', '.join(SUFFIXES)}")
+        raise SteerError(f"found no image; expected files or folders with {', '.join(IMAGE_SUFFIXES)}")
     return list(found)
 
 
@@ -73,7 +73,7 @@ def read_image(path: Path) -> Picture:
     """
     try:
         data = path.read_bytes()
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data), formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"image {path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
             image.load()
@@ -92,7 +92,7 @@ def read_image(path: Path) -> Picture:
 def read_texts(path: Path) -> dict[str, str]:
     """Return the texts at the beginning of an image file, without decoding it; none of a file that is no image."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=IMAGE_FORMATS) as image:
             return {key: value for key, value in image.info.items() if isinstance(key, str) and isinstance(value, str)}
     except Exception:  # as in read_image, which says what is wrong
         return {}

@@ -1,7 +1,7 @@
 """Model families; a plugin like any other. One small file each."""
 
+from steer.registry.registration import hookimpl
 from steer.registry.registry import Registry
-from steer.sampling.hooks import hookimpl
 
 
 @hookimpl

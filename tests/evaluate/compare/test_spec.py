@@ -7,7 +7,7 @@ import pytest
 from steer import SteerError
 from steer.evaluate.compare.budgets import Budget, Spent, fit, parse_budgets
 from steer.evaluate.compare.spec import parse_entries
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 
 
 def entries(*specs: str, o: tuple[str, ...] = ()):

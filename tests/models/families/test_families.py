@@ -17,7 +17,7 @@ from steer import Sampler
 from steer.models.load import load_model
 from steer.processes.schedulers import make_scheduler
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.sampling.run import Run
 from steer.sampling.state import State
 

@@ -20,7 +20,7 @@ from steer.models.backbone import Conditioning
 from steer.models.load import load_model
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.sampling.run import Run
 from steer.sampling.state import State
 

@@ -11,7 +11,7 @@ from support.families.pixart import EXACT, tiny_alpha, tiny_sigma
 
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.sampling.run import Run
 
 

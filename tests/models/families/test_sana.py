@@ -13,7 +13,7 @@ from steer import Sampler
 from steer.models.backbone import Backbone
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 
 
 @pytest.fixture(scope="module")

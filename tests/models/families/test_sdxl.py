@@ -10,7 +10,7 @@ from support.families.sd import tiny_sdxl
 from steer import SteerError
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.sampling.run import Run
 
 GIVEN = {"original_size": [48, 32], "crop": [3, 1], "target_size": [24, 16]}

@@ -16,12 +16,13 @@ from support.linear_gaussian import LinearGaussian
 from torch import Tensor
 
 from steer import Prompt, Reward, Sampler, SteerError
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.results.search_plot import _curves
-from steer.results.trace_plot import plot, trace_of
-from steer.rewards.by_name import make_methods
+from steer.results.trace_plot import plot
 from steer.rewards.reward import WeightedSum
+from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
+from steer.sampling.trace import trace_of
 
 TARGET = torch.tensor([2.0, -1.5], dtype=torch.float64)
 

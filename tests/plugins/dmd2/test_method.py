@@ -15,8 +15,9 @@ from support.tiny_students import lora_file, tiny_sdxl, unet_file
 from steer import SteerError
 from steer.models.downloads.weights import locate
 from steer.prompts.prompt import Prompt
-from steer.registry.registry import manager
-from steer.rewards.by_name import make_methods, make_reward
+from steer.registry.plugins import manager
+from steer.rewards.by_name import make_reward
+from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 from steer.sampling.sampler import Sampler
 from steer_dmd2 import presets

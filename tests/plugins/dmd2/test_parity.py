@@ -13,7 +13,7 @@ from support.families.pixart import tiny_alpha
 from support.tiny_students import lora_file, tiny_sdxl, unet_file
 
 from steer.prompts.prompt import Prompt
-from steer.rewards.by_name import make_methods
+from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 from steer.sampling.sampler import Sampler
 

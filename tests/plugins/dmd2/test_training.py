@@ -13,7 +13,7 @@ from PIL import Image
 from support.tiny import tiny_sd
 
 from steer import SteerError
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.sampling.sampler import Sampler
 from steer_dmd2.train import data as datasets
 from steer_dmd2.train.recipe import Recipe

@@ -28,8 +28,8 @@ from torchvision.transforms import InterpolationMode, Resize
 
 from steer import Sampler, SteerError
 from steer.models.downloads import weights
-from steer.registry.registry import manager
-from steer.rewards.by_name import check_names
+from steer.registry.plugins import manager
+from steer.sampling.methods_by_name import check_names
 from steer.settings.options import build as build_options
 from steer.testing import check_reward
 from steer_rewards import checkpoints

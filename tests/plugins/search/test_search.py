@@ -17,13 +17,14 @@ from torch import Tensor
 
 from steer import Method, Prompt, Sampler, SteerError, hookimpl
 from steer.prompts.prompt import as_prompts
-from steer.registry.registry import manager
-from steer.results.trace_plot import plot, trace_of
-from steer.rewards.by_name import make_methods
+from steer.registry.plugins import manager
+from steer.results.trace_plot import plot
 from steer.rewards.reward import WeightedSum
+from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 from steer.sampling.start import Start
 from steer.sampling.state import State
+from steer.sampling.trace import trace_of
 
 TEXTS = ["a red circle", "a blue square", "the photo"]
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from steer import SteerError
 from steer.cli.app import app
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer_symmflow.train.data import Labelled, open_data
 
 COLORS = {"sky": [0, 0, 255], "sea": [0, 255, 0]}

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from steer import Prompt, Sampler
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer_shapes.verifier import parse_images
 from steer_symmflow import infer
 from steer_symmflow.model import EMBEDDED, embedded, find, load

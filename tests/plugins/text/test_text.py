@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from steer import Prompt, Sampler, SteerError
 from steer.cli.app import app
 from steer.models.texts import Texts, joined
-from steer.registry.registry import manager
+from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
 from steer_shapes.captions import sample_training
 from steer_shapes.sentences import ShapesGrammar

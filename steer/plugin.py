@@ -1,0 +1,173 @@
+"""What plugins may import of steer, besides :mod:`steer`, :mod:`steer.testing` and :mod:`steer.training`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steer.cli.shared import CountBar as CountBar
+    from steer.cli.shared import log_option as log_option
+    from steer.cli.shared import one_line as one_line
+    from steer.cli.shared import quiet_libraries as quiet_libraries
+    from steer.errors import message_of as message_of
+    from steer.errors import nearest as nearest
+    from steer.errors import unknown as unknown
+    from steer.evaluate.score.images import IMAGE_FORMATS as IMAGE_FORMATS
+    from steer.evaluate.score.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+    from steer.evaluate.score.images import MAX_PIXELS as MAX_PIXELS
+    from steer.evaluate.score.images import ImageError as ImageError
+    from steer.evaluate.score.images import find_images as find_images
+    from steer.evaluate.score.images import read_image as read_image
+    from steer.evaluate.statistics import Interval as Interval
+    from steer.evaluate.statistics import percentile_interval as percentile_interval
+    from steer.models.backbone import Backbone as Backbone
+    from steer.models.backbone import Conditioning as Conditioning
+    from steer.models.backbone import Encoded as Encoded
+    from steer.models.device import DTYPES as DTYPES
+    from steer.models.device import computes_bf16 as computes_bf16
+    from steer.models.device import pick_device as pick_device
+    from steer.models.device import pick_dtype as pick_dtype
+    from steer.models.downloads import hub as hub
+    from steer.models.downloads.checkpoints import read_tensors as read_tensors
+    from steer.models.downloads.weights import locate as locate
+    from steer.models.families.sd import StableDiffusion as StableDiffusion
+    from steer.models.load import load_model as load_model
+    from steer.models.texts import Texts as Texts
+    from steer.processes.gaussian import kernel_mean as kernel_mean
+    from steer.processes.gaussian import kernel_sd as kernel_sd
+    from steer.processes.noise import Streams as Streams
+    from steer.processes.noise import keyed as keyed
+    from steer.processes.process import Process as Process
+    from steer.prompts.files import PROMPT_SUFFIXES as PROMPT_SUFFIXES
+    from steer.prompts.prompt import check_seed as check_seed
+    from steer.prompts.prompt import text_id as text_id
+    from steer.prompts.rows import parse_size as parse_size
+    from steer.registry.declarations import Input as Input
+    from steer.registry.declarations import Needed as Needed
+    from steer.registry.declarations import Repository as Repository
+    from steer.registry.declarations import Weights as Weights
+    from steer.registry.plugins import Plugins as Plugins
+    from steer.registry.plugins import manager as manager
+    from steer.registry.registry import Registry as Registry
+    from steer.results.sheets import MAX_CELLS as MAX_CELLS
+    from steer.results.sheets import Cell as Cell
+    from steer.results.sheets import contact_sheet as contact_sheet
+    from steer.results.storage import storage_at as storage_at
+    from steer.results.storage.local import write_atomic as write_atomic
+    from steer.results.trace_plot import png as png
+    from steer.rewards.by_name import check_modalities as check_modalities
+    from steer.rewards.by_name import make_reward as make_reward
+    from steer.rewards.expressions import leaves as leaves
+    from steer.rewards.expressions import parse_expression as parse_expression
+    from steer.rewards.reward import RewardFunction as RewardFunction
+    from steer.rewards.reward import Scaled as Scaled
+    from steer.rewards.reward import WeightedSum as WeightedSum
+    from steer.rewards.reward import checked as checked
+    from steer.rewards.reward import without_gradient as without_gradient
+    from steer.sampling.budget import Budget as Budget
+    from steer.sampling.budget import outer_search as outer_search
+    from steer.sampling.budget import refuse_inner_clock as refuse_inner_clock
+    from steer.sampling.gradients import Gradients as Gradients
+    from steer.sampling.gradients import Merge as Merge
+    from steer.sampling.gradients import no_gradient as no_gradient
+    from steer.sampling.lookahead import rollout as rollout
+    from steer.sampling.method import hooks_of as hooks_of
+    from steer.sampling.methods_by_name import check_names as check_names
+    from steer.sampling.run import Run as Run
+    from steer.sampling.start import Start as Start
+    from steer.sampling.state import Event as Event
+
+# Loaded at first use: listing plugins or printing help must not wait for torch.
+_HOMES = {
+    # Registering
+    "Registry": "steer.registry.registry",  # what `steer_register(registry)` fills
+    "Plugins": "steer.registry.plugins",  # all plugins of a process
+    "manager": "steer.registry.plugins",  # the plugins of this process
+    "Weights": "steer.registry.declarations",  # a file of weights that a plugin needs
+    "Repository": "steer.registry.declarations",  # a whole repository that a plugin needs
+    "Needed": "steer.registry.declarations",  # either of the two
+    "Input": "steer.registry.declarations",  # what a model draws from besides a text
+    # Messages
+    "message_of": "steer.errors",  # another library's error on one line
+    "nearest": "steer.errors",  # the known name that a misspelt one is close to
+    "unknown": "steer.errors",  # the error for an unknown name
+    # Methods
+    "Run": "steer.sampling.run",  # one pass of work over a pack of prompts
+    "Start": "steer.sampling.start",  # where a population begins: prompts, slots, noise
+    "Event": "steer.sampling.state",  # something that happened, for traces
+    "Budget": "steer.sampling.budget",  # what a search may still spend
+    "outer_search": "steer.sampling.budget",  # the search around a method, if any
+    "refuse_inner_clock": "steer.sampling.budget",  # seconds are for the outermost search alone
+    "hooks_of": "steer.sampling.method",  # names of the hooks that methods implement
+    "rollout": "steer.sampling.lookahead",  # where particles would end up, from a few coarse steps
+    "Gradients": "steer.sampling.gradients",  # losses and their gradients by the noise
+    "Merge": "steer.sampling.gradients",  # makes one gradient of several
+    "no_gradient": "steer.sampling.gradients",  # the error for a reward that is not differentiable
+    "check_names": "steer.sampling.methods_by_name",  # names and options are known; loads no weights
+    # Noise processes
+    "Process": "steer.processes.process",  # what a noise process does
+    "Streams": "steer.processes.noise",  # a generator for each slot
+    "keyed": "steer.processes.noise",  # a generator for everything else
+    "kernel_mean": "steer.processes.gaussian",  # mean of the Gaussian kernel
+    "kernel_sd": "steer.processes.gaussian",  # its standard deviation
+    # Models
+    "Backbone": "steer.models.backbone",  # what a model family does
+    "Conditioning": "steer.models.backbone",  # encoded prompts
+    "Encoded": "steer.models.backbone",  # one encoded prompt
+    "StableDiffusion": "steer.models.families.sd",  # the family to build a similar one on
+    "load_model": "steer.models.load",  # a model by name, folder or hub id
+    "pick_device": "steer.models.device",  # the device to use
+    "pick_dtype": "steer.models.device",  # the precision to use
+    "DTYPES": "steer.models.device",  # precisions by name
+    "computes_bf16": "steer.models.device",  # whether a device multiplies in bfloat16 itself
+    "Texts": "steer.models.texts",  # samples that are texts
+    # Weights
+    "locate": "steer.models.downloads.weights",  # the local path of declared weights
+    "read_tensors": "steer.models.downloads.checkpoints",  # tensors of another's checkpoint, running no code
+    "hub": "steer.models.downloads.hub",  # the hub: `reachable`, `cached_file`, `fetch`
+    # Rewards
+    "RewardFunction": "steer.rewards.reward",  # anything callable as `reward(samples, prompts)`
+    "WeightedSum": "steer.rewards.reward",  # several rewards as one
+    "Scaled": "steer.rewards.reward",  # a reward in units of its own spread
+    "checked": "steer.rewards.reward",  # a reward's scores, checked
+    "without_gradient": "steer.rewards.reward",  # the part of a reward that has no gradient
+    "parse_expression": "steer.rewards.expressions",  # the terms of `shapes:1+clip:0.5`
+    "leaves": "steer.rewards.expressions",  # all rewards named in an expression
+    "make_reward": "steer.rewards.by_name",  # a reward by its expression
+    "check_modalities": "steer.rewards.by_name",  # rewards fit what a model makes
+    # Prompts and images
+    "PROMPT_SUFFIXES": "steer.prompts.files",  # endings of prompt files
+    "check_seed": "steer.prompts.prompt",  # a seed in range
+    "text_id": "steer.prompts.prompt",  # the identity of a text
+    "parse_size": "steer.prompts.rows",  # width and height of `512x768`
+    "ImageError": "steer.evaluate.score.images",  # a file that is no usable image
+    "read_image": "steer.evaluate.score.images",  # pixels of an image file from anywhere
+    "find_images": "steer.evaluate.score.images",  # image files in files and folders
+    "IMAGE_SUFFIXES": "steer.evaluate.score.images",  # endings of image files
+    "IMAGE_FORMATS": "steer.evaluate.score.images",  # formats that are read
+    "MAX_PIXELS": "steer.evaluate.score.images",  # pixels of the largest image that is read
+    # Output
+    "storage_at": "steer.results.storage",  # a place for files: a folder or an fsspec URL
+    "write_atomic": "steer.results.storage.local",  # write a file whole or not at all
+    "Cell": "steer.results.sheets",  # a picture on a contact sheet
+    "MAX_CELLS": "steer.results.sheets",  # pictures on one sheet
+    "contact_sheet": "steer.results.sheets",  # many pictures on one
+    "png": "steer.results.trace_plot",  # a figure as a PNG file
+    "Interval": "steer.evaluate.statistics",  # an estimate with its interval
+    "percentile_interval": "steer.evaluate.statistics",  # an interval of bootstrap draws
+    # Commands
+    "log_option": "steer.cli.shared",  # `--log FILE`
+    "quiet_libraries": "steer.cli.shared",  # no bars and notices of model libraries
+    "CountBar": "steer.cli.shared",  # a progress bar
+    "one_line": "steer.cli.shared",  # text that is safe to print
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(_HOMES[name])
+    return home if _HOMES[name].endswith(f".{name}") else getattr(home, name)

@@ -1,0 +1,49 @@
+"""How a plugin registers: the marker of hooks, the one hook that is called at start, and the check of names."""
+
+from __future__ import annotations
+
+import inspect
+
+import pluggy
+
+from steer.errors import SteerError, message_of
+from steer.registry.registry import Registry
+
+PROJECT = "steer"
+
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def steer_register(registry: Registry) -> None:
+    """Name what the plugin brings: rewards, methods, models, backbones, commands. Import nothing heavy here."""
+
+
+RUN_HOOKS: tuple[str, ...] = (
+    "configure", "begin", "before_predict", "after_predict", "after_step", "finish", "search",
+    "after_round",
+)  # fmt: skip
+"""Names of the hooks that a method may implement."""
+
+
+def check_hooks(plugin: object, name: str) -> None:
+    """Raise if ``plugin`` has a function named like a hook that is not marked ``@steer.hookimpl``."""
+    for hook in ("steer_register", *RUN_HOOKS):
+        function = inspect.getattr_static(plugin, hook, None)
+        if function is None and not inspect.ismodule(plugin):
+            function = getattr(type(plugin), hook, None)
+        if inspect.isfunction(function) and not hasattr(function, f"{PROJECT}_impl"):
+            raise SteerError(f"plugin {name!r}: {hook}() is named like a hook but not marked; add @steer.hookimpl")
+
+
+def register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
+    """Register on a pluggy manager; an unknown hook or a wrong signature is an error that names the plugin."""
+    try:
+        manager.register(plugin, name=name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise SteerError(f"plugin {name!r}: {message_of(error, 400)}") from None

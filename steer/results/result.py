@@ -1,0 +1,57 @@
+"""What sampling returns for all prompts together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from steer.results.cost import Cost
+from steer.results.folder import OutputFolder
+from steer.results.items import Item
+
+
+@dataclass(frozen=True)
+class Result:
+    """What :meth:`steer.sampling.sampler.Sampler.generate` returns: one item a prompt, and the cost of all."""
+
+    items: tuple[Item, ...]
+    cost: Cost
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The chosen images of all prompts, in order."""
+        return [image for item in self.items for image in item.images]
+
+    @property
+    def texts(self) -> list[str]:
+        """The chosen texts of all prompts, in order."""
+        return [text for item in self.items for text in item.texts]
+
+    @property
+    def rewards(self) -> list[list[float | None]]:
+        """Rewards ``[prompts][particles]``."""
+        return [[sample.reward for sample in item.samples] for item in self.items]
+
+    @property
+    def trace(self) -> list[dict[str, Any]]:
+        """One trace a prompt."""
+        return [item.trace for item in self.items]
+
+    def save(self, folder: str | Path) -> str:
+        """Write images with their recipes and a contact sheet, or texts, and traces and ``result.json``.
+
+        Args:
+            folder: a path or an fsspec URL.
+
+        Returns:
+            The folder's name.
+        """
+
+        output = OutputFolder(folder)
+        for item in self.items:
+            output.write(item)
+        output.finish(self.cost)
+        return output.storage.name

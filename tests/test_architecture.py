@@ -1,0 +1,116 @@
+"""The house: which room may import which, no circles, and what plugins may import."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+ROOMS = (
+    "errors", "settings", "registry", "processes", "prompts", "models", "rewards", "results", "sampling", "render",
+    "evaluate", "testing", "training", "cli",
+)  # fmt: skip
+"""A room imports only from itself and from rooms before it."""
+
+FACADES = ("steer", "steer.plugin", "steer.testing", "steer.training")
+"""All that plugins may import of steer."""
+
+
+def modules(folder: Path, above: str = "") -> dict[str, Path]:
+    """Return every module in a package by its name."""
+    found = {}
+    for file in folder.rglob("*.py"):
+        parts = [folder.name, *file.relative_to(folder).with_suffix("").parts]
+        found[above + ".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+STEER = modules(ROOT / "steer")
+PLUGINS = {name: file for folder in (ROOT / "plugins").glob("steer_*") for name, file in modules(folder).items()}
+ALL = {**STEER, **PLUGINS}
+
+
+def imports(file: Path) -> Iterator[tuple[str, str, int]]:
+    """Yield (module, name, line) of every import in a file, those for type checkers and within functions too."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((node.module, alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield ".relative", "", node.lineno
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "", node.lineno) for alias in node.names)
+
+
+def targets(file: Path) -> Iterator[tuple[str, int]]:
+    """Yield each module of steer or of a plugin that a file imports."""
+    for module, name, line in imports(file):
+        if f"{module}.{name}" in ALL:
+            yield f"{module}.{name}", line
+        elif module in ALL:
+            yield module, line
+
+
+def room(module: str) -> str | None:
+    """Return the room that a module of steer stands in; the facades stand above all rooms."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else None
+
+
+def test_every_room_imports_only_from_rooms_below_it() -> None:
+    upward = [
+        f"{module}:{line} imports {target}"
+        for module, file in STEER.items()
+        if (here := room(module)) is not None
+        for target, line in targets(file)
+        if (there := room(target)) is None or ROOMS.index(there) > ROOMS.index(here)
+    ]
+    assert not upward
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    # the facades name everything, and are imported by name only from outside
+    graph = {
+        module: {target for target, _ in targets(file) if target not in FACADES and target != module}
+        for module, file in ALL.items()
+        if module not in FACADES
+    }
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_the_top_of_steer_is_short() -> None:
+    entries = [e.name for e in (ROOT / "steer").iterdir() if not e.name.startswith("__") and e.name != "py.typed"]
+    assert len(entries) <= 15, sorted(entries)
+
+
+def test_plugins_import_public_names_alone() -> None:
+    inner = []
+    for name, file in PLUGINS.items():
+        for module, wanted, line in imports(file):
+            if module.split(".")[0] != "steer":
+                continue
+            if module not in FACADES or (wanted and wanted not in importlib.import_module(module).__all__):
+                inner.append(f"{name}:{line} imports {module} {wanted}")
+    assert not inner
+
+
+@pytest.mark.parametrize("facade", ["steer", "steer.plugin", "steer.training"])
+def test_a_facade_names_the_same_for_type_checkers_and_at_run_time(facade: str) -> None:
+    module = importlib.import_module(facade)
+    for_types = {name: home for home, name, _ in imports(STEER[facade]) if home.startswith("steer.")}
+    assert for_types == {name: for_types[name] if name == "hub" else home for name, home in module._HOMES.items()}
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_nothing_in_steer_imports_a_plugin() -> None:
+    for name, file in STEER.items():
+        assert not [module for module, _, _ in imports(file) if module.split(".")[0].startswith("steer_")], name
