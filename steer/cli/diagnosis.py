@@ -130,11 +130,7 @@ def _fits(need: float, device_gb: float | None, memory: float | None) -> str:
 
 
 def _plugins(plugins: Plugins) -> list[dict[str, Any]]:
-    rows = [
-        {"kind": entry.kind, "name": entry.name, "health": entry.health}
-        for known in plugins.registry.entries.values()
-        for entry in known.values()
-    ]
+    rows = [{"kind": entry.kind, "name": entry.name, "health": entry.health} for entry in plugins.registry]
     return rows + [
         {"kind": "plugin", "name": broken.origin.plugin, "health": f"broken: {broken.reason}"}
         for broken in plugins.broken

@@ -15,39 +15,49 @@ from rich.table import Table
 
 from steer.errors import SteerError, unknown
 from steer.models.downloads import weights
+from steer.registry.health import health
 from steer.registry.plugins import manager
 from steer.registry.registry import Entry
 from steer.settings.options import describe
 
 COLUMNS = ("kind", "name", "origin", "version", "health", "summary")
 WIDE = 130
-"""Columns from which on a list has room for summaries."""
+"""A terminal of at least so many columns has room for summaries."""
+FIRST = ("method", "reward", "model")
+"""The kinds that are listed without ``--all``."""
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@click.option("--all", "everything", is_flag=True, help="List every kind: training data, commands, … too.")
+@click.option("--check", is_flag=True, help="Import each, which takes longer, and tell which fail.")
+@click.option("--json", "as_json", is_flag=True, help="Print all as JSON on stdout.")
 @click.pass_context
-def plugins(context: click.Context, as_json: bool) -> None:
-    """List all plugins with kind, origin, version and health."""
+def plugins(context: click.Context, everything: bool, check: bool, as_json: bool) -> None:
+    """List methods, rewards and models with origin, version and health, and all that is broken."""
     if context.invoked_subcommand is not None:
         return
-    rows = [_row(entry) for known in manager().registry.entries.values() for entry in known.values()]
+    rows = [_row(entry, entry.health if check else health(entry)) for entry in manager().registry]
     for broken in manager().broken:
         o = broken.origin
-        rows.append({"kind": "plugin", "name": o.plugin, "origin": o.place, "version": o.version,
-                     "health": f"broken: {broken.reason}", "summary": ""})  # fmt: skip
+        rows.append(
+            {"kind": "plugin", "name": o.plugin, "origin": o.place, "version": o.version}
+            | {"health": f"broken: {broken.reason}", "summary": ""}
+        )
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
+    shown = [row for row in rows if everything or row["kind"] in FIRST or row["health"] != "ok"]
     console = Console()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     # summaries make lines of five rows on a terminal of 80 columns; `show NAME` and --json have them
-    shown = COLUMNS if console.width >= WIDE else COLUMNS[:-1]
-    for column in shown:
+    columns = COLUMNS if console.width >= WIDE else COLUMNS[:-1]
+    for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in ("kind", "version"))
-    for row in rows:
-        table.add_row(*(escape(_short(row["origin"]) if column == "origin" else row[column]) for column in shown))
+    for row in shown:
+        table.add_row(*(escape(_short(row["origin"]) if column == "origin" else row[column]) for column in columns))
     console.print(table)
+    if len(shown) < len(rows):
+        console.print(f"{len(rows) - len(shown)} more: steer plugins --all", highlight=False)
 
 
 @plugins.command()
@@ -55,12 +65,12 @@ def plugins(context: click.Context, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def show(name: str, as_json: bool) -> None:
     """Show the options of the plugin NAME: type, default, range and meaning."""
-    found = [known[name] for known in manager().registry.entries.values() if name in known]
+    found = [entry for entry in manager().registry if entry.name == name]
     if not found:
         for broken in manager().broken:
             if broken.origin.plugin == name:
                 raise SteerError(f"plugin {name!r} ({broken.origin.place}) is broken: {broken.reason}")
-        raise unknown("plugin", name, {n for known in manager().registry.entries.values() for n in known})
+        raise unknown("plugin", name, {entry.name for entry in manager().registry})
     shown = [_details(entry) for entry in found]
     if as_json:
         click.echo(json.dumps(shown, indent=1, ensure_ascii=False))
@@ -83,11 +93,10 @@ def show(name: str, as_json: bool) -> None:
             console.print(Padding(escape(row["meaning"]), (0, 0, 0, 4)), highlight=False)
 
 
-def _row(entry: Entry) -> dict[str, Any]:
-    return {
-        "kind": entry.kind, "name": entry.name, "origin": f"{entry.origin.plugin}: {entry.origin.place}",
-        "version": entry.origin.version, "health": entry.health, "summary": entry.summary,
-    }  # fmt: skip
+def _row(entry: Entry, health: str) -> dict[str, Any]:
+    origin = f"{entry.origin.plugin}: {entry.origin.place}"
+    facts = (entry.kind, entry.name, origin, entry.origin.version, health, entry.summary)
+    return dict(zip(COLUMNS, facts, strict=True))
 
 
 def _short(origin: str) -> str:
@@ -98,4 +107,4 @@ def _short(origin: str) -> str:
 def _details(entry: Entry) -> dict[str, Any]:
     declaration = getattr(entry.load(), "Options", None)
     options = [asdict(row) for row in describe(declaration)] if declaration is not None else []
-    return {**_row(entry), "options": options, "weights": [weights.describe(one) for one in entry.weights()]}
+    return {**_row(entry, "ok"), "options": options, "weights": [weights.describe(one) for one in entry.weights()]}

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import diffusers
 import torch
 
 from steer.errors import SteerError, unknown
@@ -91,6 +90,8 @@ def make_scheduler(name: str | None, base: Any) -> Any:
         raise SteerError(
             f"scheduler {name!r} is for {named.kind} models, this one is of the kind {kind!r}; use one of {fitting}"
         )
+    import diffusers  # takes seconds; whoever only looks at a method's options does not wait for it
+
     cls, changes = getattr(diffusers, named.class_name), named.changes
     if type(base) is cls and not changes:
         return cls.from_config(base.config)

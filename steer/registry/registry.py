@@ -1,23 +1,32 @@
-"""Finding plugins: entry points of the group ``steer``, lookup by name, and their health.
-
-Entry points are loaded one by one, so that a broken third-party plugin is reported and stops nothing else.
-"""
+"""What plugins bring, by kind and name."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partialmethod
 from types import MappingProxyType
 from typing import Any
 
 from steer.errors import SteerError, message_of, unknown
-from steer.registry.declarations import Input, Needed
+from steer.registry.declarations import Needed
 
 Declared = Sequence[Needed] | str
 """Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
-KINDS = ("reward", "method", "model", "loader", "clip", "samples", "data", "input", "backbone", "command")
+KINDS: dict[str, tuple[str, ...]] = {
+    "method": ("weights",),
+    "reward": ("weights",),
+    "model": (),
+    "loader": (),
+    "clip": (),
+    "samples": (),
+    "data": ("of",),
+    "input": (),
+    "backbone": (),
+    "command": (),
+}
+"""The kinds of thing that plugins bring, and what else is declared of one; `Registry` says what each is."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Entry:
     origin: Origin
     declared: Declared = ()
     of: str = ""
-    """Of training data: what they are, ``"texts"`` for one."""
+    """What training data are: ``"texts"``, for example."""
 
     def load(self) -> Any:
         """Import and return the registered object.
@@ -82,118 +91,96 @@ class Entry:
         return "ok"
 
 
+@dataclass(frozen=True)
+class _Known:
+    """As an attribute of a `Registry`: all things of a kind, by name."""
+
+    kind: str
+
+    def __get__(self, registry: Registry, owner: type | None = None) -> Mapping[str, Entry]:
+        return MappingProxyType(registry.entries[self.kind])
+
+
 @dataclass
 class Registry:
     """What all plugins brought, by kind and name.
 
-    A target is the object itself or ``"module:attribute"``, which is imported at first use.
+    ``registry.KIND(name, target, summary="…")`` registers one thing. A target is the object itself or
+    ``"module:attribute"``, which is imported at first use; the summary is a line for listings. A target is
+
+    - of a ``method``: a ``steer.Method`` subclass;
+    - of a ``reward``: a ``steer.Reward`` subclass, or a function of (samples, prompts);
+    - of a ``model``, a short name for one: a function that returns its folder or hub id;
+    - of a ``loader`` of models that are no diffusers pipelines: a function ``(argument, device, dtype) -> Backbone``,
+      called for the model ``NAME:ARGUMENT``;
+    - of a ``clip``, a short name for one: a function that returns its folder in open_clip's layout;
+    - of ``samples`` to try rewards on: a function that returns float images ``[N, 3, H, W]`` in [0, 1] and N prompts;
+    - of ``data``: what the commands that train on data of this kind take. The kind is ``of``: ``"captioned images"``
+      (``steer train dmd2``), ``"labelled images"`` (``symmflow``), ``"texts"`` (``text``), or one of your own;
+    - of an ``input``, what a model draws from besides a text: an `Input`. ``steer generate --NAME VALUE`` puts it into
+      the metadata of the prompts, where the model's backbone and rewards find it;
+    - of a ``backbone``, named like the diffusers pipeline class that it serves: a `Backbone` subclass;
+    - of a ``command``, named ``"verb"`` or ``"verb noun"`` (``steer train shapes``): a click command.
+
+    Methods and rewards take ``weights``, those that they need from elsewhere: a list of `Weights` and `Repository`,
+    or ``"module:function"`` that returns one for the argument in ``vqa:ARGUMENT``.
+
+    Each raises SteerError for a name that is taken, and for a command that would hide another.
     """
 
     entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     origin: Origin = Origin("steer", "", "built in")
 
-    def reward(self, name: str, target: str | object, *, summary: str = "", weights: Declared = ()) -> None:
-        """Register a reward: a ``steer.Reward`` subclass or a function of (samples, prompts).
-
-        ``weights`` are those that it takes from the hub, see :mod:`steer.models.downloads.weights`.
-        """
-        self._add("reward", name, target, summary, weights)
-
-    def method(self, name: str, target: str | object, *, summary: str = "", weights: Declared = ()) -> None:
-        """Register a method: a ``steer.Method`` subclass; ``weights`` as for a reward."""
-        self._add("method", name, target, summary, weights)
-
-    def model(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register a short name for a model: a function that returns its folder or hub id."""
-        self._add("model", name, target, summary)
-
-    def loader(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register a kind of model that is no diffusers pipeline: ``NAME:ARGUMENT`` as a model's name calls
-        ``target(argument, device, dtype) -> Backbone``."""
-        self._add("loader", name, target, summary)
-
-    def clip(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register a short name for a CLIP: a function that returns its folder in open_clip's layout."""
-        self._add("clip", name, target, summary)
-
-    def samples(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register example samples: a function that returns float images ``[N, 3, H, W]`` in [0, 1], N prompts."""
-        self._add("samples", name, target, summary)
-
-    def data(self, name: str, target: str | object, *, of: str, summary: str = "") -> None:
-        """Register training data by name.
-
-        Args:
-            name: as it is given with ``--data``.
-            target: what the commands that train on data of this kind take.
-            of: the kind: ``"captioned images"`` (``steer train dmd2``), ``"labelled images"`` (``symmflow``),
-                ``"texts"`` (``text``), or another of your own commands'.
-            summary: a line for listings.
-        """
-        self._add("data", name, target, summary, of=of)
-
-    def input(self, name: str, declared: Input, *, summary: str = "") -> None:
-        """Register what a model draws from besides a text: ``steer generate --NAME VALUE`` puts it into the metadata
-        of the prompts, where the model's backbone and rewards find it."""
-        self._add("input", name, declared, summary)
-
-    def backbone(self, pipeline_class: str, target: str | object, *, summary: str = "") -> None:
-        """Register the backbone that serves a diffusers pipeline class, by the class's name."""
-        self._add("backbone", pipeline_class, target, summary)
-
-    def command(self, name: str, target: str | object, *, summary: str = "") -> None:
-        """Register a click command under ``"verb"`` or ``"verb noun"`` (``steer train shapes``).
+    def add(self, kind: str, name: str, target: str | object, *, summary: str = "", **declared: Any) -> None:
+        """Register something of any kind in `KINDS`.
 
         Raises:
-            SteerError: for a name that is taken, or a verb that is a command of one plugin and a group of another.
+            SteerError: for a name that is taken, a command that would hide another, or a field of another kind.
         """
-        verb, _, noun = name.partition(" ")
-        for other, entry in self.entries["command"].items():
-            if other.partition(" ")[0] == verb and ("" in (noun, other.partition(" ")[2])) and other != name:
-                raise SteerError(
-                    f"commands {other!r} of plugin {entry.origin.plugin!r} and {name!r} of {self.origin.plugin!r} "
-                    "exclude each other; rename one"
-                )
-        self._add("command", name, target, summary)
+        known = self.entries[kind]
+        if name in known:
+            raise SteerError(
+                f"{kind} {name!r} is brought by two plugins: {known[name].origin.plugin!r} and "
+                f"{self.origin.plugin!r}; uninstall one of them"
+            )
+        for other in declared.keys() - set(KINDS[kind]):
+            raise unknown(f"field of {kind} {name!r}", other, ("summary", *KINDS[kind]))
+        if kind == "data" and not declared.get("of"):
+            raise SteerError(
+                f'data {name!r} of plugin {self.origin.plugin!r} do not say what they are; add of="texts" or another'
+            )
+        if kind == "command":
+            self._check_command(name)
+        known[name] = Entry(
+            kind, name, target, summary, self.origin, declared.get("weights", ()), declared.get("of", "")
+        )
 
-    @property
-    def rewards(self) -> Mapping[str, Entry]:
-        """Rewards by name."""
-        return MappingProxyType(self.entries["reward"])
+    method = partialmethod(add, "method")
+    reward = partialmethod(add, "reward")
+    model = partialmethod(add, "model")
+    loader = partialmethod(add, "loader")
+    clip = partialmethod(add, "clip")
+    samples = partialmethod(add, "samples")
+    data = partialmethod(add, "data")
+    input = partialmethod(add, "input")
+    backbone = partialmethod(add, "backbone")
+    command = partialmethod(add, "command")
 
-    @property
-    def methods(self) -> Mapping[str, Entry]:
-        """Methods by name."""
-        return MappingProxyType(self.entries["method"])
+    methods = _Known("method")
+    rewards = _Known("reward")
+    models = _Known("model")
+    loaders = _Known("loader")
+    clips = _Known("clip")
+    backbones = _Known("backbone")
+    commands = _Known("command")
 
-    @property
-    def models(self) -> Mapping[str, Entry]:
-        """Model aliases by name."""
-        return MappingProxyType(self.entries["model"])
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield everything, kind by kind."""
+        return (entry for known in self.entries.values() for entry in known.values())
 
-    @property
-    def clips(self) -> Mapping[str, Entry]:
-        """CLIP aliases by name."""
-        return MappingProxyType(self.entries["clip"])
-
-    def data_of(self, kind: str) -> Mapping[str, Entry]:
+    def data_of(self, of: str) -> Mapping[str, Entry]:
         """Return the sources of training data of a kind, by name."""
-        return {name: entry for name, entry in self.entries["data"].items() if entry.of == kind}
-
-    @property
-    def backbones(self) -> Mapping[str, Entry]:
-        """Backbones by pipeline class."""
-        return MappingProxyType(self.entries["backbone"])
-
-    @property
-    def commands(self) -> Mapping[str, Entry]:
-        """Commands by words."""
-        return MappingProxyType(self.entries["command"])
-
-    @property
-    def loaders(self) -> Mapping[str, Entry]:
-        """Loaders of models by the word before the colon."""
-        return MappingProxyType(self.entries["loader"])
+        return {name: entry for name, entry in self.entries["data"].items() if entry.of == of}
 
     def get(self, kind: str, name: str) -> Entry:
         """Look a name up.
@@ -206,13 +193,11 @@ class Registry:
         except KeyError:
             raise unknown(kind, name, self.entries[kind]) from None
 
-    def _add(
-        self, kind: str, name: str, target: str | object, summary: str, weights: Declared = (), of: str = ""
-    ) -> None:
-        taken = self.entries[kind].get(name)
-        if taken is not None:
-            raise SteerError(
-                f"{kind} {name!r} is brought by two plugins: {taken.origin.plugin!r} and {self.origin.plugin!r}; "
-                "uninstall one of them"
-            )
-        self.entries[kind][name] = Entry(kind, name, target, summary, self.origin, weights, of)
+    def _check_command(self, name: str) -> None:
+        verb, _, noun = name.partition(" ")
+        for other, entry in self.entries["command"].items():
+            if other.partition(" ")[0] == verb and "" in (noun, other.partition(" ")[2]):
+                raise SteerError(
+                    f"commands {other!r} of plugin {entry.origin.plugin!r} and {name!r} of {self.origin.plugin!r} "
+                    "exclude each other; rename one"
+                )
