@@ -50,6 +50,8 @@ class Carinox(Method):
     name = "carinox"
     Options = CarinoxOptions
     options: CarinoxOptions
+    budget_option = "nfe"
+    clock_option = "seconds"
 
     def __init__(self, options: CarinoxOptions | None = None) -> None:
         super().__init__(options)
@@ -60,10 +62,9 @@ class Carinox(Method):
     @hookimpl
     def configure(self, run: Run) -> None:
         """Ask for rewards with a gradient, seeds, and a table that knows the prompts' categories."""
-        if run.reward is None:
-            raise SteerError("carinox needs a reward to climb; name one with --reward (steer plugins lists them)")
+        reward = self.require_reward(run, "climb")
         run.check_differentiable()
-        self._terms = terms_of(run.reward)
+        self._terms = terms_of(reward)
         self._check_watched()
         refuse_inner_clock(run, self, self.options.seconds)
         table = find_table(self.options.table)

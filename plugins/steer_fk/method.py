@@ -34,10 +34,13 @@ class FK(Method):
     name = "fk"
     Options = FKOptions
     options: FKOptions
+    size_option = "particles"
+    least_particles = 2
 
     @hookimpl
     def configure(self, run: Run) -> None:
         """Ask for particles and, where the scheduler alone would draw no noise, for a stochastic sampler."""
+        self.require_reward(run, "choose particles by")
         self.ask_for_particles(run)
         if not run.process().stochastic:
             for name, value in run.backbone.noisy.items():

@@ -13,7 +13,10 @@ from steer_search.options import Budgeted
 class Search(Method):
     """A search by rewards alone. It draws populations of ``particles`` rows a prompt, round by round."""
 
+    Options = Budgeted
     options: Budgeted
+    budget_option = "nfe"
+    clock_option = "seconds"
     particles = 16
     """Rows a prompt and round, unless somebody asks for others."""
 
@@ -25,10 +28,7 @@ class Search(Method):
     @hookimpl(trylast=True)  # a method within the search knows better how many particles it needs
     def configure(self, run: Run) -> None:
         """Ask for a reward and full batches."""
-        if run.reward is None:
-            raise SteerError(
-                f"{self.name} needs a reward to choose by; name one with --reward (steer plugins lists them)"
-            )
+        self.require_reward(run)
         refuse_inner_clock(run, self, self.options.seconds)
         self._inner = outer_search(run, self) is not None
         run.suggest("particles", self.population(run), by=self.name)

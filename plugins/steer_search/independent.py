@@ -10,7 +10,7 @@ import torch
 from steer import State, SteerError, hookimpl
 from steer.plugin import Budget, Run, Start
 from steer_search.base import Search
-from steer_search.options import DEFAULT_N, BestOfNOptions, RandomOptions
+from steer_search.options import DEFAULT_N, BestOfNOptions, IndependentOptions
 from steer_search.pool import Pool
 from steer_search.stopping import FEWEST, expected_gain
 
@@ -22,7 +22,14 @@ class Independent(Search):
     them are those of a smaller n.
     """
 
-    options: BestOfNOptions | RandomOptions
+    Options = IndependentOptions
+    options: IndependentOptions
+    size_option = "n"
+
+    @property
+    def min_gain(self) -> float | None:
+        """The expected gain of the best reward below which a prompt is done, ``None`` for none."""
+        return None
 
     @hookimpl
     def search(self, run: Run, sample: Callable[..., State]) -> State:
@@ -56,7 +63,7 @@ class Independent(Search):
 
     def _worth(self, start: Start, seen: Mapping[int, list[float]]) -> Start | None:
         """Leave out prompts of whose next sample nothing is to be expected."""
-        least = getattr(self.options, "min_gain", None)
+        least = self.min_gain
         if least is None:
             return start
         done = [job for job, values in seen.items() if len(values) >= FEWEST and expected_gain(values) < least]
@@ -132,6 +139,11 @@ class BestOfN(Independent):
     Options = BestOfNOptions
     options: BestOfNOptions
 
+    @property
+    def min_gain(self) -> float | None:
+        """As the option says."""
+        return self.options.min_gain
+
     def population(self, run: Run) -> int:
         """Return n itself or what a budget pays for, up to a size beyond which batches are full anyway."""
         return min(self.options.n or DEFAULT_N, super().population(run))
@@ -148,8 +160,7 @@ class Random(Independent):
     """Independent samples until a budget is spent or a target is reached; each prompt's best is kept."""
 
     name = "random"
-    Options = RandomOptions
-    options: RandomOptions
+    Options = IndependentOptions
 
     @hookimpl(trylast=True)
     def configure(self, run: Run) -> None:

@@ -24,7 +24,13 @@ class Budgeted(Options):
     )
 
 
-class BestOfNOptions(Budgeted):
+class IndependentOptions(Budgeted):
+    """Options of ``random``, and of other searches that draw independent samples."""
+
+    n: int | None = Field(None, ge=1, le=65_536, description="Samples per prompt at most.")
+
+
+class BestOfNOptions(IndependentOptions):
     """Options of ``best-of-n``."""
 
     min_gain: float | None = Field(
@@ -33,19 +39,12 @@ class BestOfNOptions(Budgeted):
         description="A prompt is done as soon as one more sample is expected to raise its best reward by less, judged "
         "by the samples that it has.",
     )
-
     n: int | None = Field(
         None,
         ge=1,
         le=65_536,
         description=f"Samples a prompt; without it as many as a budget buys, else --particles, else {DEFAULT_N}.",
     )
-
-
-class RandomOptions(Budgeted):
-    """Options of ``random``."""
-
-    n: int | None = Field(None, ge=1, le=65_536, description="Samples a prompt at most.")
 
 
 class ZeroOrderOptions(Budgeted):

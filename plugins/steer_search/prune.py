@@ -26,10 +26,13 @@ class Prune(Method):
     name = "prune"
     Options = PruneOptions
     options: PruneOptions
+    size_option = "particles"
+    least_particles = 2
 
     @hookimpl
     def configure(self, run: Run) -> None:
         """Ask for a reward and for particles."""
+        self.require_reward(run, "choose particles by")
         self.ask_for_particles(run)
         run.finalists = self._left(run.particles, len(self.options.at))
 

@@ -30,6 +30,7 @@ class Refine(Search):
     name = "refine"
     Options = RefineOptions
     options: RefineOptions  # type: ignore[assignment]
+    clock_option = None
 
     @hookimpl(trylast=True)
     def configure(self, run: Run) -> None:
@@ -39,8 +40,7 @@ class Refine(Search):
                 f"refine noises samples part of the way back, and a {run.backbone.modality} has no noise in it; take "
                 "best-of-n, prune or fk"
             )
-        if run.reward is None:
-            raise SteerError("refine needs a reward to choose by; name one with --reward (steer plugins lists them)")
+        self.require_reward(run)
         run.suggest("particles", min(self.options.seeds or DEFAULT_N, MOST), by=self.name)
 
     @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -83,6 +84,8 @@ def show(name: str, as_json: bool) -> None:
             ways = f"not cached: steer download {name}, or -o {name}.{part['option']}=PATH"
             known = [part["label"], part["licence"], "cached" if part["cached"] else ways]
             console.print(f"weights {escape(', '.join(filter(None, known)))}", highlight=False)
+        if "sizing" in details:
+            console.print(escape(_sizing_text(name, details["sizing"])), highlight=False)
         if not details["options"]:
             console.print("no options")
         for row in details["options"]:
@@ -105,6 +108,21 @@ def _short(origin: str) -> str:
 
 
 def _details(entry: Entry) -> dict[str, Any]:
-    declaration = getattr(entry.load(), "Options", None)
+    loaded = entry.load()
+    declaration = getattr(loaded, "Options", None)
     options = [asdict(row) for row in describe(declaration)] if declaration is not None else []
-    return {**_row(entry, "ok"), "options": options, "weights": [weights.describe(one) for one in entry.weights()]}
+    # not of a target that is no method at all: its health says so
+    sizing = {"sizing": loaded.sizing()} if entry.kind == "method" and hasattr(loaded, "sizing") else {}
+    needed = [weights.describe(one) for one in entry.weights()]
+    return {**_row(entry, "ok"), **sizing, "options": options, "weights": needed}
+
+
+def _sizing_text(name: str, sizing: Mapping[str, Any]) -> str:
+    """Return in words what a method declares of its size."""
+    size = sizing["size_option"]
+    facts = [f"size {'--particles' if size is None else f'{name}.{size}'}"]
+    if sizing["least_particles"] > 1:
+        facts.append(f"at least {sizing['least_particles']} particles per prompt")
+    bounds = (("evaluations", sizing["budget_option"]), ("seconds", sizing["clock_option"]))
+    facts += [f"{what} bounded by {name}.{option}" for what, option in bounds if option is not None]
+    return ", ".join(facts)

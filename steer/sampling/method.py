@@ -9,6 +9,7 @@ from steer.errors import SteerError
 from steer.settings import options as declarations
 
 if TYPE_CHECKING:
+    from steer.rewards.reward import WeightedSum
     from steer.sampling.run import Run
 
 
@@ -19,36 +20,83 @@ class Method:
     ``@steer.hookimpl``. One instance lives for one run; whatever belongs to particles goes into
     ``state.extra``, so that it follows them when they are resampled.
 
+    How large it is, and what may make it larger or smaller, it declares too: ``steer compare`` fits methods to equal
+    budgets by that, and knows of no method more than it declares.
+
     Attributes:
         name: the method's name, used in options (``-o name.option=value``) and messages.
         Options: the declaration of its options.
+        size_option: the option that says how many samples or particles per prompt are drawn in all; ``None`` if the
+            run's ``particles`` alone does.
+        budget_option: the option that bounds denoiser evaluations per prompt, guidance counted as two; ``None`` if
+            the method keeps to no such bound by itself.
+        clock_option: the option that bounds seconds per prompt, if it has one.
+        least_particles: the fewest particles per prompt that it works with.
     """
 
     name: ClassVar[str] = "method"
     Options: ClassVar[type[declarations.Options]] = declarations.Options
+    size_option: ClassVar[str | None] = None
+    budget_option: ClassVar[str | None] = None
+    clock_option: ClassVar[str | None] = None
+    least_particles: ClassVar[int] = 1
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Raise for a declaration that names an option which the method does not have."""
+        super().__init_subclass__(**keywords)
+        known = {row.name for row in declarations.describe(cls.Options)}
+        for declared, option in cls.sizing().items():
+            if isinstance(option, str) and option not in known:
+                raise SteerError(
+                    f"method {cls.name!r} declares {declared}={option!r}, which is none of its options "
+                    f"({', '.join(sorted(known)) or 'none'}); declare one of them, or None"
+                )
 
     def __init__(self, options: declarations.Options | None = None) -> None:
         """Args: options: validated options, or ``None`` for the defaults."""
         self.options = options if options is not None else self.Options()
 
-    def ask_for_particles(self, run: Run) -> None:
-        """Have a run draw ``options.particles`` a prompt, and a reward to compare them by; a user's word goes first.
+    @classmethod
+    def sizing(cls) -> dict[str, str | int | None]:
+        """Return what is declared of the method's size, by the attribute's name."""
+        return {
+            "size_option": cls.size_option,
+            "budget_option": cls.budget_option,
+            "clock_option": cls.clock_option,
+            "least_particles": cls.least_particles,
+        }
+
+    def require_reward(self, run: Run, what_for: str = "choose by") -> WeightedSum:
+        """Return the run's reward.
+
+        Args:
+            run: the run.
+            what_for: what the method needs it to do, for the message.
 
         Raises:
-            SteerError: without a reward, or with a single particle.
+            SteerError: if it has none.
         """
-        default = type(self.options).model_fields["particles"].default
         if run.reward is None:
             raise SteerError(
-                f"{self.name} needs a reward to choose particles by; name one with --reward (steer plugins lists them)"
+                f"{self.name} needs a reward to {what_for}; name one with --reward (steer plugins lists them)"
             )
-        particles = self.options.particles  # type: ignore[attr-defined]
-        if "particles" in self.options.model_fields_set:
-            run.set("particles", particles, by=self.name)
-        else:
-            run.suggest("particles", particles, by=self.name)
-        if run.particles < 2:
-            raise SteerError(f"{self.name} needs at least 2 particles, got {run.particles}; set --particles {default}")
+        return run.reward
+
+    def ask_for_particles(self, run: Run) -> None:
+        """Have a run draw as many particles per prompt as :attr:`size_option` says; what the user asks for goes first.
+
+        Raises:
+            SteerError: for fewer than :attr:`least_particles`, or if the user asks for one number and the option for
+                another.
+        """
+        assert self.size_option is not None, f"{type(self).__name__} declares no size_option"
+        count, given = declarations.value_of(self.options, self.size_option)
+        (run.set if given else run.suggest)("particles", count, by=self.name)
+        if run.particles < self.least_particles:
+            raise SteerError(
+                f"{self.name} needs at least {self.least_particles} particles per prompt, got {run.particles}; set "
+                f"--particles {self.least_particles} or more"
+            )
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
         """Return options that make this prompt's result again, where those given would not.

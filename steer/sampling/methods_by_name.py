@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from steer.errors import SteerError, nearest
 from steer.registry.local_files import is_file_reference, load_module, member
@@ -17,7 +17,7 @@ from steer.sampling.method import Method
 from steer.settings.options import build
 
 
-def find_method(name: str, plugins: Plugins) -> Any:
+def find_method(name: str, plugins: Plugins) -> type[Method]:
     """Return the ``Method`` subclass called ``name``: a registered one, or one in a file ``./mine.py[:Class]``.
 
     Raises:
@@ -28,8 +28,6 @@ def find_method(name: str, plugins: Plugins) -> Any:
         if name in plugins.registry.rewards and name not in plugins.registry.methods:
             raise SteerError(f"{name!r} is a reward, not a method; give it as --reward {name}")
         return method_class(plugins.registry.get("method", name).load(), name)
-    from steer.sampling.method import Method
-
     module = load_module(path)
     if attribute:
         return method_class(member(module, attribute, path), name)
@@ -48,17 +46,15 @@ def find_method(name: str, plugins: Plugins) -> Any:
     return method_class(found[0], name)
 
 
-def method_class(found: Any, name: object) -> Any:
+def method_class(found: Any, name: object) -> type[Method]:
     """Return a ``Method`` subclass as it is.
 
     Raises:
         SteerError: if it is something else.
     """
-    from steer.sampling.method import Method
-
     if not (inspect.isclass(found) and issubclass(found, Method)):
         raise SteerError(f"{name!r} is a {type(found).__name__}, expected a steer.Method subclass")
-    return found
+    return cast(type[Method], found)
 
 
 MethodSpec = str | Method | type[Method]

@@ -102,6 +102,12 @@ def describe(declaration: type[Options]) -> list[OptionRow]:
     ]
 
 
+def value_of(options: Options, name: str) -> tuple[Any, bool]:
+    """Return the value of the option that users call ``name``, and whether it was set, not left at its default."""
+    field = next(own for own, field in type(options).model_fields.items() if name == (field.alias or own))
+    return getattr(options, field), field in options.model_fields_set
+
+
 def _from_text(declaration: type[Options], name: str, value: Any) -> Any:
     """Turn ``"none"`` and comma lists, as typed on a command line, into what the field's type takes."""
     if not isinstance(value, str):

@@ -77,6 +77,11 @@ def test_show_prints_every_option_with_its_declaration(steer: Steer) -> None:
     assert all(row["type"] and row["meaning"] for row in shown["options"])
     text = steer("plugins", "show", "fk").out
     assert "fk.lambda" in text.replace("\n", "")
+    assert "size fk.particles, at least 2 particles per prompt" in text
+    (shown,) = json.loads(steer("plugins", "show", "best-of-n", "--json").out)
+    assert shown["sizing"] == {
+        "size_option": "n", "budget_option": "nfe", "clock_option": "seconds", "least_particles": 1,
+    }  # fmt: skip
 
 
 def test_ctrl_c_keeps_what_is_finished(place: Path, tiny: Path) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from steer.errors import SteerError
 from steer.evaluate.compare.spec import Entry
 from steer.registry.plugins import Plugins
+from steer.sampling.method import Method
 from steer.sampling.methods_by_name import find_method
-from steer.settings.options import describe
 
 KINDS = {"nfe": "NFE", "seconds": "s"}
 TRIES = 6
@@ -68,11 +67,26 @@ def parse_budgets(texts: Iterable[str]) -> list[Budget]:
     return sorted(dict.fromkeys(found), key=lambda budget: (budget.kind, budget.amount))
 
 
+@dataclass(frozen=True)
+class Lever:
+    """What makes an entry larger or smaller: an option of one of its methods, or the run's ``particles``."""
+
+    owner: str | None = None
+    option: str = "particles"
+
+    def at(self, entry: Entry, value: int) -> Entry:
+        """Return the entry at that size."""
+        if self.owner is None:
+            return entry.with_setting(self.option, value)
+        return entry.with_option(self.owner, self.option, value)
+
+
 def fit(entry: Entry, budget: Budget, trial: Trial, plugins: Plugins, *, takes_less: bool = False) -> Entry:
     """Return the entry as large as a budget allows.
 
-    A method that has an option ``nfe`` keeps to it by itself; others take as many particles as the budget pays for. An
-    entry that says its particles is left as it is. Seconds are brought to evaluations by what a trial takes.
+    A method that declares a ``budget_option`` keeps to it by itself; others take as many particles as the budget pays
+    for, by the option that they declare as their size, else by the run's ``particles``. An entry that says its size is
+    left as it is. Seconds are brought to evaluations by what a trial takes.
 
     Args:
         entry: what is to cost the budget.
@@ -85,20 +99,21 @@ def fit(entry: Entry, budget: Budget, trial: Trial, plugins: Plugins, *, takes_l
     Raises:
         SteerError: for a budget that is too small, saying the least that works.
     """
-    owner = _budgeted(entry, plugins)
-    if owner is not None:
-        return _fit_budgeted(entry, budget, trial, owner, takes_less)
-    least = _least_particles(entry, plugins)
-    if _says_particles(entry):
+    methods = [find_method(name, plugins) for name in entry.methods]
+    evaluations = _budget_lever(entry, methods)
+    if evaluations is not None:
+        return _fit_budgeted(entry, budget, trial, evaluations, takes_less)
+    if _says_size(entry, methods):
         _check(entry, budget, _cost(trial(entry), budget), "it")
         return entry
-    return _fit_particles(entry, budget, trial, least)
+    least = max([1, *(method.least_particles for method in methods)])
+    return _fit_particles(entry, budget, trial, _size_lever(methods), least)
 
 
-def _fit_particles(entry: Entry, budget: Budget, trial: Trial, least: int) -> Entry:
+def _fit_particles(entry: Entry, budget: Budget, trial: Trial, lever: Lever, least: int) -> Entry:
     def cost(count: int) -> float:
         if count not in known:
-            known[count] = _cost(trial(entry.with_setting("particles", count)), budget)
+            known[count] = _cost(trial(lever.at(entry, count)), budget)
         return known[count]
 
     known: dict[int, float] = {}
@@ -117,22 +132,21 @@ def _fit_particles(entry: Entry, budget: Budget, trial: Trial, least: int) -> En
         if count <= best or (budget.kind == "seconds" and known[best] >= CLOSE * budget.amount):
             break
         cost(count)
-    best = max(size for size in known if known[size] <= budget.amount)
-    return entry.with_setting("particles", best)
+    return lever.at(entry, max(size for size in known if known[size] <= budget.amount))
 
 
-def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, owner: str, takes_less: bool) -> Entry:
+def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, lever: Lever, takes_less: bool) -> Entry:
     if budget.kind == "nfe":
-        fitted = entry.with_option(owner, "nfe", int(budget.amount))
+        fitted = lever.at(entry, int(budget.amount))
         if not takes_less:
             trial(fitted)  # a budget that is too small is the method's own to tell
         return fitted
-    least, spent = _smallest(entry, trial, owner)
+    least, spent = _smallest(entry, trial, lever)
     _check(entry, budget, spent.seconds, "it")
     known = {least: spent.seconds}
     wanted = 2 * least
     for _ in range(2 * TRIES):
-        known[wanted] = trial(entry.with_option(owner, "nfe", wanted)).seconds
+        known[wanted] = trial(lever.at(entry, wanted)).seconds
         best = max(size for size, seconds in known.items() if seconds <= budget.amount)
         above = [size for size, seconds in known.items() if seconds > budget.amount and size > best]
         if known[best] >= CLOSE * budget.amount or (above and min(above) - best <= least // 2):
@@ -145,15 +159,15 @@ def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, owner: str, takes_
             wanted = best + max(1, int((min(above) - best) * min(0.9, max(0.1, share))))
         if wanted in known:
             break
-    return entry.with_option(owner, "nfe", max(size for size, seconds in known.items() if seconds <= budget.amount))
+    return lever.at(entry, max(size for size, seconds in known.items() if seconds <= budget.amount))
 
 
-def _smallest(entry: Entry, trial: Trial, owner: str) -> tuple[int, Spent]:
+def _smallest(entry: Entry, trial: Trial, lever: Lever) -> tuple[int, Spent]:
     """Return a small budget that a method takes, found by doubling, and what it costs."""
     evaluations = 16
     while True:
         try:
-            return evaluations, trial(entry.with_option(owner, "nfe", evaluations))
+            return evaluations, trial(lever.at(entry, evaluations))
         except SteerError:
             if evaluations > 1_000_000:
                 raise
@@ -173,26 +187,27 @@ def _check(entry: Entry, budget: Budget, least: float, what: str) -> None:
         )
 
 
-def _budgeted(entry: Entry, plugins: Plugins) -> str | None:
-    """Return the outermost method that keeps to a budget by itself, if nothing else decides its size."""
-    for name in entry.methods:
-        cls = find_method(name, plugins)
-        names = {row.name for row in describe(cls.Options)}
-        if "nfe" in names and not {"n", "nfe", "seconds"} & set(entry.options.get(cls.name, {})):
-            return str(cls.name)
+def _budget_lever(entry: Entry, methods: Sequence[type[Method]]) -> Lever | None:
+    """Return the budget of the outermost method that keeps to one by itself and was given no size."""
+    for method in methods:
+        if method.budget_option is not None and not _sized(entry, method):
+            return Lever(method.name, method.budget_option)
     return None
 
 
-def _says_particles(entry: Entry) -> bool:
-    return "particles" in entry.settings or any(
-        {"particles", "n", "nfe", "seconds"} & set(table) for table in entry.options.values()
-    )
+def _size_lever(methods: Sequence[type[Method]]) -> Lever:
+    """Return the size of the outermost method that declares one, else the run's particles."""
+    for method in methods:
+        if method.size_option is not None:
+            return Lever(method.name, method.size_option)
+    return Lever()
 
 
-def _least_particles(entry: Entry, plugins: Plugins) -> int:
-    least = 1
-    for name in entry.methods:
-        field: Any = find_method(name, plugins).Options.model_fields.get("particles")
-        bounds = [item.ge for item in (field.metadata if field else ()) if getattr(item, "ge", None) is not None]
-        least = max([least, *(int(bound) for bound in bounds)])
-    return least
+def _says_size(entry: Entry, methods: Sequence[type[Method]]) -> bool:
+    return Lever().option in entry.settings or any(_sized(entry, method) for method in methods)
+
+
+def _sized(entry: Entry, method: type[Method]) -> bool:
+    """Whether the entry sets what decides how large a method is."""
+    deciding = {method.size_option, method.budget_option, method.clock_option}
+    return not deciding.isdisjoint(entry.options.get(method.name, {}))

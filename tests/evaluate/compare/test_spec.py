@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from steer import SteerError
+from steer import Method, SteerError
 from steer.evaluate.compare.budgets import Budget, Spent, fit, parse_budgets
 from steer.evaluate.compare.spec import parse_entries
 from steer.registry.plugins import manager
@@ -82,19 +84,23 @@ def test_as_many_particles_as_the_budget_pays_for(overhead, each) -> None:
     assert len(tried) <= 8  # trials cost too
 
 
+def fk_particles(entry) -> int:
+    return int(entry.options["fk"]["particles"])
+
+
 def test_seconds_are_kept_to_whatever_a_method_counts_by() -> None:
     def particles(entry) -> Spent:
-        return Spent(0, 0.11 + 0.013 * entry.settings["particles"])
+        return Spent(0, 0.11 + 0.013 * fk_particles(entry))
 
     (fk,) = entries("fk")
-    count = fit(fk, Budget("seconds", 1.0), particles, manager()).settings["particles"]
+    count = fk_particles(fit(fk, Budget("seconds", 1.0), particles, manager()))
     assert 0.97 <= 0.11 + 0.013 * count <= 1.0
 
     def padded(entry) -> Spent:
-        assert entry.settings["particles"] <= 64
-        return Spent(0, 0.25 * -(-entry.settings["particles"] // 16))
+        assert fk_particles(entry) <= 64
+        return Spent(0, 0.25 * -(-fk_particles(entry) // 16))
 
-    assert 40 <= fit(fk, Budget("seconds", 0.8), padded, manager()).settings["particles"] <= 48
+    assert 40 <= fk_particles(fit(fk, Budget("seconds", 0.8), padded, manager())) <= 48
 
     def evaluations(entry) -> Spent:
         nfe = int(entry.options["best-of-n"]["nfe"])
@@ -117,7 +123,75 @@ def test_seconds_are_kept_to_whatever_a_method_counts_by() -> None:
 def test_a_budget_too_small_says_the_least_that_works() -> None:
     (fk,) = entries("fk")
     with pytest.raises(SteerError, match=r"nfe=10 is too small for 'fk': 2 particles takes 40 NFE.*at least nfe=40"):
-        fit(fk, Budget("nfe", 10), lambda entry: Spent(20 * entry.settings["particles"], 1), manager())
+        fit(fk, Budget("nfe", 10), lambda entry: Spent(20 * fk_particles(entry), 1), manager())
     (fixed,) = entries("fk:particles=8")
     with pytest.raises(SteerError, match="at least nfe=160"):
         fit(fixed, Budget("nfe", 100), lambda entry: Spent(160, 1), manager())
+
+
+ODD = """
+import steer
+
+class Flock(steer.Method):
+    name = "flock"
+    size_option = "birds"
+    least_particles = 3
+
+    class Options(steer.Options):
+        birds: int = steer.Field(5, description="Samples per prompt.")
+
+class Hunt(steer.Method):
+    name = "hunt"
+    size_option = "rabbits"
+    budget_option = "shots"
+    clock_option = "daylight"
+
+    class Options(steer.Options):
+        rabbits: int | None = steer.Field(None, description="Samples per prompt.")
+        shots: int | None = steer.Field(None, description="Denoiser evaluations per prompt.")
+        daylight: float | None = steer.Field(None, description="Seconds per prompt.")
+        nfe: int = steer.Field(1, description="Nothing to do with evaluations.")
+
+class Bare(steer.Method):
+    name = "bare"
+
+    class Options(steer.Options):
+        n: int = steer.Field(1, description="Nothing to do with samples.")
+"""
+
+
+def test_methods_are_fitted_by_what_they_declare_whatever_their_options_are_called(tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(ODD)
+
+    def fitted(spec: str, trial, budget: Budget | None = None):
+        (entry,) = entries(f"{file}:{spec}")
+        found = fit(entry, budget or Budget("nfe", 100), trial, manager())
+        return dict(found.options), dict(found.settings)
+
+    def per_bird(entry) -> Spent:
+        birds = entry.options["flock"]["birds"]
+        assert birds >= 3
+        return Spent(20.0 * birds, 0.1 * birds)
+
+    assert fitted("Flock", per_bird) == ({"flock": {"birds": 5}}, {})
+    assert fitted("Flock", per_bird, Budget("seconds", 0.65)) == ({"flock": {"birds": 6}}, {})
+    with pytest.raises(SteerError, match="3 particles takes 60 NFE"):
+        fitted("Flock", per_bird, Budget("nfe", 40))
+
+    def free(entry) -> Spent:
+        return Spent(float(entry.settings.get("particles", 1)), 0.0)
+
+    assert fitted("Hunt", free) == ({"hunt": {"shots": 100}}, {})
+    assert fitted("Hunt:nfe=7", free) == ({"hunt": {"nfe": "7", "shots": 100}}, {})
+    for said in ("rabbits=4", "shots=50", "daylight=2"):  # its size is said already
+        name, _, value = said.partition("=")
+        assert fitted(f"Hunt:{said}", free) == ({"hunt": {name: value}}, {})
+    # what declares nothing takes the run's particles
+    assert fitted("Bare", free) == ({}, {"particles": 100})
+    assert fitted("Bare:n=7", free) == ({"bare": {"n": "7"}}, {"particles": 100})
+
+
+def test_a_declaration_of_an_option_that_is_none_is_told() -> None:
+    with pytest.raises(SteerError, match=r"'lost' declares size_option='birds', which is none of its options \(none\)"):
+        type("Lost", (Method,), {"name": "lost", "size_option": "birds"})

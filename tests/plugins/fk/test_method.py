@@ -52,7 +52,7 @@ def test_a_sampler_without_noise_is_refused_with_what_to_set(tiny_pipe) -> None:
 def test_what_it_needs_is_said(tiny_pipe) -> None:
     with pytest.raises(SteerError, match="fk needs a reward"):
         generate(tiny_pipe, reward=None)
-    with pytest.raises(SteerError, match="at least 2 particles, got 1"):
+    with pytest.raises(SteerError, match="at least 2 particles per prompt, got 1; set --particles 2 or more"):
         generate(tiny_pipe, particles=1)
     with pytest.raises(SteerError, match=r"fk.at=10 is outside the run's steps; expected 0..9"):
         generate(tiny_pipe, fk={"at": "3,10"})
