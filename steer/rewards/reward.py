@@ -18,6 +18,7 @@ from steer.errors import RewardError, SteerError, message_of
 from steer.models.device import out_of_memory
 from steer.prompts.prompt import Prompt
 from steer.rewards.expressions import Minimum, Node, Scale, Term, join, leaves, parse_expression
+from steer.rewards.isolation import copies, undisturbed
 from steer.settings import options as declarations
 
 log = logging.getLogger(__name__)
@@ -236,7 +237,7 @@ def score(
 def checked(
     name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None
 ) -> Tensor:
-    """Call a reward and check what it returns: float ``[N]``, finite.
+    """Call a reward on copies of the samples and check what it returns: float ``[N]``, finite.
 
     Raises:
         RewardError: naming the reward, the prompt and the step. The traceback of a reward that raises goes to
@@ -244,7 +245,8 @@ def checked(
     """
     where = "on the final samples" if step is None else f"at step {step}"
     try:
-        scores = reward(samples, prompts)
+        with undisturbed():
+            scores = reward(*copies(samples, prompts))
     except SteerError:
         raise
     except (Exception, SystemExit) as error:
