@@ -6,10 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steer.cli.shared import CountBar as CountBar
+    from steer.cli.bars import Bar as Bar
     from steer.cli.shared import log_option as log_option
     from steer.cli.shared import one_line as one_line
     from steer.cli.shared import quiet_libraries as quiet_libraries
+    from steer.cli.tables import stdout as stdout
+    from steer.cli.tables import table as table
     from steer.errors import message_of as message_of
     from steer.errors import nearest as nearest
     from steer.errors import unknown as unknown
@@ -159,7 +161,9 @@ _HOMES = {
     # Commands
     "log_option": "steer.cli.shared",  # `--log FILE`
     "quiet_libraries": "steer.cli.shared",  # no bars and notices of model libraries
-    "CountBar": "steer.cli.shared",  # a progress bar
+    "stdout": "steer.cli.tables",  # a console that prints texts of others as they are
+    "table": "steer.cli.tables",  # rows for people
+    "Bar": "steer.cli.bars",  # a progress bar
     "one_line": "steer.cli.shared",  # text that is safe to print
 }
 

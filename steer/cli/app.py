@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
+from steer.cli.bars import DownloadBars
 from steer.cli.commands import BUILT_IN
-from steer.cli.downloads import DownloadBars
 from steer.cli.shared import log_option, one_line
 from steer.errors import SteerError, nearest
 from steer.models.downloads import fetching

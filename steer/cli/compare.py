@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import click
 
+from steer.cli.bars import Bar
 from steer.cli.config import default_model
-from steer.cli.shared import live_terminal, log_option, one_line
+from steer.cli.shared import log_option, one_line
+from steer.cli.tables import stdout, table
 from steer.errors import SteerError
 from steer.prompts.files import collect
 
@@ -89,8 +91,8 @@ def compare(files: tuple[str, ...], option: tuple[str, ...], as_json: bool, **gi
         prompts=collect(list(files)).prompts, tuning=collect([tune]).prompts if tune else [], model=model,
         methods=list(given.pop("methods")) or list(NO_METHODS), assignments=list(option), **given,
     )  # fmt: skip
-    with PartBar() as bar:
-        summary = compare_all(request, out, tell=bar.tell)
+    with Bar("loading", lines=True) as bar:
+        summary = compare_all(request, out, tell=lambda what, done, total: bar.show(done, total, label=what))
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=1))
         return
@@ -98,62 +100,13 @@ def compare(files: tuple[str, ...], option: tuple[str, ...], as_json: bool, **gi
     click.echo(f"report: {one_line(out)}/report.html, report.md, summary.json")
 
 
-class PartBar:
-    """A bar on stderr for the part that is being made; where that is no terminal, a line now and then."""
-
-    def __init__(self) -> None:
-        self._live = live_terminal()
-        self._task: Any = None
-        self._told = time.monotonic()
-        self._part = ""
-
-    def __enter__(self) -> PartBar:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from steer.cli.watching import LINE_SECONDS
-
-        self._apart = LINE_SECONDS
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True,
-        )  # fmt: skip
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._progress.stop()
-
-    def tell(self, what: str, done: int, total: int) -> None:
-        """Show how far a part is."""
-        if self._live:
-            self._show(one_line(what), done, total)
-        elif what != self._part or done == total or time.monotonic() - self._told >= self._apart:
-            self._told, self._part = time.monotonic(), what
-            click.echo(f"{one_line(what)}: {done}/{total}", err=True)
-
-    def _show(self, what: str, done: int, total: int) -> None:
-        tasks = self._progress.tasks
-        if not tasks or tasks[0].description != what:
-            for task in self._progress.task_ids:
-                self._progress.remove_task(task)
-            self._task = self._progress.add_task(what, total=total)
-            self._progress.start()  # not before: what is fetched while all is loaded has bars of its own
-        self._progress.update(self._task, completed=done)
-
-
 def _print(found: Sequence[Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, highlight=False, emoji=False)
-    for table in found:
-        shown = Table(title=table.title, title_justify="left")
-        for number, head in enumerate(table.head):
-            left = head in ("budget", "method")
-            justify: Literal["left", "right"] = "left" if left else "right"
-            # a narrow terminal breaks numbers rather than cut them off
-            shown.add_column(one_line(head), justify=justify, no_wrap=number < 2, overflow="fold")
-        for row in table.rows:
-            shown.add_row(*map(one_line, row))
+    console = stdout()
+    for each in found:
+        shown = table(
+            each.head, each.rows, text=sum(name in ("budget", "method") for name in each.head), title=each.title
+        )
+        # a narrow terminal breaks numbers rather than cut them off
+        for number, column in enumerate(shown.columns):
+            column.no_wrap, column.overflow = number < 2, "fold"
         console.print(shown)

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from steer.cli.shared import one_line
+from steer.cli.tables import table
 
 
 @click.command()
@@ -31,19 +31,13 @@ def _print(data: dict[str, Any], console: Console) -> None:
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in data["packages"].items())
     console.print(f"[bold]Python[/] {data['python']} on {data['platform']}", highlight=False)
     console.print(f"[bold]packages[/] {escape(versions)}", highlight=False)
-    table = Table(title="devices", title_justify="left")
-    for column in ("name", "model", "memory"):
-        table.add_column(column)
+    devices = []
     for device in data["devices"]:
         memory = device["memory_gb"] or data["memory_gb"]
-        table.add_row(device["name"], escape(device["model"]), f"{memory} GB" if memory else "?")
-    console.print(table)
-    table = Table(title="what can run here (fp16, one image)", title_justify="left")
-    table.add_column("family")
-    table.add_column("verdict")
-    for name, verdict in data["families"].items():
-        table.add_row(name, verdict)
-    console.print(table)
+        devices.append((device["name"], escape(device["model"]), f"{memory} GB" if memory else "?"))
+    console.print(table(("name", "model", "memory"), devices, title="devices"))
+    families = data["families"].items()
+    console.print(table(("family", "verdict"), families, title="what can run here (fp16, one image)"))
     cache = data["cache"]
     console.print(f"[bold]hub cache[/] {escape(cache['folder'])}, {cache['free_gb']} GB free"
                   + (", offline mode is on" if cache["offline"] else ""), highlight=False)  # fmt: skip

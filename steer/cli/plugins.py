@@ -8,12 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.table import Table
 
+from steer.cli.tables import stdout, table
 from steer.errors import SteerError, unknown
 from steer.models.downloads import weights
 from steer.registry.health import health
@@ -48,17 +47,14 @@ def plugins(context: click.Context, everything: bool, check: bool, as_json: bool
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     shown = [row for row in rows if everything or row["kind"] in FIRST or row["health"] != "ok"]
-    console = Console()
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    console = stdout()
     # summaries make lines of five rows on a terminal of 80 columns; `show NAME` and --json have them
     columns = COLUMNS if console.width >= WIDE else COLUMNS[:-1]
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("kind", "version"))
-    for row in shown:
-        table.add_row(*(escape(_short(row["origin"]) if column == "origin" else row[column]) for column in columns))
-    console.print(table)
+    console.print(
+        table(columns, ([(row | {"origin": _short(row["origin"])})[name] for name in columns] for row in shown))
+    )
     if len(shown) < len(rows):
-        console.print(f"{len(rows) - len(shown)} more: steer plugins --all", highlight=False)
+        console.print(f"{len(rows) - len(shown)} more: steer plugins --all")
 
 
 @plugins.command()

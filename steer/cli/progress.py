@@ -1,23 +1,17 @@
-"""A progress bar as an observer of a run."""
+"""A progress bar as an observer of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextvars import Token
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from steer.cli.shared import live_terminal
-from steer.models.downloads import fetching
-from steer.registry.declarations import size_text
+from steer.cli.bars import Bar
 from steer.registry.registration import hookimpl
 from steer.sampling.run import Run
 from steer.sampling.state import State
 
 
-class ProgressBar:
+class ProgressBar(Bar):
     """Shows prompts, step, time left and the best reward so far on a terminal; silent elsewhere.
 
     Use as a context manager and give it to a run as an observer.
@@ -25,33 +19,14 @@ class ProgressBar:
 
     def __init__(self, prompts: int, label: str) -> None:
         """Args: prompts: how many will be rendered; label: what is shown before the bar."""
+        super().__init__(label)
         self._prompts = prompts
         self._best: float | None = None
         self._seen_events = 0
         self._run: Run | None = None
         self._finished = 0
         self._round, self._share = "", 0.0
-        self._downloads: Token[fetching.Observer | None] | None = None
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True, disable=not live_terminal(),
-        )  # fmt: skip
-        self._task = self._progress.add_task(label, total=None, note="loading")
-
-    def __enter__(self) -> ProgressBar:
-        self._progress.start()
-        if not self._progress.disable:  # two live displays would tear each other
-            self._downloads = fetching.observer.set(self._fetching)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._downloads is not None:
-            fetching.observer.reset(self._downloads)
-        self._progress.stop()
-
-    def _fetching(self, name: str, here: int, total: int | None) -> None:
-        share = f" {here / total:.0%} of {size_text(total)}" if total else ""
-        self._progress.update(self._task, note=f"fetching {name}{share}")
+        self.note("loading")
 
     @hookimpl(wrapper=True)
     def begin(self, state: State) -> Generator[None, Any, Any]:
@@ -95,5 +70,4 @@ class ProgressBar:
 
     def _show(self, share: float, note: str) -> None:
         assert self._run is not None
-        done = self._finished + share * len(self._run.jobs)
-        self._progress.update(self._task, total=self._prompts, completed=done, note=note)
+        self.show(self._finished + share * len(self._run.jobs), self._prompts, note=note)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
 from steer.cli.shared import one_line
+from steer.cli.tables import stdout, table
 from steer.results.cost import Cost
 from steer.results.folder import COMPARISON, CONTACT_SHEET, TEXT_COMPARISON, TEXTS
 from steer.sampling.sampler import Item
@@ -18,7 +18,7 @@ NUMBER_WIDTH = 8
 
 def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> None:
     """Print rewards, plain beside steered where there are plain ones, the cost, and where to look."""
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = stdout()
     if items[0].reward is not None:
         console.print(_table(items, plain))
     if items[0].modality == "text":
@@ -42,23 +42,22 @@ def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> 
 def _table(items: list[Item], plain: list[Item]) -> Table:
     """Rewards: mean over a prompt's particles, and of the chosen one."""
     groups = [("plain", plain), ("steered", items)] if plain else [("", items)]
-    table = Table(title="reward", title_justify="left")
-    # figures are never squeezed; prompts are, to what is left of the line
-    numbers = 2 * len(groups)
-    room = max(20, Console().width - 4 - numbers * (NUMBER_WIDTH + 3))
-    table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=room)
-    for name, _ in groups:
-        for what in ("mean", "chosen"):
-            table.add_column(f"{name}\n{what}" if name else what, justify="right", no_wrap=True, min_width=NUMBER_WIDTH)
+    head = [f"{name}\n{what}".strip() for name, _ in groups for what in ("mean", "chosen")]
+    rows = []
     for index in range(min(len(items), MAX_ROWS)):
         values = [v for _, group in groups for v in (group[index].mean_reward, group[index].reward)]
-        table.add_row(one_line(items[index].prompt), *map(_number, values))
+        rows.append((items[index].prompt, *map(_number, values)))
     if len(items) > MAX_ROWS:
-        table.add_row(f"… and {len(items) - MAX_ROWS} more", *["" for _ in groups for _ in range(2)])
+        rows.append((f"… and {len(items) - MAX_ROWS} more", *("" for _ in head)))
+    shown = table(("prompt", *head), rows, text=1, title="reward")
     if len(items) > 1:
-        table.add_section()
-        table.add_row("mean", *[_number(value) for _, group in groups for value in _means(group)])
-    return table
+        shown.add_section()
+        shown.add_row("mean", *[_number(value) for _, group in groups for value in _means(group)])
+    # figures are never squeezed; prompts are, to what is left of the line
+    prompt = shown.columns[0]
+    prompt.no_wrap, prompt.overflow = True, "ellipsis"
+    prompt.max_width = max(20, stdout().width - len(head) * (NUMBER_WIDTH + 1) - 2)
+    return shown
 
 
 def _verdict(name: str, items: list[Item], plain: list[Item]) -> str:

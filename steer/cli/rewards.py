@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from steer.cli.shared import log_option, one_line
+from steer.cli.tables import stdout, table
 from steer.settings.options import parse_assignments
 
 if TYPE_CHECKING:
@@ -70,23 +71,16 @@ def rewards(
 
 
 def _print(rows: list[Comparison], truth: str, samples: int, batch: int) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = stdout()
     shown = [row for row in rows if not row.skipped]
     if shown:
         title = f"rank correlation with {one_line(truth)}, {samples} scenes"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("reward", overflow="fold", min_width=12)
         columns = list(shown[0].correlation)
-        for column in (*columns, f"ms/{batch}", "MB"):
-            table.add_column(column, justify="right", no_wrap=True)
+        rows_shown = []
         for row in shown:
             cells = ["–" if (value := row.correlation[column]) is None else f"{value:.2f}" for column in columns]
-            table.add_row(one_line(row.name), *cells, f"{row.batch_ms:.0f}", f"{row.memory_mb:.0f}")
-        console.print(table)
+            rows_shown.append((row.name, *cells, f"{row.batch_ms:.0f}", f"{row.memory_mb:.0f}"))
+        console.print(table(("reward", *columns, f"ms/{batch}", "MB"), rows_shown, text=1, title=title))
     for row in rows:
         if row.skipped:
             console.print(f"skipped {one_line(row.name)}: {one_line(row.skipped)}", soft_wrap=True)

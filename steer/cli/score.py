@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.cli.shared import CountBar, log_option, one_line
+from steer.cli.bars import Bar
+from steer.cli.shared import log_option, one_line
+from steer.cli.tables import stdout, table
 from steer.errors import SteerError
 from steer.settings.options import parse_assignments
 
@@ -75,7 +77,7 @@ def score(
     errors: list[ImageError] = []
     with ExitStack() as stack:
         file = stack.enter_context(scoring.open_rows(out)) if out else None
-        bar = stack.enter_context(CountBar(len(paths), "scoring"))
+        bar = stack.enter_context(Bar("scoring", len(paths)))
         for outcome in scoring.score_images(
             paths, rewards, source, batch=batch, device=place, done=done, options=options
         ):
@@ -108,17 +110,9 @@ def _print(rows: list[Row], errors: list[ImageError], names: list[str], as_json:
         writer.writerows([row.file, row.prompt, *(row.scores[name] for name in names)] for row in rows)
         click.echo(text.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # names of files can be any bytes
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for column in ("file", "prompt"):
-        table.add_column(column, overflow="fold")
-    for name in names:
-        table.add_column(one_line(name), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(one_line(row.file), one_line(row.prompt), *(f"{row.scores[name]:.4f}" for name in names))
+    cells = ((row.file, row.prompt, *(f"{row.scores[name]:.4f}" for name in names)) for row in rows)
+    shown = table(("file", "prompt", *names), cells, text=2)
     if len(rows) > 1:
-        table.add_section()
-        table.add_row("mean", "", *(f"{means[name]:.4f}" for name in names))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+        shown.add_section()
+        shown.add_row("mean", "", *(f"{means[name]:.4f}" for name in names))
+    stdout().print(shown)

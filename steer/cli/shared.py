@@ -58,26 +58,3 @@ def live_terminal() -> bool:
 def one_line(text: str) -> str:
     """Return text on one line, with nothing that a terminal would obey (prompts come from files of others)."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
-
-
-class CountBar:
-    """A progress bar on stderr for so many things, each like the other; silent where that is no terminal."""
-
-    def __init__(self, total: int, label: str) -> None:
-        """Args: total: how many things; label: what is done to them."""
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not live_terminal())
-        self._task = self._progress.add_task(label, total=total)
-
-    def __enter__(self) -> CountBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self) -> None:
-        """One more is done."""
-        self._progress.advance(self._task)

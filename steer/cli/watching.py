@@ -11,18 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
-from steer.cli.shared import live_terminal, one_line
+from steer.cli.bars import Bar
+from steer.cli.shared import one_line
 from steer.registry.registration import hookimpl
 from steer.render.engine import PlannedGroup
 from steer.render.report import Plan, Summary
 from steer.render.tally import Progress as Standing
 from steer.sampling.state import State
-
-LINE_SECONDS = 30.0
-"""How often a line is printed where there is no terminal to change one on."""
 
 EVENT_SECONDS = 5.0
 """How often ``--json`` tells the rate."""
@@ -73,37 +69,25 @@ class JsonEvents:
         sys.stdout.flush()
 
 
-class ProgressLine:
-    """One line on stderr: images a second, time left, failures, mean and best reward; a summary at the end.
+class ProgressLine(Bar):
+    """One line on stderr: images per second, time left, failures, mean and best reward; a summary at the end.
 
     It is also an observer of runs, to show the step of the pack that is being made.
     """
 
     def __init__(self) -> None:
-        self._terminal = live_terminal()
-        self._console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-        self._bar = Progress(
-            TextColumn("{task.completed}/{task.total}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
-            console=self._console, transient=True, disable=not self._terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=None, note="loading the model", visible=False)
+        super().__init__("", lines=True)
         self._note, self._step, self._word = "", "", "image"
-        self._told = time.monotonic()
-
-    def __enter__(self) -> ProgressLine:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self.note("loading the model")
 
     def begin(self, plan: Plan, place: str) -> None:
         """Say how much there is to do."""
         self._word = plan.modality
         before = f", {plan.done} are done" if plan.done else ""
         failed = f", {plan.failed} failed before (--retry-failed tries them again)" if plan.failed else ""
-        self._say(f"{one_line(place)}: {count(plan.tasks, 'prompt')}{before}{failed}")
-        self._bar.update(self._task, total=plan.todo, visible=True, note="")
+        self.say(f"{place}: {count(plan.tasks, 'prompt')}{before}{failed}")
+        if plan.todo:
+            self.show(0, plan.todo)
 
     def done(self, row: Mapping[str, Any], progress: Standing) -> None:
         """Move on."""
@@ -111,7 +95,7 @@ class ProgressLine:
 
     def failed(self, row: Mapping[str, Any], progress: Standing) -> None:
         """Say which prompt failed and why."""
-        self._say(f"failed: {one_line(row['id'])}: {one_line(row['reason'])}")
+        self.say(f"failed: {row['id']}: {row['reason']}")
         self._show(progress)
 
     def stopping(self) -> None:
@@ -121,43 +105,34 @@ class ProgressLine:
 
     def end(self, summary: Summary) -> None:
         """Say how it ended and, if something is left, how to go on."""
-        self._bar.stop()
+        self.close()
         made, cost, word = summary.progress, summary.cost, summary.plan.modality
         rate = made.images / summary.seconds if summary.seconds else 0.0
         reward = "" if made.mean_reward is None else f", reward mean {made.mean_reward:.3f} best {made.best_reward:.3f}"
-        self._say(
+        self.say(
             f"{count(made.images, word)} in {_clock(summary.seconds)}, {rate:.2f} {word}s/s{reward}; "
             f"{count(cost.nfe, 'denoiser evaluation')}, {count(cost.decodes, 'decode')}, "
             f"{count(cost.reward_calls, 'reward call')}"
         )
-        place = one_line(summary.place)
+        place = summary.place
         failed = f", {summary.failed} failed: add --retry-failed to try them again" if summary.failed else ""
         tasks = count(summary.plan.tasks, "prompt")
-        self._say(f"{summary.done} of {tasks} done{failed}; look at {place}/index.html")
+        self.say(f"{summary.done} of {tasks} done{failed}; look at {place}/index.html")
         if summary.stopped:
-            self._say(f"stopped; to go on: steer render --config {place}/run.toml")
+            self.say(f"stopped; to go on: steer render --config {place}/run.toml")
 
     @hookimpl(wrapper=True)
     def after_step(self, state: State) -> Generator[None, Any, Any]:
         """Show the step of the pack."""
         result = yield
         self._step = f", step {state.step}/{state.steps}"
-        self._bar.update(self._task, note=self._note + self._step)
+        self.note(self._note + self._step)
         return result
 
     def _show(self, progress: Standing) -> None:
-        self._note = _note(progress, self._word)
         settled = progress.done + progress.failed
-        self._bar.update(self._task, completed=settled, note=self._note + self._step)
-        if not self._terminal and (time.monotonic() - self._told >= LINE_SECONDS):
-            self._told = time.monotonic()
-            self._say(f"{settled}/{progress.total} {self._note}")
-
-    def _say(self, text: str) -> None:
-        if self._terminal:
-            self._console.print(text, soft_wrap=True)
-        else:
-            click.echo(text, err=True)
+        self._note = f"{settled}/{progress.total} {_note(progress, self._word)}"
+        self.show(settled, note=self._note + self._step)
 
 
 def print_plan(plan: Plan, place: str, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from steer import SteerError
-from steer.plugin import CountBar, ImageError, check_seed, one_line, pick_device, pick_dtype, read_image
+from steer.plugin import Bar, ImageError, check_seed, one_line, pick_device, pick_dtype, read_image
 from steer_symmflow.flow import SOLVERS
 from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.reading.votes import fitted, votes
@@ -84,7 +84,7 @@ def readings(
         label: what the bar says is done.
         how: see :func:`read_all`.
     """
-    with CountBar(len(paths), label) as bar:
+    with Bar(label, len(paths)) as bar:
         for outcome in read_all(model, paths, **how):
             bar.advance()
             if isinstance(outcome, Reading):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from steer import SteerError
-from steer.plugin import one_line
+from steer.plugin import one_line, stdout, table
 
 WRITTEN = frozenset({"mask", "overlay", "confidence-map"})
 """Keys with the places of files, which a table has no room for."""
@@ -38,16 +38,8 @@ def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json
         return
     if not rows:
         return
-    from rich.console import Console
-    from rich.table import Table
-
     columns = [key for key in rows[0] if key not in WRITTEN]
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    stdout().print(table(columns, ([_cell(row[column]) for column in columns] for row in rows)))
 
 
 def _cell(value: Any) -> str:
