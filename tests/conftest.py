@@ -11,6 +11,8 @@ import pytest
 import torch
 from support.tiny import tiny_sd
 
+pytest_plugins = ["support.commands"]
+
 torch.set_num_threads(1)
 
 

@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from .conftest import Steer
+from support.commands import Steer
 
 FK = ["-p", "fk", "-r", "./rewards.py:brightness"]
 

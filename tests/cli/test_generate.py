@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-
-from .conftest import Steer
+from support.commands import Steer
 
 RUN = """
 model = "{model}"

@@ -16,8 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from support import processes
-
-from .conftest import Steer
+from support.commands import Steer
 
 
 def test_help_is_quick_and_imports_no_torch(place: Path) -> None:

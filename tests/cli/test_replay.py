@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, PngImagePlugin
-
-from .conftest import Steer
+from support.commands import Steer
 
 
 def _recipe(path: Path) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from support.commands import Steer
 from support.tiny_clips import hps_folder
-
-from .conftest import Steer
 
 
 def test_without_weights_the_command_ends_with_one_line(process: Steer, place: Path) -> None:

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from .conftest import Steer
+from support.commands import Steer
 
 
 def test_rewards_are_compared_and_those_that_are_not_here_skipped(process: Steer, place: Path) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from support.processes import finished
+from support.renders import digests, lines
 from support.tiny import WORDS
 
 from steer.cli.app import app
 from steer.errors import SteerError
-
-from .conftest import digests, lines
 
 ODD = [
     "a " * 5000, "a 🦊 in the snow", "כלב אדום על הדשא", "../../etc/passwd", "C:\\con\\nul.txt",

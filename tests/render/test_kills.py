@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 from support import processes
 from support.processes import finished
-
-from .conftest import PROMPTS, digests, lines, write_prompts
+from support.renders import PROMPTS, digests, lines, write_prompts
 
 KILLS = 4
 

@@ -16,6 +16,7 @@ import pytest
 import ray
 import torch
 from support import processes
+from support.renders import digests, lines
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
@@ -23,8 +24,6 @@ from steer.registry.local_files import load_module
 from steer.render.outcomes import Failed
 from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull, send_local_files
 from steer.render.spec import Spec
-
-from .conftest import digests, lines
 
 
 def test_two_workers_one_of_them_killed(place: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
+from support.renders import ARGUMENTS, digests, lines
 
 from steer.cli.replay import arguments_of
 from steer.errors import SteerError
@@ -31,7 +32,7 @@ from steer.results.folder import file_stem
 from steer.results.storage import remote, storage_at
 from steer.sampling.sampler import Sampler
 
-from .conftest import ARGUMENTS, Render, digests, lines
+from .conftest import Render
 
 TEXTS = ["a red circle", "a blue square", "the red square", "a photo of the circle", "the blue circle"]
 
