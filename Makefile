@@ -1,14 +1,15 @@
-# The four things people do: look (demo), check (lint, test), re-make the figures (results).
+# What people do: look (demo), check (lint, quick, test), re-make the figures (results).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint results install clean
+.PHONY: demo test quick lint results install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
 	@echo "make test     run the test suite"
+	@echo "make quick    run the tests that need no process, browser or training (under a minute on two CPU cores)"
 	@echo "make lint     linter, formatter and type checker"
 	@echo "make results  re-make all of docs/results.md from scratch (under two hours on two CPU cores; goes on where it was)"
 
@@ -27,6 +28,9 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+quick: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not (process or browser or training or slow)"
 
 lint: install
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 import pytest
 import torch
+from support.marks import mark
 from support.tiny import tiny_sd
 
 pytest_plugins = ["support.commands"]
@@ -26,6 +27,14 @@ def tiny_pipe():
 def tiny_pipe_v():
     """The same with v-prediction."""
     return tiny_sd("v_prediction")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs processes, a browser or a training, before ``-m`` selects by it."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            mark(item)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from steer_dmd2.train import losses
 from steer_dmd2.train.schedule import Schedule, forward_inputs, simulate
@@ -113,44 +112,37 @@ def empirical_estimate(
     return weights @ samples
 
 
-def stratified(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Standard normal noise ``[count, 1]``, one draw from each of ``count`` equal shares of the distribution.
+@pytest.mark.training
+@pytest.mark.parametrize("seed", range(3))
+def test_matching_drives_a_generator_to_a_mixture_of_two_gaussians(seed: int) -> None:
+    """The generator is a table, a value for each share of the noise, so that nothing but the loss decides its path.
 
-    With independent draws the shares of the two modes wander from batch to batch by more than is to be shown.
+    A network's path depends on its first weights and on the last bits of arithmetic: where its steep part settles, and
+    so how far it is from the target after some steps. Over 20 seeds the table is within half of what is allowed.
     """
-    share = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return torch.special.ndtri(share.clamp(1e-6, 1 - 1e-6)).unsqueeze(1)
-
-
-def test_matching_drives_a_generator_to_a_mixture_of_two_gaussians() -> None:
-    torch.manual_seed(0)
+    count, steps, rate = 256, 400, 0.05
     schedule = Schedule(torch.linspace(0.995, 0.02, 1000))
-    generator = nn.Sequential(nn.Linear(1, 48), nn.SiLU(), nn.Linear(48, 48), nn.SiLU(), nn.Linear(48, 1))
-    optimizer = torch.optim.Adam(generator.parameters(), lr=5e-3, betas=(0.5, 0.99))
-    noise = torch.Generator().manual_seed(1)
-    steps = 1500
+    noise = torch.Generator().manual_seed(seed)
+    shares = (torch.arange(count) + 0.5) / count
+    table = torch.special.ndtri(shares).unsqueeze(1).requires_grad_()
+    optimizer = torch.optim.Adam([table], betas=(0.5, 0.99))
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 5e-3 * (1 - step / steps)
-        x = generator(stratified(512, noise))
-        timestep = schedule.draw(512, noise)
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        timestep = schedule.draw(count, noise)
         alpha, sigma = schedule.level(timestep, 2)
-        diffused = alpha * x.detach() + sigma * torch.randn(512, 1, generator=noise)
-        real = mixture_estimate(diffused, alpha, sigma)
-        with torch.no_grad():
-            fresh = generator(stratified(512, noise))
-        fake = empirical_estimate(diffused, alpha, sigma, fresh)
+        made = table.detach()
+        diffused = alpha * made + sigma * torch.randn(count, 1, generator=noise)
+        real, fake = mixture_estimate(diffused, alpha, sigma), empirical_estimate(diffused, alpha, sigma, made)
         optimizer.zero_grad()
-        losses.distribution_matching(x, real, fake).backward()
+        losses.distribution_matching(table, real, fake).backward()
         optimizer.step()
-    with torch.no_grad():
-        made = generator(torch.randn(20_000, 1, generator=noise)).flatten()
+    made = table.detach().flatten()
     mean = float((SHARES * MEANS).sum())
     variance = float((SHARES * (MEANS**2 + SD**2)).sum()) - mean**2
     assert float(made.mean()) == pytest.approx(mean, abs=0.15)
-    assert float(made.var()) == pytest.approx(variance, rel=0.1)
-    # a continuous generator must cross the gap between the modes somewhere, so each half is judged by its median
+    assert float(made.var()) == pytest.approx(variance, rel=0.05)
     middle = float(MEANS.mean())
     for half, centre, share in zip((made < middle, made >= middle), MEANS.tolist(), SHARES.tolist(), strict=True):
         assert float(half.float().mean()) == pytest.approx(share, abs=0.06)
-        assert float(made[half].median()) == pytest.approx(centre, abs=0.2)
+        assert float(made[half].median()) == pytest.approx(centre, abs=0.15)
+        assert float(made[half].std()) == pytest.approx(SD, abs=0.2)

@@ -153,6 +153,7 @@ def test_a_training_is_refused_before_it_begins(folders, tmp_path: Path) -> None
     assert "file cannot be used (File exists); choose another --out" in message("--out", tmp_path / "file")
 
 
+@pytest.mark.training
 def test_a_run_goes_on_with_its_own_data_only(tmp_path: Path) -> None:
     def train(data: Path, steps: int, *more: str) -> object:
         command = ["train", "symmflow", "--data", str(data), "--out", str(tmp_path / "run"), "--widths", "16,32",

@@ -129,6 +129,7 @@ def test_doubled_channels_begin_where_the_unet_was(base) -> None:
         assert torch.allclose(out, own, atol=1e-5)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("kind", ["masks", "classes"])
 def test_training_starts_from_a_stable_diffusion_and_goes_on(base, tmp_path: Path, kind: str) -> None:
     data, rng = tmp_path / "data", np.random.default_rng(0)

@@ -244,6 +244,7 @@ def test_a_classifier_scores_the_probability_of_its_label(models: Path) -> None:
         cls(argument=None)
 
 
+@pytest.mark.training
 def test_training_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
     lines.write_text("a red star\nthe cat sleeps\n")
