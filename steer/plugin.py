@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from steer.prompts.files import PROMPT_SUFFIXES as PROMPT_SUFFIXES
     from steer.prompts.prompt import check_seed as check_seed
     from steer.prompts.prompt import text_id as text_id
-    from steer.prompts.rows import parse_size as parse_size
     from steer.registry.declarations import Input as Input
     from steer.registry.declarations import Needed as Needed
     from steer.registry.declarations import Repository as Repository
@@ -79,6 +78,7 @@ if TYPE_CHECKING:
     from steer.sampling.run import Run as Run
     from steer.sampling.start import Start as Start
     from steer.sampling.state import Event as Event
+    from steer.settings.run import parse_size as parse_size
 
 # Loaded at first use: listing plugins or printing help must not wait for torch.
 _HOMES = {
@@ -142,7 +142,7 @@ _HOMES = {
     "PROMPT_SUFFIXES": "steer.prompts.files",  # endings of prompt files
     "check_seed": "steer.prompts.prompt",  # a seed in range
     "text_id": "steer.prompts.prompt",  # the identity of a text
-    "parse_size": "steer.prompts.rows",  # width and height of `512x768`
+    "parse_size": "steer.settings.run",  # width and height of `512x768`
     "ImageError": "steer.evaluate.score.images",  # a file that is no usable image
     "read_image": "steer.evaluate.score.images",  # pixels of an image file from anywhere
     "find_images": "steer.evaluate.score.images",  # image files in files and folders

@@ -14,22 +14,16 @@ from typing import Any
 from steer.errors import SteerError, nearest
 from steer.prompts.prompt import Prompt, check_seed
 from steer.settings.options import parse_assignments
-from steer.settings.run import check_setting
+from steer.settings.run import SETTINGS, SIZE, check_setting, parse_size
 
-SETTING_OF = {
-    "steps": "steps", "guidance": "guidance_scale", "guidance_scale": "guidance_scale",
-    "cfg_scale": "guidance_scale", "true_cfg": "true_cfg_scale", "true_cfg_scale": "true_cfg_scale", "eta": "eta",
-    "scheduler": "scheduler", "particles": "particles", "width": "width", "height": "height", "length": "length",
-    "temperature": "temperature",
-}  # fmt: skip
+SETTING_OF = {key: name for name, setting in SETTINGS.items() for key in setting.rows}
 """Keys of a row that set a field of a run for this prompt alone."""
 
-NEGATIVE = ("negative", "negative_prompt")
-OWN = frozenset({"prompt", "text", "id", "category", "seed", "size", "options", *NEGATIVE, *SETTING_OF})
+OWN = frozenset({"prompt", "text", "id", "category", "seed", SIZE.key, "options", *SETTING_OF})
 """Keys that mean something here; all others are metadata."""
 
-WHOLE = frozenset({"seed", "steps", "particles", "width", "height", "length"})
-FRACTIONS = frozenset({"guidance", "guidance_scale", "cfg_scale", "true_cfg", "true_cfg_scale", "eta", "temperature"})
+KINDS = {"seed": (int,), **{key: SETTINGS[name].kind for key, name in SETTING_OF.items()}}
+"""Types of the values of a row's keys."""
 
 
 def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:
@@ -55,9 +49,9 @@ def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:
     if not isinstance(text, str) or not text.strip():
         raise SteerError(f"{where}: has no text under 'prompt' or 'text'")
     metadata = {key: value for key, value in row.items() if key not in OWN}
-    negative = next((row[key] for key in NEGATIVE if row.get(key) is not None), None)
-    if negative is not None:
-        metadata["negative"] = _text(negative, where, "negative prompt")
+    settings = _settings(row, where)
+    if "negative" in settings:  # prompts of one pack may differ in it
+        metadata["negative"] = settings.pop("negative")
     identity, category, seed = row.get("id"), row.get("category", row.get("tag")), row.get("seed")
     return Prompt(
         text.strip(),
@@ -65,7 +59,7 @@ def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:
         category=None if category is None else str(category),
         seed=None if seed is None else check_seed(seed, where),
         metadata=metadata,
-        settings=_settings(row, where),
+        settings=settings,
         options=_options(row.get("options"), where),
     )
 
@@ -105,10 +99,19 @@ def as_row(prompt: Prompt) -> dict[str, Any]:
 
 
 A1111_SAMPLERS = {
-    "ddim": "ddim", "ddpm": "ddpm", "euler": "euler", "euler a": "euler-a", "dpm++ 2m": "dpm++",
-    "dpm++ 2m karras": "dpm++-karras", "dpm++ 2m sde": "dpm++-sde", "dpm++ 2m sde karras": "dpm++-sde-karras",
-    "unipc": "unipc", "plms": "pndm", "lms": "lms", "lcm": "lcm",
-}  # fmt: skip
+    "ddim": "ddim",
+    "ddpm": "ddpm",
+    "euler": "euler",
+    "euler a": "euler-a",
+    "dpm++ 2m": "dpm++",
+    "dpm++ 2m karras": "dpm++-karras",
+    "dpm++ 2m sde": "dpm++-sde",
+    "dpm++ 2m sde karras": "dpm++-sde-karras",
+    "unipc": "unipc",
+    "plms": "pndm",
+    "lms": "lms",
+    "lcm": "lcm",
+}
 """A1111's names of samplers, in lower case, and ours."""
 
 FLAGS = (*(OWN - {"text", "options"}), "sampler_name", "option", "batch_size", "n_iter")
@@ -151,7 +154,7 @@ def from_flags(line: str, where: str) -> Prompt:
     row: dict[str, Any] = {name: " ".join(parts) for name, parts in given.items()}
     for name in ("batch_size", "n_iter"):
         if row.pop(name, "1") != "1":
-            raise SteerError(f"{where}: --{name} means nothing here; for several images a prompt give --particles")
+            raise SteerError(f"{where}: --{name} means nothing here; for several images per prompt give --particles")
     if "sampler_name" in row:
         name = row.pop("sampler_name")
         row["scheduler"] = A1111_SAMPLERS.get(name.lower(), name)
@@ -164,12 +167,13 @@ def from_flags(line: str, where: str) -> Prompt:
 
 def _converted(key: str, value: Any, where: str) -> Any:
     """Turn a cell of a table into the number that its column holds."""
-    if key in WHOLE:
+    kinds = KINDS.get(key, (str,))
+    if kinds == (int,):
         whole = value.is_integer() if isinstance(value, float) else re.fullmatch(r"[+-]?\d{1,19}", str(value).strip())
         if isinstance(value, bool) or not whole:
             raise SteerError(f"{where}: got {key} {value!r}, expected a whole number")
         return int(value)
-    if key in FRACTIONS and not isinstance(value, bool):
+    if float in kinds and not isinstance(value, bool):
         try:
             return float(value)
         except (TypeError, ValueError):
@@ -179,31 +183,14 @@ def _converted(key: str, value: Any, where: str) -> Any:
 
 def _settings(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     settings = {SETTING_OF[key]: row[key] for key in SETTING_OF if row.get(key) is not None}
-    if row.get("size") is not None:
-        settings["width"], settings["height"] = parse_size(row["size"], where)
-    if settings:
-        for name, value in settings.items():
-            try:
-                check_setting(name, value)
-            except SteerError as error:
-                raise SteerError(f"{where}: {error}") from None
+    if row.get(SIZE.key) is not None:
+        settings["width"], settings["height"] = parse_size(row[SIZE.key], where)
+    for name, value in settings.items():
+        try:
+            check_setting(name, value)
+        except SteerError as error:
+            raise SteerError(f"{where}: {error}") from None
     return settings
-
-
-def parse_size(size: Any, where: str = "") -> tuple[int, int]:
-    """Return width and height in pixels of ``"512x768"`` or ``[512, 768]``.
-
-    Raises:
-        SteerError: for anything else.
-    """
-    if isinstance(size, str):
-        match = re.fullmatch(r"\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*", size.lower())
-        if match:
-            return int(match[1]), int(match[2])
-    if isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size):
-        return size[0], size[1]
-    prefix = f"{where}: " if where else ""
-    raise SteerError(f"{prefix}size {size!r}: expected WIDTHxHEIGHT in pixels, such as 512x512")
 
 
 def _options(value: Any, where: str) -> dict[str, dict[str, Any]]:
@@ -228,9 +215,3 @@ def _options(value: Any, where: str) -> dict[str, dict[str, Any]]:
     # parquet fills a struct's absent fields with nulls
     tables = {str(owner): {str(k): v for k, v in table.items() if v is not None} for owner, table in value.items()}
     return {owner: table for owner, table in tables.items() if table}
-
-
-def _text(value: Any, where: str, what: str) -> str:
-    if not isinstance(value, str):
-        raise SteerError(f"{where}: its {what} is {value!r}, expected text")
-    return value

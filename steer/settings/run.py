@@ -1,52 +1,244 @@
-"""The fields of a run that users, methods and models may set: types, ranges and meanings."""
+"""The settings of a run, each declared once.
+
+Options of the command line, keys of run files and of prompt rows, settings in a comparison's specs, the checks of
+recipes and the command on a render's page derive from :class:`RunSettings`: a new setting is one new field there.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import pydantic
 
 from steer.errors import SteerError, unknown
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The declaration of a field of a run that users, methods and models may set."""
+    """The declaration of one setting.
 
-    kind: type | tuple[type, ...]
-    low: float | None
-    high: float | None
+    Attributes:
+        meaning: what it is, in lower case and without a period; stands in help and in messages.
+        low: least value of a number.
+        high: largest value of a number.
+        modality: what the models make that have it, ``"image"`` or ``"text"``; ``None`` for all models.
+        flags: options of the command line, a short one first; empty if only methods and Python code set it.
+        metavar: placeholder of the value in help, where its type says too little.
+        group: the group of options that help lists it in.
+        rows: keys by which a row of a prompt file sets it for its prompt alone; the last one present counts.
+        off: the value at which it does nothing.
+        kind: types of its value, from the annotation.
+    """
+
     meaning: str
+    low: float | None = None
+    high: float | None = None
     modality: str | None = None
-    """What it is a setting of, where not of all models: ``"image"``, ``"text"``."""
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    group: str = "Sampling"
+    rows: tuple[str, ...] = ()
+    off: Any = None
+    kind: tuple[type, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its name on the command line and in run files, as in ``true_cfg``; empty if it has none."""
+        return self.flags[-1].lstrip("-").replace("-", "_") if self.flags else ""
+
+
+class RunSettings(pydantic.BaseModel):
+    """The settings that somebody asked for; ``None`` leaves one to the methods and the model.
+
+    Raises:
+        SteerError: for an unknown name, a value of another type or one out of range.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    particles: Annotated[
+        int | None, Setting("particles per prompt", 1, 65_536, flags=("-n", "--particles"), rows=("particles",))
+    ] = None
+    steps: Annotated[int | None, Setting("denoising steps", 1, 10_000, flags=("--steps",), rows=("steps",))] = None
+    timesteps: Annotated[
+        tuple[Any, ...] | None,
+        Setting("explicit timesteps, highest first, instead of the scheduler's spacing", modality="image"),
+    ] = None
+    guidance_scale: Annotated[
+        int | float | None,
+        Setting(
+            "classifier-free guidance; off at 1 and below",
+            0,
+            1000,
+            modality="image",
+            flags=("--guidance",),
+            metavar="SCALE",
+            rows=("guidance", "guidance_scale", "cfg_scale"),
+        ),
+    ] = None
+    true_cfg_scale: Annotated[
+        int | float | None,
+        Setting(
+            "classifier-free guidance of a model that takes guidance_scale as an input (Flux)",
+            0,
+            1000,
+            modality="image",
+            flags=("--true-cfg",),
+            metavar="SCALE",
+            rows=("true_cfg", "true_cfg_scale"),
+            off=1,
+        ),
+    ] = None
+    eta: Annotated[
+        int | float | None,
+        Setting(
+            "stochasticity of the transitions: 0 is the ODE, 1 the ancestral sampler",
+            0,
+            1,
+            modality="image",
+            flags=("--eta",),
+            rows=("eta",),
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        Setting(
+            "scheduler instead of the model's own: ddim, ddpm, euler, euler-a, dpm++, unipc, …",
+            flags=("--scheduler",),
+            metavar="NAME",
+            rows=("scheduler",),
+        ),
+    ] = None
+    negative: Annotated[
+        str | None,
+        Setting(
+            "negative prompt",
+            modality="image",
+            flags=("--negative",),
+            metavar="TEXT",
+            rows=("negative_prompt", "negative"),
+            off="",
+        ),
+    ] = None
+    length: Annotated[
+        int | None,
+        Setting(
+            "tokens per text; as many as the model can if left out",
+            1,
+            1_000_000,
+            modality="text",
+            flags=("--length",),
+            metavar="TOKENS",
+            rows=("length",),
+        ),
+    ] = None
+    temperature: Annotated[
+        int | float | None,
+        Setting(
+            "temperature of the tokens' distributions; 1 leaves them as the model has them",
+            0,
+            100,
+            modality="text",
+            flags=("--temperature",),
+            rows=("temperature",),
+        ),
+    ] = None
+    width: Annotated[int | None, Setting("image width in pixels", 1, 65_536, modality="image", rows=("width",))] = None
+    height: Annotated[int | None, Setting("image height in pixels", 1, 65_536, modality="image", rows=("height",))] = (
+        None
+    )
+    chunk: Annotated[
+        int | None, Setting("particles per forward; part of the recipe", 1, 65_536, flags=("--chunk",), group="Model")
+    ] = None
+    denoiser: Annotated[
+        str | None, Setting("weights by name: the model's own (base), or those that a method brought")
+    ] = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _check(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name, value in values.items():
+            if name not in SETTINGS or value is not None:
+                check_setting(name, value)
+        return values
+
+    @classmethod
+    def typed(cls, values: Mapping[str, Any]) -> RunSettings:
+        """Return the settings among the values of options or of a run file, by their keys there.
+
+        Raises:
+            SteerError: for a value that a setting does not take.
+        """
+        given = {name: values.get(setting.key) for name, setting in SETTINGS.items() if setting.key}
+        if values.get(SIZE.key) is not None:
+            given["width"], given["height"] = parse_size(values[SIZE.key])
+        return cls(**given)
+
+    def given(self) -> dict[str, Any]:
+        """Return what was asked for, by the names of the fields."""
+        return {name: value for name, value in self if value is not None}
+
+    def having(self, **changes: Any) -> RunSettings:
+        """Return these settings with some changed."""
+        return type(self)(**{**dict(self), **changes})
+
+
+def _kinds(annotation: Any) -> tuple[type, ...]:
+    """Return the types of a field's values, ``None`` left out."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    parts = typing.get_args(annotation) if union else (annotation,)
+    return tuple(typing.get_origin(part) or part for part in parts if part is not type(None))
 
 
 SETTINGS: dict[str, Setting] = {
-    "steps": Setting(int, 1, 10_000, "denoising steps"),
-    "timesteps": Setting(
-        tuple, None, None, "explicit timesteps, highest first, instead of the scheduler's spacing", "image"
-    ),
-    "guidance_scale": Setting((int, float), 0, 1000, "classifier-free guidance; off at 1 and below", "image"),
-    "true_cfg_scale": Setting(
-        (int, float),
-        0,
-        1000,
-        "classifier-free guidance of a model that takes guidance_scale as an input (Flux)",
-        "image",
-    ),
-    "eta": Setting(
-        (int, float), 0, 1, "stochasticity of the transitions: 0 is the ODE, 1 the ancestral sampler", "image"
-    ),
-    "temperature": Setting((int, float), 0, 100, "of the tokens' distributions: 1 as the model has them", "text"),
-    "length": Setting(int, 1, 1_000_000, "tokens of a text", "text"),
-    "scheduler": Setting(str, None, None, "scheduler by name, instead of the model's own"),
-    "particles": Setting(int, 1, 65_536, "particles a prompt"),
-    "width": Setting(int, 1, 65_536, "image width in pixels", "image"),
-    "height": Setting(int, 1, 65_536, "image height in pixels", "image"),
-    "negative": Setting(str, None, None, "negative prompt", "image"),
-    "chunk": Setting(int, 1, 65_536, "particles a forward; part of the recipe"),
-    "denoiser": Setting(str, None, None, "weights by name: the model's own (base), or those that a method brought"),
+    name: replace(next(part for part in field.metadata if isinstance(part, Setting)), kind=_kinds(field.annotation))
+    for name, field in RunSettings.model_fields.items()
 }
-"""Every field with its type, range and meaning."""
+"""Every setting's declaration by its name."""
+
+SIZE = Setting("image size in pixels", modality="image", flags=("--size",), metavar="WxH", kind=(str,))
+"""How the width and the height are typed: ``512x768``."""
+
+TYPED: dict[str, Setting] = {setting.key: setting for setting in (*SETTINGS.values(), SIZE) if setting.key}
+"""What users type, by its key in a run file."""
+
+
+def canonical(name: str) -> str:
+    """Return the setting that a short name or a synonym means, as ``guidance`` does; another name stays as it is."""
+    return next((field for field, setting in SETTINGS.items() if name in (setting.key, *setting.rows)), name)
+
+
+def as_typed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the keys of run files, as :meth:`RunSettings.typed` reads them; those unset are left out."""
+    found = {
+        setting.key: settings[name]
+        for name, setting in SETTINGS.items()
+        if setting.key and settings.get(name) is not None
+    }
+    if settings.get("width") is not None and settings.get("height") is not None:
+        found[SIZE.key] = f"{settings['width']}x{settings['height']}"
+    return found
+
+
+def parse_size(size: Any, where: str = "") -> tuple[int, int]:
+    """Return width and height in pixels of ``"512x768"`` or ``[512, 768]``.
+
+    Raises:
+        SteerError: for anything else.
+    """
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*", size.lower())
+        if match:
+            return int(match[1]), int(match[2])
+    if isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size):
+        return size[0], size[1]
+    prefix = f"{where}: " if where else ""
+    raise SteerError(f"{prefix}size {size!r}: expected WIDTHxHEIGHT in pixels, such as 512x512")
 
 
 def check_setting(name: str, value: Any) -> None:
@@ -54,18 +246,17 @@ def check_setting(name: str, value: Any) -> None:
     if name not in SETTINGS:
         raise unknown("setting", name, SETTINGS)
     setting = SETTINGS[name]
-    kinds = setting.kind if isinstance(setting.kind, tuple) else (setting.kind,)
-    ok = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+    ok = isinstance(value, setting.kind) and not isinstance(value, bool)
     if ok and setting.low is not None and setting.high is not None:
         ok = setting.low <= value <= setting.high  # a NaN fails here too
     if not ok:
-        type_name = " or ".join(kind.__name__ for kind in kinds)
+        type_name = " or ".join(kind.__name__ for kind in setting.kind)
         bounds = "" if setting.low is None else f" in {setting.low:g}..{setting.high:g}"
         raise SteerError(f"{name}={value!r}: expected {type_name}{bounds} ({setting.meaning})")
 
 
 def applies(name: str, modality: str) -> bool:
-    """Whether a setting is one of what a model makes, ``"image"`` or ``"text"``."""
+    """Whether models that make a modality (``"image"``, ``"text"``) have a setting."""
     return SETTINGS[name].modality in (None, modality)
 
 

@@ -115,7 +115,7 @@ def test_any_text_is_a_prompt_in_any_format(text: str, tmp_path: Path) -> None:
         ("jsonl", b'{"prompt": "a"}\n[', "line 2: not JSON"),
         ("jsonl", b'{"prompt": "a", "steps": "5"}', "line 1: steps='5': expected int in 1..10000"),
         ("jsonl", b'{"prompt": "a", "size": 512}', "line 1: size 512: expected WIDTHxHEIGHT"),
-        ("jsonl", b'{"prompt": "a", "negative": 3}', "line 1: its negative prompt is 3"),
+        ("jsonl", b'{"prompt": "a", "negative": 3}', "line 1: negative=3: expected str (negative prompt)"),
         ("jsonl", b'{"prompt": "a", "options": {"fk": 3}}', "line 1: options are"),
         ("json", b'{"prompt": "a"}', "expected a list"),
         ("csv", b"a,b\n1,2", "expected one named 'prompt'"),

@@ -21,11 +21,12 @@ from steer.registry.plugins import Plugins
 from steer.sampling.methods_by_name import find_method
 from steer.sampling.session import CHOICES
 from steer.settings.options import build, describe, parse_assignments
-from steer.settings.run import SETTINGS, check_setting
+from steer.settings.run import SETTINGS, canonical, check_setting
 
 PLAIN = "plain"
-ALIASES = {"guidance": "guidance_scale", "true_cfg": "true_cfg_scale"}
 SHAPE = re.compile(r"(?:(?P<label>[^:=]+)=)?(?P<methods>.+?)(?::(?P<options>[\w.-]+=.*))?", re.DOTALL)
+Address = tuple[str | None, str]
+"""Whose option a name is, and the name; a setting of the run is nobody's."""
 EXAMPLE = "fk:particles=4,lambda=5, plain, dmd2+fk or NAME=fk:lambda=5"
 
 
@@ -97,7 +98,7 @@ def _variants(spec: str, given: Mapping[str, Mapping[str, str]], used: set[str],
         methods = ()
     owners = _owners(methods, plugins)
     family = (match["label"] or match["methods"]).strip()
-    values: dict[tuple[str | None, str], list[str]] = {}
+    values: dict[Address, list[str]] = {}
     for part in re.split(r",(?=[\w.-]+=)", match["options"] or ""):
         if part:
             key, _, text = part.partition("=")
@@ -114,17 +115,20 @@ def _variants(spec: str, given: Mapping[str, Mapping[str, str]], used: set[str],
             listed = "," in text and not _takes_list(address, owners)
             values[address] = [value.strip() for value in text.split(",")] if listed else [text]
     base = Entry(family, family, methods)
-    return [_entry(base, dict(zip(values, chosen, strict=True)), values, owners)
-            for chosen in product(*values.values())]  # fmt: skip
+    choices = (dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
+    return [_entry(base, chosen, values, owners) for chosen in choices]
 
 
 def _entry(
-    base: Entry, chosen: Mapping[tuple[str | None, str], str], offered: Mapping[tuple[str | None, str], list[str]],
-    owners: Mapping[str, Any],
-) -> Entry:  # fmt: skip
+    base: Entry, chosen: Mapping[Address, str], offered: Mapping[Address, list[str]], owners: Mapping[str, Any]
+) -> Entry:
     entry = base
-    swept = {name if owner in (None, *list(owners)[:1]) else f"{owner}.{name}": value
-             for (owner, name), value in chosen.items() if len(offered[owner, name]) > 1}  # fmt: skip
+    shown_bare = (None, *list(owners)[:1])
+    swept = {
+        name if owner in shown_bare else f"{owner}.{name}": value
+        for (owner, name), value in chosen.items()
+        if len(offered[owner, name]) > 1
+    }
     for (owner, name), value in chosen.items():
         if owner is not None:
             entry = entry.with_option(owner, name, value)
@@ -145,19 +149,19 @@ def _owners(methods: Sequence[str], plugins: Plugins) -> dict[str, Any]:
     return {cls.name: cls for cls in found}
 
 
-def _address(key: str, owners: Mapping[str, Any], spec: str) -> tuple[str | None, str]:
+def _address(key: str, owners: Mapping[str, Any], spec: str) -> Address:
     """Return whose option a name is: of the method before the dot, of the first that has it, or of the run."""
     owner, dot, name = key.rpartition(".")
     if dot:
         if owner not in owners:
             known = ", ".join(owners) or PLAIN
             raise SteerError(f"method {spec!r}: {key} is for {owner!r}, which takes no part ({known})")
-        if ALIASES.get(name, name) not in SETTINGS or _has(owners[owner], name):
+        if canonical(name) not in SETTINGS or _has(owners[owner], name):
             return owner, name  # an unknown one is told when it is validated
     for owner, cls in owners.items():
         if _has(cls, name):
             return owner, name
-    name = ALIASES.get(name, name)
+    name = canonical(name)
     if name not in SETTINGS and name != "choose":
         options = [f"{owner}.{row.name}" for owner, cls in owners.items() for row in describe(cls.Options)]
         raise SteerError(
@@ -170,16 +174,15 @@ def _has(cls: Any, name: str) -> bool:
     return any(row.name == name for row in describe(cls.Options))
 
 
-def _takes_list(address: tuple[str | None, str], owners: Mapping[str, Any]) -> bool:
+def _takes_list(address: Address, owners: Mapping[str, Any]) -> bool:
     owner, name = address
     if owner is None:
-        return name in SETTINGS and SETTINGS[name].kind is tuple
+        return name in SETTINGS and SETTINGS[name].kind == (tuple,)
     return any(row.name == name and ",…" in row.type for row in describe(owners[owner].Options))
 
 
 def _setting(name: str, text: str) -> Any:
     kinds = SETTINGS[name].kind
-    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     value: Any = text
     try:
         if tuple in kinds:

@@ -6,11 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-SETTINGS = {
-    "particles": "-n", "steps": "--steps", "guidance_scale": "--guidance",
-    "true_cfg_scale": "--true-cfg", "eta": "--eta", "scheduler": "--scheduler",
-    "negative": "--negative", "chunk": "--chunk", "length": "--length", "temperature": "--temperature",
-}  # fmt: skip
+from steer.settings.run import TYPED, as_typed
 
 
 def replay_command(place: str) -> str:
@@ -35,12 +31,9 @@ def generate_command(recipe: Mapping[str, Any]) -> str:
             shown = ",".join(map(str, value)) if isinstance(value, list) else value
             words += ["-o", f"{owner}.{name}={shown}"]
     negative = prompt.get("metadata", {}).get("negative") or settings.get("negative")
-    for name, flag in SETTINGS.items():
-        value = negative if name == "negative" else settings.get(name)
-        if value not in (None, "") and (name, value) != ("true_cfg_scale", 1.0):
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-    if settings.get("width") is not None:
-        words += ["--size", f"{settings['width']}x{settings['height']}"]
+    for key, value in as_typed({**settings, "negative": negative}).items():
+        if value != TYPED[key].off:
+            words += [TYPED[key].flags[0], f"{value:g}" if isinstance(value, float) else str(value)]
     words += ["--seed", str(prompt["seed"])]
     return " ".join(shlex.quote(str(word)) for word in [*words, "--choose", recipe["choose"]])
 
