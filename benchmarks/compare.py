@@ -21,6 +21,8 @@ from steer.evaluate.compare.summary import Summary
 from steer.evaluate.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
 from steer.prompts.files import read_prompts
 from steer.results.storage import write_atomic
+from steer.sampling.request import SamplingRequest
+from steer.settings.run import RunSettings
 
 IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- compare: made by benchmarks/compare.py -->", "<!-- compare: end -->"
@@ -60,9 +62,18 @@ def run(kind: str, amounts: str, out: Path, count: int, tuning: int, methods: tu
     request = Request(
         prompts=spread(read_prompts(ROOT / "prompts" / "shapes-eval.jsonl"), count),
         tuning=spread(read_prompts(ROOT / "prompts" / "shapes-tune.jsonl"), tuning) if swept else [],
-        methods=methods, reward=[REWARD], judge=[JUDGE], budget=[f"{kind}={amounts}"], success=1.0, steps=10,
-        chunk=16, clock="cpu", device="cpu", dtype="fp32",
-    )  # fmt: skip
+        methods=methods,
+        sampling=SamplingRequest(
+            reward=(REWARD,),
+            judge=(JUDGE,),
+            device="cpu",
+            dtype="fp32",
+            settings=RunSettings(steps=10, chunk=16),
+        ),
+        budget=[f"{kind}={amounts}"],
+        success=1.0,
+        clock="cpu",
+    )
     return compare_all(request, str(out / kind), tell=_tell)
 
 

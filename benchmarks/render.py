@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec
 from steer.render.local import LocalEngine
 from steer.render.tally import Progress
+from steer.sampling.request import SamplingRequest
+from steer.settings.run import RunSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
@@ -83,11 +86,11 @@ def timed_render(engine: LocalEngine, spec: Spec, rows: list[Prompt]) -> dict[st
 
 def compare_packing(spec: Spec, rows: list[Prompt], repeats: int) -> dict[str, Any]:
     """Render packed and one prompt at a time, in turn; one at a time at the chunk that suits it."""
-    particles = spec.arguments["particles"]
-    alone = {**spec.arguments, "chunk": min(particles, 4 if spec.device == "cpu" else 16)}
+    request = spec.request
+    alone = request.having(chunk=min(request.settings.particles or 1, 4 if request.device == "cpu" else 16))
     engines = {
         "packed": (LocalEngine(spec), spec),
-        "one at a time": (LocalEngine(Spec(**{**vars(spec), "arguments": alone}), pack_prompts=1), spec),
+        "one at a time": (LocalEngine(replace(spec, request=alone), pack_prompts=1), spec),
     }
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in engines}
     for engine, its_spec in engines.values():  # warm
@@ -111,9 +114,9 @@ def compare_packing(spec: Spec, rows: list[Prompt], repeats: int) -> dict[str, A
 @click.option("--device", default="cpu", show_default=True)
 def packing(count: int, particles: int, steps: int, repeats: int, device: str) -> None:
     """Packed against one prompt at a time on the embedded model."""
-    arguments = {"steps": steps, "particles": particles, "choose": "best", "reward": "shapes"}
-    spec = Spec("shapes", device=device, arguments=arguments)
-    found = compare_packing(spec, prompts(count), repeats)
+    settings = RunSettings(steps=steps, particles=particles)
+    request = SamplingRequest("shapes", device=device, reward=("shapes",), settings=settings, choose="best")
+    found = compare_packing(Spec(request), prompts(count), repeats)
     click.echo(json.dumps({"prompts": count, "particles": particles, "steps": steps, **found}, indent=1))
 
 
@@ -136,12 +139,16 @@ def families(
         with tempfile.TemporaryDirectory() as folder:
             FAMILIES[name](smoke).save_pretrained(folder)
             (Path(folder) / "rewards.py").write_text(REWARD)
-            arguments = {
-                "steps": steps, "particles": particles, "methods": ["fk"],
-                "reward": f"{folder}/rewards.py:brightness", "choose": "best",
-            }  # fmt: skip
+            request = SamplingRequest(
+                folder,
+                device=device,
+                methods=("fk",),
+                reward=(f"{folder}/rewards.py:brightness",),
+                settings=RunSettings(steps=steps, particles=particles),
+                choose="best",
+            )
             rows = [Prompt("a red circle", id=f"p{number}") for number in range(count)]
-            found = compare_packing(Spec(folder, device=device, arguments=arguments), rows, repeats)
+            found = compare_packing(Spec(request), rows, repeats)
         card = torch.cuda.get_device_name() if device == "cuda" else "CPU"
         click.echo(
             json.dumps({"family": name, "device": card, "particles": particles, "steps": steps, **found}, indent=1)
@@ -196,7 +203,8 @@ def memory(count: int) -> None:
     rows = [Prompt("a red circle", id=f"p{number}", seed=number * 16) for number in range(count)]
     watcher = Memory(count // 10)
     with tempfile.TemporaryDirectory() as folder:
-        spec = Spec(tiny_sd(), arguments={"steps": 1, "particles": 1, "guidance_scale": 1.0, "chunk": 16})
+        settings = RunSettings(steps=1, particles=1, guidance_scale=1.0, chunk=16)
+        spec = Spec(SamplingRequest(tiny_sd(), settings=settings))
         planned = time.process_time()
         renderer = Renderer(f"{folder}/out", spec, LocalEngine, watcher=watcher)
         renderer.plan(rows)

@@ -24,6 +24,11 @@ def message_of(error: BaseException, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def one_line(text: str) -> str:
+    """Return text on one line, with nothing that a terminal would obey (prompts come from files of others)."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` — did you mean 'x'?`` for the known name closest to ``name``, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

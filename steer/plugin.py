@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steer.cli.bars import Bar as Bar
     from steer.cli.shared import log_option as log_option
-    from steer.cli.shared import one_line as one_line
     from steer.cli.shared import quiet_libraries as quiet_libraries
     from steer.cli.tables import stdout as stdout
     from steer.cli.tables import table as table
     from steer.errors import message_of as message_of
     from steer.errors import nearest as nearest
+    from steer.errors import one_line as one_line
     from steer.errors import unknown as unknown
     from steer.evaluate.score.images import IMAGE_FORMATS as IMAGE_FORMATS
     from steer.evaluate.score.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
@@ -164,7 +164,7 @@ _HOMES = {
     "stdout": "steer.cli.tables",  # a console that prints texts of others as they are
     "table": "steer.cli.tables",  # rows for people
     "Bar": "steer.cli.bars",  # a progress bar
-    "one_line": "steer.cli.shared",  # text that is safe to print
+    "one_line": "steer.errors",  # text that is safe to print
 }
 
 __all__ = [*_HOMES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,36 +11,46 @@ import click
 
 from steer.cli.config import default_model, read_toml
 from steer.cli.inputs import WithInputs, check_inputs, typed_inputs
-from steer.cli.sampling import SAMPLING_KEYS, arguments_of, gathered, model_options_of, sampling_options
-from steer.cli.shared import log_option
+from steer.cli.options import option, run_file_keys
+from steer.cli.sampling import INPUT, OUTPUT, PLUGIN_OPTIONS, gathered, request_of, sampling_options
+from steer.cli.shared import log_option, quiet_libraries
 from steer.errors import SteerError
 from steer.prompts.files import read_prompts
 from steer.prompts.inputs import prompts_with
 from steer.prompts.prompt import Prompt, as_prompts
 from steer.registry.plugins import manager
 
-RUN_KEYS = {**SAMPLING_KEYS, "prompts": list, "file": str, "out": str, "baseline": bool, "inputs": dict}
-"""Keys of a run file: the options' names, with lists where an option can be repeated."""
-
 
 @click.command(cls=WithInputs)
 @click.argument("prompts", nargs=-1)
-@click.option("-f", "--file", help="Prompt file: txt, jsonl, json, csv, tsv or parquet; - reads lines from stdin.")
+@option(
+    "-f", "--file", group=INPUT, help="Prompt file: txt, jsonl, json, csv, tsv or parquet; - reads lines from stdin."
+)
+@option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    group=INPUT,
+    in_file=False,
+    help="Run file (TOML); options override it.",
+)
 @sampling_options
-@click.option("--baseline/--no-baseline", default=None, help="Also draw the same prompts unsteered, and compare.")
-@click.option("--out", metavar="FOLDER", help="Where to write; outputs/TIME by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Run file (TOML); options override it.")
+@option(
+    "--baseline/--no-baseline",
+    default=None,
+    group=OUTPUT,
+    help="Also sample the same prompts without methods, and compare.",
+)
+@option("--out", metavar="FOLDER", group=OUTPUT, help="Where to write; outputs/TIME by default.")
+@option("--json", "as_json", is_flag=True, group=OUTPUT, in_file=False, help="Print the result as JSON on stdout.")
 @log_option
-def generate(
-    prompts: tuple[str, ...], option: tuple[str, ...], as_json: bool, config: Path | None, **given: Any
-) -> None:
+def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **given: Any) -> None:
     """Render PROMPTS, steered or not.
 
     Without PROMPTS and --file, the examples that ship are rendered; for a model that draws from something else than a
     text, one image of each such input. Images carry their recipe; `steer replay` makes one again.
     """
-    values = gathered(read_toml(config, RUN_KEYS) if config else {}, given, option)
+    values = gathered(read_toml(config, RUN_KEYS) if config else {}, given)
     if prompts:
         values["prompts"] = list(prompts)
     # what was typed replaces the run file's prompts, whichever way they are given there
@@ -48,31 +59,32 @@ def generate(
     elif given["file"] is not None and not prompts:
         values.pop("prompts", None)
     notes: list[str] = []
-    inputs = {**check_inputs(values.pop("inputs", {})), **typed_inputs()}
-    known = {name: entry.load() for name, entry in manager().registry.entries["input"].items()}
-    alone = any(not isinstance(value, bool) for value in inputs.values()) and not {"prompts", "file"} & values.keys()
-    rows = prompts_with(None if alone else _prompts(values, notes), inputs, known)
-    model, source = (values["model"], None) if "model" in values else default_model()
-    if source:
-        notes.append(f"model: {model} ({source})")
+    rows, drawn_from = _prompts_and_inputs(values, notes)
+    if "model" not in values:
+        values["model"], source = default_model()
+        notes.append(f"model: {values['model']} ({source})")
     out = values.get("out") or f"outputs/{time.strftime('%Y%m%d-%H%M%S')}"
-    arguments = {**arguments_of(values), "seed": values.get("seed")}
+    request = request_of(values)
 
-    from steer.cli.session import render
+    from steer.cli.interrupt import Interrupt
+    from steer.cli.progress import GenerationProgress
+    from steer.cli.report import print_report
+    from steer.render.generation import generate as sample_into
 
-    render(
-        rows,
-        model=model,
-        model_options=model_options_of(values),
-        device=values.get("device"),
-        dtype=values.get("dtype"),
-        out=out,
-        baseline=bool(values.get("baseline")),
-        as_json=as_json,
-        arguments=arguments,
-        notes=notes,
-        drawn_from=[name for name, value in inputs.items() if not isinstance(value, bool)] if alone else [],
-    )
+    quiet_libraries()
+    for note in notes:  # a mistake in the command is told before them, and alone
+        click.echo(note, err=True)
+    with Interrupt() as interrupt:
+        watcher, baseline = GenerationProgress(interrupt), bool(values.get("baseline"))
+        made = sample_into(rows, request, out, watcher, baseline=baseline, drawn_from=drawn_from)
+    if as_json:
+        click.echo(json.dumps(made.data, indent=1, ensure_ascii=True, default=str))
+    else:
+        print_report(made.items, made.plain, made.cost, out)
+
+
+RUN_KEYS = {**run_file_keys(generate.params), **PLUGIN_OPTIONS, "prompts": list, "inputs": dict}
+"""Keys of a run file: the options' names, with lists where an option can be repeated."""
 
 
 def examples() -> Path:
@@ -82,6 +94,15 @@ def examples() -> Path:
         if (folder / "shapes.jsonl").is_file():
             return folder / "shapes.jsonl"
     raise FileNotFoundError("the example prompts are missing from the installation")
+
+
+def _prompts_and_inputs(values: dict[str, Any], notes: list[str]) -> tuple[list[Prompt], list[str]]:
+    """Return the prompts, and the inputs that stand in for them if no prompts were given."""
+    inputs = {**check_inputs(values.pop("inputs", {})), **typed_inputs()}
+    known = {name: entry.load() for name, entry in manager().registry.entries["input"].items()}
+    named = [name for name, value in inputs.items() if not isinstance(value, bool)]
+    alone = bool(named) and not {"prompts", "file"} & values.keys()
+    return prompts_with(None if alone else _prompts(values, notes), inputs, known), named if alone else []
 
 
 def _prompts(values: dict[str, Any], notes: list[str]) -> list[Prompt]:

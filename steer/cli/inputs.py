@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from steer.cli.options import GroupedCommand, GroupedOption
 from steer.errors import SteerError, unknown
 from steer.registry.declarations import Input
 from steer.registry.plugins import manager
@@ -15,7 +16,7 @@ from steer.registry.plugins import manager
 META = "steer.prompts.inputs"
 
 
-class WithInputs(click.Command):
+class WithInputs(GroupedCommand):
     """A command with an option ``--NAME`` for each registered input; :func:`typed_inputs` has what was typed."""
 
     @cached_property
@@ -55,9 +56,9 @@ def check_inputs(values: Mapping[str, Any]) -> dict[str, list[str] | bool]:
         if name not in known:
             raise unknown("input", name, known)
         listed = [value] if isinstance(value, str) else value
-        good = isinstance(value, bool) if not known[name].metavar else (
-            isinstance(listed, list) and bool(listed) and all(isinstance(one, str) for one in listed)
-        )  # fmt: skip
+        good = isinstance(value, bool)
+        if known[name].metavar:
+            good = isinstance(listed, list) and bool(listed) and all(isinstance(one, str) for one in listed)
         if not good:
             expected = "a text or a list of texts" if known[name].metavar else "true or false"
             raise SteerError(f"config: inputs.{name} is {value!r}, expected {expected}")
@@ -70,8 +71,5 @@ def _option(name: str, declared: Input, summary: str) -> click.Option:
         if value:
             context.meta.setdefault(META, {})[name] = True if value is True else list(value)
 
-    if declared.metavar:
-        return click.Option(
-            [f"--{name}"], multiple=True, metavar=declared.metavar, help=summary, expose_value=False, callback=keep
-        )
-    return click.Option([f"--{name}"], is_flag=True, help=summary, expose_value=False, callback=keep)
+    value = {"multiple": True, "metavar": declared.metavar} if declared.metavar else {"is_flag": True}
+    return GroupedOption([f"--{name}"], group="Input", help=summary, expose_value=False, callback=keep, **value)

@@ -1,11 +1,15 @@
-"""A progress bar as an observer of runs."""
+"""How ``steer generate`` and ``steer replay`` are shown: a bar that observes runs, and what Ctrl-C keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import click
+
 from steer.cli.bars import Bar
+from steer.cli.interrupt import Interrupt
 from steer.registry.registration import hookimpl
 from steer.sampling.run import Run
 from steer.sampling.state import State
@@ -71,3 +75,24 @@ class ProgressBar(Bar):
     def _show(self, share: float, note: str) -> None:
         assert self._run is not None
         self.show(self._finished + share * len(self._run.jobs), self._prompts, note=note)
+
+
+class GenerationProgress:
+    """Shows how a generation goes, and ends it after the step in which Ctrl-C came."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+
+    @contextmanager
+    def part(self, prompts: int, label: str) -> Iterator[Sequence[object]]:
+        """Show a bar for so many prompts."""
+        with ProgressBar(prompts, label) as bar:
+            yield bar, self._interrupt
+
+    def written(self) -> None:
+        """End it here if there was a Ctrl-C."""
+        self._interrupt.check()
+
+    def stopped(self, done: int, prompts: int, place: str) -> None:
+        """Say what is kept."""
+        click.echo(f"stopped: {done} of {prompts} prompts are finished, in {place}", err=True)

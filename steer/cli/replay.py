@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from steer.cli.options import GroupedCommand, option
+from steer.cli.sampling import INPUT, MODEL, OUTPUT
 from steer.cli.shared import log_option, one_line, quiet_libraries
 from steer.errors import SteerError
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, help="Where to write.")
-@click.option("-m", "--model", help="Where the model is now, if not where the recipe says.")
-@click.option("--device", help="Another device than CUDA if there is one; bits may differ.")
-@click.option("--allow-files", is_flag=True, help="Run the local .py files that the recipe names.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
+@option("--allow-files", is_flag=True, group=INPUT, help="Run the local .py files that the recipe names.")
+@option("-m", "--model", group=MODEL, help="Where the model is now, if not where the recipe says.")
+@option("--device", group=MODEL, help="Another device than CUDA if there is one; bits may differ.")
+@option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, group=OUTPUT, help="Where to write.")
+@option("--json", "as_json", is_flag=True, group=OUTPUT, help="Print the outcome as JSON on stdout.")
 @log_option
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
     """Make the image or text in FILE again, bit for bit on the same machine."""
-    from steer.render.recipes import read_recipe
+    from steer.render.recipes import read_recipe, request_of
 
     recipe, slot = read_recipe(file)
     values = [str(value) for options in recipe.options.values() for value in options.values()]  # carinox.guard
@@ -33,31 +37,22 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
     if not recipe.replayable:
         raise SteerError("the sample was made with a method or reward that was an object in memory, not a name")
 
-    import json
-
     from steer.cli.progress import ProgressBar
-    from steer.models.device import dtype_name
-    from steer.models.options import ModelOptions
     from steer.results.folder import OutputFolder
-    from steer.sampling.sampler import Sampler
+    from steer.results.recipe import versions
 
-    dtype = dtype_name(recipe.dtype)
-    options = ModelOptions.from_dict(recipe.model_options)
+    request = request_of(recipe, model=model, device=device)
     quiet_libraries()
     folder = OutputFolder(out)
-    sampler = Sampler(model or recipe.model, device=device, dtype=dtype, model_options=options)
+    sampler = request.sampler()
     with ProgressBar(1, "replaying") as bar:
-        result = sampler.generate([recipe.as_prompt()], observers=[bar], **arguments_of(recipe))
+        result = sampler.generate([recipe.as_prompt()], observers=[bar], **request.arguments())
     item = result.items[0]
     index = next((i for i, sample in enumerate(item.samples) if sample.slot == slot), None)
     if index is None:
         raise SteerError(f"the recipe made no particle {slot}; the file was changed by hand")
-    from dataclasses import replace
-
     written = folder.write(replace(item, chosen=(index,)))[0]
     difference = _difference(file, item.samples[index].value)
-    from steer.results.recipe import versions
-
     outcome: dict[str, Any] = {"file": str(written), "equal": difference == 0, "max_difference": difference}
     outcome["versions_differ"] = {
         name: [recipe.versions.get(name), now] for name, now in versions().items() if recipe.versions.get(name) != now
@@ -83,19 +78,3 @@ def _difference(file: Path, made: Any) -> int:
         old = np.asarray(original.convert("RGB"))
     new = np.asarray(made)
     return int(np.abs(old.astype(int) - new.astype(int)).max()) if old.shape == new.shape else 255
-
-
-def arguments_of(recipe: Any) -> dict[str, Any]:
-    """Return the arguments of ``Sampler.generate`` that a recipe stands for."""
-    settings = dict(recipe.settings)
-    if settings.get("timesteps") is not None:
-        settings["timesteps"] = tuple(settings["timesteps"])
-    return {
-        **settings,
-        "methods": recipe.methods,
-        "reward": recipe.reward,
-        "judge": recipe.judge,
-        "options": recipe.options,
-        "choose": recipe.choose,
-        "run_seed": recipe.run_seed,
-    }

@@ -1,76 +1,107 @@
-"""Options and values that ``steer generate`` and ``steer render`` share: what decides an image."""
+"""Options that say what is sampled and how, and the request that they make."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import click
-
+from steer.cli.options import Decorator, option, options, setting_option
 from steer.errors import SteerError
-from steer.prompts.rows import parse_size
 from steer.settings.options import parse_assignments
+from steer.settings.run import TYPED, RunSettings
 
-_OPTIONS = (
-    click.option("-m", "--model", help="Model: a known name, a folder in diffusers format, or a hub id."),
-    click.option(
-        "-p", "--plugin", multiple=True, metavar="NAME", help="Method, or ./file.py; repeatable, outermost first."
+if TYPE_CHECKING:
+    from steer.sampling.request import SamplingRequest
+
+INPUT, MODEL, SAMPLING, STEERING, OUTPUT = "Input", "Model", "Sampling", "Steering", "Output"
+"""Groups of options in help."""
+
+model_options: Decorator = options(
+    option("-m", "--model", group=MODEL, help="Model: a known name, a folder in diffusers format, or a hub id."),
+    option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one."),
+    option("--dtype", group=MODEL, help="fp32, bf16 or fp16."),
+    option(
+        "--lora",
+        multiple=True,
+        metavar="PATH[:WEIGHT]",
+        group=MODEL,
+        help="LoRA to fuse in: file, folder or hub id; repeatable.",
     ),
-    click.option(
-        "-r", "--reward", multiple=True, metavar="EXPR", help="Reward, as in shapes:1+clip:0.5 or ./file.py:name."
+    option("--offload", group=MODEL, help="none, model or sequential: keep idle parts off the GPU."),
+    option("--compile/--no-compile", default=None, group=MODEL, help="Compile the denoiser."),
+    option("--attention", metavar="NAME", group=MODEL, help="diffusers' attention backend: native, flash, xformers, …"),
+    option(
+        "--vae",
+        multiple=True,
+        metavar="SAVING",
+        group=MODEL,
+        help="slicing or tiling: decode in less memory; repeatable.",
     ),
-    click.option("--judge", multiple=True, metavar="EXPR", help="Reward that is only reported; repeatable."),
-    click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable."),
-    click.option("-n", "--particles", type=int, help="Particles a prompt."),
-    click.option(
-        "--seed", type=int, help="Seed of each prompt's first particle, 0..2^32-1; hashed from the prompt if left out."
+    option(
+        "--preview",
+        metavar="NAME",
+        group=MODEL,
+        help="Decoder for rewards before the last step: taesd, …, hub id, folder.",
     ),
-    click.option("--run-seed", type=int, help="What hashed seeds come from; 0 by default."),
-    click.option("--steps", type=int, help="Denoising steps."),
-    click.option("--guidance", type=float, metavar="SCALE", help="Classifier-free guidance; off at 1 and below."),
-    click.option("--true-cfg", type=float, metavar="SCALE", help="Guidance where --guidance is an input (Flux)."),
-    click.option("--eta", type=float, help="Stochasticity, 0..1."),
-    click.option("--scheduler", help="ddim, ddpm, euler, euler-a, dpm++, unipc, …"),
-    click.option("--negative", metavar="TEXT", help="Negative prompt."),
-    click.option("--length", type=int, metavar="TOKENS", help="Tokens of a text; the model's most by default."),
-    click.option("--temperature", type=float, help="Of a text's tokens; 1 leaves the model's distributions alone."),
-    click.option("--size", metavar="WxH", help="Image size in pixels."),
-    click.option("--chunk", type=int, help="Particles a forward; part of the recipe."),
-    click.option("--choose", help="Which particles to keep: best, weighted or all."),
-    click.option("--lora", multiple=True, metavar="PATH[:WEIGHT]", help="LoRA to fuse in: file, folder or hub id."),
-    click.option("--offload", help="none, model or sequential: keep idle parts off the GPU."),
-    click.option("--compile/--no-compile", default=None, help="Compile the denoiser."),
-    click.option("--attention", metavar="NAME", help="diffusers' attention backend: native, flash, xformers, …"),
-    click.option("--vae", multiple=True, metavar="SAVING", help="slicing or tiling: decode in less memory."),
-    click.option("--preview", metavar="NAME", help="Decoder for rewards on the way: taesd, …, hub id, folder."),
-    click.option("--device", help="cpu, cuda, …; CUDA if there is one."),
-    click.option("--dtype", help="fp32, bf16 or fp16."),
 )
+"""Which model, and how it is loaded."""
 
-SAMPLING_KEYS: dict[str, Any] = {
-    "model": str, "plugin": list, "reward": list, "judge": list, "options": dict, "particles": int, "seed": int,
-    "run_seed": int, "steps": int, "guidance": (int, float), "true_cfg": (int, float), "eta": (int, float),
-    "scheduler": str, "negative": str, "size": str, "chunk": int, "choose": str, "device": str, "dtype": str,
-    "length": int, "temperature": (int, float),
-    "lora": list, "offload": str, "compile": bool, "attention": str, "vae": list, "preview": str,
-}  # fmt: skip
-"""Their keys in a run file."""
+run_options: Decorator = options(
+    *map(setting_option, TYPED.values()),
+    option(
+        "--seed",
+        type=int,
+        group=SAMPLING,
+        help="Seed of each prompt's first particle, 0..2^32-1; hashed from the prompt if left out.",
+    ),
+    option("--run-seed", type=int, group=SAMPLING, help="What hashed seeds come from; 0 by default."),
+)
+"""The settings of the run, and its seeds."""
+
+steering_options: Decorator = options(
+    option(
+        "-p",
+        "--plugin",
+        multiple=True,
+        metavar="NAME",
+        group=STEERING,
+        help="Method, or ./file.py; repeatable, outermost first.",
+    ),
+    option(
+        "-r",
+        "--reward",
+        multiple=True,
+        metavar="EXPR",
+        group=STEERING,
+        help="Reward, as in shapes:1+clip:0.5 or ./file.py:name.",
+    ),
+    option("--judge", multiple=True, metavar="EXPR", group=STEERING, help="Reward that is only reported; repeatable."),
+    option(
+        "-o",
+        "option",
+        multiple=True,
+        metavar="PLUGIN.OPTION=VALUE",
+        in_file=False,
+        group=STEERING,
+        help="Plugin option; repeatable.",
+    ),
+    option("--choose", group=STEERING, help="Which particles to keep: best, weighted or all."),
+)
+"""What steers, what judges, and what is kept."""
+
+sampling_options: Decorator = options(model_options, run_options, steering_options)
+"""All that decides a sample, besides the prompt."""
+
+PLUGIN_OPTIONS: Mapping[str, Any] = {"options": dict}
+"""The key of a run file that holds what ``-o`` gives, as one table ``[options.PLUGIN]`` each."""
 
 
-def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that decide an image."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
-def gathered(from_file: Mapping[str, Any], given: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+def gathered(from_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a run file, overridden by those that were typed.
 
     Args:
         from_file: a run file's values.
         given: options as click gives them; those left out are ``None`` or empty.
-        assignments: of plugin options.
     """
     values = dict(from_file)
     values |= {
@@ -78,50 +109,47 @@ def gathered(from_file: Mapping[str, Any], given: Mapping[str, Any], assignments
         for name, value in given.items()
         if value is not None and value != ()
     }
-    options: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, Any]] = {}
     for owner, table in values.pop("options", {}).items():
         if not isinstance(table, dict):
             raise SteerError(f"config: options.{owner} is {table!r}, expected a table [options.{owner}]")
-        options[owner] = dict(table)
-    for owner, typed in parse_assignments(assignments).items():
-        options.setdefault(owner, {}).update(typed)
-    return {**values, "options": options}
+        tables[owner] = dict(table)
+    for owner, typed in parse_assignments(values.pop("option", [])).items():
+        tables.setdefault(owner, {}).update(typed)
+    return {**values, "options": tables}
 
 
-def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``Sampler.stream`` that values stand for, but for the seed."""
-    settings = {
-        "steps": values.get("steps"),
-        "guidance_scale": values.get("guidance"),
-        "true_cfg_scale": values.get("true_cfg"),
-        "eta": values.get("eta"),
-        "scheduler": values.get("scheduler"),
-        "negative": values.get("negative"),
-        "length": values.get("length"),
-        "temperature": values.get("temperature"),
-        "chunk": values.get("chunk"),
-    }
-    if "size" in values:
-        settings["width"], settings["height"] = parse_size(values["size"])
-    return {
-        "methods": values.get("plugin", []),
-        "reward": values.get("reward", []),
-        "judge": values.get("judge", []),
-        "options": values["options"],
-        "particles": values.get("particles"),
-        "run_seed": values.get("run_seed", 0),
-        "choose": values.get("choose"),
-        **settings,
-    }
+def request_of(values: Mapping[str, Any]) -> SamplingRequest:
+    """Return what the values of options and of a run file ask for, every name looked up.
 
+    Raises:
+        SteerError: for whatever can be known to be wrong before the model is loaded, which may take minutes.
+    """
+    settings = RunSettings.typed(values)
 
-def model_options_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``ModelOptions``, LoRAs as typed; the class itself waits for torch."""
-    return {
-        "loras": values.get("lora", []),
-        "offload": values.get("offload", "none"),
-        "compile": bool(values.get("compile")),
-        "attention": values.get("attention"),
-        "vae": tuple(values.get("vae", ())),
-        "preview": values.get("preview"),
-    }
+    from steer.models.options import ModelOptions, parse_loras
+    from steer.sampling.request import SamplingRequest
+
+    request = SamplingRequest(
+        model=values["model"],
+        model_options=ModelOptions(
+            loras=parse_loras(values.get("lora", ())),
+            offload=values.get("offload") or "none",
+            compile=bool(values.get("compile")),
+            attention=values.get("attention"),
+            vae=tuple(values.get("vae", ())),
+            preview=values.get("preview"),
+        ),
+        device=values.get("device"),
+        dtype=values.get("dtype"),
+        methods=tuple(values.get("plugin", ())),
+        reward=tuple(values.get("reward", ())),
+        judge=tuple(values.get("judge", ())),
+        options=values.get("options", {}),
+        settings=settings,
+        seed=values.get("seed"),
+        run_seed=values.get("run_seed", 0),
+        choose=values.get("choose"),
+    )
+    request.check()
+    return request

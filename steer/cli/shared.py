@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from steer.errors import SteerError
+from steer.errors import one_line as one_line
 
 
 def _open_log(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
@@ -53,8 +54,3 @@ def quiet_libraries() -> None:
 def live_terminal() -> bool:
     """Whether stderr is a terminal on which a line can change; where it is none, or a dumb one, lines are printed."""
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-
-
-def one_line(text: str) -> str:
-    """Return text on one line, with nothing that a terminal would obey (prompts come from files of others)."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))

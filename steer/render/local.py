@@ -9,7 +9,6 @@ from functools import partial
 from threading import Event
 
 from steer.models.device import dtype_name
-from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
 from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, rendered
@@ -18,7 +17,6 @@ from steer.render.spec import Spec
 from steer.sampling.hooks import chain
 from steer.sampling.packs import halves
 from steer.sampling.run import Run
-from steer.sampling.sampler import Sampler
 from steer.sampling.session import Setup, image_size, pack_size_of
 
 log = logging.getLogger(__name__)
@@ -50,16 +48,15 @@ class LocalEngine(Engine):
             small_packs: make packs that just fill a chunk, so that several engines share the work evenly.
             pack_prompts: prompts a pack, whatever fits.
         """
-        options = ModelOptions(**spec.model_options)
-        sampler = Sampler(spec.model, device=spec.device, dtype=spec.dtype, model_options=options)
+        request = spec.request
+        sampler = request.sampler()
         backbone = sampler.backbone
         self._previews = Previews(spec.previews) if spec.previews else None
         self._small_packs, self._pack_prompts = small_packs, pack_prompts
-        arguments = dict(spec.arguments)
-        if arguments.get("chunk") is None and backbone.mixes_prompts:
-            arguments["chunk"] = CHUNK.get(backbone.device.type, ELSEWHERE)
+        if request.settings.chunk is None and backbone.mixes_prompts:
+            request = request.having(chunk=CHUNK.get(backbone.device.type, ELSEWHERE))
         watchers = [*observers, *([self._previews] if self._previews else [])]
-        self._setup = Setup(sampler, **arguments, observers=watchers)
+        self._setup = Setup(sampler, **request.arguments(), observers=watchers)
         dtype = next(backbone.denoisers["base"].parameters()).dtype
         self.dtype = dtype_name(dtype) or str(dtype).removeprefix("torch.")
         self.searching = False

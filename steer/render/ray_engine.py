@@ -111,7 +111,7 @@ class RayEngine(Engine):
         Raises:
             SteerError: if Ray is not installed or cannot be reached, or the model cannot be loaded.
         """
-        if not isinstance(spec.model, (str, Path)):
+        if not isinstance(spec.request.model, (str, Path)):
             raise SteerError("ray loads the model in every worker: give it by name or folder, not in memory")
         self._ray = _import_ray()
         self._mine = not self._ray.is_initialized()
@@ -119,7 +119,7 @@ class RayEngine(Engine):
             _start(self._ray, address, workers)
         send_local_files(self._ray)
         resources = self._ray.cluster_resources()
-        gpus = 0 if spec.device == "cpu" else int(resources.get("GPU", 0))
+        gpus = 0 if spec.request.device == "cpu" else int(resources.get("GPU", 0))
         count = workers or gpus or CPU_WORKERS
         threads = None if gpus else max(1, int(resources.get("CPU", 1)) // count)
         # a worker is replaced here, where its packs are known, and not by Ray
@@ -128,7 +128,7 @@ class RayEngine(Engine):
         self._make = lambda: actor.options(**options).remote(spec, str(Path.cwd()), threads)
         self._workers = [self._make() for _ in range(count)]
         self._loading = [worker.load.remote() for worker in self._workers]
-        self.dtype, self.searching = spec.dtype or "", False
+        self.dtype, self.searching = spec.request.dtype or "", False
 
     def plan(self, prompts: Sequence[Prompt]) -> list[PlannedGroup]:
         try:

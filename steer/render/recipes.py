@@ -10,12 +10,14 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from steer.errors import SteerError
+from steer.models.device import dtype_name
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import check_seed
 from steer.render.journal import DETAILS, JOURNAL
 from steer.results.folder import RESULT, SUFFIXES
 from steer.results.recipe import PNG_KEY, SCHEMA, Recipe
-from steer.settings.run import check_setting
+from steer.sampling.request import SamplingRequest
+from steer.settings.run import RunSettings
 
 
 def recipe_beside(path: Path) -> dict[str, Any]:
@@ -177,6 +179,39 @@ def _check(recipe: Recipe, slot: Any) -> None:
     check_seed(recipe.run_seed, "run_seed")
     ModelOptions.from_dict(recipe.model_options)
 
-    for name, value in recipe.settings.items():
-        if value is not None:
-            check_setting(name, tuple(value) if name == "timesteps" else value)
+    settings_of(recipe)
+
+
+def settings_of(recipe: Recipe) -> RunSettings:
+    """Return the settings that a recipe resolved; JSON has lists for tuples.
+
+    Raises:
+        SteerError: for one that no user may give.
+    """
+    return RunSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in recipe.settings.items()})
+
+
+def request_of(recipe: Recipe, *, model: str | None = None, device: str | None = None) -> SamplingRequest:
+    """Return what has to be asked for to make a recipe's samples again.
+
+    Args:
+        recipe: how they were made.
+        model: where the model is now, if not where the recipe says.
+        device: another than CUDA if there is one.
+
+    Raises:
+        SteerError: for a dtype that cannot be asked for.
+    """
+    return SamplingRequest(
+        model=model or recipe.model,
+        model_options=ModelOptions.from_dict(recipe.model_options),
+        device=device,
+        dtype=dtype_name(recipe.dtype),
+        methods=recipe.methods,
+        reward=recipe.reward,
+        judge=recipe.judge,
+        options=recipe.options,
+        settings=settings_of(recipe),
+        run_seed=recipe.run_seed,
+        choose=recipe.choose,
+    )

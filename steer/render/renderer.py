@@ -105,7 +105,7 @@ class Renderer:
 
     def _plan(self, stack: ExitStack, rows: Sequence[Prompt]) -> tuple[Plan, Engine | None]:
         """Find what is missing; make an engine that plans it, if anything is."""
-        tasks = tasks_of(enumerate(rows), seed=self._spec.seed, replicates=self._spec.replicates)
+        tasks = tasks_of(enumerate(rows), seed=self._spec.request.seed, replicates=self._spec.replicates)
         check_names(tasks)
         missing, done, failed = self._folder.missing(tasks, retry_failed=self._retry)
         free = self._folder.storage.free_bytes()
@@ -130,11 +130,11 @@ class Renderer:
 
 def _with_kept(spec: Spec, values: Mapping[str, Any]) -> Spec:
     """Return the spec with what an earlier session settled."""
-    arguments = dict(spec.arguments)
+    request = spec.request
     if values.get("chunk") is not None:
-        arguments["chunk"] = values["chunk"]
-    dtype, previews = values.get("dtype") or spec.dtype, values.get("previews") or spec.previews
-    return replace(spec, arguments=arguments, dtype=dtype, previews=previews)
+        request = request.having(chunk=values["chunk"])
+    request = replace(request, dtype=values.get("dtype") or request.dtype)
+    return replace(spec, request=request, previews=values.get("previews") or spec.previews)
 
 
 def _chunk(plan: Plan, values: Mapping[str, Any]) -> int | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt, check_seed
+
+if TYPE_CHECKING:  # pages are built without torch
+    from steer.sampling.request import SamplingRequest
 
 LAYOUTS = ("images", "geneval")
 
@@ -17,23 +20,12 @@ class Spec:
     """Everything that decides the images, besides the prompts.
 
     Attributes:
-        model: a known name, a folder or a hub id; for the local engine also a pipeline in memory.
-        model_options: arguments of :class:`steer.models.options.ModelOptions`.
-        device: where to compute; ``None`` takes CUDA if there is one.
-        dtype: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``None``.
-        arguments: of :meth:`steer.Sampler.stream`: methods, reward, judge, options, particles, run_seed, choose
-            and settings; no observers.
-        seed: of every prompt that has none of its own.
-        replicates: how often each prompt is drawn, with independent noise.
+        request: what is asked of the sampler.
+        replicates: independent samples per prompt.
         previews: at how many steps previews of x0 are kept for the page.
     """
 
-    model: Any
-    model_options: Mapping[str, Any] = field(default_factory=dict)
-    device: str | None = None
-    dtype: str | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    seed: int | None = None
+    request: SamplingRequest
     replicates: int = 1
     previews: int = 0
 

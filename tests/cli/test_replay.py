@@ -70,7 +70,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"settings.particles": 10**9}, "particles"),
     ({"settings.observers": [1]}, "observers"),
     ({"settings.steps": float("nan")}, "steps"),
-    ({"settings.timesteps": 5}, "damaged"),
+    ({"settings.timesteps": 5}, "timesteps=5: expected tuple"),
     ({"settings": "x"}, "damaged"),
     ({"prompt": {}}, "damaged"),
     ({"prompt.id": 3}, "damaged"),

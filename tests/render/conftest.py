@@ -12,11 +12,21 @@ from support.renders import ARGUMENTS, PROMPTS, write_prompts
 from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec, Summary
 from steer.render.local import LocalEngine
+from steer.rewards.by_name import reward_list
+from steer.sampling.request import SamplingRequest
+from steer.settings.run import SETTINGS, RunSettings
 
 Render = Callable[..., Summary]
 REWARDS = """
 def brightness(samples, prompts): return samples.mean(dim=(1, 2, 3))
 """
+
+
+def asked(model: Any, **arguments: Any) -> SamplingRequest:
+    """Return a request with arguments as the sampler takes them, settings among them."""
+    settings = {name: arguments.pop(name) for name in SETTINGS if name in arguments}
+    reward = reward_list(arguments.pop("reward", None))
+    return SamplingRequest(model, reward=reward, settings=RunSettings(**settings), **arguments)
 
 
 @pytest.fixture
@@ -28,9 +38,8 @@ def render(tiny_pipe: Any) -> Render:
         layout: str = "images", retry_failed: bool = False, values: Mapping[str, Any] | None = None,
         seed: int | None = None, replicates: int = 1, previews: int = 0, **arguments: Any,
     ) -> Summary:  # fmt: skip
-        spec = Spec(
-            tiny_pipe, arguments={**ARGUMENTS, **arguments}, seed=seed, replicates=replicates, previews=previews
-        )
+        request = asked(tiny_pipe, seed=seed, **{**ARGUMENTS, **arguments})
+        spec = Spec(request, replicates=replicates, previews=previews)
         renderer = Renderer(
             place, spec, lambda spec: LocalEngine(spec, pack_prompts=pack), layout=layout, watcher=watcher,
             retry_failed=retry_failed, values=values,

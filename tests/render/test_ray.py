@@ -24,6 +24,7 @@ from steer.registry.local_files import load_module
 from steer.render.outcomes import Failed
 from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull, send_local_files
 from steer.render.spec import Spec
+from steer.sampling.request import SamplingRequest
 
 
 def test_two_workers_one_of_them_killed(place: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_prompt_that_kills_its_workers_is_given_up_alone() -> None:
 
 
 def test_a_machine_that_lacks_the_model_says_so(tmp_path: Path) -> None:
-    worker = Worker(Spec(str(tmp_path / "nothere")), str(tmp_path), None)
+    worker = Worker(Spec(SamplingRequest(str(tmp_path / "nothere"))), str(tmp_path), None)
     mistake = worker.render((Prompt("a red circle"),))
     assert isinstance(mistake, _Mistake) and "nothere" in mistake.text and socket.gethostname() in mistake.text
 
@@ -93,7 +94,7 @@ class _Actor:
 
 def test_a_model_in_memory_cannot_travel(tiny_pipe: object) -> None:
     with pytest.raises(SteerError, match="by name or folder"):
-        RayEngine(Spec(tiny_pipe))  # type: ignore[arg-type]
+        RayEngine(Spec(SamplingRequest(tiny_pipe)))  # type: ignore[arg-type]
 
 
 def test_what_a_local_file_defines_travels_whole(tmp_path: Path) -> None:

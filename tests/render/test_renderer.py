@@ -20,19 +20,18 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 from support.renders import ARGUMENTS, digests, lines
 
-from steer.cli.replay import arguments_of
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec, session
 from steer.render.local import LocalEngine, reason_of
 from steer.render.previews import _ancestor, _spread
-from steer.render.recipes import read_recipe
+from steer.render.recipes import read_recipe, request_of
 from steer.render.refresher import FIRST_SECONDS, Refresher
 from steer.results.folder import file_stem
 from steer.results.storage import remote, storage_at
 from steer.sampling.sampler import Sampler
 
-from .conftest import Render
+from .conftest import Render, asked
 
 TEXTS = ["a red circle", "a blue square", "the red square", "a photo of the circle", "the blue circle"]
 
@@ -89,7 +88,7 @@ def test_every_image_replays(render: Render, tmp_path: Path, tiny_pipe: Any) -> 
     for row in lines(tmp_path / "metadata.jsonl"):
         recipe, slot = read_recipe(tmp_path / row["file_name"])
         again = Sampler(tiny_pipe).generate(
-            [recipe.as_prompt()], **{**arguments_of(recipe), "reward": ARGUMENTS["reward"]}
+            [recipe.as_prompt()], **{**request_of(recipe).arguments(), "reward": ARGUMENTS["reward"]}
         )
         original = np.asarray(Image.open(tmp_path / row["file_name"]))
         assert np.array_equal(np.asarray(again.items[0].samples[slot].image), original)
@@ -377,7 +376,7 @@ def test_previews_follow_the_line_of_descent(render: Render, tmp_path: Path) -> 
 
 
 def test_the_plan_says_what_the_render_costs(tiny_pipe: Any, tmp_path: Path) -> None:
-    spec = Spec(tiny_pipe, arguments={**ARGUMENTS, "guidance_scale": 3.0})
+    spec = Spec(asked(tiny_pipe, **{**ARGUMENTS, "guidance_scale": 3.0}))
     renderer = Renderer(tmp_path / "out", spec, LocalEngine)
     rows = [Prompt(text) for text in TEXTS] + [Prompt("a", settings={"steps": 5, "width": 32, "height": 32})]
     plan = renderer.plan(rows)

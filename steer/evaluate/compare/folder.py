@@ -42,8 +42,7 @@ class Folder:
         """
         self.storage.check()
         with self.storage.lock():
-            stored = self._json(ASKED)
-            plain = json.loads(json.dumps(asked, default=str))
+            stored, plain = _said(self._json(ASKED)), _said(json.loads(json.dumps(asked, default=str)))
             if stored is None or (stored != plain and not self.storage.sizes(CELLS)):
                 if stored is not None:
                     self.storage.remove(FITS)
@@ -115,6 +114,11 @@ class Folder:
 
     def _write(self, name: str, data: Any) -> None:
         self.storage.write(name, (json.dumps(data, indent=1, default=str) + "\n").encode())
+
+
+def _said(asked: Any) -> Any:
+    """Return what a comparison was begun with, without what nobody said: other versions note other such things."""
+    return asked if asked is None else {name: value for name, value in asked.items() if value not in (None, {})}
 
 
 def slug(text: str) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,18 +19,20 @@ from steer.evaluate.compare.embedding import load_embedding
 from steer.evaluate.compare.folder import Folder
 from steer.evaluate.compare.measure import Measurer, Settings
 from steer.evaluate.compare.report import Example, example_label, report
-from steer.evaluate.compare.spec import ALIASES, Entry, parse_entries
+from steer.evaluate.compare.spec import Entry, parse_entries
 from steer.evaluate.compare.summary import Summary, summarise
 from steer.evaluate.statistics import MIN_PROMPTS
+from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
-from steer.prompts.rows import as_row, parse_size
+from steer.prompts.rows import as_row
 from steer.registry.plugins import manager
 from steer.render.spec import tasks_of
 from steer.rewards.by_name import check_judges, check_modalities, reward_names
 from steer.sampling.methods_by_name import check_names
+from steer.sampling.request import SamplingRequest
 from steer.sampling.sampler import Sampler
 from steer.settings.options import parse_assignments
-from steer.settings.run import check_setting
+from steer.settings.run import as_typed, check_modality
 
 EXAMPLES = 8
 PREFERRED = "best-of-n"
@@ -40,31 +42,33 @@ EMBEDDED = "shapes"
 
 @dataclass(frozen=True)
 class Request:
-    """What ``steer compare`` was asked for; the command's options by name."""
+    """What ``steer compare`` was asked for.
+
+    Attributes:
+        prompts: what all are sampled on.
+        methods: specs of what is compared (:mod:`steer.evaluate.compare.spec`).
+        sampling: model, reward, judges, seeds and the settings that hold where a method says no others.
+        tuning: other prompts, to choose among swept values on.
+        budget: what one prompt may cost, as typed.
+        assignments: options of methods, rewards and entries, as typed.
+        success: score of the first judge that counts as a success.
+        reference: what the others are held against.
+        replicates: independent samples per prompt.
+        embed: name of the CLIP that tells how images spread.
+        clock: what seconds are, ``"wall"`` or ``"cpu"``.
+    """
 
     prompts: Sequence[Prompt]
     methods: Sequence[str]
-    reward: Sequence[str]
-    judge: Sequence[str]
-    model: str = EMBEDDED
+    sampling: SamplingRequest
     tuning: Sequence[Prompt] = ()
     budget: Sequence[str] = ()
     assignments: Sequence[str] = ()
     success: float | None = None
     reference: str | None = None
     replicates: int = 1
-    seed: int | None = None
-    run_seed: int = 0
-    steps: int | None = None
-    guidance: float | None = None
-    eta: float | None = None
-    scheduler: str | None = None
-    size: str | None = None
-    chunk: int | None = None
     embed: str | None = None
     clock: str = "wall"
-    device: str | None = None
-    dtype: str | None = None
 
 
 def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
@@ -73,25 +77,28 @@ def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
     Raises:
         SteerError: for whatever of it does not fit together, before the model is loaded where that can be known.
     """
-    entries, budgets, settings, reward_options = _checked(request)
-    tasks = tasks_of(list(enumerate(request.prompts)), seed=request.seed, replicates=request.replicates)
-    tuning = tasks_of(list(enumerate(request.tuning)), seed=request.seed)
+    asked = request.sampling
+    entries, budgets, reward_options = _checked(request)
+    tasks = tasks_of(list(enumerate(request.prompts)), seed=asked.seed, replicates=request.replicates)
+    tuning = tasks_of(list(enumerate(request.tuning)), seed=asked.seed)
     reference = _reference(request, entries)
-    sampler = Sampler(request.model, device=request.device, dtype=request.dtype)
-    check_modalities([*request.reward, *request.judge], sampler.backbone.modality, reward_options, sampler.plugins)
+    sampler = asked.sampler()
+    settings, modality = asked.settings.given(), sampler.backbone.modality
+    for name in settings:
+        check_modality(name, modality)
+    check_modalities([*asked.reward, *asked.judge], modality, reward_options, sampler.plugins)
     device = sampler.backbone.device
-    embed = request.embed or (EMBEDDED if request.model == EMBEDDED else None)
+    embed = request.embed or (EMBEDDED if asked.model == EMBEDDED else None)
     embedding = load_embedding(embed, sampler.plugins, device) if embed else None
-    measurer = Measurer(sampler, Settings(
-        request.reward, request.judge, reward_options, settings, request.run_seed, request.clock, embedding
-    ))  # fmt: skip
+    common = Settings(asked.reward, asked.judge, reward_options, settings, asked.run_seed, request.clock, embedding)
+    measurer = Measurer(sampler, common)
     measurer.check([*request.prompts, *request.tuning])
     shown = _examples(request.prompts)
     folder = Folder(out)
-    with folder.open(_asked(request, entries)):
+    with folder.open(_asked(request)):
         comparison = Comparison(
             measurer, folder, tasks, tuning=tuning, success=request.success, examples=shown, tell=tell
-        )  # fmt: skip
+        )
         cells = comparison.run(entries, budgets)
         summary = summarise(cells, reference, request.success)
         files = report(summary, _facts(request, summary, sampler), _pictures(request, cells, folder, shown))
@@ -103,13 +110,13 @@ def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
     return summary
 
 
-def _checked(request: Request) -> tuple[list[Entry], list[Budget], dict[str, Any], dict[str, dict[str, Any]]]:
+def _checked(request: Request) -> tuple[list[Entry], list[Budget], dict[str, dict[str, Any]]]:
     """Find what is wrong before a model is loaded."""
-    plugins = manager()
-    if not request.judge:
+    plugins, asked = manager(), request.sampling
+    if not asked.judge:
         raise SteerError("got no judge to compare by; name a reward that steers nothing with --judge")
-    check_judges(request.reward, request.judge)
-    if not request.reward:
+    check_judges(asked.reward, asked.judge)
+    if not asked.reward:
         raise SteerError("got no reward to steer by; name one with --reward (steer plugins lists them)")
     if request.success is not None and not math.isfinite(request.success):
         raise SteerError(f"success={request.success:g}: expected a finite score of the first judge")
@@ -124,24 +131,17 @@ def _checked(request: Request) -> tuple[list[Entry], list[Budget], dict[str, Any
             f"got {len(request.prompts)} prompts of which {different} differ, too few for an interval; expected at "
             f"least {MIN_PROMPTS} different ones"
         )
-    names = reward_names([*request.reward, *request.judge])
+    names = reward_names([*asked.reward, *asked.judge])
     for_rewards = [text for text in request.assignments if text.partition(".")[0] in names]
     others = [text for text in request.assignments if text not in for_rewards]
     reward_options: dict[str, dict[str, Any]] = {o: dict(t) for o, t in parse_assignments(for_rewards).items()}
-    check_names([], [*request.reward, *request.judge], reward_options, plugins)
-    settings = {
-        "steps": request.steps, "guidance_scale": request.guidance, "eta": request.eta,
-        "scheduler": request.scheduler, "chunk": request.chunk,
-    }  # fmt: skip
-    settings = {name: value for name, value in settings.items() if value is not None}
-    if request.size is not None:
-        settings["width"], settings["height"] = parse_size(request.size)
-    for name, value in settings.items():
-        check_setting(ALIASES.get(name, name), value)
+    check_names([], [*asked.reward, *asked.judge], reward_options, plugins)
+    if asked.settings.particles is not None and request.budget:
+        raise SteerError("got both particles and a budget, which decides the particles; drop --particles or --budget")
     entries = parse_entries(request.methods, others, plugins)
     if request.tuning and not any(entry.swept for entry in entries):
         raise SteerError("--tune chooses among swept values, and there are none; sweep one, as in fk:lambda=2|5|10")
-    return entries, parse_budgets(request.budget), settings, reward_options
+    return entries, parse_budgets(request.budget), reward_options
 
 
 def _reference(request: Request, entries: Sequence[Entry]) -> str:
@@ -159,18 +159,24 @@ def _reference(request: Request, entries: Sequence[Entry]) -> str:
     )
 
 
-def _asked(request: Request, entries: Sequence[Entry]) -> dict[str, Any]:
+def _asked(request: Request) -> dict[str, Any]:
     """Return what a folder must have been begun with to be gone on with; which entries and budgets may grow."""
-    rows = [as_row(prompt) for prompt in request.prompts]
-    tuning = [as_row(prompt) for prompt in request.tuning]
-    asked = {
-        name: value for name, value in asdict(request).items()
-        if name not in ("prompts", "tuning", "methods", "budget", "assignments", "reference", "device")
-    }  # fmt: skip
+    sampling = request.sampling
     return {
-        **asked,
-        "prompts": _digest(rows),
-        "tuning": _digest(tuning),
+        "reward": sampling.reward,
+        "judge": sampling.judge,
+        "model": sampling.model,
+        "model_options": {k: v for k, v in sampling.model_options.as_dict().items() if v != getattr(ModelOptions, k)},
+        "dtype": sampling.dtype,
+        "seed": sampling.seed,
+        "run_seed": sampling.run_seed,
+        **as_typed(sampling.settings.given()),
+        "success": request.success,
+        "replicates": request.replicates,
+        "embed": request.embed,
+        "clock": request.clock,
+        "prompts": _digest([as_row(prompt) for prompt in request.prompts]),
+        "tuning": _digest([as_row(prompt) for prompt in request.tuning]),
     }
 
 
@@ -205,19 +211,22 @@ def _facts(request: Request, summary: Summary, sampler: Sampler) -> list[str]:
     dtype = str(next(sampler.backbone.denoisers["base"].parameters()).dtype).removeprefix("torch.")
     where = f"{sampler.backbone.device.type} ({platform.machine()}, {torch.get_num_threads()} threads), {dtype}"
     count = f"{len(request.prompts)} prompts" + (f" × {request.replicates} seeds" if request.replicates > 1 else "")
+    rewards = " + ".join(map(str, request.sampling.reward))
     facts = [
-        f"Model {request.model}, {count}. Steered by {' + '.join(request.reward)}; judged by {summary.judge}, which "
+        f"Model {request.sampling.model}, {count}. Steered by {rewards}; judged by {summary.judge}, which "
         "steers nothing.",
         f"Measured on {where}, torch {torch.__version__}, seconds by the {request.clock} clock.",
         "All methods start from the same seeds. Where nothing is chosen, as with plain samples, every particle counts.",
     ]
     held = [line.budget for line in summary.lines if line.family == summary.reference]
     if len(held) > len(set(held)):
-        facts.append(f"Nothing is held against {summary.reference}: it has several variants at a budget. Choose one of "
-                     "them by --reference, or by --tune.")  # fmt: skip
+        facts.append(
+            f"Nothing is held against {summary.reference}: it has several variants at a budget. Choose one of them by "
+            "--reference, or by --tune."
+        )
     for line in summary.lines:
         if line.tuned:
             tried = ", ".join(f"{label} {score:.3f}" for label, score in line.tuned.items())
-            facts.append(f"Tuned on {len(request.tuning)} other prompts{f' at {line.budget}' if line.budget else ''}: "
-                         f"{line.label} of {tried}.")  # fmt: skip
+            at = f" at {line.budget}" if line.budget else ""
+            facts.append(f"Tuned on {len(request.tuning)} other prompts{at}: {line.label} of {tried}.")
     return facts

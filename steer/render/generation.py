@@ -1,0 +1,160 @@
+"""Prompts to a folder in one go, as ``steer generate`` does: what is finished stays, and nothing is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from PIL import Image
+
+from steer.errors import SteerError, one_line
+from steer.prompts.prompt import Prompt
+from steer.results.cost import Cost
+from steer.results.folder import COMPARISON, TEXT_COMPARISON, OutputFolder
+from steer.results.items import Item
+from steer.results.sheets import Row, Tile, comparison_sheet
+from steer.sampling.request import SamplingRequest
+from steer.sampling.sampler import Sampler
+
+
+class GenerationWatcher(Protocol):
+    """Sees what happens, and may end it by raising."""
+
+    def part(self, prompts: int, label: str) -> AbstractContextManager[Sequence[object]]:
+        """Return a context around so many prompts that gives observers of their runs."""
+
+    def written(self) -> None:
+        """An item is written, and another follows."""
+
+    def stopped(self, done: int, prompts: int, place: str) -> None:
+        """So many prompts were finished when an error or Ctrl-C ended it; they are kept in ``place``."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was made.
+
+    Attributes:
+        items: in the prompts' order.
+        plain: the same prompts without methods, if they were asked for.
+        cost: of the items.
+        data: what ``result.json`` holds.
+    """
+
+    items: list[Item]
+    plain: list[Item]
+    cost: Cost
+    data: dict[str, Any]
+
+
+def generate(
+    prompts: Sequence[Prompt],
+    request: SamplingRequest,
+    place: str,
+    watcher: GenerationWatcher,
+    *,
+    baseline: bool = False,
+    drawn_from: Collection[str] = (),
+) -> Generated:
+    """Sample prompts into a folder, every item written as soon as it is finished.
+
+    Args:
+        prompts: what is sampled.
+        request: how.
+        place: a path or an fsspec URL.
+        watcher: sees what happens.
+        baseline: also sample the prompts without methods, into ``plain`` there, and compare.
+        drawn_from: the inputs that stand in for prompts, if any.
+
+    Raises:
+        SteerError: for what does not fit together, or a model that reads none of the inputs and so has nothing to draw.
+    """
+    folder = OutputFolder(place)
+    plain_folder = OutputFolder(f"{place}/plain") if baseline else None
+    sampler = request.sampler()
+    if drawn_from and not sampler.backbone.inputs & set(drawn_from):
+        named = " or ".join(f"--{name}" for name in drawn_from)
+        raise SteerError(f"model {request.model!r} does not draw from {named}; give a PROMPT too, or another --model")
+    label = "steering" if request.methods else "sampling"
+    items, cost = _sampled(sampler, prompts, request, folder, watcher, label)
+    if plain_folder is None:
+        return Generated(items, [], cost, folder.finish(cost))
+    try:
+        same = [without_methods(item) for item in items]
+        plain, plain_cost = _sampled(sampler, same, request.unsteered(), plain_folder, watcher, "plain")
+    except BaseException:  # the steered ones are finished, whatever became of those beside them
+        folder.finish(cost, complete=False)
+        raise
+    plain_folder.finish(plain_cost)
+    if items[0].modality == "text":
+        folder.write_text(TEXT_COMPARISON, _text_comparison(plain, items))
+    else:
+        folder.write_picture(COMPARISON, _comparison(plain, items, request))
+    rows = [
+        {"id": item.prompt.id, "mean_reward": item.mean_reward, "reward": item.reward, "judge": dict(item.judge)}
+        for item in plain
+    ]
+    return Generated(items, plain, cost, folder.finish(cost, baseline=rows, baseline_cost=plain_cost.as_dict()))
+
+
+def _sampled(
+    sampler: Sampler,
+    prompts: Sequence[Prompt],
+    request: SamplingRequest,
+    folder: OutputFolder,
+    watcher: GenerationWatcher,
+    label: str,
+) -> tuple[list[Item], Cost]:
+    """Sample and write prompts; return their items in order, and the cost."""
+    items: list[Item] = []
+    try:
+        with watcher.part(len(prompts), label) as observers:
+            for item in sampler.stream(prompts, seed=request.seed, observers=observers, **request.arguments()):
+                folder.write(item)
+                items.append(item)
+                if len(items) < len(prompts):  # what is finished all the same is no less complete
+                    watcher.written()
+    except BaseException:
+        if items:  # Ctrl-C or an error in the middle: what is finished stays, with its sheet and result.json
+            folder.finish(sampler.last_cost, complete=False)
+            watcher.stopped(len(items), len(prompts), folder.storage.name)
+        raise
+    order = {prompt.id: number for number, prompt in enumerate(prompts)}
+    return sorted(items, key=lambda item: order[item.prompt.id]), sampler.last_cost
+
+
+def without_methods(item: Item) -> Prompt:
+    """Return an item's prompt for a plain run: its seed and the settings that its methods led to as its own."""
+    settings = {name: value for name, value in item.recipe.settings.items() if value is not None}
+    return item.prompt.having(seed=item.seed, settings=settings, options={})
+
+
+def _text_comparison(plain: list[Item], steered: list[Item]) -> str:
+    """Return each prompt with its plain particles and its steered ones, scores before them, the results starred."""
+    lines = []
+    for old, new in zip(plain, steered, strict=True):
+        lines.append(f"{new.prompt}")
+        for name, item in (("plain", old), ("steered", new)):
+            lines.append(f"  {name}")
+            for index, sample in enumerate(item.samples):
+                score = "" if sample.reward is None else f"{sample.reward:8.3f}"
+                lines.append(f"  {'*' if index in item.chosen else ' '} {score}  {one_line(sample.text)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _comparison(plain: list[Item], steered: list[Item], request: SamplingRequest) -> Image.Image:
+    """Return a sheet with each prompt's plain particles beside its steered ones."""
+
+    def tiles(item: Item) -> list[Tile]:
+        return [
+            Tile(sample.image, "" if sample.reward is None else f"{sample.reward:.3f}", index in item.chosen)
+            for index, sample in enumerate(item.samples)
+        ]
+
+    rows = [Row(str(new.prompt), tiles(old), tiles(new)) for old, new in zip(plain, steered, strict=True)]
+    methods = " + ".join(map(str, request.methods)) or "again plain"
+    rewards = " + ".join(map(str, request.reward))
+    return comparison_sheet(rows, f"{methods} by {rewards}" if rewards else methods)

@@ -1,0 +1,84 @@
+"""What is asked of a sampler, as one object that the commands hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from steer.models.options import ModelOptions
+from steer.registry.plugins import manager
+from steer.rewards.by_name import OptionValues, RewardSpec, check_judges, reward_names
+from steer.sampling.methods_by_name import MethodSpec, check_names
+from steer.sampling.sampler import Sampler
+from steer.settings.run import RunSettings
+
+
+@dataclass(frozen=True)
+class SamplingRequest:
+    """Everything that decides the samples, besides the prompts.
+
+    It travels to workers: unless a method, a reward or the model is an object in memory, it is plain data.
+
+    Attributes:
+        model: a known name, a folder or a hub id; within this process also a pipeline.
+        model_options: how the model is loaded.
+        device: where to compute; ``None`` takes CUDA if there is one.
+        dtype: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``None``.
+        methods: outermost first.
+        reward: what steers; several are summed.
+        judge: what is only reported.
+        options: of plugins, by owner.
+        settings: of the run.
+        seed: of every prompt that has none of its own.
+        run_seed: what the seeds of other prompts are hashed from.
+        choose: how results are chosen among particles; ``None`` for the usual way.
+    """
+
+    model: Any = "shapes"
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    device: str | None = None
+    dtype: str | None = None
+    methods: Sequence[MethodSpec] = ()
+    reward: Sequence[RewardSpec] = ()
+    judge: Sequence[RewardSpec] = ()
+    options: OptionValues = field(default_factory=dict)
+    settings: RunSettings = field(default_factory=RunSettings)
+    seed: int | None = None
+    run_seed: int = 0
+    choose: str | None = None
+
+    def check(self) -> None:
+        """Look up every name and validate every option, loading no weights.
+
+        Raises:
+            SteerError: for what is unknown or does not fit.
+        """
+        check_judges(self.reward, self.judge)
+        check_names(self.methods, [*self.reward, *self.judge], self.options, manager())
+
+    def sampler(self) -> Sampler:
+        """Load the model."""
+        return Sampler(self.model, device=self.device, dtype=self.dtype, model_options=self.model_options)
+
+    def arguments(self) -> Mapping[str, Any]:
+        """Return the arguments of :meth:`steer.Sampler.stream` but for the seed, which tasks have already."""
+        return {
+            "methods": self.methods,
+            "reward": self.reward,
+            "judge": self.judge,
+            "options": self.options,
+            "run_seed": self.run_seed,
+            "choose": self.choose,
+            **self.settings.given(),
+        }
+
+    def having(self, **settings: Any) -> SamplingRequest:
+        """Return this request with some settings of the run changed."""
+        return replace(self, settings=self.settings.having(**settings))
+
+    def unsteered(self) -> SamplingRequest:
+        """Return this request without methods; of the options, those of rewards stay."""
+        rewards = reward_names([*self.reward, *self.judge])
+        options = {owner: table for owner, table in self.options.items() if owner in rewards}
+        return replace(self, methods=(), options=options)
