@@ -7,26 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.renders import ARGUMENTS, PROMPTS, write_prompts
+from support.renders import ARGUMENTS, PROMPTS, asked, write_prompts
 
 from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec, Summary
 from steer.render.local import LocalEngine
-from steer.rewards.by_name import reward_list
-from steer.sampling.request import SamplingRequest
-from steer.settings.run import SETTINGS, RunSettings
 
 Render = Callable[..., Summary]
 REWARDS = """
 def brightness(samples, prompts): return samples.mean(dim=(1, 2, 3))
 """
-
-
-def asked(model: Any, **arguments: Any) -> SamplingRequest:
-    """Return a request with arguments as the sampler takes them, settings among them."""
-    settings = {name: arguments.pop(name) for name in SETTINGS if name in arguments}
-    reward = reward_list(arguments.pop("reward", None))
-    return SamplingRequest(model, reward=reward, settings=RunSettings(**settings), **arguments)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
-from support.renders import ARGUMENTS, digests, lines
+from support.renders import ARGUMENTS, asked, digests, lines
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
@@ -31,7 +31,7 @@ from steer.results.folder import file_stem
 from steer.results.storage import remote, storage_at
 from steer.sampling.sampler import Sampler
 
-from .conftest import Render, asked
+from .conftest import Render
 
 TEXTS = ["a red circle", "a blue square", "the red square", "a photo of the circle", "the blue circle"]
 

@@ -7,10 +7,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+from steer.rewards.by_name import reward_list
+from steer.sampling.request import SamplingRequest
+from steer.settings.run import SETTINGS, RunSettings
 from support.tiny import brightness
 
 ARGUMENTS = {"steps": 3, "guidance_scale": 1.0, "particles": 2, "chunk": 4, "reward": brightness, "methods": ["fk"]}
 PROMPTS = 16
+
+
+def asked(model: Any, **arguments: Any) -> SamplingRequest:
+    """Return a request with arguments as the sampler takes them, settings among them."""
+    settings = {name: arguments.pop(name) for name in SETTINGS if name in arguments}
+    reward = reward_list(arguments.pop("reward", None))
+    return SamplingRequest(model, reward=reward, settings=RunSettings(**settings), **arguments)
 
 
 def write_prompts(place: Path, count: int) -> None:
