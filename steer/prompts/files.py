@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from steer.errors import SteerError, message_of
+from steer.errors import SteerError
+from steer.prompts.flags import flags_row, is_flags
+from steer.prompts.foreign import tell_foreign
+from steer.prompts.objects import document_rows, holds_lines, line_rows
+from steer.prompts.parquet import parquet_rows
 from steer.prompts.prompt import KnownIds, Prompt
-from steer.prompts.rows import from_flags, from_row, is_flags
+from steer.prompts.reading import Reading, Rows
+from steer.prompts.rows import OWN, from_row
+from steer.prompts.tables import table_rows
+from steer.settings.text_files import check_line, decoded, loosely_decoded, read_bytes
 
 PROMPT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
-Rows = Iterator[tuple[str, Callable[[], Prompt]]]
-"""Where each row stands, and what makes a prompt of it or raises ``SteerError``."""
+_SAME = {"": "txt", "ndjson": "jsonl", "tab": "tsv"}
+"""Other suffixes of a kind."""
+
+_REMEDIES = {
+    **dict.fromkeys(("xls", "xlsx", "ods", "numbers"), "save the sheet as CSV (in Excel: CSV UTF-8)"),
+    **dict.fromkeys(("gz", "bz2", "xz", "zip", "zst"), "unpack it"),
+    **dict.fromkeys(("yaml", "yml", "toml"), "write its prompts as lines of text or JSON"),
+}
+"""What to do with files of kinds that are not read."""
 
 
 @dataclass(frozen=True)
@@ -35,32 +48,43 @@ class Collected:
     bad: list[SteerError]
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
-    """Read a prompt file, a path or an fsspec URL, whose suffix says what it is (:data:`PROMPT_SUFFIXES`).
+def read_prompts(path: str | Path, *, column: str | None = None, wrap_seeds: bool = False) -> list[Prompt]:
+    """Read a prompt file, whose suffix says what it is (:data:`PROMPT_SUFFIXES`), or a folder of ``.txt`` files.
+
+    Args:
+        path: a path or an fsspec URL.
+        column: the column or key that holds the prompts; by default ``prompt``, ``text``, ``caption`` and their
+            plurals are known.
+        wrap_seeds: take seeds beyond 2³²−1 modulo 2³².
 
     Raises:
         SteerError: naming the file, the line and what was expected.
     """
-    return collect([path]).prompts
+    return collect([path], column=column, wrap_seeds=wrap_seeds).prompts
 
 
 def parse_prompts(data: bytes, *, name: str, kind: str = "txt") -> list[Prompt]:
     """Parse the content of a prompt file; ``kind`` is its suffix and ``name`` is used in messages."""
-    return _collect(_rows(data, name, kind), skip_bad=False, what=name).prompts
+    return _collect(_rows(data, name, kind, Reading()), skip_bad=False, what=name).prompts
 
 
-def collect(paths: Iterable[str | Path], *, skip_bad: bool = False) -> Collected:
+def collect(
+    paths: Iterable[str | Path], *, skip_bad: bool = False, column: str | None = None, wrap_seeds: bool = False
+) -> Collected:
     """Read several prompt files as one.
 
     Args:
-        paths: files and fsspec URLs; ``-`` is stdin, as text or JSON lines.
+        paths: files, fsspec URLs and folders of ``.txt`` files; ``-`` is stdin, as text or JSON lines.
         skip_bad: leave out rows that cannot be read, or have the id of an earlier one, instead of raising.
+        column: the column or key that holds the prompts.
+        wrap_seeds: take seeds beyond 2³²−1 modulo 2³².
 
     Raises:
         SteerError: for a file that cannot be read at all or that holds no prompt, and for the first bad row.
     """
     paths = list(paths)
-    rows = (row for path in paths for row in _file_rows(path))
+    reading = Reading(column, wrap_seeds)
+    rows = (row for path in paths for row in _file_rows(path, reading))
     return _collect(rows, skip_bad, " and ".join(map(str, paths)))
 
 
@@ -82,145 +106,92 @@ def _collect(rows: Rows, skip_bad: bool, what: str) -> Collected:
     return Collected(prompts, bad)
 
 
-def _file_rows(path: str | Path) -> Rows:
+def _file_rows(path: str | Path, reading: Reading) -> Rows:
     name = str(path)
-    kind = Path(name).suffix.lower().removeprefix(".")
-    try:
-        if name == "-":
-            data = sys.stdin.buffer.read()
-            return _rows(data, "stdin", "jsonl" if data.lstrip().startswith(b"{") else "txt")
-        if "://" in name:
-            data = _fetched(name)
-            return _parquet_rows(io.BytesIO(data), name) if kind == "parquet" else _rows(data, name, kind)
-        if kind == "parquet":
-            return _parquet_rows(path, name)
-        return _rows(Path(path).read_bytes(), name, kind)
-    except FileNotFoundError:
-        raise SteerError(f"prompt file {name} does not exist") from None
-    except OSError as error:
-        raise SteerError(f"prompt file {name} cannot be read ({error.strerror or error})") from None
+    if name == "-":
+        data = sys.stdin.buffer.read()
+        text = loosely_decoded(data, "stdin")
+        return _rows(data, "stdin", "jsonl" if text.lstrip("\ufeff \t\r\n").startswith("{") else "txt", reading)
+    if "://" not in name and Path(name).is_dir():
+        return _folder_rows(Path(name), reading)
+    kind = _kind(name)
+    if kind == "parquet":
+        source = io.BytesIO(read_bytes(name, "prompt file")) if "://" in name else path
+        return parquet_rows(source, name, reading, OWN, partial(from_row, typed=False, reading=reading))
+    return _rows(read_bytes(name, "prompt file"), name, kind, reading)
 
 
-def _fetched(url: str) -> bytes:
-    import fsspec
+def _kind(name: str) -> str:
+    """Return what a file's suffix says it is; a URL's query, which a download may have kept, is no part of it."""
+    place = re.split(r"[?#]|::", name)[0] if "://" in name else name
+    suffix = Path(place).suffix.lower()
+    if suffix not in PROMPT_SUFFIXES and "?" in place:
+        suffix = Path(place.partition("?")[0]).suffix.lower()
+    kind = suffix.removeprefix(".")
+    return _SAME.get(kind, kind)
 
-    try:
-        with fsspec.open(url) as file:
-            data: bytes = file.read()
-    except (ValueError, ImportError) as error:
-        raise SteerError(f"prompt file {url} cannot be read ({message_of(error)})") from None
-    return data
 
-
-def _rows(data: bytes, name: str, kind: str) -> Rows:
-    if kind in ("txt", ""):
-        return _text_rows(data, name)
+def _rows(data: bytes, name: str, kind: str, reading: Reading) -> Rows:
+    kind = _SAME.get(kind, kind)
+    if f".{kind}" not in PROMPT_SUFFIXES or kind == "parquet":
+        remedy = f"; {_REMEDIES[kind]}" if kind in _REMEDIES else ""
+        raise SteerError(f"prompt file {name}: got the suffix .{kind}, expected {', '.join(PROMPT_SUFFIXES)}{remedy}")
+    typed, cells = partial(from_row, reading=reading), partial(from_row, typed=False, reading=reading)
+    if kind == "txt":
+        return _text_rows(_lines(data, name), name, reading)
     if kind == "jsonl":
-        return _jsonl_rows(data, name)
+        return line_rows(_lines(data, name), typed)
     if kind == "json":
-        return _json_rows(data, name)
-    if kind in ("csv", "tsv"):
-        return _table_rows(data, name, "," if kind == "csv" else "\t")
-    raise SteerError(f"prompt file {name}: got the suffix .{kind}, expected {', '.join(PROMPT_SUFFIXES)}")
+        text = decoded(data, name).lstrip("\ufeff")
+        return line_rows(_lines(data, name), typed) if holds_lines(text) else document_rows(text, name, reading, typed)
+    return table_rows(loosely_decoded(data, name), name, "," if kind == "csv" else "\t", reading, cells)
 
 
-def _text_rows(data: bytes, name: str) -> Rows:
-    for line, where in _lines(data, name):
-        yield where, partial(_from_line, line, where)
+def _text_rows(lines: Iterable[tuple[str, str]], name: str, reading: Reading) -> Rows:
+    if reading.column is not None:
+        raise SteerError(f"{name}: lines of text have no columns; leave --column out, or give a table or JSON")
+    lines = [(line.strip(), where) for line, where in lines]
+    tell_foreign([(line, where) for line, where in lines if not is_flags(line)], name, reading)
+    for line, where in lines:
+        yield where, partial(_from_line, line, where, reading)
 
 
-def _from_line(data: bytes, where: str) -> Prompt:
-    line = _decoded(data, where).strip()
-    return from_flags(line, where) if is_flags(line) else Prompt(line)
+def _from_line(line: str, where: str, reading: Reading) -> Prompt:
+    check_line(line, where)
+    row: Any = flags_row(line, where, reading) if is_flags(line) else line
+    return from_row(row, where, typed=False, reading=reading)
 
 
-def _jsonl_rows(data: bytes, name: str) -> Rows:
-    for line, where in _lines(data, name):
-        yield where, partial(_from_json_line, line, where)
-
-
-def _from_json_line(data: bytes, where: str) -> Prompt:
-    return from_row(_json(_decoded(data, where), where), where)
-
-
-def _json_rows(data: bytes, name: str) -> Rows:
-    rows = _json(_decoded(data.removeprefix(b"\xef\xbb\xbf"), name), name)
-    if not isinstance(rows, list):
-        raise SteerError(f"{name}: got a JSON {type(rows).__name__}, expected a list of prompts")
-    for number, row in enumerate(rows, 1):
-        where = f"{name}, entry {number}"
-        yield where, partial(from_row, row, where)
-
-
-def _table_rows(data: bytes, name: str, delimiter: str) -> Rows:
-    text = _decoded(data.removeprefix(b"\xef\xbb\xbf"), name)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+def _folder_rows(folder: Path, reading: Reading) -> Rows:
+    """Read a folder with one prompt in each ``.txt`` file, whose name is its id (DPG-Bench)."""
+    if reading.column is not None:
+        raise SteerError(f"{folder}: files of text have no columns; leave --column out")
     try:
-        header = [column.strip() for column in next(reader, [])]
-        if not {"prompt", "text"} & set(map(str.lower, header)):
-            raise SteerError(
-                f"{name}: its columns are {', '.join(header)[:100] or 'none'}, expected one named 'prompt'"
-            )
-        first = reader.line_num + 1
-        for cells in reader:
-            where, first = f"{name}, line {first}", reader.line_num + 1
-            if any(cell.strip() for cell in cells):
-                yield where, partial(_from_cells, header, cells, where)
-    except csv.Error as error:
-        raise SteerError(f"{name}, line {reader.line_num}: not a table ({error})") from None
-
-
-def _from_cells(header: list[str], cells: list[str], where: str) -> Prompt:
-    if len(cells) > len(header):
-        raise SteerError(
-            f"{where}: {len(cells)} cells under {len(header)} columns; quote texts that hold the delimiter"
+        files = sorted(
+            file
+            for file in folder.iterdir()
+            if file.suffix.lower() == ".txt" and not file.name.startswith(".") and file.is_file()
         )
-    return from_row(dict(zip(header, cells, strict=False)), where, typed=False)
+    except OSError as error:
+        raise SteerError(f"prompt folder {folder} cannot be read ({error.strerror})") from None
+    if not files:
+        raise SteerError(
+            f"prompt folder {folder} holds no .txt file; expected one for each prompt, or name a prompt file"
+        )
+    for file in files:
+        yield str(file), partial(_from_file, file, reading)
 
 
-def _parquet_rows(source: Any, name: str) -> Rows:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise SteerError(f"prompt file {name}: reading Parquet takes pyarrow; pip install pyarrow") from None
-    try:
-        file = pyarrow.parquet.ParquetFile(source)
-    except pyarrow.ArrowException as error:
-        raise SteerError(f"prompt file {name} cannot be read as Parquet: {message_of(error)}") from None
-    return _arrow_rows(file, name)
+def _from_file(file: Path, reading: Reading) -> Prompt:
+    where = str(file)
+    text = decoded(read_bytes(file, "prompt file"), where).strip().strip("\ufeff").strip()
+    row = flags_row(text, where, reading) if is_flags(text) else {"prompt": text}
+    return from_row({"id": file.stem, **row}, where, typed=False, reading=reading)
 
 
-def _arrow_rows(file: Any, name: str) -> Rows:
-    number = 0
-    for batch in file.iter_batches(batch_size=1024):
-        for row in batch.to_pylist():
-            number += 1
-            where = f"{name}, row {number}"
-            yield where, partial(from_row, row, where, typed=False)
-
-
-def _lines(data: bytes, name: str) -> Iterator[tuple[bytes, str]]:
+def _lines(data: bytes, name: str) -> Iterator[tuple[str, str]]:
     """Split into lines that are not blank, numbered as an editor does (text may hold U+2028 and its kind)."""
-    plain = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    for number, line in enumerate(plain.split(b"\n"), 1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", loosely_decoded(data, name)), 1):
+        line = line.lstrip("\ufeff")  # files that were joined have their marks within
         if line.strip():
             yield line, f"{name}, line {number}"
-
-
-def _decoded(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise SteerError(f"{where} cannot be read ({error}); expected text in UTF-8") from None
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        # a whole file's JSON is placed by the line in it, a line's by the line's own number
-        place = where if ", line " in where else f"{where}, line {error.lineno}"
-        raise SteerError(f"{place}: not JSON ({error.msg} at column {error.colno})") from None
-    except (RecursionError, ValueError):  # nested beyond reason, or a number of thousands of digits
-        raise SteerError(f"{where}: JSON too deep or with too long a number to be read") from None

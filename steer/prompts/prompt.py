@@ -129,7 +129,14 @@ def _is_unicode(text: str) -> bool:
 def check_seed(seed: Any, where: str) -> int:
     """Return ``seed`` if it is an integer in 0..2³²−1, else raise (torch repeats its streams beyond)."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise SteerError(f"{where}: got seed {seed!r}, expected an integer in 0..{MAX_SEED}")
+        told = repr(seed)[:60]
+        remedy = ""
+        if isinstance(seed, int) and seed > MAX_SEED:
+            remedy = (
+                f", as torch repeats its streams beyond; write {seed % (MAX_SEED + 1)}, which is {told} % "
+                f"{MAX_SEED + 1}, or let --wrap-seeds do so"
+            )
+        raise SteerError(f"{where}: got seed {told}, expected an integer in 0..{MAX_SEED}{remedy}")
     return seed
 
 

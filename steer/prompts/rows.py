@@ -3,77 +3,82 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-from steer.errors import SteerError, nearest
+from steer.errors import SteerError
 from steer.prompts.prompt import Prompt, check_seed
+from steer.prompts.reading import TEXT_KEYS, Reading, kind_of
+from steer.prompts.samplers import SCHEDULES, scheduler_of
+from steer.prompts.values import fraction, is_unset, own_seed, plain, whole
 from steer.settings.options import parse_assignments
 from steer.settings.run import SETTINGS, SIZE, check_setting, parse_size
 
 SETTING_OF = {key: name for name, setting in SETTINGS.items() for key in setting.rows}
 """Keys of a row that set a field of a run for this prompt alone."""
 
-OWN = frozenset({"prompt", "text", "id", "category", "seed", SIZE.key, "options", *SETTING_OF})
-"""Keys that mean something here; all others are metadata."""
+SAMPLER = "sampler_name"
+"""A1111's key of the scheduler."""
+
+OWN = frozenset({"id", "category", "seed", SIZE.key, "options", SAMPLER, *SETTING_OF})
+"""Keys that mean something here, besides the one that holds the text; all others are metadata."""
 
 KINDS = {"seed": (int,), **{key: SETTINGS[name].kind for key, name in SETTING_OF.items()}}
 """Types of the values of a row's keys."""
 
 
-def from_row(row: Any, where: str, *, typed: bool = True) -> Prompt:
+def from_row(row: Any, where: str, *, typed: bool = True, reading: Reading | None = None) -> Prompt:
     """Turn a row into a prompt.
 
     Args:
-        row: a text, or an object with ``prompt`` or ``text`` and whatever else :data:`OWN` names, in whatever case;
-            the rest becomes metadata. A GenEval row's ``tag`` is its category.
+        row: a text, or an object with the prompt under one of :data:`TEXT_KEYS` and whatever else :data:`OWN` names, in
+            whatever case; the rest becomes metadata. A GenEval row's ``tag`` is its category.
         where: for messages, as in ``"prompts.jsonl, line 3"``.
         typed: whether numbers are numbers; in tables and flags they are text.
+        reading: what was asked for.
 
     Raises:
         SteerError: naming the row, what was got and what was expected.
     """
+    reading = reading or Reading()
     if isinstance(row, str):
-        row = {"prompt": row}
+        row = {TEXT_KEYS[0]: row}
     if not isinstance(row, dict):
-        raise SteerError(f"{where}: got {type(row).__name__}, expected an object with a 'prompt'")
-    row = _with_known_keys({str(key): value for key, value in row.items()})
-    if not typed:
-        row = {key: _converted(key, value, where) for key, value in row.items() if value not in (None, "")}
-    text = row.get("prompt", row.get("text"))
-    if not isinstance(text, str) or not text.strip():
-        raise SteerError(f"{where}: has no text under 'prompt' or 'text'")
-    metadata = {key: value for key, value in row.items() if key not in OWN}
-    settings = _settings(row, where)
+        raise SteerError(f"{where}: got {kind_of(row)}, expected text or an object with a 'prompt'")
+    row = _with_known_keys({str(key): value for key, value in row.items()}, where, reading)
+    text = _taken_text(row, where, reading)
+    given = {key: row.pop(key) for key in OWN & row.keys()}
+    explicit = {key for key in given if typed and given[key] == "" and SETTING_OF.get(key) == "negative"}
+    given = {key: value for key, value in given.items() if key in explicit or not is_unset(value)}
+    metadata = {key: plain(value, where, reading) for key, value in row.items() if typed or not _is_absent(value)}
+    settings = _settings(given, where, typed=typed)
     if "negative" in settings:  # prompts of one pack may differ in it
         metadata["negative"] = settings.pop("negative")
-    identity, category, seed = row.get("id"), row.get("category", row.get("tag")), row.get("seed")
+    identity, category = given.get("id"), given.get("category", metadata.get("tag"))
     return Prompt(
         text.strip(),
         id=None if identity is None else str(identity),
         category=None if category is None else str(category),
-        seed=None if seed is None else check_seed(seed, where),
+        seed=_seed(given.get("seed"), where, typed=typed, wrap=reading.wrap_seeds),
         metadata=metadata,
         settings=settings,
-        options=_options(row.get("options"), where),
+        options=_options(plain(given.get("options"), where, reading), where),
     )
 
 
-def _with_known_keys(row: dict[str, Any]) -> dict[str, Any]:
+def _with_known_keys(row: dict[str, Any], where: str, reading: Reading) -> dict[str, Any]:
     """Return a row whose known keys are in lower case; warn of a key that looks like a known one misspelt."""
     found: dict[str, Any] = {}
     for key, value in row.items():
         low = key.strip().lower()
         if low in OWN or low == "tag":
             key = key if low in row else low
-        elif (close := _misspelt(low)) and close not in row:
-            # the same text for all rows: it is shown once
-            warnings.warn(f"rows have a key {key[:60]!r}, which is metadata; did you mean {close!r}?", stacklevel=2)
+        elif low not in TEXT_KEYS and key != reading.column and (close := _misspelt(low)) and close not in row:
+            reading.tell(f"key {key}", f"rows have a key {key[:60]!r}, which is metadata; did you mean {close!r}?")
+        if key in found:
+            raise SteerError(f"{where}: has the key {key!r} twice, in other cases; keep one, so that none is lost")
         found[key] = value
     return found
 
@@ -81,8 +86,28 @@ def _with_known_keys(row: dict[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=4096)  # the rows of a file have the same keys
 def _misspelt(key: str) -> str | None:
     """Return the known key that one is close to, if any."""
-    close = get_close_matches(key.replace("-", "_").replace(" ", "_"), OWN, n=1, cutoff=0.85)
+    known = (*OWN, "prompt", "text")
+    close = get_close_matches(key.replace("-", "_").replace(" ", "_"), known, n=1, cutoff=0.85)
     return close[0] if close else None
+
+
+def _taken_text(row: dict[str, Any], where: str, reading: Reading) -> str:
+    """Take the prompt's text out of a row; other keys that could hold it become metadata."""
+    keys = reading.text_keys(row)
+    if not keys:
+        raise reading.no_text(f"{where}: has no text", row, "keys")
+    filled = [key for key in keys if not is_unset(row[key])]
+    if not filled:
+        raise SteerError(f"{where}: has no text under {keys[0]!r}")
+    text = row.pop(filled[0])
+    if not isinstance(text, str):
+        raise SteerError(f"{where}: got {kind_of(text)} under {filled[0]!r}, expected the text of one prompt")
+    for key in keys:
+        if is_unset(row.get(key, text)):
+            del row[key]
+    if TEXT_KEYS[0] in row:  # read again from what a render keeps, it would be the text
+        row[f"column {TEXT_KEYS[0]}"] = row.pop(TEXT_KEYS[0])
+    return text
 
 
 def as_row(prompt: Prompt) -> dict[str, Any]:
@@ -98,99 +123,74 @@ def as_row(prompt: Prompt) -> dict[str, Any]:
     return {**row, **prompt.metadata}
 
 
-A1111_SAMPLERS = {
-    "ddim": "ddim",
-    "ddpm": "ddpm",
-    "euler": "euler",
-    "euler a": "euler-a",
-    "dpm++ 2m": "dpm++",
-    "dpm++ 2m karras": "dpm++-karras",
-    "dpm++ 2m sde": "dpm++-sde",
-    "dpm++ 2m sde karras": "dpm++-sde-karras",
-    "unipc": "unipc",
-    "plms": "pndm",
-    "lms": "lms",
-    "lcm": "lcm",
-}
-"""A1111's names of samplers, in lower case, and ours."""
-
-FLAGS = (*(OWN - {"text", "options"}), "sampler_name", "option", "batch_size", "n_iter")
-_NAME = re.compile(r"--([A-Za-z]\w*(?:-\w+)*)")
+def _is_absent(value: Any) -> bool:
+    """Whether a cell of a table holds nothing: a text of spaces alone may be metadata."""
+    return value == "" or (not isinstance(value, str) and is_unset(value))
 
 
-def is_flags(line: str) -> bool:
-    """Whether a line is of the form ``--prompt "…" --seed 1``."""
-    return _NAME.match(line) is not None
+def _seed(value: Any, where: str, *, typed: bool, wrap: bool) -> int | None:
+    if value is None:
+        return None
+    return check_seed(value, where) if typed and isinstance(value, str) else own_seed(value, where, wrap=wrap)
 
 
-def from_flags(line: str, where: str) -> Prompt:
-    """Parse a line of flags, as A1111's script "Prompts from file or textbox" takes it.
+def _settings(given: Mapping[str, Any], where: str, *, typed: bool) -> dict[str, Any]:
+    """Return the settings that a row's known keys give."""
+    settings: dict[str, Any] = {}
+    by_key: dict[str, str] = {}
 
-    A value goes up to the next flag, quoted or not. A seed of −1 means none of its own, as it does there.
+    def put(name: str, value: Any, key: str) -> None:
+        if name in settings and settings[name] != value:
+            raise SteerError(f"{where}: {by_key[name]!r} and {key!r} say two things of one setting; keep one")
+        settings[name], by_key[name] = value, key
 
-    Raises:
-        SteerError: naming the line, for a flag that has no meaning here and for what :func:`from_row` refuses.
-    """
-    try:
-        words = shlex.split(line)
-    except ValueError as error:
-        raise SteerError(f'{where}: {str(error).lower()}; quote texts as in --prompt "a dog\'s bowl"') from None
-    given: dict[str, list[str]] = {}
-    values: list[str] = []
-    assignments: list[str] = []
-    for word in words:
-        match = _NAME.match(word)
-        if match is None:
-            values.append(word)
-            continue
-        name, word = match[1].replace("-", "_"), word[match.end() :]
-        if name not in FLAGS:
-            raise SteerError(f"{where}: --{name} means nothing here{nearest(name, FLAGS)}; drop it")
-        if name in given and name != "option":
-            raise SteerError(f"{where}: --{name} is given twice; keep one")
-        values = assignments if name == "option" else given.setdefault(name, [])
-        if word:
-            values.append(word.removeprefix("="))
-    row: dict[str, Any] = {name: " ".join(parts) for name, parts in given.items()}
-    for name in ("batch_size", "n_iter"):
-        if row.pop(name, "1") != "1":
-            raise SteerError(f"{where}: --{name} means nothing here; for several images per prompt give --particles")
-    if "sampler_name" in row:
-        name = row.pop("sampler_name")
-        row["scheduler"] = A1111_SAMPLERS.get(name.lower(), name)
-    if row.get("seed") == "-1":
-        del row["seed"]
-    if assignments:
-        row["options"] = assignments
-    return from_row(row, where, typed=False)
-
-
-def _converted(key: str, value: Any, where: str) -> Any:
-    """Turn a cell of a table into the number that its column holds."""
-    kinds = KINDS.get(key, (str,))
-    if kinds == (int,):
-        whole = value.is_integer() if isinstance(value, float) else re.fullmatch(r"[+-]?\d{1,19}", str(value).strip())
-        if isinstance(value, bool) or not whole:
-            raise SteerError(f"{where}: got {key} {value!r}, expected a whole number")
-        return int(value)
-    if float in kinds and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise SteerError(f"{where}: got {key} {value!r}, expected a number") from None
-    return value
-
-
-def _settings(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    settings = {SETTING_OF[key]: row[key] for key in SETTING_OF if row.get(key) is not None}
-    if row.get(SIZE.key) is not None:
-        settings["width"], settings["height"] = parse_size(row[SIZE.key], where)
+    given = _with_scheduler(given, where)
+    for key, name in SETTING_OF.items():
+        if key in given:
+            put(name, _converted(key, given[key], where, typed=typed), key)
+    if SIZE.key in given:
+        for name, side in zip(("width", "height"), _size(given[SIZE.key], where), strict=True):
+            put(name, side, SIZE.key)
     for name, value in settings.items():
         try:
             check_setting(name, value)
         except SteerError as error:
             raise SteerError(f"{where}: {error}") from None
     return settings
+
+
+def _with_scheduler(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return known keys with the scheduler by our name, where they give A1111's."""
+    given = dict(given)
+    sampler, schedule = given.pop(SAMPLER, None), given.get("scheduler")
+    if sampler is not None and not isinstance(sampler, str):
+        raise SteerError(f"{where}: got {kind_of(sampler)} under {SAMPLER!r}, expected a sampler's name")
+    if isinstance(schedule, str) and sampler is not None:
+        if schedule.strip().lower() not in SCHEDULES:
+            raise SteerError(f"{where}: {SAMPLER!r} and 'scheduler' say two things of one setting; keep one")
+        given["scheduler"] = scheduler_of(sampler, schedule, where)
+    elif sampler is not None or isinstance(schedule, str):
+        given["scheduler"] = scheduler_of(str(schedule if sampler is None else sampler), None, where)
+    return given
+
+
+def _converted(key: str, value: Any, where: str, *, typed: bool) -> Any:
+    """Return the number that a key's value is; a text where numbers are numbers is left to be refused."""
+    kinds = KINDS[key]
+    if typed and isinstance(value, str):
+        return value
+    if kinds == (int,):
+        return whole(value, key, where)
+    if float in kinds:
+        number = fraction(value, key, where)
+        return value if typed and isinstance(value, int) else number
+    return value
+
+
+def _size(value: Any, where: str) -> tuple[int, int]:
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = [whole(side, SIZE.key, where) for side in value]
+    return parse_size(value, where)
 
 
 def _options(value: Any, where: str) -> dict[str, dict[str, Any]]:

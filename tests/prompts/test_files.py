@@ -56,7 +56,7 @@ def test_a_row_says_the_same_in_every_format(tmp_path: Path) -> None:
     for kind, text in (
         ("jsonl", json.dumps(ROW)),
         ("json", json.dumps([{**ROW, "size": [32, 16]}], indent=1)),
-        ("jsonl", json.dumps({**ROW, "options": ["fk.lambda=4"], "text": "not this"})),
+        ("jsonl", json.dumps({**ROW, "options": ["fk.lambda=4"]})),
         ("csv", as_csv("fk.lambda=4")),
         ("csv", as_csv('{""fk"": {""lambda"": 4}}')),
         ("tsv", as_csv("fk.lambda=4").replace(",", "\t")),
@@ -84,6 +84,12 @@ def test_keys_in_other_cases_are_known_and_misspelt_ones_are_told() -> None:
     assert from_row({"prompt": "a", "Prompt": "b", "Seed": 3}, "row").metadata == {"Prompt": "b"}
     with pytest.warns(UserWarning, match="a key 'Steps-', which is metadata; did you mean 'steps'"):
         assert from_row({"prompt": "a", "Steps-": 3}, "row").metadata == {"Steps-": 3}
+
+
+def test_another_key_that_could_hold_the_prompt_is_metadata() -> None:
+    prompt = from_row({"text": "not this", "prompt": "a", "Caption": "nor this"}, "row")
+    assert (str(prompt), prompt.metadata) == ("a", {"text": "not this", "Caption": "nor this"})
+    assert from_row(as_row(prompt), "again").metadata == prompt.metadata
 
 
 def test_geneval_rows_are_taken_as_they_are() -> None:

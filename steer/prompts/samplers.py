@@ -1,0 +1,64 @@
+"""A1111's names of samplers, which rows of its users give, and the names of the same schedulers here."""
+
+from __future__ import annotations
+
+from steer.errors import SteerError
+
+SAMPLERS = {
+    "ddim": "ddim",
+    "ddpm": "ddpm",
+    "deis": "deis",
+    "dpm2": "dpm2",
+    "dpm2 a": "dpm2-a",
+    "dpm++ 2m": "dpm++",
+    "dpm++ 2m karras": "dpm++-karras",
+    "dpm++ 2m sde": "dpm++-sde",
+    "dpm++ 2m sde karras": "dpm++-sde-karras",
+    "euler": "euler",
+    "euler a": "euler-a",
+    "heun": "heun",
+    "lcm": "lcm",
+    "lms": "lms",
+    "plms": "pndm",
+    "unipc": "unipc",
+}
+"""A1111's names in lower case, and ours."""
+
+FAMILIES = (
+    "ddim", "dpm adaptive", "dpm fast", "dpm2", "dpm2 a", "dpm++ 2m", "dpm++ 2m sde", "dpm++ 2s a", "dpm++ 3m sde",
+    "dpm++ sde", "euler", "euler a", "heun", "heunpp2", "ipndm", "ipndm_v", "lms", "restart", "unipc",
+)  # fmt: skip
+"""A1111's samplers that it combines with schedules; not all of them are here."""
+
+SCHEDULES = (
+    "align your steps", "automatic", "beta", "ddim", "exponential", "kl optimal", "karras", "normal", "polyexponential",
+    "sgm uniform", "simple", "turbo", "uniform",
+)  # fmt: skip
+"""A1111's schedules of noise levels: the last words of a sampler's name, or a key of their own."""
+
+_DEFAULT = ("automatic", "uniform")
+
+
+def scheduler_of(name: str, schedule: str | None, where: str) -> str:
+    """Return our name of a scheduler that goes by A1111's name, if it is one of A1111's; else the name as it is.
+
+    Args:
+        name: such as ``"DPM++ 2M Karras"``.
+        schedule: A1111's schedule, such as ``"Karras"``, if a key of its own gives it.
+        where: the row, for messages.
+
+    Raises:
+        SteerError: for a sampler of A1111 that is not here: another one would make another image.
+    """
+    asked = " ".join(name.lower().split())
+    low = asked.removeprefix("k_").replace("dpmpp", "dpm++").replace("_", " ") if asked.startswith("k_") else asked
+    if schedule is not None and schedule.strip().lower() not in _DEFAULT:
+        low = f"{low} {schedule.strip().lower()}"
+    if low in SAMPLERS:
+        return SAMPLERS[low]
+    if low in FAMILIES or (schedule is not None) or low.startswith(tuple(f"{family} " for family in FAMILIES)):
+        raise SteerError(
+            f"{where}: A1111's sampler {name!r}{f' with schedule {schedule}' if schedule else ''} is not here; the "
+            f"samplers that are: {', '.join(SAMPLERS)}"
+        )
+    return name

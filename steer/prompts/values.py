@@ -1,0 +1,135 @@
+"""Values of rows: the same value means the same thing in every format of prompt files."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import re
+import uuid
+from typing import Any
+
+from steer.errors import SteerError
+from steer.prompts.prompt import MAX_SEED, check_seed
+from steer.prompts.reading import Reading
+
+MAX_DEPTH = 64
+"""Lists and objects within each other: deeper ones are no metadata, and libraries fail on them."""
+
+_WHOLE = re.compile(r"[+-]?\d{1,40}(?:\.0*)?")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_EXACT = 2.0**53
+"""Floats hold whole numbers below it exactly."""
+
+
+def is_unset(value: Any) -> bool:
+    """Whether a value of a known key says nothing: null, an empty cell, NaN as pandas writes for a missing number."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def whole(value: Any, key: str, where: str) -> int:
+    """Return a whole number, however it is written: 7, 7.0, ``"7"``, ``"7.0"``.
+
+    Raises:
+        SteerError: for anything else; 1.5 is never rounded, and true is no number.
+    """
+    number = _from_text(value) if isinstance(value, str) else value
+    if isinstance(number, float | decimal.Decimal) and math.isfinite(number) and number == int(number):
+        return int(number)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise SteerError(f"{where}: got {key} {_shown(value)}, expected a whole number")
+    return number
+
+
+def fraction(value: Any, key: str, where: str) -> float:
+    """Return a number that may have a fraction.
+
+    Raises:
+        SteerError: for anything else; infinite numbers and true are none.
+    """
+    number = _from_text(value) if isinstance(value, str) else value
+    try:
+        number = math.nan if isinstance(number, bool | str) else float(number)
+    except (TypeError, ValueError, OverflowError):  # text, a list, an integer of hundreds of digits
+        number = math.nan
+    if not math.isfinite(number):
+        comma = isinstance(value, str) and _NUMBER.fullmatch(value.strip().replace(",", "."))
+        hint = f", as in {value.strip().replace(',', '.')}" if comma else ""
+        raise SteerError(f"{where}: got {key} {_shown(value)}, expected a number{hint}")
+    return number
+
+
+def own_seed(value: Any, where: str, *, wrap: bool = False) -> int | None:
+    """Return the seed that a row gives; −1 means none of its own, as it does in A1111 and ComfyUI.
+
+    Args:
+        value: what the row holds.
+        where: the row, for messages.
+        wrap: take a seed beyond 2³²−1 modulo 2³².
+
+    Raises:
+        SteerError: for what is no seed.
+    """
+    seed = whole(value, "seed", where)
+    if seed == -1:
+        return None
+    number = _from_text(value) if isinstance(value, str) else value
+    if isinstance(number, float) and seed >= _EXACT:
+        raise SteerError(f"{where}: got seed {value!r}, which was rounded when it was saved; write all of its digits")
+    if seed > MAX_SEED and wrap:
+        return seed % (MAX_SEED + 1)
+    return check_seed(seed, where)
+
+
+def plain(value: Any, where: str, reading: Reading, depth: int = 0) -> Any:
+    """Return a value as strict JSON holds it, for metadata: NaN and infinite numbers are null, dates are text.
+
+    Raises:
+        SteerError: for text that is not Unicode, and for what is nested beyond reason.
+    """
+    if isinstance(value, str):
+        return _unicode(value, where)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if math.isinf(value):
+            reading.tell("infinite", f"{where}: holds an infinite number, which JSON cannot tell; it counts as null")
+        return value if math.isfinite(value) else None
+    if depth >= MAX_DEPTH:
+        raise SteerError(f"{where}: lists and objects are nested deeper than {MAX_DEPTH}; keep them flatter")
+    if isinstance(value, dict):
+        return {_unicode(str(key), where): plain(part, where, reading, depth + 1) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part, where, reading, depth + 1) for part in value]
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            return None
+        return int(value) if value == int(value) else float(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta | uuid.UUID):
+        return str(value)
+    raise SteerError(f"{where}: holds a {type(value).__name__}, expected text, numbers, lists or objects")
+
+
+def _from_text(text: str) -> Any:
+    """Return the number that a cell holds; a text that is none stays one."""
+    cell = text.strip().replace("\N{MINUS SIGN}", "-")
+    if _WHOLE.fullmatch(cell):
+        return int(cell.partition(".")[0])
+    return float(cell) if _NUMBER.fullmatch(cell) else text
+
+
+def _unicode(text: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SteerError(f"{where}: its text {text[:60]!r} is not Unicode; save it as UTF-8") from None
+    return text
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

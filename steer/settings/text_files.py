@@ -1,0 +1,115 @@
+"""Small text files that people write and other programs save: the one reader of them all.
+
+Prompt files, run files, ``steer.toml``, ``steer.json`` and metadata come from Excel, Notepad and PowerShell too: a byte
+order mark says how a file is encoded and is no part of its text. A file without one is UTF-8, or it is refused: other
+encodings cannot be told apart, and a wrong guess changes the text.
+"""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from steer.errors import SteerError, message_of
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16's mark does: looked for before it
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+REMEDY = "save the file as UTF-8 (in Excel: CSV UTF-8), or convert it, as by: iconv -f cp1252 -t utf-8 OLD > NEW"
+
+
+def read_bytes(place: str | Path, what: str) -> bytes:
+    """Return what is at a path or an fsspec URL.
+
+    Args:
+        place: the path or URL.
+        what: what it is, for messages, such as ``"config file"``.
+
+    Raises:
+        SteerError: naming the place, if it does not exist or cannot be read.
+    """
+    try:
+        if "://" not in str(place):
+            return Path(place).read_bytes()
+        import fsspec
+
+        with fsspec.open(str(place)) as file:
+            data: bytes = file.read()
+        return data
+    except FileNotFoundError as error:
+        # fsspec says of a server that refuses the connection that its file does not exist
+        if not isinstance(error.__cause__, OSError):
+            raise SteerError(f"{what} {place} does not exist") from None
+        reason: BaseException = error.__cause__
+    except Exception as error:  # drivers of fsspec raise what their client libraries raise
+        reason = error
+    said = reason.strerror if isinstance(reason, OSError) and reason.strerror else message_of(reason)
+    raise SteerError(f"{what} {place} cannot be read ({said})") from None
+
+
+def read_text(place: str | Path, what: str) -> str:
+    """Return the text at a path or an fsspec URL, without a byte order mark.
+
+    Raises:
+        SteerError: naming the place, if it cannot be read or is not Unicode.
+    """
+    return decoded(read_bytes(place, what), f"{what} {place}")
+
+
+def decoded(data: bytes, name: str) -> str:
+    """Return the text of a file, in UTF-8 or as its byte order mark says.
+
+    Raises:
+        SteerError: naming the file and the line that is not Unicode.
+    """
+    text = loosely_decoded(data, name)
+    if (first := _first_bad(text)) is not None:
+        line = text.count("\n", 0, first) + 1
+        check_line(text[first], f"{name}, line {line}")
+    return text
+
+
+def loosely_decoded(data: bytes, name: str) -> str:
+    """Return text in which bytes that are not UTF-8 stay recognizable, so that :func:`check_line` finds their line.
+
+    Raises:
+        SteerError: for a file with a byte order mark of UTF-16 or UTF-32 that is damaged: none of it can be trusted.
+    """
+    mark, encoding = next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
+    data = data[len(mark) :]
+    try:
+        return data.decode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
+    except UnicodeDecodeError as error:
+        raise SteerError(f"{name} cannot be read ({error.reason} in {encoding.upper()}); {REMEDY}") from None
+
+
+def check_line(line: str, where: str) -> str:
+    """Return a line, if it is text.
+
+    Raises:
+        SteerError: if it holds bytes that are not UTF-8, or NUL as UTF-16 without a mark does.
+    """
+    if (first := _first_bad(line)) is None:
+        return line
+    if line[first] == "\0":
+        raise SteerError(f"{where} cannot be read: it holds NUL, as UTF-16 without a byte order mark does; {REMEDY}")
+    raise SteerError(f"{where} cannot be read: byte 0x{ord(line[first]) - 0xDC00:02x} is not UTF-8; {REMEDY}")
+
+
+def _first_bad(text: str) -> int | None:
+    """Return the place of the first character that stands for no text."""
+    found = [place for place in (text.find("\0"), _surrogate(text)) if place >= 0]
+    return min(found, default=None)
+
+
+def _surrogate(text: str) -> int:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return -1
