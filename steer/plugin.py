@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from steer.sampling.start import Start as Start
     from steer.sampling.state import Event as Event
     from steer.settings.run import parse_size as parse_size
+    from steer.settings.text_files import read_text as read_text
 
 # Loaded at first use: listing plugins or printing help must not wait for torch.
 _HOMES = {
@@ -149,6 +150,8 @@ _HOMES = {
     "IMAGE_SUFFIXES": "steer.evaluate.score.images",  # endings of image files
     "IMAGE_FORMATS": "steer.evaluate.score.images",  # formats that are read
     "MAX_PIXELS": "steer.evaluate.score.images",  # pixels of the largest image that is read
+    # Files
+    "read_text": "steer.settings.text_files",  # a small text file, whatever its byte order mark
     # Output
     "storage_at": "steer.results.storage",  # a place for files: a folder or an fsspec URL
     "write_atomic": "steer.results.storage.local",  # write a file whole or not at all

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from steer import Prompt, SteerError
-from steer.plugin import RewardFunction, checked, read_image
+from steer.plugin import RewardFunction, checked, read_image, read_text
 from steer_carinox.categories import Category, category_of
 
 IMAGE_KEYS = ("image", "file_name", "file")
@@ -37,12 +37,7 @@ def read_ratings(path: Path, column: str, rewards: Sequence[str]) -> list[Rated]
     Raises:
         SteerError: naming the line, or the columns that no line has.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise SteerError(f"ratings file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SteerError(f"ratings file {path} cannot be read ({error}); expected JSON lines in UTF-8") from None
+    lines = read_text(path, "ratings file").split("\n")
     rows: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(lines, 1):
         if line.strip():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from steer import SteerError
+from steer.plugin import read_text
 from steer_carinox.categories import CATEGORIES, canonical
 from steer_carinox.terms import Term
 
@@ -92,14 +93,14 @@ def find_table(text: str) -> Table:
 
 def read_table(path: Path) -> Table:
     """Read the ``[weights.CATEGORY]`` tables of a TOML file."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise SteerError(
             f"weights file {path} does not exist; expected published, uniform, NAME=WEIGHT,… or a file that steer "
             "calibrate wrote"
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        )
+    try:
+        data = tomllib.loads(read_text(path, "weights file"))
+    except tomllib.TOMLDecodeError as error:
         raise SteerError(f"weights file {path} cannot be read as TOML: {error}") from None
     rows = data.get("weights")
     if not isinstance(rows, dict) or not rows:

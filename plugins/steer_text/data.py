@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from steer import SteerError
-from steer.plugin import manager, unknown
+from steer.plugin import manager, read_text, unknown
 
 Source = Callable[[np.random.Generator], str]
 """Draws a sentence."""
@@ -70,10 +70,7 @@ def _named(text: str) -> tuple[Source, float]:
         raise SteerError(f"--data {text}: the share is {share:g}, expected a positive number")
     file = Path(name).expanduser()
     if file.is_file():
-        try:
-            return from_lines(file.read_text(encoding="utf-8"), name), share
-        except UnicodeDecodeError:
-            raise SteerError(f"--data {name}: not a text in UTF-8") from None
+        return from_lines(read_text(file, "--data"), name), share
     known = manager().registry.data_of("texts")
     if name not in known:
         raise unknown("data", name, [*known, "a text file"])

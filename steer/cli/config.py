@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError, nearest
+from steer.settings.text_files import read_text
 
 DEFAULT_MODEL = "shapes"
 
@@ -19,13 +20,7 @@ def read_toml(path: str | Path, keys: dict[str, Any]) -> dict[str, Any]:
         SteerError: naming the file, the key and what was expected.
     """
     try:
-        text = _content(path).decode()
-    except FileNotFoundError:
-        raise SteerError(f"config file {path} does not exist") from None
-    except (OSError, ValueError, ImportError) as error:
-        raise SteerError(f"config file {path} cannot be read: {error}") from None
-    try:
-        data = tomllib.loads(text)
+        data = tomllib.loads(read_text(path, "config file"))
     except tomllib.TOMLDecodeError as error:
         raise SteerError(f"config file {path} is not TOML: {error}") from None
     for key, value in data.items():
@@ -41,16 +36,6 @@ def read_toml(path: str | Path, keys: dict[str, Any]) -> dict[str, Any]:
             raise SteerError(f"config file {path}: {key} is {value!r}, expected {names}")
         if kind is list and not all(isinstance(entry, str) for entry in data[key]):
             raise SteerError(f"config file {path}: {key} is {value!r}, expected a list of texts")
-    return data
-
-
-def _content(path: str | Path) -> bytes:
-    if "://" not in str(path):
-        return Path(path).read_bytes()
-    import fsspec
-
-    with fsspec.open(str(path)) as file:
-        data: bytes = file.read()
     return data
 
 

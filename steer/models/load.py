@@ -17,6 +17,7 @@ from steer.models.downloads import hub
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply
 from steer.registry.plugins import Plugins
 from steer.settings.run import check_setting
+from steer.settings.text_files import read_text
 
 log = logging.getLogger(__name__)
 
@@ -200,8 +201,8 @@ def _defaults(source: str) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        values = json.loads(read_text(file, "model's defaults"))
+    except (ValueError, RecursionError) as error:
         raise SteerError(f"{file} cannot be read: {message_of(error)}") from None
     if not isinstance(values, dict):
         raise SteerError(f"{file} holds a {type(values).__name__}; expected an object of settings")

@@ -15,6 +15,7 @@ from steer.prompts.prompt import Prompt
 from steer.render.page import check_page
 from steer.results.recipe import versions
 from steer.results.storage import Storage
+from steer.settings.text_files import decoded
 
 RUN, PROMPTS = "run.toml", "prompts.jsonl"
 
@@ -59,8 +60,8 @@ def read_run(storage: Storage) -> dict[str, Any]:
     if data is None:
         return {}
     try:
-        return tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(decoded(data, storage.url(RUN)))
+    except tomllib.TOMLDecodeError as error:
         raise SteerError(f"{storage.url(RUN)} is damaged ({error}); choose another --out") from None
 
 

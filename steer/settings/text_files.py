@@ -20,7 +20,9 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-REMEDY = "save the file as UTF-8 (in Excel: CSV UTF-8), or convert it, as by: iconv -f cp1252 -t utf-8 OLD > NEW"
+REMEDY = (
+    "expected text in UTF-8: save it so (in Excel: CSV UTF-8), or convert it, as by iconv -f cp1252 -t utf-8 OLD > NEW"
+)
 
 
 def read_bytes(place: str | Path, what: str) -> bytes:

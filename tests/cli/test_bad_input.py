@@ -109,7 +109,7 @@ def test_found_with_the_model(steer: Steer, tiny: Path, place: Path, arguments: 
             "line 1 and same.jsonl, line 2 both have the id 'x'",
         ),
         ("blank.jsonl", '{"prompt": " "}', "line 1: has no text"),
-        ("seed.jsonl", '{"prompt": "a", "seed": -1}', "line 1: got seed -1"),
+        ("seed.jsonl", '{"prompt": "a", "seed": -2}', "line 1: got seed -2"),
         ("surrogate.jsonl", '{"prompt": "a \\ud800"}', "not Unicode"),
         ("prompts.md", "a", "expected .txt"),
     ],

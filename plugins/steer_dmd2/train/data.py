@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steer import SteerError, read_prompts
-from steer.plugin import IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, read_image
+from steer.plugin import IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, read_image, read_text
 from steer.training import write_whole
 
 BATCH = 32
@@ -110,7 +110,8 @@ def read_folder(folder: Path) -> list[tuple[Path, str]]:
 def _from_metadata(metadata: Path) -> list[tuple[Path, str]]:
     pairs = []
     root = metadata.parent.resolve()
-    for number, line in enumerate(_text(metadata).split("\n"), 1):  # texts may hold other ends of lines
+    lines = read_text(metadata, "metadata file").split("\n")  # texts may hold other ends of lines
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{metadata}, line {number}"
@@ -145,7 +146,7 @@ def _from_neighbours(folder: Path) -> list[tuple[Path, str]]:
     pairs = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()):
         caption = path.with_suffix(".txt")
-        text = _text(caption).strip() if caption.is_file() else ""
+        text = read_text(caption, "caption").strip() if caption.is_file() else ""
         if not text:
             raise SteerError(
                 f"image {path} has no caption; expected it in {caption.name} beside it, or all captions in "
@@ -153,13 +154,6 @@ def _from_neighbours(folder: Path) -> list[tuple[Path, str]]:
             )
         pairs.append((path, text))
     return pairs
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SteerError(f"{path} cannot be read ({error}); expected text in UTF-8") from None
 
 
 def _opened(pairs: list[tuple[Path, str]], size: tuple[int, int]) -> Iterator[tuple[Tensor, list[str]]]:

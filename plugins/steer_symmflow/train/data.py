@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import io
 import json
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steer import SteerError
-from steer.plugin import Plugins, message_of, read_image, unknown
+from steer.plugin import Plugins, message_of, read_image, read_text, unknown
 from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -161,15 +162,15 @@ def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
     Raises:
         SteerError: if it is none, or two labels have one colour.
     """
+    if not file.is_file():
+        raise SteerError(
+            f"{file} does not exist; expected the color of each label, such as "
+            '{"sky": [0, 0, 255], "sea": [0, 255, 0]}'
+        )
     try:
-        table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        table: dict[str, Any] = json.loads(read_text(file, "labels"))
         labels = {str(name): (r, g, b) for name, (r, g, b) in table.items()}
         ok = len(labels) > 1 and all(type(v) is int and 0 <= v <= 255 for color in labels.values() for v in color)
-    except OSError as error:
-        raise SteerError(
-            f"{file} cannot be read ({error.strerror}); expected the color of each label, such as "
-            '{"sky": [0, 0, 255], "sea": [0, 255, 0]}'
-        ) from None
     except (ValueError, TypeError, AttributeError):
         ok, labels = False, {}
     if not ok:
@@ -213,9 +214,8 @@ def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
     listing = folder / "metadata.csv"
     if listing.is_file():
         try:
-            with listing.open(encoding="utf-8-sig", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, ValueError, csv.Error) as error:
+            rows = list(csv.DictReader(io.StringIO(read_text(listing, "list"), newline="")))
+        except csv.Error as error:
             raise SteerError(f"{listing} cannot be read ({message_of(error, 120)}); expected UTF-8") from None
         if not rows or not {"file_name", "label"} <= set(rows[0]):
             raise SteerError(f"{listing}: expected the columns file_name and label")

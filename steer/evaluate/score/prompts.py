@@ -12,6 +12,7 @@ from steer.evaluate.score.images import ImageError, read_image, read_texts
 from steer.prompts.prompt import Prompt
 from steer.results.recipe import PNG_KEY
 from steer.rewards.reward import RewardFunction
+from steer.settings.text_files import read_text
 
 METADATA = "metadata.jsonl"
 
@@ -22,12 +23,8 @@ def read_metadata(path: Path) -> dict[Path, Prompt]:
     Raises:
         SteerError: naming the line that cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SteerError(f"metadata file {path} cannot be read: {error}") from None
     prompts = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, "metadata file").split("\n"), 1):
         if not line.strip():
             continue
         try:
