@@ -28,7 +28,7 @@ from steer.render.previews import _ancestor, _spread
 from steer.render.recipes import read_recipe, request_of
 from steer.render.refresher import FIRST_SECONDS, Refresher
 from steer.results.folder import file_stem
-from steer.results.storage import remote, storage_at
+from steer.results.storage import storage_at
 from steer.sampling.sampler import Sampler
 
 from .conftest import Render
@@ -279,11 +279,8 @@ class FullFileSystem(MemoryFileSystem):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("room", [1, 9])
-def test_a_remote_place_that_is_full_for_a_while(
-    render: Render, tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_remote_place_that_is_full_for_a_while(render: Render, tmp_path: Path, room: int) -> None:
     fsspec.register_implementation("full", FullFileSystem, clobber=True)
-    monkeypatch.setattr(remote, "SEGMENT_SECONDS", 0.0)  # a log's lines are files too
     place = f"full://{uuid.uuid4().hex}"
     FullFileSystem.room = room
     with pytest.raises(SteerError, match=r"cannot be written to \(No space left on device\)"):

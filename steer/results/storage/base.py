@@ -53,8 +53,7 @@ class Storage(abc.ABC):
     def append(self, log: str, lines: bytes) -> None:
         """Add whole lines to a log: all of them or, if that fails, none.
 
-        A process that dies right after loses none of them if the place is a folder, and a few seconds' worth if it
-        is remote; a machine that dies loses those since the last :meth:`sync`.
+        A process that dies right after loses none of them; a machine that dies loses those since the last :meth:`sync`.
 
         Raises:
             StorageError: if they cannot be written.
@@ -74,7 +73,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Keep others from writing for the length of a block; what a dead process held is free.
+        """Keep others from writing for the length of a block. What a process held that died on this machine is free.
 
         Raises:
             SteerError: if somebody else writes here.

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,23 +13,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from steer.errors import SteerError, message_of
-from steer.results.storage.base import Storage, StorageError
+from steer.results.storage.base import Storage
 
 LOCK = "lock.json"
 WHOLE_PUTS = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "oci", "hf"}
 """Protocols under which a file appears when it is complete; elsewhere it is moved into place."""
 
-SEGMENT_BYTES, SEGMENT_SECONDS = 1_000_000, 5.0
-"""A log is written in segments, for objects cannot be appended to."""
-
-BEAT_SECONDS, STALE_SECONDS = 20.0, 90.0
-"""How often the holder of a lock says that it lives, and when it is taken for dead."""
+BLOCK_BYTES = 256_000
+"""Objects cannot be appended to: a log is a row of blocks of about this size, and a line is written with its block."""
 
 SETTLE_SECONDS = 1.0
-"""How long after taking a lock it is looked at again: of two that found it free, the one that wrote last has it."""
-
-TICK_SECONDS = 2.0
-"""How often it looks for something to do."""
+"""How long after claiming a place it is looked at again: of two that found it free, the one that wrote last has it."""
 
 
 class RemoteStorage(Storage):
@@ -41,13 +34,7 @@ class RemoteStorage(Storage):
         self._system, self._root, self.name = system, root.rstrip("/"), name
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
         self._whole_puts = bool(protocols & WHOLE_PUTS)
-        self._logs = threading.RLock()  # the thread that holds the lock writes old lines too
-        self._waiting: dict[str, list[bytes]] = {}
-        self._last: dict[str, int] = {}
-        self._written = time.monotonic()
-        self._token: str | None = None  # of the lock, while it is held
-        self._seen = 0.0
-        self._lost = ""
+        self._blocks: dict[str, tuple[int, bytes]] = {}  # of each log: the last block's number and lines
 
     def check(self) -> None:
         name = f".steer-{uuid.uuid4().hex}"
@@ -55,13 +42,6 @@ class RemoteStorage(Storage):
         self.remove(name)
 
     def write(self, name: str, data: bytes) -> None:
-        if self._token and name != LOCK and time.time() - self._seen > STALE_SECONDS:
-            try:
-                self._confirm()
-            except SteerError as error:
-                raise self.unwritable(error) from error
-        if self._lost:
-            raise StorageError(self._lost)
         path = self._path(name)
         try:
             self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -93,6 +73,8 @@ class RemoteStorage(Storage):
             self._system.rm_file(self._path(name))
         except FileNotFoundError:
             return
+        except Exception as error:  # each file system raises what its client library does
+            raise self.unwritable(error) from error
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         try:
@@ -106,127 +88,80 @@ class RemoteStorage(Storage):
         return {path.removeprefix(f"{root}/"): info["size"] for path, info in found.items()}
 
     def append(self, log: str, lines: bytes) -> None:
-        with self._logs:
-            self._waiting.setdefault(log, []).append(lines)
-            if sum(map(len, self._waiting[log])) >= SEGMENT_BYTES:
-                self.sync()
-            self._sync_old()
+        if log not in self._blocks:
+            self._blocks[log] = max(self._numbers(log), default=0) + 1, b""
+        number, block = self._blocks[log]
+        block += lines
+        self.write(_block(log, number), block)
+        self._blocks[log] = (number, block) if len(block) < BLOCK_BYTES else (number + 1, b"")
 
     def lines(self, log: str) -> Iterator[bytes]:
-        for name in (log, *self._segments(log)):
+        for name in (log, *(_block(log, number) for number in self._numbers(log))):
             data = self.read(name)
             for line in (data or b"").splitlines(keepends=True):
                 if line.endswith(b"\n"):
                     yield line
 
     def sync(self) -> None:
-        with self._logs:
-            for log, parts in self._waiting.items():
-                if parts:
-                    if log not in self._last:  # asked once: listing a large folder takes long
-                        numbers = (int(name.rpartition(".")[2]) for name in self._segments(log))
-                        self._last[log] = max(numbers, default=0)
-                    self.write(f"{log}.{self._last[log] + 1:06d}", b"".join(parts))
-                    self._last[log] += 1
-                    parts.clear()
-            self._written = time.monotonic()
-
-    def _sync_old(self) -> None:
-        """Write lines that wait for longer than they should, whether or not others follow them."""
-        with self._logs:
-            if time.monotonic() - self._written >= SEGMENT_SECONDS:
-                self.sync()
+        """Nothing to do: what is written is durable."""
 
     def close(self) -> None:
-        with self._logs:
-            if self._lost:  # the logs are another's, who writes them
-                self._waiting.clear()
-                self._last.clear()
-                return
-            self.sync()
-            for log in self._waiting:
-                segments = self._segments(log)
-                if segments:
-                    # a death in between leaves lines twice, which says nothing new
-                    self.write(log, b"".join(self.lines(log)))
-                    for name in segments:
-                        self.remove(name)
-            self._waiting.clear()
-            self._last.clear()
+        for log in self._blocks:
+            # a death in between leaves lines twice, which says nothing new
+            self.write(log, b"".join(self.lines(log)))
+            for number in self._numbers(log):
+                self.remove(_block(log, number))
+        self._blocks.clear()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         held = self._holder()
         if held is not None:
             raise self.in_use(held)
-        self._lost, token = "", uuid.uuid4().hex
-        self._beat(token)
+        token = uuid.uuid4().hex
+        claim = {"process": os.getpid(), "host": socket.gethostname(), "time": time.time(), "token": token}
+        self.write(LOCK, json.dumps(claim).encode())
         time.sleep(SETTLE_SECONDS)
-        if self._read_lock().get("token") != token:
+        if self._claim().get("token") != token:
             raise self.in_use("another process that began at the same time")
-        self._token, self._seen = token, time.time()
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(TICK_SECONDS):
-                with contextlib.suppress(SteerError):  # the next write of an image will tell
-                    if time.time() - self._seen >= BEAT_SECONDS:  # by the clock that a machine's sleep does not stop
-                        self._confirm()
-                        if self._lost:
-                            return
-                        self._beat(token)
-                    self._sync_old()
-
-        thread = threading.Thread(target=beat, daemon=True, name="steer-lock")
-        thread.start()
         try:
             yield
         finally:
-            ended.set()
-            thread.join()
-            self._token = None
-            with contextlib.suppress(SteerError):  # a lock that stays goes stale
-                if not self._lost and self._read_lock().get("token") == token:
+            with contextlib.suppress(SteerError):  # the next one is told how to remove it
+                if self._claim().get("token") == token:
                     self.remove(LOCK)
 
     def at(self, folder: str) -> RemoteStorage:
         return RemoteStorage(self._system, self._path(folder), self.url(folder) if folder else self.name)
 
     def _holder(self) -> str | None:
-        """Return who holds the lock, if anybody who lives."""
-        lock = self._read_lock()
-        if not lock:
+        """Return who holds the place, if anybody; of a process elsewhere nobody here can tell whether it lives."""
+        claim = self._claim()
+        process, host = claim.get("process"), claim.get("host")
+        if not claim or (host == socket.gethostname() and not _lives(process)):
             return None
-        if lock.get("host") == socket.gethostname():
-            dead = not _lives(lock.get("process"))
-        else:
-            dead = time.time() - float(lock.get("time", 0)) > STALE_SECONDS
-        return None if dead else f"process {lock.get('process')} on {lock.get('host')}"
+        return f"process {process} on {host} (if that has ended, remove {self.url(LOCK)})"
 
-    def _confirm(self) -> None:
-        """Take note of whether the lock is still ours, which a machine that slept for long is not told."""
-        if self._read_lock().get("token", self._token) != self._token:
-            self._lost = f"output folder {self.name} was taken over by {self._holder() or 'another'}"
-        else:
-            self._seen = time.time()
-
-    def _read_lock(self) -> dict[str, Any]:
+    def _claim(self) -> dict[str, Any]:
         try:
-            lock = json.loads(self.read(LOCK) or b"{}")
+            claim = json.loads(self.read(LOCK) or b"{}")
         except ValueError:
             return {}
-        return lock if isinstance(lock, dict) else {}
+        return claim if isinstance(claim, dict) else {}
 
-    def _beat(self, token: str) -> None:
-        data = {"process": os.getpid(), "host": socket.gethostname(), "time": time.time(), "token": token}
-        self.write(LOCK, json.dumps(data).encode())
-
-    def _segments(self, log: str) -> list[str]:
-        folder = log.rpartition("/")[0]
-        return sorted(name for name in self.sizes(folder) if name.startswith(f"{log}.") and name[-6:].isdigit())
+    def _numbers(self, log: str) -> list[int]:
+        """Return the numbers of a log's blocks in order."""
+        names = (
+            name.removeprefix(f"{log}.") for name in self.sizes(log.rpartition("/")[0]) if name.startswith(f"{log}.")
+        )
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
+
+
+def _block(log: str, number: int) -> str:
+    return f"{log}.{number:06d}"
 
 
 def _lives(process: Any) -> bool:
