@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from steer.models.backbone import Backbone as Backbone
     from steer.models.backbone import Conditioning as Conditioning
     from steer.models.backbone import Encoded as Encoded
+    from steer.models.denoisers import Denoiser as Denoiser
     from steer.models.device import DTYPES as DTYPES
     from steer.models.device import computes_bf16 as computes_bf16
     from steer.models.device import pick_device as pick_device
     from steer.models.device import pick_dtype as pick_dtype
     from steer.models.downloads import hub as hub
     from steer.models.downloads.checkpoints import read_tensors as read_tensors
+    from steer.models.downloads.weights import at_hand as at_hand
     from steer.models.downloads.weights import locate as locate
     from steer.models.families.sd import StableDiffusion as StableDiffusion
     from steer.models.load import load_model as load_model
@@ -126,7 +128,9 @@ _HOMES = {
     "computes_bf16": "steer.models.device",  # whether a device multiplies in bfloat16 itself
     "Texts": "steer.models.texts",  # samples that are texts
     # Weights
-    "locate": "steer.models.downloads.weights",  # the local path of declared weights
+    "Denoiser": "steer.models.denoisers",  # other weights for a model, named in `configure`, read later
+    "locate": "steer.models.downloads.weights",  # the local path of declared weights, fetched if need be
+    "at_hand": "steer.models.downloads.weights",  # the same, `None` if they are yet to be fetched
     "read_tensors": "steer.models.downloads.checkpoints",  # tensors of another's checkpoint, running no code
     "hub": "steer.models.downloads.hub",  # the hub: `reachable`, `cached_file`, `fetch`
     # Rewards

@@ -1,4 +1,4 @@
-"""From what the user named to a student: its weights on this machine, its steps, and a denoiser with them."""
+"""From what the user named to a student: where its weights are, its steps, and a denoiser with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import Weights, locate, message_of, read_tensors, unknown
+from steer.plugin import Weights, at_hand, locate, message_of, read_tensors, unknown
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card
@@ -27,31 +27,59 @@ LAYER = re.compile(r"lora\w*?(_B|[._]up)\.")
 
 @dataclass(frozen=True)
 class Chosen:
-    """A student, resolved.
+    """A student whose weights need not be on this machine yet.
 
     Attributes:
         name: what the run's recipe and the table of denoisers call it.
-        file: its weights.
+        source: its weights: a file, or one on the hub.
         form: ``"unet"`` or ``"lora"``.
         steps: denoising steps.
         timesteps: explicit ones, or ``None`` for the scheduler's own.
         scheduler: by steer's short name.
+        given: the user's own copy of what is on the hub.
     """
 
     name: str
-    file: Path
+    source: Path | Weights
     form: str
     steps: int
     timesteps: tuple[int, ...] | None
     scheduler: str = "lcm"
+    given: str | None = None
+
+    def at_hand(self) -> Path | None:
+        """Return the file of its weights, ``None`` if it can be fetched.
+
+        Raises:
+            SteerError: if it is neither here nor can be fetched.
+        """
+        if isinstance(self.source, Path):
+            return self.source
+        return at_hand(self.source, owner=f"dmd2:{self.name}", given=self.given)
+
+    def file(self) -> Path:
+        """Return the file of its weights, fetched if it is not here."""
+        if isinstance(self.source, Path):
+            return self.source
+        return locate(self.source, owner=f"dmd2:{self.name}", given=self.given)
 
 
 def choose(options: DMD2Options, backbone: Any) -> Chosen:
-    """Find the student that the options mean for a model.
+    """Find the student that the options mean for a model; fetches no weights, and reads none but their shapes.
+
+    Of a student on the hub that is known by its id alone, the card is fetched, which says its steps: under a kilobyte.
 
     Raises:
         SteerError: if there is none, it was made for other models or other steps, or its weights cannot be had.
     """
+    chosen = _chosen(options, backbone)
+    file = chosen.at_hand()
+    if file is not None and chosen.form == "unet":
+        _check_shapes(chosen.name, file, backbone.denoisers["base"])
+    return chosen
+
+
+def _chosen(options: DMD2Options, backbone: Any) -> Chosen:
     family, prediction = type(backbone.pipe).__name__, prediction_of(backbone)
     config = backbone.denoisers["base"].config
     name = options.student
@@ -68,7 +96,7 @@ def choose(options: DMD2Options, backbone: Any) -> Chosen:
             raise SteerError("dmd2.weights is for known students; give a folder or file as dmd2.student itself")
         path = Path(name).expanduser()
         if path.is_dir():
-            return _of_folder(path, path / WEIGHTS, name, backbone, options)
+            return _by_card(path, path / WEIGHTS, name, backbone, options)
         if path.is_file():
             return _bare(path, name, options)
         return _of_hub(name, backbone, options)
@@ -81,9 +109,8 @@ def choose(options: DMD2Options, backbone: Any) -> Chosen:
         raise not_made_for(name, steps, preset.variants)
     variant: Variant = preset.variants[steps]
     if isinstance(variant.source, Path):
-        return _of_folder(variant.source, variant.source / WEIGHTS, name, backbone, options, steps)
-    file = locate(variant.source, owner=f"dmd2:{name}", given=options.weights)
-    return Chosen(name, file, preset.form, steps, variant.timesteps, preset.scheduler)
+        return _by_card(variant.source, variant.source / WEIGHTS, name, backbone, options, steps)
+    return Chosen(name, variant.source, preset.form, steps, variant.timesteps, preset.scheduler, options.weights)
 
 
 def prediction_of(backbone: Any) -> str:
@@ -91,8 +118,8 @@ def prediction_of(backbone: Any) -> str:
     return str(backbone.scheduler.config.get("prediction_type", "epsilon"))
 
 
-def _of_folder(
-    folder: Path, file: Path, name: str, backbone: Any, options: DMD2Options, steps: int | None = None
+def _by_card(
+    folder: Path, source: Path | Weights, name: str, backbone: Any, options: DMD2Options, steps: int | None = None
 ) -> Chosen:
     card, family, prediction = read_card(folder), type(backbone.pipe).__name__, prediction_of(backbone)
     if card.family != family:
@@ -104,9 +131,9 @@ def _of_folder(
     if options.timesteps is not None:
         raise SteerError(f"dmd2.timesteps is for a student in a bare file; {name!r} says its own")
     timesteps = card.timesteps(options.steps if steps is None else steps, name)
-    if not file.is_file():
+    if isinstance(source, Path) and not source.is_file():
         raise SteerError(f"student folder {folder} has no {WEIGHTS}; copy or train it again")
-    return Chosen(name, file, card.form, len(timesteps), timesteps)
+    return Chosen(name, source, card.form, len(timesteps), timesteps)
 
 
 def _of_hub(name: str, backbone: Any, options: DMD2Options) -> Chosen:
@@ -117,8 +144,8 @@ def _of_hub(name: str, backbone: Any, options: DMD2Options) -> Chosen:
             if "/" not in name
             else f"student {name!r} does not exist; expected a folder, a file, a hub id or a known name ({known})"
         )
-    card, weights = (locate(needed, owner=f"dmd2:{name}") for needed in declared(name) if isinstance(needed, Weights))
-    return _of_folder(card.parent, weights, name, backbone, options)
+    card, weights = (needed for needed in declared(name) if isinstance(needed, Weights))
+    return _by_card(locate(card, owner=f"dmd2:{name}").parent, weights, name, backbone, options)
 
 
 def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
@@ -131,35 +158,30 @@ def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
         raise SteerError(f"dmd2.steps={steps} of the student file {file} needs {steps} timesteps, got {got}")
     if list(timesteps) != sorted(set(timesteps), reverse=True) or timesteps[-1] < 1:
         raise SteerError(f"dmd2.timesteps={timesteps}: expected distinct ones above 0, highest first")
-    return Chosen(name, file, _form(file, file.stat().st_mtime_ns), steps, timesteps)
+    form = "lora" if any("lora" in tensor for tensor in _shapes(file)) else "unet"
+    return Chosen(name, file, form, steps, timesteps)
 
 
-@functools.lru_cache(8)
-def _form(file: Path, _changed: int) -> str:
-    """Return what a bare file holds: kept, for every pack asks."""
-    return "lora" if any("lora" in name for name in _names(file)) else "unet"
-
-
-def denoiser(chosen: Chosen, backbone: Any) -> nn.Module:
+def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
     """Return a module like the model's denoiser with the student's weights; the model's own stays as it is.
+
+    Args:
+        chosen: the student.
+        backbone: the model.
+        file: the student's weights, from :meth:`Chosen.file`.
 
     Raises:
         SteerError: if the weights do not fit the model.
     """
     base = backbone.denoisers["base"]
     if chosen.form == "lora":
-        return _fused(chosen, backbone, base)
-    state = _read(chosen.file)
-    expected = base.state_dict()
-    computed = {name for name, _ in base.named_buffers()} - expected.keys()
-    state = {
-        name: tensor for name, tensor in state.items() if name not in computed
-    }  # some files hold them all the same
-    problem = _misfit({name: tensor.shape for name, tensor in expected.items()}, state)
-    if problem:
-        raise SteerError(f"student {chosen.name!r} is for another base: {chosen.file.name} has {problem}")
+        return _fused(chosen, backbone, base, file)
+    _check_shapes(chosen.name, file, base)
+    state = _read(file)
     # a copy: what is read lies in its file, which may be written over
-    placed = {name: state[name].to(backbone.device, tensor.dtype, copy=True) for name, tensor in expected.items()}
+    placed = {
+        name: state[name].to(backbone.device, tensor.dtype, copy=True) for name, tensor in base.state_dict().items()
+    }
     module: nn.Module = _like(base, placed, backbone.device).eval().requires_grad_(False)
     return module
 
@@ -176,14 +198,14 @@ def _like(base: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any
     return module
 
 
-def _fused(chosen: Chosen, backbone: Any, base: Any) -> nn.Module:
+def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
     pipeline = type(backbone.pipe)
     own = base.state_dict()
     if any(tensor.is_meta for tensor in own.values()):
         raise SteerError("a student that is a LoRA needs the model's weights in memory; take offload=model, or none")
     module = _like(base, {name: tensor.to(backbone.device, copy=True) for name, tensor in own.items()}, backbone.device)
     try:
-        state, alphas = pipeline.lora_state_dict(_read(chosen.file), unet_config=base.config)
+        state, alphas = pipeline.lora_state_dict(_read(file), unet_config=base.config)
         state = {name: value for name, value in state.items() if name.startswith("unet.")}
         if not state:
             raise ValueError("no tensors for the UNet")
@@ -198,42 +220,54 @@ def _fused(chosen: Chosen, backbone: Any, base: Any) -> nn.Module:
         raise SteerError("a student that is a LoRA needs peft: pip install 'steer-diffusion[lora]'") from error
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = message_of(error)
-        raise SteerError(f"student {chosen.name!r} is for another base: {chosen.file.name}: {reason}") from error
+        raise SteerError(f"student {chosen.name!r} is for another base: {file.name}: {reason}") from error
     module.fuse_lora(lora_scale=1.0, adapter_names=["dmd2"])
     module.unload_lora()
     fused: nn.Module = module.eval().requires_grad_(False)
     return fused
 
 
-def _names(file: Path) -> list[str]:
-    """Return the names of a checkpoint's tensors; of safetensors without reading the tensors.
+def _check_shapes(name: str, file: Path, base: nn.Module) -> None:
+    """Raise unless a file has the tensors of a denoiser, as its header says."""
+    expected = {tensor: value.shape for tensor, value in base.state_dict().items()}
+    # computed, and all the same in some files
+    computed = {buffer for buffer, _ in base.named_buffers()} - expected.keys()
+    shapes = {tensor: shape for tensor, shape in _shapes(file).items() if tensor not in computed}
+    different = [tensor for tensor in expected if tensor in shapes and shapes[tensor] != expected[tensor]]
+    parts = [
+        f"{len(tensors)} tensors {what} ({tensors[0]} …)"
+        for what, tensors in (
+            ("too few", [tensor for tensor in expected if tensor not in shapes]),
+            ("too many", [tensor for tensor in shapes if tensor not in expected]),
+            ("of another shape", different),
+        )
+        if tensors
+    ]
+    if parts:
+        raise SteerError(f"student {name!r} is for another base: {file.name} has {', '.join(parts)}")
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a checkpoint's tensors by name; the tensors stay in the file.
 
     Raises:
         SteerError: if it cannot be read.
     """
-    if file.suffix != ".safetensors":
-        return list(_read(file))
-    from safetensors import SafetensorError, safe_open
+    return _shapes_of(file, file.stat().st_mtime_ns)
 
-    try:
-        with safe_open(file, framework="pt") as content:
-            return list(content.keys())
-    except (OSError, SafetensorError):
-        return list(_read(file))  # which says what is wrong
+
+@functools.lru_cache(8)  # every pack asks
+def _shapes_of(file: Path, _changed: int) -> dict[str, tuple[int, ...]]:
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, framework="pt") as content:
+                return {name: tuple(content.get_slice(name).get_shape()) for name in list(content.keys())}
+        except (OSError, SafetensorError):
+            pass  # what is wrong is said by the one that reads it
+    return {name: tuple(tensor.shape) for name, tensor in _read(file).items()}
 
 
 def _read(file: Path) -> dict[str, Tensor]:
     return read_tensors(file, what="student file")
-
-
-def _misfit(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> str | None:
-    """Return in words how a state dict differs from what a model expects, if it does."""
-    missing = [name for name in expected if name not in state]
-    extra = [name for name in state if name not in expected]
-    shapes = [name for name in expected if name in state and state[name].shape != expected[name]]
-    parts = [
-        f"{len(names)} tensors {what} ({names[0]} …)"
-        for what, names in (("too few", missing), ("too many", extra), ("of another shape", shapes))
-        if names
-    ]
-    return ", ".join(parts) or None

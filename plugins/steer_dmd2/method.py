@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from steer import Method, SteerError, hookimpl
-from steer.plugin import Run
+from steer.plugin import Denoiser, Run
 from steer_dmd2.loading import choose, denoiser
 from steer_dmd2.options import DMD2Options
 
@@ -21,7 +23,7 @@ class DMD2(Method):
 
     @hookimpl(tryfirst=True)
     def configure(self, run: Run) -> None:
-        """Set scheduler, timesteps and weights, guidance off; before other methods look at the scheduler."""
+        """Set scheduler and timesteps, guidance off, and name the weights: before other methods look at these."""
         if run.backbone.modality != "image":
             raise SteerError(
                 f"dmd2 has students of models of images, and this one makes {run.backbone.modality}s; drop it"
@@ -35,11 +37,5 @@ class DMD2(Method):
             run.set("timesteps", chosen.timesteps, by="dmd2")
         if float(run.get(run.backbone.cfg_setting)) > 1:
             run.set(run.backbone.cfg_setting, 1.0, by="dmd2")
-        key = f"dmd2 {chosen.name} {chosen.steps}"
-        # other weights, or a student that was trained on, may go by the same name
-        made_from = (chosen.file.resolve(), chosen.file.stat().st_mtime_ns)
-        if getattr(run.backbone.denoisers.get(key), "made_from", None) != made_from:
-            module = denoiser(chosen, run.backbone)
-            module.made_from = made_from  # type: ignore[assignment]
-            run.backbone.denoisers[key] = module
-        run.set("denoiser", key, by="dmd2")
+        load = partial(denoiser, chosen, run.backbone)
+        run.bring(Denoiser(f"dmd2 {chosen.name} {chosen.steps}", chosen.file, load), by="dmd2")

@@ -8,12 +8,13 @@ import threading
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from steer.errors import SteerError
+from steer.models.denoisers import Denoisers
 from steer.models.options import offloaded
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
@@ -66,9 +67,9 @@ ENCODED_KEPT = 256
 class Backbone(abc.ABC):
     """One model family, mostly over a diffusers pipeline: conditioning in, prediction and samples out.
 
-    Immutable: other weights are named views in ``denoisers``, sharing encoder and decoder. Latents are ``[N, C, H, W]``
-    as the autoencoder has them; a transformer that takes them packed packs them in :meth:`predict`, so that noise,
-    previews and methods see one layout in every family.
+    Immutable: other weights are in the ``denoisers`` of a run's :meth:`view`, sharing encoder and decoder. Latents are
+    ``[N, C, H, W]`` as the autoencoder has them; a transformer that takes them packed packs them in :meth:`predict`, so
+    that noise, previews and methods see one layout in every family.
 
     Attributes:
         pipe: the pipeline whose parts are used.
@@ -101,11 +102,17 @@ class Backbone(abc.ABC):
     def __init__(self, pipe: Any, denoiser: torch.nn.Module) -> None:
         self.pipe = pipe
         self.scheduler = pipe.scheduler
-        self.denoisers: dict[str, torch.nn.Module] = {"base": denoiser}
+        self.denoisers = Denoisers(denoiser)
         # with offloading the weights may be elsewhere; asked once, for the pipeline walks all its modules to tell
         self.device: torch.device = pipe._execution_device
         self._encoded: dict[tuple[Hashable, ...], Encoded] = {}
         self._encoding = threading.Lock()
+
+    def view(self) -> Self:
+        """Return this model with a table of denoisers of its own, to which a run's methods add; all else is shared."""
+        view = copy.copy(self)
+        view.denoisers = self.denoisers.view()
+        return view
 
     @classmethod
     def precision(cls, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:

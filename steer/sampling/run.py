@@ -13,8 +13,9 @@ import pluggy
 import torch
 from torch import Tensor
 
-from steer.errors import SteerError, unknown
+from steer.errors import SteerError
 from steer.models.backbone import Backbone, Conditioning
+from steer.models.denoisers import Denoiser
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams, hashed_seed
@@ -37,7 +38,7 @@ class Run:
     """One pass of work over a pack of prompts with a set of methods.
 
     Attributes:
-        backbone: the model.
+        backbone: the model, in a view of the run's own: what weights methods bring, no other run sees.
         reward: what steers, or ``None``.
         jobs: the prompts with their seeds, in order.
         cost: what has been spent so far.
@@ -76,7 +77,7 @@ class Run:
         Raises:
             SteerError: for a value out of range or methods that contradict each other or the user.
         """
-        self.backbone = backbone
+        self.backbone = backbone = backbone.view()
         self.reward = reward
         self.preview = preview
         self.choose = choose
@@ -140,6 +141,19 @@ class Run:
         """Offer a value that holds unless somebody asks for another."""
         check_setting(name, value)
         self._suggested.setdefault(name, (value, by))
+
+    def bring(self, denoiser: Denoiser, *, by: str) -> None:
+        """Require weights other than the model's own; they are fetched and read when a population begins."""
+        self.set("denoiser", denoiser.name, by=by)
+        self.backbone.denoisers.promise(denoiser)
+
+    def load_weights(self) -> None:
+        """Fetch and read the weights that methods bring, so that it is no part of what is measured after.
+
+        Raises:
+            SteerError: see :meth:`steer.models.denoisers.Denoisers.resolve`.
+        """
+        self.backbone.denoisers.resolve(str(self.get("denoiser")))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -254,11 +268,10 @@ class Run:
             denoiser: name of the weights to use; the setting's by default.
 
         Raises:
-            SteerError: if nobody brought weights of that name.
+            SteerError: see :meth:`steer.models.denoisers.Denoisers.resolve`.
         """
         denoiser = str(self.get("denoiser")) if denoiser is None else denoiser
-        if denoiser not in self.backbone.denoisers:
-            raise unknown("denoiser", denoiser, self.backbone.denoisers)
+        self.backbone.denoisers.resolve(denoiser)
         start = self.start if start is None else start
         process = self.process()
         if conditioning is None:

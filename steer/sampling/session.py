@@ -153,11 +153,12 @@ class Setup:
             yield from self.items(run)
 
     def encoded_ahead(self, runs: Iterable[Run]) -> Iterator[Run]:
-        """Yield runs, each with its texts encoded by a thread while the device was busy with the one before."""
+        """Yield runs, each with its weights loaded, and its texts encoded by a thread while the device was busy with
+        the one before."""
+        runs = map(_with_weights, runs)
         if self.sampler.backbone.offloaded:  # parts move between devices as they are called
             yield from runs
             return
-        runs = iter(runs)
         with ThreadPoolExecutor(1, "steer-text") as thread:
             run = next(runs, None)
             while run is not None:
@@ -231,6 +232,11 @@ def image_size(run: Run) -> tuple[int, int]:
     """Return width and height in pixels of the images that a run will make."""
     width, height = run.backbone.pixels(run.latent_shape)
     return run.get("width") or width, run.get("height") or height
+
+
+def _with_weights(run: Run) -> Run:
+    run.load_weights()
+    return run
 
 
 def _encode(run: Run) -> None:

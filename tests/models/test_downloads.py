@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.hub_server import Hub, serve
+from support.hub_server import Hub, as_hub, serve
 
 from steer import SteerError
 from steer.models.downloads import fetching, hub, weights
@@ -32,20 +32,9 @@ def server() -> Iterator[Hub]:
 @pytest.fixture
 def online(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The server as this process's hub, with an empty cache."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    hub.reachable.cache_clear()
-    yield server
-    hub.reachable.cache_clear()
+    with as_hub(server, tmp_path / "cache", monkeypatch):
+        yield server
 
 
 WANTED = Weights("xswu/HPSv2", HPS, size=300_000)

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from steer.models.downloads.hub import reachable
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -33,6 +38,24 @@ class Hub:
     def ranges(self) -> list[str | None]:
         """Return the ``Range`` of each request for bytes."""
         return [header for method, path, header in self.requests if method == "GET" and "/resolve/" in path]
+
+
+@contextmanager
+def as_hub(server: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Have this process take a server for the hub, and a folder for its cache, until the block ends."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    reachable.cache_clear()
+    yield server
+    reachable.cache_clear()
 
 
 @contextmanager

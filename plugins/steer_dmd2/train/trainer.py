@@ -58,7 +58,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.student = teacher.copy("student")
         if start is not None:
-            self.student.load_state_dict(denoiser(start, teacher.backbone).state_dict())
+            self.student.load_state_dict(denoiser(start, teacher.backbone, start.file()).state_dict())
         if recipe.lora:
             add_lora(self.student, recipe.lora)
         self.critic = teacher.copy("critic")

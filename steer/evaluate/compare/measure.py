@@ -126,13 +126,14 @@ class Measurer:
     def rows(self, entry: Entry, tasks: Sequence[Task], *, scored: bool = True) -> Iterator[Measured]:
         """Sample tasks, yielding each as soon as its pack is done.
 
-        Texts are encoded before the clock starts; what judges and embeddings take is not counted either. Cost is a
-        prompt's part of its pack.
+        Weights are loaded and texts encoded before the clock starts. What judges and embeddings take is not counted
+        either. Cost is a prompt's part of its pack.
         """
         setup = self.setup(entry)
         by_id = {task.prompt.id: task for task in tasks}
         for pack in setup.packs([task.prompt for task in tasks]):
             run = setup.run(pack)
+            run.load_weights()
             with torch.no_grad():
                 run.encode()
             self._memory.start()

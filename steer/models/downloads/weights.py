@@ -73,6 +73,25 @@ def is_complete(folder: Path) -> bool:
     return any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir())
 
 
+def at_hand(needed: Needed, *, owner: str, given: str | Path | None = None) -> Path | None:
+    """Return a local path for weights that are on this machine, ``None`` for others that can be fetched.
+
+    Args:
+        needed: see :func:`locate`.
+        owner: see :func:`locate`.
+        given: see :func:`locate`.
+
+    Raises:
+        SteerError: if they are not here, and the place where they are does not answer.
+    """
+    if given is not None:
+        return _given(needed, Path(given).expanduser(), f"{owner.partition(':')[0]}.{needed.option}")
+    found = cached(needed)
+    if found is None and not reachable(needed):
+        raise out_of_reach(needed, owner)
+    return found
+
+
 def locate(needed: Needed, *, owner: str, given: str | Path | None = None) -> Path:
     """Return a local path for weights: the user's own, else the cached one, else one fetched now.
 
@@ -88,14 +107,7 @@ def locate(needed: Needed, *, owner: str, given: str | Path | None = None) -> Pa
     Raises:
         SteerError: one line with repository, file and size and the two ways to get them.
     """
-    if given is not None:
-        return _given(needed, Path(given).expanduser(), f"{owner.partition(':')[0]}.{needed.option}")
-    found = cached(needed)
-    if found is not None:
-        return found
-    if not reachable(needed):
-        raise out_of_reach(needed, owner)
-    return fetch(needed)
+    return at_hand(needed, owner=owner, given=given) or fetch(needed)
 
 
 def check(needed: Sequence[Needed], *, owner: str, options: object) -> None:
@@ -112,8 +124,7 @@ def check(needed: Sequence[Needed], *, owner: str, options: object) -> None:
     if any(getattr(options, one.option, None) for one in needed):
         return
     for one in needed:
-        if cached(one) is None and not reachable(one):
-            raise out_of_reach(one, owner)
+        at_hand(one, owner=owner)
 
 
 def out_of_reach(needed: Needed, owner: str) -> SteerError:

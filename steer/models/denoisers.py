@@ -1,0 +1,67 @@
+"""A model's denoisers by name: its own, and weights that methods bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from steer.errors import unknown
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """Other weights for a model, named before anything is fetched or read.
+
+    Attributes:
+        name: what the setting ``denoiser``, and so the recipe, calls them.
+        file: returns their file on this machine, fetching it if it is not there.
+        load: returns a module like the model's denoiser with the weights of that file; leaves the model's as it is.
+    """
+
+    name: str
+    file: Callable[[], Path]
+    load: Callable[[Path], nn.Module]
+
+
+class Denoisers(dict[str, nn.Module]):
+    """Modules by name; ``"base"`` is the model's own.
+
+    A run has a view of its model's: what its methods promise is the run's own, and is read when a population begins.
+    What was read is kept as long as the model, for the packs to come, and read again only if the file has changed.
+    """
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__(base=base)
+        self._promised: dict[str, Denoiser] = {}
+        self._read: dict[str, tuple[Hashable, nn.Module]] = {}
+
+    def view(self) -> Denoisers:
+        """Return the same modules in a table of its own, which promises nothing yet; what was read is shared."""
+        view = Denoisers(self["base"])
+        view.update(self)
+        view._read = self._read
+        return view
+
+    def promise(self, denoiser: Denoiser) -> None:
+        """Name weights that :meth:`resolve` is to bring."""
+        self._promised[denoiser.name] = denoiser
+
+    def resolve(self, name: str) -> None:
+        """Bring the weights of that name, if they were promised.
+
+        Raises:
+            SteerError: if nobody promised weights of that name, they cannot be fetched, or they do not fit the model.
+        """
+        denoiser = self._promised.get(name)
+        if denoiser is not None:
+            file = denoiser.file()
+            version = (file.resolve(), file.stat().st_mtime_ns)
+            if name not in self._read or self._read[name][0] != version:
+                self._read[name] = version, denoiser.load(file)
+            self[name] = self._read[name][1]
+            del self._promised[name]
+        if name not in self:
+            raise unknown("denoiser", name, self)
