@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from steer.models.downloads.weights import locate as locate
     from steer.models.families.sd import StableDiffusion as StableDiffusion
     from steer.models.load import load_model as load_model
-    from steer.models.texts import Texts as Texts
+    from steer.models.media.text import Texts as Texts
     from steer.processes.gaussian import kernel_mean as kernel_mean
     from steer.processes.gaussian import kernel_sd as kernel_sd
     from steer.processes.noise import Streams as Streams
@@ -126,7 +126,7 @@ _HOMES = {
     "pick_dtype": "steer.models.device",  # the precision to use
     "DTYPES": "steer.models.device",  # precisions by name
     "computes_bf16": "steer.models.device",  # whether a device multiplies in bfloat16 itself
-    "Texts": "steer.models.texts",  # samples that are texts
+    "Texts": "steer.models.media.text",  # samples that are texts
     # Weights
     "Denoiser": "steer.models.denoisers",  # other weights for a model, named in `configure`, read later
     "locate": "steer.models.downloads.weights",  # the local path of declared weights, fetched if need be

@@ -24,7 +24,7 @@ class DMD2(Method):
     @hookimpl(tryfirst=True)
     def configure(self, run: Run) -> None:
         """Set scheduler and timesteps, guidance off, and name the weights: before other methods look at these."""
-        if run.backbone.modality != "image":
+        if not run.backbone.continuous:
             raise SteerError(
                 f"dmd2 has students of models of images, and this one makes {run.backbone.modality}s; drop it"
             )

@@ -35,7 +35,7 @@ class Refine(Search):
     @hookimpl(trylast=True)
     def configure(self, run: Run) -> None:
         """Ask for a reward and full batches."""
-        if run.backbone.modality != "image":
+        if not run.backbone.continuous:
             raise SteerError(
                 f"refine noises samples part of the way back, and a {run.backbone.modality} has no noise in it; take "
                 "best-of-n, prune or fk"

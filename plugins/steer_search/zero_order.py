@@ -42,7 +42,7 @@ class ZeroOrder(Search):
     @hookimpl(trylast=True)
     def configure(self, run: Run) -> None:
         """Ask for samples that have a noise to walk from."""
-        if run.backbone.modality != "image":
+        if not run.backbone.continuous:
             raise SteerError(
                 f"zero-order walks through initial noises, and a {run.backbone.modality} has none, for its tokens are "
                 "drawn on the way; take best-of-n or fk"

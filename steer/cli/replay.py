@@ -52,7 +52,7 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
     if index is None:
         raise SteerError(f"the recipe made no particle {slot}; the file was changed by hand")
     written = folder.write(replace(item, chosen=(index,)))[0]
-    difference = _difference(file, item.samples[index].value)
+    difference = item.medium.difference(file.read_bytes(), item.samples[index].value)
     outcome: dict[str, Any] = {"file": str(written), "equal": difference == 0, "max_difference": difference}
     outcome["versions_differ"] = {
         name: [recipe.versions.get(name), now] for name, now in versions().items() if recipe.versions.get(name) != now
@@ -60,21 +60,8 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
     if as_json:
         click.echo(json.dumps(outcome, indent=1))
         return
-    by = f" by up to {difference}/255" if item.modality == "image" else ""
+    by = f" by up to {difference}/255" if item.medium.pictured else ""
     verdict = "equal to the original" if outcome["equal"] else f"differs{by}"
     click.echo(f"{one_line(str(written))}: {verdict}")
     for name, (then, now) in outcome["versions_differ"].items():
         click.echo(f"  {name} was {one_line(str(then))}, is {now}")
-
-
-def _difference(file: Path, made: Any) -> int:
-    """Return by how much a sample differs from that in a file: 0 is equal, 255 the most; a text does or does not."""
-    import numpy as np
-    from PIL import Image
-
-    if isinstance(made, str):
-        return 0 if file.read_bytes() == f"{made}\n".encode("utf-8", "surrogatepass") else 255
-    with Image.open(file) as original:
-        old = np.asarray(original.convert("RGB"))
-    new = np.asarray(made)
-    return int(np.abs(old.astype(int) - new.astype(int)).max()) if old.shape == new.shape else 255

@@ -7,7 +7,7 @@ from rich.table import Table
 from steer.cli.shared import one_line
 from steer.cli.tables import stdout, table
 from steer.results.cost import Cost
-from steer.results.folder import COMPARISON, CONTACT_SHEET, TEXT_COMPARISON, TEXTS
+from steer.results.names import comparison_name, overview_name
 from steer.sampling.sampler import Item
 
 MAX_ROWS = 40
@@ -21,10 +21,12 @@ def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> 
     console = stdout()
     if items[0].reward is not None:
         console.print(_table(items, plain))
-    if items[0].modality == "text":
+    medium = items[0].medium
+    if not medium.pictured:
         for item in items[:MAX_ROWS]:
-            for text in item.texts:
-                console.print(f"{one_line(item.prompt)} → {one_line(text)}", soft_wrap=True)
+            for index in item.chosen:
+                line = medium.line(item.samples[index].value)
+                console.print(f"{one_line(item.prompt)} → {one_line(line)}", soft_wrap=True)
     for name in items[0].judge:
         console.print(_verdict(name, items, plain), soft_wrap=True)
     count = f"{len(items)} prompt" + ("s" if len(items) > 1 else "")
@@ -33,10 +35,8 @@ def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> 
         f"{count}, {cost.nfe} denoiser evaluations{backwards}, {cost.decodes} decodes, "
         f"{cost.reward_calls} reward calls, {cost.seconds:.1f} s"
     )
-    is_text = items[0].modality == "text"
-    names = [TEXTS if is_text else CONTACT_SHEET]
-    names += [TEXT_COMPARISON if is_text else COMPARISON] if plain else []
-    console.print(f"{items[0].modality}s, traces and {', '.join(names)} in {one_line(out)}", soft_wrap=True)
+    names = [overview_name(medium), *([comparison_name(medium)] if plain else [])]
+    console.print(f"{medium.plural}, traces and {', '.join(names)} in {one_line(out)}", soft_wrap=True)
 
 
 def _table(items: list[Item], plain: list[Item]) -> Table:

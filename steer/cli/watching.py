@@ -14,6 +14,7 @@ import click
 
 from steer.cli.bars import Bar
 from steer.cli.shared import one_line
+from steer.models.media import media_of
 from steer.registry.registration import hookimpl
 from steer.render.engine import PlannedGroup
 from steer.render.report import Plan, Summary
@@ -148,8 +149,7 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
         f"{one_line(place)}: {count(plan.tasks, 'prompt')}, {plan.done} done, {plan.failed} failed, {plan.todo} to do"
     )
     for group in plan.groups:
-        s, (width, height) = group.settings, group.size
-        size = f"{width}x{height}" if group.modality == "image" else count(width, "token")
+        s, size = group.settings, media_of(group.modality).size_text(group.size)
         guidance = "" if s["guidance_scale"] is None else f"guidance {s['guidance_scale']:g}, "
         click.echo(
             f"  {count(group.count, 'prompt')} in {count(len(group.packs), 'pack')}: "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.denoisers import Denoisers
+from steer.models.media import Medium, media_of
 from steer.models.options import offloaded
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
@@ -73,13 +74,14 @@ class Backbone(abc.ABC):
 
     Attributes:
         pipe: the pipeline whose parts are used.
+        medium: what is known of samples of its :attr:`modality`.
         denoisers: modules by name; ``"base"`` is the pipeline's own.
         scheduler: the pipeline's scheduler, a prototype that is never stepped.
         device: where the denoiser computes, as it was when the backbone was made.
     """
 
     modality: ClassVar[str] = "image"
-    """What its samples are, one of :data:`steer.rewards.reward.MODALITIES`; rewards say what they score."""
+    """What its samples are, one of :data:`steer.models.media.MEDIA`; rewards say what they score."""
     noisy: ClassVar[Mapping[str, Any]] = {"eta": 1.0}
     """Settings under which transitions draw noise, for methods that need it where the defaults draw none."""
     default_steps: int = 50
@@ -101,6 +103,7 @@ class Backbone(abc.ABC):
 
     def __init__(self, pipe: Any, denoiser: torch.nn.Module) -> None:
         self.pipe = pipe
+        self.medium: Medium = media_of(self.modality)
         self.scheduler = pipe.scheduler
         self.denoisers = Denoisers(denoiser)
         # with offloading the weights may be elsewhere; asked once, for the pipeline walks all its modules to tell
@@ -202,6 +205,11 @@ class Backbone(abc.ABC):
         return shape[-1] * factor, shape[-2] * factor
 
     @property
+    def continuous(self) -> bool:
+        """Whether samples depend smoothly on the noise that they begin with, as methods need that change the noise."""
+        return self.medium.continuous
+
+    @property
     def offloaded(self) -> bool:
         """Whether parts move between devices as they are called, so that no two may be called at once."""
         return any(map(offloaded, getattr(self.pipe, "components", {}).values()))
@@ -244,7 +252,7 @@ class Backbone(abc.ABC):
         """Decode final latents ``[B, …]`` to samples of :attr:`modality`.
 
         Returns:
-            Images as float ``[B, 3, H, W]`` in [0, 1], texts as :class:`steer.models.texts.Texts`.
+            Images as float ``[B, 3, H, W]`` in [0, 1], texts as :class:`steer.models.media.text.Texts`.
         """
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:

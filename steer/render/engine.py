@@ -24,7 +24,7 @@ class PlannedGroup:
         nfe: denoiser evaluations a prompt, for one pass; a method that searches may take more.
         images: images a prompt.
         size: width and height in pixels; of texts, tokens and 1.
-        modality: what is made, ``"image"`` or ``"text"``.
+        modality: what is made, such as ``"image"`` or ``"text"``.
     """
 
     packs: tuple[Pack, ...]

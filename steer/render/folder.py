@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from steer.models.media import media_of
 from steer.prompts.prompt import Prompt
 from steer.prompts.rows import as_row
 from steer.render.journal import DETAILS, Journal, digest_of, place_of
@@ -15,10 +16,9 @@ from steer.render.layout import Layout
 from steer.render.outcomes import Failed, Rendered
 from steer.render.runfile import PROMPTS, read_stored_prompts
 from steer.render.spec import Task
-from steer.results.folder import metadata_rows
+from steer.results.names import METADATA
+from steer.results.rows import metadata_rows
 from steer.results.storage import Storage
-
-METADATA = "metadata.jsonl"
 
 
 class RenderFolder:
@@ -83,9 +83,9 @@ class RenderFolder:
             StorageError: if it cannot be written; nothing says then that it is done.
         """
         task = self._tasks[outcome.id]
-        files = self.layout.samples(task, list(outcome.images), outcome.modality)
+        files = self.layout.samples(task, list(outcome.files), media_of(outcome.modality))
         self._take(files)
-        for name, data in (*zip(files, outcome.images.values(), strict=True), *self.layout.extras(task).items()):
+        for name, data in (*zip(files, outcome.files.values(), strict=True), *self.layout.extras(task).items()):
             self.storage.write(name, data)
         row = {**outcome.row, **self._facts(task), "status": "done", "files": files}
         detail = json.dumps(outcome.detail, ensure_ascii=True, default=str).encode() + b"\n"

@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from PIL import Image
-
-from steer.errors import SteerError, one_line
+from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
+from steer.results.comparison import comparison
 from steer.results.cost import Cost
-from steer.results.folder import COMPARISON, TEXT_COMPARISON, OutputFolder
+from steer.results.folder import OutputFolder
 from steer.results.items import Item
-from steer.results.sheets import Row, Tile, comparison_sheet
+from steer.results.names import comparison_name
 from steer.sampling.request import SamplingRequest
 from steer.sampling.sampler import Sampler
 
@@ -88,10 +87,7 @@ def generate(
         folder.finish(cost, complete=False)
         raise
     plain_folder.finish(plain_cost)
-    if items[0].modality == "text":
-        folder.write_text(TEXT_COMPARISON, _text_comparison(plain, items))
-    else:
-        folder.write_picture(COMPARISON, _comparison(plain, items, request))
+    folder.write_bytes(comparison_name(items[0].medium), comparison(plain, items, _steered_by(request)))
     rows = [
         {"id": item.prompt.id, "mean_reward": item.mean_reward, "reward": item.reward, "judge": dict(item.judge)}
         for item in plain
@@ -131,30 +127,7 @@ def without_methods(item: Item) -> Prompt:
     return item.prompt.having(seed=item.seed, settings=settings, options={})
 
 
-def _text_comparison(plain: list[Item], steered: list[Item]) -> str:
-    """Return each prompt with its plain particles and its steered ones, scores before them, the results starred."""
-    lines = []
-    for old, new in zip(plain, steered, strict=True):
-        lines.append(f"{new.prompt}")
-        for name, item in (("plain", old), ("steered", new)):
-            lines.append(f"  {name}")
-            for index, sample in enumerate(item.samples):
-                score = "" if sample.reward is None else f"{sample.reward:8.3f}"
-                lines.append(f"  {'*' if index in item.chosen else ' '} {score}  {one_line(sample.text)}")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _comparison(plain: list[Item], steered: list[Item], request: SamplingRequest) -> Image.Image:
-    """Return a sheet with each prompt's plain particles beside its steered ones."""
-
-    def tiles(item: Item) -> list[Tile]:
-        return [
-            Tile(sample.image, "" if sample.reward is None else f"{sample.reward:.3f}", index in item.chosen)
-            for index, sample in enumerate(item.samples)
-        ]
-
-    rows = [Row(str(new.prompt), tiles(old), tiles(new)) for old, new in zip(plain, steered, strict=True)]
+def _steered_by(request: SamplingRequest) -> str:
     methods = " + ".join(map(str, request.methods)) or "again plain"
     rewards = " + ".join(map(str, request.reward))
-    return comparison_sheet(rows, f"{methods} by {rewards}" if rewards else methods)
+    return f"{methods} by {rewards}" if rewards else methods

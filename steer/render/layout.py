@@ -1,4 +1,4 @@
-"""Where a task's samples go: a folder of images or texts, or the tree that GenEval's evaluation reads."""
+"""Where a task's samples go: a folder per medium, or the tree that GenEval's evaluation reads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steer.errors import SteerError
+from steer.models.media import MEDIA, Medium
 from steer.prompts.rows import as_row
 from steer.render.spec import LAYOUTS, Task
-from steer.results.folder import SUFFIXES, file_stem
+from steer.results.names import file_stem, sample_name
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,19 @@ class Layout:
     @property
     def folders(self) -> tuple[str, ...]:
         """The folders below which all samples are."""
-        return ("images", "texts") if self.kind == "images" else (self.kind,)
+        return tuple(medium.plural for medium in MEDIA.values()) if self.kind == "images" else (self.kind,)
 
     @property
     def placed(self) -> bool:
         """Whether a file's name depends on the place of its row among the others."""
         return self.kind == "geneval"
 
-    def samples(self, task: Task, slots: Sequence[int], modality: str = "image") -> list[str]:
+    def samples(self, task: Task, slots: Sequence[int], medium: Medium) -> list[str]:
         """Return a file for each chosen slot of a task."""
-        suffix = SUFFIXES[modality]
         if self.kind == "images":
-            stem = file_stem(task.prompt.id)
-            return [f"{modality}s/{stem}-{slot:03d}{suffix}" for slot in slots]
-        first = task.replicate * len(slots)
-        return [f"geneval/{task.index:05d}/samples/{first + number:05d}{suffix}" for number in range(len(slots))]
+            return [f"{medium.plural}/{sample_name(task.prompt.id, slot, medium)}" for slot in slots]
+        folder, first = f"geneval/{task.index:05d}/samples", task.replicate * len(slots)
+        return [f"{folder}/{first + number:05d}{medium.suffix}" for number in range(len(slots))]
 
     def extras(self, task: Task) -> dict[str, bytes]:
         """Return other files of a task: GenEval's row beside its samples."""

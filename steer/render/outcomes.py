@@ -5,16 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
-from PIL import Image
-
-from steer.results.folder import item_row, sample_bytes
 from steer.results.items import Item
-
-THUMBNAIL, THUMBNAIL_FROM = 256, 384
-"""Pixels of a thumbnail's longer side, and the image size from which the page needs one."""
+from steer.results.rows import item_row
 
 
 @dataclass(frozen=True)
@@ -23,13 +17,14 @@ class Rendered:
 
     Attributes:
         id: the prompt's.
-        images: the samples' files by slot, in the order of choice: PNGs, or texts.
-        row: what it came to (:func:`steer.results.folder.item_row`), without files.
+        files: the samples as files by slot, in the order of choice.
+        row: what it came to (:func:`steer.results.rows.item_row`), without files.
         detail: trace, recipe and small pictures for the page.
+        modality: what the samples are.
     """
 
     id: str
-    images: Mapping[int, bytes]
+    files: Mapping[int, bytes]
     row: dict[str, Any]
     detail: dict[str, Any]
     modality: str = "image"
@@ -57,27 +52,17 @@ def rendered(item: Item, cost: Mapping[str, float], strips: Mapping[int, bytes])
     """
     chosen = [item.samples[index] for index in item.chosen]
     detail: dict[str, Any] = {"id": item.prompt.id, "recipe": item.recipe.as_dict(), "trace": item.trace}
-    is_text = item.modality == "text"
-    thumbnails = [] if is_text else [_thumbnail(sample.image) for sample in chosen]
+    thumbnails = [item.medium.thumbnail(sample.value) for sample in chosen]
     if any(thumbnails):
-        detail["thumbnails"] = thumbnails
+        detail["thumbnails"] = [_text(picture) for picture in thumbnails]
     if strips:
-        detail["previews"] = [_text(strips[sample.slot]) if sample.slot in strips else None for sample in chosen]
-    images = {item.samples[index].slot: sample_bytes(item, index) for index in item.chosen}
-    size = None if is_text else list(chosen[0].image.size)
-    row = {**item_row(item, []), "size": size, "steps": item.recipe.settings["steps"], "cost": dict(cost)}
-    return Rendered(item.prompt.id, images, row, detail, item.modality)
+        detail["previews"] = [_text(strips.get(sample.slot)) for sample in chosen]
+    files = {item.samples[index].slot: item.sample_bytes(index) for index in item.chosen}
+    size = item.medium.size(chosen[0].value)
+    pixels = [size["width"], size["height"]] if {"width", "height"} <= size.keys() else None
+    row = {**item_row(item, []), "size": pixels, "steps": item.recipe.settings["steps"], "cost": dict(cost)}
+    return Rendered(item.prompt.id, files, row, detail, item.modality)
 
 
-def _thumbnail(image: Image.Image) -> str | None:
-    if max(image.size) < THUMBNAIL_FROM:
-        return None
-    small = image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = BytesIO()
-    small.save(buffer, format="WEBP", quality=82)
-    return _text(buffer.getvalue())
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from steer.models.media.image import image_bytes, pixels_of
 from steer.registry.registration import hookimpl
 from steer.results.items import Item
 from steer.sampling.run import Run
@@ -49,7 +49,7 @@ class Previews:
     def after_predict(self, state: State) -> Generator[None, Any, Any]:
         """Keep small pictures of x0 at the chosen steps."""
         result = yield
-        if state.run.backbone.modality == "image" and state.step in _spread(state.steps, self._count):
+        if state.run.backbone.medium.pictured and state.step in _spread(state.steps, self._count):
             with torch.no_grad():
                 samples = _decode(state.run, state.x0)
             ids = [state.jobs[job].prompt.id for job in state.job.tolist()]
@@ -68,9 +68,8 @@ class Previews:
                 if row is not None:
                     frames.append(frame.pictures[row])
             if frames:
-                buffer = BytesIO()
-                Image.fromarray(np.concatenate(frames, axis=1)).save(buffer, format="WEBP", quality=80)
-                strips[slot] = buffer.getvalue()
+                strip = Image.fromarray(np.concatenate(frames, axis=1))
+                strips[slot] = image_bytes(strip, "WEBP", quality=80)
         return strips
 
 
@@ -106,5 +105,4 @@ def _small(samples: Tensor) -> np.ndarray:
     if scale < 1:
         size = [max(1, round(side * scale)) for side in samples.shape[-2:]]
         samples = torch.nn.functional.interpolate(samples, size=size, mode="area")
-    pixels: np.ndarray = (samples * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
-    return pixels
+    return pixels_of(samples)

@@ -1,40 +1,76 @@
-"""The recipe of a text: its file holds the text and nothing else, so it stands in the folder's own files."""
+"""Reading back how a sample was made: from its own file, or from the folder's files beside it. Nothing is trusted."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from PIL import Image, UnidentifiedImageError
+from typing import Any, get_origin, get_type_hints
 
 from steer.errors import SteerError
 from steer.models.device import dtype_name
+from steer.models.media import Medium, media_at
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import check_seed
 from steer.render.journal import DETAILS, JOURNAL
-from steer.results.folder import RESULT, SUFFIXES
+from steer.results.names import RESULT
 from steer.results.recipe import PNG_KEY, SCHEMA, Recipe
+from steer.results.rows import chosen_particles
 from steer.sampling.request import SamplingRequest
 from steer.settings.run import RunSettings
 
 
-def recipe_beside(path: Path) -> dict[str, Any]:
-    """Return the recipe of a text as plain data, its ``slot`` included, from beside the file: not to be trusted.
+def read_recipe(path: Path) -> tuple[Recipe, int]:
+    """Read the recipe and the slot of a sample, from its file or from beside it.
 
-    ``result.json`` in its folder (``steer generate``), or the journal of the folder above (``steer render``).
+    The file is not trusted: only plain data of known names is taken.
 
     Raises:
-        SteerError: if there is no such file, or nothing beside it tells how it was made.
+        SteerError: if there is no such file, or nothing tells how it was made.
+    """
+    medium = media_at(path)
+    texts = medium.texts_in(path)
+    name = f"{medium.name} {path}"
+    data = _recipe_beside(path, name) if texts is None else _recipe_within(texts, name, medium)
+    try:
+        if not isinstance(data, dict):
+            raise TypeError("no JSON object")
+        slot = data.pop("slot")
+        if data.get("schema") != SCHEMA:
+            raise SteerError(f"its recipe has schema {data.get('schema')!r}, this version reads {SCHEMA}")
+        recipe = Recipe(**data)
+        _check(recipe, slot)
+    except SteerError as error:
+        raise SteerError(f"{name}: its recipe cannot be followed: {error}") from None
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
+        raise SteerError(f"{name}: its recipe is damaged ({type(error).__name__}: {error})") from None
+    return recipe, slot
+
+
+def _recipe_within(texts: Mapping[str, str], name: str, medium: Medium) -> Any:
+    """Return what the texts in a file say of how it was made."""
+    if PNG_KEY not in texts:
+        kind = medium.suffix.removeprefix(".").upper()
+        raise SteerError(f"{name} carries no steer recipe; only {kind}s made by steer can be replayed")
+    try:
+        return json.loads(texts[PNG_KEY])
+    except (ValueError, RecursionError) as error:
+        raise SteerError(f"{name}: its recipe is damaged ({type(error).__name__}: {error})") from None
+
+
+def _recipe_beside(path: Path, sample: str) -> dict[str, Any]:
+    """Return the recipe of a file that carries none, its ``slot`` included.
+
+    It stands in ``result.json`` in its folder (``steer generate``), or in the journal of the folder above (``steer
+    render``).
     """
     if not path.is_file():
-        raise SteerError(f"text {path} does not exist")
+        raise SteerError(f"{sample} does not exist")
     for name, row, recipe in (*_generated(path.parent), *_rendered(path.parent.parent)):
         if name == path.name:
             return {**recipe, "slot": row["slot"]}
     raise SteerError(
-        f"text {path}: nothing beside it tells how it was made; it can be replayed in the folder that steer wrote "
+        f"{sample}: nothing beside it tells how it was made; it can be replayed in the folder that steer wrote "
         f"({RESULT}, or {JOURNAL} above it)"
     )
 
@@ -59,11 +95,10 @@ def _rendered(folder: Path) -> Iterator[Found]:
 
 def _files(row: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[Found]:
     try:
-        chosen = [particle for particle in row["particles"] if particle["chosen"]]
         names = [Path(file).name for file in row["files"]]
-        yield from (
-            (name, particle, recipe) for name, particle in zip(names, chosen, strict=True) if "slot" in particle
-        )
+        for name, particle in zip(names, chosen_particles(row), strict=True):
+            if "slot" in particle:
+                yield name, particle, recipe
     except (KeyError, TypeError, ValueError):  # a damaged entry tells of no file
         return
 
@@ -90,77 +125,10 @@ def _parsed(file: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) and isinstance(data.get("items"), list) else {}
 
 
-def is_text(path: Path) -> bool:
-    """Whether a file's name is that of a sample that is a text."""
-    return path.suffix.lower() == SUFFIXES["text"]
-
-
-def read_recipe(path: Path) -> tuple[Recipe, int]:
-    """Read the recipe and the slot of a sample, from a PNG or from beside a text.
-
-    The file is not trusted: only plain data of known names is taken.
-
-    Raises:
-        SteerError: if it is no such file.
-    """
-    from steer.render.recipes import is_text, recipe_beside
-
-    kind = "text" if is_text(path) else "image"
-    data = recipe_beside(path) if kind == "text" else _png_recipe(path)
-    try:
-        if not isinstance(data, dict):
-            raise TypeError("no JSON object")
-        slot = data.pop("slot")
-        if data.get("schema") != SCHEMA:
-            raise SteerError(f"its recipe has schema {data.get('schema')!r}, this version reads {SCHEMA}")
-        recipe = Recipe(**data)
-        _check(recipe, slot)
-    except SteerError as error:
-        raise SteerError(f"{kind} {path}: its recipe cannot be followed: {error}") from None
-    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
-        raise SteerError(f"{kind} {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
-    return recipe, slot
-
-
-def _png_recipe(path: Path) -> Any:
-    """Return what a PNG says of how it was made."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()
-            text = getattr(image, "text", {}).get(PNG_KEY)
-    except FileNotFoundError:
-        raise SteerError(f"image {path} does not exist") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise SteerError(f"image {path} cannot be read as PNG: {error}") from None
-    if text is None:
-        raise SteerError(f"image {path} carries no steer recipe; only PNGs made by steer can be replayed")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SteerError(f"image {path}: its recipe is damaged ({type(error).__name__}: {error})") from None
-
-
 def _check(recipe: Recipe, slot: Any) -> None:
     """Raise unless every field has its type and every setting is one that a user may give, within its range."""
-    kinds = {
-        "model": str,
-        "model_options": dict,
-        "prompt": dict,
-        "settings": dict,
-        "methods": list,
-        "reward": list,
-        "options": dict,
-        "choose": str,
-        "run_seed": int,
-        "device": str,
-        "dtype": str,
-        "versions": dict,
-        "sampler": str,
-        "replayable": bool,
-        "judge": list,
-        "cfg_setting": str,
-    }
-    for name, kind in kinds.items():
+    for name, hint in get_type_hints(Recipe).items():
+        kind = get_origin(hint) or hint
         if not isinstance(getattr(recipe, name), kind):
             raise TypeError(f"{name} is no {kind.__name__}")
     prompt = recipe.prompt

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError
+from steer.models.media import Medium, media_of
 from steer.prompts.prompt import Prompt
 from steer.render.engine import Engine
 from steer.render.folder import RenderFolder
@@ -114,18 +115,15 @@ class Renderer:
         engine = stack.enter_context(closing(self._make_engine(self._spec)))
         groups = engine.plan([task.prompt for task in missing])
         plan = Plan(len(tasks), done, failed, groups, free, engine.searching)
-        if plan.modality != "image":
-            self._check_no_images(plan.modality)
+        self._check_pictured(media_of(plan.modality))
         return plan, engine
 
-    def _check_no_images(self, modality: str) -> None:
-        """Raise for what is of images, where there are none."""
-        for asked, name in (
-            (self._folder.layout.kind == "geneval", "layout geneval"),
-            (self._spec.previews, "previews"),
-        ):
-            if asked:
-                raise SteerError(f"{name}: for images, and this model makes {modality}s; leave it out")
+    def _check_pictured(self, medium: Medium) -> None:
+        """Raise for what only pictures have, if the model makes none."""
+        asked = {"layout geneval": self._folder.layout.kind == "geneval", "previews": self._spec.previews}
+        for name in asked:
+            if asked[name] and not medium.pictured:
+                raise SteerError(f"{name}: for images, and this model makes {medium.plural}; leave it out")
 
 
 def _with_kept(spec: Spec, values: Mapping[str, Any]) -> Spec:

@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def modality(self) -> str:
-        """What is made: ``"image"`` or ``"text"``."""
+        """What is made, such as ``"image"`` or ``"text"``."""
         return self.groups[0].modality if self.groups else "image"
 
     @property

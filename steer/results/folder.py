@@ -1,33 +1,25 @@
-"""Output folders: images with their recipes, texts, traces, a contact sheet, ``result.json``. Whole files or none."""
+"""Output folders: samples with their recipes, traces, an overview, ``result.json``. Whole files or none."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from steer.models.media.image import image_bytes
 from steer.results.cost import Cost
-from steer.results.sheets import contact_sheet
+from steer.results.names import CONTACT_SHEET, RESULT, TRACES, file_stem, overview_name, sample_name
+from steer.results.rows import item_row, metadata_rows
+from steer.results.sheets import Cell, contact_sheet, score_text
 from steer.results.storage import storage_at
 
 if TYPE_CHECKING:
     from steer.results.items import Item
 
-RESULT, TRACES = "result.json", "traces"
-TEXTS = "texts.jsonl"
-"""One line a text, with what was asked and how it was scored."""
-SUFFIXES = {"image": ".png", "text": ".txt"}
-"""Of samples' files."""
 TRAIL = "tokens"
 """Kind of the events that say how a text came to be; charts are not drawn for them alone."""
-CONTACT_SHEET, COMPARISON, TEXT_COMPARISON = "sheet.png", "compare.png", "compare.txt"
-"""Pictures beside the samples that are none."""
 
 
 class OutputFolder:
@@ -49,126 +41,53 @@ class OutputFolder:
         self.storage = storage_at(place)
         self.storage.check()
         self._rows: list[dict[str, Any]] = []
-        self._texts: list[dict[str, Any]] = []
-        self._cells: list[tuple[Any, str, str]] = []
+        self._cells: list[Cell] = []
+        self._lines: dict[str, str] = {}
 
     def write(self, item: Item) -> list[str]:
         """Write one prompt's chosen samples, its trace and the trace's plot; return the samples' places."""
-        stem = file_stem(item.prompt.id)
         files = []
         for index in item.chosen:
             sample = item.samples[index]
-            files.append(f"{stem}-{sample.slot:03d}{SUFFIXES[item.modality]}")
-            self.storage.write(files[-1], sample_bytes(item, index))
-            if item.modality == "image":
-                score = "" if sample.reward is None else f"{sample.reward:.3f}"
-                self._cells.append((sample.image, str(item.prompt), score))
-        self.storage.write(f"{TRACES}/{stem}.json", _json(item.trace))
+            files.append(sample_name(item.prompt.id, sample.slot, item.medium))
+            self.storage.write(files[-1], item.sample_bytes(index))
+            picture = item.medium.picture(sample.value)
+            if picture is not None:
+                self._cells.append((picture, str(item.prompt), score_text(sample.reward)))
+        trace = f"{TRACES}/{file_stem(item.prompt.id)}"
+        self.write_json(f"{trace}.json", item.trace)
         if any(event["kind"] != TRAIL for event in item.trace["events"]):
-            from steer.results.trace_plot import plot  # torch and matplotlib, which names of files need not wait for
+            from steer.results.trace_plot import plot  # matplotlib takes its time to load
 
-            self.storage.write(f"{TRACES}/{stem}.png", plot(item.trace))
+            self.storage.write(f"{trace}.png", plot(item.trace))
         row = item_row(item, files)
-        self._texts += list(metadata_rows(row)) if item.modality == "text" else []
         self._rows.append({**row, "recipe": item.recipe.as_dict()})
+        if not item.medium.pictured:
+            name = overview_name(item.medium)
+            lines = (f"{json.dumps(line, ensure_ascii=False)}\n" for line in metadata_rows(row))
+            self._lines[name] = self._lines.get(name, "") + "".join(lines)
         return [self.storage.url(file) for file in files]
 
-    def write_picture(self, name: str, picture: Image.Image) -> str:
-        """Write a picture that is no sample, such as a comparison sheet; return its place."""
-        self.storage.write(name, _png(picture))
+    def write_bytes(self, name: str, data: bytes) -> str:
+        """Write a file that is no sample, such as a comparison; return its place."""
+        self.storage.write(name, data)
         return self.storage.url(name)
 
-    def write_text(self, name: str, text: str) -> str:
-        """Write a text that is no sample; return its place."""
-        self.storage.write(name, text.encode("utf-8", "surrogatepass"))
-        return self.storage.url(name)
+    def write_picture(self, name: str, picture: Image.Image) -> str:
+        """Write a picture that is no sample; return its place."""
+        return self.write_bytes(name, image_bytes(picture))
 
     def write_json(self, name: str, data: Any) -> str:
         """Write plain data as JSON; return its place."""
-        self.storage.write(name, _json(data))
-        return self.storage.url(name)
+        text = json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n"
+        return self.write_bytes(name, text.encode("utf-8", "surrogatepass"))
 
     def finish(self, cost: Cost, **more: Any) -> dict[str, Any]:
-        """Write the contact sheet or ``texts.jsonl``, and ``result.json``; return what the latter holds."""
+        """Write the overview of all items and ``result.json``; return what the latter holds."""
         data: dict[str, Any] = {"schema": 1, "items": self._rows, "cost": cost.as_dict(), **more}
         if self._cells:
             self.write_picture(CONTACT_SHEET, contact_sheet(self._cells))
-        if self._texts:
-            self.write_text(TEXTS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._texts))
+        for name, lines in self._lines.items():
+            self.write_bytes(name, lines.encode("utf-8", "surrogatepass"))
         self.write_json(RESULT, data)
         return data
-
-
-def file_stem(prompt_id: str) -> str:
-    """Return a file name for a prompt id.
-
-    Ids come from files of others: whatever is no plain name is hashed, and so is whatever another id's name could
-    be, on file systems that tell no case too.
-    """
-    if re.fullmatch(r"[a-z0-9_][a-z0-9_.-]{0,79}", prompt_id) and not re.search(r"-[0-9a-f]{12}$", prompt_id):
-        return prompt_id
-    digest = hashlib.blake2b(prompt_id.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", prompt_id)[:40].strip("-")
-    return f"{plain}-{digest}" if plain else digest
-
-
-def sample_bytes(item: Item, index: int) -> bytes:
-    """Return one of an item's samples as a file: a PNG that carries its recipe, or a text in UTF-8 and nothing else."""
-    sample = item.samples[index]
-    if isinstance(sample.value, str):
-        return f"{sample.value}\n".encode("utf-8", "surrogatepass")
-    return _png(sample.image, pnginfo=item.recipe.png_info(sample.slot))
-
-
-def item_row(item: Item, files: Sequence[str]) -> dict[str, Any]:
-    """Return what an item came to as plain data, its images' files included, its recipe and trace not."""
-    return {
-        "id": item.prompt.id,
-        "prompt": str(item.prompt),
-        "category": item.prompt.category,
-        "seed": item.seed,
-        "files": list(files),
-        "reward": item.reward,
-        "mean_reward": item.mean_reward,
-        "judge": dict(item.judge),
-        "particles": [
-            {
-                **({"text": s.value} if isinstance(s.value, str) else {}),
-                "slot": s.slot,
-                "reward": s.reward,
-                "judge": dict(s.judge),
-                "log_weight": s.log_weight,
-                "chosen": i in item.chosen,
-            }
-            for i, s in enumerate(item.samples)
-        ],
-        "log_z": item.trace["log_z"],
-        "unique_ancestors": item.trace["unique_ancestors"],
-    }
-
-
-SAMPLE_KEYS = ("slot", "reward", "judge", "log_weight")
-
-
-def metadata_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield one row a chosen sample of an item's, in the form that Hugging Face's imagefolder reads; texts have their
-    ``text``."""
-    chosen = [particle for particle in row["particles"] if particle["chosen"]]
-    for file, particle in zip(row["files"], chosen, strict=True):
-        sample = {key: particle[key] for key in SAMPLE_KEYS}
-        # every row has the same columns of the same types
-        yield {
-            "file_name": file, **({"text": particle["text"]} if "text" in particle else {}), "prompt": row["prompt"],
-            "id": row["id"], "category": row["category"], "seed": (row["seed"] + particle["slot"]) % 2**32, **sample,
-            "judge": json.dumps(sample["judge"]) if sample["judge"] else None,
-        }  # fmt: skip
-
-
-def _png(picture: Image.Image, **keywords: Any) -> bytes:
-    buffer = BytesIO()
-    picture.save(buffer, format="PNG", **keywords)
-    return buffer.getvalue()
-
-
-def _json(data: Any) -> bytes:
-    return (json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n").encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""What sampling returns: samples, one item a prompt, and all of them."""
+"""What sampling returns: samples, and one item per prompt."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from PIL import Image
-from torch import Tensor
 
-from steer.models.texts import Texts
+from steer.models.media import Medium, media_of
 from steer.prompts.prompt import Prompt
 from steer.results.recipe import Recipe
 
@@ -20,14 +18,14 @@ class Sample:
     """One particle at the end.
 
     Attributes:
-        value: the decoded sample, an image or a text.
+        value: the decoded sample as its medium has it: a picture, a string.
         slot: its slot; ``seed + slot`` seeded its noise.
         reward: its score, ``None`` without a reward.
         log_weight: its log importance weight.
         judge: scores of the held-out judges, by name; nothing was steered or chosen by them.
     """
 
-    value: Image.Image | str
+    value: Any
     slot: int
     reward: float | None
     log_weight: float
@@ -35,25 +33,17 @@ class Sample:
 
     @property
     def image(self) -> Image.Image:
-        """The image; an error if it is a text."""
-        if isinstance(self.value, str):
-            raise TypeError("this sample is a text: use .text")
+        """The image; a ``TypeError`` if it is none."""
+        if not isinstance(self.value, Image.Image):
+            raise TypeError("this sample is no image: use .text, or .value for any kind")
         return self.value
 
     @property
     def text(self) -> str:
-        """The text; an error if it is an image."""
+        """The text; a ``TypeError`` if it is none."""
         if not isinstance(self.value, str):
-            raise TypeError("this sample is an image: use .image")
+            raise TypeError("this sample is no text: use .image, or .value for any kind")
         return self.value
-
-
-def finished(samples: Tensor | Texts) -> tuple[list[Image.Image] | list[str], dict[str, int]]:
-    """Return decoded samples as values of :class:`Sample`, and the settings that tell their size: of images alone."""
-    if isinstance(samples, Texts):
-        return list(samples), {}
-    pixels = (samples * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(image) for image in pixels], {"width": pixels.shape[2], "height": pixels.shape[1]}
 
 
 @dataclass(frozen=True)
@@ -67,6 +57,7 @@ class Item:
         chosen: indices into ``samples``.
         trace: see :func:`steer.sampling.trace.trace_of`.
         recipe: reproduces it.
+        modality: what the samples are, such as ``"image"`` or ``"text"``.
     """
 
     prompt: Prompt
@@ -75,6 +66,17 @@ class Item:
     chosen: tuple[int, ...]
     trace: dict[str, Any]
     recipe: Recipe
+    modality: str = "image"
+
+    @property
+    def medium(self) -> Medium:
+        """What is known of samples of this kind."""
+        return media_of(self.modality)
+
+    def sample_bytes(self, index: int) -> bytes:
+        """Return one of the samples as a file, its recipe within if files of its medium can carry one."""
+        sample = self.samples[index]
+        return self.medium.encoded(sample.value, self.recipe.texts(sample.slot))
 
     @property
     def images(self) -> list[Image.Image]:
@@ -85,11 +87,6 @@ class Item:
     def texts(self) -> list[str]:
         """The chosen texts."""
         return [self.samples[index].text for index in self.chosen]
-
-    @property
-    def modality(self) -> str:
-        """What the samples are: ``"image"`` or ``"text"``."""
-        return "text" if isinstance(self.samples[0].value, str) else "image"
 
     @property
     def reward(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Recipes: everything that reproduces an image, as it stands in the PNG."""
+"""Recipes: everything that reproduces a sample. An image's file carries it; a text's stands beside it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from PIL import PngImagePlugin
-
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
 
 SCHEMA = 1
 PNG_KEY = "steer"
-"""Key of the recipe among a PNG's text chunks; ``parameters`` holds the text that A1111 tools read."""
+"""Key of the recipe among the texts in a file; ``parameters`` holds the text that A1111 tools read."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +110,10 @@ class Recipe:
         """Return plain data."""
         return asdict(self)
 
-    def png_info(self, slot: int) -> PngImagePlugin.PngInfo:
-        """Return a PNG's text chunks for the image of one slot."""
-        info = PngImagePlugin.PngInfo()
+    def texts(self, slot: int) -> dict[str, str]:
+        """Return the texts that the file of one slot's sample carries: the recipe, and what A1111 tools read."""
         payload = json.dumps({**self.as_dict(), "slot": slot}, ensure_ascii=True, sort_keys=True, default=str)
-        info.add_itxt(PNG_KEY, payload)
-        info.add_itxt("parameters", self.parameters(slot))
-        return info
+        return {PNG_KEY: payload, "parameters": self.parameters(slot)}
 
     def parameters(self, slot: int) -> str:
         """Return the ``parameters`` text that A1111 and tools like it read."""

@@ -22,6 +22,11 @@ MAX_CELLS = 400
 BLUE, GREY, INK = "#0b5394", "#777777", "#111111"
 
 
+def score_text(reward: float | None) -> str:
+    """Return a score as it stands under a picture; empty without a reward."""
+    return "" if reward is None else f"{reward:.3f}"
+
+
 def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Image:
     """Draw cells in a grid; at most ``MAX_CELLS`` are shown.
 

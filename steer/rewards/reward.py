@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steer.errors import RewardError, SteerError, message_of
 from steer.models.device import out_of_memory
+from steer.models.media import media_of
 from steer.prompts.prompt import Prompt
 from steer.rewards.expressions import Minimum, Node, Scale, Term, join, leaves, parse_expression
 from steer.rewards.isolation import copies, undisturbed
@@ -24,15 +25,12 @@ from steer.settings import options as declarations
 log = logging.getLogger(__name__)
 
 __all__ = [
-    "MODALITIES", "Combination", "Least", "Minimum", "Node", "Reward", "RewardFunction", "Scale", "Scaled", "Term",
+    "Combination", "Least", "Minimum", "Node", "Reward", "RewardFunction", "Scale", "Scaled", "Term",
     "WeightedSum", "as_function", "check_modality", "checked", "is_differentiable", "join", "leaves",
     "parse_expression", "score", "without_gradient",
 ]  # fmt: skip
 
 RewardFunction = Callable[[Any, Sequence[Prompt]], Tensor]
-
-MODALITIES = ("image", "text")
-"""What samples can be."""
 
 
 class Reward:
@@ -42,7 +40,7 @@ class Reward:
     lives on one device, holds its weights, and may cache text work between calls.
 
     Attributes:
-        modality: what it scores, one of :data:`MODALITIES`; ``None`` for samples of any kind.
+        modality: what it scores, one of :data:`steer.models.media.MEDIA`; ``None`` for samples of any kind.
         differentiable: whether gradients flow from the score to float samples; an instance may know better.
         needs_prompt: whether the score depends on the prompt; if not, ``steer score`` asks for none.
         typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if not known.
@@ -89,7 +87,7 @@ class Reward:
         """Score samples.
 
         Args:
-            samples: images as float ``[N, 3, H, W]`` in [0, 1], texts as N strings (:class:`steer.models.texts.Texts`).
+            samples: images as float ``[N, 3, H, W]`` in [0, 1], texts as :class:`steer.models.media.text.Texts`.
             prompts: the N prompts; each is a ``str`` with ``id``, ``category`` and ``metadata``.
 
         Returns:
@@ -109,8 +107,9 @@ def check_modality(name: str, reward: object, modality: str, who: str = "this mo
             check_modality(getattr(part, "name", None) or type(part).__name__, part, modality, who)
     wanted = getattr(reward, "modality", None)
     if wanted is not None and wanted != modality:
+        scored, made = media_of(wanted).plural, media_of(modality).plural
         raise SteerError(
-            f"reward {name!r} scores {wanted}s, and {who} {modality}s; steer plugins lists the rewards of {modality}s"
+            f"reward {name!r} scores {scored}, and {who} {made}; steer plugins lists the rewards of {made}"
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.models.device import out_of_memory
-from steer.models.texts import joined
+from steer.models.media.media import joined
 
 log = logging.getLogger(__name__)
 

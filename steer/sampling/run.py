@@ -439,7 +439,7 @@ class Run:
 
     def check_differentiable(self) -> None:
         """Raise unless samples depend smoothly on the noise."""
-        if self.backbone.modality != "image":
+        if not self.backbone.continuous:
             raise SteerError(
                 f"a {self.backbone.modality} has no gradient by its noise, for its tokens are drawn; steer it by fk or "
                 "best-of-n"

@@ -18,7 +18,7 @@ from steer.models.device import memory_gb
 from steer.processes.noise import keyed
 from steer.prompts.prompt import Prompt, check_seed, text_id
 from steer.results.cost import Cost
-from steer.results.items import Item, Sample, finished
+from steer.results.items import Item, Sample
 from steer.results.recipe import Recipe, describe_method, describe_reward
 from steer.rewards.by_name import (
     OptionValues,
@@ -183,7 +183,7 @@ class Setup:
 
     def _items(self, run: Run, state: State) -> list[Item]:
         with torch.no_grad():
-            values, size = finished(state.samples)
+            values = run.backbone.medium.values(state.samples)
             rewards = state.rewards() if run.reward is not None else None
             verdicts = {name: run.judge(state, judge) for name, judge in self._judges.items()}
         items = []
@@ -205,7 +205,7 @@ class Setup:
                 model_options=self.sampler.model.options,
                 backbone=self.sampler.backbone,
                 job=job,
-                settings={**run.settings, **size},
+                settings={**run.settings, **run.backbone.medium.size(values[0])},
                 methods=[describe_method(spec) for spec in self.methods],
                 reward=[describe_reward(spec) for spec in self.reward],
                 judge=[spec for spec in self.judge if isinstance(spec, str)],
@@ -214,7 +214,8 @@ class Setup:
                 run_seed=self.run_seed,
             )
             chosen = _choose(particles, self.choose, job)
-            items.append(Item(job.prompt, job.seed, particles, chosen, trace_of(state, index), recipe))
+            trace, modality = trace_of(state, index), run.backbone.modality
+            items.append(Item(job.prompt, job.seed, particles, chosen, trace, recipe, modality))
         return items
 
 

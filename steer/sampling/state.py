@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.texts import joined
+from steer.models.media.media import joined
 from steer.processes import Process, RandomX0
 from steer.processes.noise import Streams, keyed
 from steer.prompts.prompt import Prompt
@@ -82,7 +82,8 @@ class State:
         x: ``[N, …]`` fp32 latents at the current noise level; of texts, int64 tokens ``[N, L]``.
         prediction: the denoiser's output for ``x``, guidance included; ``None`` before it ran.
         x0: the estimate of the final x that belongs to ``x`` and ``prediction``.
-        samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1], texts :class:`steer.models.texts.Texts`.
+        samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1], texts
+            :class:`steer.models.media.text.Texts`.
         extra: a method's own data, by name; tensors with one row a particle.
         draw: which population of a search this is, from 0; a method keys its randomness by it.
         biased: whether a method changed x, the prediction or who is in the population without accounting for it

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from steer.models.media import media_of
 from steer.results.folder import OutputFolder
 from steer.results.sheets import contact_sheet
 from steer.testing.checks import Report
@@ -30,9 +31,9 @@ def best_and_worst(report: Report, shown: int = SHOWN) -> Image.Image:
     """Draw the best samples in the upper row and the worst in the lower one, with prompts and scores."""
     order = sorted(range(len(report.scores)), key=lambda i: -report.scores[i])
     shown = min(shown, len(order) // 2)
-    pixels = (report.samples * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pictures = media_of("image").values(report.samples)
     cells = [
-        (Image.fromarray(pixels[i]), str(report.prompts[i]), f"{label}: {report.scores[i]:.4g}")
+        (pictures[i], str(report.prompts[i]), f"{label}: {report.scores[i]:.4g}")
         for label, rows in (("best", order[:shown]), ("worst", order[-shown:]))
         for i in rows
     ]

@@ -27,7 +27,7 @@ from steer.render.local import LocalEngine, reason_of
 from steer.render.previews import _ancestor, _spread
 from steer.render.recipes import read_recipe, request_of
 from steer.render.refresher import FIRST_SECONDS, Refresher
-from steer.results.folder import file_stem
+from steer.results.names import file_stem
 from steer.results.storage import storage_at
 from steer.sampling.sampler import Sampler
 

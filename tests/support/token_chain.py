@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone, Conditioning, Encoded
-from steer.models.texts import Texts
+from steer.models.media.text import Texts
 from steer.prompts.prompt import Prompt
 from steer_text.process import MaskedDiffusion
 

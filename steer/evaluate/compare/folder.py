@@ -16,6 +16,7 @@ from PIL import Image
 from steer.errors import SteerError
 from steer.evaluate.compare.measure import Row
 from steer.evaluate.compare.spec import Entry
+from steer.models.media.image import image_bytes
 from steer.results.storage import storage_at
 
 ASKED, FITS, CELLS, IMAGES = "compare.json", "fits.json", "cells", "images"
@@ -89,9 +90,7 @@ class Folder:
 
     def keep_image(self, cell: str, number: int, image: Image.Image) -> None:
         """Keep an example, ``number`` being the place of its prompt."""
-        data = BytesIO()
-        image.save(data, "PNG")
-        self.storage.write(self.image_name(cell, number), data.getvalue())
+        self.storage.write(self.image_name(cell, number), image_bytes(image))
 
     def image(self, cell: str, number: int) -> Image.Image | None:
         """Return an example that was kept."""

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from steer.errors import RewardError
 from steer.evaluate.compare.budgets import Spent
 from steer.evaluate.compare.embedding import Embed, spread
 from steer.evaluate.compare.memory import PeakMemory
 from steer.evaluate.compare.spec import Entry
-from steer.models.texts import Texts
 from steer.prompts.prompt import Prompt
 from steer.render.spec import Task
 from steer.results.items import Item
@@ -57,7 +55,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row, and the picture that it speaks of; a text stands in the row itself."""
+    """A row, and a picture of the sample that it speaks of; what has none stands in the row itself."""
 
     row: Row
     image: Image.Image | None
@@ -107,11 +105,8 @@ class Measurer:
         Raises:
             SteerError: naming it.
         """
-        samples: Tensor | Texts = Texts(["a"])
-        if self.sampler.backbone.modality == "image":
-            width, height = image_size(self.setup(Entry("", "")).run(prompts[:1]))
-            samples = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-            samples = samples.to(self.sampler.backbone.device)
+        backbone = self.sampler.backbone
+        samples = backbone.medium.probe(image_size(self.setup(Entry("", "")).run(prompts[:1])), backbone.device)
         rewards = [reward for reward in (self._reward, *self._judges.values()) if reward is not None]
         for reward in rewards:
             for prompt in prompts:
@@ -149,13 +144,11 @@ class Measurer:
                 }  # fmt: skip
                 task = by_id[item.prompt.id]
                 row = {**_address(task, item), **(self._scores(item, setup.choose) if scored else {}), **shared}
-                if item.modality == "text":
-                    yield Measured({**row, "text": item.texts[0]}, None)
-                else:
-                    yield Measured(row, item.images[0])
+                value = item.samples[item.chosen[0]].value
+                yield Measured({**row, **item.medium.facts(value)}, item.medium.picture(value))
 
     def _scores(self, item: Item, choose: str) -> Row:
-        samples = _samples(item, self.sampler.backbone.device)
+        samples = item.medium.samples([sample.value for sample in item.samples], self.sampler.backbone.device)
         chosen = list(item.chosen)
         judges = {name: _scored(judge, samples, item) for name, judge in self._judges.items()}
         rewards = [sample.reward for sample in item.samples if sample.reward is not None]
@@ -170,7 +163,7 @@ class Measurer:
             "chosen": chosen,
             "ancestors": item.trace["unique_ancestors"],
         }
-        if self.settings.embedding is not None and isinstance(samples, Tensor):
+        if self.settings.embedding is not None and item.medium.pictured:
             found = self.settings.embedding(samples)
             row["spread"] = spread(found)
             row["embedding"] = [round(float(value), 5) for value in found[chosen[0]]]
@@ -185,14 +178,7 @@ def _address(task: Task, item: Item) -> Row:
     }  # fmt: skip
 
 
-def _samples(item: Item, device: torch.device) -> Tensor | Texts:
-    if item.modality == "text":
-        return Texts([sample.text for sample in item.samples])
-    arrays = np.stack([np.asarray(sample.image) for sample in item.samples])
-    return (torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255).to(device)
-
-
-def _scored(reward: WeightedSum, samples: Tensor | Texts, item: Item, batch: int = 16) -> list[float]:
+def _scored(reward: WeightedSum, samples: Any, item: Item, batch: int = 16) -> list[float]:
     scores: list[float] = []
     with torch.no_grad():
         for start in range(0, len(samples), batch):

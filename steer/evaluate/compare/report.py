@@ -6,13 +6,13 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 
 from PIL import Image
 
 from steer.evaluate.compare import tables as as_tables
 from steer.evaluate.compare.plots import plots
 from steer.evaluate.compare.summary import Summary, budget_text
+from steer.models.media.image import image_bytes, shrunk
 
 THUMBNAIL = 192
 CSS = """
@@ -59,9 +59,8 @@ def report(summary: Summary, facts: Sequence[str], examples: Sequence[Example]) 
         examples: prompts that are shown.
     """
     pictures = plots(summary)
-    return Files(_html(summary, facts, examples, pictures), _markdown(summary, facts, pictures), {
-        f"{name}.png": data for name, data in pictures.items()
-    })  # fmt: skip
+    html, markdown = _html(summary, facts, examples, pictures), _markdown(summary, facts, pictures)
+    return Files(html, markdown, {f"{name}.png": data for name, data in pictures.items()})
 
 
 def _html(summary: Summary, facts: Sequence[str], examples: Sequence[Example], pictures: dict[str, bytes]) -> str:
@@ -88,7 +87,8 @@ def _html(summary: Summary, facts: Sequence[str], examples: Sequence[Example], p
         for example in examples:
             parts.append(f"<tr><td>{escape(example.prompt)}</td>")
             for label, image, score in example.images:
-                shown = f"<img alt='{escape(label)}' src='{_data_url(_thumbnail(image))}'><br>" if image else ""
+                small = "" if image is None else _data_url(image_bytes(shrunk(image, THUMBNAIL)))
+                shown = f"<img alt='{escape(label)}' src='{small}'><br>" if small else ""
                 parts.append(f"<td>{shown}{escape(score)}</td>")
             parts.append("</tr>")
         parts.append("</table></div>")
@@ -106,14 +106,6 @@ def _markdown(summary: Summary, facts: Sequence[str], pictures: dict[str, bytes]
 def example_label(label: str, budget: str | None) -> str:
     """Return the head of an example's column."""
     return f"{label} {budget_text(budget)}".rstrip()
-
-
-def _thumbnail(image: Image.Image) -> bytes:
-    small = image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    data = BytesIO()
-    small.save(data, "PNG")
-    return data.getvalue()
 
 
 def _data_url(data: bytes) -> str:

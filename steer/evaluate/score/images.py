@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from steer.errors import SteerError, message_of
-from steer.results.folder import COMPARISON, CONTACT_SHEET, RESULT, TRACES
+from steer.results.names import COMPARISON, CONTACT_SHEET, RESULT, TRACES
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")

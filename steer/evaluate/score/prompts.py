@@ -10,11 +10,10 @@ from pathlib import Path
 from steer.errors import SteerError
 from steer.evaluate.score.images import ImageError, read_image, read_texts
 from steer.prompts.prompt import Prompt
+from steer.results.names import METADATA
 from steer.results.recipe import PNG_KEY
 from steer.rewards.reward import RewardFunction
 from steer.settings.text_files import read_text
-
-METADATA = "metadata.jsonl"
 
 
 def read_metadata(path: Path) -> dict[Path, Prompt]:

@@ -19,6 +19,7 @@ from steer.errors import SteerError
 from steer.render.journal import place_of
 from steer.render.page.collect import Run, find_runs
 from steer.render.page.command import generate_command, replay_command
+from steer.results.rows import chosen_particles, seed_of
 from steer.results.storage import Storage
 
 INDEX, FOLDER = "index.html", "page"
@@ -100,9 +101,13 @@ class _Builder:
                 rows += self._entries(number, row, pieces.get(row["id"], -1), thumbnails.get(row["id"], []))
         names = [self._write("rows", part) for part in _parts(rows, ROWS_A_FILE)]
         head = {
-            "title": self._title(), "runs": runs, "prompts": list(self._prompts.values),
-            "categories": list(self._categories.values), "judges": list(self._judges.values), "failed": failed,
-        }  # fmt: skip
+            "title": self._title(),
+            "runs": runs,
+            "prompts": list(self._prompts.values),
+            "categories": list(self._categories.values),
+            "judges": list(self._judges.values),
+            "failed": failed,
+        }
         first = self._write("head", head)
         page = _html([first, *names], self._hash.hexdigest())
         self._storage.write(INDEX, page.encode())
@@ -118,21 +123,19 @@ class _Builder:
         self, run: int, row: Mapping[str, Any], piece: int, thumbnails: Sequence[tuple[int, int]]
     ) -> Iterator[list[Any]]:
         """Yield an entry an image; ``data.js`` has the columns' names."""
-        chosen = [particle for particle in row["particles"] if particle["chosen"]]
-        size = row.get("size") or [0, 0]
+        width, height = row.get("size") or [0, 0]
         category = row.get("category")
-        for number, (file, particle) in enumerate(zip(row["files"], chosen, strict=True)):
+        category_number = -1 if category is None else self._categories.number(category)
+        for number, (file, particle) in enumerate(zip(row["files"], chosen_particles(row), strict=True)):
             judged = [None] * len(self._judges.values)
             for name, score in particle["judge"].items():
                 place = self._judges.number(name)
                 judged += [None] * (place + 1 - len(judged))
                 judged[place] = score
-            yield [
-                run, self._prompts.number(row["prompt"]), -1 if category is None else self._categories.number(category),
-                row["id"], file, (row["seed"] + particle["slot"]) % 2**32, particle["slot"], particle["reward"], judged,
-                size[0], size[1], piece, number, *(thumbnails[number] if number < len(thumbnails) else (-1, 0)),
-                _shown(particle.get("text")),
-            ]  # fmt: skip
+            thumbnail = thumbnails[number] if number < len(thumbnails) else (-1, 0)
+            made_of = (run, self._prompts.number(row["prompt"]), category_number, row["id"], file)
+            scored = (seed_of(row, particle), particle["slot"], particle["reward"], judged)
+            yield [*made_of, *scored, width, height, piece, number, *thumbnail, _shown(particle.get("text"))]
 
     def _details(
         self, run: Run, wanted: Mapping[str, Sequence[str]]

@@ -10,12 +10,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from steer.render.journal import DETAILS, JOURNAL, Journal
-from steer.results.folder import file_stem
+from steer.results.names import RESULT, TRACES, file_stem
+from steer.results.rows import chosen_particles
 from steer.results.storage import Storage
 
 log = logging.getLogger(__name__)
-
-RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Run:
         """Yield recipe, trace and small pictures of prompts, some perhaps more than once: the last counts."""
         if not self.rendered:
             for row in filter(_showable, self._results()):
-                data = self.storage.read(f"traces/{file_stem(row['id'])}.json")
+                data = self.storage.read(f"{TRACES}/{file_stem(row['id'])}.json")
                 yield {"id": row["id"], "recipe": row.get("recipe"), "trace": _object(data)}
             return
         for line in self.storage.lines(DETAILS):
@@ -85,7 +84,7 @@ def _showable(row: Mapping[str, Any]) -> bool:
             return False
         if not all(type(row.get(key, 0)) is int for key in ("index", "replicate")):
             return False
-        chosen = [particle for particle in row["particles"] if particle["chosen"]]
+        chosen = chosen_particles(row)
         numbers = [row["seed"], *(particle["slot"] for particle in chosen)]
         scores = [score for p in chosen for score in (p["reward"], *p["judge"].values()) if score is not None]
         return (

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from steer import Prompt, Sampler, SteerError
 from steer.cli.app import app
-from steer.models.texts import Texts, joined
+from steer.models.media.media import joined
+from steer.models.media.text import Texts
 from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
 from steer_shapes.captions import sample_training

@@ -1,0 +1,30 @@
+"""Media: the kinds of sample that models make and rewards score, one object each. Nothing else tells them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steer.errors import unknown
+from steer.models.media.image import ImageMedium
+from steer.models.media.media import Medium
+from steer.models.media.text import TextMedium
+
+MEDIA: dict[str, Medium] = {medium.name: medium for medium in (ImageMedium(), TextMedium())}
+"""Every medium by the name that backbones and rewards declare as their ``modality``."""
+
+
+def media_of(modality: str) -> Medium:
+    """Return the medium of a modality.
+
+    Raises:
+        SteerError: if there is none of that name; lists those that there are.
+    """
+    if modality not in MEDIA:
+        raise unknown("modality", modality, MEDIA)
+    return MEDIA[modality]
+
+
+def media_at(path: Path) -> Medium:
+    """Return the medium of a sample's file by its suffix; a file of no known suffix is read as an image."""
+    found = (medium for medium in MEDIA.values() if medium.suffix == path.suffix.lower())
+    return next(found, MEDIA["image"])

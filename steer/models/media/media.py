@@ -1,0 +1,111 @@
+"""What a medium knows about its samples: how they become values, files, pictures and lines, and how two differ."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+class Medium(abc.ABC):
+    """One kind of sample.
+
+    *Samples* are a batch as a model decodes it and a reward takes it: a tensor ``[N, …]``, or anything that is indexed
+    by rows as a tensor is. A *value* is one of them as a user gets it.
+
+    Attributes:
+        name: what backbones and rewards declare as their ``modality``; its plural names a folder.
+        suffix: of a value's file.
+        pictured: whether a value is shown as a picture. If not, it is shown as a line of text.
+        continuous: whether samples depend smoothly on the noise that they begin with, unless a backbone says otherwise.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    pictured: ClassVar[bool] = False
+    continuous: ClassVar[bool] = True
+
+    @property
+    def plural(self) -> str:
+        """Several of them, in a sentence or as a folder's name."""
+        return f"{self.name}s"
+
+    # ---- samples and values ----------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def values(self, samples: Any) -> list[Any]:
+        """Return decoded samples as values."""
+
+    @abc.abstractmethod
+    def samples(self, values: Sequence[Any], device: torch.device) -> Any:
+        """Return values as samples again, for a reward on a device."""
+
+    def probe(self, size: tuple[int, int], device: torch.device) -> Any:
+        """Return one sample without meaning, on which a reward is tried before anything is drawn.
+
+        Args:
+            size: width and height in pixels, as the backbone tells them.
+            device: where the reward computes.
+        """
+        raise NotImplementedError
+
+    # ---- what is told of a value -----------------------------------------------------------------------
+
+    def size(self, value: Any) -> dict[str, int]:
+        """Return the settings of a run that tell a value's size, for its recipe."""
+        return {}
+
+    def size_text(self, size: tuple[int, int]) -> str:
+        """Return a planned size, as the backbone tells it, for people."""
+        return f"{size[0]}x{size[1]}"
+
+    def facts(self, value: Any) -> dict[str, Any]:
+        """Return what a value's row of results says of it besides its scores; the page shows ``text``."""
+        return {}
+
+    def line(self, value: Any) -> str:
+        """Return a value as text, if it is not shown as a picture."""
+        return ""
+
+    def picture(self, value: Any) -> Image.Image | None:
+        """Return a value as a picture for sheets and reports, if it is shown as one."""
+        return None
+
+    def thumbnail(self, value: Any) -> bytes | None:
+        """Return a small picture for the page as WebP; ``None`` if the page shows the file itself."""
+        return None
+
+    # ---- files -----------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def encoded(self, value: Any, texts: Mapping[str, str]) -> bytes:
+        """Return a value as a file.
+
+        Args:
+            value: the value.
+            texts: its recipe, for files that can carry texts beside the sample.
+        """
+
+    def texts_in(self, path: Path) -> Mapping[str, str] | None:
+        """Return the texts that a file carries; ``None`` if files of this medium carry none.
+
+        Raises:
+            SteerError: if the file cannot be read.
+        """
+        return None
+
+    @abc.abstractmethod
+    def difference(self, file: bytes, value: Any) -> int:
+        """Return by how much a value differs from the one in a file: 0 if they are equal, 255 at most."""
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Concatenate batches by rows: tensors, or samples whose class has a ``joined`` of its own."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(list(parts)) if isinstance(parts[0], Tensor) else type(parts[0]).joined(parts)

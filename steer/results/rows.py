@@ -1,0 +1,70 @@
+"""Items as plain data: the rows of ``result.json``, of a render's journal and of ``metadata.jsonl``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steer.results.items import Item
+
+SCORES = ("slot", "reward", "judge", "log_weight")
+"""What a row says of every particle."""
+
+
+def item_row(item: Item, files: Sequence[str]) -> dict[str, Any]:
+    """Return what an item came to as plain data, its samples' files included, its recipe and trace not."""
+    return {
+        "id": item.prompt.id,
+        "prompt": str(item.prompt),
+        "category": item.prompt.category,
+        "seed": item.seed,
+        "files": list(files),
+        "reward": item.reward,
+        "mean_reward": item.mean_reward,
+        "judge": dict(item.judge),
+        "particles": [
+            {
+                **item.medium.facts(sample.value),
+                "slot": sample.slot,
+                "reward": sample.reward,
+                "judge": dict(sample.judge),
+                "log_weight": sample.log_weight,
+                "chosen": index in item.chosen,
+            }
+            for index, sample in enumerate(item.samples)
+        ],
+        "log_z": item.trace["log_z"],
+        "unique_ancestors": item.trace["unique_ancestors"],
+    }
+
+
+def chosen_particles(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the chosen particles of an item's row, in the order of its files."""
+    return [particle for particle in row["particles"] if particle["chosen"]]
+
+
+def seed_of(row: Mapping[str, Any], particle: Mapping[str, Any]) -> int:
+    """Return the seed that made a particle: that of its row is slot 0's."""
+    seed: int = (row["seed"] + particle["slot"]) % 2**32
+    return seed
+
+
+def metadata_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a row per chosen sample of an item's row, in the form that Hugging Face's imagefolder reads.
+
+    What the medium says of a sample, as the text of a text, is part of it.
+    """
+    # every row has the same columns of the same types
+    for file, particle in zip(row["files"], chosen_particles(row), strict=True):
+        yield {
+            "file_name": file,
+            **{name: value for name, value in particle.items() if name not in (*SCORES, "chosen")},
+            "prompt": row["prompt"],
+            "id": row["id"],
+            "category": row["category"],
+            "seed": seed_of(row, particle),
+            **{name: particle[name] for name in SCORES},
+            "judge": json.dumps(particle["judge"]) if particle["judge"] else None,
+        }
