@@ -72,9 +72,14 @@ compare=(compare compared.jsonl -r shapes --judge clip:shapes --budget nfe=24 --
 steer "${compare[@]}" compare
 killed_after "compare-killed/cells/best-of-n*" "${compare[@]}" compare-killed
 
-# what nobody needs to make them again
+# one or two samples of each are enough to make again, and nobody needs the rest
+rm {fk,z-image-plain}/*-001.png fk/*-002.png dmd2-best-of-n/*-001.png text-fk/*-001.txt
 find . -name traces -o -name page | xargs rm -r
 find . \( -name sheet.png -o -name '*-overlay.png' -o -name '*-confidence-map.png' -o -name '.lock' -o -name '*.html' \
     -o -name report.md -o -name scores.png -o -name over-optimisation.png \) -delete
-find . -path './text*' -prune -o -name result.json -delete
+find . -name result.json -not -path './text*' -delete
 rm -r z-image
+PYTHONPATH=$here/.. "$python" -c '
+import json
+from support.machines import machine
+print(json.dumps(machine(), indent=1))' >made.json
