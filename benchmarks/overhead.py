@@ -30,6 +30,7 @@ from steer.prompts.prompt import as_prompts
 from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
 from steer.rewards.reward import WeightedSum
+from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 
@@ -51,7 +52,7 @@ def load_reward(sampler: Sampler) -> WeightedSum | None:
 
 def steered(sampler: Sampler, reward: WeightedSum | None, count: int, particles: int, steps: int, chunk: int) -> Run:
     """Run FK steering once and return the run with its costs."""
-    run = Run(
+    run = make_run(
         sampler.backbone,
         as_prompts(prompts(count)),
         settings={"particles": particles, "steps": steps, "chunk": chunk},
@@ -70,7 +71,7 @@ def bare(sampler: Sampler, run: Run, chunk: int) -> None:
     x = torch.randn(chunk, *run.latent_shape, device=backbone.device)
     timestep = run.process().timestep
     names = [run.jobs[0].prompt] * chunk
-    evaluations = 2 if conditioning.guided else 1
+    evaluations = conditioning.evaluations
     with torch.no_grad():
         for _ in range((run.cost.nfe + run.cost.padding) // (evaluations * chunk)):
             backbone.predict("base", x, timestep, conditioning)

@@ -71,15 +71,21 @@ if TYPE_CHECKING:
     from steer.sampling.budget import Budget as Budget
     from steer.sampling.budget import outer_search as outer_search
     from steer.sampling.budget import refuse_inner_clock as refuse_inner_clock
+    from steer.sampling.events import Event as Event
     from steer.sampling.gradients import Gradients as Gradients
     from steer.sampling.gradients import Merge as Merge
+    from steer.sampling.gradients import check_differentiable as check_differentiable
     from steer.sampling.gradients import no_gradient as no_gradient
+    from steer.sampling.hooks import make_run as make_run
+    from steer.sampling.hooks import methods_of as methods_of
+    from steer.sampling.hooks import outside as outside
+    from steer.sampling.hooks import within as within
     from steer.sampling.lookahead import rollout as rollout
-    from steer.sampling.method import hooks_of as hooks_of
+    from steer.sampling.method import acting_hooks as acting_hooks
     from steer.sampling.methods_by_name import check_names as check_names
     from steer.sampling.run import Run as Run
     from steer.sampling.start import Start as Start
-    from steer.sampling.state import Event as Event
+    from steer.sampling.vjp import vjp as vjp
     from steer.settings.run import parse_size as parse_size
     from steer.settings.text_files import read_text as read_text
 
@@ -100,14 +106,20 @@ _HOMES = {
     # Methods
     "Run": "steer.sampling.run",  # one pass of work over a pack of prompts
     "Start": "steer.sampling.start",  # where a population begins: prompts, slots, noise
-    "Event": "steer.sampling.state",  # something that happened, for traces
+    "Event": "steer.sampling.events",  # something that happened, for traces
     "Budget": "steer.sampling.budget",  # what a search may still spend
     "outer_search": "steer.sampling.budget",  # the search around a method, if any
     "refuse_inner_clock": "steer.sampling.budget",  # seconds are for the outermost search alone
-    "hooks_of": "steer.sampling.method",  # names of the hooks that methods implement
+    "make_run": "steer.sampling.hooks",  # a run with its methods
+    "methods_of": "steer.sampling.hooks",  # a run's methods, outermost first
+    "outside": "steer.sampling.hooks",  # the methods named before one
+    "within": "steer.sampling.hooks",  # the methods named after one
+    "acting_hooks": "steer.sampling.method",  # the hooks by which methods act on particles
     "rollout": "steer.sampling.lookahead",  # where particles would end up, from a few coarse steps
     "Gradients": "steer.sampling.gradients",  # losses and their gradients by the noise
     "Merge": "steer.sampling.gradients",  # makes one gradient of several
+    "vjp": "steer.sampling.vjp",  # losses of samples and their gradients by the noise
+    "check_differentiable": "steer.sampling.gradients",  # samples depend smoothly on the noise
     "no_gradient": "steer.sampling.gradients",  # the error for a reward that is not differentiable
     "check_names": "steer.sampling.methods_by_name",  # names and options are known; loads no weights
     # Noise processes

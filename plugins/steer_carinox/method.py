@@ -19,13 +19,17 @@ from steer.plugin import (
     Run,
     Start,
     WeightedSum,
+    acting_hooks,
+    check_differentiable,
     check_names,
-    hooks_of,
     leaves,
     make_reward,
     manager,
+    outside,
     parse_expression,
     refuse_inner_clock,
+    vjp,
+    within,
 )
 from steer_carinox.categories import Category, category_of
 from steer_carinox.objective import Optimizer, rows_times, sum_clipped, total_gradient
@@ -63,7 +67,7 @@ class Carinox(Method):
     def configure(self, run: Run) -> None:
         """Ask for rewards with a gradient, seeds, and a table that knows the prompts' categories."""
         reward = self.require_reward(run, "climb")
-        run.check_differentiable()
+        check_differentiable(run.backbone)
         self._terms = terms_of(reward)
         self._check_watched()
         refuse_inner_clock(run, self, self.options.seconds)
@@ -126,8 +130,8 @@ class Carinox(Method):
                 break
             rows = start.take(active)
             mine = weights[:, active]
-            found = run.vjp(
-                rows.with_noise(noise), losses, watch=watch, merge=self._merge(mine), truncate=options.truncate,
+            found = vjp(
+                run, rows.with_noise(noise), losses, watch=watch, merge=self._merge(mine), truncate=options.truncate,
                 recompute=options.recompute,
             )  # fmt: skip
             budget.end_round()
@@ -222,10 +226,7 @@ class Carinox(Method):
 
     def _alone(self, run: Run) -> bool:
         """Whether what is sampled in the end is what was climbed to, because no other method has a hand in it."""
-        place = run.methods.index(self)
-        outside, inside = run.methods[:place], run.methods[place + 1 :]
-        idle = {"configure", "after_round"}
-        return hooks_of(run, outside) <= {*idle, "search"} and hooks_of(run, inside) <= idle
+        return acting_hooks(outside(run, self)) <= {"search"} and not acting_hooks(within(run, self))
 
     # ---- what takes part -------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class FK(Method):
     def begin(self, state: State) -> None:
         """Check that copies of a particle can part, and start every lineage."""
         if not state.process.stochastic:
-            name, value = next(iter(state.run.backbone.noisy.items()))
+            name, value = next(iter(state.forwards.backbone.noisy.items()))
             others = ", or --scheduler ddpm or euler-a" if name == "eta" else ""
             raise SteerError(
                 f"fk needs a stochastic sampler, got one without noise ({name}=0): copies of a particle would stay "
@@ -102,8 +102,7 @@ class FK(Method):
         """Return the reward of each particle's x0, pooled over draws where x0 is random; or of what a look-ahead leads
         to (look-ahead modulation, arXiv 2510.05825)."""
         if self.options.lookahead:
-            ahead = rollout(state, self.options.lookahead)
-            return state.run.score(state, ahead.unsqueeze(1)).squeeze(1).to("cpu", torch.float64)
+            return state.rewards_of(rollout(state, self.options.lookahead))
         if not state.draws_x0:
             return state.rewards()
         scale = self.options.lam if self.options.pool == "tilt" else 1.0

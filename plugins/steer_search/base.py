@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steer import Method, SteerError, hookimpl
-from steer.plugin import Budget, Run, hooks_of, outer_search, refuse_inner_clock
+from steer.plugin import Budget, Run, acting_hooks, outer_search, outside, refuse_inner_clock, within
 from steer_search.options import Budgeted
 
 
@@ -51,8 +51,7 @@ class Search(Method):
 
     def nested(self, run: Run) -> bool:
         """Whether other methods take part in a population, which must then keep its size."""
-        others = [method for method in run.methods if method is not self]
-        return not hooks_of(run, others) <= {"configure", "after_round"}
+        return bool(acting_hooks([*outside(run, self), *within(run, self)]))
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
         """What a budget came to for this prompt; within another search it came to something else in every round."""

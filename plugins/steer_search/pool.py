@@ -72,7 +72,7 @@ class Pool:
             kept.append(rows[order[:keep]])
         rows = torch.cat(kept)
         if len(rows) < len(state):
-            state.select(rows)
+            state.keep(rows)
         return state
 
 

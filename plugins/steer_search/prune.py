@@ -60,8 +60,7 @@ class Prune(Method):
     def _rewards(self, state: State) -> Tensor:
         if not self.options.lookahead:
             return state.rewards()
-        ahead = rollout(state, self.options.lookahead)
-        return state.run.score(state, ahead.unsqueeze(1)).squeeze(1).to("cpu", torch.float64)
+        return state.rewards_of(rollout(state, self.options.lookahead))
 
     def _left(self, count: int, prunings: int) -> int:
         for _ in range(prunings):

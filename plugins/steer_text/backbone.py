@@ -45,7 +45,7 @@ class TextBackbone(Backbone):
         return torch.zeros(len(streams), *shape, device=self.device)
 
     def observers(self) -> Sequence[object]:
-        return (TokenTrail(self),)
+        return (TokenTrail(self.pieces),)
 
     def pieces(self, x: Tensor) -> list[list[str | None]]:
         """Return the tokens of rows ``x [B, L]`` as they read, ``None`` where one is masked, cut at the end token."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import Any
+
+from torch import Tensor
 
 from steer import State, hookimpl
-
-if TYPE_CHECKING:
-    from steer_text.backbone import TextBackbone
 
 FRAMES = 32
 """Steps that are kept, at most, spread evenly, the end besides."""
@@ -19,9 +18,9 @@ TOKENS = 200_000
 class TokenTrail:
     """Records an event ``tokens`` a step, after the methods' hooks: particles' tokens, ``None`` for masked ones."""
 
-    def __init__(self, backbone: TextBackbone) -> None:
-        """Args: backbone: knows how tokens read."""
-        self._backbone = backbone
+    def __init__(self, pieces: Callable[[Tensor], list[Any]]) -> None:
+        """Args: pieces: how tokens ``[N, L]`` read, one list per row."""
+        self._pieces = pieces
 
     @hookimpl(wrapper=True)
     def after_predict(self, state: State) -> Generator[None, Any, Any]:
@@ -39,7 +38,7 @@ class TokenTrail:
         return result
 
     def _record(self, state: State) -> None:
-        state.note("tokens", tokens=self._backbone.pieces(state.x))
+        state.note("tokens", tokens=self._pieces(state.x))
 
 
 def _spread(state: State) -> set[int]:

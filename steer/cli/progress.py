@@ -12,6 +12,7 @@ from steer.cli.bars import Bar
 from steer.cli.interrupt import Interrupt
 from steer.registry.registration import hookimpl
 from steer.sampling.run import Run
+from steer.sampling.start import Job
 from steer.sampling.state import State
 
 
@@ -27,7 +28,7 @@ class ProgressBar(Bar):
         self._prompts = prompts
         self._best: float | None = None
         self._seen_events = 0
-        self._run: Run | None = None
+        self._jobs: tuple[Job, ...] = ()
         self._finished = 0
         self._round, self._share = "", 0.0
         self.note("loading")
@@ -37,7 +38,7 @@ class ProgressBar(Bar):
         """Take note of a pack's first population."""
         result = yield
         self._seen_events = 0
-        self._enter(state.run)
+        self._enter(state.jobs)
         return result
 
     @hookimpl(wrapper=True)
@@ -60,21 +61,20 @@ class ProgressBar(Bar):
     def after_round(self, run: Run, done: int, total: int | None) -> Generator[None, Any, Any]:
         """Show how far a search has come."""
         result = yield
-        self._enter(run)
+        self._enter(run.jobs)
         self._round = f"round {done}" + (f"/{total}" if total else "")
         self._share = done / total if total else 0.0
         self._show(self._share, self._round)
         return result
 
-    def _enter(self, run: Run) -> None:
+    def _enter(self, jobs: tuple[Job, ...]) -> None:
         """Begin a pack: the prompts of the one before are finished."""
-        if run is not self._run:
-            self._finished += 0 if self._run is None else len(self._run.jobs)
-            self._run, self._round, self._share = run, "", 0.0
+        if jobs is not self._jobs:
+            self._finished += len(self._jobs)
+            self._jobs, self._round, self._share = jobs, "", 0.0
 
     def _show(self, share: float, note: str) -> None:
-        assert self._run is not None
-        self.show(self._finished + share * len(self._run.jobs), self._prompts, note=note)
+        self.show(self._finished + share * len(self._jobs), self._prompts, note=note)
 
 
 class GenerationProgress:

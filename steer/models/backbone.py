@@ -24,6 +24,11 @@ from steer.processes.schedulers import make_scheduler, set_timesteps
 from steer.prompts.prompt import Prompt
 
 
+def evaluations(guided: bool) -> int:
+    """Return how many denoiser evaluations a prediction takes: with guidance, one more without the prompt."""
+    return 2 if guided else 1
+
+
 @dataclass(frozen=True)
 class Conditioning:
     """Encoded inputs of J prompts.
@@ -40,8 +45,13 @@ class Conditioning:
 
     @property
     def guided(self) -> bool:
-        """Whether a prediction takes two evaluations."""
+        """Whether there is guidance."""
         return self.uncond is not None
+
+    @property
+    def evaluations(self) -> int:
+        """Denoiser evaluations that one prediction takes."""
+        return evaluations(self.guided)
 
     def rows(self, jobs: Tensor) -> Conditioning:
         """Return one row for each index into the prompts."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pluggy
 
@@ -47,3 +49,9 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise SteerError(f"plugin {name!r}: {message_of(error, 400)}") from None
+
+
+def implementations(manager: pluggy.PluginManager, hook: str) -> Sequence[Callable[..., Any]]:
+    """Return a hook's implementations as functions, in the order in which they are called."""
+    caller = getattr(manager.hook, hook)
+    return [implementation.function for implementation in reversed(caller.get_hookimpls())]

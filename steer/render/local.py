@@ -14,10 +14,11 @@ from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, rendered
 from steer.render.previews import Previews
 from steer.render.spec import Spec
-from steer.sampling.hooks import chain
+from steer.sampling.hooks import methods_of
+from steer.sampling.method import acting_hooks
 from steer.sampling.packs import halves
 from steer.sampling.run import Run
-from steer.sampling.session import Setup, image_size, pack_size_of
+from steer.sampling.session import Session, image_size, pack_size_of
 
 log = logging.getLogger(__name__)
 
@@ -56,21 +57,21 @@ class LocalEngine(Engine):
         if request.settings.chunk is None and backbone.mixes_prompts:
             request = request.having(chunk=CHUNK.get(backbone.device.type, ELSEWHERE))
         watchers = [*observers, *([self._previews] if self._previews else [])]
-        self._setup = Setup(sampler, **request.arguments(), observers=watchers)
+        self._session = Session(sampler.model, sampler.plugins, **request.arguments(), observers=watchers)
         dtype = next(backbone.denoisers["base"].parameters()).dtype
         self.dtype = dtype_name(dtype) or str(dtype).removeprefix("torch.")
         self.searching = False
 
     def plan(self, prompts: Sequence[Prompt]) -> list[PlannedGroup]:
         groups = []
-        for group, probe in self._setup.groups(prompts):
-            self.searching |= any(True for _ in chain(probe.hooks, "search"))
+        for group, probe in self._session.groups(prompts):
+            self.searching |= "search" in acting_hooks(methods_of(probe))
             groups.append(
                 PlannedGroup(
                     packs=tuple(group.packs(self._pack_prompts or pack_size_of(probe, small=self._small_packs))),
                     settings=probe.settings,
-                    nfe=_nfe(probe),
-                    images=probe.particles if self._setup.choose == "all" else 1,
+                    nfe=probe.particles * probe.sample_cost,
+                    images=probe.particles if self._session.choose == "all" else 1,
                     size=image_size(probe),
                     modality=probe.backbone.modality,
                 )
@@ -78,8 +79,8 @@ class LocalEngine(Engine):
         return groups
 
     def outcomes(self, packs: Sequence[Pack], stop: Event) -> Iterator[Outcome]:
-        runs = (self._setup.run(pack) for pack in packs)
-        for run in self._setup.encoded_ahead(runs):
+        runs = (self._session.run(pack) for pack in packs)
+        for run in self._session.encoded_ahead(runs):
             if stop.is_set():
                 break
             yield from self.pack(run)
@@ -91,12 +92,12 @@ class LocalEngine(Engine):
         """Render one pack. If it fails it is split until the prompts at fault are alone; the others are done."""
         prompts = [job.prompt for job in run.jobs]
         try:
-            items = self._setup.items(run)
+            items = self._session.items(run)
         # plugins raise what they like, and none of it may cost the other prompts their images
         except Exception as error:
             if len(prompts) > 1:
                 for half in halves(prompts):
-                    yield from self.pack(self._setup.run(half))
+                    yield from self.pack(self._session.run(half))
                 return
             log.debug("prompt %s failed", prompts[0].id, exc_info=True)
             yield Failed(prompts[0].id, reason_of(error))
@@ -115,9 +116,3 @@ def reason_of(error: Exception) -> str:
         text = f"{type(error).__name__}: {text}"
     # a long prompt in the middle must not cost the end, which says what to do
     return text if len(text) <= REASON else f"{text[: REASON // 2]} … {text[-REASON // 2 :]}"
-
-
-def _nfe(run: Run) -> int:
-    backbone = run.backbone
-    evaluations = 2 if backbone.guided(float(run.get(backbone.cfg_setting))) else 1
-    return run.particles * run.process().length * evaluations

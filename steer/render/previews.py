@@ -14,7 +14,6 @@ from torch import Tensor
 from steer.models.media.image import image_bytes, pixels_of
 from steer.registry.registration import hookimpl
 from steer.results.items import Item
-from steer.sampling.run import Run
 from steer.sampling.state import State
 
 SIDE = 96
@@ -49,9 +48,9 @@ class Previews:
     def after_predict(self, state: State) -> Generator[None, Any, Any]:
         """Keep small pictures of x0 at the chosen steps."""
         result = yield
-        if state.run.backbone.medium.pictured and state.step in _spread(state.steps, self._count):
+        if state.forwards.backbone.medium.pictured and state.step in _spread(state.steps, self._count):
             with torch.no_grad():
-                samples = _decode(state.run, state.x0)
+                samples = state.forwards.decode(state.x0, final=False)
             ids = [state.jobs[job].prompt.id for job in state.job.tolist()]
             rows = {key: row for row, key in enumerate(zip(ids, state.slot.tolist(), strict=True))}
             self._frames.append(_Frame(state.step, rows, _small(samples)))
@@ -71,17 +70,6 @@ class Previews:
                 strip = Image.fromarray(np.concatenate(frames, axis=1))
                 strips[slot] = image_bytes(strip, "WEBP", quality=80)
         return strips
-
-
-def _decode(run: Run, x0: Tensor) -> Tensor:
-    """Decode x0 by the run's preview decoder if it has one, else by the model's own."""
-    preview = run.preview
-    if preview is None:
-        decoded: Tensor = run.decode(x0)
-        return decoded
-    samples, _ = run.chunks.map(lambda rows: preview(x0[rows.to(x0.device)]), len(x0))
-    run.cost.decodes += len(x0)
-    return samples
 
 
 def _ancestor(slot: int, step: int, resamplings: list[dict[str, Any]]) -> int:

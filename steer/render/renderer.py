@@ -16,9 +16,9 @@ from steer.render.folder import RenderFolder
 from steer.render.layout import Layout, check_names
 from steer.render.page import build_page
 from steer.render.refresher import Refresher
+from steer.render.render_pass import RenderPass
 from steer.render.report import Plan, Summary, Watcher
 from steer.render.runfile import KEPT, check_ours, check_same, read_run, write_run
-from steer.render.session import Session
 from steer.render.spec import Spec, tasks_of
 from steer.results.storage import storage_at
 
@@ -97,7 +97,7 @@ class Renderer:
             if self._watcher:
                 self._watcher.begin(plan, storage.name)
             page = Refresher(lambda: build_page(storage))
-            summary = Session(self._folder, plan, self._watcher, page).run(engine)
+            summary = RenderPass(self._folder, plan, self._watcher, page).run(engine)
             self._folder.finish()
             build_page(storage)
             if self._watcher:

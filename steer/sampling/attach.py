@@ -32,8 +32,9 @@ from steer.processes.noise import Streams
 from steer.prompts.prompt import Prompt, as_prompts, with_seed
 from steer.registry.plugins import Plugins, manager
 from steer.rewards.by_name import OptionValues, RewardSpec, make_reward, reward_list
+from steer.sampling.hooks import make_run
+from steer.sampling.method import acting_hooks
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
-from steer.sampling.run import Run
 from steer.sampling.state import State
 from steer.sampling.trace import trace_of
 from steer.settings.run import SETTINGS
@@ -90,35 +91,29 @@ class attach:  # noqa: N801 - used like a function
         scorer = make_reward(reward_specs, values, found, self._backbone.device)
         check_owners(values, active, reward_specs)
         rows = with_seed(as_prompts(prompts), seed)
-        self.run = Run(
+        self.run = make_run(
             self._backbone, rows, settings={"particles": particles}, methods=active, reward=scorer, run_seed=run_seed
         )
         self.run.process()  # what the methods ask of the scheduler shows here
         for name in SETTINGS:
-            needed = self.run.required(name)
+            needed = self.run.choices.required(name)
             if needed is not None and name not in ("particles", "eta"):
                 raise SteerError(
                     f"method {needed[1]!r} needs {name}={needed[0]!r}, which the pipeline's call decides here; use it "
                     "with steer.Sampler, or choose another method"
                 )
         for method in active:
-            for hook in ("before_predict", "search"):
-                if getattr(method, hook, None) is not None:
-                    raise SteerError(
-                        f"method {method.name!r} uses the hook {hook}, which a stock pipeline's call has no place "
-                        "for; use it with steer.Sampler, or choose another method"
-                    )
+            for hook in sorted(acting_hooks([method]) & {"before_predict", "search"}):
+                raise SteerError(
+                    f"method {method.name!r} uses the hook {hook}, which a stock pipeline's call has no place "
+                    "for; use it with steer.Sampler, or choose another method"
+                )
 
     def __enter__(self) -> dict[str, Any]:
         """Put the stand-in in place and return the keyword arguments of the pipeline's call."""
         self.state = None  # a call that failed left its own half-way
         self._original = self.pipe.scheduler
-        particles = self.run.particles
-        jobs = self.run.jobs
-        self._job = torch.arange(len(jobs)).repeat_interleave(particles)
-        self._slot = torch.arange(particles).repeat(len(jobs))
-        seeds = [jobs[index].seed for index in self._job.tolist()]
-        self._streams = Streams.seeded(seeds, self._slot.tolist())
+        self._streams = self.run.streams(self.run.start)
         stand_in = copy.copy(self._original)
         step = stand_in.step
 
@@ -131,8 +126,8 @@ class attach:  # noqa: N801 - used like a function
         self.pipe.scheduler = stand_in
         accepted = inspect.signature(self.pipe.__call__).parameters
         keywords: dict[str, Any] = {
-            "prompt": [str(job.prompt) for job in jobs],
-            "num_images_per_prompt": particles,
+            "prompt": [str(job.prompt) for job in self.run.jobs],
+            "num_images_per_prompt": self.run.particles,
             "generator": list(self._streams.generators),
         }
         if self.run.get("eta") is not None and "eta" in accepted:
@@ -185,19 +180,17 @@ class attach:  # noqa: N801 - used like a function
         return (state.x,)
 
     def _begin(self, sample: Tensor, timestep: Any, keywords: dict[str, Any]) -> State:
-        if len(sample) != len(self._job):
+        start = self.run.start
+        if len(sample) != len(start):
             raise SteerError(
-                f"the pipeline works on {len(sample)} latents, expected {len(self._job)} "
+                f"the pipeline works on {len(sample)} latents, expected {len(start)} "
                 f"({len(self.run.jobs)} prompts x {self.run.particles} particles); pass on all that the block gives"
             )
         # a step that knows eta has the call's; the methods' is for the others
         takes_eta = "eta" in inspect.signature(self._stand_in.step).parameters
         process = _Attached(self._stand_in, eta=keywords.get("eta") if takes_eta else self.run.get("eta"))
         process.start_at(timestep)
-        return State(
-            self.run, process, sample, jobs=self.run.jobs, job=self._job, slot=self._slot, streams=self._streams,
-            conditioning=Conditioning({}, None, 1.0),
-        )  # fmt: skip
+        return self.run.population(start, process, sample, self._streams, Conditioning({}, None, 1.0))
 
 
 class _Attached(Gaussian):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from steer.errors import SteerError
-from steer.sampling.method import Method, hooks_of
-
-if TYPE_CHECKING:
-    from steer.sampling.run import Run
+from steer.sampling.hooks import outside
+from steer.sampling.method import Method, acting_hooks
+from steer.sampling.run import Run
 
 
 class Budget:
@@ -33,9 +31,7 @@ class Budget:
     @property
     def sample_cost(self) -> int:
         """Denoiser evaluations that one plain sample takes."""
-        backbone = self._run.backbone
-        guided = backbone.guided(float(self._run.get(backbone.cfg_setting)))
-        return self.steps * (2 if guided else 1)
+        return self._run.sample_cost
 
     @property
     def steps(self) -> int:
@@ -82,8 +78,7 @@ class Budget:
 
 def outer_search(run: Run, method: Method) -> str | None:
     """Return the name of a search that calls a method's own again and again, or ``None``."""
-    before = run.methods[: run.methods.index(method)]
-    return next((other.name for other in before if "search" in hooks_of(run, [other])), None)
+    return next((other.name for other in outside(run, method) if "search" in acting_hooks([other])), None)
 
 
 def refuse_inner_clock(run: Run, method: Method, seconds: float | None) -> None:

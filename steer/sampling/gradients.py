@@ -11,32 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from steer.errors import RewardError, SteerError
+from steer.models.backbone import Backbone
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import RewardFunction, score, without_gradient
-
-if TYPE_CHECKING:
-    from steer.sampling.run import Run
-    from steer.sampling.start import Start
-    from steer.sampling.state import State
+from steer.sampling.forwards import Forwards, checkpointed
 
 Merge = Callable[[Tensor, Tensor], Tensor]
 """Takes gradients of all losses by samples ``[R, B, …]`` and their rows ``[B]``, gives one gradient ``[B, …]``."""
 
 Losses = Mapping[str, RewardFunction]
-"""Differentiable functions of (samples, prompts) by name, each giving one value a sample; the sign is the caller's."""
+"""Differentiable functions of (samples, prompts) by name, one value per sample; the caller chooses the sign."""
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What :func:`vjp` returns, for R losses, W watched rewards and N rows.
+    """What :func:`steer.sampling.vjp.vjp` returns, for R losses, W watched rewards and N rows.
 
     A row whose sample or gradient is not finite keeps what it got: it says nothing of the other rows.
 
@@ -58,130 +52,71 @@ class Gradients:
         return torch.isfinite(self.values).all(dim=0) & by_row.cpu()
 
 
-def vjp(
-    run: Run,
-    start: Start,
-    losses: Losses,
-    *,
-    watch: Losses | None = None,
-    merge: Merge | None = None,
-    truncate: int | None = None,
-    recompute: bool = True,
-    denoiser: str | None = None,
-) -> Gradients:
-    """Sample without hooks and pull each loss back to the initial noise.
-
-    Args:
-        run: gives model, settings, chunks and the books.
-        start: rows and their noise.
-        losses: what to differentiate, at least one.
-        watch: rewards of the same samples whose values alone are wanted.
-        merge: makes one gradient by the samples of those of all losses, which then goes back once instead of once a
-            loss: the way back through the generator is most of the time.
-        truncate: the gradient goes through the denoiser of the last so many steps only. Before, its output counts as
-            a constant and the gradient follows the sampler's linear path: that keeps the product of many Jacobians
-            from exploding or vanishing, and saves their way back. ``None`` takes all steps.
-        recompute: forget the activations of denoiser and decoder and compute them again on the way back. Without, a
-            chunk takes the memory of all its evaluations at once, and each way back costs a forward less.
-        denoiser: name of the weights to use, instead of the run's own.
+def check_differentiable(backbone: Backbone) -> None:
+    """Raise unless a model's samples depend smoothly on the noise.
 
     Raises:
-        SteerError: for a loss that gives no gradient, naming it.
+        SteerError: if it makes texts: tokens have no gradient.
     """
-    watched = watch or {}
-    noise = run.noise(start)
-    with torch.no_grad():
-        conditioning = run.encode()
-    steps = 0
-
-    def pull(rows: Tensor) -> tuple[Tensor, ...]:
-        nonlocal steps
-        with torch.enable_grad():
-            leaf = noise[rows.to(noise.device)].detach().requires_grad_()
-            state = run.begin(start.take(rows).with_noise(leaf), conditioning=conditioning, denoiser=denoiser)
-            steps = state.steps
-            _denoise(run, state, truncate, recompute)
-            samples = _decoded(run.backbone.decode, state.x, recompute)
-            join = None if merge is None else partial(_merged, merge, rows)
-            return _pull(samples, leaf, losses, watched, state.prompts, None, join)
-
-    (values, grads, seen), padding = run.chunks.map_several(pull, len(start), run.groups(start.job))
-    evaluations = 2 if conditioning.guided else 1
-    back = min(steps, steps if truncate is None else truncate)
-    run.book(start.job, steps * evaluations)
-    ways = len(losses) if merge is None else 1
-    run.book_backwards(start.job, ways * back * evaluations, recompute)
-    run.cost.padding += padding * steps * evaluations
-    run.cost.decodes += len(start)
-    run.cost.reward_calls += len(start) * (len(losses) + len(watched))
-    return Gradients(values.T, grads.transpose(0, 1), seen.T)
+    if not backbone.continuous:
+        raise SteerError(
+            f"a {backbone.modality} has no gradient by its noise, for its tokens are drawn; steer it by fk or best-of-n"
+        )
 
 
-def by_state(state: State, reward: RewardFunction | None, name: str) -> tuple[Tensor, Tensor]:
-    """Return values and gradients for :meth:`steer.State.gradient`."""
-    run = state.run
-    if reward is None:
-        if run.reward is None:
-            raise SteerError("no reward was given; name one with --reward (steer plugins lists them)")
-        reward, name = run.reward, run.reward.name
-    step = None if state.done else state.step
-    decode = run.backbone.decode if state.done or run.preview is None else run.preview
-    losses = {name: reward}
-    x = state.x.detach()
+def by_latents(
+    forwards: Forwards,
+    loss: Losses,
+    x: Tensor,
+    estimate: Callable[[Tensor, Tensor], Tensor],
+    prompts: Sequence[Prompt],
+    job: Tensor,
+    step: int | None,
+    evaluations: int,
+) -> tuple[Tensor, Tensor]:
+    """Return a reward of decoded estimates and its gradient by the latents that they are made from.
 
-    def pull(rows: Tensor) -> tuple[Tensor, ...]:
+    Args:
+        forwards: decoder, chunks and books.
+        loss: the one reward, by its name.
+        x: ``[N, …]``, without a graph.
+        estimate: of x0 ``[B, …]``, from some rows' latents ``[B, …]`` and the rows ``[B]``.
+        prompts: of each row.
+        job: ``[N]``, the prompt of each row.
+        step: where it is an estimate, for messages; ``None`` at the end.
+        evaluations: of the denoiser that an estimate takes.
+
+    Returns:
+        Values, float64 ``[N]`` on the CPU, and gradients ``[N, …]``.
+
+    Raises:
+        SteerError: for a reward that gives no gradient, or one that is not finite.
+    """
+    decode = forwards.decoder(final=step is None)
+
+    def pull_rows(rows: Tensor) -> tuple[Tensor, ...]:
         with torch.enable_grad():
             leaf = x[rows.to(x.device)].requires_grad_()
-            x0 = leaf
-            if not state.done:
-                prediction = run.predict_rows(state, rows, state.process.model_input(leaf))
-                x0 = state.process.estimate(leaf, prediction)
-            prompts = [state.jobs[job].prompt for job in state.job[rows].tolist()]
-            return _pull(_decoded(decode, x0, True), leaf, losses, {}, prompts, step)
+            samples = checkpointed(decode, estimate(leaf, rows))
+            return pull(samples, leaf, loss, {}, [prompts[row] for row in rows.tolist()], step)
 
-    (values, grads, _), padding = run.chunks.map_several(pull, len(state), run.groups(state.job))
-    evaluations = 0 if state.done else (2 if state.conditioning.guided else 1)
-    run.book(state.job, evaluations)
-    run.book_backwards(state.job, evaluations, True)
-    run.cost.padding += padding * evaluations
-    run.cost.decodes += len(state)
-    run.cost.reward_calls += len(state)
+    (values, grads, _), padding = forwards.chunks.map_several(pull_rows, len(x), forwards.groups(job))
+    forwards.books.predicted(job, evaluations, padding)
+    forwards.books.went_back(job, evaluations, recomputed=True)
+    forwards.books.scored(decodes=len(x), rewards=len(x))
     gradient = grads[:, 0]
     bad = ~torch.isfinite(gradient).flatten(1).all(dim=1)
     if bool(bad.any()):
-        row = int(bad.nonzero()[0])
+        (name,) = loss
         where = "on the final samples" if step is None else f"at step {step}"
         raise RewardError(
-            f"reward {name!r} gave a gradient that is not finite for prompt {state.prompts[row][:60]!r} ({where})"
+            f"reward {name!r} gave a gradient that is not finite for prompt "
+            f"{prompts[int(bad.nonzero()[0])][:60]!r} ({where})"
         )
     return values[:, 0], gradient
 
 
-def checkpointed(function: Callable[..., Tensor], x: Tensor, *arguments: Any) -> Tensor:
-    """Call a function that draws no randomness, without keeping its activations for the backward pass."""
-    if not (torch.is_grad_enabled() and x.requires_grad):
-        return function(x, *arguments)
-    out: Tensor = checkpoint(function, x, *arguments, use_reentrant=False, preserve_rng_state=False)
-    return out
-
-
-def _denoise(run: Run, state: State, truncate: int | None, recompute: bool) -> None:
-    """Run a chunk to the end within the graph."""
-    rows = torch.arange(len(state))
-    while not state.done:
-        x = state.process.model_input(state.x)
-        through = truncate is None or state.steps - state.step <= truncate
-        with torch.set_grad_enabled(through):
-            prediction = run.predict_rows(state, rows, x, keep=not recompute)
-        state.accept_prediction(prediction)
-        state.advance()
-
-
-def _decoded(decode: Callable[[Tensor], Tensor], x0: Tensor, recompute: bool) -> Tensor:
-    return checkpointed(decode, x0) if recompute else decode(x0)
-
-
-def _pull(
+def pull(
     samples: Tensor,
     leaf: Tensor,
     losses: Losses,
@@ -190,7 +125,20 @@ def _pull(
     step: int | None,
     join: Callable[[list[Tensor]], list[Tensor]] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Return losses ``[B, R]``, their gradients ``[B, R, …]`` by ``leaf``, and what is watched ``[B, W]``."""
+    """Differentiate losses of samples one after another.
+
+    Args:
+        samples: ``[B, …]``, with a graph that begins at ``leaf``.
+        leaf: what the gradients are by.
+        losses: what to differentiate.
+        watch: rewards whose values alone are wanted.
+        prompts: of each row.
+        step: for messages; ``None`` at the end.
+        join: makes few gradients by the samples of those of all losses, before they go back.
+
+    Returns:
+        Losses ``[B, R]``, their gradients ``[B, R, …]`` by ``leaf``, and what is watched ``[B, W]``.
+    """
     pixels = samples.detach()
     sound = torch.isfinite(pixels).flatten(1).all(dim=1)
     # a half-precision overflow in one row must not end the others: the row is scored on nothing and marked
@@ -212,10 +160,6 @@ def _pull(
     nan = torch.where(sound.cpu(), 0.0, torch.nan).double()
     watched = torch.stack(seen, dim=1) if seen else torch.zeros(len(pixels), 0, dtype=torch.float64)
     return torch.stack(values, dim=1) + nan[:, None], torch.stack(grads, dim=1), watched
-
-
-def _merged(merge: Merge, rows: Tensor, by_samples: list[Tensor]) -> list[Tensor]:
-    return [merge(torch.stack(by_samples), rows)]
 
 
 def _back(samples: Tensor, leaf: Tensor, by_sample: Tensor, *, keep: bool) -> Tensor:

@@ -1,21 +1,24 @@
-"""Every hook there is.
+"""Every hook of a run, and how methods and a run are put together.
 
-``steer_register`` is called once, when plugins are loaded. All others are called on the methods that are
-active in a run, in the order in which they were named. A hook that a plugin does not implement costs nothing.
+The hooks are called on the methods that are active in a run, in the order in which they were named. A hook that a
+method does not implement costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pluggy
 
-from steer.registry.registration import hookspec
-
-if TYPE_CHECKING:
-    from steer.sampling.run import Run
-    from steer.sampling.state import State
+from steer.errors import SteerError
+from steer.models.backbone import Backbone
+from steer.prompts.prompt import Prompt
+from steer.registry.registration import PROJECT, check_hooks, hookspec, register
+from steer.sampling.method import Method
+from steer.sampling.run import Run
+from steer.sampling.state import State
 
 
 @hookspec
@@ -67,7 +70,54 @@ def after_round(run: Run, done: int, total: int | None) -> None:
     """A search has done so many of its rounds (``None``: nobody knows of how many): observe."""
 
 
-def chain(manager: pluggy.PluginManager, hook: str) -> Iterable[Callable[..., Any]]:
-    """Return a hook's implementations as functions in the order in which the methods were named."""
-    caller = getattr(manager.hook, hook)
-    return [implementation.function for implementation in reversed(caller.get_hookimpls())]
+def hook_manager(methods: Sequence[Method], observers: Iterable[object] = ()) -> pluggy.PluginManager:
+    """Return a manager of its own for a run.
+
+    Args:
+        methods: outermost first.
+        observers: objects with hook wrappers that only watch.
+
+    Raises:
+        SteerError: for a method that is named twice, or a function that is no hook.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(sys.modules[__name__])
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise SteerError(f"method {name!r} is named twice; give it once")
+    for method in reversed(methods):  # pluggy calls the last registered first
+        check_hooks(method, method.name)
+        register(manager, method, method.name)
+    for observer in observers:
+        register(manager, observer, type(observer).__name__)
+    return manager
+
+
+def make_run(
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    *,
+    methods: Sequence[Method] = (),
+    observers: Iterable[object] = (),
+    **arguments: Any,
+) -> Run:
+    """Return a run with a set of methods, outermost first; takes the further arguments of :class:`Run`."""
+    return Run(backbone, prompts, hook_manager(methods, observers), **arguments)
+
+
+def methods_of(run: Run) -> list[Method]:
+    """Return a run's methods, outermost first."""
+    return [plugin for _, plugin in reversed(run.hooks.list_name_plugin()) if isinstance(plugin, Method)]
+
+
+def outside(run: Run, method: Method) -> list[Method]:
+    """Return a run's methods that were named before one of them."""
+    methods = methods_of(run)
+    return methods[: methods.index(method)]
+
+
+def within(run: Run, method: Method) -> list[Method]:
+    """Return a run's methods that were named after one of them."""
+    methods = methods_of(run)
+    return methods[methods.index(method) + 1 :]

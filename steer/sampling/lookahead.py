@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from steer.errors import SteerError
 from steer.processes.gaussian import Gaussian, kernel_mean
-
-if TYPE_CHECKING:
-    from steer.sampling.state import State
+from steer.sampling.state import State
 
 
 def rollout(state: State, steps: int) -> Tensor:
@@ -30,14 +25,13 @@ def rollout(state: State, steps: int) -> Tensor:
         raise SteerError(
             f"a look-ahead needs a Gaussian process, got {type(process).__name__}; leave the look-ahead out"
         )
-    x, x0 = state.x, state.x0
+    here = state
     for index in _coming(process.index, process.length, steps):
         ahead = process.at(index)
-        x = kernel_mean(x, x0, process.level, ahead.level, 0.0)
-        view = copy.copy(state)
-        view.process, view._x = ahead, x
-        x0, process = ahead.estimate(x, state.run.predict(view)), ahead
-    return x0
+        here = state.standing_at(ahead, kernel_mean(here.x, here.x0, process.level, ahead.level, 0.0))
+        here.predict()
+        process = ahead
+    return here.x0
 
 
 def _coming(index: int, length: int, steps: int) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from steer.errors import SteerError
+from steer.registry.registration import RUN_HOOKS
 from steer.settings import options as declarations
 
 if TYPE_CHECKING:
@@ -109,6 +110,12 @@ class Method:
         return {}
 
 
-def hooks_of(run: Run, methods: Iterable[Method]) -> set[str]:
-    """Return the names of the hooks that some of a run's methods implement."""
-    return {caller.name for method in methods for caller in run.hooks.get_hookcallers(method) or ()}
+def acting_hooks(methods: Iterable[Method]) -> set[str]:
+    """Return the hooks by which some of these methods act on particles: what they choose and watch leaves those be."""
+    return {
+        hook
+        for hook in RUN_HOOKS
+        if hook not in ("configure", "after_round")
+        for method in methods
+        if getattr(method, hook, None) is not None
+    }

@@ -16,9 +16,9 @@ from steer.results.cost import Cost
 from steer.results.items import Item, Sample
 from steer.results.result import Result
 from steer.rewards.by_name import OptionValues, RewardSpec
+from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import MethodSpec
-from steer.sampling.run import Run
-from steer.sampling.session import Setup
+from steer.sampling.session import Session
 
 __all__ = ["Item", "Result", "Sample", "Sampler"]
 
@@ -83,13 +83,13 @@ class Sampler:
         Raises:
             SteerError: before anything is computed, for whatever of this does not fit together.
         """
-        setup = Setup(
-            self, methods=methods, reward=reward, judge=judge, options=options, particles=particles,
+        session = Session(
+            self.model, self.plugins, methods=methods, reward=reward, judge=judge, options=options, particles=particles,
             run_seed=run_seed, choose=choose, observers=observers, **settings,
         )  # fmt: skip
         self.last_cost = Cost()
-        for item in setup.stream(with_seed(as_prompts(prompts), seed)):
-            self.last_cost = setup.cost
+        for item in session.stream(with_seed(as_prompts(prompts), seed)):
+            self.last_cost = session.cost
             yield item
 
     def sample(
@@ -119,6 +119,6 @@ class Sampler:
         if len(noise) == 0 or len(noise) % len(rows):
             raise SteerError(f"noise has {len(noise)} rows, expected a multiple of the {len(rows)} prompts")
         given = {**settings, "particles": len(noise) // len(rows)}
-        run = Run(self.backbone, rows, settings=given, defaults=self.model.defaults, run_seed=run_seed)
+        run = make_run(self.backbone, rows, settings=given, defaults=self.model.defaults, run_seed=run_seed)
         with torch.set_grad_enabled(grad):
             return run.sample(noise=noise, grad=grad).samples

@@ -1,4 +1,4 @@
-"""A setup: what is the same for all prompts of a call, made once; it turns packs of prompts into items."""
+"""A session: what is the same for all prompts of a call, made once; it turns packs of prompts into items."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from steer.errors import SteerError
 from steer.models.device import memory_gb
+from steer.models.load import Model
 from steer.processes.noise import keyed
 from steer.prompts.prompt import Prompt, check_seed, text_id
+from steer.registry.plugins import Plugins
 from steer.results.cost import Cost
 from steer.results.items import Item, Sample
 from steer.results.recipe import Recipe, describe_method, describe_reward
@@ -29,19 +31,17 @@ from steer.rewards.by_name import (
     make_reward,
     reward_list,
 )
+from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
 from steer.sampling.packs import PACK_ROWS, Group, group_alike, pack_size
 from steer.sampling.run import Run
 from steer.sampling.state import State
 from steer.sampling.trace import trace_of
 
-if TYPE_CHECKING:
-    from steer.sampling.sampler import Sampler
-
 CHOICES = ("best", "weighted", "all")
 
 
-class Setup:
+class Session:
     """Methods, reward, judges, options and settings, ready for any number of packs.
 
     Attributes:
@@ -50,7 +50,8 @@ class Setup:
 
     def __init__(
         self,
-        sampler: Sampler,
+        model: Model,
+        plugins: Plugins,
         *,
         methods: Sequence[MethodSpec] | MethodSpec = (),
         reward: Sequence[RewardSpec] | RewardSpec | None = None,
@@ -62,7 +63,12 @@ class Setup:
         observers: Iterable[object] = (),
         **settings: Any,
     ) -> None:
-        """Load the rewards; for the arguments see :meth:`steer.sampling.sampler.Sampler.stream`.
+        """Load the rewards.
+
+        Args:
+            model: what samples.
+            plugins: where names are looked up.
+            methods: see :meth:`steer.sampling.sampler.Sampler.stream`, as for all others.
 
         Raises:
             SteerError: for whatever of this does not fit together, whatever the prompts.
@@ -74,11 +80,12 @@ class Setup:
         if choose == "best" and not self.reward:
             raise SteerError("choose='best' needs a reward; name one with --reward")
         check_seed(run_seed, "run_seed")
-        self.sampler, self.run_seed, self.observers = sampler, run_seed, tuple(observers)
+        self.model, self.backbone, self.plugins = model, model.backbone, plugins
+        self.run_seed, self.observers = run_seed, tuple(observers)
         self.options = dict(options or {})
         self.settings = {**settings, "particles": particles}
-        plugins, device = sampler.plugins, sampler.backbone.device
-        check_modalities([*self.reward, *self.judge], sampler.backbone.modality, self.options, plugins)
+        device = self.backbone.device
+        check_modalities([*self.reward, *self.judge], self.backbone.modality, self.options, plugins)
         self._scorer = make_reward(self.reward, self.options, plugins, device)
         self._judges = make_judges(self.judge, self.options, plugins, device)
         self.choose = choose or ("best" if self._scorer else "all")
@@ -88,23 +95,23 @@ class Setup:
 
     def run(self, pack: Sequence[Prompt]) -> Run:
         """Return a run over a pack: prompts that set the same for themselves."""
-        sampler, first = self.sampler, pack[0]
-        active = make_methods(self.methods, self.options_of(first), sampler.plugins)
+        first = pack[0]
+        active = make_methods(self.methods, self.options_of(first), self.plugins)
         check_owners(self.options, active, [*self.reward, *self.judge])
         # a reward is loaded once, for all prompts
         check_owners(first.options, active, [])
         for scorer in (self._scorer, *self._judges.values()):
             if scorer is not None:
                 pack = [scorer.completed(prompt) for prompt in pack]
-        return Run(
-            sampler.backbone, pack, settings={**self.settings, **first.settings}, defaults=sampler.model.defaults,
-            methods=active, observers=[*self.observers, *sampler.backbone.observers()], reward=self._scorer,
-            run_seed=self.run_seed, choose=self.choose, preview=sampler.model.preview,
+        return make_run(
+            self.backbone, pack, settings={**self.settings, **first.settings}, defaults=self.model.defaults,
+            methods=active, observers=[*self.observers, *self.backbone.observers()], reward=self._scorer,
+            run_seed=self.run_seed, choose=self.choose, preview=self.model.preview,
         )  # fmt: skip
 
     def _options_for_replay(self, run: Run, index: int) -> dict[str, dict[str, Any]]:
         options = self.options_of(run.jobs[index].prompt)
-        for method in run.methods:
+        for method in methods_of(run):
             resolved = method.replay_options(index)
             if resolved:
                 options.setdefault(method.name, {}).update(resolved)
@@ -156,7 +163,7 @@ class Setup:
         """Yield runs, each with its weights loaded, and its texts encoded by a thread while the device was busy with
         the one before."""
         runs = map(_with_weights, runs)
-        if self.sampler.backbone.offloaded:  # parts move between devices as they are called
+        if self.backbone.offloaded:  # parts move between devices as they are called
             yield from runs
             return
         with ThreadPoolExecutor(1, "steer-text") as thread:
@@ -185,7 +192,9 @@ class Setup:
         with torch.no_grad():
             values = run.backbone.medium.values(state.samples)
             rewards = state.rewards() if run.reward is not None else None
-            verdicts = {name: run.judge(state, judge) for name, judge in self._judges.items()}
+            verdicts = {
+                name: run.forwards.judge(judge, state.samples, state.prompts) for name, judge in self._judges.items()
+            }
         items = []
         for index, job in enumerate(state.jobs):
             rows = state.rows_of(index)
@@ -201,9 +210,9 @@ class Setup:
                 for row in rows.tolist()
             )
             recipe = Recipe.of(
-                model=self.sampler.model.name,
-                model_options=self.sampler.model.options,
-                backbone=self.sampler.backbone,
+                model=self.model.name,
+                model_options=self.model.options,
+                backbone=self.backbone,
                 job=job,
                 settings={**run.settings, **run.backbone.medium.size(values[0])},
                 methods=[describe_method(spec) for spec in self.methods],

@@ -1,4 +1,4 @@
-"""Where a fresh population begins: which slots of which prompts, and with what noise."""
+"""Where a fresh population begins: which slots of which prompts, with what seeds and what noise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from steer.prompts.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt's part of a run."""
+
+    prompt: Prompt
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -55,3 +65,30 @@ class Start:
     def with_noise(self, noise: Tensor) -> Start:
         """Return the same rows with the given noise ``[N, …]``."""
         return replace(self, noise=noise)
+
+
+class Slots:
+    """Which slots of each prompt have had a particle, so that fresh ones can be given out."""
+
+    def __init__(self, prompts: int) -> None:
+        """Args: prompts: how many there are."""
+        self._next = [0] * prompts
+        self._draws = 0
+
+    def take(self, start: Start) -> None:
+        """Mark the slots of a population as taken, and all below them."""
+        for job, slot in zip(start.job.tolist(), start.slot.tolist(), strict=True):
+            self._next[job] = max(self._next[job], slot + 1)
+
+    def fresh(self, job: int) -> int:
+        """Return a slot of a prompt that no particle has had."""
+        slot = self._next[job]
+        self._next[job] += 1
+        return slot
+
+    def start(self, jobs: Sequence[int], count: int) -> Start:
+        """Return the next population of a search: ``count`` fresh slots of each prompt."""
+        self._draws += 1
+        slots = torch.tensor([[self.fresh(job) for _ in range(count)] for job in jobs], dtype=torch.int64)
+        job = torch.tensor(jobs, dtype=torch.int64).repeat_interleave(count)
+        return Start(job, slots.flatten(), draw=self._draws)

@@ -2,72 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from steer.errors import SteerError
+from steer.models.backbone import Conditioning
 from steer.models.media.media import joined
 from steer.processes import Process, RandomX0
 from steer.processes.noise import Streams, keyed
 from steer.prompts.prompt import Prompt
+from steer.rewards.reward import RewardFunction
 from steer.sampling import gradients
-from steer.sampling.start import Start
+from steer.sampling.events import Event
+from steer.sampling.forwards import Forwards
+from steer.sampling.start import Job, Start
 
 T = TypeVar("T")
-
-if TYPE_CHECKING:
-    from steer.rewards.reward import RewardFunction
-    from steer.sampling.run import Run
-
-
-@dataclass(frozen=True)
-class Job:
-    """One prompt's part of a run."""
-
-    prompt: Prompt
-    seed: int
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to the population, for traces: plain numbers only.
-
-    Attributes:
-        kind: ``"reward"``, ``"resample"`` or the name of a method's own record.
-        step: steps taken when it happened; equal to the number of steps at the end.
-        timestep: the denoiser's time, or 0 at the end.
-        jobs: index of the prompt of each row.
-        slots: slot of each row.
-        data: name to one value a row, or one value a prompt.
-        by_row: which of the two.
-        draw: which population of a search it happened to.
-    """
-
-    kind: str
-    step: int
-    timestep: float
-    jobs: tuple[int, ...]
-    slots: tuple[int, ...]
-    data: dict[str, list[Any]] = field(default_factory=dict)
-    by_row: bool = False
-    draw: int = 0
-
-    @classmethod
-    def candidates(cls, start: Start, steps: int, **data: list[Any]) -> Event:
-        """Return the event that a search records for finished samples.
-
-        Args:
-            start: the rows that they came from.
-            steps: denoising steps.
-            **data: one value a row; ``origin`` (``"seed"``, ``"neighbour"``, ``"gradient"``), ``reward`` and ``spent``
-                (the prompt's part of :attr:`steer.results.cost.Cost.forwards` when the sample was known) are plotted.
-        """
-        rows = tuple(start.job.tolist()), tuple(start.slot.tolist())
-        return cls("candidate", steps, 0.0, *rows, data, by_row=True, draw=start.draw)
 
 
 class State:
@@ -86,6 +40,7 @@ class State:
             :class:`steer.models.media.text.Texts`.
         extra: a method's own data, by name; tensors with one row a particle.
         draw: which population of a search this is, from 0; a method keys its randomness by it.
+        forwards: model and reward, as the population asks them.
         biased: whether a method changed x, the prediction or who is in the population without accounting for it
             in ``log_weight``; there is no log Z then.
         events: what happened, for traces.
@@ -93,19 +48,21 @@ class State:
 
     def __init__(
         self,
-        run: Run,
         process: Process,
         x: Tensor,
         *,
+        forwards: Forwards,
+        fresh_slot: Callable[[int], int],
         jobs: Sequence[Job],
         job: Tensor,
         slot: Tensor,
         streams: Streams,
-        conditioning: Any,
+        conditioning: Conditioning,
         denoiser: str = "base",
         draw: int = 0,
     ) -> None:
-        self.run = run
+        self.forwards = forwards
+        self._fresh_slot = fresh_slot
         self.process = process
         self.jobs = tuple(jobs)
         self.job = job
@@ -224,7 +181,7 @@ class State:
     @property
     def samples(self) -> Any:
         """Decoded ``x0``, chunk by chunk, kept until x changes."""
-        return self._cached("samples", lambda: self.run.decode(self.x0))
+        return self._cached("samples", lambda: self.forwards.decode(self.x0))
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -247,7 +204,21 @@ class State:
         """
         if draws is None:
             return self._cached("rewards", self._evaluate)
-        return self._cached(f"rewards:{draws}", lambda: self._evaluate(draws))
+        return self._cached(f"rewards:{draws}", lambda: self._evaluate_draws(draws))
+
+    def rewards_of(self, x0: Tensor) -> Tensor:
+        """Score other values of x0 in place of the particles' own, such as where a look-ahead leads to.
+
+        Args:
+            x0: ``[N, …]``.
+
+        Returns:
+            float64 ``[N]`` on the CPU.
+
+        Raises:
+            SteerError: if the run has no reward.
+        """
+        return self._scored(x0, self.prompts)
 
     def gradient(self, reward: RewardFunction | None = None, *, name: str = "reward") -> tuple[Tensor, Tensor]:
         """Return the reward of each particle's decoded ``x0`` and its gradient by ``x``, for guidance within a hook.
@@ -265,13 +236,19 @@ class State:
         Raises:
             SteerError: if there is no reward, it gives no gradient, or one that is not finite; if x is tokens.
         """
-        self.run.check_differentiable()
-        return gradients.by_state(self, reward, name)
+        gradients.check_differentiable(self.forwards.backbone)
+        if reward is None:
+            reward = self.forwards.required_reward()
+            name = reward.name
 
-    @property
-    def known_rewards(self) -> Tensor | None:
-        """Rewards of the current ``x0`` if they were computed, else ``None``."""
-        return self._cache.get("rewards")
+        def estimate(leaf: Tensor, rows: Tensor) -> Tensor:
+            return leaf if self.done else self.process.estimate(leaf, self.forward(leaf, rows))
+
+        evaluations = 0 if self.done else self.conditioning.evaluations
+        return gradients.by_latents(
+            self.forwards, {name: reward}, self._x.detach(), estimate, self.prompts, self.job, self._estimated_at,
+            evaluations,
+        )  # fmt: skip
 
     # ---- rows ------------------------------------------------------------------------------------------
 
@@ -292,21 +269,19 @@ class State:
         self._gather(ancestors)
         self.log_weight = log_weight.to(torch.float64)
 
-    def select(self, rows: Tensor) -> None:
+    def keep(self, rows: Tensor) -> None:
         """Reindex everything per particle, slots included: row i becomes the old row ``rows[i]``.
 
         Each row may be taken once; use :meth:`resample` to copy and :meth:`spawn` to add. Leaving rows out marks
         the run as biased: who is pruned is no weighted draw.
         """
         if len(torch.unique(rows)) != len(rows):
-            raise ValueError("select() takes each row once; a slot cannot be in two places")
+            raise ValueError("keep() takes each row once; a slot cannot be in two places")
         self.biased |= len(rows) < len(self)
         self._gather(rows)
         self.job, self.slot = self.job[rows], self.slot[rows]
         self.log_weight = self.log_weight[rows]
         self.streams = self.streams.keep(rows.tolist())
-
-    keep = select
 
     def spawn(self, parents: Tensor) -> None:
         """Add copies of the given rows in fresh slots, never used before, with noise streams of their own.
@@ -315,7 +290,7 @@ class State:
         """
         count = len(self)
         jobs = self.job[parents]
-        slots = torch.tensor([self.run.fresh_slot(index) for index in jobs.tolist()], dtype=torch.int64)
+        slots = torch.tensor([self._fresh_slot(index) for index in jobs.tolist()], dtype=torch.int64)
         seeds = [self.jobs[index].seed for index in jobs.tolist()]
         self._gather(torch.cat([torch.arange(count), parents]))
         self.job = torch.cat([self.job, jobs])
@@ -332,7 +307,7 @@ class State:
         what is cached, that is kept which all have.
         """
         first, *others = states
-        if not all(state.done for state in states) or len({id(state.run) for state in states}) > 1:
+        if not all(state.done for state in states) or len({id(state.forwards) for state in states}) > 1:
             raise ValueError("joined() takes finished populations of one run")
         if not others:
             return first
@@ -342,9 +317,10 @@ class State:
             return {name: joined([table[name] for table in tables]) for name in common}
 
         whole = cls(
-            first.run,
             first.process,
             torch.cat([state._x for state in states]),
+            forwards=first.forwards,
+            fresh_slot=first._fresh_slot,
             jobs=first.jobs,
             job=torch.cat([state.job for state in states]),
             slot=torch.cat([state.slot for state in states]),
@@ -378,8 +354,13 @@ class State:
 
     # ---- for the loop ----------------------------------------------------------------------------------
 
+    def predict(self) -> None:
+        """Ask the denoiser for its output for the current ``x``."""
+        x = self.process.model_input(self._x)
+        self.accept_prediction(self.forwards.predict(self.denoiser, x, self.timestep, self.conditioning, self.job))
+
     def accept_prediction(self, prediction: Tensor) -> None:
-        """Take the denoiser's output for the current ``x``."""
+        """Take the denoiser's output for the current ``x`` from elsewhere."""
         self._prediction = prediction
         self._cache.clear()
 
@@ -389,13 +370,52 @@ class State:
         self._prediction = None
         self._cache.clear()
 
+    def forward(self, x: Tensor, rows: Tensor, *, keep: bool = False) -> Tensor:
+        """Return the denoiser's output for other latents of some rows, in one forward that is not booked.
+
+        Args:
+            x: ``[len(rows), …]``.
+            rows: which rows they stand for.
+            keep: keep the activations if a graph is made, instead of computing them again on the way back.
+        """
+        conditioning = self.conditioning.rows(self.job[rows])
+        x = self.process.model_input(x)
+        return self.forwards.predict_rows(self.denoiser, x, self.timestep, conditioning, keep=keep)
+
+    def standing_at(self, process: Process, x: Tensor) -> State:
+        """Return a view of the population at another noise level, to be predicted there and not to be stepped.
+
+        Args:
+            process: as it stands there.
+            x: ``[N, …]``, the latents there.
+        """
+        view = copy.copy(self)
+        view.process, view._x, view._prediction, view._cache = process, x, None, {}
+        return view
+
     # ---- inside ----------------------------------------------------------------------------------------
 
-    def _evaluate(self, draws: int | None = None) -> Tensor:
-        values = None if draws is None else self.x0_draws(draws)
-        scores = self.run.score(self, values).to("cpu", torch.float64)
-        self._record("reward", True, {"reward": (scores if draws is None else scores.mean(dim=1)).tolist()})
+    @property
+    def _estimated_at(self) -> int | None:
+        return None if self.done else self.step
+
+    def _evaluate(self) -> Tensor:
+        return self._noted(self._scored(self.x0, self.prompts, self._cache.get("samples")))
+
+    def _evaluate_draws(self, count: int) -> Tensor:
+        draws = self.x0_draws(count)
+        prompts = [prompt for prompt in self.prompts for _ in range(count)]
+        scores = self._scored(draws.flatten(0, 1), prompts).view(len(self), count)
+        self._noted(scores.mean(dim=1))
         return scores
+
+    def _scored(self, x0: Tensor, prompts: Sequence[Prompt], samples: Any = None) -> Tensor:
+        scores = self.forwards.score(x0, prompts, step=self._estimated_at, samples=samples)
+        return scores.to("cpu", torch.float64)
+
+    def _noted(self, rewards: Tensor) -> Tensor:
+        self._record("reward", True, {"reward": rewards.tolist()})
+        return rewards
 
     def _cached(self, name: str, compute: Callable[[], T]) -> T:
         if name not in self._cache:

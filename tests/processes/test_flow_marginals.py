@@ -12,6 +12,7 @@ from support.linear_gaussian import Level, LinearFlow, Moments, OneStream, chain
 
 from steer.processes.noise import slot_generator
 from steer.prompts.prompt import Prompt
+from steer.sampling.hooks import make_run
 from steer.sampling.run import Run
 from steer.sampling.state import State
 
@@ -34,7 +35,7 @@ def levels(steps: int) -> list[Level]:
 def made(prompts: int = 1, **settings: Any) -> Run:
     backbone = LinearFlow(FlowMatchEulerDiscreteScheduler(shift=SHIFT))
     given = {"chunk": PARTICLES, "particles": PARTICLES, **settings}
-    return Run(backbone, [Prompt(f"a flow {i}", seed=100 + i) for i in range(prompts)], settings=given)
+    return make_run(backbone, [Prompt(f"a flow {i}", seed=100 + i) for i in range(prompts)], settings=given)
 
 
 def errors(state: State, truth: Moments) -> float:

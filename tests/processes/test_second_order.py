@@ -14,7 +14,7 @@ from steer.processes.noise import Streams
 from steer.processes.schedulers import make_scheduler
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 
 STEPS = 5
 NAMES = ["heun", "dpm2", "dpm2-a", "flow-heun"]
@@ -54,11 +54,11 @@ def test_level_and_estimate_are_right_at_every_evaluation(name: str) -> None:
 @pytest.mark.parametrize("name", ["heun", "dpm2"])
 def test_a_copy_goes_on_as_its_parent_would(tiny_pipe, name: str, at: int) -> None:
     settings = {"steps": STEPS, "particles": 3, "chunk": 3, "scheduler": name, "guidance_scale": 1.0}
-    run = Run(load_model(tiny_pipe, manager()).backbone, [Prompt("a red circle", seed=1)], settings=settings)
+    run = make_run(load_model(tiny_pipe, manager()).backbone, [Prompt("a red circle", seed=1)], settings=settings)
     expected = run.sample().x
     state = run.sample(until=at)
     rows = torch.tensor([2, 2, 0])
-    state.accept_prediction(run.predict(state))
+    state.predict()
     state.resample(rows, torch.zeros(3))
     state.advance()
     assert torch.equal(run.sample(state).x, expected[rows])

@@ -124,9 +124,9 @@ def make_run(methods):
     from support.linear_gaussian import LinearGaussian
 
     from steer.prompts.prompt import Prompt
-    from steer.sampling.run import Run
+    from steer.sampling import hooks
 
-    return Run(LinearGaussian(DDIMScheduler(clip_sample=False)), [Prompt("a")], methods=methods)
+    return hooks.make_run(LinearGaussian(DDIMScheduler(clip_sample=False)), [Prompt("a")], methods=methods)
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:

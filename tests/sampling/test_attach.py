@@ -150,7 +150,7 @@ class Predicts(steer.Method):
 
     @steer.hookimpl
     def after_predict(self, state) -> None:
-        state.run.predict(state)
+        state.predict()
 
 
 class NeedsGradient(steer.Method):

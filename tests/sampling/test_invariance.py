@@ -12,7 +12,7 @@ from steer.models.load import load_model
 from steer.processes.noise import Streams, hashed_seed, keyed, slot_generator
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 
 NOUNS = ["circle", "square"]
 TEXTS = [f"{a} {colour} {noun}" for a in ("a", "the") for colour in ("red", "blue") for noun in NOUNS]
@@ -20,7 +20,7 @@ SETTINGS = {"steps": 5, "guidance_scale": 3.0, "eta": 1.0}
 
 
 def latents(pipe, texts, **settings) -> dict[tuple[str, int], torch.Tensor]:
-    run = Run(load_model(pipe, manager()).backbone, [Prompt(t) for t in texts], settings={**SETTINGS, **settings})
+    run = make_run(load_model(pipe, manager()).backbone, [Prompt(t) for t in texts], settings={**SETTINGS, **settings})
     state = run.search()
     return {
         (str(state.jobs[j].prompt), s): state.x[i]

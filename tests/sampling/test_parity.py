@@ -13,7 +13,7 @@ from steer.processes.noise import Streams
 from steer.processes.schedulers import make_scheduler
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 
 TEXTS = ["a red circle", "a blue square"]
 SEEDS = [5, 90]
@@ -27,7 +27,7 @@ CASES = [
 def run_steer(pipe, scheduler: str, eta: float | None, **settings):
     prompts = [Prompt(text, seed=seed) for text, seed in zip(TEXTS, SEEDS, strict=True)]
     given = {"steps": 8, "scheduler": scheduler, "chunk": 4, "particles": 2, "guidance_scale": 5.0, "eta": eta}
-    return Run(load_model(pipe, manager()).backbone, prompts, settings={**given, **settings}).search()
+    return make_run(load_model(pipe, manager()).backbone, prompts, settings={**given, **settings}).search()
 
 
 def run_stock(pipe, scheduler: str, output: str, **keywords):

@@ -13,6 +13,7 @@ from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
 from steer.registry.registration import RUN_HOOKS
 from steer.rewards.reward import WeightedSum
+from steer.sampling import hooks
 from steer.sampling.chunks import Chunks
 from steer.sampling.run import Run
 from steer.sampling.trace import trace_of
@@ -26,7 +27,7 @@ def make_run(tiny_pipe):
         prompts = [Prompt(text, seed=seed) for text, seed in (("a red circle", 1), ("a blue square", 50))][:count]
         given = {"particles": 3, "steps": 4, "guidance_scale": 3.0, "eta": 1.0, "chunk": 4, **settings}
         scorer = None if reward is None else WeightedSum([("r", 1.0, reward)])
-        return Run(backbone, prompts, settings=given, methods=methods, reward=scorer)
+        return hooks.make_run(backbone, prompts, settings=given, methods=methods, reward=scorer)
 
     return make
 

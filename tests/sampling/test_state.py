@@ -10,6 +10,7 @@ from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
 from steer.rewards.reward import WeightedSum
+from steer.sampling import hooks
 from steer.sampling.run import Run
 
 PROMPTS = [Prompt("a red circle", seed=10), Prompt("a blue square", seed=20)]
@@ -21,7 +22,7 @@ def make_run(tiny_pipe):
 
     def make(prompts=PROMPTS, **settings) -> Run:
         given = {"particles": 3, "steps": 6, "guidance_scale": 1.0, "chunk": 4, **settings}
-        return Run(backbone, prompts, settings=given, reward=WeightedSum([("b", 1.0, brightness)]))
+        return hooks.make_run(backbone, prompts, settings=given, reward=WeightedSum([("b", 1.0, brightness)]))
 
     return make
 
@@ -29,7 +30,7 @@ def make_run(tiny_pipe):
 def predicted(run: Run, steps: int = 2):
     """Return a population whose prediction, x0, samples and rewards at step ``steps`` are known."""
     state = run.sample(until=steps)
-    state.accept_prediction(run.predict(state))
+    state.predict()
     state.extra["mine"] = torch.arange(len(state)) * 10
     state.rewards()
     _ = state.samples
@@ -46,13 +47,13 @@ def content(state):
 def test_resample_copies_content_and_leaves_slots(make_run) -> None:
     state = predicted(make_run())
     before, slots, streams = content(state), state.slot.clone(), list(state.streams.generators)
-    calls = state.run.cost.reward_calls
+    calls = state.forwards.books.cost.reward_calls
     rows = torch.tensor([2, 2, 0, 3, 5, 5])
     weights = torch.arange(6, dtype=torch.float64)
     state.resample(rows, weights)
     for name, value in content(state).items():
         assert torch.equal(value, before[name][rows]), name
-    assert state.run.cost.reward_calls == calls  # copied, not scored again
+    assert state.forwards.books.cost.reward_calls == calls  # copied, not scored again
     assert torch.equal(state.slot, slots)
     assert torch.equal(state.log_weight, weights)
     assert state.ancestors.tolist() == [2, 2, 0, 0, 2, 2]
@@ -149,7 +150,6 @@ def test_assigning_x_forgets_what_belonged_to_the_old_one_and_marks_the_run(make
     state.x = state.x * 0.5
     assert state.biased
     assert state.prediction is None
-    assert state.known_rewards is None
     with pytest.raises(RuntimeError, match="x0 is known"):
         _ = state.x0
     with pytest.raises(Exception, match=r"state.x to shape \(1, 4, 8, 8\), expected \(6, 4, 8, 8\)"):

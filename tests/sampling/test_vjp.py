@@ -13,9 +13,11 @@ from steer import Method, Prompt, Reward, RewardError, SteerError, hookimpl
 from steer.models.load import load_model
 from steer.registry.plugins import manager
 from steer.rewards.reward import WeightedSum
-from steer.sampling.gradients import checkpointed
+from steer.sampling.forwards import checkpointed
+from steer.sampling.hooks import make_run
 from steer.sampling.run import Run
 from steer.sampling.start import Start
+from steer.sampling.vjp import vjp
 
 PROMPTS = [Prompt("a red circle", seed=3), Prompt("a blue square", seed=90)]
 
@@ -45,7 +47,7 @@ def backbone() -> Any:
 def make(backbone):
     def run(*, methods=(), reward=None, **settings: Any) -> Run:
         given = {"particles": 2, "steps": 2, "guidance_scale": 3.0, "chunk": 3, **settings}
-        return Run(backbone, PROMPTS, settings=given, methods=methods, reward=reward)
+        return make_run(backbone, PROMPTS, settings=given, methods=methods, reward=reward)
 
     return run
 
@@ -64,7 +66,7 @@ def test_chunked_gradients_are_those_of_the_whole_graph(make, settings, recomput
     values = [loss(samples, prompts) for loss in LOSSES.values()]
     whole = [torch.autograd.grad(value.sum(), noise, retain_graph=True)[0] for value in values]
 
-    got = run.vjp(run.start.with_noise(noise.detach()), LOSSES, recompute=recompute)
+    got = vjp(run, run.start.with_noise(noise.detach()), LOSSES, recompute=recompute)
     assert got.values.shape == (2, 4)
     assert bool(got.finite.all())
     for row, value, gradient in zip(range(2), values, whole, strict=True):
@@ -75,13 +77,13 @@ def test_chunked_gradients_are_those_of_the_whole_graph(make, settings, recomput
 def test_gradients_agree_with_finite_differences(make) -> None:
     run = make(eta=1.0)
     noise = noise_for(run)
-    grads = run.vjp(run.start.with_noise(noise), LOSSES).grads
+    grads = vjp(run, run.start.with_noise(noise), LOSSES).grads
     for loss, gradient in zip(LOSSES, grads, strict=True):
         torch.manual_seed(0)
         direction = torch.randn_like(noise)
         direction = direction + gradient * (direction.norm() / gradient.norm())  # a random one may be nearly level
         up, down = (
-            run.vjp(run.start.with_noise(noise + sign * 1e-3 * direction), {loss: LOSSES[loss]}).values[0]
+            vjp(run, run.start.with_noise(noise + sign * 1e-3 * direction), {loss: LOSSES[loss]}).values[0]
             for sign in (1, -1)
         )
         slope = (gradient * direction).flatten(1).sum(dim=1)
@@ -90,8 +92,8 @@ def test_gradients_agree_with_finite_differences(make) -> None:
 
 def test_one_chunk_size_gives_the_same_bits_whatever_else_is_in_the_batch(make) -> None:
     run = make()
-    together = run.vjp(run.start, LOSSES)
-    alone = run.vjp(run.start.take(torch.tensor([3])), LOSSES)
+    together = vjp(run, run.start, LOSSES)
+    alone = vjp(run, run.start.take(torch.tensor([3])), LOSSES)
     assert torch.equal(alone.grads[:, 0], together.grads[:, 3])
     assert torch.equal(alone.values[:, 0], together.values[:, 3])
 
@@ -102,7 +104,7 @@ def test_what_is_watched_has_values_and_needs_no_gradient(make) -> None:
         return (samples > 0.5).flatten(1).sum(dim=1)
 
     run = make()
-    watched = run.vjp(run.start, {"energy": energy}, watch={"count": count}).watched
+    watched = vjp(run, run.start, {"energy": energy}, watch={"count": count}).watched
     assert watched.tolist() == [count_on(run).tolist()]
 
 
@@ -117,27 +119,26 @@ def test_a_truncated_gradient_holds_the_early_predictions_constant(make) -> None
     state = run.begin(run.start.with_noise(noise))
     while not state.done:
         last = state.step == 2
-        x = state.process.model_input(state.x)
         with torch.set_grad_enabled(last):
-            state.accept_prediction(run.predict_rows(state, torch.arange(4), x))
+            state.accept_prediction(state.forward(state.x, torch.arange(4)))
         state.advance()
     expected = torch.autograd.grad(energy(run.backbone.decode(state.x), []).sum(), noise)[0]
-    got = run.vjp(run.start.with_noise(noise.detach()), {"energy": energy}, truncate=1)
+    got = vjp(run, run.start.with_noise(noise.detach()), {"energy": energy}, truncate=1)
     assert torch.allclose(got.grads[0], expected, rtol=1e-6)
-    full = run.vjp(run.start.with_noise(noise.detach()), {"energy": energy}, truncate=3)
+    full = vjp(run, run.start.with_noise(noise.detach()), {"energy": energy}, truncate=3)
     assert not torch.allclose(full.grads[0], expected, rtol=1e-2)
 
 
 def test_merged_gradients_go_back_once(make) -> None:
     run = make()
-    separate = run.vjp(run.start, LOSSES)
+    separate = vjp(run, run.start, LOSSES)
     spent = run.cost.backwards
     weights = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.5, 0.0, -1.0, 1.0]])
 
     def merge(by_sample: Tensor, rows: Tensor) -> Tensor:
         return (weights[:, rows, None, None, None] * by_sample).sum(dim=0)
 
-    merged = run.vjp(run.start, LOSSES, merge=merge)
+    merged = vjp(run, run.start, LOSSES, merge=merge)
     expected = (weights[..., None, None, None] * separate.grads).sum(dim=0)
     assert merged.grads.shape == (1, *expected.shape)
     assert torch.allclose(merged.grads[0], expected.to(merged.grads), rtol=1e-4, atol=1e-8)
@@ -179,7 +180,7 @@ class Live:
 def peak_bytes(run: Run, losses) -> int:
     live = Live()
     with torch.autograd.graph.saved_tensors_hooks(live.pack, live.unpack):
-        run.vjp(run.start, losses)
+        vjp(run, run.start, losses)
     assert not live.held
     return live.peak
 
@@ -198,14 +199,14 @@ def test_memory_is_that_of_one_chunk_and_one_reward_whatever_the_seeds(make) -> 
 
 def test_what_was_spent_is_booked_to_the_forward(make) -> None:
     run = make()
-    run.vjp(run.start, LOSSES, watch={"energy": energy})
+    vjp(run, run.start, LOSSES, watch={"energy": energy})
     rows, steps, guided = 4, 2, 2
     assert run.cost.nfe == rows * steps * guided
     assert run.cost.backwards == run.cost.recomputed == 2 * rows * steps * guided
     assert (run.cost.decodes, run.cost.reward_calls) == (rows, 3 * rows)
     assert run.spent.tolist() == [run.cost.forwards // 2] * 2
     cheap = make()
-    cheap.vjp(cheap.start, LOSSES, truncate=1, recompute=False)
+    vjp(cheap, cheap.start, LOSSES, truncate=1, recompute=False)
     assert (cheap.cost.backwards, cheap.cost.recomputed) == (2 * rows * guided, 0)
 
 
@@ -216,10 +217,10 @@ def test_out_of_memory_restarts_the_chunk_at_half_its_size(make) -> None:
         return energy(samples, prompts)
 
     run = make(chunk=4)
-    got = run.vjp(run.start, {"energy": needs_room})
+    got = vjp(run, run.start, {"energy": needs_room})
     assert run.chunks.size == 1
     assert run.cost.nfe == 4 * 2 * 2  # what did not come to an end is not booked
-    expected = make().vjp(run.start, {"energy": energy})
+    expected = vjp(make(), run.start, {"energy": energy})
     assert torch.allclose(got.grads, expected.grads, rtol=1e-4, atol=1e-9)
 
 
@@ -237,7 +238,7 @@ def test_a_reward_without_gradient_is_named(make) -> None:
     run = make()
     for reward in (Verdict(), rounded, beside, WeightedSum([("energy", 1.0, energy), ("verdict", 1.0, Verdict())])):
         with pytest.raises(SteerError, match=r"'verdict' gives no gradient; .*zero-order"):
-            run.vjp(run.start, {"verdict": reward})
+            vjp(run, run.start, {"verdict": reward})
 
 
 def test_a_gradient_that_is_not_finite_marks_its_row_and_no_other(make) -> None:
@@ -246,7 +247,7 @@ def test_a_gradient_that_is_not_finite_marks_its_row_and_no_other(make) -> None:
         return (shift[:, None, None, None] * samples.double()).sqrt().mean(dim=(1, 2, 3))  # slope of √0
 
     run = make()
-    got = run.vjp(run.start, {"root": root})
+    got = vjp(run, run.start, {"root": root})
     assert got.finite.tolist() == [True] * 2 + [False] * 2
     assert bool(torch.isfinite(got.values).all())
 
@@ -255,9 +256,9 @@ def test_half_precision_does_not_lose_small_gradients(tiny_pipe) -> None:
     def faint(samples: Tensor, prompts: list[str]) -> Tensor:
         return 1e-12 * samples.float().mean(dim=(1, 2, 3))
 
-    run = Run(load_model(tiny_pipe, manager()).backbone, PROMPTS[:1], settings={"steps": 1, "chunk": 1})
-    strong = run.vjp(run.start, {"x": lambda s, p: 1e12 * faint(s, p)}).grads
-    weak = run.vjp(run.start, {"x": faint}).grads
+    run = make_run(load_model(tiny_pipe, manager()).backbone, PROMPTS[:1], settings={"steps": 1, "chunk": 1})
+    strong = vjp(run, run.start, {"x": lambda s, p: 1e12 * faint(s, p)}).grads
+    weak = vjp(run, run.start, {"x": faint}).grads
     assert torch.allclose(weak * 1e12, strong, rtol=1e-4)
     assert float(strong.abs().max()) > 0
 
@@ -272,9 +273,9 @@ def test_state_gradient_within_a_hook(make) -> None:
         def after_predict(self, state):
             if state.step == 1:
                 seen["x"], seen["events"] = state.x.clone(), len(state.events)
-                nfe = state.run.cost.nfe
+                nfe = state.forwards.books.cost.nfe
                 seen["values"], seen["gradient"] = state.gradient()
-                seen["nfe"] = state.run.cost.nfe - nfe
+                seen["nfe"] = state.forwards.books.cost.nfe - nfe
                 seen["rewards"] = state.rewards()
 
         @hookimpl
@@ -289,7 +290,7 @@ def test_state_gradient_within_a_hook(make) -> None:
 
     x = seen["x"].double().requires_grad_()
     at = run.sample(until=1, hooks=False)
-    prediction = run.predict_rows(at, torch.arange(4), at.process.model_input(x))
+    prediction = at.forward(x, torch.arange(4))
     value = 2 * energy(run.backbone.decode(at.process.estimate(x, prediction)), [])
     (expected,) = torch.autograd.grad(value.sum(), x)
     assert torch.allclose(seen["gradient"].double(), expected, rtol=1e-3, atol=1e-7)
@@ -317,7 +318,7 @@ def test_starts_take_rows_and_choose_slots(make) -> None:
     assert torch.equal(some.x[0], all_slots.x[3])
     other_stream = Start(torch.tensor([1]), torch.tensor([9]), stream=torch.tensor([1]))
     assert torch.equal(run.sample(start=other_stream).x[0], all_slots.x[3])
-    assert run.fresh_slot(1) == 10
+    assert run.fresh_start([1], 1).slot.tolist() == [10]
 
 
 def test_checkpointing_outside_a_graph_is_a_plain_call() -> None:

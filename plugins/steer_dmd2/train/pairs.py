@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steer import Prompt
-from steer.plugin import Run
+from steer.plugin import make_run
 from steer.training import write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
@@ -43,7 +43,7 @@ def make(
             settings = {"scheduler": "dpm++", "steps": steps, "guidance_scale": guidance_scale, "chunk": 64,
                         "width": teacher.size[0], "height": teacher.size[1]}  # fmt: skip
             with autocast(), plain_attention(teacher.device):
-                x0 = Run(teacher.backbone, prompts, settings=settings).sample(noise=noise, hooks=False).x
+                x0 = make_run(teacher.backbone, prompts, settings=settings).sample(noise=noise, hooks=False).x
             tensors = {"noise": noise.half(), "x0": x0.half().cpu()}
             write_whole(path, partial(save_file, tensors))
         parts.append(load_file(path))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steer import Prompt
-from steer.plugin import Run, WeightedSum, contact_sheet
+from steer.plugin import WeightedSum, contact_sheet, make_run
 from steer.training import rows_until, write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
@@ -56,7 +56,7 @@ def sample(teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Seque
     """Draw one image a prompt as ``--plugin dmd2`` does, ``[N, 3, H, W]`` in [0, 1]."""
     settings = {"scheduler": "lcm", "timesteps": tuple(timesteps), "guidance_scale": 1.0, "chunk": 32,
                 "width": teacher.size[0], "height": teacher.size[1]}  # fmt: skip
-    run = Run(teacher.backbone, prompts, settings=settings)
+    run = make_run(teacher.backbone, prompts, settings=settings)
     with autocast(), plain_attention(teacher.device):
         images: Tensor = run.sample(denoiser=name, hooks=False).samples
     return images

@@ -119,7 +119,7 @@ class Comparison:
         name = cell_name(entry, budget)
         known = self.folder.fit(name)
         if known is None:
-            plugins = self.measurer.sampler.plugins
+            plugins = self.measurer.plugins
             known = fit(entry, budget, self._trial(budget), plugins, takes_less=takes_less)
             self.folder.keep_fit(name, known)
         return known

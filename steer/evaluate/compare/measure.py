@@ -22,9 +22,10 @@ from steer.render.spec import Task
 from steer.results.items import Item
 from steer.rewards.by_name import OptionValues, make_judges, make_reward
 from steer.rewards.reward import WeightedSum
+from steer.sampling.method import acting_hooks
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.sampler import Sampler
-from steer.sampling.session import Setup, image_size
+from steer.sampling.session import Session, image_size
 
 Row = dict[str, Any]
 
@@ -65,37 +66,32 @@ class Measurer:
     """Samples entries of one model, judged alike."""
 
     def __init__(self, sampler: Sampler, settings: Settings) -> None:
-        """Load reward and judges, once for all entries; the settings of all become the sampler's defaults."""
-        sampler.model = replace(sampler.model, defaults={**sampler.model.defaults, **settings.run})
-        self.sampler, self.settings = sampler, settings
-        plugins, device = sampler.plugins, sampler.backbone.device
-        self._reward = make_reward(settings.reward, settings.options, plugins, device)
-        self._judges = make_judges(settings.judges, settings.options, plugins, device)
+        """Load reward and judges, once for all entries; the settings of all become the model's defaults."""
+        self.model = replace(sampler.model, defaults={**sampler.model.defaults, **settings.run})
+        self.settings, self.plugins = settings, sampler.plugins
+        device = sampler.backbone.device
+        self._reward = make_reward(settings.reward, settings.options, self.plugins, device)
+        self._judges = make_judges(settings.judges, settings.options, self.plugins, device)
         self._memory = PeakMemory(device)
         self._clock: Callable[[], float] = time.process_time if settings.clock == "cpu" else time.perf_counter
 
-    def setup(self, entry: Entry) -> Setup:
-        """Return an entry's setup.
+    def session(self, entry: Entry) -> Session:
+        """Return an entry's session.
 
         A method that only configures, as a student does, leaves samples that nothing was chosen of: like plain ones
         they get no reward while they are made, and all count.
         """
+        steers = bool(acting_hooks(make_methods(entry.methods, entry.options, self.plugins)))
         choose, reward = entry.choose, self._reward
         if choose is None:
-            choose = "best" if self._steers(entry) else "all"
-        if not self._steers(entry) and choose == "all":
+            choose = "best" if steers else "all"
+        if not steers and choose == "all":
             reward = None
-        return Setup(
-            self.sampler, methods=list(entry.methods), reward=None if reward is None else [reward],
+        return Session(
+            self.model, self.plugins, methods=list(entry.methods), reward=None if reward is None else [reward],
             options=entry.options, run_seed=self.settings.run_seed, choose=choose,
             **{"particles": None, **entry.settings},
         )  # fmt: skip
-
-    def _steers(self, entry: Entry) -> bool:
-        from steer.registry.registration import RUN_HOOKS
-
-        methods = make_methods(entry.methods, entry.options, self.sampler.plugins)
-        return any(hasattr(method, hook) for method in methods for hook in RUN_HOOKS if hook != "configure")
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """Raise for a prompt that a reward or judge cannot read, before anything is drawn for it.
@@ -105,8 +101,8 @@ class Measurer:
         Raises:
             SteerError: naming it.
         """
-        backbone = self.sampler.backbone
-        samples = backbone.medium.probe(image_size(self.setup(Entry("", "")).run(prompts[:1])), backbone.device)
+        backbone = self.model.backbone
+        samples = backbone.medium.probe(image_size(self.session(Entry("", "")).run(prompts[:1])), backbone.device)
         rewards = [reward for reward in (self._reward, *self._judges.values()) if reward is not None]
         for reward in rewards:
             for prompt in prompts:
@@ -124,16 +120,16 @@ class Measurer:
         Weights are loaded and texts encoded before the clock starts. What judges and embeddings take is not counted
         either. Cost is a prompt's part of its pack.
         """
-        setup = self.setup(entry)
+        session = self.session(entry)
         by_id = {task.prompt.id: task for task in tasks}
-        for pack in setup.packs([task.prompt for task in tasks]):
-            run = setup.run(pack)
+        for pack in session.packs([task.prompt for task in tasks]):
+            run = session.run(pack)
             run.load_weights()
             with torch.no_grad():
                 run.encode()
             self._memory.start()
             began = self._clock()
-            items = setup.items(run)
+            items = session.items(run)
             seconds = (self._clock() - began) / len(items)
             cost = {
                 name: value / len(items) for name, value in run.cost.as_dict().items() if name not in ("nfe", "seconds")
@@ -143,12 +139,12 @@ class Measurer:
                     **cost, "nfe": int(run.spent[index]), "seconds": seconds, "memory_mb": self._memory.megabytes(),
                 }  # fmt: skip
                 task = by_id[item.prompt.id]
-                row = {**_address(task, item), **(self._scores(item, setup.choose) if scored else {}), **shared}
+                row = {**_address(task, item), **(self._scores(item, session.choose) if scored else {}), **shared}
                 value = item.samples[item.chosen[0]].value
                 yield Measured({**row, **item.medium.facts(value)}, item.medium.picture(value))
 
     def _scores(self, item: Item, choose: str) -> Row:
-        samples = item.medium.samples([sample.value for sample in item.samples], self.sampler.backbone.device)
+        samples = item.medium.samples([sample.value for sample in item.samples], self.model.backbone.device)
         chosen = list(item.chosen)
         judges = {name: _scored(judge, samples, item) for name, judge in self._judges.items()}
         rewards = [sample.reward for sample in item.samples if sample.reward is not None]

@@ -18,7 +18,7 @@ from steer.models.load import load_model
 from steer.processes.schedulers import make_scheduler
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 from steer.sampling.state import State
 
 SEEDS = [5, 90]
@@ -47,7 +47,7 @@ def size(family: Family) -> dict[str, int]:
 def run(family: Family, pipe: Any, *, rows: slice = slice(None), **settings: Any) -> State:
     prompts = [Prompt(text, seed=seed) for text, seed in zip(family.texts, SEEDS, strict=True)][rows]
     given = {"steps": STEPS, "chunk": 4, "particles": 2, **family.guided, **size(family), **settings}
-    return Run(load_model(pipe, manager()).backbone, prompts, settings=given).search()
+    return make_run(load_model(pipe, manager()).backbone, prompts, settings=given).search()
 
 
 def stock(family: Family, pipe: Any, scheduler: str | None, output: str, **keywords: Any) -> torch.Tensor:

@@ -21,7 +21,7 @@ from steer.models.load import load_model
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 from steer.sampling.state import State
 
 DEV, _, SCHNELL = flux.FAMILIES
@@ -46,7 +46,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(family: Family, **settings: Any) -> State:
     width, height = family.size
     given = {"steps": 2, "width": width, "height": height, **settings}
-    return Run(load_model(pipeline(family), manager()).backbone, [Prompt(TEXT, seed=5)], settings=given).search()
+    return make_run(load_model(pipeline(family), manager()).backbone, [Prompt(TEXT, seed=5)], settings=given).search()
 
 
 def stock(family: Family, **keywords: Any) -> torch.Tensor:

@@ -12,7 +12,7 @@ from support.families.pixart import EXACT, tiny_alpha, tiny_sigma
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 
 
 @pytest.mark.parametrize(("make", "room"), [(tiny_alpha, 119), (tiny_sigma, 299)], ids=["alpha", "sigma"])
@@ -32,7 +32,7 @@ def test_one_step_at_a_timestep_of_its_own_equals_stock() -> None:
     pipe = tiny_alpha()
     settings = {"steps": 1, "timesteps": (400,), "scheduler": "ddpm", "guidance_scale": 1.0}
     backbone = load_model(pipe, manager()).backbone
-    ours = Run(backbone, [Prompt("a red circle", seed=5)], settings=settings).search().x
+    ours = make_run(backbone, [Prompt("a red circle", seed=5)], settings=settings).search().x
     pipe.scheduler = diffusers.DDPMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     theirs = pipe(
         "a red circle", timesteps=[400], num_inference_steps=1, guidance_scale=1.0, output_type="latent",

@@ -14,7 +14,7 @@ from steer.models.backbone import Backbone
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 
 ROOM = {"qwen-image": 512, "z-image": 512 - 3}
 """Tokens of a prompt that the model sees: Z-Image counts the three that begin its chat."""
@@ -57,7 +57,7 @@ def test_rows_of_one_forward_have_one_prompt_and_no_padding(backbone: Backbone) 
     handle = backbone.denoisers["base"].register_forward_pre_hook(note, with_kwargs=True)
     prompts = [Prompt("a red circle", seed=1), Prompt("a blue square and a circle", seed=2)]
     settings = {"steps": 2, "particles": 3, "chunk": 2, "width": 16, "height": 16, "guidance_scale": 0.0}
-    Run(backbone, prompts, settings=settings).search()
+    make_run(backbone, prompts, settings=settings).search()
     handle.remove()
     assert all(len(shapes) == 1 for shapes in lengths)
     assert len(set().union(*lengths)) == 2
@@ -75,7 +75,7 @@ def test_schedules_that_do_not_exist_are_refused() -> None:
     backbone = load_model(tiny_qwen_image(), manager()).backbone
     size = {"width": 16, "height": 16}
     with pytest.raises(SteerError, match="steps=1 is not possible where the schedule is stretched"):
-        Run(backbone, [Prompt("a")], settings={"steps": 1, **size}).search()
+        make_run(backbone, [Prompt("a")], settings={"steps": 1, **size}).search()
     for name in ("flow-dpm++", "flow-unipc"):
         with pytest.raises(SteerError, match="takes no explicit timesteps; use --scheduler flow-euler"):
-            Run(backbone, [Prompt("a")], settings={"timesteps": (900, 500), "scheduler": name, **size}).search()
+            make_run(backbone, [Prompt("a")], settings={"timesteps": (900, 500), "scheduler": name, **size}).search()

@@ -11,7 +11,7 @@ from steer import SteerError
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 
 GIVEN = {"original_size": [48, 32], "crop": [3, 1], "target_size": [24, 16]}
 
@@ -24,7 +24,7 @@ def pipe() -> diffusers.StableDiffusionXLPipeline:
 def latents(pipe, *metadata: dict) -> torch.Tensor:
     prompts = [Prompt("a red circle", id=str(i), seed=5, metadata=given) for i, given in enumerate(metadata)]
     settings = {"steps": 4, "guidance_scale": 5.0, "width": 24, "height": 16, "chunk": 2}
-    return Run(load_model(pipe, manager()).backbone, prompts, settings=settings).search().x
+    return make_run(load_model(pipe, manager()).backbone, prompts, settings=settings).search().x
 
 
 def test_micro_conditioning_of_a_prompt_equals_stock(pipe) -> None:

@@ -20,9 +20,11 @@ from steer.registry.plugins import manager
 from steer.results.search_plot import _curves
 from steer.results.trace_plot import plot
 from steer.rewards.reward import WeightedSum
+from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 from steer.sampling.trace import trace_of
+from steer.sampling.vjp import vjp
 
 TARGET = torch.tensor([2.0, -1.5], dtype=torch.float64)
 
@@ -35,7 +37,7 @@ def near(samples: Tensor, prompts: Any) -> Tensor:
 def linear_run(options: dict[str, Any], *, reward: Any = near, methods=("carinox",), seeds=(1,), **more) -> Run:
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=True)
     table = {"carinox": {"weights": "uniform", "clip": None, "clip_reward": None, "regularise": 0.0, **options}}
-    return Run(
+    return make_run(
         LinearGaussian(scheduler), [Prompt(f"p{seed}", id=f"p{seed}", seed=seed) for seed in seeds],
         settings={"steps": 4, "chunk": 8, "eta": 0.0, **more.pop("settings", {})},
         methods=make_methods(methods, {**table, **more.pop("others", {})}, manager()),
@@ -46,7 +48,7 @@ def linear_run(options: dict[str, Any], *, reward: Any = near, methods=("carinox
 def generator(run: Run) -> tuple[Tensor, Tensor]:
     """Return M and c of the linear generator x = M·z + c."""
     points = torch.cat([torch.zeros(1, 2), torch.eye(2)])
-    plain = Run(run.backbone, [Prompt("p", seed=1)], settings={"steps": 4, "eta": 0.0, "particles": 3, "chunk": 8})
+    plain = make_run(run.backbone, [Prompt("p", seed=1)], settings={"steps": 4, "eta": 0.0, "particles": 3, "chunk": 8})
     x = plain.sample(noise=points).x.double()
     return (x[1:] - x[0]).T, x[0]
 
@@ -79,7 +81,7 @@ def test_clipped_at_the_image_it_is_the_same_but_for_the_clipping() -> None:
     assert not torch.allclose(torch.tensor(clipped), torch.tensor(plain), atol=1e-3)
 
 
-def test_with_the_regulariser_it_reaches_the_optimum_of_both() -> None:
+def test_with_the_regulariser_it_reaches_the_optimum_of_both(monkeypatch) -> None:
     """∇: w·2·Mᵀ(Mz + c − t) + λ·z·(1 − 1/‖z‖²) = 0, found by Newton from the unregularised optimum."""
     run = linear_run({"iterations": 120, "lr": 0.05, "regularise": 0.3, "seeds": 1})
     m, c = generator(run)
@@ -92,13 +94,12 @@ def test_with_the_regulariser_it_reaches_the_optimum_of_both() -> None:
         z = z - torch.linalg.solve(torch.autograd.functional.jacobian(slope, z), slope(z))
     # the image of least loss may come before: the regulariser is no part of what chooses
     noises: list[Tensor] = []
-    vjp = run.vjp
 
-    def spy(start, losses, **given):
+    def spy(run, start, losses, **given):
         noises.append(start.noise)
-        return vjp(start, losses, **given)
+        return vjp(run, start, losses, **given)
 
-    run.vjp = spy  # type: ignore[method-assign]
+    monkeypatch.setattr("steer_carinox.method.vjp", spy)
     run.search()
     assert torch.allclose(noises[-1][0].double(), z, atol=2e-3)
 
@@ -275,10 +276,10 @@ def test_rewards_must_have_a_gradient() -> None:
 
     for method, said in (("carinox", "a text has no gradient by its noise"), ("zero-order", "a text has none")):
         with pytest.raises(SteerError, match=said):
-            Run(Words(DDIMScheduler()), [Prompt("")], methods=make_methods([method], {}, manager()),
+            make_run(Words(DDIMScheduler()), [Prompt("")], methods=make_methods([method], {}, manager()),
                 reward=WeightedSum([("near", 1.0, near)]))  # fmt: skip
     with pytest.raises(SteerError, match="carinox needs a reward"):
-        Run(LinearGaussian(DDIMScheduler()), [Prompt("p")], methods=make_methods(["carinox"], {}, manager()))
+        make_run(LinearGaussian(DDIMScheduler()), [Prompt("p")], methods=make_methods(["carinox"], {}, manager()))
 
 
 def test_searches_nest_around_it() -> None:

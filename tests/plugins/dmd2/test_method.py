@@ -17,8 +17,8 @@ from steer.models.downloads.weights import locate
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
+from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
-from steer.sampling.run import Run
 from steer.sampling.sampler import Sampler
 from steer_dmd2 import presets
 from steer_dmd2.student import read_card
@@ -66,14 +66,14 @@ def test_fk_steers_the_four_step_student_and_its_copies_part(shapes, order) -> N
     methods = make_methods(order, {"fk": {"at": (0, 1, 2), "lambda": 1000.0}}, shapes.plugins)
     prompts = [Prompt("a red circle", seed=3)]
     reward = make_reward([brightness], {}, shapes.plugins, torch.device("cpu"))
-    state = Run(shapes.backbone, prompts, methods=methods, settings={"particles": 4}, reward=reward).search()
+    state = make_run(shapes.backbone, prompts, methods=methods, settings={"particles": 4}, reward=reward).search()
     assert len(set(state.ancestors.tolist())) < 4
     x = state.x.flatten(1)
     assert torch.pdist(x).min() > 1e-2
 
 
 def test_the_one_step_student_is_differentiable_by_its_noise(shapes) -> None:
-    run = Run(shapes.backbone, [Prompt("a red circle", seed=3)], methods=dmd2(shapes, steps=1))
+    run = make_run(shapes.backbone, [Prompt("a red circle", seed=3)], methods=dmd2(shapes, steps=1))
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
     weights = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     state = run.sample(noise=noise, grad=True)

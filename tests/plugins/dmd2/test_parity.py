@@ -13,8 +13,8 @@ from support.families.pixart import tiny_alpha
 from support.tiny_students import lora_file, tiny_sdxl, unet_file
 
 from steer.prompts.prompt import Prompt
+from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
-from steer.sampling.run import Run
 from steer.sampling.sampler import Sampler
 
 TEXTS = ["a red circle", "a blue square"]
@@ -53,7 +53,7 @@ def test_images_equal_stock(pipe, tmp_path, form: str, timesteps, record_testsui
     sampler = Sampler(pipe)
     options = {"student": str(file), "steps": len(timesteps)}
     methods = make_methods(["dmd2"], {"dmd2": options}, sampler.plugins)
-    run = Run(
+    run = make_run(
         sampler.backbone, [Prompt(text, seed=7) for text in TEXTS], methods=methods,
         settings={"particles": 2, "chunk": 4},
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_images_equal_stock(pipe, tmp_path, form: str, timesteps, record_testsui
     assert difference <= 1e-5
     after = pipe.unet.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
-    base = Run(sampler.backbone, [Prompt(TEXTS[0], seed=7)], settings={"steps": 2, "guidance_scale": 1.0})
+    base = make_run(sampler.backbone, [Prompt(TEXTS[0], seed=7)], settings={"steps": 2, "guidance_scale": 1.0})
     assert (base.search().samples - expected[:1]).abs().max() > 1e-3
 
 
@@ -84,7 +84,7 @@ def test_the_one_step_student_of_pixart_equals_stock(tmp_path) -> None:
     ).images  # fmt: skip
     sampler = Sampler(base)
     methods = make_methods(["dmd2"], {"dmd2": {"weights": str(tmp_path)}}, sampler.plugins)
-    ours = Run(sampler.backbone, [Prompt(TEXTS[0], seed=7)], methods=methods).search().samples
+    ours = make_run(sampler.backbone, [Prompt(TEXTS[0], seed=7)], methods=methods).search().samples
     assert (ours - expected).abs().max() <= 1e-5
 
 
@@ -99,5 +99,5 @@ def test_turbo_schedulers_equal_stock(pipe, name: str, cls: str) -> None:
         TEXTS[0], num_inference_steps=2, guidance_scale=0, generator=torch.Generator().manual_seed(7), output_type="pt"
     ).images
     settings = {"scheduler": name, "steps": 2, "guidance_scale": 0.0}
-    ours = Run(Sampler(pipe).backbone, [Prompt(TEXTS[0], seed=7)], settings=settings).search().samples
+    ours = make_run(Sampler(pipe).backbone, [Prompt(TEXTS[0], seed=7)], settings=settings).search().samples
     assert (ours - expected).abs().max() <= 1e-5

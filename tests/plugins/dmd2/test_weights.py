@@ -20,7 +20,7 @@ from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
 from steer.render import Renderer, Spec
 from steer.render.local import LocalEngine
-from steer.sampling.session import Setup
+from steer.sampling.session import Session
 from steer_dmd2 import loading
 
 REPO = "someone/student"
@@ -54,6 +54,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return files
 
 
+def session(sampler: Sampler, options: dict[str, Any]) -> Session:
+    return Session(sampler.model, sampler.plugins, methods=["dmd2"], options=options)
+
+
 def asked_for_weights(hub: Hub) -> list[str]:
     return [path for _, path, _ in hub.requests if path.endswith("student.safetensors")]
 
@@ -70,14 +74,14 @@ def test_what_only_plans_fetches_no_weights_and_changes_no_model(hub: Hub, tmp_p
     plan = Renderer(tmp_path / "out", spec, engine).plan([Prompt("a circle"), Prompt("a square")])
     assert plan.nfe == 4
     assert plan.groups[0].settings["denoiser"] == f"dmd2 {REPO} 1"
-    sampler = engines[0]._setup.sampler
-    setup = Setup(sampler, methods=["dmd2"], options=OPTIONS)
-    assert setup.packs([Prompt("a circle")])
+    sampler = Sampler(pipe)
+    assert session(sampler, OPTIONS).packs([Prompt("a circle")])
     (entry,) = parse_entries([f"dmd2:student={REPO}"], [], manager())
     measurer = Measurer(sampler, Settings([], []))
     measurer.check([Prompt("a circle")])
-    measurer.setup(entry).packs([Prompt("a circle")])
-    assert list(sampler.backbone.denoisers) == ["base"]
+    measurer.session(entry).packs([Prompt("a circle")])
+    for model in (sampler.backbone, engines[0]._session.backbone):
+        assert list(model.denoisers) == ["base"]
     assert not reads and not asked_for_weights(hub)
     asked = {path.rpartition("/")[2] for _, path, _ in hub.requests if REPO in path}
     assert asked == {"student.json"}  # which says the steps
@@ -87,8 +91,7 @@ def test_a_known_student_is_planned_without_a_single_request(hub: Hub, monkeypat
     sampler = Sampler(tiny_sd())
     preset = loading.PRESETS["sd-turbo"]
     monkeypatch.setitem(loading.PRESETS, "sd-turbo", preset.__class__(**{**vars(preset), "build": None}))
-    setup = Setup(sampler, methods=["dmd2"], options={"dmd2": {"student": "sd-turbo", "steps": 2}})
-    setup.packs([Prompt("a circle")])
+    session(sampler, {"dmd2": {"student": "sd-turbo", "steps": 2}}).packs([Prompt("a circle")])
     assert not hub.requests and list(sampler.backbone.denoisers) == ["base"]
 
 
@@ -109,7 +112,7 @@ def test_weights_are_fetched_and_read_once_for_all_packs(hub: Hub, reads) -> Non
 def test_what_does_not_fit_is_told_before_anything_is_fetched(hub: Hub, student, tmp_path: Path, reads) -> None:
     def refused(message: str, **options) -> None:
         with pytest.raises(SteerError, match=message):
-            Setup(Sampler(tiny_sd()), methods=["dmd2"], options={"dmd2": options}).packs([Prompt("a circle")])
+            session(Sampler(tiny_sd()), {"dmd2": options}).packs([Prompt("a circle")])
 
     refused("was not made for dmd2.steps=3", student=REPO, steps=3)
     hub.files["someone/other"] = student | {"student.json": json.dumps(CARD | {"family": "FluxPipeline"}).encode()}
@@ -133,7 +136,7 @@ def test_a_lora_that_does_not_fit_is_told_before_the_first_step(tmp_path: Path) 
     other.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q = torch.nn.Linear(8, 8)
     file = lora_file(other, tmp_path / "lora.safetensors")
     options = {"dmd2": {"student": str(file), "steps": 1}}
-    setup = Setup(sampler, methods=["dmd2"], options=options)
+    begun = session(sampler, options)
     with pytest.raises(SteerError, match="is for another base"):
-        next(setup.stream([Prompt("a circle")]))
-    assert setup.cost.nfe == 0
+        next(begun.stream([Prompt("a circle")]))
+    assert begun.cost.nfe == 0

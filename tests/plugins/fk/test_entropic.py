@@ -12,8 +12,8 @@ from support.linear_gaussian import LinearGaussian, OneStream, posterior_mean, v
 
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum
+from steer.sampling.hooks import make_run
 from steer.sampling.lookahead import rollout
-from steer.sampling.run import Run
 from steer_fk.method import FK
 from steer_fk.options import FKOptions
 from steer_fk.resampling import annealing_exponent, normalised_entropy
@@ -55,9 +55,9 @@ def test_a_look_ahead_over_all_steps_is_the_flow_in_closed_form(name) -> None:
     cls = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}[name]
     options = {"clip_sample": False} if name == "ddim" else {}
     scheduler = cls(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, **options)
-    run = Run(LinearGaussian(scheduler), [Prompt("a")], settings={"particles": 5, "steps": 8, "eta": 0.0})
+    run = make_run(LinearGaussian(scheduler), [Prompt("a")], settings={"particles": 5, "steps": 8, "eta": 0.0})
     state = run.sample(until=3)
-    state.accept_prediction(run.predict(state))
+    state.predict()
     before, spent = state.x.clone(), run.cost.nfe
     ahead = rollout(state, 100)
     assert torch.equal(state.x, before)
@@ -69,10 +69,9 @@ def test_a_look_ahead_over_all_steps_is_the_flow_in_closed_form(name) -> None:
         ddim = cls(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, **options)
         ddim.set_timesteps(8)
         levels = [vp(float(ddim.alphas_cumprod[t])) for t in ddim.timesteps]
-        state = Run(LinearGaussian(scheduler), [Prompt("a")], settings={"particles": 5, "steps": 8, "eta": 0.0}).sample(
-            until=2
-        )
-        state.accept_prediction(state.run.predict(state))
+        run = make_run(LinearGaussian(scheduler), [Prompt("a")], settings={"particles": 5, "steps": 8, "eta": 0.0})
+        state = run.sample(until=2)
+        state.predict()
         (alpha, sigma), (there_alpha, there_sigma) = levels[2], levels[5]
         x = state.x.double().numpy()
         gain, offset = posterior_mean(levels[2])
@@ -92,11 +91,11 @@ def test_fk_weighs_by_what_the_look_ahead_leads_to() -> None:
 
     options = FKOptions(lookahead=2, at=(3,), **{"lambda": 1.0})
     settings = {"particles": 6, "steps": 8, "eta": 1.0, "chunk": 6}
-    run = Run(LinearGaussian(scheduler), [Prompt("a")], settings=settings, methods=[FK(options)],
+    run = make_run(LinearGaussian(scheduler), [Prompt("a")], settings=settings, methods=[FK(options)],
               reward=WeightedSum([("r", 1.0, reward)]))  # fmt: skip
     run.search()
-    plain = Run(LinearGaussian(scheduler), [Prompt("a")], settings=settings)
+    plain = make_run(LinearGaussian(scheduler), [Prompt("a")], settings=settings)
     state = plain.sample(until=3)
-    state.accept_prediction(plain.predict(state))
+    state.predict()
     assert torch.allclose(seen[0], rollout(state, 2), atol=1e-6)
     assert run.cost.nfe == 6 * (8 + 2)

@@ -13,7 +13,7 @@ from support.linear_gaussian import LinearGaussian, OneStream, chain, vp
 
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 from steer.sampling.state import State
 from steer_fk.method import FK
 from steer_fk.options import FKOptions
@@ -69,7 +69,7 @@ def own_chain() -> tuple[np.ndarray, np.ndarray]:
 
 def sample(particles: int, replicates: int, *, name: str = "ddim", potential: str = "diff", **options) -> State:
     prompts = [Prompt(kind, id=f"{kind}-{i}", category=kind) for kind in KINDS for i in range(replicates)]
-    run = Run(
+    run = make_run(
         LinearGaussian(scheduler(name)),
         prompts,
         settings={"particles": particles, "chunk": 65_536, "steps": STEPS, "eta": 1.0},
@@ -131,7 +131,7 @@ def test_with_the_slots_own_streams_too(name) -> None:
 
 def test_without_steering_the_chain_itself_is_as_computed(one_stream) -> None:
     mean, covariance = own_chain()
-    run = Run(
+    run = make_run(
         LinearGaussian(scheduler("ddim")), [Prompt("plain", seed=3)],
         settings={"particles": 65_536, "chunk": 65_536, "steps": STEPS, "eta": 1.0},
     )  # fmt: skip

@@ -20,6 +20,7 @@ from steer.prompts.prompt import as_prompts
 from steer.registry.plugins import manager
 from steer.results.trace_plot import plot
 from steer.rewards.reward import WeightedSum
+from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 from steer.sampling.start import Start
@@ -104,7 +105,7 @@ def test_a_budget_in_evaluations_is_used_and_never_exceeded(sampler, method) -> 
 
 @pytest.mark.parametrize(("nfe", "particles"), [(8, 2), (11, 2), (4, 1), (3, 1), (80, 16)])
 def test_a_budget_asks_for_the_particles_that_it_pays_for(sampler, nfe, particles) -> None:
-    run = Run(
+    run = make_run(
         sampler.backbone, as_prompts(TEXTS), settings={"steps": 2, "guidance_scale": 3.0},
         methods=make_methods(["random"], {"random": {"nfe": nfe}}, manager()),
         reward=WeightedSum([("brightness", 1.0, brightness)]),
@@ -201,7 +202,7 @@ def linear_run(
 ) -> Run:
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=True)
     prompts = as_prompts([Prompt(f"p{seed}", id=f"p{seed}", seed=seed) for seed in seeds])
-    return Run(
+    return make_run(
         LinearGaussian(scheduler), prompts, settings={"steps": 4, "chunk": 16, **settings},
         methods=make_methods(methods, options, manager()), reward=WeightedSum([("near", 1.0, near)]), choose=choose,
     )  # fmt: skip
@@ -225,7 +226,7 @@ def test_neighbours_are_normal_and_keep_the_stream_of_their_pivot() -> None:
         starts.append(start)
         return run.sample(start=start)
 
-    run.methods[0].search(run=run, sample=sample)
+    methods_of(run)[0].search(run=run, sample=sample)
     seeds, neighbours = starts
     assert seeds.noise is not None and neighbours.noise is not None
     pivots = torch.stack([

@@ -12,7 +12,7 @@ from support.tiny import brightness
 
 from steer import Sampler, SteerError
 from steer.prompts.prompt import Prompt
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 from steer.sampling.start import Start
 from steer_search.stopping import expected_gain
 
@@ -56,12 +56,14 @@ def test_pruned_particles_cost_nothing_more_and_the_others_are_what_they_were(sa
 
 
 def test_packs_are_made_for_those_that_are_left(sampler) -> None:
-    from steer.sampling.session import Setup, pack_size_of
+    from steer.sampling.session import Session, pack_size_of
 
     sizes = []
     for options in ({"prune": {"particles": 32, "keep": 0.25}}, {"fk": {"particles": 32}}):
-        setup = Setup(sampler, methods=list(options), reward=brightness, options=options, chunk=4)
-        sizes.append(pack_size_of(setup.run([Prompt("a")])))
+        session = Session(
+            sampler.model, sampler.plugins, methods=list(options), reward=brightness, options=options, chunk=4
+        )
+        sizes.append(pack_size_of(session.run([Prompt("a")])))
     assert sizes == [64 // 8, 64 // 32]
 
 
@@ -101,7 +103,7 @@ def test_rounds_targets_and_what_is_kept(sampler) -> None:
 
 
 def test_renoised_data_is_at_its_level(sampler) -> None:
-    run = Run(sampler.backbone, [Prompt("a", seed=3), Prompt("b", seed=9)], settings={"steps": 5, "eta": 1.0})
+    run = make_run(sampler.backbone, [Prompt("a", seed=3), Prompt("b", seed=9)], settings={"steps": 5, "eta": 1.0})
     start = Start.of([0, 1], [4, 7])
     x0 = torch.randn(4, *run.latent_shape, generator=torch.Generator().manual_seed(0))
     state = run.renoised(x0, start, 2)
@@ -110,7 +112,7 @@ def test_renoised_data_is_at_its_level(sampler) -> None:
     wanted = cumulative**0.5 * x0 + (1 - cumulative) ** 0.5 * run.noise(start)
     assert torch.allclose(state.x, wanted, atol=1e-6)
     assert (state.step, state.biased) == (2, True)
-    assert run.sample(state).done and run.cost.nfe == 3 * 4 * (2 if state.conditioning.guided else 1)
+    assert run.sample(state).done and run.cost.nfe == 3 * 4 * state.conditioning.evaluations
 
 
 def test_the_expected_gain_of_one_more_sample_is_that_of_students_t() -> None:

@@ -12,7 +12,7 @@ from steer import Sampler
 from steer.processes.schedulers import make_scheduler
 from steer.prompts.files import read_prompts
 from steer.prompts.prompt import as_prompts
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 from steer_shapes import paths
 
 PROMPTS = ["a red circle", "three green triangles"]
@@ -43,7 +43,7 @@ def stock(scheduler: str, seeds: list[int], eta: float | None) -> torch.Tensor:
     ("scheduler", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("euler", None), ("euler-a", None), ("dpm++", None)]
 )
 def test_unsteered_samples_equal_the_stock_pipelines(sampler: Sampler, scheduler: str, eta: float | None) -> None:
-    run = Run(
+    run = make_run(
         sampler.backbone,
         as_prompts(PROMPTS),
         settings={

@@ -10,7 +10,7 @@ from support.token_chain import SCORES, STEPS, Chain, exact, reward, tilted
 
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum
-from steer.sampling.run import Run
+from steer.sampling.hooks import make_run
 from steer.sampling.state import State
 from steer_fk.method import FK
 from steer_fk.options import FKOptions
@@ -28,7 +28,7 @@ OPTIONS = {
 
 def run(particles: int, replicates: int, *, prefix: str = "", fk: dict | None = None) -> State:
     prompts = [Prompt(prefix, id=f"{prefix}-{number}") for number in range(replicates)]
-    made = Run(
+    made = make_run(
         Chain(), prompts, settings={"particles": particles, "chunk": particles * replicates, "steps": STEPS},
         methods=[] if fk is None else [FK(FKOptions(**{"lambda": LAM, **fk}))],
         reward=WeightedSum([("score", 1.0, reward)]),
@@ -76,7 +76,7 @@ def test_fk_tends_to_the_tilted_distribution_as_the_root_of_particles(potential:
 
 def test_draws_of_x0_are_those_of_their_slot_whatever_else_is_drawn() -> None:
     made = [
-        Run(Chain(), [Prompt("", id=name) for name in names], settings={"particles": 3, "chunk": 64}, run_seed=5)
+        make_run(Chain(), [Prompt("", id=name) for name in names], settings={"particles": 3, "chunk": 64}, run_seed=5)
         for names in (["one"], ["two", "one"])
     ]
     draws = []

@@ -1,4 +1,4 @@
-"""A session: outcomes come from the engine and are written by threads while it works on."""
+"""One pass of a render: outcomes come from the engine and are written by threads while it works on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOPELESS = 50
 """So many failures and not one success end a render: something is wrong with all of them."""
 
 
-class Session:
+class RenderPass:
     """Renders what a plan lacks, once."""
 
     def __init__(self, folder: RenderFolder, plan: Plan, watcher: Watcher | None, page: Refresher) -> None:

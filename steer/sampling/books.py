@@ -1,0 +1,49 @@
+"""What a run has spent, in all and per prompt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steer.results.cost import Cost
+
+
+class Books:
+    """Counts a run's work. Budgets go by what a prompt has spent, so that none depends on what else is in the pack.
+
+    Attributes:
+        cost: of all prompts together.
+        spent: int64 ``[J]``, the part of each prompt in :attr:`Cost.forwards`.
+    """
+
+    def __init__(self, prompts: int) -> None:
+        """Args: prompts: J."""
+        self.cost = Cost()
+        self.spent = torch.zeros(prompts, dtype=torch.int64)
+
+    def predicted(self, job: Tensor, evaluations: int, padding: int) -> None:
+        """Count denoiser evaluations.
+
+        Args:
+            job: ``[N]``, the prompt of each row.
+            evaluations: per row.
+            padding: rows that filled chunks up.
+        """
+        self.cost.nfe += len(job) * evaluations
+        self.cost.padding += padding * evaluations
+        self.spent += evaluations * self._rows(job)
+
+    def went_back(self, job: Tensor, evaluations: int, *, recomputed: bool) -> None:
+        """Count evaluations per row that a gradient went back through, and whether each was computed again for that."""
+        again = evaluations if recomputed else 0
+        self.cost.backwards += len(job) * evaluations
+        self.cost.recomputed += len(job) * again
+        self.spent += (2 * evaluations + again) * self._rows(job)
+
+    def scored(self, *, decodes: int, rewards: int) -> None:
+        """Count samples decoded and samples scored."""
+        self.cost.decodes += decodes
+        self.cost.reward_calls += rewards
+
+    def _rows(self, job: Tensor) -> Tensor:
+        return torch.bincount(job, minlength=len(self.spent))

@@ -1,0 +1,148 @@
+"""What a run asks of its model and its reward: chunk by chunk, and booked where it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from steer.errors import SteerError
+from steer.models.backbone import Backbone, Conditioning
+from steer.prompts.prompt import Prompt
+from steer.rewards.reward import WeightedSum
+from steer.sampling.books import Books
+from steer.sampling.chunks import Chunks
+
+Decode = Callable[[Tensor], Any]
+"""Latents ``[B, …]`` to samples."""
+
+
+def checkpointed(function: Callable[..., Tensor], x: Tensor, *arguments: Any) -> Tensor:
+    """Call a function that draws no randomness, without keeping its activations for the backward pass."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return function(x, *arguments)
+    out: Tensor = checkpoint(function, x, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return out
+
+
+class Forwards:
+    """Predictions, decodings and scores for rows of a run. It knows no population.
+
+    Attributes:
+        backbone: the model.
+        chunks: how forwards are split.
+        books: what they cost.
+        reward: what steers, or ``None``.
+        preview: cheaper decoder of latents ``[B, C, H, W]`` for rewards before the last step, or ``None``.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        chunks: Chunks,
+        books: Books,
+        reward: WeightedSum | None = None,
+        preview: Decode | None = None,
+    ) -> None:
+        self.backbone, self.chunks, self.books, self.reward, self.preview = backbone, chunks, books, reward, preview
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning, job: Tensor) -> Tensor:
+        """Return the denoiser's output for all rows.
+
+        Args:
+            denoiser: name of the weights.
+            x: scaled latents ``[N, …]``.
+            timestep: 0-dimensional.
+            conditioning: of J prompts.
+            job: ``[N]``, the prompt of each row.
+        """
+
+        def forward(rows: Tensor) -> Tensor:
+            return self.predict_rows(denoiser, x[rows.to(x.device)], timestep, conditioning.rows(job[rows]))
+
+        out, padding = self.chunks.map(forward, len(job), self.groups(job))
+        self.books.predicted(job, conditioning.evaluations, padding)
+        return out
+
+    def predict_rows(
+        self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning, *, keep: bool = False
+    ) -> Tensor:
+        """Return the denoiser's output in one forward that is not booked.
+
+        Args:
+            denoiser: name of the weights.
+            x: scaled latents ``[B, …]``.
+            timestep: 0-dimensional.
+            conditioning: of each row.
+            keep: keep the activations if a graph is made, instead of computing them again on the way back.
+        """
+        predict = partial(self.backbone.predict, denoiser, conditioning=conditioning)
+        return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
+
+    def groups(self, job: Tensor) -> Tensor | None:
+        """Return what must not share a forward, one number per row; ``None`` if any rows may."""
+        return None if self.backbone.mixes_prompts else job
+
+    def decoder(self, *, final: bool) -> Decode:
+        """Return the decoder of final latents, or that of estimates on the way."""
+        return self.backbone.decode if final or self.preview is None else self.preview
+
+    def decode(self, x0: Tensor, *, final: bool = True) -> Any:
+        """Decode latents ``[N, …]`` to samples; ``final=False`` takes the preview decoder if there is one."""
+        decoder = self.decoder(final=final)
+        out, _ = self.chunks.map(lambda rows: checkpointed(decoder, x0[rows.to(x0.device)]), len(x0))
+        self.books.scored(decodes=len(x0), rewards=0)
+        return out
+
+    def score(self, x0: Tensor, prompts: Sequence[Prompt], *, step: int | None = None, samples: Any = None) -> Tensor:
+        """Score latents by the run's reward, decoding chunk by chunk so that memory does not grow with their number.
+
+        Args:
+            x0: ``[N, …]``.
+            prompts: of each row.
+            step: at which these are estimates, for messages; ``None`` if they are final.
+            samples: what they are decoded to, if that is known.
+
+        Returns:
+            ``[N]``.
+
+        Raises:
+            SteerError: if the run has no reward.
+        """
+        reward = self.required_reward()
+        decode = self.decoder(final=step is None)
+        if step is not None and self.preview is not None:  # rewards on the way are all by the same decoder
+            samples = None
+
+        def evaluate(rows: Tensor) -> Tensor:
+            index = rows.to(x0.device)
+            found = decode(x0[index]) if samples is None else samples[index]
+            return reward(found, [prompts[row] for row in rows.tolist()], step=step)
+
+        scores, _ = self.chunks.map(evaluate, len(x0))
+        self.books.scored(decodes=len(x0) if samples is None else 0, rewards=len(x0))
+        return scores
+
+    def judge(self, judge: WeightedSum, samples: Any, prompts: Sequence[Prompt]) -> Tensor:
+        """Score finished samples by a judge, ``[N]``; no hook sees it."""
+
+        def evaluate(rows: Tensor) -> Tensor:
+            return judge(samples[rows.to(samples.device)], [prompts[row] for row in rows.tolist()])
+
+        scores, _ = self.chunks.map(evaluate, len(samples))
+        self.books.scored(decodes=0, rewards=len(samples))
+        return scores
+
+    def required_reward(self) -> WeightedSum:
+        """Return the run's reward.
+
+        Raises:
+            SteerError: if it has none.
+        """
+        if self.reward is None:
+            raise SteerError("no reward was given; name one with --reward (steer plugins lists them)")
+        return self.reward
