@@ -86,11 +86,10 @@ def timed_render(engine: LocalEngine, spec: Spec, rows: list[Prompt]) -> dict[st
 
 def compare_packing(spec: Spec, rows: list[Prompt], repeats: int) -> dict[str, Any]:
     """Render packed and one prompt at a time, in turn; one at a time at the chunk that suits it."""
-    request = spec.request
-    alone = request.having(chunk=min(request.settings.particles or 1, 4 if request.device == "cpu" else 16))
+    full = spec.request.having(chunk=8 if spec.request.device == "cpu" else 16)
     engines = {
-        "packed": (LocalEngine(spec), spec),
-        "one at a time": (LocalEngine(replace(spec, request=alone), pack_prompts=1), spec),
+        "packed": (LocalEngine(replace(spec, request=full)), spec),
+        "one at a time": (LocalEngine(spec, pack_prompts=1), spec),
     }
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in engines}
     for engine, its_spec in engines.values():  # warm

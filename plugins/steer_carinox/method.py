@@ -39,8 +39,6 @@ from steer_carinox.tracker import Tracker
 from steer_carinox.weights import Table, find_table, inline
 
 GUARD = "guard"
-ONE_CHUNK = 8
-"""Up to so many seeds share a chunk: five in chunks of four, as a CPU would have them, are three rows of padding."""
 
 
 class Carinox(Method):
@@ -79,8 +77,6 @@ class Carinox(Method):
             run.suggest("particles", self.options.seed_count, by="carinox")
         else:
             run.set("particles", self.options.seed_count, by="carinox")
-        if run.particles <= ONE_CHUNK:
-            run.suggest("chunk", run.particles, by="carinox")
 
     @hookimpl
     def search(self, run: Run, sample: Callable[..., State]) -> State:

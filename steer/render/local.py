@@ -22,12 +22,8 @@ from steer.sampling.session import Session, image_size, pack_size_of
 
 log = logging.getLogger(__name__)
 
-CHUNK = {"cpu": 8}
 REASON = 500
 """Characters of a reason at most, about."""
-
-ELSEWHERE = 16
-"""Particles a forward unless the user says otherwise: a batch that is full, whatever the particles a prompt."""
 
 
 class LocalEngine(Engine):
@@ -49,16 +45,12 @@ class LocalEngine(Engine):
             small_packs: make packs that just fill a chunk, so that several engines share the work evenly.
             pack_prompts: prompts a pack, whatever fits.
         """
-        request = spec.request
-        sampler = request.sampler()
-        backbone = sampler.backbone
+        sampler = spec.request.sampler()
         self._previews = Previews(spec.previews) if spec.previews else None
         self._small_packs, self._pack_prompts = small_packs, pack_prompts
-        if request.settings.chunk is None and backbone.mixes_prompts:
-            request = request.having(chunk=CHUNK.get(backbone.device.type, ELSEWHERE))
         watchers = [*observers, *([self._previews] if self._previews else [])]
-        self._session = Session(sampler.model, sampler.plugins, **request.arguments(), observers=watchers)
-        dtype = next(backbone.denoisers["base"].parameters()).dtype
+        self._session = Session(sampler.model, sampler.plugins, **spec.request.arguments(), observers=watchers)
+        dtype = next(sampler.backbone.denoisers["base"].parameters()).dtype
         self.dtype = dtype_name(dtype) or str(dtype).removeprefix("torch.")
         self.searching = False
 

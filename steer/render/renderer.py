@@ -92,7 +92,7 @@ class Renderer:
                 if read_run(storage):
                     raise storage.in_use("a render that began at the same time")
             if engine is not None:
-                write_run(storage, {**self._values, "dtype": engine.dtype, "chunk": _chunk(plan, self._values)})
+                write_run(storage, {**self._values, "dtype": engine.dtype, "chunk": self._chunk(plan)})
             self._folder.remember(rows)
             if self._watcher:
                 self._watcher.begin(plan, storage.name)
@@ -118,6 +118,14 @@ class Renderer:
         self._check_pictured(media_of(plan.modality))
         return plan, engine
 
+    def _chunk(self, plan: Plan) -> int | None:
+        """Return the chunk size to go on with: the one given or kept, else the one of all groups when it began."""
+        given = self._values.get("chunk")
+        if given is not None or self._begun:
+            return given
+        sizes = {group.settings["chunk"] for group in plan.groups}
+        return sizes.pop() if len(sizes) == 1 else None
+
     def _check_pictured(self, medium: Medium) -> None:
         """Raise for what only pictures have, if the model makes none."""
         asked = {"layout geneval": self._folder.layout.kind == "geneval", "previews": self._spec.previews}
@@ -133,11 +141,3 @@ def _with_kept(spec: Spec, values: Mapping[str, Any]) -> Spec:
         request = request.having(chunk=values["chunk"])
     request = replace(request, dtype=values.get("dtype") or request.dtype)
     return replace(spec, request=request, previews=values.get("previews") or spec.previews)
-
-
-def _chunk(plan: Plan, values: Mapping[str, Any]) -> int | None:
-    """Return the chunk size to go on with: the one given or kept, else what the engine settled on for all groups."""
-    if values.get("chunk") is not None:
-        return int(values["chunk"])
-    sizes = {group.settings["chunk"] for group in plan.groups}
-    return sizes.pop() if len(sizes) == 1 else None

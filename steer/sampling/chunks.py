@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +13,26 @@ from steer.models.device import out_of_memory
 from steer.models.media.media import joined
 
 log = logging.getLogger(__name__)
+
+MOST_ON_CPU, MOST_ELSEWHERE = 8, 16
+"""Rows per forward at most, unless somebody asks for more."""
+
+
+def default_chunk(device: str, particles: int) -> int:
+    """Return the rows of a forward if nobody asks for a number: equal parts of a prompt's particles.
+
+    It depends on nothing else, so that a prompt gives the same bits alone and in a pack, by ``generate`` and by
+    ``render``. A part divides the particles, and nothing is padded, unless only small parts would: eleven particles on
+    a CPU are two forwards of six, not eleven of one.
+
+    Args:
+        device: the type of the device that computes.
+        particles: per prompt.
+    """
+    most = MOST_ON_CPU if device == "cpu" else MOST_ELSEWHERE
+    even = math.ceil(particles / math.ceil(particles / most))
+    divisor = max(size for size in range(1, most + 1) if particles % size == 0)
+    return divisor if 2 * divisor >= even else even
 
 
 class Chunks:

@@ -22,7 +22,7 @@ from steer.registry.registration import implementations
 from steer.rewards.reward import WeightedSum
 from steer.sampling.books import Books
 from steer.sampling.choices import Choices
-from steer.sampling.chunks import Chunks
+from steer.sampling.chunks import Chunks, default_chunk
 from steer.sampling.conditioning import encode
 from steer.sampling.forwards import Decode, Forwards
 from steer.sampling.start import Job, Slots, Start
@@ -90,8 +90,7 @@ class Run:
         }  # fmt: skip
         self.choices = Choices(settings or {}, {**usual, **(defaults or {})}, backbone.modality)
         self.hooks.hook.configure(run=self)
-        on_cpu = backbone.device.type == "cpu"
-        chunks = Chunks(self.get("chunk") or min(self.particles, 4 if on_cpu else 16))
+        chunks = Chunks(self.get("chunk") or default_chunk(backbone.device.type, self.particles))
         self.forwards = Forwards(backbone, chunks, self._books, reward, preview)
 
     # ---- settings --------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def test_the_plan_of_a_dry_run(place: Path) -> None:
     )
     assert "skipped: p.csv, line 4" in text
     assert "out: 2 prompts, 0 done, 0 failed, 2 to do" in text
-    assert "1 prompt in 1 pack: 2 particles, 3 steps, guidance 7.5, 16x16, chunk 8, 12 denoiser evaluations" in text
+    assert "1 prompt in 1 pack: 2 particles, 3 steps, guidance 7.5, 16x16, chunk 2, 12 denoiser evaluations" in text
     assert "4 images, 32 denoiser evaluations" in text and "on disk" in text and "free" in text
     assert not (place / "out").exists()
 

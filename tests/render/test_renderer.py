@@ -22,7 +22,7 @@ from support.renders import ARGUMENTS, asked, digests, lines
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
-from steer.render import Renderer, Spec, session
+from steer.render import Renderer, Spec, render_pass
 from steer.render.local import LocalEngine, reason_of
 from steer.render.previews import _ancestor, _spread
 from steer.render.recipes import read_recipe, request_of
@@ -173,7 +173,7 @@ def test_a_render_in_which_all_fails_ends(render: Render, tmp_path: Path, monkey
     def broken(samples: Any, prompts: Any) -> Any:
         raise RuntimeError("no such device")
 
-    monkeypatch.setattr(session, "HOPELESS", 4)
+    monkeypatch.setattr(render_pass, "HOPELESS", 4)
     with pytest.raises(SteerError, match=r"prompts all failed, the last was .*no such device.*--retry-failed"):
         render([f"a red circle {number}" for number in range(30)], tmp_path, reward=broken, steps=1, methods=[], pack=2)
     assert 4 <= len(lines(tmp_path / "journal.jsonl")) < 30
