@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import renders
 from support.hub_server import Hub, as_hub, serve
 from support.tiny import tiny_sd
 from support.tiny_students import lora_file, unet_file
@@ -65,7 +66,7 @@ def asked_for_weights(hub: Hub) -> list[str]:
 
 def test_what_only_plans_fetches_no_weights_and_changes_no_model(hub: Hub, tmp_path: Path, reads) -> None:
     pipe = tiny_sd()
-    spec = Spec(pipe, arguments={"methods": ["dmd2"], "options": OPTIONS, "particles": 2, "chunk": 2})
+    spec = Spec(renders.asked(pipe, methods=["dmd2"], options=OPTIONS, particles=2, chunk=2))
     engines: list[LocalEngine] = []
 
     def engine(spec: Spec) -> LocalEngine:
