@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from steer.cli.bars import DownloadBars
 from steer.cli.commands import BUILT_IN
@@ -53,7 +54,7 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with their summaries, importing none."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, self.targets()[name][1]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, _sentence(self.targets()[name][1])) for name in self.list_commands(ctx)])
 
 
 class App(LazyGroup):
@@ -62,8 +63,9 @@ class App(LazyGroup):
     def targets(self) -> dict[str, tuple[str, str]]:
         """Return built-in commands and the first words of plugins' commands."""
         found = dict(self.lazy)
-        for words, nouns in self._plugin_commands().items():
-            found.setdefault(words, ("", "; ".join(summary for _, (_, summary) in sorted(nouns.items()))))
+        for verb, nouns in self._plugin_commands().items():
+            summary = f"{verb} one of {', '.join(sorted(nouns))}" if len(nouns) > 1 else next(iter(nouns.values()))[1]
+            found.setdefault(verb, ("", summary))
         return found
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -75,7 +77,7 @@ class App(LazyGroup):
             return None
         if "" in nouns:
             return _load(nouns[""][0])
-        return LazyGroup(name, commands_by_name=nouns, help=f"{name.capitalize()} what plugins bring recipes for.")
+        return LazyGroup(name, commands_by_name=nouns, help=f"{name.capitalize()} one of what plugins bring.")
 
     @staticmethod
     def _plugin_commands() -> dict[str, dict[str, tuple[str, str]]]:
@@ -92,6 +94,11 @@ class App(LazyGroup):
                 continue
             found.setdefault(verb, {})[noun] = (str(entry.target), entry.summary)
         return found
+
+
+def _sentence(text: str) -> str:
+    """Return a summary as a sentence; those of plugins come as they like."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _load(target: str) -> click.Command:
@@ -126,6 +133,9 @@ def main() -> None:
     except SteerError as error:
         logging.getLogger("steer").error("%s", error, exc_info=True)
         _fail(str(error))
+    except NoArgsIsHelpError as error:  # a group without a command: its help, which lists them
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         _fail(f"{error.format_message()}{where}")
@@ -156,10 +166,23 @@ def _fail(message: str) -> None:
     sys.exit(2)
 
 
-CHATTY = frozenset((
-    "accelerate", "diffusers", "huggingface_hub", "matplotlib", "numpy", "open_clip", "peft", "PIL", "pydantic",
-    "timm", "torch", "torchvision", "transformers",
-))  # fmt: skip
+CHATTY = frozenset(
+    {
+        "accelerate",
+        "diffusers",
+        "huggingface_hub",
+        "matplotlib",
+        "numpy",
+        "open_clip",
+        "peft",
+        "PIL",
+        "pydantic",
+        "timm",
+        "torch",
+        "torchvision",
+        "transformers",
+    }
+)
 """Libraries whose warnings speak to programmers: they go to the log. Those of steer and of plugins are shown."""
 
 
