@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steer import Field, Options, Prompt, Reward, SteerError
+from steer import Field, Options, Prompt, Reward
 from steer.plugin import DTYPES, locate
 from steer_rewards import catalogue, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
@@ -43,25 +43,16 @@ class Aesthetic(Reward):
     Options = AestheticOptions
     options: AestheticOptions
 
-    def __init__(
-        self,
-        options: AestheticOptions | None = None,
-        *,
-        argument: str | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def prepare(self) -> None:
         """Load the weights.
 
         Raises:
             SteerError: if they cannot be had or do not fit.
         """
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
-        if argument is not None:
-            raise SteerError(f"aesthetic takes no argument, got {argument!r}; other weights: -o aesthetic.head=PATH")
+        catalogue.no_argument("aesthetic", self.argument, option="head")
         head = locate(catalogue.AESTHETIC_HEAD, owner="aesthetic", given=self.options.head)
         file = locate(catalogue.AESTHETIC_CLIP, owner="aesthetic", given=self.options.clip)
-        precision = dtype or DTYPES[self.options.dtype]
+        precision = self.dtype or DTYPES[self.options.dtype]
         model = load_clip(file, self.device, precision)
         self.head = load_head(head, model.config.projection_dim, self.device)
         self.embedder = Embedder(

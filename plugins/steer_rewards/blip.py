@@ -144,11 +144,3 @@ def vocabulary(owner: str, given: str | None, weights: Path) -> Path:
     if given is None and beside.is_file():
         return beside
     return locate(catalogue.BERT, owner=owner, given=given)
-
-
-def no_argument(owner: str, argument: str | None) -> None:
-    """Raise if a reward that has one model only was given another's name."""
-    if argument is not None:
-        raise SteerError(
-            f"{owner} takes no argument, got {argument!r}; for weights of your own set -o {owner}.weights=PATH"
-        )

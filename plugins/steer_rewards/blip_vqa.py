@@ -59,22 +59,14 @@ class BlipVqa(Reward):
     options: BlipVqaOptions
     name: ClassVar[str]
 
-    def __init__(
-        self,
-        options: BlipVqaOptions | None = None,
-        *,
-        argument: str | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def prepare(self) -> None:
         """Load the model: BLIP's own checkpoint, or as ``da:ORG/MODEL`` or ``da:FOLDER`` one in transformers' format.
 
         Raises:
             SteerError: if the weights cannot be had or do not fit.
         """
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
-        file = _weights(self.name, argument, self.options.weights)
-        self.precision = dtype or DTYPES[self.options.dtype]
+        file = _weights(self.name, self.argument, self.options.weights)
+        self.precision = self.dtype or DTYPES[self.options.dtype]
         self.model = load(file, self.device, self.precision)
         self.size = int(self.model.config.vision_config.image_size)
         vocabulary = blip.vocabulary(self.name, self.options.vocabulary, file)

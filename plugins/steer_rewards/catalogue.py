@@ -105,3 +105,11 @@ def flan_t5(size: str) -> Weights:
 
 def _is_repository(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def no_argument(owner: str, argument: str | None, *, option: str = "weights") -> None:
+    """Raise if a reward that has one model only was given another's name; ``option`` takes other weights."""
+    if argument is not None:
+        raise SteerError(
+            f"{owner} takes no argument, got {argument!r}; for weights of your own set -o {owner}.{option}=PATH"
+        )

@@ -58,22 +58,14 @@ class Clip(Reward):
     Options = ClipOptions
     options: ClipOptions
 
-    def __init__(
-        self,
-        options: ClipOptions | None = None,
-        *,
-        argument: str | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def prepare(self) -> None:
         """Load the CLIP that ``argument`` or the option ``model`` names.
 
         Raises:
             SteerError: if there is no such CLIP or its weights cannot be had.
         """
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
-        self.source = find(argument if argument is not None else self.options.model)
-        precision = dtype or DTYPES[self.options.dtype]
+        self.source = find(self.argument if self.argument is not None else self.options.model)
+        precision = self.dtype or DTYPES[self.options.dtype]
         model, tokenizer = load(self.source, self.device, precision, self.options.weights)
         self.embedder = embedder("clip", model, tokenizer, self.device, precision)
 

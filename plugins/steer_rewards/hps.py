@@ -42,23 +42,16 @@ class Hps(Reward):
     Options = HpsOptions
     options: HpsOptions
 
-    def __init__(
-        self,
-        options: HpsOptions | None = None,
-        *,
-        argument: str | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def prepare(self) -> None:
         """Load the version that ``argument`` names: ``"v2.1"``, the default, or ``"v2.0"``.
 
         Raises:
             SteerError: for an unknown version, or if its weights cannot be had or do not fit.
         """
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
-        (needed,) = catalogue.hps(argument)
-        file = locate(needed, owner="hps" if argument is None else f"hps:{argument}", given=self.options.weights)
-        precision = dtype or DTYPES[self.options.dtype]
+        (needed,) = catalogue.hps(self.argument)
+        owner = "hps" if self.argument is None else f"hps:{self.argument}"
+        file = locate(needed, owner=owner, given=self.options.weights)
+        precision = self.dtype or DTYPES[self.options.dtype]
         model, tokenizer = load(file, self.device, precision)
         self.embedder = embedder("hps", model, tokenizer, self.device, precision)
 

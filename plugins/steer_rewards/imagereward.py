@@ -68,23 +68,15 @@ class ImageReward(Reward):
     Options = ImageRewardOptions
     options: ImageRewardOptions
 
-    def __init__(
-        self,
-        options: ImageRewardOptions | None = None,
-        *,
-        argument: str | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def prepare(self) -> None:
         """Load the model.
 
         Raises:
             SteerError: if the weights cannot be had or do not fit.
         """
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
-        blip.no_argument("imagereward", argument)
+        catalogue.no_argument("imagereward", self.argument)
         file = locate(catalogue.IMAGEREWARD, owner="imagereward", given=self.options.weights)
-        self.precision = dtype or DTYPES[self.options.dtype]
+        self.precision = self.dtype or DTYPES[self.options.dtype]
         self.model = load(file, self.device, self.precision)
         self.size = int(self.model.vision.config.image_size)
         vocabulary = blip.vocabulary("imagereward", self.options.vocabulary, file)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer import Field, Options, Prompt, Reward, SteerError
+from steer import Field, Options, Prompt, Reward
 from steer.plugin import DTYPES, locate
 from steer_rewards import catalogue, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
@@ -33,24 +33,15 @@ class PickScore(Reward):
     Options = PickScoreOptions
     options: PickScoreOptions
 
-    def __init__(
-        self,
-        options: PickScoreOptions | None = None,
-        *,
-        argument: str | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def prepare(self) -> None:
         """Load the weights.
 
         Raises:
             SteerError: if they cannot be had or do not fit.
         """
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
-        if argument is not None:
-            raise SteerError(f"pickscore takes no argument, got {argument!r}; other weights: -o pickscore.weights=PATH")
+        catalogue.no_argument("pickscore", self.argument)
         file = locate(catalogue.PICKSCORE, owner="pickscore", given=self.options.weights)
-        precision = dtype or DTYPES[self.options.dtype]
+        precision = self.dtype or DTYPES[self.options.dtype]
         self.model = load(file, self.device, precision)
         self.scale = float(self.model.logit_scale.float().exp())
         self.embedder = _embedder(self.model, self.device, precision)

@@ -50,24 +50,16 @@ class Vqa(Reward):
     Options = VqaOptions
     options: VqaOptions
 
-    def __init__(
-        self,
-        options: VqaOptions | None = None,
-        *,
-        argument: str | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def prepare(self) -> None:
         """Load the model that ``argument`` or the option ``model`` names.
 
         Raises:
             SteerError: for an unknown model, if its weights cannot be had or do not fit, or for fp16.
         """
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
-        if dtype == torch.float16:
+        if self.dtype == torch.float16:
             raise SteerError("vqa cannot compute in fp16, in which T5 overflows; expected bf16 or fp32")
-        precision = dtype or _precision(self.options.dtype, self.device)
-        name = argument if argument is not None else self.options.model
+        precision = self.dtype or _precision(self.options.dtype, self.device)
+        name = self.argument if self.argument is not None else self.options.model
         owner = f"vqa:{name}"
         folder = Path(name).expanduser()
         if name in catalogue.CLIP_FLANT5 or not folder.is_dir():

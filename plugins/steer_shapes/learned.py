@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from steer import Options, Reward
+from steer import Reward
 
 from .detector import GRID, STRIDE, Reading, reader
 from .grammar import Phrase, Relation, Requirements, parse_prompt
@@ -32,16 +32,8 @@ class DetectorReward(Reward):
 
     differentiable = True
 
-    def __init__(
-        self,
-        options: Options | None = None,
-        *,
-        argument: str | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def prepare(self) -> None:
         """Load the detector; it is so small that it always computes in fp32."""
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
         self._read = reader(str(self.device))
 
     def __call__(self, samples: Tensor, prompts: Sequence[str]) -> Tensor:

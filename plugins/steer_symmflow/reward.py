@@ -41,13 +41,9 @@ class Agreement(Reward):
     Options = SymmFlowOptions
     options: SymmFlowOptions
 
-    def __init__(
-        self, options: SymmFlowOptions | None = None, *, argument: str | None = None,
-        device: torch.device | str = "cpu", dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+    def prepare(self) -> None:
         """Load the model that ``argument`` names."""
-        super().__init__(options, argument=argument, device=device, dtype=dtype)
-        self.model = load(find(argument or "masks"), self.device, dtype or torch.float32)
+        self.model = load(find(self.argument or "masks"), self.device, self.dtype or torch.float32)
         self._asked: dict[tuple[str, bool], Tensor] = {}
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt]) -> Tensor:

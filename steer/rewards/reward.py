@@ -61,7 +61,7 @@ class Reward:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Load what the reward needs.
+        """Take over the arguments, then :meth:`prepare`.
 
         Args:
             options: validated options, or ``None`` for the defaults.
@@ -73,6 +73,14 @@ class Reward:
         self.argument = argument
         self.device = torch.device(device)
         self.dtype = dtype
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Load what the reward needs; called once, when options, argument, device and dtype are known.
+
+        Raises:
+            SteerError: if it cannot be had.
+        """
 
     def completed(self, prompt: Prompt) -> Prompt:
         """Return a prompt whose metadata holds all that its score depends on, so that a recipe needs no other file: one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,17 +36,17 @@ class Classifier(TextReward):
     Options = ClassifierOptions
     options: ClassifierOptions
 
-    def __init__(self, options: ClassifierOptions | None = None, *, argument: str | None = None, **where: Any) -> None:
+    def prepare(self) -> None:
         """Load the classifier.
 
         Raises:
             SteerError: if none is named or it cannot be had, and for a label that it does not have.
         """
-        super().__init__(options, argument=argument, **where)
-        source, slash, label = (argument or "").rpartition("/")
+        argument = self.argument or ""
+        source, slash, label = argument.rpartition("/")
         if not slash or not label:
-            raise SteerError(f"classifier:{argument or ''}: name a classifier and a label, as in classifier:ID/LABEL")
-        if Path(str(argument)).expanduser().is_dir() and not (Path(source) / "config.json").is_file():
+            raise SteerError(f"classifier:{argument}: name a classifier and a label, as in classifier:ID/LABEL")
+        if Path(argument).expanduser().is_dir() and not (Path(source) / "config.json").is_file():
             raise SteerError(f"classifier:{argument}: that is a folder, and no label; add one, as in {argument}/LABEL")
         model, self.tokenizer = load("AutoModelForSequenceClassification", source, f"reward 'classifier:{source}'")
         self.model = model.to(self.device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,16 +35,15 @@ class Fluency(TextReward):
     Options = FluencyOptions
     options: FluencyOptions
 
-    def __init__(self, options: FluencyOptions | None = None, *, argument: str | None = None, **where: Any) -> None:
+    def prepare(self) -> None:
         """Load the model.
 
         Raises:
             SteerError: if none is named, or it cannot be had.
         """
-        super().__init__(options, argument=argument, **where)
-        if argument is None:
+        if self.argument is None:
             raise SteerError("fluency: name a causal language model, as in fluency:openai-community/gpt2 or a folder")
-        model, self.tokenizer = load("AutoModelForCausalLM", argument, f"reward 'fluency:{argument}'")
+        model, self.tokenizer = load("AutoModelForCausalLM", self.argument, f"reward 'fluency:{self.argument}'")
         self.model = model.to(self.device)
         self.most = min(self.options.max_tokens, longest(model, self.tokenizer))
 

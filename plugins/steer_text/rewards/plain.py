@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,13 +18,13 @@ class Length(TextReward):
     In an expression a number at the end is a weight: N words are ``length:N:1``.
     """
 
-    def __init__(self, options: Options | None = None, *, argument: str | None = None, **where: Any) -> None:
+    def prepare(self) -> None:
         """Read N.
 
         Raises:
             SteerError: if it is no positive number.
         """
-        super().__init__(options, argument=argument, **where)
+        argument = self.argument
         if argument is not None and not (argument.isdigit() and int(argument) > 0):
             raise SteerError(f"length:{argument}: expected a number of words and a weight, such as length:12:1")
         self.wanted = None if argument is None else int(argument)
@@ -88,14 +87,13 @@ class Regex(TextReward):
     Options = RegexOptions
     options: RegexOptions
 
-    def __init__(self, options: RegexOptions | None = None, *, argument: str | None = None, **where: Any) -> None:
+    def prepare(self) -> None:
         """Compile the pattern.
 
         Raises:
             SteerError: if there is none, two, or it cannot be read.
         """
-        super().__init__(options, argument=argument, **where)
-        pattern = argument if argument is not None else self.options.pattern
+        pattern = self.argument if self.argument is not None else self.options.pattern
         if pattern is None:
             raise SteerError("regex: no pattern; give one as regex:PATTERN or -o regex.pattern=PATTERN")
         try:
