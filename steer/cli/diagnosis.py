@@ -18,9 +18,20 @@ from steer.registry.plugins import Plugins
 log = logging.getLogger(__name__)
 
 PACKAGES = (
-    "steer-diffusion", "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "accelerate", "peft",
-    "safetensors", "huggingface_hub", "pillow", "pluggy", "pydantic",
-)  # fmt: skip
+    "steer-diffusion",
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "accelerate",
+    "peft",
+    "safetensors",
+    "huggingface_hub",
+    "pillow",
+    "pluggy",
+    "pydantic",
+)
 
 # What a sampler of each family needs in half precision with everything on the device, for one image at its native
 # size: weights of all parts and about a fifth for activations. Sizes of the published weights.
@@ -101,8 +112,14 @@ def _devices() -> tuple[list[dict[str, Any]], list[str]]:
         import torch
     except ImportError as error:
         return [], [f"torch cannot be imported: {error}"]
-    found: list[dict[str, Any]] = [{"name": "cpu", "model": platform.processor() or platform.machine(),
-                                    "memory_gb": None, "threads": torch.get_num_threads()}]  # fmt: skip
+    found: list[dict[str, Any]] = [
+        {
+            "name": "cpu",
+            "model": platform.processor() or platform.machine(),
+            "memory_gb": None,
+            "threads": torch.get_num_threads(),
+        }
+    ]
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)

@@ -39,8 +39,9 @@ def _print(data: dict[str, Any], console: Console) -> None:
     families = data["families"].items()
     console.print(table(("family", "verdict"), families, title="what can run here (fp16, one image)"))
     cache = data["cache"]
-    console.print(f"[bold]hub cache[/] {escape(cache['folder'])}, {cache['free_gb']} GB free"
-                  + (", offline mode is on" if cache["offline"] else ""), highlight=False)  # fmt: skip
+    offline = ", offline mode is on" if cache["offline"] else ""
+    folder = escape(cache["folder"])
+    console.print(f"[bold]hub cache[/] {folder}, {cache['free_gb']} GB free{offline}", highlight=False)
     for name, size in cache["repositories"].items():
         console.print(f"  {escape(name)}: {size} GB", highlight=False)
     _print_weights(data["weights"], console)

@@ -28,17 +28,24 @@ class Item:
         """Return plain data; ``status`` is ``"cached"`` or ``"fetched"``."""
         file = self.needed.file if isinstance(self.needed, Weights) else None
         return {
-            "name": self.name, "repo": self.needed.repo, "file": file, "size": _size(path),
-            "licence": self.needed.licence, "status": status, "path": str(path),
-        }  # fmt: skip
+            "name": self.name,
+            "repo": self.needed.repo,
+            "file": file,
+            "size": _size(path),
+            "licence": self.needed.licence,
+            "status": status,
+            "path": str(path),
+        }
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 @click.option(
-    "--to", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
     help="Put the files into FOLDER/REPOSITORY, as for another machine, and not into the hub's cache.",
-)  # fmt: skip
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @log_option
 def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:

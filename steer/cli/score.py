@@ -36,9 +36,17 @@ if TYPE_CHECKING:
 @click.option("--csv", "as_csv", is_flag=True, help="Print as CSV on stdout.")
 @log_option
 def score(
-    images: tuple[Path, ...], reward: tuple[str, ...], prompt: str | None, metadata: Path | None,
-    option: tuple[str, ...], batch: int, device: str | None, out: Path | None, as_json: bool, as_csv: bool,
-) -> None:  # fmt: skip
+    images: tuple[Path, ...],
+    reward: tuple[str, ...],
+    prompt: str | None,
+    metadata: Path | None,
+    option: tuple[str, ...],
+    batch: int,
+    device: str | None,
+    out: Path | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
     """Score IMAGES: files, and folders with all that is in them.
 
     An image's prompt comes from --prompt, --metadata, a metadata.jsonl beside it, or the PNG itself. Files that

@@ -164,28 +164,42 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
         click.echo("steer: warning: that is more than there is", err=True)
 
 
+TOLD = frozenset({"particles", "steps", "guidance_scale", "width", "height", "length", "chunk"})
+"""Settings that the plan tells of every group."""
+
+
 def _apart(group: PlannedGroup) -> str:
-    """Return what else tells a group from others: settings that are rarely given, and options of its prompts."""
+    """Return what else tells a group from others: other settings and options of its prompts."""
     prompt = group.packs[0][0]
-    names = ("scheduler", "eta", "true_cfg_scale", "temperature")
-    facts = {name: prompt.settings[name] for name in names if name in prompt.settings}
+    facts = {name: value for name, value in prompt.settings.items() if name not in TOLD}
     facts |= {f"{owner}.{name}": value for owner, table in prompt.options.items() for name, value in table.items()}
     return "".join(f"{one_line(f'{name} {value}')}, " for name, value in facts.items())
 
 
 def _plan_facts(plan: Plan) -> dict[str, Any]:
     return {
-        "prompts": plan.tasks, "done": plan.done, "failed": plan.failed, "todo": plan.todo, "images": plan.images,
-        "nfe": plan.nfe, "bytes": plan.bytes, "free_bytes": plan.free_bytes,
-    }  # fmt: skip
+        "prompts": plan.tasks,
+        "done": plan.done,
+        "failed": plan.failed,
+        "todo": plan.todo,
+        "images": plan.images,
+        "nfe": plan.nfe,
+        "bytes": plan.bytes,
+        "free_bytes": plan.free_bytes,
+    }
 
 
 def _summary_facts(summary: Summary) -> dict[str, Any]:
     return {
-        "out": summary.place, "prompts": summary.plan.tasks, "done": summary.done, "failed": summary.failed,
-        "stopped": summary.stopped, "seconds": summary.seconds, "session": asdict(summary.progress),
+        "out": summary.place,
+        "prompts": summary.plan.tasks,
+        "done": summary.done,
+        "failed": summary.failed,
+        "stopped": summary.stopped,
+        "seconds": summary.seconds,
+        "session": asdict(summary.progress),
         "cost": summary.cost.as_dict(),
-    }  # fmt: skip
+    }
 
 
 def _note(progress: Standing, word: str) -> str:

@@ -60,9 +60,13 @@ class Prompt(str):
     @property
     def _attributes(self) -> dict[str, Any]:
         return {
-            "id": self.id, "category": self.category, "seed": self.seed, "metadata": self.metadata,
-            "settings": self.settings, "options": self.options,
-        }  # fmt: skip
+            "id": self.id,
+            "category": self.category,
+            "seed": self.seed,
+            "metadata": self.metadata,
+            "settings": self.settings,
+            "options": self.options,
+        }
 
 
 def text_id(text: str) -> str:

@@ -19,10 +19,22 @@ from steer.settings.text_files import decoded
 
 RUN, PROMPTS = "run.toml", "prompts.jsonl"
 
-FREE = frozenset({
-    "file", "prompts", "out", "device", "chunk", "offload", "compile", "previews", "engine", "address", "workers",
-    "versions",
-})  # fmt: skip
+FREE = frozenset(
+    {
+        "file",
+        "prompts",
+        "out",
+        "device",
+        "chunk",
+        "offload",
+        "compile",
+        "previews",
+        "engine",
+        "address",
+        "workers",
+        "versions",
+    }
+)
 """Keys that may change when a render goes on: they decide where and how fast, or an image's last bits."""
 
 GROWS = "replicates"
