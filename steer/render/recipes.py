@@ -156,7 +156,8 @@ def settings_of(recipe: Recipe) -> RunSettings:
     Raises:
         SteerError: for one that no user may give.
     """
-    return RunSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in recipe.settings.items()})
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.settings.items()}
+    return RunSettings.model_validate(values)
 
 
 def request_of(recipe: Recipe, *, model: str | None = None, device: str | None = None) -> SamplingRequest:

@@ -20,7 +20,7 @@ from steer.evaluate.compare.spec import Entry
 from steer.prompts.prompt import Prompt
 from steer.render.spec import Task
 from steer.results.items import Item
-from steer.rewards.by_name import OptionValues, make_judges, make_reward
+from steer.rewards.by_name import OptionValues, RewardSpec, make_judges, make_reward
 from steer.rewards.reward import WeightedSum
 from steer.sampling.method import acting_hooks
 from steer.sampling.methods_by_name import make_methods
@@ -45,8 +45,8 @@ class Settings:
         embedding: of images, for their spread; ``None`` for none.
     """
 
-    reward: Sequence[str]
-    judges: Sequence[str]
+    reward: Sequence[RewardSpec]
+    judges: Sequence[RewardSpec]
     options: OptionValues = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     run_seed: int = 0
