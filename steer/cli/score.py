@@ -19,7 +19,8 @@ from steer.errors import SteerError
 from steer.settings.options import parse_assignments
 
 if TYPE_CHECKING:
-    from steer.evaluate.score import ImageError, Row
+    from steer.evaluate.score.images import ImageError
+    from steer.evaluate.score.rows import Row
     from steer.rewards.reward import RewardFunction, WeightedSum
 
 
@@ -58,19 +59,22 @@ def score(
         raise SteerError("got both --prompt and --metadata; give one of the two")
 
     from steer.cli.shared import quiet_libraries
-    from steer.evaluate import score as scoring
+    from steer.evaluate.score.images import ImageError, find_images
+    from steer.evaluate.score.prompts import PromptSource, check_prompts, needs_prompt
+    from steer.evaluate.score.rows import open_rows, read_rows, write_row
+    from steer.evaluate.score.score import expressions_of, score_images
     from steer.models.device import pick_device
     from steer.registry.plugins import manager
     from steer.rewards.by_name import check_modalities, make_reward
     from steer.sampling.methods_by_name import check_names, check_owners
 
-    names = scoring.expressions_of(reward)
+    names = expressions_of(reward)
     options = parse_assignments(option)
     check_names([], names, options, manager())
     check_modalities(names, "image", options, manager(), "steer score reads")
     check_owners(options, [], names)
-    paths = scoring.find_images(images)
-    done = scoring.read_rows(out) if out else {}
+    paths = find_images(images)
+    done = read_rows(out) if out else {}
     quiet_libraries()
     place = pick_device(device)
     rewards: dict[str, WeightedSum] = {}
@@ -79,24 +83,22 @@ def score(
         made = make_reward([name], options, manager(), place, shared)
         assert made is not None
         rewards[name] = made
-    source = scoring.PromptSource(prompt, metadata, needed=any(map(scoring.needs_prompt, rewards.values())))
-    scoring.check_prompts(paths, source)
+    source = PromptSource(prompt, metadata, needed=any(map(needs_prompt, rewards.values())))
+    check_prompts(paths, source)
     rows: dict[str, Row] = {}
     errors: list[ImageError] = []
     with ExitStack() as stack:
-        file = stack.enter_context(scoring.open_rows(out)) if out else None
+        file = stack.enter_context(open_rows(out)) if out else None
         bar = stack.enter_context(Bar("scoring", len(paths)))
-        for outcome in scoring.score_images(
-            paths, rewards, source, batch=batch, device=place, done=done, options=options
-        ):
+        for outcome in score_images(paths, rewards, source, batch=batch, device=place, done=done, options=options):
             bar.advance()
-            if isinstance(outcome, scoring.ImageError):
+            if isinstance(outcome, ImageError):
                 errors.append(outcome)
                 click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
                 continue
             rows[outcome.file] = outcome
             if file is not None and done.get(outcome.file) is not outcome:
-                scoring.write_row(file, outcome)
+                write_row(file, outcome)
     _print([rows[str(path)] for path in paths if str(path) in rows], errors, names, as_json, as_csv)
     sys.exit(1 if errors else 0)
 

@@ -12,30 +12,18 @@ import tomli_w
 from steer.errors import SteerError
 from steer.prompts.files import parse_prompts
 from steer.prompts.prompt import Prompt
+from steer.render.journal import DETAILS, JOURNAL
 from steer.render.page import check_page
+from steer.results.names import METADATA, RESULT
 from steer.results.recipe import versions
 from steer.results.storage import Storage
 from steer.settings.text_files import decoded
 
 RUN, PROMPTS = "run.toml", "prompts.jsonl"
 
-FREE = frozenset(
-    {
-        "file",
-        "prompts",
-        "out",
-        "device",
-        "chunk",
-        "offload",
-        "compile",
-        "previews",
-        "engine",
-        "address",
-        "workers",
-        "versions",
-    }
-)
-"""Keys that may change when a render goes on: they decide where and how fast, or an image's last bits."""
+WHERE = ("file", "prompts", "out", "device", "engine", "address", "workers")
+HOW_FAST = ("chunk", "offload", "compile", "previews", "versions")
+"""Keys that may change when a render goes on: these decide at most an image's last bits."""
 
 GROWS = "replicates"
 """May become more when a render goes on: the drawings that are there stay as they are."""
@@ -44,7 +32,7 @@ KEPT = ("chunk", "dtype", "previews")
 """Keys that a render goes on with unless others are given."""
 
 
-OTHERS = ("metadata.jsonl", "prompts.jsonl", "journal.jsonl", "details.jsonl", "result.json")
+OTHERS = (METADATA, PROMPTS, JOURNAL, DETAILS, RESULT)
 """Files that a render writes or that another command of ours did: where there is no run.toml they are not ours."""
 
 
@@ -87,7 +75,7 @@ def check_same(stored: Mapping[str, Any], values: Mapping[str, Any], place: str)
     for key in sorted(set(old) | set(new)):
         if key == GROWS and new.get(key, 1) >= old.get(key, 1):
             continue
-        if key not in FREE and old.get(key) != new.get(key):
+        if key not in (*WHERE, *HOW_FAST) and old.get(key) != new.get(key):
             was, now = (json.dumps(table.get(key), ensure_ascii=False)[:80] for table in (old, new))
             raise SteerError(
                 f"output folder {place} was begun with {key}={was}, got {key}={now}; go on with the same, or choose "

@@ -61,14 +61,13 @@ def _draw_genealogy(axes: Any, trace: dict[str, Any]) -> None:
             x, y = _branch(start, stop, parents[segment][slot], slot)
             axes.plot(x, y, color=LIVING if lives else DEAD, lw=1.8 if lives else 0.9, zorder=2 if lives else 1)
     rewards = [e for e in trace["events"] if e["kind"] == "reward"]
-    values = [v for e in rewards for v in e["reward"]]
-    size = max(10.0, min(42.0, 500.0 / count))
-    for event in rewards:
-        points = axes.scatter(
-            [event["step"]] * len(event["slots"]), event["slots"], c=event["reward"], cmap="viridis",
-            vmin=min(values), vmax=max(values), zorder=3, s=size, edgecolors="white", linewidths=0.6,
-        )  # fmt: skip
     if rewards:
+        values, size = [v for e in rewards for v in e["reward"]], max(10.0, min(42.0, 500.0 / count))
+        scale = {"cmap": "viridis", "vmin": min(values), "vmax": max(values)}
+        style = {"zorder": 3, "s": size, "edgecolors": "white", "linewidths": 0.6}
+        for event in rewards:
+            at = [event["step"]] * len(event["slots"])
+            points = axes.scatter(at, event["slots"], c=event["reward"], **scale, **style)
         axes.figure.colorbar(points, ax=axes, label="reward", pad=0.02, fraction=0.05)
     axes.set_ylabel("particle")
     axes.set_title("genealogy (blue: has descendants at the end; grey: resampled away)", fontsize=9, loc="left")

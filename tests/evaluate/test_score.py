@@ -15,17 +15,10 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from steer.errors import SteerError
-from steer.evaluate.score import (
-    ImageError,
-    PromptSource,
-    Row,
-    find_images,
-    prompt_from_texts,
-    read_image,
-    read_metadata,
-    read_rows,
-    score_images,
-)
+from steer.evaluate.score.images import ImageError, find_images, read_image
+from steer.evaluate.score.prompts import PromptSource, prompt_from_texts, read_metadata
+from steer.evaluate.score.rows import Row, read_rows
+from steer.evaluate.score.score import score_images
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import Reward
 

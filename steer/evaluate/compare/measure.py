@@ -88,10 +88,15 @@ class Measurer:
         if not steers and choose == "all":
             reward = None
         return Session(
-            self.model, self.plugins, methods=list(entry.methods), reward=None if reward is None else [reward],
-            options=entry.options, run_seed=self.settings.run_seed, choose=choose,
+            self.model,
+            self.plugins,
+            methods=list(entry.methods),
+            reward=None if reward is None else [reward],
+            options=entry.options,
+            run_seed=self.settings.run_seed,
+            choose=choose,
             **{"particles": None, **entry.settings},
-        )  # fmt: skip
+        )
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """Raise for a prompt that a reward or judge cannot read, before anything is drawn for it.
@@ -130,16 +135,14 @@ class Measurer:
             self._memory.start()
             began = self._clock()
             items = session.items(run)
-            seconds = (self._clock() - began) / len(items)
-            cost = {
-                name: value / len(items) for name, value in run.cost.as_dict().items() if name not in ("nfe", "seconds")
-            }
+            seconds, memory = (self._clock() - began) / len(items), self._memory.megabytes()
+            booked = {name: value for name, value in run.cost.as_dict().items() if name not in ("nfe", "seconds")}
+            cost = {name: value / len(items) for name, value in booked.items()}
             for index, item in enumerate(items):
-                shared: Row = {
-                    **cost, "nfe": int(run.spent[index]), "seconds": seconds, "memory_mb": self._memory.megabytes(),
-                }  # fmt: skip
-                task = by_id[item.prompt.id]
-                row = {**_address(task, item), **(self._scores(item, session.choose) if scored else {}), **shared}
+                row = _address(by_id[item.prompt.id], item)
+                if scored:
+                    row |= self._scores(item, session.choose)
+                row |= {**cost, "nfe": int(run.spent[index]), "seconds": seconds, "memory_mb": memory}
                 value = item.samples[item.chosen[0]].value
                 yield Measured({**row, **item.medium.facts(value)}, item.medium.picture(value))
 
@@ -167,11 +170,14 @@ class Measurer:
 
 
 def _address(task: Task, item: Item) -> Row:
-    prompt = item.prompt
     return {
-        "id": prompt.id, "index": task.index, "replicate": task.replicate, "prompt": str(prompt),
-        "category": prompt.category, "seed": item.seed,
-    }  # fmt: skip
+        "id": item.prompt.id,
+        "index": task.index,
+        "replicate": task.replicate,
+        "prompt": str(item.prompt),
+        "category": item.prompt.category,
+        "seed": item.seed,
+    }
 
 
 def _scored(reward: WeightedSum, samples: Any, item: Item, batch: int = 16) -> list[float]:

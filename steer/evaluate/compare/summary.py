@@ -170,6 +170,10 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
             win_rate(chosen, other),
         )
     has_reward = rows[0]["reward"] is not None
+
+    def judged(name: str) -> Interval:
+        return bootstrap_mean(by_prompt(rows, lambda row: float(row["judge"][name])))
+
     return Line(
         label=entry.label,
         family=entry.family,
@@ -181,8 +185,7 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
         chosen=bootstrap_mean(chosen),
         success=None if passed is None else share(passed),
         particles=bootstrap_mean(by_prompt(rows, lambda row: float(np.mean(row["judges"][judge])))),
-        judges={name: bootstrap_mean(by_prompt(rows, lambda row, n=name: float(row["judge"][n])))  # type: ignore[misc]
-                for name in rows[0]["judge"]},
+        judges={name: judged(name) for name in rows[0]["judge"]},
         reward=bootstrap_mean(by_prompt(rows, lambda row: float(row["reward"]))) if has_reward else None,
         categories=_categories(rows, success),
         spread=_average([row.get("spread") for row in rows]),
@@ -193,7 +196,7 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
         cost={name: _average([row.get(name) for row in rows], most=name == "memory_mb") for name in COST},
         against=against,
         tuned=dict(cell.tuned),
-    )  # fmt: skip
+    )
 
 
 def _categories(rows: Sequence[Row], success: float | None) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from steer.evaluate.compare.summary import Line, Summary, budget_text
+from steer.evaluate.compare.summary import Against, Line, Summary, budget_text
 from steer.evaluate.statistics import Interval
 
 
@@ -37,14 +37,18 @@ def tables(summary: Summary) -> list[Table]:
 
 def scores(summary: Summary) -> Table:
     """What each method came to, by the judge."""
-    columns: list[Column] = [
+    passed = "" if summary.success is None else f"{summary.judge} >= {summary.success:g}"
+
+    def judged(name: str) -> Column:
+        return name, lambda line: level(line.judges[name])
+
+    columns = [
         *_where(summary),
         (f"{summary.judge}, chosen", lambda line: level(line.chosen)),
-        *([(f"{summary.judge} >= {summary.success:g}", lambda line: _or_empty(line.success))]
-          if summary.success is not None else []),
+        *_when(passed, (passed, lambda line: _or_empty(line.success))),
         (f"{summary.judge}, particles", lambda line: level(line.particles)),
-        *[(name, lambda line, n=name: level(line.judges[n])) for name in list(summary.lines[0].judges)[1:]],
-    ]  # fmt: skip
+        *map(judged, list(summary.lines[0].judges)[1:]),
+    ]
     note = "Means over prompts with 95% intervals (bootstrap over prompts; Wilson's for the share of successes)."
     return _table("Scores", columns, summary.lines, note)
 
@@ -54,14 +58,20 @@ def differences(summary: Summary) -> Table | None:
     lines = [line for line in summary.lines if line.against is not None]
     if not lines:
         return None
-    columns: list[Column] = [
+
+    def held(name: str, told: Callable[[Against], str]) -> Column:
+        return name, lambda line: "" if line.against is None else told(line.against)
+
+    columns = [
         *_where(summary),
-        ("chosen", lambda line: str(line.against.chosen) if line.against else ""),
-        *([("success", lambda line: str(line.against.success) if line.against else ""),
-           ("failures left", lambda line: _or_empty(line.against.failures if line.against else None, 2))]
-          if summary.success is not None else []),
-        ("wins", lambda line: level(line.against.wins, 2) if line.against else ""),
-    ]  # fmt: skip
+        held("chosen", lambda against: str(against.chosen)),
+        *_when(
+            summary.success is not None,
+            held("success", lambda against: str(against.success)),
+            held("failures left", lambda against: _or_empty(against.failures, 2)),
+        ),
+        held("wins", lambda against: level(against.wins, 2)),
+    ]
     note = "Paired over prompts and seeds, at the same budget; a draw is half a win."
     if summary.success is not None:
         note += " Failures left: a method's failures over the reference's; empty where that has none."
@@ -70,33 +80,36 @@ def differences(summary: Summary) -> Table | None:
 
 def cost(summary: Summary) -> Table:
     """What a prompt cost."""
-    columns: list[Column] = [
+
+    def spent(title: str, name: str, digits: int) -> Column:
+        return title, lambda line: _number(line.cost[name], digits)
+
+    columns = [
         *_where(summary),
-        ("NFE", lambda line: _number(line.cost["nfe"], 0)),
-        *([("backward", lambda line: _number(line.cost["backwards"], 0))]
-          if any(line.cost["backwards"] for line in summary.lines) else []),
-        ("decodes", lambda line: _number(line.cost["decodes"], 1)),
-        ("reward calls", lambda line: _number(line.cost["reward_calls"], 1)),
-        ("seconds", lambda line: _number(line.cost["seconds"], 3)),
-        ("peak MB", lambda line: _number(line.cost["memory_mb"], 0)),
-    ]  # fmt: skip
+        spent("NFE", "nfe", 0),
+        *_when(any(line.cost["backwards"] for line in summary.lines), spent("backward", "backwards", 0)),
+        spent("decodes", "decodes", 1),
+        spent("reward calls", "reward_calls", 1),
+        spent("seconds", "seconds", 3),
+        spent("peak MB", "memory_mb", 0),
+    ]
     note = "Means a prompt; NFE are denoiser evaluations, guidance counted as two. Judging is not part of it."
     return _table("Cost", columns, summary.lines, note)
 
 
 def diversity(summary: Summary) -> Table:
     """What was chosen by, and what is left of the population."""
-    columns: list[Column] = [
+    over_seeds = any(line.spread_replicates is not None for line in summary.lines)
+    columns = [
         *_where(summary),
         ("steered reward", lambda line: _or_empty(line.reward)),
         ("reward gain, sd", lambda line: _number((line.hacking or {}).get("reward"), 2)),
         ("judge gain, sd", lambda line: _number((line.hacking or {}).get("judge"), 2)),
         ("false positives", lambda line: _number(line.false_positives, 2)),
         ("spread", lambda line: _number(line.spread, 3)),
-        *([("spread over seeds", lambda line: _number(line.spread_replicates, 3))]
-          if any(line.spread_replicates is not None for line in summary.lines) else []),
+        *_when(over_seeds, ("spread over seeds", lambda line: _number(line.spread_replicates, 3))),
         ("distinct ancestors", lambda line: _number(line.ancestors, 1)),
-    ]  # fmt: skip
+    ]
     note = (
         "Gains over unsteered samples in their sd within a prompt: a reward that gains more than the judge is being "
         "over-optimised. False positives: of the samples that the reward likes best, as many as the judge passes, the "
@@ -120,8 +133,15 @@ def categories(summary: Summary) -> Table | None:
         text = f"{value['estimate']:.2f}"
         return text if value["low"] is None else f"{text} [{value['low']:.2f}, {value['high']:.2f}]"
 
-    columns: list[Column] = [*_where(summary), *[(name, lambda line, n=name: cell(line, n)) for name in names]]  # type: ignore[misc]
-    return _table(f"By category: {what}", columns, summary.lines, "Without an interval where prompts are too few.")
+    def of(name: str) -> Column:
+        return name, lambda line: cell(line, name)
+
+    return _table(
+        f"By category: {what}",
+        [*_where(summary), *map(of, names)],
+        summary.lines,
+        "Without an interval where prompts are too few.",
+    )
 
 
 def markdown(table: Table) -> str:
@@ -151,6 +171,11 @@ def _where(summary: Summary) -> list[Column]:
     if any(line.budget for line in summary.lines):
         columns.insert(0, ("budget", lambda line: budget_text(line.budget)))
     return columns
+
+
+def _when(shown: object, *columns: Column) -> tuple[Column, ...]:
+    """Return columns that are shown only sometimes."""
+    return columns if shown else ()
 
 
 def _table(title: str, columns: Sequence[Column], lines: Sequence[Line], note: str) -> Table:

@@ -38,11 +38,7 @@ def read_metadata(path: Path) -> dict[Path, Prompt]:
                 f'metadata file {path}, line {number}: expected {{"file_name": "0.png", "prompt": "a red circle"}}'
             ) from None
         rest = {k: v for k, v in row.items() if k not in ("file_name", "prompt", "text", "id", "category")}
-        category = row.get("category")
-        prompts[image] = Prompt(
-            text, id=str(row["id"]) if row.get("id") is not None else None,
-            category=None if category is None else str(category), metadata=rest,
-        )  # fmt: skip
+        prompts[image] = Prompt(text, id=_named(row.get("id")), category=_named(row.get("category")), metadata=rest)
     return prompts
 
 
@@ -112,12 +108,9 @@ def prompt_from_texts(texts: Mapping[str, str]) -> Prompt | None:
     try:
         prompt = json.loads(texts[PNG_KEY])["prompt"]
         str(prompt["text"]).encode()  # JSON can spell characters that are none
+        text, identity, category = str(prompt["text"]), str(prompt["id"]), _named(prompt.get("category"))
         metadata = prompt.get("metadata")
-        category = prompt.get("category")
-        return Prompt(
-            str(prompt["text"]), id=str(prompt["id"]), category=None if category is None else str(category),
-            metadata=metadata if isinstance(metadata, dict) else {},
-        )  # fmt: skip
+        return Prompt(text, id=identity, category=category, metadata=metadata if isinstance(metadata, dict) else {})
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         pass  # made by another tool, or changed by hand
     lines = []
@@ -127,6 +120,10 @@ def prompt_from_texts(texts: Mapping[str, str]) -> Prompt | None:
         lines.append(line)
     text = "\n".join(lines).strip()
     return Prompt(text) if text else None
+
+
+def _named(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def needs_prompt(reward: RewardFunction) -> bool:
