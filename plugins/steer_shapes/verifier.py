@@ -50,11 +50,6 @@ class Detection:
     radius: float
 
 
-def parse_image(image: Tensor) -> list[Detection]:
-    """Find the objects of one image, float [3, H, W] in [0, 1], largest first."""
-    return parse_images(image.unsqueeze(0))[0]
-
-
 def parse_images(images: Tensor) -> list[list[Detection]]:
     """Find the objects of each image of a batch, float [N, 3, H, W] in [0, 1], largest first.
 

@@ -45,10 +45,9 @@ def best_of_n(rewards: Sequence[float], verdicts: Sequence[float], n: int) -> fl
     """
     reward, verdict = np.asarray(rewards, dtype=np.float64), np.asarray(verdicts, dtype=np.float64)
     order = np.argsort(reward, kind="stable")
-    values, first, sizes = np.unique(reward[order], return_index=True, return_counts=True)
+    _, first, sizes = np.unique(reward[order], return_index=True, return_counts=True)
     sums = np.add.reduceat(verdict[order], first)
     chances = np.add.reduceat(rank_chances(len(reward), n), first)
-    assert len(values) == len(sizes)
     return float((chances * sums / sizes).sum())
 
 

@@ -23,11 +23,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def clear_of_zero(self) -> bool:
-        """Whether zero is outside the interval."""
-        return self.low > 0 or self.high < 0
-
     def __str__(self) -> str:
         return f"{self.estimate:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
@@ -55,17 +50,11 @@ def bootstrap_mean(values: Sequence[float], *, draws: int = 10_000, seed: int = 
     away = data - mean
     if not np.abs(away).max() > 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, mean)
-    generator = np.random.default_rng(seed)
-    counts = generator.multinomial(count, np.full(count, 1 / count), size=draws)
-    means = counts @ data / count
-    # ties, as binary values have many of, count half
-    below = float((means < mean).mean() + 0.5 * (means == mean).mean())
-    bias = float(stats.norm.ppf(min(max(below, 0.5 / draws), 1 - 0.5 / draws)))
-    acceleration = float((away**3).sum() / (6 * (away**2).sum() ** 1.5))
     reach = math.sqrt(count / (count - 1)) * float(stats.t.ppf(0.975, count - 1))
-    shares = [stats.norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z))) for z in (-reach, reach)]
-    low, high = np.quantile(means, shares)
-    return Interval(mean, float(low), float(high))
+    found = stats.bootstrap(
+        (data,), np.mean, n_resamples=draws, confidence_level=1 - 2 * stats.norm.sf(reach), method="BCa", rng=seed
+    )
+    return Interval(mean, *map(float, found.confidence_interval))
 
 
 def share(values: Sequence[float]) -> Interval:
@@ -73,7 +62,7 @@ def share(values: Sequence[float]) -> Interval:
 
     A bootstrap of eight successes in eight would claim certainty. Values between 0 and 1, as replicates or particles of
     a prompt give them, count as so many more or fewer prompts as their variance is smaller or larger than that of zeros
-    and ones (Korn & Graubard 1998, Survey Methodology 24).
+    and ones (Korn & Graubard 1998, Survey Methodology 24). scipy's interval takes whole numbers of prompts only.
 
     Raises:
         ValueError: for too few values, or others than 0 to 1.

@@ -104,11 +104,6 @@ class Gaussian:
         return (1.0, 0.0) if self.done else self._level(self._index)
 
     @property
-    def next_level(self) -> tuple[float, float]:
-        """(alpha, sigma) after the coming transition."""
-        return self._next_level(self._index)
-
-    @property
     def stochastic(self) -> bool:
         if self.eta is not None:
             return self.eta > 0

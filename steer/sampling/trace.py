@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,11 +10,6 @@ import torch
 from steer.sampling.state import State
 
 SCHEMA = 1
-
-
-def log_mean_exp(values: torch.Tensor) -> torch.Tensor:
-    """Return log(mean(exp(values))) of a vector, stable for any size of the values."""
-    return torch.logsumexp(values, dim=0) - torch.log(torch.tensor(float(len(values)), dtype=values.dtype))
 
 
 def trace_of(state: State, job: int) -> dict[str, Any]:
@@ -36,6 +32,9 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
         for name, values in event.data.items():
             row[name] = [values[i] for i in mine] if event.by_row else values[job]
         events.append(row)
+    log_z = None
+    if not state.biased and len(rows):
+        log_z = float(torch.logsumexp(weights, dim=0)) - math.log(len(rows))
     return {
         "schema": SCHEMA,
         "prompt": str(state.jobs[job].prompt),
@@ -43,7 +42,7 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
         "seed": state.jobs[job].seed,
         "particles": len(rows),
         "steps": state.steps,
-        "log_z": None if state.biased or not len(rows) else float(log_mean_exp(weights)),
+        "log_z": log_z,
         "biased": state.biased,
         "unique_ancestors": len(set(state.ancestors[rows].tolist())),
         "events": events,

@@ -137,7 +137,7 @@ def test_the_closed_form_transition_is_the_stock_step(tiny_pipe, name, eta, pred
         prediction_ = torch.randn_like(x)
         stock.model_input(x), closed.model_input(x)
         mean, sd = closed.transition(x, closed.estimate(x, prediction_))
-        level = closed.next_level
+        level = closed._next_level(closed.index)
         z = Streams.seeded([1, 2, 3], [stock.index] * 3).normal(x.shape[1:], "cpu")
         x_next = stock.step(x, prediction_, Streams.seeded([1, 2, 3], [stock.index] * 3))
         assert torch.allclose(mean + sd * z, x_next, rtol=1e-4, atol=2e-5 * float(x.abs().max()))

@@ -13,7 +13,7 @@ from steer_shapes.negatives import changes
 from steer_shapes.render import render, render_batch
 from steer_shapes.reward import ShapesReward, score
 from steer_shapes.scenes import CANVAS, COLORS, Scene
-from steer_shapes.verifier import parse_image, parse_images
+from steer_shapes.verifier import parse_images
 
 SCENES = 200
 
@@ -88,7 +88,7 @@ def test_nothing_raises_on_noise() -> None:
 def test_objects_are_described() -> None:
     rng = np.random.default_rng(5)
     scene = sample_scene(sample_requirements("texture", rng), rng)
-    found = parse_image(images_of([scene])[0])
+    found = parse_images(images_of([scene]))[0]
     for obj in scene:
         match = min(found, key=lambda d: abs(d.cx - obj.cx) + abs(d.cy - obj.cy))
         assert (match.shape, match.color, match.size) == (obj.shape, obj.color, obj.size)
