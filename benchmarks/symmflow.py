@@ -40,7 +40,6 @@ from steer_symmflow import infer
 from steer_symmflow.images import pack_mask
 from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.train.data import digits
-from steer_symmflow.train.trainer import CHECKPOINT
 
 BEGIN, END = "<!-- symmflow: made by benchmarks/symmflow.py -->", "<!-- symmflow: end -->"
 READ_STEPS, DRAW_STEPS = (1, 5), (1, 5, 10, 25)
@@ -235,7 +234,7 @@ def train_digits(out: Path) -> None:
     arguments = ["--data", "digits", "--out", str(out), "--widths", "32,64", "--patch", "2", "--batch", "64",
                  "--late", "0.5", "--image-weight", "0.25", "--beta", "8", "--rate", "2e-3", "--steps", "3000",
                  "--ema", "0.995"]  # fmt: skip
-    command.main([*arguments, *(["--resume"] if (out / CHECKPOINT).exists() else [])], standalone_mode=False)
+    command.main([*arguments, *(["--resume"] if (out / "recipe.json").exists() else [])], standalone_mode=False)
 
 
 def mean_iou(confusion: NDArray, draws: int = 2000) -> str:

@@ -1,4 +1,4 @@
-"""What the trainings of plugins share."""
+"""What the trainings of plugins share: one loop, one set of command-line options, checkpoints and exports."""
 
 from __future__ import annotations
 
@@ -6,36 +6,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steer.training.training import begun_average as begun_average
-    from steer.training.training import check_begins as check_begins
-    from steer.training.training import check_finite as check_finite
-    from steer.training.training import check_same as check_same
-    from steer.training.training import kept as kept
-    from steer.training.training import mean_over_processes as mean_over_processes
-    from steer.training.training import move_average as move_average
-    from steer.training.training import read_checkpoint as read_checkpoint
-    from steer.training.training import replaced_folder as replaced_folder
-    from steer.training.training import rows_until as rows_until
-    from steer.training.training import save_checkpoint as save_checkpoint
-    from steer.training.training import warmup_cosine as warmup_cosine
-    from steer.training.training import write_whole as write_whole
+    from steer.training.checkpoints import RunFolder as RunFolder
+    from steer.training.checkpoints import older_run as older_run
+    from steer.training.checkpoints import read_checkpoint as read_checkpoint
+    from steer.training.checkpoints import save_checkpoint as save_checkpoint
+    from steer.training.draws import Draw as Draw
+    from steer.training.files import replaced_folder as replaced_folder
+    from steer.training.files import write_whole as write_whole
+    from steer.training.loop import fit as fit
+    from steer.training.machine import start as start
+    from steer.training.options import TrainingOptions as TrainingOptions
+    from steer.training.options import positive as positive
+    from steer.training.options import training_options as training_options
+    from steer.training.recipe import Recipe as Recipe
+    from steer.training.recipe import Watch as Watch
+    from steer.training.schedules import warmup_cosine as warmup_cosine
+    from steer.training.task import Part as Part
+    from steer.training.task import Task as Task
+    from steer.training.task import Update as Update
+    from steer.training.task import adamw as adamw
 
 # Loaded at first use: listing plugins or printing help must not wait for torch.
 _HOMES = {
-    # Training
-    "begun_average": "steer.training.training",
-    "check_begins": "steer.training.training",
-    "check_finite": "steer.training.training",
-    "check_same": "steer.training.training",
-    "kept": "steer.training.training",
-    "mean_over_processes": "steer.training.training",
-    "move_average": "steer.training.training",
-    "read_checkpoint": "steer.training.training",
-    "replaced_folder": "steer.training.training",
-    "rows_until": "steer.training.training",
-    "save_checkpoint": "steer.training.training",
-    "warmup_cosine": "steer.training.training",
-    "write_whole": "steer.training.training",
+    # Running a training
+    "fit": "steer.training.loop",  # the training loop
+    "start": "steer.training.machine",  # devices, processes and precision of a training
+    "RunFolder": "steer.training.checkpoints",  # recipe, checkpoint, log and sheets of a run
+    "older_run": "steer.training.checkpoints",  # the error for a folder that an older steer trained in
+    "read_checkpoint": "steer.training.checkpoints",  # the checkpoint of a run
+    "Recipe": "steer.training.recipe",  # all that decides the weights
+    "Watch": "steer.training.recipe",  # how often it is saved, measured and logged
+    "training_options": "steer.training.options",  # the command-line options that all trainings have
+    "TrainingOptions": "steer.training.options",  # their values
+    "positive": "steer.training.options",  # a check for an option of click: a number above 0
+    # What is trained
+    "Task": "steer.training.task",  # networks, and the losses of every step
+    "Part": "steer.training.task",  # networks that one optimizer trains
+    "Update": "steer.training.task",  # one update of a part
+    "adamw": "steer.training.task",  # the optimizer
+    "warmup_cosine": "steer.training.schedules",  # the learning rate of a step
+    "Draw": "steer.training.draws",  # generators keyed by seed, purpose and step
+    # Writing
+    "save_checkpoint": "steer.training.checkpoints",  # tensors and plain data, whole or not at all
+    "write_whole": "steer.training.files",  # a file, whole or not at all
+    "replaced_folder": "steer.training.files",  # a folder, whole or not at all
 }
 
 __all__ = [*_HOMES]

@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 
 from steer.training import write_whole
 from steer_dmd2.student import WEIGHTS, Student, write_card
-from steer_dmd2.train.trainer import Trainer
+from steer_dmd2.train.task import DMD2Task
 
 
-def export(trainer: Trainer, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
+def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
     """Write weights in half precision, and the card."""
-    module, recipe = trainer.averaged(), trainer.recipe
+    module, recipe = task.averaged(), task.recipe
     if recipe.lora:
         from peft.utils import get_peft_model_state_dict
 
@@ -27,12 +27,12 @@ def export(trainer: Trainer, folder: Path, dtype: torch.dtype = torch.float16) -
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
     student = Student(
-        family=type(trainer.teacher.backbone.pipe).__name__,
+        family=type(task.teacher.backbone.pipe).__name__,
         base=_plain(recipe.teacher),
         schedules={len(recipe.timesteps): recipe.timesteps},
         form="lora" if recipe.lora else "unet",
         guidance_scale=recipe.guidance_scale,
-        prediction=trainer.teacher.schedule.prediction_type,
+        prediction=task.teacher.schedule.prediction_type,
         training=asdict(recipe)
         | {"teacher": _plain(recipe.teacher), "data": _plain(recipe.data)}
         | ({"start": _plain(recipe.start)} if recipe.start else {}),

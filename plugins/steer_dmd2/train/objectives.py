@@ -1,15 +1,15 @@
-"""What each phase minimises: batches of the student's inputs, and the losses on them."""
+"""What each phase minimizes: batches of the student's inputs, and the losses on them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from steer.plugin import Conditioning
+from steer.training import Draw
 from steer_dmd2.train import critic as critics
 from steer_dmd2.train import losses
 from steer_dmd2.train.data import Dataset
@@ -21,21 +21,8 @@ MATCHED = (0.02, 0.98)
 """Share of the timesteps at which the two distributions are compared."""
 
 
-class Draw:
-    """The generators of one micro-batch: for rows of the data, and for noise."""
-
-    def __init__(self, *key: int) -> None:
-        sequence = np.random.SeedSequence(key)
-        self.rng = np.random.default_rng(sequence)
-        self.noise = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
-
-    def normal(self, *shape: int) -> Tensor:
-        """Return standard normal noise on the CPU."""
-        return torch.randn(*shape, generator=self.noise)
-
-
 class Objectives:
-    """The losses of all phases, each a function of a micro-batch's generators; ``"loss"`` is what is minimised."""
+    """The losses of all phases, each a function of a micro-batch's generators; ``"loss"`` is what is minimized."""
 
     def __init__(
         self,

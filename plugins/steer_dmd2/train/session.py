@@ -1,156 +1,120 @@
-"""A whole run: prepare, train, log, keep, validate, export."""
+"""A whole run: prepare, train, export."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from steer import Prompt, SteerError
-from steer.plugin import Plugins, WeightedSum, check_modalities, check_names, make_reward
+from steer.plugin import Plugins, check_modalities, check_names, make_reward
+from steer.training import RunFolder, Watch, fit, start
 from steer_dmd2.train import data as datasets
 from steer_dmd2.train import pairs as pairing
-from steer_dmd2.train import report
 from steer_dmd2.train.export import export
-from steer_dmd2.train.recipe import Recipe, check_recipe, check_resumes, keep
+from steer_dmd2.train.recipe import Recipe
+from steer_dmd2.train.task import DMD2Task, start_of
 from steer_dmd2.train.teacher import Teacher
-from steer_dmd2.train.trainer import Trainer, start_of, steps_left
-
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What is kept and looked at on the way; none of it changes the result.
+class Validation:
+    """What validation draws and how it is scored; it does not change the weights.
 
     Attributes:
-        save_every, sheet_every, log_every: steps between checkpoints, validations and log rows.
-        prompts: what validation draws; by default captions of the data.
-        reward: an expression that scores validation samples.
-        scenes: images drawn of a registered data source.
+        prompts: what is drawn; by default captions of the data.
+        reward: an expression that scores the samples.
     """
 
-    save_every: int = 250
-    sheet_every: int = 250
-    log_every: int = 10
     prompts: Sequence[Prompt] = ()
     reward: str | None = None
-    scenes: int = 16_384
 
 
-def run(
-    recipe: Recipe, out: Path, plugins: Plugins, watch: Watch, *,
-    resume: bool, device: str | None, tell: Callable[[str], None],
-) -> Path:  # fmt: skip
+def train(
+    recipe: Recipe,
+    out: Path,
+    plugins: Plugins,
+    *,
+    resume: bool,
+    tell: Callable[[str], None],
+    watch: Watch,
+    validation: Validation,
+    scenes: int = 16_384,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Path:
     """Train a student into ``out``; return the folder ``out/student``.
+
+    Args:
+        recipe: of the run; a guidance of 0 becomes the model's own.
+        out: the run's folder.
+        plugins: where names are looked up.
+        resume: whether ``out`` holds a run to continue.
+        tell: takes lines for people.
+        watch: steps between checkpoints, sheets and rows of the log.
+        validation: what the sheets show.
+        scenes: images drawn of a registered data source.
+        device, threads: of :func:`steer.training.start`.
 
     Raises:
         SteerError: before anything is computed, for whatever of recipe, data and teacher does not fit together.
     """
-    _check_options(recipe)
-    check_resumes(out, resume=resume)
-    if watch.reward:
-        check_names([], [watch.reward], {}, plugins)
-        check_modalities([watch.reward], "image", {}, plugins, who="the student makes")
-    accelerator = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
-    say = tell if accelerator.is_main_process else _nothing
-    where = device if device is not None else str(accelerator.device)
-    teacher = Teacher(recipe.teacher, plugins, device=where, width=recipe.width, height=recipe.height)
+    recipe.check()
+    run = RunFolder(out, resume=resume)
+    if validation.reward:
+        check_names([], [validation.reward], {}, plugins)
+        check_modalities([validation.reward], "image", {}, plugins, who="the student makes")
+    machine = start(recipe.precision, device, threads)
+    say = tell if machine.is_main_process else _nothing
+    teacher = Teacher(recipe.teacher, plugins, device=str(machine.device), width=recipe.width, height=recipe.height)
+    recipe = replace(recipe, precision=machine.mixed_precision)
     if not recipe.guidance_scale:
         own = teacher.model.defaults.get("guidance_scale", teacher.backbone.default_guidance)
         recipe = replace(recipe, guidance_scale=float(own))
     _check_timesteps(recipe, len(teacher.schedule))
-    check_recipe(recipe, out)
-    checkpoint = out / CHECKPOINT
-    resumed = resume and checkpoint.is_file()
-    start = None if recipe.start is None or resumed else start_of(recipe.start, teacher)
-    reward = make_reward([watch.reward], {}, plugins, teacher.device) if watch.reward else None
+    run.check("dmd2", recipe)
+    # what the student began from is in the checkpoint
+    begin = None if recipe.start is None or run.checkpoint.is_file() else start_of(recipe.start, teacher)
+    reward = make_reward([validation.reward], {}, plugins, teacher.device) if validation.reward else None
     say(f"{recipe.teacher}: data {recipe.data}")
-    with accelerator.main_process_first():
+    with machine.main_process_first():
         data = datasets.load(
-            recipe.data, plugins, teacher.encode_images, teacher.size, out / "latents.safetensors",
-            model=recipe.teacher, scenes=watch.scenes, seed=recipe.seed,
-        )  # fmt: skip
+            recipe.data,
+            plugins,
+            teacher.encode_images,
+            teacher.size,
+            out / "latents.safetensors",
+            model=recipe.teacher,
+            scenes=scenes,
+            seed=recipe.seed,
+        )
     _check_data(recipe, data)
-    if accelerator.is_main_process:
-        keep(recipe, out)
+    run.begin("dmd2", recipe)
     pairs = None
     if recipe.pairs:
-        with accelerator.main_process_first():
+        with machine.main_process_first():
             pairs = pairing.make(
-                teacher, data.captions, out / "pairs", count=recipe.pairs, steps=recipe.pair_steps,
-                guidance_scale=recipe.guidance_scale, seed=recipe.seed, autocast=accelerator.autocast,
+                teacher,
+                data.captions,
+                out / "pairs",
+                count=recipe.pairs,
+                steps=recipe.pair_steps,
+                guidance_scale=recipe.guidance_scale,
+                seed=recipe.seed,
+                autocast=machine.autocast,
                 progress=lambda done: say(f"pairs {done}/{recipe.pairs}"),
-            )  # fmt: skip
-    trainer = Trainer(recipe, teacher, data, accelerator, pairs, start)
-    if resumed:
-        before, now = trainer.load(checkpoint), accelerator.num_processes
-        if before != now:
-            say(f"{before} processes before, {now} now: the batches from here on are not an unbroken run's")
-    prompts = list(watch.prompts) or [
-        Prompt(text, id=str(i)) for i, text in enumerate(dict.fromkeys(data.captions[:64]))
-    ]
-    log = report.Log(out, first=trainer.done) if accelerator.is_main_process else None
-    began, taken = time.monotonic(), 0
-    for _ in steps_left(trainer):
-        values = trainer.step()
-        taken += 1
-        done, last = trainer.done, trainer.done == recipe.total
-        if log is None:
-            continue
-        if done % watch.log_every == 0 or last:
-            rate = (time.monotonic() - began) / taken
-            log.note(done, phase=recipe.phase(done - 1), seconds_a_step=round(rate, 3), **values)
-            say(f"{done}/{recipe.total} {_line(values)} {rate:.2f} s a step")
-        if done % watch.save_every == 0 or last:
-            trainer.save(checkpoint)
-        if done % watch.sheet_every == 0 or last:
-            figures = _validate(trainer, prompts, reward, out, log)
-            say(f"{done}/{recipe.total} validation {_line(figures)}")
+            )
+    task = DMD2Task(recipe, teacher, data, machine, pairs=pairs, start=begin, prompts=validation.prompts, reward=reward)
+    fit(task, recipe, run, machine, watch=watch, tell=tell)
     folder = out / "student"
-    if accelerator.is_main_process:
-        export(trainer, folder)
-    accelerator.wait_for_everyone()
+    if machine.is_main_process:
+        export(task, folder)
+    machine.wait_for_everyone()
     return folder
-
-
-def _validate(
-    trainer: Trainer, prompts: Sequence[Prompt], reward: WeightedSum | None, out: Path, log: report.Log
-) -> dict[str, float]:
-    trainer.averaged()
-    done, timesteps = trainer.done, trainer.recipe.timesteps
-    images = report.sample(trainer.teacher, "averaged", timesteps, prompts, trainer.accelerator.autocast)
-    path = out / "sheets" / f"{done:06d}.png"
-    figures = report.validate(images, prompts, reward, path)
-    log.note(done, **figures)
-    log.show(done, path, images)
-    return figures
-
-
-def _line(values: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def _nothing(text: str) -> None:
     """Say nothing: the first process speaks for all."""
-
-
-def _check_options(recipe: Recipe) -> None:
-    """Raise for options that contradict each other, whatever the teacher."""
-    steps = len(recipe.timesteps)
-    if recipe.batch % steps:
-        near = max(1, recipe.batch // steps) * steps
-        raise SteerError(f"--batch {recipe.batch}: expected a multiple of the student's {steps} steps, such as {near}")
-    if recipe.warmup and not recipe.pairs:
-        raise SteerError("--warmup trains on pairs of the teacher; set --pairs as well")
-    if recipe.lora and recipe.start is not None:
-        raise SteerError(
-            "--lora with --start: a LoRA is kept alone, for the teacher's own weights, and what the earlier student "
-            "learnt would be lost; leave one of the two out"
-        )
 
 
 def _check_timesteps(recipe: Recipe, length: int) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from steer.plugin import computes_bf16
+from steer.training import Draw
 
 from .data import draw_images, save_sheet
-from .loop import Recipe, generators
+from .stage import Recipe, Stage
 
-RECIPE = Recipe(steps=1400, rate=2e-3, warmup=50, ema=0.995, sheet_every=400)
-BATCH = 24
+RECIPE = Recipe(steps=1400, batch=24, rate=2e-3, warmup=50, ema=0.995)
 KL_WEIGHT = 1e-4
 PLAIN_SHARE = 0.45
 """Textures are the hardest part of an image, so the autoencoder sees many of them."""
@@ -38,28 +37,20 @@ def build() -> nn.ModuleDict:
     return nn.ModuleDict({"vae": vae}).to(memory_format=torch.channels_last)
 
 
-def _autoencoder(modules: nn.ModuleDict) -> AutoencoderKL:
-    vae: AutoencoderKL = modules["vae"]
-    return vae
-
-
-class AutoencoderStage:
+class AutoencoderStage(Stage):
     """Reconstruction (L1 + MSE, foreground weighted) with a small KL term."""
 
     name = "autoencoder"
+    build = staticmethod(build)
 
-    def __init__(self, seed: int) -> None:
-        torch.manual_seed(seed)
-        self.seed = seed
-        self.modules = build()
-        self.vae = _autoencoder(self.modules)
-
-    def loss(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
-        images = draw_images(rng, BATCH, PLAIN_SHARE)
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
-            posterior = self.vae.encode(images).latent_dist
-            latents = posterior.sample(noise)
-            output = self.vae.decode(latents).sample
+    def losses(self, draw: Draw) -> dict[str, Tensor]:
+        """Return the loss, the plain squared error and the KL term of a batch of scenes."""
+        images = draw_images(draw.rng, self.recipe.batch, PLAIN_SHARE).to(self.machine.device)
+        vae = self.modules["vae"]
+        with self.machine.autocast():
+            posterior = vae.encode(images).latent_dist
+            latents = posterior.sample(draw.noise)
+            output = vae.decode(latents).sample
         error = output.float() - images
         # Most of an image is background that is learned at once: objects and their rims count more.
         near = F.max_pool2d((images.amax(1, keepdim=True) > -0.5).float(), 5, 1, 2)
@@ -72,11 +63,10 @@ class AutoencoderStage:
             "kl": divergence,
         }
 
-    @torch.no_grad()
-    def sheet(self, modules: nn.ModuleDict, path: Path) -> dict[str, float]:
-        rng, _ = generators(self.seed, "autoencoder-sheet", 0)
-        images = draw_images(rng, 64, PLAIN_SHARE)
-        vae = _autoencoder(modules)
+    def sheet(self, path: Path) -> dict[str, float]:
+        """Draw scenes and their reconstructions; return the squared error."""
+        images = draw_images(Draw(self.recipe.seed, "autoencoder-sheet", 0).rng, 64, PLAIN_SHARE)
+        vae = self.averaged()["vae"]
         output = vae.decode(vae.encode(images).latent_dist.mean).sample
         save_sheet(torch.cat([images[:32], output[:32]]) / 2 + 0.5, path)
         return {"sheet_mse": float((output - images).square().mean())}
@@ -106,10 +96,10 @@ def normalize(vae: AutoencoderKL, images: Tensor) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
-    """Through the autoencoder, with noise on the latents: an early guess of a clean image."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
-        latents = vae.encode(images * 2 - 1).latent_dist.mean
-        latents = latents + float(rng.uniform(0.0, 0.5)) * torch.randn(latents.shape, generator=noise)
+def reconstruct(vae: AutoencoderKL, images: Tensor, draw: Draw, autocast: AbstractContextManager[object]) -> Tensor:
+    """Return images ``[N, 3, 64, 64]`` in [0, 1] of noisy latents: early guesses of clean images."""
+    with autocast:
+        latents = vae.encode(images.to(vae.device) * 2 - 1).latent_dist.mean
+        latents = latents + float(draw.rng.uniform(0.0, 0.5)) * draw.normal(*latents.shape).to(vae.device)
         output: Tensor = vae.decode(latents).sample.float()
-    return (output / 2 + 0.5).clamp(0, 1)
+    return (output / 2 + 0.5).clamp(0, 1).to(images.device)

@@ -1,11 +1,12 @@
-"""``steer train shapes``: train the embedded models from nothing."""
+"""``steer train shapes``: train the embedded models from scratch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import click
+
+from steer.training import TrainingOptions, training_options
 
 STAGES = ("autoencoder", "t2i", "clip", "detector")
 
@@ -16,36 +17,27 @@ STAGES = ("autoencoder", "t2i", "clip", "detector")
     type=click.Choice(("all", *STAGES)),
     default="all",
     show_default=True,
-    help="Which stage to train; t2i and clip need a finished autoencoder in --out.",
+    help="Which stage to train, in a folder of its name in --out; t2i and clip need a finished autoencoder there.",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("runs/shapes"),
-    show_default=True,
-    help="Folder for checkpoints, logs, sample sheets and the exported weights.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
-@click.option("--steps", type=click.IntRange(1), help="Steps, instead of the recipe's own.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoints in --out.")
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads.")
-def command(stage: str, out: Path, seed: int, steps: int | None, resume: bool, threads: int) -> None:
-    """Train the shapes models: autoencoder, text-to-image, CLIP and detector."""
-    # Imported here: `steer --help` should not wait for torch.
-    import torch
+@training_options(out="runs/shapes", precision="auto", device="cpu", threads=2, own="the stage's own")
+def command(given: TrainingOptions, stage: str) -> None:
+    """Train the shapes models: autoencoder, text-to-image, CLIP and detector.
 
-    from steer.training import check_begins
+    --resume continues the stages that have begun and starts the others.
+    """
+    # Imported here: `steer --help` should not wait for torch.
+    from steer.training import RunFolder, older_run, start
 
     from . import stages
 
-    torch.set_num_threads(threads)
-    chosen = STAGES if stage == "all" else (stage,)
-    for name in chosen:
-        checkpoint = out / f"{name}.pt"
-        check_begins(checkpoint, resume=resume and checkpoint.exists())  # a stage that is not there yet begins
-    for name in chosen:
-        recipe, run = stages.RECIPES[name], stages.RUNNERS[name]
-        if steps is not None:
-            recipe = replace(recipe, steps=steps)
-        checkpoint = run(recipe, out, seed, resume)
-        click.echo(f"{name}: {recipe.steps} steps done, {checkpoint}")
+    runs = {}
+    for name in STAGES if stage == "all" else (stage,):
+        if (given.out / f"{name}.pt").exists():
+            raise older_run(given.out)
+        folder = given.out / name
+        runs[name] = RunFolder(folder, resume=given.resume and folder.exists())
+    machine = start(given.precision, given.device, given.threads)
+    for name, run in runs.items():
+        recipe = replace(stages.RECIPES[name], **given.recipe, precision=machine.mixed_precision)
+        stages.train(name, recipe, run, machine, watch=given.watch, tell=lambda line: click.echo(line, err=True))
+        click.echo(f"{name}: {recipe.steps} steps done, {run.path}")

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from steer.plugin import computes_bf16
+from steer import SteerError
+from steer.training import Draw
 
 from ..captions import TRAINING_MIXTURE, sample_requirements, split_of
 from ..grammar import Requirements
@@ -28,11 +30,11 @@ from ..verifier import Detection
 from . import tokenizer as tokenizers
 from .autoencoder import reconstruct
 from .data import to_tensor
-from .loop import Recipe, generators
+from .stage import Recipe, Stage
 
-RECIPE = Recipe(steps=1200, rate=1.5e-3, warmup=100, weight_decay=0.05, ema=0.995)
-GROUPS, MEMBERS = 40, 4
-"""A batch: so many groups of scenes with captions, each group's members one change apart."""
+RECIPE = Recipe(steps=1200, batch=160, rate=1.5e-3, warmup=100, weight_decay=0.05, ema=0.995)
+MEMBERS = 4
+"""A batch is groups of so many scenes with captions, each group's members one change apart."""
 GROUP_WEIGHT = 1.0
 PLAIN_SHARE = 0.7
 RECONSTRUCTED = 24
@@ -126,41 +128,47 @@ def normalized(images: Tensor) -> Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-class ClipStage:
+class ClipStage(Stage):
     """Contrast within the batch (true but foreign captions masked) and within each group."""
 
     name = "clip"
+    build = staticmethod(build)
 
-    def __init__(self, vae: AutoencoderKL, seed: int) -> None:
-        torch.manual_seed(seed)
-        self.seed, self.vae, self.modules = seed, vae, build()
+    def __init__(self, recipe: Recipe, machine: Accelerator, vae: AutoencoderKL, folder: Path) -> None:
+        """Check that the batch is made of groups."""
+        if recipe.batch % MEMBERS:
+            raise SteerError(f"--batch {recipe.batch}: expected a multiple of {MEMBERS}, the size of a group of scenes")
+        super().__init__(recipe, machine, vae, folder)
         self.tokenizer = tokenizers.build()
 
     def tokens(self, prompts: list[str]) -> Tensor:
         """Token ids [N, 32]."""
         return tokenizers.encode(self.tokenizer, prompts)
 
-    def loss(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
-        names = rng.choice(list(TRAINING_MIXTURE), GROUPS, p=list(TRAINING_MIXTURE.values()))
+    def losses(self, draw: Draw) -> dict[str, Tensor]:
+        """Return the loss, its two terms, and how often the right caption of a group is found."""
+        rng, count, device = draw.rng, self.recipe.batch // MEMBERS, self.machine.device
+        names = rng.choice(list(TRAINING_MIXTURE), count, p=list(TRAINING_MIXTURE.values()))
         groups = [draw_group(rng, str(name), "train", MEMBERS) for name in names]
         asked = [r for group in groups for r in group.asked]
         scenes = [s for group in groups for s in group.scenes]
         # Damage comes to runs of neighbors, so images are shuffled: it must not give a group away.
         order = torch.from_numpy(rng.permutation(len(asked)))
         images = to_tensor(render_batch(scenes))[order]
-        images[:RECONSTRUCTED] = reconstruct(self.vae, images[:RECONSTRUCTED], rng, noise)
-        images = degrade(images, rng, noise)[torch.argsort(order)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
-            output = self.modules["clip"](normalized(images), self.tokens([r.text() for r in asked]))
-        image, text, scale = output[0].float(), output[1].float(), output[2].clamp(max=100)
+        images[:RECONSTRUCTED] = reconstruct(self.vae, images[:RECONSTRUCTED], draw, self.machine.autocast())
+        images = degrade(images, rng, draw.noise)[torch.argsort(order)]
+        with self.machine.autocast():
+            tokens = self.tokens([r.text() for r in asked])
+            output = self.modules["clip"](normalized(images).to(device), tokens.to(device))
+        image, text, scale = output[0].float().cpu(), output[1].float().cpu(), output[2].cpu().clamp(max=100)
         logits = scale * image @ text.T
         own = torch.arange(len(asked))
         foreign = truth(asked, scenes) & ~torch.eye(len(asked), dtype=torch.bool)
         masked = logits.masked_fill(foreign, -1e4)
         batch = (F.cross_entropy(masked, own) + F.cross_entropy(masked.T, own)) / 2
-        inner = masked.view(GROUPS, MEMBERS, GROUPS, MEMBERS).diagonal(dim1=0, dim2=2)
+        inner = masked.view(count, MEMBERS, count, MEMBERS).diagonal(dim1=0, dim2=2)
         inner = inner.permute(2, 0, 1)  # [groups, images, captions]
-        place = torch.arange(MEMBERS).repeat(GROUPS)
+        place = torch.arange(MEMBERS).repeat(count)
         group = (
             F.cross_entropy(inner.reshape(-1, MEMBERS), place)
             + F.cross_entropy(inner.transpose(1, 2).reshape(-1, MEMBERS), place)
@@ -173,10 +181,9 @@ class ClipStage:
             "group_right": right,
         }
 
-    @torch.no_grad()
-    def sheet(self, modules: nn.ModuleDict, path: Path) -> dict[str, float]:
-        clip: CLIP = modules["clip"]
-        return retrieval(clip, self.tokens, self.seed, split="tune", groups=20)
+    def sheet(self, path: Path) -> dict[str, float]:
+        """Measure retrieval on captions of the tuning split."""
+        return retrieval(self.averaged()["clip"], self.tokens, self.recipe.seed, split="tune", groups=20)
 
 
 @torch.no_grad()
@@ -191,7 +198,7 @@ def retrieval(
     captions: dict[str, list[bool]] = defaultdict(list)
     images: dict[str, list[bool]] = defaultdict(list)
     for index, category in enumerate(TRAINING_MIXTURE):
-        rng, _ = generators(seed, f"clip-{split}", index)
+        rng = Draw(seed, f"clip-{split}", index).rng
         for _ in range(groups):
             group = draw_group(rng, category, split, 2)
             picture = clip.encode_image(normalized(to_tensor(render_batch(group.scenes))), normalize=True)

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from steer.plugin import computes_bf16
+from steer.training import Draw
 
 from ..detector import ATTRIBUTES, GRID, STRIDE, Detector, Reading, split
 from ..render import render_batch
@@ -18,10 +17,9 @@ from ..scenes import Scene, SceneObject
 from .autoencoder import reconstruct
 from .clip import degrade
 from .data import draw_scene, to_tensor
-from .loop import Recipe, generators
+from .stage import Recipe, Stage
 
-RECIPE = Recipe(steps=1200, rate=2e-3, warmup=100, weight_decay=0.02, ema=0.995, save_every=400, sheet_every=800)
-BATCH = 48
+RECIPE = Recipe(steps=1200, batch=48, rate=2e-3, warmup=100, weight_decay=0.02, ema=0.995)
 PLAIN_SHARE = 0.6
 RECONSTRUCTED = 8
 """How many images of a batch go through the autoencoder, with noise on their latents."""
@@ -68,35 +66,34 @@ def losses(out: Tensor, scenes: list[Scene]) -> dict[str, Tensor]:
     return {"loss": total, **metrics}
 
 
-class DetectorStage:
+class DetectorStage(Stage):
     """Scenes of the training split, damaged as unfinished samples are."""
 
     name = "detector"
+    build = staticmethod(build)
 
-    def __init__(self, vae: AutoencoderKL, seed: int) -> None:
-        torch.manual_seed(seed)
-        self.seed, self.vae, self.modules = seed, vae, build()
-
-    def loss(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
-        scenes = [draw_scene(rng, PLAIN_SHARE)[1] for _ in range(BATCH)]
+    def losses(self, draw: Draw) -> dict[str, Tensor]:
+        """Return the losses of a batch of scenes, see :func:`losses`."""
+        rng, count = draw.rng, self.recipe.batch
+        scenes = [draw_scene(rng, PLAIN_SHARE)[1] for _ in range(count)]
         images = to_tensor(render_batch(scenes))
-        images[:RECONSTRUCTED] = reconstruct(self.vae, images[:RECONSTRUCTED], rng, noise)
-        # damage comes to runs of neighbours: shuffled, it does not always meet what was reconstructed
-        order = torch.from_numpy(rng.permutation(BATCH))
-        images = degrade(images[order], rng, noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
-            out = self.modules["detector"](images)
-        return losses(out, [scenes[index] for index in order.tolist()])
+        images[:RECONSTRUCTED] = reconstruct(self.vae, images[:RECONSTRUCTED], draw, self.machine.autocast())
+        # damage comes to runs of neighbors: shuffled, it does not always meet what was reconstructed
+        order = torch.from_numpy(rng.permutation(count))
+        images = degrade(images[order], rng, draw.noise).contiguous(memory_format=torch.channels_last)
+        with self.machine.autocast():
+            out = self.modules["detector"](images.to(self.machine.device))
+        return losses(out.cpu(), [scenes[index] for index in order.tolist()])
 
-    @torch.no_grad()
-    def sheet(self, modules: nn.ModuleDict, path: Path) -> dict[str, float]:
-        return accuracy(modules["detector"], self.seed, count=200)
+    def sheet(self, path: Path) -> dict[str, float]:
+        """Measure counts and attributes on fresh scenes."""
+        return accuracy(self.averaged()["detector"], self.recipe.seed, count=200)
 
 
 @torch.no_grad()
 def accuracy(detector: nn.Module, seed: int, count: int) -> dict[str, float]:
     """Measure on fresh clean scenes: how often the count is right, and each attribute of an object."""
-    rng, _ = generators(seed, "detector-test", 0)
+    rng = Draw(seed, "detector-test", 0).rng
     scenes = [draw_scene(rng, PLAIN_SHARE)[1] for _ in range(count)]
     reading = split(detector(to_tensor(render_batch(scenes))))
     right = [abs(float(reading.density[row].sum()) - len(scene)) < 0.5 for row, scene in enumerate(scenes)]

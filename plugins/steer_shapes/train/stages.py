@@ -1,20 +1,23 @@
-"""The stages by name, each a function that trains it into a folder and exports its weights."""
+"""The stages by name; each is trained in a folder of its own, and its weights are exported beside those."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 
 from steer import SteerError
+from steer.training import Draw, RunFolder, Watch, fit, read_checkpoint
 
 from .. import paths
 from ..layout import PLAIN_SHARE
 from . import autoencoder, clip, detector, t2i
 from .data import draw_images
 from .export import export_clip, export_detector, export_pipeline
-from .loop import Recipe, generators, load_average, train
+from .stage import Recipe, Stage
 
 RECIPES: dict[str, Recipe] = {
     "autoencoder": autoencoder.RECIPE,
@@ -24,53 +27,53 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def run_autoencoder(recipe: Recipe, out: Path, seed: int, resume: bool) -> Path:
-    """Train the autoencoder into ``out/autoencoder.pt``."""
-    if not resume:
-        (out / "latents.pt").unlink(missing_ok=True)  # Another autoencoder's latents are of no use.
-    stage = autoencoder.AutoencoderStage(seed)
-    return train(stage, recipe, out, seed=seed, resume=resume, make_copy=autoencoder.build)
+def train(
+    name: str, recipe: Recipe, run: RunFolder, machine: Accelerator, *, watch: Watch, tell: Callable[[str], None]
+) -> None:
+    """Train a stage in ``run`` and export its averaged weights into the folder ``weights`` beside that.
+
+    Raises:
+        SteerError: if the stage needs an autoencoder and none was trained beside it.
+    """
+    out = run.path.parent
+    vae = None if name == "autoencoder" else load_autoencoder(out, recipe.seed, shipped=name == "detector")
+    run.begin(name, recipe)
+    stage = STAGES[name](recipe, machine, vae if vae is None else vae.to(machine.device), run.path)
+    fit(stage, recipe, run, machine, watch=watch, tell=tell)
+    if machine.is_main_process and name in EXPORTS:
+        EXPORTS[name](stage, out / "weights")
 
 
-def load_autoencoder(out: Path, seed: int) -> AutoencoderKL:
-    """The trained autoencoder of ``out`` with normalized latents, frozen."""
-    checkpoint = out / "autoencoder.pt"
+def load_autoencoder(out: Path, seed: int, *, shipped: bool) -> AutoencoderKL:
+    """Return the autoencoder that was trained in ``out``, with normalized latents and frozen.
+
+    Args:
+        out: where the stages' folders are.
+        seed: of the images that the latents are normalized on.
+        shipped: whether the one that ships will do if there is none.
+    """
+    checkpoint = out / "autoencoder" / "checkpoint.pt"
     if not checkpoint.exists():
+        if shipped:
+            return AutoencoderKL.from_pretrained(paths.pipeline() / "vae").float().requires_grad_(False)
         raise SteerError(f"{checkpoint} is missing; train --stage autoencoder first")
-    vae = load_average(checkpoint, autoencoder.build())["vae"].requires_grad_(False)
-    rng, _ = generators(seed, "autoencoder-normalize", 0)
+    modules = autoencoder.build()
+    modules.load_state_dict(read_checkpoint(checkpoint)["parts"]["modules"]["average"])
+    vae = modules.eval()["vae"].requires_grad_(False)
+    rng = Draw(seed, "autoencoder-normalize", 0).rng
     images = torch.cat([draw_images(rng, 64, PLAIN_SHARE) for _ in range(8)])
     return autoencoder.normalize(vae, images)
 
 
-def run_t2i(recipe: Recipe, out: Path, seed: int, resume: bool) -> Path:
-    """Train text encoder and U-Net into ``out/t2i.pt``; export ``out/weights/pipeline``."""
-    vae = load_autoencoder(out, seed)
-    stage = t2i.TextToImageStage(vae, out, seed, resume)
-    checkpoint = train(stage, recipe, out, seed=seed, resume=resume, make_copy=t2i.build)
-    export_pipeline(vae, load_average(checkpoint, t2i.build()), out / "weights" / "pipeline")
-    return checkpoint
+STAGES: dict[str, type[Stage]] = {
+    "autoencoder": autoencoder.AutoencoderStage,
+    "t2i": t2i.TextToImageStage,
+    "clip": clip.ClipStage,
+    "detector": detector.DetectorStage,
+}
 
-
-def run_clip(recipe: Recipe, out: Path, seed: int, resume: bool) -> Path:
-    """Train the CLIP into ``out/clip.pt``; export ``out/weights/clip``."""
-    stage = clip.ClipStage(load_autoencoder(out, seed), seed)
-    checkpoint = train(stage, recipe, out, seed=seed, resume=resume, make_copy=clip.build)
-    export_clip(load_average(checkpoint, clip.build()), out / "weights" / "clip")
-    return checkpoint
-
-
-def run_detector(recipe: Recipe, out: Path, seed: int, resume: bool) -> Path:
-    """Train the detector into ``out/detector.pt``; export ``out/weights/detector``.
-
-    Without an autoencoder in ``out``, the one that ships makes the damaged images.
-    """
-    shipped = not (out / "autoencoder.pt").exists()
-    vae = AutoencoderKL.from_pretrained(paths.pipeline() / "vae") if shipped else load_autoencoder(out, seed)
-    stage = detector.DetectorStage(vae.float().requires_grad_(False), seed)
-    checkpoint = train(stage, recipe, out, seed=seed, resume=resume, make_copy=detector.build)
-    export_detector(load_average(checkpoint, detector.build()), out / "weights" / "detector")
-    return checkpoint
-
-
-RUNNERS = {"autoencoder": run_autoencoder, "t2i": run_t2i, "clip": run_clip, "detector": run_detector}
+EXPORTS: dict[str, Callable[[Stage, Path], Path]] = {
+    "t2i": lambda stage, weights: export_pipeline(stage.vae, stage.averaged(), weights / "pipeline"),
+    "clip": lambda stage, weights: export_clip(stage.averaged(), weights / "clip"),
+    "detector": lambda stage, weights: export_detector(stage.averaged(), weights / "detector"),
+}

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from steer.plugin import computes_bf16
-from steer.training import save_checkpoint
+from steer.training import Draw, save_checkpoint
 
 from ..captions import rephrase, sample_requirements
 from ..grammar import CATEGORIES, parse_prompt
@@ -21,10 +20,9 @@ from ..render import render_batch
 from ..reward import ShapesReward
 from . import tokenizer as tokenizers
 from .data import draw_scene, save_sheet, to_tensor
-from .loop import Recipe, generators
+from .stage import Recipe, Stage
 
-RECIPE = Recipe(steps=3000, rate=1e-3, warmup=200, ema=0.999, save_every=250, sheet_every=500)
-BATCH = 64
+RECIPE = Recipe(steps=3000, batch=64, rate=1e-3, warmup=200, ema=0.999)
 SCENES = 40_000
 """Scenes whose latents are computed once, before training."""
 CAPTION_DROPOUT = 0.1
@@ -94,74 +92,72 @@ def pipeline(vae: AutoencoderKL, modules: nn.ModuleDict) -> StableDiffusionPipel
 
 
 @torch.no_grad()
-def encode_scenes(vae: AutoencoderKL, path: Path, seed: int, count: int) -> dict[str, object]:
-    """Draw training scenes and keep their captions and latents (mean and sd, fp16) in ``path``."""
-    rng, _ = generators(seed, "t2i-scenes", 0)
+def encode_scenes(vae: AutoencoderKL, seed: int, count: int, machine: Accelerator) -> dict[str, object]:
+    """Draw training scenes; return their captions and latents (mean and sd, fp16, on the CPU)."""
+    rng = Draw(seed, "t2i-scenes", 0).rng
     captions: list[str] = []
     means, stds = [], []
     for start in range(0, count, 256):
         drawn = [draw_scene(rng) for _ in range(min(256, count - start))]
         captions += [requirements.text() for requirements, _ in drawn]
         images = to_tensor(render_batch([scene for _, scene in drawn])) * 2 - 1
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
-            posterior = vae.encode(images).latent_dist
-        means.append(posterior.mean.half())
-        stds.append(posterior.std.half())
-    data = {"captions": captions, "mean": torch.cat(means), "std": torch.cat(stds)}
-    save_checkpoint(data, path)
-    return data
+        with machine.autocast():
+            posterior = vae.encode(images.to(machine.device)).latent_dist
+        means.append(posterior.mean.half().cpu())
+        stds.append(posterior.std.half().cpu())
+    return {"captions": captions, "mean": torch.cat(means), "std": torch.cat(stds)}
 
 
-class TextToImageStage:
+class TextToImageStage(Stage):
     """Epsilon prediction with caption dropout and min-SNR weighting."""
 
     name = "t2i"
+    build = staticmethod(build)
 
-    def __init__(self, vae: AutoencoderKL, out: Path, seed: int, resume: bool) -> None:
-        torch.manual_seed(seed)
-        self.seed, self.vae, self.modules = seed, vae, build()
+    def __init__(self, recipe: Recipe, machine: Accelerator, vae: AutoencoderKL, folder: Path) -> None:
+        """Encode the training scenes, unless a resumed run finds them in the folder."""
+        super().__init__(recipe, machine, vae, folder)
         self.tokenizer = tokenizers.build()
         self.alphas = scheduler().alphas_cumprod
-        cache = out / "latents.pt"
-        if resume and cache.exists():
-            data = torch.load(cache, map_location="cpu", weights_only=True)
-        else:
-            data = encode_scenes(vae, cache, seed, SCENES)
+        cache = folder / "latents.pt"
+        with machine.main_process_first():
+            if not cache.exists():
+                save_checkpoint(encode_scenes(vae, recipe.seed, SCENES, machine), cache)
+        data = torch.load(cache, map_location="cpu", weights_only=True)
         self.requirements = [parse_prompt(caption) for caption in data["captions"]]
         self.mean, self.std = data["mean"], data["std"]
 
-    def tokens(self, prompts: list[str]) -> Tensor:
-        """Token ids [N, 32]."""
-        return tokenizers.encode(self.tokenizer, prompts)
-
-    def loss(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
-        rows = rng.integers(len(self.requirements), size=BATCH)
+    def losses(self, draw: Draw) -> dict[str, Tensor]:
+        """Return the weighted loss and the plain squared error of a batch of scenes."""
+        rng, count, device = draw.rng, self.recipe.batch, self.machine.device
+        rows = rng.integers(len(self.requirements), size=count)
         captions = [rephrase(self.requirements[row], rng, "train").text() for row in rows]
         captions = ["" if rng.random() < CAPTION_DROPOUT else text for text in captions]
         mean, std = self.mean[rows].float(), self.std[rows].float()
-        clean = mean + std * torch.randn(mean.shape, generator=noise)
-        epsilon = torch.randn(clean.shape, generator=noise)
-        # One timestep from each of 64 equal parts: less variance than 64 independent ones.
-        parts = (torch.arange(BATCH) + torch.rand(BATCH, generator=noise)) / BATCH
+        clean = mean + std * draw.normal(*mean.shape)
+        epsilon = draw.normal(*clean.shape)
+        # One timestep from each of N equal parts: less variance than N independent ones.
+        parts = (torch.arange(count) + draw.uniform(count)) / count
         timestep = (parts * len(self.alphas)).long()
         alpha = self.alphas[timestep][:, None, None, None]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * epsilon
-        noisy = noisy.to(memory_format=torch.channels_last)
+        noisy = noisy.to(device, memory_format=torch.channels_last)
         # For so few tokens the plain attention is much faster than the fused one on a CPU.
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")), sdpa_kernel(SDPBackend.MATH):
-            states = self.modules["text_encoder"](self.tokens(captions))[0]
-            output = self.modules["unet"](noisy, timestep, encoder_hidden_states=states).sample
-        error = (output.float() - epsilon).square().mean((1, 2, 3))
+        with self.machine.autocast(), sdpa_kernel(SDPBackend.MATH):
+            states = self.modules["text_encoder"](tokenizers.encode(self.tokenizer, captions).to(device))[0]
+            output = self.modules["unet"](noisy, timestep.to(device), encoder_hidden_states=states).sample
+        error = (output.float().cpu() - epsilon).square().mean((1, 2, 3))
         ratio = (alpha / (1 - alpha)).flatten()
         weight = ratio.clamp(max=SNR_CLIP) / ratio
         return {"loss": (weight * error).mean(), "mse": error.mean()}
 
-    @torch.no_grad()
-    def sheet(self, modules: nn.ModuleDict, path: Path) -> dict[str, float]:
-        rng, _ = generators(self.seed, "t2i-sheet", 0)
+    def sheet(self, path: Path) -> dict[str, float]:
+        """Draw held-out prompts; return the mean reward and the share of exact images."""
+        seed = self.recipe.seed
+        rng = Draw(seed, "t2i-sheet", 0).rng
         names = [category for category in CATEGORIES for _ in range(8)]
         prompts = [sample_requirements(category, rng, "tune").text() for category in names]
-        images = generate(pipeline(self.vae, modules), prompts, seed=self.seed)
+        images = generate(pipeline(self.vae, self.averaged().to(self.machine.device)), prompts, seed=seed)
         save_sheet(images, path)
         return summarize(names, ShapesReward()(images, prompts))
 
@@ -200,6 +196,8 @@ def generate(
                 eta=eta,
                 generator=[torch.Generator().manual_seed(s) for s in seeds],
                 output_type="pt",
-            ).images.float()
+            )
+            .images.float()
+            .cpu()
         )
     return torch.cat(images)

@@ -1,4 +1,4 @@
-"""What a masked-diffusion model is trained by (MDLM, arXiv 2406.07524, eq. 11)."""
+"""The objective of a masked-diffusion model (MDLM, arXiv 2406.07524, eq. 11)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def bound(model: Any, tokens: Tensor, mask: int, fixed: Tensor, generator: torch
     """
     time = times(len(tokens), generator)
     shown = mask_at(tokens, time, mask, fixed, generator)
+    device = next(model.parameters()).device
+    tokens, shown, time = tokens.to(device), shown.to(device), time.to(device)
     logits = model(input_ids=shown).logits.float()
     logits[..., mask] = float("-inf")  # the mask is no token that anything ends as
     lost = functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)

@@ -15,9 +15,12 @@ from support.tiny import tiny_sd
 from steer import SteerError
 from steer.registry.plugins import manager
 from steer.sampling.sampler import Sampler
+from steer.training import Watch, files
+from steer.training.checkpoints import _save
 from steer_dmd2.train import data as datasets
+from steer_dmd2.train import session
 from steer_dmd2.train.recipe import Recipe
-from steer_dmd2.train.session import Watch, run
+from steer_dmd2.train.session import Validation
 
 CAPTIONS = ["a red circle", "a blue square", "a photo of the circle"]
 
@@ -47,21 +50,35 @@ def recipe(teacher: Path, data: Path, **changes) -> Recipe:
         "timesteps": (999, 499), "guidance_scale": 3.0, "steps": 3, "ratio": 2, "batch": 4, "rate": 1e-3,
         "critic_rate": 1e-3, "warmup": 2, "pairs": 4, "pair_steps": 2, "critic_warmup": 1, "snr_clip": 5.0, **changes,
     }  # fmt: skip
-    return Recipe(str(teacher), str(data), **values)
+    return Recipe(teacher=str(teacher), data=str(data), **values)
 
 
-def train(recipe: Recipe, out: Path, *, resume: bool = False, kill_after: int | None = None, **watch) -> Path:
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    kill_after: int | None = None,
+    reward: str | None = None,
+    told: list[str] | None = None,
+    **watch,
+) -> Path:
     def tell(text: str) -> None:
-        if kill_after is not None and text.startswith(f"{kill_after}/"):
+        if told is not None:
+            told.append(text)
+        if kill_after is not None and text.startswith(f"dmd2 {kill_after}/"):
             raise KilledError
 
-    settings = {"save_every": 2, "sheet_every": 100, "log_every": 1, **watch}
-    return run(recipe, out, manager(), Watch(**settings), resume=resume, device="cpu", tell=tell)
+    settings = Watch(**{"save_every": 2, "sheet_every": 100, "log_every": 1, **watch})
+    validation = Validation(reward=reward)
+    return session.train(
+        recipe, out, manager(), watch=settings, validation=validation, resume=resume, device="cpu", tell=tell
+    )
 
 
 def losses(out: Path) -> list[dict[str, float]]:
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds_a_step"} for row in rows if "phase" in row]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows if "phase" in row]
 
 
 @pytest.mark.parametrize(("killed", "changes"), [(5, {}), (3, {"accumulate": 2, "gan": 0.0, "lora": 2})])
@@ -125,7 +142,7 @@ def test_what_does_not_fit_together_is_refused_in_one_line(teacher, images, tmp_
         train(recipe(teacher, images), tmp_path / "run", reward="nothing")
     with pytest.raises(SteerError, match="'length' scores texts, and the student makes images"):
         train(recipe(teacher, images), tmp_path / "run", reward="length")
-    with pytest.raises(SteerError, match="holds no run to go on with"):
+    with pytest.raises(SteerError, match="holds no run"):
         train(recipe(teacher, images), tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
     with pytest.raises(SteerError, match="cannot be written to"):
@@ -151,8 +168,9 @@ def test_a_resumed_run_says_what_is_wrong_with_what_it_finds(teacher, images, tm
     whole = checkpoint.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"\x80\x04N."):
         checkpoint.write_bytes(content)
-        with pytest.raises(SteerError, match=r"checkpoint\.pt cannot be gone on from"):
+        with pytest.raises(SteerError, match=r"cannot resume from checkpoint .*checkpoint\.pt"):
             train(plan, tmp_path, resume=True)
+    checkpoint.write_bytes(whole)
     (tmp_path / "recipe.json").write_text("[1]")
     with pytest.raises(SteerError, match=r"recipe\.json cannot be read"):
         train(plan, tmp_path, resume=True)
@@ -187,28 +205,26 @@ def test_a_full_disk_is_told_and_leaves_the_old_file_whole(tmp_path) -> None:
 
     from safetensors.torch import save_file
 
-    from steer.training import training
-
     path = tmp_path / "file"
     path.write_text("old")
     state = {"w": torch.zeros(200_000)}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         for write in (
-            lambda p: training._save(state, p),
+            lambda p: _save(state, p),
             lambda p: save_file(state, p),
             lambda p: p.write_text("n" * 800_000),
         ):
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
             with pytest.raises(SteerError, match=r"file cannot be written \(.*; make room, or choose another --out"):
-                training.write_whole(path, write)
+                files.write_whole(path, write)
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     before = path.stat().st_mode
     (tmp_path / ".file.part").write_text("what a killed run left")
-    training.write_whole(path, lambda p: save_file(state, p))
+    files.write_whole(path, lambda p: save_file(state, p))
     assert path.stat().st_mode == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -223,10 +239,9 @@ def test_a_run_begins_from_a_student_once_and_says_if_other_processes_go_on(teac
     shutil.rmtree(first)  # what it began from is in the checkpoint
     checkpoint = out / "checkpoint.pt"
     state = torch.load(checkpoint, weights_only=True)
-    torch.save({**state, "done": 1, "processes": 2}, checkpoint)
+    torch.save({**state, "step": 1, "processes": 2}, checkpoint)
     told: list[str] = []
-    watch = Watch(save_every=1, sheet_every=100, log_every=1)
-    folder = run(begun, out, manager(), watch, resume=True, device="cpu", tell=told.append)
+    folder = train(begun, out, resume=True, told=told)
     end = datasets.load_file(folder / "student.safetensors")
     assert all(torch.allclose(start[name], end[name], atol=1e-6) for name in start)
     assert any(line.startswith("2 processes before, 1 now") for line in told)
@@ -243,7 +258,7 @@ def test_images_that_are_no_squares_and_teachers_of_v(images, tmp_path) -> None:
 
 def test_rates_that_are_too_high_are_told(teacher, images, tmp_path) -> None:
     plan = recipe(teacher, images, warmup=0, pairs=0, critic_warmup=0, rate=1e30, critic_rate=1e30)
-    with pytest.raises(SteerError, match="the learning rates are too high; begin anew with lower ones"):
+    with pytest.raises(SteerError, match="the training has diverged; start over in another --out with a lower --rate"):
         train(plan, tmp_path / "run")
 
 

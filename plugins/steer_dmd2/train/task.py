@@ -1,0 +1,133 @@
+"""DMD2 as a training (arXiv 2405.14867): student and critic on two time scales, a GAN, backward simulation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from steer import Prompt, SteerError
+from steer.plugin import WeightedSum
+from steer.training import Draw, Part, Task, Update, adamw
+from steer_dmd2.loading import Chosen, choose, denoiser
+from steer_dmd2.options import DMD2Options
+from steer_dmd2.train import critic as critics
+from steer_dmd2.train import validation
+from steer_dmd2.train.data import Dataset
+from steer_dmd2.train.objectives import Objectives
+from steer_dmd2.train.recipe import Recipe
+from steer_dmd2.train.teacher import Teacher, add_lora
+
+
+class DMD2Task(Task):
+    """Trains a student, and a critic with its head."""
+
+    name = "dmd2"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        teacher: Teacher,
+        data: Dataset,
+        machine: Accelerator,
+        *,
+        pairs: dict[str, Tensor] | None = None,
+        start: Chosen | None = None,
+        prompts: Sequence[Prompt] = (),
+        reward: WeightedSum | None = None,
+    ) -> None:
+        """Make student and critic from the teacher.
+
+        Args:
+            recipe: of the run.
+            teacher: on the device to train on.
+            data: captions, and images for the GAN if there are any.
+            machine: of :func:`steer.training.start`.
+            pairs: of :func:`steer_dmd2.train.pairs.make`, if the recipe begins with a regression. Without images in the
+                data, the GAN takes their samples as real.
+            start: of :func:`start_of`, whose weights the student begins with instead of the teacher's.
+            prompts: what validation draws; by default captions of the data.
+            reward: scores validation samples.
+        """
+        self.recipe, self.teacher, self.machine, self.reward = recipe, teacher, machine, reward
+        captions = dict.fromkeys(data.captions[:64])
+        self.prompts = list(prompts) or [Prompt(text, id=str(i)) for i, text in enumerate(captions)]
+        torch.manual_seed(recipe.seed)
+        self.student = teacher.copy("student")
+        if start is not None:
+            self.student.load_state_dict(denoiser(start, teacher.backbone, start.file()).state_dict())
+        if recipe.lora:
+            add_lora(self.student, recipe.lora)
+        critic = teacher.copy("critic")
+        if teacher.device.type == "cpu":
+            for name in ("base", "student", "critic"):
+                teacher.backbone.denoisers[name].to(memory_format=torch.channels_last)
+        head = critics.Head(*_feature_shape(teacher, critic)).to(teacher.device)
+        self.objectives = Objectives(recipe, teacher, data, pairs, critic, head)
+        judges = nn.ModuleDict({"critic": critic, "head": head})
+        self.parts: Mapping[str, Part] = {
+            "student": Part(self.student, adamw(self.student, recipe.rate, fused=True)),
+            "critic": Part(judges, adamw(judges, recipe.critic_rate, fused=True), averaged=False),
+        }
+
+    def phase(self, step: int) -> str:
+        """Return ``"regression"``, ``"critic"`` or ``"matching"``."""
+        return self.recipe.phase(step)
+
+    def updates(self, step: int) -> Iterator[Update]:
+        """One update of the student, then some of the critic; fewer in the phases before distribution matching."""
+        phase, objectives = self.recipe.phase(step), self.objectives
+        if phase != "critic":
+            loss = objectives.regression if phase == "regression" else objectives.matching
+            yield Update("student", self.recipe.rate_at(step), self._losses(loss, "student", step))
+        if phase != "regression":
+            for index in range(1 if phase == "critic" else self.recipe.ratio):
+                losses = self._losses(objectives.criticism, f"critic{index}", step)
+                yield Update("critic", self.recipe.critic_rate, losses)
+
+    def _losses(
+        self, loss: Callable[[Draw], dict[str, Tensor]], purpose: str, step: int
+    ) -> Callable[[int], dict[str, Tensor]]:
+        def of(part: int) -> dict[str, Tensor]:
+            with self.machine.autocast():
+                return loss(Draw(self.recipe.seed, purpose, step, part, 0))
+
+        return of
+
+    def averaged(self) -> Any:
+        """Return the student with averaged weights, under the name ``"averaged"``; made once, then refreshed."""
+        denoisers = self.teacher.backbone.denoisers
+        if "averaged" not in denoisers:
+            denoisers["averaged"] = copy.deepcopy(self.student).eval()
+        module = denoisers["averaged"]
+        module.load_state_dict(self.parts["student"].average, strict=False)  # with a LoRA, all else is the teacher's
+        return module
+
+    def sheet(self, path: Path) -> dict[str, float]:
+        """Draw the validation prompts as ``--plugin dmd2`` does; score them if there is a reward."""
+        self.averaged()
+        images = validation.sample(self.teacher, "averaged", self.recipe.timesteps, self.prompts, self.machine.autocast)
+        return validation.validate(images, self.prompts, self.reward, path)
+
+
+def _feature_shape(teacher: Teacher, critic: nn.Module) -> tuple[int, int]:
+    x = torch.zeros(1, *teacher.shape, device=teacher.device)
+    timestep = torch.zeros(1, dtype=torch.long, device=teacher.device)
+    cond = teacher.encode([""])
+    return critics.feature_shape(critic, lambda: teacher.predict("critic", x, timestep, cond))
+
+
+def start_of(folder: str, teacher: Teacher) -> Chosen:
+    """Return the student of a folder from whose weights another may begin; a LoRA is fused into them.
+
+    Raises:
+        SteerError: if it is none, or of another family.
+    """
+    if not Path(folder).expanduser().is_dir():
+        raise SteerError(f"--start {folder} is no folder; expected one that `steer train dmd2` wrote (OUT/student)")
+    return choose(DMD2Options(student=folder, steps=None, timesteps=None, weights=None), teacher.backbone)

@@ -1,0 +1,49 @@
+"""What the averaged student draws: a sheet of samples and their rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steer import Prompt
+from steer.plugin import WeightedSum, contact_sheet, make_run
+from steer_dmd2.train.teacher import Teacher, plain_attention
+
+SHOWN = 32
+"""Images on a sheet."""
+
+
+@torch.no_grad()
+def sample(teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Sequence[Prompt], autocast: Any) -> Tensor:
+    """Draw one image per prompt as ``--plugin dmd2`` does, ``[N, 3, H, W]`` in [0, 1]."""
+    width, height = teacher.size
+    settings = {
+        "scheduler": "lcm",
+        "timesteps": tuple(timesteps),
+        "guidance_scale": 1.0,
+        "chunk": 32,
+        "width": width,
+        "height": height,
+    }
+    run = make_run(teacher.backbone, prompts, settings=settings)
+    with autocast(), plain_attention(teacher.device):
+        images: Tensor = run.sample(denoiser=name, hooks=False).samples
+    return images
+
+
+def validate(images: Tensor, prompts: Sequence[Prompt], reward: WeightedSum | None, path: Path) -> dict[str, float]:
+    """Write a sheet; return the reward's mean, and the share of images that reach a reward of 1."""
+    scores = None if reward is None else reward(images, list(prompts)).double().cpu()
+    pixels = (images[:SHOWN] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    captions = [] if scores is None else [f"{score:.3f}" for score in scores.tolist()[:SHOWN]]
+    cells = zip_longest(map(Image.fromarray, pixels), map(str, prompts[:SHOWN]), captions, fillvalue="")
+    contact_sheet(list(cells)).save(path)
+    if scores is None:
+        return {}
+    return {"reward": float(scores.mean()), "full_reward": float((scores >= 1).double().mean())}

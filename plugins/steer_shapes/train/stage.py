@@ -1,0 +1,67 @@
+"""What the stages have in common: a recipe, and one update per step of all that is trained."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from steer import training
+from steer.training import Draw, Part, Task, Update, adamw, warmup_cosine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(training.Recipe):
+    """How long and how fast a stage trains.
+
+    Attributes:
+        warmup: steps of the linear warm-up, before the cosine.
+        weight_decay: of matrices and kernels; vectors have none.
+    """
+
+    warmup: int = 100
+    weight_decay: float = 0.01
+
+
+class Stage(Task):
+    """One of the shapes models in training. Its networks compute on the machine's device, all else on the CPU.
+
+    Attributes:
+        modules: all that is trained.
+        vae: the frozen autoencoder; ``None`` in the stage that trains it.
+        folder: of the run.
+    """
+
+    build: ClassVar[Callable[[], nn.ModuleDict]]
+    """Makes the untrained modules."""
+
+    def __init__(self, recipe: Recipe, machine: Accelerator, vae: Any, folder: Path) -> None:
+        """Build what is trained, with the autoencoder on the machine's device."""
+        self.recipe, self.machine, self.vae, self.folder = recipe, machine, vae, folder
+        torch.manual_seed(recipe.seed)
+        self.modules = self.build().to(machine.device).train()
+        optimizer = adamw(self.modules, recipe.rate, weight_decay=recipe.weight_decay, matrices_only=True, fused=True)
+        self.part = Part(self.modules, optimizer)
+        self.parts = {"modules": self.part}
+
+    @abstractmethod
+    def losses(self, draw: Draw) -> dict[str, Tensor]:
+        """Return losses and metrics of one batch of fresh data; ``"loss"`` is minimized."""
+
+    def updates(self, step: int) -> Iterator[Update]:
+        """One update; its rate is warmed up and then lowered along a cosine."""
+        recipe = self.recipe
+        rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
+        yield Update("modules", rate, lambda part: self.losses(Draw(recipe.seed, self.name, step, part)))
+
+    def averaged(self) -> nn.ModuleDict:
+        """Return new modules with averaged weights, for inference on the CPU."""
+        modules = self.build()
+        modules.load_state_dict(self.part.average)
+        return modules.eval()

@@ -1,0 +1,118 @@
+"""A symmetric flow in training: its recipe, its losses, and what its averaged weights can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from steer import training
+from steer.training import Draw, Part, Task, Update, adamw, warmup_cosine
+from steer_symmflow import flow, infer
+from steer_symmflow.model import SymmFlowModel
+from steer_symmflow.train.data import Labelled, to_pixels
+from steer_symmflow.train.sheet import sheet_of
+
+MEASURED, SHOWN = 64, 16
+"""Held-out scenes that are measured, and those of them that are on a sheet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(training.Recipe):
+    """How a flow is trained.
+
+    Attributes:
+        warmup: steps of the linear warm-up, before the cosine.
+        image_weight: w of the loss.
+        late: share of the times t that are drawn at 1 exactly, where inference begins; the others are uniform.
+        weight_decay: of all weights.
+    """
+
+    free: ClassVar[tuple[str, ...]] = (*training.Recipe.free, "warmup")
+
+    batch: int = 32
+    rate: float = 1e-3
+    warmup: int = 100
+    image_weight: float = 0.5
+    late: float = 0.0
+    weight_decay: float = 0.01
+
+
+class FlowTask(Task):
+    """Trains a flow's network on the velocity between noise and labeled images."""
+
+    name = "symmflow"
+
+    def __init__(self, model: SymmFlowModel, data: Labelled, recipe: Recipe, machine: Accelerator) -> None:
+        """Take a model, which is moved to the machine's device."""
+        self.data, self.recipe, self.machine = data, recipe, machine
+        self.model = model.to(machine.device).train()
+        self.part = Part(model.unet, adamw(model.unet, recipe.rate, weight_decay=recipe.weight_decay))
+        self.parts = {"flow": self.part}
+
+    def updates(self, step: int) -> Iterator[Update]:
+        """One update; its rate is warmed up and then lowered along a cosine."""
+        recipe = self.recipe
+        rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
+        yield Update("flow", rate, lambda part: self.losses(Draw(recipe.seed, "symmflow", step, part)))
+
+    def losses(self, draw: Draw) -> dict[str, Tensor]:
+        """Return the loss of a batch, and those of its two halves."""
+        z, t, wanted = self.batch(draw)
+        with self.machine.autocast():
+            velocity = self.model(z, t)
+        loss, image, semantics = flow.loss(velocity.float(), wanted, self.recipe.image_weight)
+        return {"loss": loss, "image": image, "semantics": semantics}
+
+    @torch.no_grad()
+    def batch(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z_t, t and the velocity wanted there, of a fresh batch."""
+        model, count, device = self.model, self.recipe.batch, self.machine.device
+        images, labels = self.data.batch(draw.rng, count)
+        pixels = to_pixels(images).to(device)
+        shape = pixels.shape if model.config.kind == "masks" else (count, *model.half_shape)
+        x = model.encode(pixels)
+        m = infer.half_of(model, torch.from_numpy(labels).to(device), draw.uniform(*shape).to(device))
+        noise_x, noise_m = (draw.normal(*x.shape).to(device) for _ in range(2))
+        # one time from each of N equal parts varies less than N independent ones
+        t = (torch.arange(count) + draw.uniform(count)) / count
+        t = torch.where(draw.uniform(count) < self.recipe.late, 1.0, t).to(device)
+        return flow.interpolate(x, m, noise_x, noise_m, t), t, flow.target(x, m, noise_x, noise_m)
+
+    def averaged(self) -> SymmFlowModel:
+        """Return a copy of the model with averaged weights, in inference mode."""
+        copy = SymmFlowModel(self.model.config)
+        copy.unet.load_state_dict(self.part.average)
+        if hasattr(self.model, "context"):
+            copy.context.data.copy_(self.model.context.data)
+        copy.vae = self.model.vae
+        return copy.to(self.machine.device).eval().requires_grad_(False)
+
+    def sheet(self, path: Path) -> dict[str, float]:
+        """Draw and infer held-out scenes, as many at once as are trained on; measure both and picture some."""
+        model, device, batch = self.averaged(), self.machine.device, self.recipe.batch
+        images, labels = self.data.batch(np.random.default_rng(1), MEASURED, "eval")
+        pixels, targets = to_pixels(images) / 2 + 0.5, torch.from_numpy(labels)
+        noise = torch.Generator().manual_seed(1)
+        measured: dict[str, float] = {}
+        found = targets
+        for count in (1, 5):
+            draws = torch.randn((len(pixels), *model.half_shape), generator=noise).to(device)
+            parts = zip(pixels.split(batch), draws.split(batch), strict=True)
+            found = torch.cat([infer.infer(model, p.to(device), d, steps=count).argmax(dim=1).cpu() for p, d in parts])
+            measured[f"accuracy_{count}"] = float((found == targets).float().mean())
+            if model.config.kind == "masks":
+                iou = infer.intersection_over_union(found, targets, len(model.config.labels))
+                measured[f"miou_{count}"] = float(iou.nanmean())
+        shown = targets[:SHOWN]
+        draws = torch.randn((len(shown), *model.half_shape), generator=noise).to(device)
+        parts = zip(shown.split(batch), draws.split(batch), strict=True)
+        drawn = [infer.draw(model, infer.half_of(model, part.to(device)), d, steps=10).cpu() for part, d in parts]
+        sheet_of(model.config, pixels[:SHOWN], shown, found[:SHOWN], torch.cat(drawn)).save(path)
+        return measured

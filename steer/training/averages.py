@@ -1,0 +1,36 @@
+"""Moving averages of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return what a training changes in a module, by name: parameters that have a gradient, and buffers."""
+    frozen = {name for name, value in module.named_parameters(remove_duplicate=False) if not value.requires_grad}
+    return {name: value.detach() for name, value in module.state_dict().items() if name not in frozen}
+
+
+def begun_average(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's trained weights as the begin of their moving average, in fp32."""
+    state = {name: value.clone() for name, value in trained_state(module).items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+@torch.no_grad()
+def move_average(average: Mapping[str, Tensor], module: nn.Module, step: int, decay: float) -> None:
+    """Move an exponential average toward a module's weights, in place, after step number ``step``, from 0 on."""
+    keep = kept(step, decay)
+    for name, value in trained_state(module).items():
+        if value.is_floating_point():
+            average[name].lerp_(value.to(average[name]), 1 - keep)
+        else:
+            average[name].copy_(value)
+
+
+def kept(step: int, decay: float) -> float:
+    """Return what an average keeps of itself: its memory grows with the run, up to ``decay``."""
+    return min(decay, (1 + step) / (10 + step))

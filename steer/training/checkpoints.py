@@ -1,0 +1,138 @@
+"""The folder of a run: its recipe, its checkpoint, and whether another training may write or resume there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from steer.errors import SteerError, message_of
+from steer.training.files import write_whole
+from steer.training.recipe import Recipe
+
+PARTS = ("parts", "step", "seconds", "processes")
+"""What a checkpoint holds: the state of each part, steps and seconds so far, and by how many processes."""
+
+
+class RunFolder:
+    """``recipe.json``, ``checkpoint.pt``, ``log.jsonl`` and ``sheets/`` of one run.
+
+    Attributes:
+        path: of the folder, which is made with its first file.
+        resume: whether the run that it holds is continued.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        """Check that the folder can be written to and holds no run yet or, to resume, one.
+
+        Raises:
+            SteerError: saying which of these does not hold.
+        """
+        self.path, self.resume = path, resume
+        self.recipe, self.checkpoint, self.log = path / "recipe.json", path / "checkpoint.pt", path / "log.jsonl"
+        standing = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), path)
+        if not standing.is_dir() or not os.access(standing, os.W_OK):
+            raise SteerError(f"--out {path} cannot be written to; choose another")
+        if not self.recipe.is_file() and self.checkpoint.is_file():
+            raise older_run(path)
+        if self.recipe.is_file() and not resume:
+            raise SteerError(f"{path} holds a run already; continue it with --resume, or choose another --out")
+        if resume and not self.recipe.is_file():
+            raise SteerError(f"--resume: {path} holds no run; leave --resume out to start one")
+
+    def begin(self, training: str, recipe: Recipe, **facts: object) -> None:
+        """Write ``recipe.json``, after :meth:`check`; of several processes only the first one writes.
+
+        Args:
+            training: name of the training.
+            recipe: of the run.
+            facts: other plain data that must not change, such as the labels of a data set.
+
+        Raises:
+            SteerError: if the run is resumed and differs.
+        """
+        from accelerate import PartialState
+
+        self.check(training, recipe, **facts)
+        if not PartialState().is_main_process:
+            return
+        text = json.dumps({"training": training, **asdict(recipe), **facts}, indent=1) + "\n"
+        write_whole(self.recipe, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def sheet(self, step: int) -> Path:
+        """Return where the sample sheet after so many steps goes."""
+        return self.path / "sheets" / f"{step:06d}.png"
+
+    def check(self, training: str, recipe: Recipe, **facts: object) -> None:
+        """Check that a resumed run began with the same; only :attr:`Recipe.free` may differ.
+
+        Raises:
+            SteerError: naming the first difference.
+        """
+        if not self.resume:
+            return
+        ours = json.loads(json.dumps({"training": training, **asdict(recipe), **facts}))  # tuples are lists there
+        try:
+            theirs = json.loads(self.recipe.read_text(encoding="utf-8"))
+            if not isinstance(theirs, dict):
+                raise ValueError(f"a JSON {type(theirs).__name__}, expected an object")
+        except (OSError, ValueError, RecursionError) as error:
+            raise SteerError(f"{self.recipe} cannot be read ({error}); choose another --out") from None
+        if "training" not in theirs:
+            raise older_run(self.path)
+        for name, value in ours.items():
+            if name not in recipe.free and theirs.get(name) != value:
+                raise SteerError(
+                    f"--resume: the run in {self.path} has {name}={theirs.get(name)!r}, now it is {value!r}; resume "
+                    "with the same options and data, or choose another --out"
+                )
+
+
+def older_run(path: Path) -> SteerError:
+    """Return the error for a run of a steer whose trainings had loops of their own."""
+    return SteerError(f"{path} holds a run of an older steer, which this one cannot resume; choose another --out")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_checkpoint` wrote of a run; runs no code of the file.
+
+    Raises:
+        SteerError: if it is damaged, or of something else.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not set(PARTS) <= state.keys():
+            raise ValueError(f"expected {', '.join(PARTS)}")
+    except Exception as error:  # a damaged archive fails in a dozen ways
+        raise unusable(path, error) from None
+    return state
+
+
+def unusable(path: Path, error: Exception) -> SteerError:
+    """Return the error for a checkpoint that no run can be resumed from."""
+    return SteerError(
+        f"cannot resume from checkpoint {path} ({message_of(error, 100)}): it is damaged or of another run; delete it "
+        "to start over, or choose another --out"
+    )
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and plain data with torch, by :func:`steer.training.write_whole`."""
+    write_whole(path, lambda beside: _save(state, beside))
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    import torch
+
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # a full disk, on which torch cannot finish its archive either
+            raise error.__context__ from None
+        raise

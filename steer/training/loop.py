@@ -1,0 +1,176 @@
+"""The one training loop: seeded by step, resumable to the bit, on one device or many."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from steer.errors import SteerError
+from steer.render.interrupts import stopping
+from steer.training.checkpoints import RunFolder, read_checkpoint, save_checkpoint, unusable
+from steer.training.log import Log
+from steer.training.machine import average_gradients, mean_over_processes
+from steer.training.progress import Progress
+from steer.training.recipe import Recipe, Watch
+from steer.training.task import Part, Task, Update
+
+
+def fit(
+    task: Task,
+    recipe: Recipe,
+    run: RunFolder,
+    accelerator: Accelerator,
+    *,
+    watch: Watch,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Train a task to the end of its recipe; afterwards its parts hold the last and the averaged weights.
+
+    Each step makes the task's updates. An update adds up the gradients of ``recipe.accumulate`` micro-batches per
+    process, averages them over the processes, clips their norm, steps the part's optimizer and moves its average. N
+    processes do what one does that accumulates N times as many batches.
+
+    A checkpoint is written every ``watch.save_every`` steps, at the end, and at Ctrl-C or SIGTERM, which take effect
+    after the step. A run that was killed and resumed ends with the same weights and the same log as one that was not.
+
+    Args:
+        task: with its networks on ``accelerator.device``.
+        recipe: of the run.
+        run: the folder, after :meth:`RunFolder.begin`. If it holds a checkpoint, the run is resumed from it.
+        accelerator: of :func:`steer.training.start`.
+        watch: what is kept and shown on the way.
+        tell: takes lines for people; not called where a bar can be shown.
+
+    Raises:
+        SteerError: if the checkpoint does not fit, or the training diverges.
+        KeyboardInterrupt: when interrupted, after the checkpoint was written.
+    """
+    for part in task.parts.values():
+        part.optimizer = accelerator.prepare_optimizer(part.optimizer)
+    main = accelerator.is_main_process
+    say = tell if main else _nothing
+    first, seconds = _resume(task, recipe, run, accelerator.num_processes, say)
+    log = Log(run, first=first) if main else None
+    began, stop = time.monotonic() - seconds, threading.Event()
+    progress = Progress(task.name, total=recipe.total, done=first, tell=say, main=main)
+    with stopping(stop, lambda: say("stopping after this step")), progress:
+        for step in range(first, recipe.total):
+            values = _step(task, step, recipe, accelerator)
+            values = mean_over_processes(accelerator, {**values, "stop": float(stop.is_set())})
+            stopped, done = values.pop("stop") > 0, step + 1
+            last = done == recipe.total
+            progress.step(done)
+            if log is not None:
+                spent = time.monotonic() - began
+                if done % watch.log_every == 0 or last:
+                    row: dict[str, Any] = {"phase": phase} if (phase := task.phase(step)) is not None else {}
+                    log.note(done, **row, seconds=round(spent, 1), **values)
+                    progress.row(done, row | values)
+                if done % watch.save_every == 0 or last or stopped:
+                    _save(task, run, done, spent, accelerator.num_processes)
+                if done % watch.sheet_every == 0 or last:
+                    _measure(task, run, done, log, progress)
+            if stopped and not last:
+                say(f"stopped after step {done} of {recipe.total}; continue with --resume")
+                raise KeyboardInterrupt
+    accelerator.wait_for_everyone()
+
+
+def _step(task: Task, step: int, recipe: Recipe, accelerator: Accelerator) -> dict[str, float]:
+    """Make a step's updates; return what they measured, each the last time it was."""
+    torch.manual_seed(recipe.seed + step)  # for networks that draw themselves, such as dropout
+    values: dict[str, float] = {}
+    for update in task.updates(step):
+        measured = _update(task.parts[update.part], update, step, recipe, accelerator)
+        several = len(task.parts) > 1
+        common = {"loss", "rate", "gradient"}
+        values |= {f"{update.part}_{k}" if several and k in common else k: v for k, v in measured.items()}
+    return values
+
+
+def _update(part: Part, update: Update, step: int, recipe: Recipe, accelerator: Accelerator) -> dict[str, float]:
+    for group in part.optimizer.param_groups:
+        group["lr"] = update.rate
+    part.optimizer.zero_grad(set_to_none=True)
+    values = {"rate": update.rate}
+    for index in range(recipe.accumulate):
+        # two processes draw what one does that accumulates two batches
+        losses = update.losses(index * accelerator.num_processes + accelerator.process_index)
+        check_finite(losses["loss"], step)
+        accelerator.backward(losses["loss"] / recipe.accumulate)
+        for name, value in losses.items():
+            values[name] = values.get(name, 0.0) + float(value.detach()) / recipe.accumulate
+    average_gradients(accelerator, part.parameters)
+    accelerator.unscale_gradients(part.optimizer)
+    norm = nn.utils.clip_grad_norm_(part.parameters, recipe.clip)
+    if accelerator.scaler is None:  # which leaves out steps whose scaled gradients are too large
+        check_finite(norm, step, "gradient")
+    part.optimizer.step()
+    part.move_average(step, recipe.ema)
+    return {**values, "gradient": float(norm)}
+
+
+def check_finite(value: Tensor, step: int, what: str = "loss") -> None:
+    """Raise if a training has diverged.
+
+    Raises:
+        SteerError: naming the step and the remedy.
+    """
+    if not bool(value.isfinite()):
+        raise SteerError(
+            f"the {what} of step {step} is not finite: the training has diverged; start over in another --out with a "
+            "lower --rate"
+        )
+
+
+def _save(task: Task, run: RunFolder, done: int, seconds: float, processes: int) -> None:
+    parts = {name: part.state() for name, part in task.parts.items()}
+    save_checkpoint({"parts": parts, "step": done, "seconds": seconds, "processes": processes}, run.checkpoint)
+
+
+def _resume(
+    task: Task, recipe: Recipe, run: RunFolder, processes: int, say: Callable[[str], None]
+) -> tuple[int, float]:
+    """Load the checkpoint, if there is one; return the steps and seconds so far.
+
+    Raises:
+        SteerError: if it is of other networks, or further than the recipe goes.
+    """
+    if not run.checkpoint.is_file():
+        return 0, 0.0
+    state = read_checkpoint(run.checkpoint)
+    try:
+        for name, part in task.parts.items():
+            part.load_state(state["parts"][name])
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise unusable(run.checkpoint, error) from None
+    done = int(state["step"])
+    if done > recipe.total:
+        raise SteerError(
+            f"the run in {run.path} has taken {done} steps already, of {recipe.total} that were asked for; give "
+            f"--steps {done - recipe.total + recipe.steps} or more"
+        )
+    if state["processes"] != processes:
+        say(f"{state['processes']} processes before, {processes} now: batches are not an unbroken run's from here on")
+    return done, float(state["seconds"])
+
+
+def _nothing(text: str) -> None:
+    """Say nothing: the first process speaks for all."""
+
+
+def _measure(task: Task, run: RunFolder, done: int, log: Log, progress: Progress) -> None:
+    picture = run.sheet(done)
+    picture.parent.mkdir(exist_ok=True)
+    with torch.no_grad():
+        measured = task.sheet(picture)
+    if measured:
+        log.note(done, **measured)
+        progress.row(done, measured)
+    log.show(done, picture)

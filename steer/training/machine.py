@@ -1,0 +1,66 @@
+"""The devices and processes that a training runs on, by accelerate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import parse_flag_from_env
+from torch import Tensor
+
+from steer.errors import SteerError
+from steer.models.device import computes_bf16, pick_device
+
+
+def start(precision: str, device: str | None = None, threads: int | None = None) -> Accelerator:
+    """Prepare this process, alone or as one of ``accelerate launch``; tasks compute on ``.device`` in ``.autocast()``.
+
+    Args:
+        precision: mixed precision of the forwards: ``"no"``, ``"bf16"``, ``"fp16"``, or ``"auto"`` for bf16 on a device
+            that computes in it.
+        device: such as ``"cpu"`` or ``"cuda:1"``; by default what accelerate chooses.
+        threads: CPU threads.
+
+    Raises:
+        SteerError: for a device that is not there, or a precision that it lacks.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = None if device is None else pick_device(device)
+    # accelerate keeps the first choice of a process for good, but a process may train twice
+    alone = "RANK" not in os.environ
+    AcceleratorState._reset_state(reset_partial_state=alone)
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") if chosen is None else chosen.type == "cpu"
+    state = PartialState(cpu=cpu)
+    if chosen is not None and alone:
+        state.device = chosen
+    if precision == "auto":
+        precision = "bf16" if computes_bf16(state.device) else "no"
+    try:
+        return Accelerator(mixed_precision=precision, cpu=cpu)
+    except ValueError:
+        raise SteerError(f"--precision {precision} does not work on {state.device}; choose another") from None
+
+
+def mean_over_processes(accelerator: Accelerator, values: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean of each value over all processes; each must ask with the same names."""
+    if accelerator.num_processes == 1:
+        return dict(values)
+    row = torch.tensor(list(values.values()), device=accelerator.device)
+    return dict(zip(values, accelerator.reduce(row, "mean").tolist(), strict=True))
+
+
+def average_gradients(accelerator: Accelerator, parameters: Sequence[Tensor]) -> None:
+    """Average gradients over all processes, all in one message.
+
+    Networks are not wrapped: several may be trained by interleaved losses.
+    """
+    if accelerator.num_processes == 1:
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+    for parameter, part in zip(parameters, flat.split([g.numel() for g in gradients]), strict=True):
+        parameter.grad = part.view_as(parameter).clone()

@@ -1,0 +1,123 @@
+"""The command-line options that all trainings have, in one order and with one meaning."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from steer.errors import SteerError
+from steer.training.recipe import Watch
+
+F = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What was given; a field is ``None`` if it was not and the training has a default of its own kind."""
+
+    out: Path
+    resume: bool
+    steps: int | None
+    batch: int | None
+    rate: float | None
+    accumulate: int
+    ema: float | None
+    precision: str
+    seed: int
+    device: str | None
+    threads: int | None
+    save_every: int
+    sheet_every: int
+    log_every: int
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The fields of a :class:`steer.training.Recipe` that were given, by name; the precision is the machine's."""
+        names = ("steps", "batch", "rate", "accumulate", "ema", "seed")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def watch(self) -> Watch:
+        """Steps between checkpoints, sheets and rows of the log."""
+        return Watch(self.save_every, self.sheet_every, self.log_every)
+
+
+def positive(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Return the value of an option if it is a finite number above 0.
+
+    Raises:
+        SteerError: otherwise.
+    """
+    if value is not None and not 0 < value < math.inf:
+        raise SteerError(f"{parameter.opts[0]} {value:g}: expected a number above 0")
+    return value
+
+
+def training_options(
+    *,
+    out: str | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    rate: float | None = None,
+    ema: float | None = None,
+    precision: str = "no",
+    device: str | None = None,
+    threads: int | None = None,
+    own: str = "the recipe's",
+) -> Callable[[F], F]:
+    """Return a decorator that adds the shared options, with a training's defaults, to a click command.
+
+    The command gets them as one :class:`TrainingOptions`, its first argument. Options of its own stand below.
+
+    Args:
+        out: default folder; ``None`` makes ``--out`` required.
+        steps, batch, rate, ema: ``None`` leaves them to the training.
+        precision: default mixed precision.
+        device: ``None`` leaves it to accelerate.
+        threads: CPU threads; ``None`` leaves them to torch.
+        own: what help says of a default that is left to the training.
+    """
+    every = click.IntRange(1)
+    options = [
+        _option("--out", click.Path(file_okay=False, path_type=Path), out, "Folder of the run.", required=out is None),
+        click.option("--resume", is_flag=True, help="Continue the run in --out."),
+        _option("--steps", every, steps, "Steps to train, those before --resume included.", own),
+        _option("--batch", every, batch, "Rows per forward and process.", own),
+        _option("--rate", float, rate, "Peak learning rate.", own, callback=positive),
+        _option("--accumulate", every, 1, "Batches per update."),
+        _option("--ema", click.FloatRange(0, 1, max_open=True), ema, "Decay of the averaged weights per step.", own),
+        _option("--precision", click.Choice(("auto", "no", "bf16", "fp16")), precision,
+                "Mixed precision; auto is bf16 on devices that compute in it."),
+        _option("--seed", click.IntRange(0, 2**32 - 1), 0, "Seed of weights, data and noise."),
+        _option("--device", str, device, "cpu, cuda, …", "what accelerate chooses"),
+        _option("--threads", every, threads, "CPU threads.", "torch's"),
+        _option("--save-every", every, Watch.save_every, "Steps between checkpoints."),
+        _option("--sheet-every", every, Watch.sheet_every, "Steps between measurements and sample sheets."),
+        _option("--log-every", every, Watch.log_every, "Steps between rows of the log."),
+    ]  # fmt: skip
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def collected(**values: Any) -> Any:
+            common = TrainingOptions(**{field.name: values.pop(field.name) for field in fields(TrainingOptions)})
+            return command(common, **values)
+
+        decorated: F = collected
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _option(flag: str, kind: Any, default: Any, text: str, unset: str = "", **more: Any) -> Callable[[F], F]:
+    """Return an option whose help says its default, also if that is not a value."""
+    if default is None and unset:
+        text = f"{text}  [default: {unset}]"
+    return click.option(flag, type=kind, default=default, show_default=default is not None, help=text, **more)

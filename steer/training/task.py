@@ -1,0 +1,135 @@
+"""What is trained: networks with their optimizers, and the losses of every step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steer.training.averages import begun_average, move_average, trained_state
+
+
+class Part:
+    """Networks that one optimizer trains, and the moving average of their weights.
+
+    Attributes:
+        module: the networks; parameters without gradient are neither trained nor kept in checkpoints.
+        parameters: those that are trained.
+        average: weights averaged over the steps, in fp32 and by name; ``None`` if none are kept.
+    """
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, *, averaged: bool = True) -> None:
+        """Take networks on the device they are trained on."""
+        self.module, self.optimizer = module, optimizer
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.average = begun_average(module) if averaged else None
+
+    def move_average(self, step: int, decay: float) -> None:
+        """Move the average, if one is kept, after an update in step number ``step``."""
+        if self.average is not None:
+            move_average(self.average, self.module, step, decay)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {
+            "weights": trained_state(self.module),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take what :meth:`state` gave.
+
+        Raises:
+            ValueError, RuntimeError, KeyError: if it is of other networks.
+        """
+        _load(trained_state(self.module), state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            _load(self.average, state["average"])
+
+
+@torch.no_grad()
+def _load(own: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    if own.keys() != kept.keys():
+        raise ValueError(f"other weights: {', '.join(sorted(own.keys() ^ kept.keys())[:3])}")
+    for name, value in own.items():
+        if value.shape != kept[name].shape:
+            raise ValueError(f"{name} has shape {list(kept[name].shape)}, expected {list(value.shape)}")
+        value.copy_(kept[name])
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update of a part.
+
+    Attributes:
+        part: which.
+        rate: the learning rate.
+        losses: gives the losses of a micro-batch by its number, counted over all processes. ``"loss"`` is minimized,
+            the others are logged.
+    """
+
+    part: str
+    rate: float
+    losses: Callable[[int], Mapping[str, Tensor]]
+
+
+class Task(ABC):
+    """A training, as :func:`steer.training.fit` needs it.
+
+    Attributes:
+        name: of the command, such as ``"dmd2"``.
+        parts: what is trained, by name.
+    """
+
+    name: str
+    parts: Mapping[str, Part]
+
+    @abstractmethod
+    def updates(self, step: int) -> Iterable[Update]:
+        """Return the updates that make a step, from 0 on, in order; each sees the weights that the one before left.
+
+        All randomness must come from generators keyed by the step and the micro-batch
+        (:class:`steer.training.Draw`): then a resumed run equals one that was never interrupted.
+        """
+
+    def phase(self, step: int) -> str | None:
+        """Return the name of the phase that a step belongs to, if the training has phases."""
+        return None
+
+    def sheet(self, path: Path) -> dict[str, float]:
+        """Measure the averaged weights for the log; a task that makes images draws some into ``path`` (a PNG)."""
+        return {}
+
+
+def adamw(
+    module: nn.Module,
+    rate: float,
+    *,
+    betas: tuple[float, float] = (0.9, 0.99),
+    weight_decay: float = 0.01,
+    matrices_only: bool = False,
+    fused: bool = False,
+) -> torch.optim.Optimizer:
+    """Return AdamW for the parameters of a module that have a gradient.
+
+    Args:
+        module: on the device it is trained on.
+        rate: learning rate until an update sets its own.
+        betas: decay of the averages of gradient and squared gradient.
+        weight_decay: of the weights.
+        matrices_only: whether biases, scales and other vectors are left out of the weight decay.
+        fused: whether one kernel updates all parameters.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": parameters, "weight_decay": weight_decay}]
+    if matrices_only:
+        groups[0]["params"] = [p for p in parameters if p.ndim > 1]
+        groups.append({"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused or None)
