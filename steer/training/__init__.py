@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from steer.training.checkpoints import older_run as older_run
     from steer.training.checkpoints import read_checkpoint as read_checkpoint
     from steer.training.checkpoints import save_checkpoint as save_checkpoint
+    from steer.training.display import Display as Display
     from steer.training.draws import Draw as Draw
     from steer.training.files import replaced_folder as replaced_folder
     from steer.training.files import write_whole as write_whole
@@ -36,6 +37,7 @@ _HOMES = {
     "read_checkpoint": "steer.training.checkpoints",  # the checkpoint of a run
     "Recipe": "steer.training.recipe",  # all that decides the weights
     "Watch": "steer.training.recipe",  # how often it is saved, measured and logged
+    "Display": "steer.training.display",  # where a run says how far it is; `steer.plugin.Bar` is one
     "training_options": "steer.training.options",  # the command-line options that all trainings have
     "TrainingOptions": "steer.training.options",  # their values
     "positive": "steer.training.options",  # a check for an option of click: a number above 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 from steer.errors import SteerError
 from steer.render.interrupts import stopping
 from steer.training.checkpoints import RunFolder, read_checkpoint, save_checkpoint, unusable
+from steer.training.display import Display, Silent
 from steer.training.log import Log
 from steer.training.machine import average_gradients, mean_over_processes
-from steer.training.progress import Progress
 from steer.training.recipe import Recipe, Watch
 from steer.training.task import Part, Task, Update
 
@@ -28,7 +27,7 @@ def fit(
     accelerator: Accelerator,
     *,
     watch: Watch,
-    tell: Callable[[str], None] = print,
+    display: Display,
 ) -> None:
     """Train a task to the end of its recipe; afterwards its parts hold the last and the averaged weights.
 
@@ -45,7 +44,7 @@ def fit(
         run: the folder, after :meth:`RunFolder.begin`. If it holds a checkpoint, the run is resumed from it.
         accelerator: of :func:`steer.training.start`.
         watch: what is kept and shown on the way.
-        tell: takes lines for people; not called where a bar can be shown.
+        display: entered here, on the first process only.
 
     Raises:
         SteerError: if the checkpoint does not fit, or the training diverges.
@@ -54,30 +53,30 @@ def fit(
     for part in task.parts.values():
         part.optimizer = accelerator.prepare_optimizer(part.optimizer)
     main = accelerator.is_main_process
-    say = tell if main else _nothing
-    first, seconds = _resume(task, recipe, run, accelerator.num_processes, say)
+    display = display if main else Silent()
+    first, seconds = _resume(task, recipe, run, accelerator.num_processes, display)
     log = Log(run, first=first) if main else None
-    began, stop = time.monotonic() - seconds, threading.Event()
-    progress = Progress(task.name, total=recipe.total, done=first, tell=say, main=main)
-    with stopping(stop, lambda: say("stopping after this step")), progress:
+    began, stop, note = time.monotonic() - seconds, threading.Event(), ""
+    with stopping(stop, lambda: display.say("stopping after this step")), display:
         for step in range(first, recipe.total):
             values = _step(task, step, recipe, accelerator)
             values = mean_over_processes(accelerator, {**values, "stop": float(stop.is_set())})
             stopped, done = values.pop("stop") > 0, step + 1
             last = done == recipe.total
-            progress.step(done)
             if log is not None:
                 spent = time.monotonic() - began
                 if done % watch.log_every == 0 or last:
-                    row: dict[str, Any] = {"phase": phase} if (phase := task.phase(step)) is not None else {}
-                    log.note(done, **row, seconds=round(spent, 1), **values)
-                    progress.row(done, row | values)
+                    phase = task.phase(step)
+                    row = values if phase is None else {"phase": phase, **values}
+                    log.note(done, seconds=round(spent, 1), **row)
+                    note = _text(row)
                 if done % watch.save_every == 0 or last or stopped:
                     _save(task, run, done, spent, accelerator.num_processes)
                 if done % watch.sheet_every == 0 or last:
-                    _measure(task, run, done, log, progress)
+                    _measure(task, run, done, log, display)
+            display.show(done, recipe.total, note=f"{done}/{recipe.total} {note}")
             if stopped and not last:
-                say(f"stopped after step {done} of {recipe.total}; continue with --resume")
+                display.say(f"stopped after step {done} of {recipe.total}; continue with --resume")
                 raise KeyboardInterrupt
     accelerator.wait_for_everyone()
 
@@ -134,9 +133,7 @@ def _save(task: Task, run: RunFolder, done: int, seconds: float, processes: int)
     save_checkpoint({"parts": parts, "step": done, "seconds": seconds, "processes": processes}, run.checkpoint)
 
 
-def _resume(
-    task: Task, recipe: Recipe, run: RunFolder, processes: int, say: Callable[[str], None]
-) -> tuple[int, float]:
+def _resume(task: Task, recipe: Recipe, run: RunFolder, processes: int, display: Display) -> tuple[int, float]:
     """Load the checkpoint, if there is one; return the steps and seconds so far.
 
     Raises:
@@ -157,20 +154,21 @@ def _resume(
             f"--steps {done - recipe.total + recipe.steps} or more"
         )
     if state["processes"] != processes:
-        say(f"{state['processes']} processes before, {processes} now: batches are not an unbroken run's from here on")
+        before = state["processes"]
+        display.say(f"{before} processes before, {processes} now: from here on batches are not an unbroken run's")
     return done, float(state["seconds"])
 
 
-def _nothing(text: str) -> None:
-    """Say nothing: the first process speaks for all."""
-
-
-def _measure(task: Task, run: RunFolder, done: int, log: Log, progress: Progress) -> None:
+def _measure(task: Task, run: RunFolder, done: int, log: Log, display: Display) -> None:
     picture = run.sheet(done)
     picture.parent.mkdir(exist_ok=True)
     with torch.no_grad():
         measured = task.sheet(picture)
     if measured:
         log.note(done, **measured)
-        progress.row(done, measured)
+        display.say(f"{task.name} after {done} steps: {_text(measured)}")
     log.show(done, picture)
+
+
+def _text(row: Mapping[str, float | str]) -> str:
+    return " ".join(f"{name} {value:.4g}" if isinstance(value, float) else str(value) for name, value in row.items())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from steer import SteerError
 from steer.training import (
+    Display,
     Draw,
     Part,
     Recipe,
@@ -68,11 +69,23 @@ class Line(Task):
         return {"weight": float(average["0.weight"].mean())}
 
 
-def train(task: Task, out: Path, *, resume: bool = False, tell: Callable[[str], None] = lambda line: None) -> Path:
+class Said(Display):
+    """Keeps the lines that are said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def train(task: Task, out: Path, *, resume: bool = False, said: Said | None = None) -> Path:
     run = RunFolder(out, resume=resume)
     machine = start("no", "cpu")
     run.begin(task.name, task.recipe, data="drawn")
-    fit(task, task.recipe, run, machine, watch=WATCH, tell=tell)
+    fit(task, task.recipe, run, machine, watch=WATCH, display=said or Said())
     return out
 
 
@@ -133,12 +146,12 @@ def test_a_killed_run_resumes_to_the_weights_and_the_log_of_an_unbroken_one(tmp_
 
 
 def test_ctrl_c_ends_a_run_after_the_step_with_a_checkpoint(tmp_path: Path) -> None:
-    interrupted, told = Interrupting(), list[str]()
+    interrupted, said = Interrupting(), Said()
     interrupted.then = lambda: signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(interrupted, tmp_path / "parts", tell=told.append)
+        train(interrupted, tmp_path / "parts", said=said)
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["step"] == 47
-    assert told[-1] == "stopped after step 47 of 60; continue with --resume"
+    assert said.lines[-1] == "stopped after step 47 of 60; continue with --resume"
     train(Line(), tmp_path / "parts", resume=True)
     assert_equal_runs(train(Line(), tmp_path / "whole"), tmp_path / "parts")
 

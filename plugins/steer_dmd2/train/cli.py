@@ -122,7 +122,7 @@ def command(
     dmd2.student=OUT/student`.
     """
     from steer import read_prompts
-    from steer.plugin import manager, parse_size, quiet_libraries
+    from steer.plugin import Bar, manager, parse_size, quiet_libraries
     from steer_dmd2.train.recipe import DEFAULT_TIMESTEPS, Recipe
     from steer_dmd2.train.session import Validation, train
 
@@ -152,7 +152,7 @@ def command(
         given.out,
         manager(),
         resume=given.resume,
-        tell=lambda text: click.echo(text, err=True),
+        display=Bar("dmd2", lines=True),
         watch=given.watch,
         validation=Validation(tuple(read_prompts(validate)) if validate else (), reward),
         scenes=scenes,

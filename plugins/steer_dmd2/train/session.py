@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steer import Prompt, SteerError
 from steer.plugin import Plugins, check_modalities, check_names, make_reward
-from steer.training import RunFolder, Watch, fit, start
+from steer.training import Display, RunFolder, Watch, fit, start
 from steer_dmd2.train import data as datasets
 from steer_dmd2.train import pairs as pairing
 from steer_dmd2.train.export import export
@@ -36,7 +36,7 @@ def train(
     plugins: Plugins,
     *,
     resume: bool,
-    tell: Callable[[str], None],
+    display: Display,
     watch: Watch,
     validation: Validation,
     scenes: int = 16_384,
@@ -50,7 +50,7 @@ def train(
         out: the run's folder.
         plugins: where names are looked up.
         resume: whether ``out`` holds a run to continue.
-        tell: takes lines for people.
+        display: shows how far the run is.
         watch: steps between checkpoints, sheets and rows of the log.
         validation: what the sheets show.
         scenes: images drawn of a registered data source.
@@ -65,7 +65,7 @@ def train(
         check_names([], [validation.reward], {}, plugins)
         check_modalities([validation.reward], "image", {}, plugins, who="the student makes")
     machine = start(recipe.precision, device, threads)
-    say = tell if machine.is_main_process else _nothing
+    say = display.say if machine.is_main_process else _nothing
     teacher = Teacher(recipe.teacher, plugins, device=str(machine.device), width=recipe.width, height=recipe.height)
     recipe = replace(recipe, precision=machine.mixed_precision)
     if not recipe.guidance_scale:
@@ -105,7 +105,7 @@ def train(
                 progress=lambda done: say(f"pairs {done}/{recipe.pairs}"),
             )
     task = DMD2Task(recipe, teacher, data, machine, pairs=pairs, start=begin, prompts=validation.prompts, reward=reward)
-    fit(task, recipe, run, machine, watch=watch, tell=tell)
+    fit(task, recipe, run, machine, watch=watch, display=display)
     folder = out / "student"
     if machine.is_main_process:
         export(task, folder)

@@ -26,6 +26,7 @@ def command(given: TrainingOptions, stage: str) -> None:
     --resume continues the stages that have begun and starts the others.
     """
     # Imported here: `steer --help` should not wait for torch.
+    from steer.plugin import Bar
     from steer.training import RunFolder, older_run, start
 
     from . import stages
@@ -39,5 +40,5 @@ def command(given: TrainingOptions, stage: str) -> None:
     machine = start(given.precision, given.device, given.threads)
     for name, run in runs.items():
         recipe = replace(stages.RECIPES[name], **given.recipe, precision=machine.mixed_precision)
-        stages.train(name, recipe, run, machine, watch=given.watch, tell=lambda line: click.echo(line, err=True))
+        stages.train(name, recipe, run, machine, watch=given.watch, display=Bar(name, lines=True))
         click.echo(f"{name}: {recipe.steps} steps done, {run.path}")

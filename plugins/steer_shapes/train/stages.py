@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 
 from steer import SteerError
-from steer.training import Draw, RunFolder, Watch, fit, read_checkpoint
+from steer.training import Display, Draw, RunFolder, Watch, fit, read_checkpoint
 
 from .. import paths
 from ..layout import PLAIN_SHARE
@@ -27,9 +27,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def train(
-    name: str, recipe: Recipe, run: RunFolder, machine: Accelerator, *, watch: Watch, tell: Callable[[str], None]
-) -> None:
+def train(name: str, recipe: Recipe, run: RunFolder, machine: Accelerator, *, watch: Watch, display: Display) -> None:
     """Train a stage in ``run`` and export its averaged weights into the folder ``weights`` beside that.
 
     Raises:
@@ -39,7 +37,7 @@ def train(
     vae = None if name == "autoencoder" else load_autoencoder(out, recipe.seed, shipped=name == "detector")
     run.begin(name, recipe)
     stage = STAGES[name](recipe, machine, vae if vae is None else vae.to(machine.device), run.path)
-    fit(stage, recipe, run, machine, watch=watch, tell=tell)
+    fit(stage, recipe, run, machine, watch=watch, display=display)
     if machine.is_main_process and name in EXPORTS:
         EXPORTS[name](stage, out / "weights")
 

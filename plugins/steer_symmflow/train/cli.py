@@ -8,7 +8,7 @@ import click
 import torch
 
 from steer import SteerError
-from steer.plugin import manager, parse_size, quiet_libraries
+from steer.plugin import Bar, manager, parse_size, quiet_libraries
 from steer.training import RunFolder, TrainingOptions, fit, positive, start, training_options
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
 from steer_symmflow.stable_diffusion import doubled, on_base
@@ -85,7 +85,7 @@ def command(
         model = doubled(*on_base(base, config))
     run.begin("symmflow", recipe, **asdict(model.config))
     task = FlowTask(model, data, recipe, machine)
-    fit(task, recipe, run, machine, watch=given.watch, tell=lambda line: click.echo(line, err=True))
+    fit(task, recipe, run, machine, watch=given.watch, display=Bar("symmflow", lines=True))
     if machine.is_main_process:
         folder = run.path / "model"
         task.averaged().save(folder)

@@ -24,6 +24,7 @@ from steer_text.data import DEFAULT
 def command(given: TrainingOptions, data: tuple[str, ...], length: int, width: int, layers: int) -> None:
     """Train a masked-diffusion model of sentences from scratch."""
     # imported here: `steer --help` should not wait for torch
+    from steer.plugin import Bar
     from steer.training import RunFolder, fit, start
     from steer_text.train.task import Recipe, TextTask
 
@@ -33,7 +34,7 @@ def command(given: TrainingOptions, data: tuple[str, ...], length: int, width: i
                     **given.recipe)  # fmt: skip
     task = TextTask(recipe, machine)
     run.begin(task.name, recipe, words=task.words)
-    fit(task, recipe, run, machine, watch=given.watch, tell=lambda line: click.echo(line, err=True))
+    fit(task, recipe, run, machine, watch=given.watch, display=Bar("text", lines=True))
     if machine.is_main_process:
         model = task.export(run.path / "model")
         click.echo(f"{model}: steer generate -m text:{model}")

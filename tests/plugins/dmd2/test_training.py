@@ -17,6 +17,7 @@ from steer.registry.plugins import manager
 from steer.sampling.sampler import Sampler
 from steer.training import Watch, files
 from steer.training.checkpoints import _save
+from steer.training.display import Silent
 from steer_dmd2.train import data as datasets
 from steer_dmd2.train import session
 from steer_dmd2.train.recipe import Recipe
@@ -63,16 +64,19 @@ def train(
     told: list[str] | None = None,
     **watch,
 ) -> Path:
-    def tell(text: str) -> None:
-        if told is not None:
-            told.append(text)
-        if kill_after is not None and text.startswith(f"dmd2 {kill_after}/"):
-            raise KilledError
+    class Shown(Silent):
+        def say(self, text: str) -> None:
+            if told is not None:
+                told.append(text)
+
+        def show(self, done: float, total: float | None = None, *, note: str | None = None) -> None:
+            if done == kill_after:
+                raise KilledError
 
     settings = Watch(**{"save_every": 2, "sheet_every": 100, "log_every": 1, **watch})
     validation = Validation(reward=reward)
     return session.train(
-        recipe, out, manager(), watch=settings, validation=validation, resume=resume, device="cpu", tell=tell
+        recipe, out, manager(), watch=settings, validation=validation, resume=resume, device="cpu", display=Shown()
     )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from steer import SteerError
 from steer.training import RunFolder, Watch, fit, start
+from steer.training.display import Silent
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel
 from steer_symmflow.train.cli import unet_config
 from steer_symmflow.train.data import Stored
@@ -51,7 +52,7 @@ def run(out: Path, source: Stored, recipe: Recipe = RECIPE, *, resume: bool = Fa
     run.begin("symmflow", recipe)
     task = FlowTask(model, source, recipe, machine)
     task.sheet = lambda path: {}  # type: ignore[method-assign]
-    fit(task, recipe, run, machine, watch=Watch(save_every=2), tell=lambda line: None)
+    fit(task, recipe, run, machine, watch=Watch(save_every=2), display=Silent())
     return task.averaged()
 
 
