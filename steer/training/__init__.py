@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from steer.training.options import TrainingOptions as TrainingOptions
     from steer.training.options import positive as positive
     from steer.training.options import training_options as training_options
-    from steer.training.recipe import Recipe as Recipe
+    from steer.training.recipe import TrainingRecipe as TrainingRecipe
     from steer.training.recipe import Watch as Watch
     from steer.training.schedules import warmup_cosine as warmup_cosine
     from steer.training.task import Part as Part
@@ -35,7 +35,7 @@ _HOMES = {
     "RunFolder": "steer.training.checkpoints",  # recipe, checkpoint, log and sheets of a run
     "older_run": "steer.training.checkpoints",  # the error for a folder that an older steer trained in
     "read_checkpoint": "steer.training.checkpoints",  # the checkpoint of a run
-    "Recipe": "steer.training.recipe",  # all that decides the weights
+    "TrainingRecipe": "steer.training.recipe",  # all that decides the weights
     "Watch": "steer.training.recipe",  # how often it is saved, measured and logged
     "Display": "steer.training.display",  # where a run says how far it is; `steer.plugin.Bar` is one
     "training_options": "steer.training.options",  # the command-line options that all trainings have

@@ -11,7 +11,7 @@ from typing import Any
 
 from steer.errors import SteerError, message_of
 from steer.training.files import write_whole
-from steer.training.recipe import Recipe
+from steer.training.recipe import TrainingRecipe
 
 PARTS = ("parts", "step", "seconds", "processes")
 """What a checkpoint holds: the state of each part, steps and seconds so far, and by how many processes."""
@@ -43,7 +43,7 @@ class RunFolder:
         if resume and not self.recipe.is_file():
             raise SteerError(f"--resume: {path} holds no run; leave --resume out to start one")
 
-    def begin(self, training: str, recipe: Recipe, **facts: object) -> None:
+    def begin(self, training: str, recipe: TrainingRecipe, **facts: object) -> None:
         """Write ``recipe.json``, after :meth:`check`; of several processes only the first one writes.
 
         Args:
@@ -66,8 +66,8 @@ class RunFolder:
         """Return where the sample sheet after so many steps goes."""
         return self.path / "sheets" / f"{step:06d}.png"
 
-    def check(self, training: str, recipe: Recipe, **facts: object) -> None:
-        """Check that a resumed run began with the same; only :attr:`Recipe.free` may differ.
+    def check(self, training: str, recipe: TrainingRecipe, **facts: object) -> None:
+        """Check that a resumed run began with the same; only :attr:`TrainingRecipe.free` may differ.
 
         Raises:
             SteerError: naming the first difference.

@@ -16,13 +16,13 @@ from steer.training.checkpoints import RunFolder, read_checkpoint, save_checkpoi
 from steer.training.display import Display, Silent
 from steer.training.log import Log
 from steer.training.machine import average_gradients, mean_over_processes
-from steer.training.recipe import Recipe, Watch
+from steer.training.recipe import TrainingRecipe, Watch
 from steer.training.task import Part, Task, Update
 
 
 def fit(
     task: Task,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     run: RunFolder,
     accelerator: Accelerator,
     *,
@@ -81,7 +81,7 @@ def fit(
     accelerator.wait_for_everyone()
 
 
-def _step(task: Task, step: int, recipe: Recipe, accelerator: Accelerator) -> dict[str, float]:
+def _step(task: Task, step: int, recipe: TrainingRecipe, accelerator: Accelerator) -> dict[str, float]:
     """Make a step's updates; return what they measured, each the last time it was."""
     torch.manual_seed(recipe.seed + step)  # for networks that draw themselves, such as dropout
     values: dict[str, float] = {}
@@ -93,7 +93,9 @@ def _step(task: Task, step: int, recipe: Recipe, accelerator: Accelerator) -> di
     return values
 
 
-def _update(part: Part, update: Update, step: int, recipe: Recipe, accelerator: Accelerator) -> dict[str, float]:
+def _update(
+    part: Part, update: Update, step: int, recipe: TrainingRecipe, accelerator: Accelerator
+) -> dict[str, float]:
     for group in part.optimizer.param_groups:
         group["lr"] = update.rate
     part.optimizer.zero_grad(set_to_none=True)
@@ -133,7 +135,7 @@ def _save(task: Task, run: RunFolder, done: int, seconds: float, processes: int)
     save_checkpoint({"parts": parts, "step": done, "seconds": seconds, "processes": processes}, run.checkpoint)
 
 
-def _resume(task: Task, recipe: Recipe, run: RunFolder, processes: int, display: Display) -> tuple[int, float]:
+def _resume(task: Task, recipe: TrainingRecipe, run: RunFolder, processes: int, display: Display) -> tuple[int, float]:
     """Load the checkpoint, if there is one; return the steps and seconds so far.
 
     Raises:

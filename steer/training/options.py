@@ -38,7 +38,7 @@ class TrainingOptions:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The fields of a :class:`steer.training.Recipe` that were given, by name; the precision is the machine's."""
+        """The fields of a :class:`TrainingRecipe` that were given, by name; the precision is the machine's to say."""
         names = ("steps", "batch", "rate", "accumulate", "ema", "seed")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingRecipe:
     """All that decides the weights; a training adds fields of its own.
 
     Attributes:

@@ -18,10 +18,10 @@ from steer.training import (
     Display,
     Draw,
     Part,
-    Recipe,
     RunFolder,
     Task,
     TrainingOptions,
+    TrainingRecipe,
     Update,
     Watch,
     adamw,
@@ -32,7 +32,7 @@ from steer.training import (
     warmup_cosine,
 )
 
-RECIPE = Recipe(steps=60, batch=8, rate=0.1, seed=3)
+RECIPE = TrainingRecipe(steps=60, batch=8, rate=0.1, seed=3)
 WATCH = Watch(save_every=20, sheet_every=30, log_every=7)
 
 
@@ -41,7 +41,7 @@ class Line(Task):
 
     name = "line"
 
-    def __init__(self, recipe: Recipe = RECIPE) -> None:
+    def __init__(self, recipe: TrainingRecipe = RECIPE) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.line = nn.Sequential(nn.Linear(3, 1), nn.Dropout(0.1))
@@ -164,20 +164,20 @@ def test_a_run_is_resumed_by_its_own_recipe_or_not_at_all(tmp_path: Path) -> Non
     kept = checkpoint.read_bytes()
     with pytest.raises(SteerError, match="holds a run already; continue it with --resume"):
         train(Line(), tmp_path)
-    other = Recipe(steps=60, batch=8, rate=0.1, seed=4)
+    other = TrainingRecipe(steps=60, batch=8, rate=0.1, seed=4)
     with pytest.raises(SteerError, match="has seed=3, now it is 4"):
         train(Line(other), tmp_path, resume=True)
     with pytest.raises(SteerError, match=r"has taken 60 steps already, of 50 .* give --steps 60 or more"):
-        train(Line(Recipe(steps=50, batch=8, rate=0.1, seed=3)), tmp_path, resume=True)
+        train(Line(TrainingRecipe(steps=50, batch=8, rate=0.1, seed=3)), tmp_path, resume=True)
     assert checkpoint.read_bytes() == kept
-    longer = Line(Recipe(steps=61, batch=8, rate=0.1, seed=3))
+    longer = Line(TrainingRecipe(steps=61, batch=8, rate=0.1, seed=3))
     longer.parts["offset"] = longer.parts["line"]
     with pytest.raises(SteerError, match=r"cannot resume from checkpoint .*other weights"):
         train(longer, tmp_path, resume=True)
     for content in (kept[:1000], b"", b"not a checkpoint"):
         checkpoint.write_bytes(content)
         with pytest.raises(SteerError, match=r"cannot resume from checkpoint .*delete it to start over"):
-            train(Line(Recipe(steps=60, batch=8, rate=0.1, seed=3)), tmp_path, resume=True)
+            train(Line(TrainingRecipe(steps=60, batch=8, rate=0.1, seed=3)), tmp_path, resume=True)
     checkpoint.unlink()
     train(Line(), tmp_path, resume=True)
     assert read_checkpoint(checkpoint)["step"] == 60

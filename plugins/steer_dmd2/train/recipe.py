@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steer import SteerError, training
-from steer.training import warmup_cosine
+from steer import SteerError
+from steer.training import TrainingRecipe, warmup_cosine
 
 DEFAULT_TIMESTEPS = {1: (399,), 2: (999, 499), 4: (999, 749, 499, 249)}
 """By number of steps, as published for SDXL (1 and 4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(training.Recipe):
+class Recipe(TrainingRecipe):
     """Every choice of a run.
 
     Attributes:

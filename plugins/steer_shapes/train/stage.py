@@ -12,12 +12,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from steer import training
-from steer.training import Draw, Part, Task, Update, adamw, warmup_cosine
+from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(training.Recipe):
+class Recipe(TrainingRecipe):
     """How long and how fast a stage trains.
 
     Attributes:

@@ -12,8 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from steer import training
-from steer.training import Draw, Part, Task, Update, adamw, warmup_cosine
+from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
 from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowModel
 from steer_symmflow.train.data import Labelled, to_pixels
@@ -24,7 +23,7 @@ MEASURED, SHOWN = 64, 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(training.Recipe):
+class Recipe(TrainingRecipe):
     """How a flow is trained.
 
     Attributes:
@@ -34,7 +33,7 @@ class Recipe(training.Recipe):
         weight_decay: of all weights.
     """
 
-    free: ClassVar[tuple[str, ...]] = (*training.Recipe.free, "warmup")
+    free: ClassVar[tuple[str, ...]] = (*TrainingRecipe.free, "warmup")
 
     batch: int = 32
     rate: float = 1e-3

@@ -13,8 +13,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from steer import SteerError, training
-from steer.training import Draw, Part, Task, Update, adamw, replaced_folder, warmup_cosine
+from steer import SteerError
+from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, replaced_folder, warmup_cosine
 from steer_text import tokenizer
 from steer_text.data import Mixture
 from steer_text.train import objective
@@ -26,7 +26,7 @@ HEAD = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(training.Recipe):
+class Recipe(TrainingRecipe):
     """How a model is trained; the defaults make one like that which ships, in some four minutes of one CPU core.
 
     Attributes:
