@@ -80,11 +80,13 @@ if TYPE_CHECKING:
     from steer.sampling.hooks import methods_of as methods_of
     from steer.sampling.hooks import outside as outside
     from steer.sampling.hooks import within as within
+    from steer.sampling.lookahead import rewards_ahead as rewards_ahead
     from steer.sampling.lookahead import rollout as rollout
     from steer.sampling.method import acting_hooks as acting_hooks
     from steer.sampling.methods_by_name import check_names as check_names
     from steer.sampling.run import Run as Run
     from steer.sampling.start import Start as Start
+    from steer.sampling.timetable import Timetable as Timetable
     from steer.sampling.vjp import vjp as vjp
     from steer.settings.run import parse_size as parse_size
     from steer.settings.text_files import read_text as read_text
@@ -116,6 +118,8 @@ _HOMES = {
     "within": "steer.sampling.hooks",  # the methods named after one
     "acting_hooks": "steer.sampling.method",  # the hooks by which methods act on particles
     "rollout": "steer.sampling.lookahead",  # where particles would end up, from a few coarse steps
+    "rewards_ahead": "steer.sampling.lookahead",  # the rewards of where they would end up
+    "Timetable": "steer.sampling.timetable",  # the steps at which a method acts
     "Gradients": "steer.sampling.gradients",  # losses and their gradients by the noise
     "Merge": "steer.sampling.gradients",  # makes one gradient of several
     "vjp": "steer.sampling.vjp",  # losses of samples and their gradients by the noise

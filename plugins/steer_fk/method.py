@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from steer import Method, State, SteerError, hookimpl
-from steer.plugin import Run, keyed, rollout
+from steer.plugin import Run, Timetable, keyed, rewards_ahead
 from steer_fk.options import FKOptions
 from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential, pooled
 from steer_fk.resampling import (
@@ -59,22 +59,16 @@ class FK(Method):
         late = [step for step in self.options.at or () if not 0 <= step < state.steps]
         if late:
             raise SteerError(f"fk.at={late[0]} is outside the run's steps; expected 0..{state.steps - 1}")
-        self._schedule = self.options.schedule(state.steps)
-        self._due = False
+        self._resamplings = Timetable(self.options.schedule(state.steps))
         start = first_memory(self.options.potential, self.options.reward_min)
         state.extra[PRODUCT] = torch.zeros(len(state), dtype=torch.float64)
         state.extra[MEMORY] = torch.full((len(state),), start, dtype=torch.float64)
 
     @hookimpl
     def after_predict(self, state: State) -> None:
-        """At the steps of the schedule: multiply the potential into the weights, and resample.
-
-        What falls within a step of a second-order scheduler waits for the next one to begin, where x0 is best known.
-        """
-        self._due |= state.step in self._schedule
-        if not (self._due and state.whole):
+        """At the steps of the schedule: multiply the potential into the weights, and resample."""
+        if not self._resamplings.due(state):
             return
-        self._due = False
         past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
         log_g, past = log_potential(self.options.potential, self.options.lam, self._rewards(state), past)
         state.extra[PRODUCT], state.extra[MEMORY] = past.log_product, past.memory
@@ -86,7 +80,7 @@ class FK(Method):
         """Multiply the last potential in, so that the particles are weighted for p(x0)·exp(λ·r(x0))."""
         past, rewards = Lineage(state.extra[PRODUCT], state.extra[MEMORY]), state.rewards()
         least = self.options.reward_min
-        unseen = self.options.potential == "max" and self._schedule and bool((past.memory <= least).all())
+        unseen = self.options.potential == "max" and self._resamplings and bool((past.memory <= least).all())
         if unseen and bool((rewards < least).any()):
             warnings.warn(
                 # the same words for every pack, so that they are shown once
@@ -101,10 +95,8 @@ class FK(Method):
     def _rewards(self, state: State) -> torch.Tensor:
         """Return the reward of each particle's x0, pooled over draws where x0 is random; or of what a look-ahead leads
         to (look-ahead modulation, arXiv 2510.05825)."""
-        if self.options.lookahead:
-            return state.rewards_of(rollout(state, self.options.lookahead))
-        if not state.draws_x0:
-            return state.rewards()
+        if self.options.lookahead or not state.draws_x0:
+            return rewards_ahead(state, self.options.lookahead)
         scale = self.options.lam if self.options.pool == "tilt" else 1.0
         return pooled(state.rewards(draws=self.options.draws), scale)
 

@@ -66,22 +66,32 @@ class Pool:
         kept = []
         for job in state.job.unique().tolist():
             rows = state.rows_of(job)
-            order = torch.argsort(rewards[rows], descending=True, stable=True)
+            rows = best_first(rows, rewards)
             if self._distinct:
-                order = _new_ones_first(order, state.ancestors[rows])
-            kept.append(rows[order[:keep]])
+                rows = _new_ones_first(rows, state.ancestors)
+            kept.append(rows[:keep])
         rows = torch.cat(kept)
         if len(rows) < len(state):
             state.keep(rows)
         return state
 
 
-def _new_ones_first(order: Tensor, lineage: Tensor) -> Tensor:
+def best_first(rows: Tensor, rewards: Tensor) -> Tensor:
+    """Return a prompt's rows by their reward, the best first; of equal ones the first.
+
+    Args:
+        rows: int64 ``[M]``, indices of its particles.
+        rewards: ``[N]``, of all particles.
+    """
+    return rows[torch.argsort(rewards[rows], descending=True, stable=True)]
+
+
+def _new_ones_first(rows: Tensor, lineage: Tensor) -> Tensor:
     """Reorder rows so that the first of each lineage come before all others."""
     seen: set[int] = set()
     first: list[int] = []
     others: list[int] = []
-    for row in order.tolist():
+    for row in rows.tolist():
         (others if int(lineage[row]) in seen else first).append(row)
         seen.add(int(lineage[row]))
     return torch.tensor([*first, *others], dtype=torch.int64)

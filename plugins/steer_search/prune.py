@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from steer import Method, State, hookimpl
-from steer.plugin import Run, rollout
+from steer.plugin import Run, Timetable, rewards_ahead
 from steer_search.options import PruneOptions
+from steer_search.pool import best_first
 
 
 class Prune(Method):
@@ -39,28 +39,19 @@ class Prune(Method):
     @hookimpl
     def begin(self, state: State) -> None:
         """Fix the steps to prune at."""
-        self._schedule = {min(round(share * state.steps), state.steps - 1) for share in self.options.at}
-        self._due = False
+        self._prunings = Timetable(min(round(share * state.steps), state.steps - 1) for share in self.options.at)
 
     @hookimpl
     def after_predict(self, state: State) -> None:
         """At the steps of the schedule: keep each prompt's best."""
-        self._due |= state.step in self._schedule
-        if not (self._due and state.whole):
+        if not self._prunings.due(state):
             return
-        self._due = False
-        rewards = self._rewards(state)
+        rewards = rewards_ahead(state, self.options.lookahead)
         kept = []
         for job in state.job.unique().tolist():
             rows = state.rows_of(job)
-            best = rows[torch.argsort(rewards[rows], descending=True, stable=True)]
-            kept.append(best[: self._left(len(rows), 1)].sort().values)
+            kept.append(best_first(rows, rewards)[: self._left(len(rows), 1)].sort().values)
         state.keep(torch.cat(kept))
-
-    def _rewards(self, state: State) -> Tensor:
-        if not self.options.lookahead:
-            return state.rewards()
-        return state.rewards_of(rollout(state, self.options.lookahead))
 
     def _left(self, count: int, prunings: int) -> int:
         for _ in range(prunings):

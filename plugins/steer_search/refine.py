@@ -17,7 +17,7 @@ from steer import State, SteerError, hookimpl
 from steer.plugin import Budget, Run, Start
 from steer_search.base import Search
 from steer_search.options import DEFAULT_N, RefineOptions
-from steer_search.pool import Pool
+from steer_search.pool import Pool, best_first
 
 ROUNDS = 4
 MOST = 16
@@ -110,8 +110,7 @@ class Refine(Search):
         rewards = parents.rewards()
         rows = []
         for job in jobs:
-            own = parents.rows_of(job)
-            own = own[torch.argsort(rewards[own], descending=True, stable=True)]
+            own = best_first(parents.rows_of(job), rewards)
             rows.append(own[torch.arange(size) % len(own)])  # the best get the last, incomplete round
         chosen = torch.cat(rows)
         return run.fresh_start(jobs, size), parents.x[chosen.to(parents.x.device)], parents.ancestors[chosen]

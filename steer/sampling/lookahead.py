@@ -34,6 +34,18 @@ def rollout(state: State, steps: int) -> Tensor:
     return here.x0
 
 
+def rewards_ahead(state: State, steps: int) -> Tensor:
+    """Return each particle's reward by a look-ahead of ``steps`` evaluations, by its own x0 if there are none.
+
+    Returns:
+        float64 ``[N]`` on the CPU.
+
+    Raises:
+        SteerError: see :func:`rollout`; and if the run has no reward.
+    """
+    return state.rewards_of(rollout(state, steps)) if steps else state.rewards()
+
+
 def _coming(index: int, length: int, steps: int) -> list[int]:
     """Return which of the evaluations after ``index`` to make: as even as whole numbers go."""
     left = length - index - 1

@@ -1,0 +1,31 @@
+"""When a method acts: at some of a run's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from steer.sampling.state import State
+
+
+class Timetable:
+    """Steps at which a method acts, by the steps done before.
+
+    What falls within a step of a second-order scheduler waits for the next one to begin, where x0 is best known. It is
+    false if there is no step.
+    """
+
+    def __init__(self, steps: Iterable[int]) -> None:
+        """Args: steps: each 0..steps−1 of the run; others never come."""
+        self._steps = frozenset(steps)
+        self._waiting = False
+
+    def __bool__(self) -> bool:
+        return bool(self._steps)
+
+    def due(self, state: State) -> bool:
+        """Whether to act now; asked once per step, in ``after_predict``."""
+        self._waiting |= state.step in self._steps
+        if not (self._waiting and state.whole):
+            return False
+        self._waiting = False
+        return True
