@@ -12,6 +12,7 @@ import click
 from steer.cli.bars import Bar
 from steer.cli.config import default_model
 from steer.cli.options import GroupedCommand, option
+from steer.cli.prompts import how_read, prompt_options
 from steer.cli.sampling import OUTPUT, SAMPLING, gathered, model_options, request_of, run_options
 from steer.cli.shared import log_option, one_line, quiet_libraries
 from steer.cli.tables import stdout, table
@@ -24,6 +25,7 @@ NO_METHODS = ("plain", "best-of-n", "fk")
 
 @click.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="PROMPTS…")
+@prompt_options
 @option(
     "--method",
     "methods",
@@ -112,7 +114,8 @@ def compare(
         click.echo(f"model: {values['model']} ({source})", err=True)
     out = values.get("out") or f"outputs/compare-{time.strftime('%Y%m%d-%H%M%S')}"
     tune = values.get("tune")
-    prompts, tuning = collect(list(files)).prompts, collect([tune]).prompts if tune else []
+    reading = how_read(values)
+    prompts, tuning = collect(files, **reading).prompts, collect([tune], **reading).prompts if tune else []
     sampling = request_of(values)
 
     from steer.evaluate.compare.run import Request, compare_all

@@ -12,6 +12,7 @@ import click
 from steer.cli.config import default_model, read_toml
 from steer.cli.inputs import WithInputs, check_inputs, typed_inputs
 from steer.cli.options import option, run_file_keys
+from steer.cli.prompts import how_read, prompt_options
 from steer.cli.sampling import INPUT, OUTPUT, PLUGIN_OPTIONS, gathered, request_of, sampling_options
 from steer.cli.shared import log_option, quiet_libraries
 from steer.errors import SteerError
@@ -24,8 +25,12 @@ from steer.registry.plugins import manager
 @click.command(cls=WithInputs)
 @click.argument("prompts", nargs=-1)
 @option(
-    "-f", "--file", group=INPUT, help="Prompt file: txt, jsonl, json, csv, tsv or parquet; - reads lines from stdin."
+    "-f",
+    "--file",
+    group=INPUT,
+    help="Prompt file: txt, jsonl, json, csv, tsv or parquet, or a folder of txt files; - reads lines from stdin.",
 )
+@prompt_options
 @option(
     "--config",
     type=click.Path(path_type=Path),
@@ -108,12 +113,13 @@ def _prompts_and_inputs(values: dict[str, Any], notes: list[str]) -> tuple[list[
 def _prompts(values: dict[str, Any], notes: list[str]) -> list[Prompt]:
     if "prompts" in values and "file" in values:
         raise SteerError("got both prompts and a prompt file; give one of the two")
+    reading = how_read(values)
+    if "file" in values or values.get("prompts") == ["-"]:
+        return read_prompts(values.get("file", "-"), **reading)
+    if reading["column"] is not None:
+        raise SteerError("--column names a column of a prompt file; name the file by --file, or drop --column")
     if "prompts" in values:
-        if values["prompts"] == ["-"]:
-            return read_prompts("-")
         return as_prompts(values["prompts"])
-    if "file" in values:
-        return read_prompts(values["file"])
     path = examples()
     rows = read_prompts(path)
     notes.append(f"prompts: the {len(rows)} examples that ship ({path.name})")

@@ -10,6 +10,7 @@ import click
 
 from steer.cli.config import default_model, read_toml
 from steer.cli.options import GroupedCommand, option, run_file_keys
+from steer.cli.prompts import how_read, prompt_options
 from steer.cli.sampling import INPUT, OUTPUT, PLUGIN_OPTIONS, SAMPLING, gathered, request_of, sampling_options
 from steer.cli.shared import log_option, one_line, quiet_libraries
 from steer.errors import SteerError
@@ -24,6 +25,7 @@ MACHINES = "Machines"
 
 @click.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="FILE…")
+@prompt_options
 @option(
     "--config", metavar="FILE", group=INPUT, in_file=False, help="Run file (TOML), a path or URL; options override it."
 )
@@ -67,7 +69,7 @@ def render(
     config: str | None,
     **given: Any,
 ) -> None:
-    """Render the prompts of FILE… (txt, jsonl, json, csv, tsv, parquet; - is stdin).
+    """Render the prompts of FILE… (txt, jsonl, json, csv, tsv, parquet, folders of txt files; - is stdin).
 
     A line may set its own seed, size, steps, guidance, negative, particles, options and category. Started again with
     the same --out, it makes exactly what is missing.
@@ -133,7 +135,7 @@ def _prompts(values: dict[str, Any], skip_bad: bool) -> list[Prompt]:
 
     if not values.get("file"):
         raise SteerError("got no prompt file; expected one or more of .txt, .jsonl, .json, .csv, .tsv, .parquet or -")
-    found = collect(values["file"], skip_bad=skip_bad)
+    found = collect(values["file"], skip_bad=skip_bad, **how_read(values))
     for error in found.bad:
         click.echo(f"steer: warning: skipped: {one_line(str(error))}", err=True)
     return found.prompts

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("-r", "--reward", multiple=True, required=True, metavar="EXPR", help="Reward; repeatable.")
 @click.option("--prompt", metavar="TEXT", help="Prompt of all images; '' if the reward reads none.")
 @click.option("--metadata", type=click.Path(path_type=Path), metavar="FILE", help="JSON lines: file_name, prompt.")
+@click.option("--column", metavar="NAME", help="Key of the --metadata that holds the prompts.")
 @click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Images a call.")
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
@@ -41,6 +42,7 @@ def score(
     reward: tuple[str, ...],
     prompt: str | None,
     metadata: Path | None,
+    column: str | None,
     option: tuple[str, ...],
     batch: int,
     device: str | None,
@@ -83,7 +85,7 @@ def score(
         made = make_reward([name], options, manager(), place, shared)
         assert made is not None
         rewards[name] = made
-    source = PromptSource(prompt, metadata, needed=any(map(needs_prompt, rewards.values())))
+    source = PromptSource(prompt, metadata, column, needed=any(map(needs_prompt, rewards.values())))
     check_prompts(paths, source)
     rows: dict[str, Row] = {}
     errors: list[ImageError] = []

@@ -85,7 +85,8 @@ def loosely_decoded(data: bytes, name: str) -> str:
     mark, encoding = next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
     data = data[len(mark) :]
     try:
-        return data.decode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
+        text = data.decode(encoding, "surrogateescape" if encoding == "utf-8" else "strict")
+        return text.lstrip("\ufeff")  # some programs write the mark before a text that has one
     except UnicodeDecodeError as error:
         raise SteerError(f"{name} cannot be read ({error.reason} in {encoding.upper()}); {REMEDY}") from None
 

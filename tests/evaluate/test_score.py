@@ -127,17 +127,29 @@ def test_a_missing_prompt_is_found_before_the_first_image_is_scored(steer, tmp_p
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "said"),
     [
-        "{", "[]", '{"file_name": "a"}', '{"file_name": 1, "text": "a"}', '{"file_name": "a\\u0000", "text": "a"}',
-        '{"file_name": "a", "text": "\\ud800"}',
+        ("{", "not JSON"),
+        ("[]", "expected"),
+        ('{"file_name": "a", "words": "b"}', 'expected .*"prompt": "a red circle"}; its keys are file_name, words'),
+        ('{"file_name": 1, "text": "a"}', "expected"),
+        ('{"file_name": "a\\u0000", "text": "a"}', "expected"),
+        ('{"file_name": "a", "text": "\\ud800"}', "not Unicode"),
     ],
-)  # fmt: skip
-def test_bad_metadata_names_the_line(tmp_path: Path, line: str) -> None:
+)
+def test_bad_metadata_names_the_line(tmp_path: Path, line: str, said: str) -> None:
     file = tmp_path / "m.jsonl"
     file.write_text('{"file_name": "a", "text": "b"}\n' + line)
-    with pytest.raises(SteerError, match="line 2: expected"):
+    with pytest.raises(SteerError, match=f"line 2: .*{said}|line 2: {said}"):
         read_metadata(file)
+
+
+def test_metadata_by_any_key_with_any_mark(tmp_path: Path) -> None:
+    file = tmp_path / "m.jsonl"
+    file.write_text('\ufeff{"file_name": "a", "Caption": "b", "score": NaN, "words": "c"}\n', encoding="utf-16")
+    (found,) = read_metadata(file).values()
+    assert (found, found.metadata) == ("b", {"score": None, "words": "c"})
+    assert list(read_metadata(file, "words").values()) == ["c"]
 
 
 def test_sizes_do_not_mix_in_a_batch_and_errors_stop_nothing(tmp_path: Path) -> None:

@@ -6,40 +6,52 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steer.errors import SteerError
 from steer.evaluate.score.images import ImageError, read_image, read_texts
+from steer.prompts.objects import parse
 from steer.prompts.prompt import Prompt
+from steer.prompts.reading import Reading
+from steer.prompts.values import plain
 from steer.results.names import METADATA
 from steer.results.recipe import PNG_KEY
 from steer.rewards.reward import RewardFunction
 from steer.settings.text_files import read_text
 
 
-def read_metadata(path: Path) -> dict[Path, Prompt]:
-    """Read prompts by image from JSON lines with ``file_name`` and ``prompt`` or ``text`` (imagefolder form).
+def read_metadata(path: Path, column: str | None = None) -> dict[Path, Prompt]:
+    """Read prompts by image from JSON lines with ``file_name`` and a prompt (imagefolder form).
+
+    Args:
+        path: the file.
+        column: the key that holds the prompts; by default one of :data:`steer.prompts.reading.TEXT_KEYS`.
 
     Raises:
         SteerError: naming the line that cannot be read.
     """
+    reading = Reading(column)
     prompts = {}
     for number, line in enumerate(read_text(path, "metadata file").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            name, text = row["file_name"], row.get("prompt", row.get("text"))
-            if not (isinstance(name, str) and isinstance(text, str)):
-                raise TypeError
-            text.encode()  # JSON can spell characters that are none
-            image = (path.parent / name).resolve()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise SteerError(
-                f'metadata file {path}, line {number}: expected {{"file_name": "0.png", "prompt": "a red circle"}}'
-            ) from None
-        rest = {k: v for k, v in row.items() if k not in ("file_name", "prompt", "text", "id", "category")}
-        prompts[image] = Prompt(text, id=_named(row.get("id")), category=_named(row.get("category")), metadata=rest)
+        if line.strip():
+            where = f"metadata file {path}, line {number}"
+            name, prompt = _listed(parse(line, where), where, reading)
+            prompts[(path.parent / name).resolve()] = prompt
     return prompts
+
+
+def _listed(row: Any, where: str, reading: Reading) -> tuple[str, Prompt]:
+    """Return an image's name and its prompt from a line of metadata."""
+    keys = reading.text_keys(row) if isinstance(row, dict) else []
+    name = row.get("file_name") if keys else None
+    key = next((key for key in keys if isinstance(row[key], str)), None)
+    if not isinstance(name, str) or "\0" in name or key is None:
+        expected = f'{{"file_name": "0.png", "{reading.column or "prompt"}": "a red circle"}}'
+        there = f"; its keys are {', '.join(row)[:200]}" if isinstance(row, dict) else ""
+        raise SteerError(f"{where}: expected {expected}{there}")
+    row = plain(row, where, reading)
+    rest = {k: v for k, v in row.items() if k not in ("file_name", "prompt", "text", "id", "category", key)}
+    return name, Prompt(row[key], id=_named(row.get("id")), category=_named(row.get("category")), metadata=rest)
 
 
 @dataclass
@@ -48,12 +60,13 @@ class PromptSource:
 
     prompt: str | None = None
     metadata: Path | None = None
+    column: str | None = None
     needed: bool = True
 
     def __post_init__(self) -> None:
         """Read the metadata file, if one was named."""
         self._beside: dict[Path, dict[Path, Prompt]] = {}
-        self._named = read_metadata(self.metadata) if self.metadata is not None else None
+        self._named = read_metadata(self.metadata, self.column) if self.metadata is not None else None
 
     def of(self, path: Path, texts: Mapping[str, str]) -> Prompt:
         """Return an image's prompt.
@@ -80,7 +93,7 @@ class PromptSource:
         folder = path.resolve().parent
         if folder not in self._beside:
             file = folder / METADATA
-            self._beside[folder] = read_metadata(file) if file.is_file() else {}
+            self._beside[folder] = read_metadata(file, self.column) if file.is_file() else {}
         return self._beside[folder].get(path.resolve())
 
 
