@@ -25,6 +25,8 @@ def line_rows(lines: Iterator[tuple[str, str]], make: MakeRow) -> Rows:
 
 
 def _from_line(line: str, where: str, make: MakeRow) -> Prompt:
+    if line.strip() in ("{", "["):
+        raise SteerError(f"{where}: not JSON lines; name a file that holds one JSON document .json")
     return make(parse(check_line(line, where), where), where)
 
 
@@ -91,8 +93,8 @@ def _entries(data: Any, name: str, reading: Reading, *, outermost: bool = True) 
     elif outermost and (wrapped := _wrapped(data, keys, reading)) is not None:
         others = [key for key in data if key != wrapped]
         if others:
-            reading.tell(f"wrapped {name}", f"{name}: its prompts are those under {wrapped!r}; {', '.join(others)} "
-                         "beside it is not read")  # fmt: skip
+            told = f"{name}: its prompts are those under {wrapped!r}; what else it holds is not read"
+            reading.tell(f"wrapped {name}", f"{told}: {', '.join(others)[:200]}")
         yield from _entries(data[wrapped], name, reading, outermost=False)
     elif _is_by_id(data, reading):
         yield from ((repr(key[:60]), _with_id(row, key)) for key, row in data.items())

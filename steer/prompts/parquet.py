@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,39 +35,36 @@ def parquet_rows(source: Any, name: str, reading: Reading, known: frozenset[str]
     except ImportError:
         raise SteerError(f"prompt file {name}: reading Parquet takes pyarrow; pip install pyarrow") from None
     try:
-        file = pyarrow.parquet.ParquetFile(source)
-        columns = file.schema_arrow.names
-        if not reading.text_keys(columns):
-            raise reading.no_text(name, columns, "columns")
-        if len(set(columns)) < len(columns):
-            twice = next(column for column in columns if columns.count(column) > 1)
-            raise SteerError(f"{name}: two columns are named {twice!r}; rename one, so that none is lost")
-        texts = {*reading.text_keys(columns), *(column for column in columns if column.strip().lower() in known)}
-        for number, row in enumerate(_plain_rows(file, name, reading, texts), 1):
-            where = f"{name}, row {number}"
-            yield where, partial(make, row, where)
+        with pyarrow.parquet.ParquetFile(source) as file:
+            columns = file.schema_arrow.names
+            if not (texts := reading.text_keys(columns)):
+                raise reading.no_text(name, columns, "columns")
+            if len(set(columns)) < len(columns):
+                twice = next(column for column in columns if columns.count(column) > 1)
+                raise SteerError(f"{name}: two columns are named {twice!r}; rename one, so that none is lost")
+            texts += [column for column in columns if column.strip().lower() in known]
+            for number, row in enumerate(_plain_rows(file, name, reading, texts), 1):
+                where = f"{name}, row {number}"
+                yield where, partial(make, row, where)
     except FileNotFoundError:
         raise SteerError(f"prompt file {name} does not exist") from None
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # invalid UTF-8 is a ValueError
         raise SteerError(f"prompt file {name} cannot be read as Parquet: {message_of(error)}") from None
 
 
-def _plain_rows(file: Any, name: str, reading: Reading, texts: set[str]) -> Iterator[dict[str, Any]]:
+def _plain_rows(file: Any, name: str, reading: Reading, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows without bytes; times, of which Python cannot hold every one, as text."""
-    import pyarrow
-
-    kept, dropped = [], []
+    kept: list[str] = []
+    dropped: list[str] = []
     for field in file.schema_arrow:
-        if field.name in texts or not _bytes_in(field.type):
+        if field.name in texts:
             kept.append(field.name)
-            continue
-        dropped.append(field.name)
-        if pyarrow.types.is_struct(field.type):  # an image of a data set has its path beside the bytes
-            kept += [f"{field.name}.{part.name}" for part in field.type if not _bytes_in(part.type)]
+        else:
+            _sort(field, field.name, kept, dropped)
     if dropped:
         reading.tell(
             f"bytes {name}",
-            f"{name}: {', '.join(dropped)[:200]} holds bytes, which no prompt can carry; they are left out",
+            f"{name}: left out, as no prompt can carry bytes: {', '.join(dropped)[:200]}",
         )
     for batch in file.iter_batches(batch_size=BATCH, columns=kept):
         columns = [_readable(column) for column in batch.columns]
@@ -81,6 +78,19 @@ def _readable(column: Any) -> Any:
     if pyarrow.types.is_temporal(column.type) or _bytes_in(column.type):
         return column.cast(pyarrow.string())
     return column
+
+
+def _sort(field: Any, path: str, kept: list[str], dropped: list[str]) -> None:
+    """Sort columns by whether they hold bytes; of an image of a data set, the path beside its bytes is kept."""
+    import pyarrow
+
+    if not _bytes_in(field.type):
+        kept.append(path)
+    elif pyarrow.types.is_struct(field.type):
+        for part in field.type:
+            _sort(part, f"{path}.{part.name}", kept, dropped)
+    else:
+        dropped.append(path)
 
 
 def _bytes_in(kind: Any) -> bool:

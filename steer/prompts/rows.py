@@ -12,7 +12,7 @@ from steer.errors import SteerError
 from steer.prompts.prompt import Prompt, check_seed
 from steer.prompts.reading import TEXT_KEYS, Reading, kind_of
 from steer.prompts.samplers import SCHEDULES, scheduler_of
-from steer.prompts.values import fraction, is_unset, own_seed, plain, whole
+from steer.prompts.values import fraction, is_missing, is_unset, own_seed, plain, whole
 from steer.settings.options import parse_assignments
 from steer.settings.run import SETTINGS, SIZE, check_setting, parse_size
 
@@ -50,9 +50,8 @@ def from_row(row: Any, where: str, *, typed: bool = True, reading: Reading | Non
     row = _with_known_keys({str(key): value for key, value in row.items()}, where, reading)
     text = _taken_text(row, where, reading)
     given = {key: row.pop(key) for key in OWN & row.keys()}
-    explicit = {key for key in given if typed and given[key] == "" and SETTING_OF.get(key) == "negative"}
-    given = {key: value for key, value in given.items() if key in explicit or not is_unset(value)}
-    metadata = {key: plain(value, where, reading) for key, value in row.items() if typed or not _is_absent(value)}
+    given = {key: value for key, value in given.items() if not _says_nothing(key, value, typed=typed)}
+    metadata = plain({k: v for k, v in row.items() if typed or not _is_absent(v)}, where, reading)
     settings = _settings(given, where, typed=typed)
     if "negative" in settings:  # prompts of one pack may differ in it
         metadata["negative"] = settings.pop("negative")
@@ -123,6 +122,13 @@ def as_row(prompt: Prompt) -> dict[str, Any]:
     return {**row, **prompt.metadata}
 
 
+def _says_nothing(key: str, value: Any, *, typed: bool) -> bool:
+    """Whether the value of a known key leaves it to the run."""
+    if typed and SETTING_OF.get(key) == "negative" and value == "":
+        return False  # it asks for none, whatever the run's is
+    return is_missing(value) if not typed and str not in KINDS.get(key, (str,)) else is_unset(value)
+
+
 def _is_absent(value: Any) -> bool:
     """Whether a cell of a table holds nothing: a text of spaces alone may be metadata."""
     return value == "" or (not isinstance(value, str) and is_unset(value))
@@ -188,6 +194,8 @@ def _converted(key: str, value: Any, where: str, *, typed: bool) -> Any:
 
 
 def _size(value: Any, where: str) -> tuple[int, int]:
+    if isinstance(value, str) and value.lstrip().startswith("["):  # a list, as a table's cell holds it
+        value = value.strip(" []").split(",")
     if isinstance(value, list | tuple) and len(value) == 2:
         value = [whole(side, SIZE.key, where) for side in value]
     return parse_size(value, where)

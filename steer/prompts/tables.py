@@ -89,6 +89,7 @@ def _header(text: str, start: int, line: int, name: str, delimiters: list[str], 
             return record, delimiter
     if not whole:
         raise SteerError(f"{name}, line {line}: {found[0][0].broken}")
+    check_line(text[start : whole[0][0].end], f"{name}, line {line}")
     widest, _ = max(whole, key=lambda pair: len(pair[0].cells))
     raise reading.no_text(f"{name}, line {line}", [cell for cell in _named(widest.cells) if cell], "columns")
 
@@ -118,11 +119,8 @@ def _made(record: Record, columns: list[str], name: str, reading: Reading, make:
             f"{where}: {len(cells)} cells under {len(columns)} columns; quote texts that hold the delimiter"
         )
     if len(cells) < len(columns):
-        reading.tell(
-            f"few {name}",
-            f"{where}: {len(cells)} cells under {len(columns)} columns; those missing count as empty, here and in "
-            "other rows",
-        )
+        held = f"{where}: holds {len(cells)} of {len(columns)} cells"
+        reading.tell(f"few {name}", f"{held}; those missing count as empty, here and in other rows")
     cells = [cells[0].removeprefix("\ufeff"), *cells[1:]]
     return make(dict(zip(columns, cells, strict=False)), where)
 

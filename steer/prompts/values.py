@@ -16,10 +16,17 @@ from steer.prompts.reading import Reading
 MAX_DEPTH = 64
 """Lists and objects within each other: deeper ones are no metadata, and libraries fail on them."""
 
-_WHOLE = re.compile(r"[+-]?\d{1,40}(?:\.0*)?")
+_WHOLE = re.compile(r"[+-]?\d{1,300}(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_MISSING = frozenset({"na", "n/a", "nan", "none", "null"})
+"""What R, pandas and databases write into the cell of a number that is missing."""
 _EXACT = 2.0**53
 """Floats hold whole numbers below it exactly."""
+
+
+def is_missing(value: Any) -> bool:
+    """Whether the value of a number's key says that there is none."""
+    return is_unset(value) or (isinstance(value, str) and value.strip().lower() in _MISSING)
 
 
 def is_unset(value: Any) -> bool:

@@ -252,7 +252,7 @@ def check_setting(name: str, value: Any) -> None:
     if not ok:
         type_name = " or ".join(kind.__name__ for kind in setting.kind)
         bounds = "" if setting.low is None else f" in {setting.low:g}..{setting.high:g}"
-        raise SteerError(f"{name}={value!r}: expected {type_name}{bounds} ({setting.meaning})")
+        raise SteerError(f"{name}={repr(value)[:60]}: expected {type_name}{bounds} ({setting.meaning})")
 
 
 def applies(name: str, modality: str) -> bool:
