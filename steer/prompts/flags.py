@@ -63,7 +63,7 @@ def flags_row(line: str, where: str, reading: Reading) -> dict[str, Any]:
         if word:
             values.append(word.removeprefix("="))
     assignments = given.pop("option", [])
-    for name in IGNORED.keys() & given.keys():
+    for name in [name for name in given if name in IGNORED]:
         values = given.pop(name)
         if " ".join(values).lower() not in ("false", "0", ""):
             reading.tell(f"flag {name}", f"{where}: A1111's --{name} is ignored; {IGNORED[name]}")

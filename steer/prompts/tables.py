@@ -87,7 +87,7 @@ def _header(text: str, start: int, line: int, name: str, delimiters: list[str], 
     for record, delimiter in whole:
         if reading.text_keys(_named(record.cells)):
             return record, delimiter
-    if not whole:
+    if found[0][0].broken:
         raise SteerError(f"{name}, line {line}: {found[0][0].broken}")
     check_line(text[start : whole[0][0].end], f"{name}, line {line}")
     widest, _ = max(whole, key=lambda pair: len(pair[0].cells))
