@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from steer import Prompt, Sampler
 from steer.prompts.files import read_prompts
-from steer_carinox.calibration import Calibration, Ratings, calibrate
-from steer_carinox.categories import canonical
+from steer_carinox.calibration.categories import canonical
+from steer_carinox.calibration.correlations import Calibration, Ratings, calibrate
 from steer_carinox.weights import toml_text
 
 BEGIN, END = "<!-- carinox: made by benchmarks/carinox.py -->", "<!-- carinox: end -->"

@@ -17,8 +17,12 @@ def steer_register(registry: Registry) -> None:
         "carinox", "steer_carinox.method:Carinox", summary="gradient ascent on the noise of several seeds; ReNO preset"
     )
     registry.command(
-        "calibrate", "steer_carinox.calibrate:command", summary="derive category weights of rewards from ratings"
+        "calibrate",
+        "steer_carinox.calibration.calibrate_command:command",
+        summary="derive category weights of rewards from ratings",
     )
     registry.command(
-        "categories", "steer_carinox.categories_cli:command", summary="show which category a prompt falls into, and why"
+        "categories",
+        "steer_carinox.calibration.categories_command:command",
+        summary="show which category a prompt falls into, and why",
     )

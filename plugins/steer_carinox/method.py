@@ -31,7 +31,7 @@ from steer.plugin import (
     vjp,
     within,
 )
-from steer_carinox.categories import Category, category_of
+from steer_carinox.calibration.categories import Category, category_of
 from steer_carinox.objective import Optimizer, rows_times, sum_clipped, total_gradient
 from steer_carinox.options import CarinoxOptions
 from steer_carinox.terms import Term, terms_of

@@ -13,7 +13,7 @@ from typing import Any
 
 from steer import SteerError
 from steer.plugin import read_text
-from steer_carinox.categories import CATEGORIES, canonical
+from steer_carinox.calibration.categories import CATEGORIES, canonical
 from steer_carinox.terms import Term
 
 _COLUMNS = ("hps", "imagereward", "da", "vqa")

@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from steer import SteerError
-from steer_carinox.calibrate import command
-from steer_carinox.calibration import Ratings, calibrate, correlations, shares
+from steer_carinox.calibration.calibrate_command import command
+from steer_carinox.calibration.correlations import Ratings, calibrate, correlations, shares
 from steer_carinox.weights import find_table
 
 REWARDS = """

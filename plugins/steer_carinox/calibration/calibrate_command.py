@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from steer_carinox.calibration import Calibration
+    from steer_carinox.calibration.correlations import Calibration
 
 
 @click.command("calibrate")
@@ -32,8 +32,8 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
 
     from steer import SteerError
     from steer.plugin import check_names, make_reward, manager, pick_device
-    from steer_carinox.calibration import Ratings, calibrate, warn_of
-    from steer_carinox.ratings import read_ratings, score_all
+    from steer_carinox.calibration.correlations import Ratings, calibrate, warn_of
+    from steer_carinox.calibration.ratings import read_ratings, score_all
     from steer_carinox.weights import toml_text
 
     names = _labels(rewards)

@@ -13,7 +13,7 @@ import torch
 
 from steer import Prompt, SteerError
 from steer.plugin import RewardFunction, checked, read_image, read_text
-from steer_carinox.categories import Category, category_of
+from steer_carinox.calibration.categories import Category, category_of
 
 IMAGE_KEYS = ("image", "file_name", "file")
 

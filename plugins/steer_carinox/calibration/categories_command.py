@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from steer import Prompt, read_prompts
-from steer_carinox.categories import category_of
+from steer_carinox.calibration.categories import category_of
 from steer_carinox.weights import find_table
 
 

@@ -1,0 +1,1 @@
+"""Categories of prompts, and the weights that ratings give rewards in each."""
