@@ -9,6 +9,8 @@ from steer.models.media.image import ImageMedium
 from steer.models.media.media import Medium
 from steer.models.media.text import TextMedium
 
+__all__ = ["MEDIA", "Medium", "media_at", "media_of"]
+
 MEDIA: dict[str, Medium] = {medium.name: medium for medium in (ImageMedium(), TextMedium())}
 """Every medium by the name that backbones and rewards declare as their ``modality``."""
 
