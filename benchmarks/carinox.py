@@ -1,4 +1,4 @@
-"""Re-make the CARINOX section of docs/results.md: optimising noises against choosing among them.
+"""Re-make the CARINOX section of docs/results.md: optimizing noises against choosing among them.
 
     python benchmarks/carinox.py [--out outputs/carinox] [--per-category 3] [--pool 256] [--iterations 30]
 
@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Config:
-    """One way of optimising."""
+    """One way of optimizing."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -222,7 +222,7 @@ def section(bench: Bench) -> list[str]:
     plain = np.array([np.mean(row["scores"][JUDGE]) for row in pool])
     lines = [
         BEGIN,
-        "## Optimising the noise: CARINOX",
+        "## Optimizing the noise: CARINOX",
         "",
         f"Made by `python benchmarks/carinox.py`. The one-step student of `shapes`, fp32 on {platform.machine()} CPU "
         f"({torch.get_num_threads()} threads), torch {torch.__version__}; {len(bench.prompts)} held-out prompts, as "

@@ -36,7 +36,7 @@ class Embedding:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> np.ndarray:
-        """Return normalised embeddings ``[N, D]`` of images ``[N, 3, 64, 64]`` in [0, 1]."""
+        """Return normalized embeddings ``[N, D]`` of images ``[N, 3, 64, 64]`` in [0, 1]."""
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in
                      (self.transform.transforms[-1].mean, self.transform.transforms[-1].std))  # fmt: skip
         embedded: Tensor = self.clip.encode_image((images - mean) / std, normalize=True)

@@ -34,7 +34,7 @@ from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 
-COLOURS = ("red", "blue", "green", "yellow")
+COLORS = ("red", "blue", "green", "yellow")
 SHAPES = ("circle", "square", "triangle", "star")
 MEMORY_PARTICLES = (4, 16, 64)
 MEMORY_CHUNK = 4
@@ -42,7 +42,7 @@ MEMORY_CHUNK = 4
 
 def prompts(count: int) -> list[str]:
     """Return ``count`` prompts of the embedded grammar."""
-    return [f"a {COLOURS[i % 4]} {SHAPES[i // 4 % 4]}" for i in range(count)]
+    return [f"a {COLORS[i % 4]} {SHAPES[i // 4 % 4]}" for i in range(count)]
 
 
 def load_reward(sampler: Sampler) -> WeightedSum | None:

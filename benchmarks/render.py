@@ -46,7 +46,7 @@ from steer.settings.run import RunSettings
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
 
-COLOURS = ("red", "blue", "green", "yellow", "purple", "cyan", "orange", "pink")
+COLORS = ("red", "blue", "green", "yellow", "purple", "cyan", "orange", "pink")
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 REWARD = "def brightness(samples, prompts): return samples.mean(dim=(1, 2, 3))\n"
 
@@ -54,9 +54,7 @@ REWARD = "def brightness(samples, prompts): return samples.mean(dim=(1, 2, 3))\n
 def prompts(count: int) -> list[Prompt]:
     """Return ``count`` prompts of the embedded grammar, with ids of their own."""
     return [
-        Prompt(
-            f"a {COLOURS[n % 8]} {SHAPES[n // 8 % 5]} and a {COLOURS[n // 40 % 8]} {SHAPES[n // 320 % 5]}", id=f"p{n}"
-        )
+        Prompt(f"a {COLORS[n % 8]} {SHAPES[n // 8 % 5]} and a {COLORS[n // 40 % 8]} {SHAPES[n // 320 % 5]}", id=f"p{n}")
         for n in range(count)
     ]
 

@@ -31,7 +31,7 @@ from steer.evaluate.statistics import bootstrap_mean
 from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
 from steer_shapes.captions import TRAINING_MIXTURE, sample_requirements
-from steer_shapes.labelled import MASK_COLORS, ShapesClasses
+from steer_shapes.labeled import MASK_COLORS, ShapesClasses
 from steer_shapes.layout import LayoutError, sample_scene
 from steer_shapes.render import render, render_labels
 from steer_shapes.scenes import SHAPES, Scene

@@ -103,7 +103,7 @@ _HOMES = {
     "Input": "steer.registry.declarations",  # what a model draws from besides a text
     # Messages
     "message_of": "steer.errors",  # another library's error on one line
-    "nearest": "steer.errors",  # the known name that a misspelt one is close to
+    "nearest": "steer.errors",  # the known name that a misspelled one is close to
     "unknown": "steer.errors",  # the error for an unknown name
     # Methods
     "Run": "steer.sampling.run",  # one pass of work over a pack of prompts

@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    for module in ("my_rewards", "my_colour", "my_method", "steer_bright_sky"):
+    for module in ("my_rewards", "my_color", "my_method", "steer_bright_sky"):
         sys.modules.pop(module, None)
 
 
@@ -47,11 +47,11 @@ def test_the_function_and_its_file_reference(place: Path) -> None:
 
 def test_the_class_its_options_scale_and_test(place: Path) -> None:
     plugins = Plugins()
-    plugins.registry.reward("colour", "my_colour:Colour")
-    made = make_reward(["colour@z"], {"colour": {"channel": "green"}}, plugins, torch.device("cpu"))
+    plugins.registry.reward("color", "my_color:Color")
+    made = make_reward(["color@z"], {"color": {"channel": "green"}}, plugins, torch.device("cpu"))
     green = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     assert made(green, ["x"]).item() == pytest.approx((2 / 3) / 0.1)
-    load_module("./test_my_colour.py").test_contract()
+    load_module("./test_my_color.py").test_contract()
 
 
 def test_the_method_changes_the_image(place: Path, tiny_pipe) -> None:

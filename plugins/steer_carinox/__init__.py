@@ -1,4 +1,4 @@
-"""CARINOX: optimising and exploring the initial noise under several rewards, by category (arXiv 2509.17458)."""
+"""CARINOX: optimizing and exploring the initial noise under several rewards, by category (arXiv 2509.17458)."""
 
 from __future__ import annotations
 

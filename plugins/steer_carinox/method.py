@@ -42,7 +42,7 @@ GUARD = "guard"
 
 
 class Carinox(Method):
-    """Category-aware optimisation and exploration of the initial noise (arXiv 2509.17458).
+    """Category-aware optimization and exploration of the initial noise (arXiv 2509.17458).
 
     All seeds of all prompts are one batch; rewards are differentiated one after another. A seed leaves the batch when
     it is on a plateau, when its guard falls, or when its gradient is not finite. Then the best noise is sampled once
@@ -103,7 +103,7 @@ class Carinox(Method):
     # ---- climbing --------------------------------------------------------------------------------------
 
     def _climb(self, run: Run, start: Start, only_best: bool) -> tuple[Tracker, list[Event]]:
-        """Optimise until iterations, budget or seeds are at their end; what the last samples take is kept back."""
+        """Optimize until iterations, budget or seeds are at their end; what the last samples take is kept back."""
         options = self.options
         budget = Budget(run, nfe=options.nfe, seconds=options.seconds)
         reserve = budget.sample_cost * (1 if only_best else len(start) // len(start.job.unique()))
@@ -140,7 +140,7 @@ class Carinox(Method):
             at_noise = options.clip_at == "noise"
             gradient = total_gradient(
                 noise, found.grads, mine if at_noise else torch.ones_like(mine[:1]),
-                regularise=options.regularise * (1 if at_noise else len(losses)),  # it is in each reward's loss
+                regularize=options.regularize * (1 if at_noise else len(losses)),  # it is in each reward's loss
                 clip_reward=options.clip_reward if at_noise else None, clip=options.clip,
             )  # fmt: skip
             kept = going.nonzero().flatten()

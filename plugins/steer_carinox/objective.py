@@ -1,4 +1,4 @@
-"""The mathematics of CARINOX, one row a noise: regulariser, clipping and steps. Pure functions of tensors."""
+"""The mathematics of CARINOX, one row a noise: regularizer, clipping and steps. Pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def norms(z: Tensor) -> Tensor:
     return lengths
 
 
-def regulariser(z: Tensor) -> Tensor:
+def regularizer(z: Tensor) -> Tensor:
     """Return ½‖z‖² − (d − 1)·log‖z‖ of each row ``[N]``, d its number of entries, up to a constant.
 
     The negative log-density of the norm of d standard normals, as in ReNO (arXiv 2406.04312): least at √(d − 1), so
@@ -26,8 +26,8 @@ def regulariser(z: Tensor) -> Tensor:
     return 0.5 * norm**2 - (z[0].numel() - 1) * norm.log()
 
 
-def regulariser_gradient(z: Tensor) -> Tensor:
-    """Return the gradient of :func:`regulariser`, z·(1 − (d − 1)/‖z‖²), fp32 like ``z``."""
+def regularizer_gradient(z: Tensor) -> Tensor:
+    """Return the gradient of :func:`regularizer`, z·(1 − (d − 1)/‖z‖²), fp32 like ``z``."""
     return z.float() * (1 - (z[0].numel() - 1) / norms(z) ** 2)
 
 
@@ -41,19 +41,19 @@ def clip_rows(gradient: Tensor, limit: float | None) -> Tensor:
 
 
 def total_gradient(
-    z: Tensor, by_reward: Tensor, weights: Tensor, *, regularise: float, clip_reward: float | None, clip: float | None
+    z: Tensor, by_reward: Tensor, weights: Tensor, *, regularize: float, clip_reward: float | None, clip: float | None
 ) -> Tensor:
-    """Return the gradient of the loss Σ_r (w_r·(1 − r̂_r) + regularise·K), clipped for each reward and then in all.
+    """Return the gradient of the loss Σ_r (w_r·(1 − r̂_r) + regularize·K), clipped for each reward and then in all.
 
     Args:
         z: noises ``[N, …]``.
         by_reward: gradients of the rewards r̂ by the noises, ``[R, N, …]``.
         weights: ``[R, N]``.
-        regularise: factor of the norm regulariser K, which is part of each reward's loss.
+        regularize: factor of the norm regularizer K, which is part of each reward's loss.
         clip_reward: largest norm of a row of one reward's gradient.
         clip: largest norm of a row of their sum.
     """
-    pull = regularise * regulariser_gradient(z)
+    pull = regularize * regularizer_gradient(z)
     parts = zip(by_reward, weights, strict=True)
     return clip_rows(sum_clipped([pull - rows_times(weight, g.float()) for g, weight in parts], clip_reward), clip)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -12,6 +13,8 @@ from steer import Field, Options
 class CarinoxOptions(Options):
     """Options of ``carinox``; defaults are the paper's."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"regularise": "regularize"}
+
     preset: Literal["carinox", "reno"] = Field(
         "carinox", description="reno is one seed and uniform weights; whatever is set beside it holds."
     )
@@ -19,7 +22,7 @@ class CarinoxOptions(Options):
         None,
         ge=1,
         le=65_536,
-        description="Noises a prompt that are optimised, 5, or 1 of reno; --particles is the same.",
+        description="Noises a prompt that are optimized, 5, or 1 of reno; --particles is the same.",
     )
     slots: tuple[int, ...] | None = Field(
         None, description="Slots to start from instead of the first; 0,94,58,45,15 with --seed 0 are the paper's."
@@ -39,7 +42,7 @@ class CarinoxOptions(Options):
         description="Where one reward's gradient is clipped: at the noise, as published, or at the image, so that the "
         "sum goes back through the model once instead of once a reward.",
     )
-    regularise: float = Field(0.01, ge=0, description="Weight of the norm regulariser; it is in each reward's loss.")
+    regularize: float = Field(0.01, ge=0, description="Weight of the norm regularizer; it is in each reward's loss.")
     select: Literal["unweighted", "weighted"] = Field(
         "unweighted", description="Which sum of the losses decides which image is best."
     )

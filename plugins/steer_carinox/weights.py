@@ -73,7 +73,7 @@ class Table:
 
 
 PUBLISHED = Table("published", {name: dict(zip(_COLUMNS, row, strict=True)) for name, row in _PUBLISHED.items()})
-"""The table of the paper, from each reward's correlation with human judgement in the category."""
+"""The table of the paper, from each reward's correlation with human judgment in the category."""
 
 UNIFORM = Table("uniform", {})
 

@@ -20,5 +20,5 @@ def steer_register(registry: Registry) -> None:
         weights="steer_dmd2.presets:declared",
     )
     registry.command(
-        "train dmd2", "steer_dmd2.train.cli:command", summary="distil a model into a one- or few-step student"
+        "train dmd2", "steer_dmd2.train.cli:command", summary="distill a model into a one- or few-step student"
     )

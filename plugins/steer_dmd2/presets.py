@@ -60,16 +60,16 @@ SD2: Build = ((320, 640, 1280, 1280), 1024)
 SHAPES: Build = ((64, 128, 192), 128)
 FOUR = (999, 749, 499, 249)
 DMD2 = "tianweiy/DMD2"
-LICENCE = "CC BY-NC-SA 4.0 (not for commercial use)"
-STABILITY = "Stability AI community licence"
+LICENSE = "CC BY-NC-SA 4.0 (not for commercial use)"
+STABILITY = "Stability AI community license"
 
 
 def _dmd2(file: str, size: int) -> Weights:
-    return Weights(DMD2, file, size=size, licence=LICENCE)
+    return Weights(DMD2, file, size=size, license=LICENSE)
 
 
 def _turbo(repo: str, size: int) -> dict[int, Variant]:
-    weights = Weights(repo, "unet/diffusion_pytorch_model.fp16.safetensors", size=size, licence=STABILITY)
+    weights = Weights(repo, "unet/diffusion_pytorch_model.fp16.safetensors", size=size, license=STABILITY)
     return {steps: Variant(weights) for steps in (1, 2, 3, 4)}
 
 
@@ -104,7 +104,7 @@ PRESETS: dict[str, Preset] = {
         "PixArtAlphaPipeline", None,
         {1: Variant(
             Weights("PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512", "transformer/diffusion_pytorch_model.safetensors",
-                    size=2_440_000_000, licence="OpenRAIL++-M"), (400,))},
+                    size=2_440_000_000, license="OpenRAIL++-M"), (400,))},
         scheduler="ddpm",
     ),
 }  # fmt: skip

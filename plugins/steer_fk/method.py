@@ -17,7 +17,7 @@ from steer_fk.resampling import (
     effective_sample_size,
     keep_survivors_in_place,
     log_mean_exp,
-    normalise,
+    normalize,
 )
 
 PRODUCT, MEMORY = "fk.log_product", "fk.memory"
@@ -117,7 +117,7 @@ class FK(Method):
             generator = keyed(job.seed, job.prompt.id, "resample", step=state.step, draw=state.draw)
             own = log_weight[rows].numpy()
             gamma = annealing_exponent(own, self.options.min_entropy)
-            weights = normalise(gamma * own)
+            weights = normalize(gamma * own)
             chosen = keep_survivors_in_place(SCHEMES[self.options.scheme](weights, len(rows), generator))
             ancestors[rows] = rows[torch.from_numpy(chosen)]
             # resampled by w^γ, a particle keeps what that left out of its weight: log Z stays exact

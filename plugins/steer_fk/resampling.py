@@ -1,4 +1,4 @@
-"""Resampling schemes: normalised weights in, ancestor indices out.
+"""Resampling schemes: normalized weights in, ancestor indices out.
 
 All are unbiased: the expected number of copies of particle i is n·W_i. They differ in the variance of that
 number (Douc, Cappé & Moulines 2005, *Comparison of resampling schemes for particle filtering*).
@@ -53,7 +53,7 @@ SCHEMES: dict[str, Scheme] = {
 """Schemes by name."""
 
 
-def normalise(log_weights: Floats) -> Floats:
+def normalize(log_weights: Floats) -> Floats:
     """Return weights that sum to one from log-weights of any size.
 
     Raises:
@@ -69,19 +69,19 @@ def normalise(log_weights: Floats) -> Floats:
 
 def effective_sample_size(log_weights: Floats) -> float:
     """Return ESS = 1/ΣW², in 1..n (Kong, Liu & Wong 1994)."""
-    weights = normalise(log_weights)
+    weights = normalize(log_weights)
     return float(1.0 / np.square(weights).sum())
 
 
-def normalised_entropy(log_weights: Floats) -> float:
-    """Return the entropy of the normalised weights over its largest value, log n; in 0..1."""
-    weights = normalise(log_weights)
+def normalized_entropy(log_weights: Floats) -> float:
+    """Return the entropy of the normalized weights over its largest value, log n; in 0..1."""
+    weights = normalize(log_weights)
     positive = weights[weights > 0]
     return float(-(positive * np.log(positive)).sum() / np.log(len(log_weights)))
 
 
 def annealing_exponent(log_weights: Floats, least: float) -> float:
-    """Return the largest γ in [0, 1] for which the weights to the power of γ keep a normalised entropy of ``least``.
+    """Return the largest γ in [0, 1] for which the weights to the power of γ keep a normalized entropy of ``least``.
 
     Entropic annealing (arXiv 2510.05825): where rewards on the way are overconfident, the resampling distribution is
     flattened until so much of the population's diversity survives; what is held back stays in the weights.
@@ -90,12 +90,12 @@ def annealing_exponent(log_weights: Floats, least: float) -> float:
         log_weights: ``[n]``, n at least 2, not all −inf.
         least: entropy over log n, in [0, 1).
     """
-    if normalised_entropy(log_weights) >= least:
+    if normalized_entropy(log_weights) >= least:
         return 1.0
     low, high = 0.0, 1.0  # the entropy falls as γ grows
     for _ in range(60):
         middle = (low + high) / 2
-        if normalised_entropy(middle * log_weights) >= least:
+        if normalized_entropy(middle * log_weights) >= least:
             low = middle
         else:
             high = middle

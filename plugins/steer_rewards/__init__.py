@@ -2,7 +2,7 @@
 
 from steer import hookimpl
 from steer.plugin import Registry
-from steer_rewards import catalogue
+from steer_rewards import catalog
 
 
 @hookimpl
@@ -10,34 +10,34 @@ def steer_register(registry: Registry) -> None:
     """Name the rewards; nothing is imported yet."""
     registry.reward(
         "clip", "steer_rewards.clip:Clip", summary="image-text similarity in CLIP's space, 100·cos",
-        weights="steer_rewards.catalogue:clip",
+        weights="steer_rewards.catalog:clip",
     )  # fmt: skip
     registry.reward(
         "hps", "steer_rewards.hps:Hps", summary="human preference score: image-text similarity, trained on choices",
-        weights="steer_rewards.catalogue:hps",
+        weights="steer_rewards.catalog:hps",
     )  # fmt: skip
     registry.reward(
         "pickscore", "steer_rewards.pickscore:PickScore", summary="users' choices between images, predicted",
-        weights=[catalogue.PICKSCORE],
+        weights=[catalog.PICKSCORE],
     )  # fmt: skip
     registry.reward(
         "aesthetic", "steer_rewards.aesthetic:Aesthetic", summary="people's ratings of pictures, predicted; no prompt",
-        weights=[catalogue.AESTHETIC_HEAD, catalogue.AESTHETIC_CLIP],
+        weights=[catalog.AESTHETIC_HEAD, catalog.AESTHETIC_CLIP],
     )  # fmt: skip
     registry.reward("jpeg", "steer_rewards.jpeg:Jpeg", summary="minus the size as a JPEG in kB; no prompt, no gradient")
     registry.reward(
         "imagereward", "steer_rewards.imagereward:ImageReward", summary="people's rankings of images, predicted",
-        weights=[catalogue.IMAGEREWARD, catalogue.BERT],
+        weights=[catalog.IMAGEREWARD, catalog.BERT],
     )  # fmt: skip
     registry.reward(
         "vqa", "steer_rewards.vqa:Vqa", summary="VQAScore: P(Yes) to whether the image shows the prompt",
-        weights="steer_rewards.catalogue:vqa",
+        weights="steer_rewards.catalog:vqa",
     )  # fmt: skip
     registry.reward(
         "da", "steer_rewards.da:Da", summary="DA-score: share of the prompt's assertions that BLIP-VQA affirms",
-        weights="steer_rewards.catalogue:blip_vqa",
+        weights="steer_rewards.catalog:blip_vqa",
     )  # fmt: skip
     registry.reward(
         "bvqa", "steer_rewards.bvqa:Bvqa", summary="BLIP-VQA: whether all that the prompt names is there",
-        weights="steer_rewards.catalogue:blip_vqa",
+        weights="steer_rewards.catalog:blip_vqa",
     )  # fmt: skip

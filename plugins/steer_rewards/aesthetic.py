@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from steer import Field, Options, Prompt, Reward
 from steer.plugin import DTYPES, locate
-from steer_rewards import catalogue, checkpoints, preprocess
+from steer_rewards import catalog, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
 from steer_rewards.embedding import PRECISION, Embedder, Precision
 
@@ -49,9 +49,9 @@ class Aesthetic(Reward):
         Raises:
             SteerError: if they cannot be had or do not fit.
         """
-        catalogue.no_argument("aesthetic", self.argument, option="head")
-        head = locate(catalogue.AESTHETIC_HEAD, owner="aesthetic", given=self.options.head)
-        file = locate(catalogue.AESTHETIC_CLIP, owner="aesthetic", given=self.options.clip)
+        catalog.no_argument("aesthetic", self.argument, option="head")
+        head = locate(catalog.AESTHETIC_HEAD, owner="aesthetic", given=self.options.head)
+        file = locate(catalog.AESTHETIC_CLIP, owner="aesthetic", given=self.options.clip)
         precision = self.dtype or DTYPES[self.options.dtype]
         model = load_clip(file, self.device, precision)
         self.head = load_head(head, model.config.projection_dim, self.device)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from steer import SteerError
 from steer.plugin import locate
-from steer_rewards import catalogue
+from steer_rewards import catalog
 from steer_rewards.settings import read_json
 
 CONFIG = "config.json"
@@ -143,4 +143,4 @@ def vocabulary(owner: str, given: str | None, weights: Path) -> Path:
     beside = weights.with_name(VOCABULARY)
     if given is None and beside.is_file():
         return beside
-    return locate(catalogue.BERT, owner=owner, given=given)
+    return locate(catalog.BERT, owner=owner, given=given)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
 from steer.plugin import DTYPES, locate
-from steer_rewards import blip, catalogue, checkpoints
+from steer_rewards import blip, catalog, checkpoints
 from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, scale_gradient
-from steer_rewards.preprocess import normalise, resize
+from steer_rewards.preprocess import normalize, resize
 from steer_rewards.questions import given_questions
 
 SIZE = 480
@@ -36,7 +36,7 @@ class BlipVqaOptions(Options):
 
     weights: str | None = Field(
         None,
-        description=f"Local {catalogue.BLIP_VQA.file}, or a folder that holds it; a {blip.CONFIG} of transformers' "
+        description=f"Local {catalog.BLIP_VQA.file}, or a folder that holds it; a {blip.CONFIG} of transformers' "
         "BlipConfig beside it names other sizes than ViT-B's at 480 pixels.",
     )
     vocabulary: str | None = Field(
@@ -110,7 +110,7 @@ class BlipVqa(Reward):
 
     def pixels(self, samples: Tensor) -> Tensor:
         """Return what the model sees of images, whatever their shape: ``[N, 3, size, size]`` in fp32."""
-        return normalise(resize(samples.to(self.device, torch.float32), self.size, self.size))
+        return normalize(resize(samples.to(self.device, torch.float32), self.size, self.size))
 
     def answers(self, images: Tensor, rows: Sequence[int], questions: Sequence[str]) -> Tensor:
         """Return the logits ``[P, vocabulary]`` of the first word of each answer, in fp32.
@@ -167,7 +167,7 @@ def _weights(owner: str, argument: str | None, given: str | None) -> Path:
         if given is not None:
             raise SteerError(f"got both {owner}:{argument} and -o {owner}.weights={given}; give one of the two")
         return checkpoints.of_folder(Path(argument).expanduser())
-    needed = catalogue.blip_vqa(argument)[0]
+    needed = catalog.blip_vqa(argument)[0]
     path = locate(needed, owner=owner if argument is None else f"{owner}:{argument}", given=given)
     return checkpoints.of_folder(path) if path.is_dir() else path
 

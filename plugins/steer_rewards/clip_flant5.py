@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from steer import SteerError
 from steer_rewards import checkpoints
-from steer_rewards.preprocess import CLIP_MEAN, normalise, pad_square, resize
+from steer_rewards.preprocess import CLIP_MEAN, normalize, pad_square, resize
 from steer_rewards.settings import read_json
 
 CONFIG = "config.json"
@@ -53,7 +53,7 @@ class ClipFlanT5Model(nn.Module):
         """Return exp(−mean cross entropy) of the answer's tokens: ``[N]`` in 0…1, fp32.
 
         Args:
-            pixels: ``[N, 3, H, W]``, normalised.
+            pixels: ``[N, 3, H, W]``, normalized.
             before: tokens ``[N, A]`` in front of the image.
             after: tokens ``[N, B]`` behind it.
             mask: ``[N, B]``, 1 where ``after`` is no padding.
@@ -153,7 +153,7 @@ class ClipFlanT5:
     def pixels(self, samples: Tensor) -> Tensor:
         """Return what the model sees of images, padded to a square: ``[N, 3, size, size]`` in fp32."""
         square = pad_square(samples.to(self.device, torch.float32), _BORDER)
-        return normalise(resize(square, self.size, self.size))
+        return normalize(resize(square, self.size, self.size))
 
 
 def is_clip_flant5(folder: Path) -> bool:

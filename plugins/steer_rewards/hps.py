@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
 from steer.plugin import DTYPES, locate
-from steer_rewards import catalogue, checkpoints
+from steer_rewards import catalog, checkpoints
 from steer_rewards.clip import CONFIG, embedder
 from steer_rewards.embedding import PRECISION, Precision
 from steer_rewards.settings import read_json
@@ -48,7 +48,7 @@ class Hps(Reward):
         Raises:
             SteerError: for an unknown version, or if its weights cannot be had or do not fit.
         """
-        (needed,) = catalogue.hps(self.argument)
+        (needed,) = catalog.hps(self.argument)
         owner = "hps" if self.argument is None else f"hps:{self.argument}"
         file = locate(needed, owner=owner, given=self.options.weights)
         precision = self.dtype or DTYPES[self.options.dtype]

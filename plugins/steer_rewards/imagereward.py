@@ -1,7 +1,7 @@
 """ImageReward (Xu et al. 2023, arXiv 2304.05977): a BLIP trained on people's rankings of images for one prompt.
 
 A ViT-L looks at the image, BERT reads the prompt with cross attention to it, and a linear head makes a number of the
-first token's features. Scores are standardised by the mean and sd that the authors publish.
+first token's features. Scores are standardized by the mean and sd that the authors publish.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from steer import Field, Options, Prompt, Reward
 from steer.plugin import DTYPES, locate
-from steer_rewards import blip, catalogue, checkpoints
+from steer_rewards import blip, catalog, checkpoints
 from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, scale_gradient
-from steer_rewards.preprocess import normalise, shortest_side_and_crop
+from steer_rewards.preprocess import normalize, shortest_side_and_crop
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 HEAD = (1024, 128, 64, 16, 1)
@@ -30,7 +30,7 @@ class ImageRewardOptions(Options):
 
     weights: str | None = Field(
         None,
-        description=f"Local {catalogue.IMAGEREWARD.file}, or a folder that holds it; a {blip.CONFIG} of transformers' "
+        description=f"Local {catalog.IMAGEREWARD.file}, or a folder that holds it; a {blip.CONFIG} of transformers' "
         "BlipConfig beside it names other sizes than ViT-L's.",
     )
     vocabulary: str | None = Field(
@@ -40,7 +40,7 @@ class ImageRewardOptions(Options):
 
 
 class ImageRewardModel(nn.Module):
-    """From pixels ``[N, 3, H, W]`` and tokens ``[N, L]`` to the standardised score ``[N]``."""
+    """From pixels ``[N, 3, H, W]`` and tokens ``[N, L]`` to the standardized score ``[N]``."""
 
     def __init__(self, sizes: Any) -> None:
         """Args: sizes: a ``BlipConfig`` of transformers."""
@@ -74,8 +74,8 @@ class ImageReward(Reward):
         Raises:
             SteerError: if the weights cannot be had or do not fit.
         """
-        catalogue.no_argument("imagereward", self.argument)
-        file = locate(catalogue.IMAGEREWARD, owner="imagereward", given=self.options.weights)
+        catalog.no_argument("imagereward", self.argument)
+        file = locate(catalog.IMAGEREWARD, owner="imagereward", given=self.options.weights)
         self.precision = self.dtype or DTYPES[self.options.dtype]
         self.model = load(file, self.device, self.precision)
         self.size = int(self.model.vision.config.image_size)
@@ -93,7 +93,7 @@ class ImageReward(Reward):
 
     def pixels(self, samples: Tensor) -> Tensor:
         """Return what the model sees of images: ``[N, 3, size, size]`` in fp32."""
-        return normalise(shortest_side_and_crop(samples.to(self.device, torch.float32), self.size))
+        return normalize(shortest_side_and_crop(samples.to(self.device, torch.float32), self.size))
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return tokens and mask, both ``[N, 35]``, padded as the reference does it, so that no row sees another."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward
 from steer.plugin import DTYPES, locate
-from steer_rewards import catalogue, checkpoints, preprocess
+from steer_rewards import catalog, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
 from steer_rewards.embedding import PRECISION, Embedder, Precision
 
@@ -39,8 +39,8 @@ class PickScore(Reward):
         Raises:
             SteerError: if they cannot be had or do not fit.
         """
-        catalogue.no_argument("pickscore", self.argument)
-        file = locate(catalogue.PICKSCORE, owner="pickscore", given=self.options.weights)
+        catalog.no_argument("pickscore", self.argument)
+        file = locate(catalog.PICKSCORE, owner="pickscore", given=self.options.weights)
         precision = self.dtype or DTYPES[self.options.dtype]
         self.model = load(file, self.device, precision)
         self.scale = float(self.model.logit_scale.float().exp())

@@ -25,7 +25,7 @@ def resize(images: Tensor, height: int, width: int, interpolation: str = "bicubi
 def shortest_side_and_crop(
     images: Tensor, size: int, interpolation: str = "bicubic", offset: Callable[[float], int] = round
 ) -> Tensor:
-    """Resize so that the shortest side is ``size`` pixels, then crop the centre: ``[N, 3, size, size]``.
+    """Resize so that the shortest side is ``size`` pixels, then crop the center: ``[N, 3, size, size]``.
 
     ``offset`` makes a whole number of the crop's corner: torchvision rounds it, transformers cuts it off.
     """
@@ -49,18 +49,18 @@ def longest_side_and_pad(images: Tensor, size: int, interpolation: str = "bicubi
     return functional.pad(images, (left, size - width - left, top, size - height - top), value=fill)
 
 
-def normalise(images: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Tensor:
+def normalize(images: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Tensor:
     """Subtract the mean and divide by the standard deviation of each channel."""
     shape = (1, 3, 1, 1)
-    centre = torch.tensor(mean, device=images.device, dtype=images.dtype).view(shape)
-    return (images - centre) / torch.tensor(std, device=images.device, dtype=images.dtype).view(shape)
+    center = torch.tensor(mean, device=images.device, dtype=images.dtype).view(shape)
+    return (images - center) / torch.tensor(std, device=images.device, dtype=images.dtype).view(shape)
 
 
 def of_open_clip(config: Mapping[str, Any], size: int) -> Callable[[Tensor], Tensor]:
     """Return what open_clip's own transform does at inference, for tensors.
 
     Args:
-        config: open_clip's ``preprocess_cfg``: mean, std, interpolation, resize mode, fill colour.
+        config: open_clip's ``preprocess_cfg``: mean, std, interpolation, resize mode, fill color.
         size: side of the model's square images in pixels.
     """
     mean, std = tuple(config["mean"]), tuple(config["std"])
@@ -74,23 +74,23 @@ def of_open_clip(config: Mapping[str, Any], size: int) -> Callable[[Tensor], Ten
             images = longest_side_and_pad(images, size, interpolation, fill)
         else:
             images = shortest_side_and_crop(images, size, interpolation)
-        return normalise(images, mean, std)
+        return normalize(images, mean, std)
 
     return preprocess
 
 
 def of_transformers(size: int) -> Callable[[Tensor], Tensor]:
     """Return what transformers' ``CLIPImageProcessor`` does, for tensors."""
-    return lambda images: normalise(shortest_side_and_crop(images, size, offset=math.floor))
+    return lambda images: normalize(shortest_side_and_crop(images, size, offset=math.floor))
 
 
-def pad_square(images: Tensor, colour: Sequence[float]) -> Tensor:
-    """Pad the shorter side with a colour in [0, 1], the image in the middle: ``[N, 3, S, S]``, S the longer side."""
+def pad_square(images: Tensor, color: Sequence[float]) -> Tensor:
+    """Pad the shorter side with a color in [0, 1], the image in the middle: ``[N, 3, S, S]``, S the longer side."""
     height, width = images.shape[-2:]
     side = max(height, width)
     if height == width:
         return images
     top, left = (side - height) // 2, (side - width) // 2
-    canvas = torch.tensor(colour, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
+    canvas = torch.tensor(color, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
     inside = functional.pad(torch.ones_like(images[:1, :1]), (left, side - width - left, top, side - height - top))
     return functional.pad(images, (left, side - width - left, top, side - height - top)) + canvas * (1 - inside)

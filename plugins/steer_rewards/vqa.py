@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
 from steer.plugin import locate
-from steer_rewards import catalogue
+from steer_rewards import catalog
 from steer_rewards.clip_flant5 import ClipFlanT5, is_clip_flant5
 from steer_rewards.image_text import ImageText
 
@@ -62,15 +62,15 @@ class Vqa(Reward):
         name = self.argument if self.argument is not None else self.options.model
         owner = f"vqa:{name}"
         folder = Path(name).expanduser()
-        if name in catalogue.CLIP_FLANT5 or not folder.is_dir():
-            folder = locate(catalogue.vqa(name)[0], owner=owner, given=self.options.weights)
+        if name in catalog.CLIP_FLANT5 or not folder.is_dir():
+            folder = locate(catalog.vqa(name)[0], owner=owner, given=self.options.weights)
         elif self.options.weights is not None:
             raise SteerError(f"got both {owner} and -o vqa.weights={self.options.weights}; give one of the two")
         self.backend: ClipFlanT5 | ImageText
         if is_clip_flant5(folder):
             tokenizer = folder / TOKENIZER
             if self.options.tokenizer is not None or not tokenizer.is_file():
-                tokenizer = locate(catalogue.flan_t5(name), owner=owner, given=self.options.tokenizer)
+                tokenizer = locate(catalog.flan_t5(name), owner=owner, given=self.options.tokenizer)
             self.backend = ClipFlanT5(folder, tokenizer, self.device, precision)
         else:
             if self.options.tokenizer is not None:

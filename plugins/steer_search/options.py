@@ -50,9 +50,9 @@ class BestOfNOptions(IndependentOptions):
 class ZeroOrderOptions(Budgeted):
     """Options of ``zero-order``."""
 
-    rounds: int = Field(10, ge=0, le=65_536, description="Rounds of neighbours, after the round of seeds.")
+    rounds: int = Field(10, ge=0, le=65_536, description="Rounds of neighbors, after the round of seeds.")
     radius: float = Field(
-        0.4, gt=0, le=1, description="Share of a neighbour's noise that is new: sqrt(1-radius^2)*best + radius*new."
+        0.4, gt=0, le=1, description="Share of a neighbor's noise that is new: sqrt(1-radius^2)*best + radius*new."
     )
     adapt: bool = Field(True, description="Widen the radius after a round that found a better noise, else narrow it.")
 

@@ -1,6 +1,6 @@
 """Zero-order search: random steps of the initial noise around the best one (arXiv 2501.09732, section 3.2).
 
-For rewards that have no gradient. A neighbour is sqrt(1 − r²)·best + r·new: as normal as the noise it comes from.
+For rewards that have no gradient. A neighbor is sqrt(1 − r²)·best + r·new: as normal as the noise it comes from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pivot:
 
 
 class ZeroOrder(Search):
-    """A round of seeds, then rounds of neighbours of the best noise."""
+    """A round of seeds, then rounds of neighbors of the best noise."""
 
     name = "zero-order"
     Options = ZeroOrderOptions
@@ -51,7 +51,7 @@ class ZeroOrder(Search):
 
     @hookimpl
     def search(self, run: Run, sample: Callable[..., State]) -> State:
-        """Draw the seeds, then neighbours round by round."""
+        """Draw the seeds, then neighbors round by round."""
         self.check_seeds_are_ours(run)
         budget, pool = self.budget(run), Pool(run, self.options.keep)
         pivots: dict[int, Pivot] = {}
@@ -63,7 +63,7 @@ class ZeroOrder(Search):
             start = start.with_noise(run.noise(start))
             state = sample(start)
             state.biased = True  # noises that were walked to are no draws of the prior
-            origin = "neighbour" if pivots else "seed"
+            origin = "neighbor" if pivots else "seed"
             ancestors, jobs = state.ancestors.tolist(), state.job.tolist()
             rewards = pool.add(state, origin, budget.spent(jobs))
             self._move(pivots, start, jobs, ancestors, rewards)
@@ -71,7 +71,7 @@ class ZeroOrder(Search):
             run.hooks.hook.after_round(run=run, done=max(self.drawn.values()), total=self.options.rounds + 1)
             rounds = (run.spent - before).tolist()
             going = [job for job in sorted(set(jobs)) if self._goes_on(job, pivots[job], budget, rounds[job])]
-            start = self._neighbours(run, going, pivots) if going and budget.in_time() else None
+            start = self._neighbors(run, going, pivots) if going and budget.in_time() else None
         return pool.state
 
     def _goes_on(self, job: int, pivot: Pivot, budget: Budget, cost: int) -> bool:
@@ -100,7 +100,7 @@ class ZeroOrder(Search):
             if not self.options.adapt:
                 pivots[job].radius = self.options.radius
 
-    def _neighbours(self, run: Run, jobs: list[int], pivots: dict[int, Pivot]) -> Start:
+    def _neighbors(self, run: Run, jobs: list[int], pivots: dict[int, Pivot]) -> Start:
         """Return fresh slots around each pivot; their transitions draw from the pivot's stream."""
         start = run.fresh_start(jobs, run.particles)
         noises, streams = [], []
@@ -122,5 +122,5 @@ class ZeroOrder(Search):
             )
 
     def counts(self, job: int) -> Mapping[str, Any]:
-        """Return the number of rounds of neighbours."""
+        """Return the number of rounds of neighbors."""
         return {"rounds": self.drawn[job] - 1}

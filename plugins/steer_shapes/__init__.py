@@ -47,14 +47,14 @@ def steer_register(registry: Registry) -> None:
     registry.samples("shapes", "steer_shapes.examples:examples", summary="scenes of the evaluation prompts")
     registry.data(
         "shapes-masks",
-        "steer_shapes.labelled:ShapesMasks",
-        of="labelled images",
+        "steer_shapes.labeled:ShapesMasks",
+        of="labeled images",
         summary="scenes, and masks of which kind of shape covers each pixel",
     )
     registry.data(
         "shapes-classes",
-        "steer_shapes.labelled:ShapesClasses",
-        of="labelled images",
+        "steer_shapes.labeled:ShapesClasses",
+        of="labeled images",
         summary="scenes of one object, and the kind of its shape",
     )
     registry.data(

@@ -11,7 +11,7 @@ from .render import render, render_labels
 from .scenes import CANVAS, SHAPES, Scene
 
 MASK_COLORS = ((0, 0, 0), (255, 64, 64), (64, 255, 64), (64, 64, 255), (255, 255, 64), (64, 255, 255))
-"""Colours of a mask: background, then the shapes in their order. They say nothing about the objects' own colours."""
+"""Colors of a mask: background, then the shapes in their order. They say nothing about the objects' own colors."""
 
 
 class ShapesMasks:
@@ -19,7 +19,7 @@ class ShapesMasks:
 
     Attributes:
         labels: names of the labels.
-        colors: their colours in a mask.
+        colors: their colors in a mask.
         size: (height, width).
     """
 

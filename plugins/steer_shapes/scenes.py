@@ -1,7 +1,7 @@
 """The vocabulary of the embedded world: what a scene is made of.
 
 A scene is a tuple of objects on a dark 64x64 canvas. Coordinates are pixels, x to the right, y
-down. An object's centre and radius describe its *bounding box*: every shape fills a box of about
+down. An object's center and radius describe its *bounding box*: every shape fills a box of about
 ``2 * radius`` on each side, so that size can be read off an image whatever the shape.
 """
 

@@ -25,7 +25,7 @@ def steer_register(registry: Registry) -> None:
     registry.input("class", Input("NAME"), summary="Draw a class, by a model that does; repeatable.")
     registry.input("nearest", Input(""), summary="Take the nearest label where a mask's color is none's.")
     registry.data(
-        "digits", "steer_symmflow.train.data:digits", of="labelled images", summary="scikit-learn's handwritten digits"
+        "digits", "steer_symmflow.train.data:digits", of="labeled images", summary="scikit-learn's handwritten digits"
     )
     registry.command("segment", "steer_symmflow.reading.segment:command", summary="Segment images by a symmetric flow.")
     registry.command(

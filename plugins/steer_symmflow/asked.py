@@ -20,7 +20,7 @@ def asked(config: SymmFlowConfig, prompt: Prompt) -> Tensor | None:
     """Return the labels ``[H, W]`` of a prompt's mask or the number ``[]`` of its class; ``None`` if it names none.
 
     Raises:
-        SteerError: for a mask of another size or with unknown colours, or a class that the model does not know.
+        SteerError: for a mask of another size or with unknown colors, or a class that the model does not know.
     """
     value = prompt.metadata.get(wanted(config))
     if value is None:
@@ -53,10 +53,10 @@ def mask_labels(config: SymmFlowConfig, value: str, what: str, nearest: bool) ->
 
     Args:
         what: for messages, as in ``"of prompt 3"``.
-        nearest: take the label of the nearest colour where there is none of that very colour.
+        nearest: take the label of the nearest color where there is none of that very color.
 
     Raises:
-        SteerError: for a mask of another size or with unknown colours.
+        SteerError: for a mask of another size or with unknown colors.
     """
     pixels = mask_of(value, what)
     if pixels.shape[:2] != config.size:

@@ -20,7 +20,7 @@ from steer_symmflow.train.data import read_labels
 @click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="FILE",
               help='JSON: {"sky": [0, 0, 255], …}, the color of each label.')  # fmt: skip
 @click.option("--size", default="256x256", show_default=True, metavar="WxH", help="Image size in pixels.")
-@click.option("--beta", default=6.0, show_default=True, type=float, help="Width of the dequantisation.")
+@click.option("--beta", default=6.0, show_default=True, type=float, help="Width of the dequantization.")
 @click.option("--dtype", default="fp16", show_default=True, type=click.Choice(list(DTYPES)))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the model.")
 @log_option

@@ -25,12 +25,12 @@ def nearest_labels(
     what: str,
     remedy: str = "take the nearest with --nearest",
 ) -> NDArray:
-    """Return the labels ``[H, W]`` of a colour mask uint8 ``[H, W, 3]``; ``what`` and ``remedy`` are for the message.
+    """Return the labels ``[H, W]`` of a color mask uint8 ``[H, W, 3]``; ``what`` and ``remedy`` are for the message.
 
     Raises:
-        SteerError: for a colour that is none of the labels', unless ``nearest`` ones are taken.
+        SteerError: for a color that is none of the labels', unless ``nearest`` ones are taken.
     """
-    # by distinct colour: masks have few, and a pixel-by-label table of a photograph would fill the memory
+    # by distinct color: masks have few, and a pixel-by-label table of a photograph would fill the memory
     codes, rows = np.unique(mask.reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1], np.int64), return_inverse=True)
     found = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
     distance = np.abs(found[:, None, :] - np.array(colors)).sum(axis=-1)
@@ -48,7 +48,7 @@ def nearest_labels(
 
 
 def resized_mask(mask: NDArray, size: tuple[int, int]) -> NDArray:
-    """Return a colour mask resized to (height, width), without blending."""
+    """Return a color mask resized to (height, width), without blending."""
     return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
 
 
@@ -76,13 +76,13 @@ def pack_mask(value: str) -> str:
     rgb = Image.fromarray(read_rgb(Path(value).expanduser()))
     few = rgb.getcolors(256)
     buffer = io.BytesIO()
-    # a palette of the very colours is exact, and a fraction of the size
+    # a palette of the very colors is exact, and a fraction of the size
     (rgb.quantize(len(few), dither=Image.Dither.NONE) if few and _exact(rgb, len(few)) else rgb).save(buffer, "PNG")
     return PREFIX + base64.b64encode(buffer.getvalue()).decode()
 
 
 def mask_of(value: str, what: str) -> NDArray:
-    """Return the colours uint8 ``[H, W, 3]`` of a mask in a prompt's metadata: packed, or the path of a file.
+    """Return the colors uint8 ``[H, W, 3]`` of a mask in a prompt's metadata: packed, or the path of a file.
 
     Raises:
         SteerError: if there is none; ``what`` says whose mask it is.

@@ -14,7 +14,7 @@ def half_of(model: SymmFlowModel, targets: Tensor, noise: Tensor | None = None) 
 
     Args:
         targets: ``[N]`` of classes, ``[N, H, W]`` of masks.
-        noise: uniform in [0, 1), dequantises: ``[N, 3, H, W]`` for masks, of the result's shape for classes.
+        noise: uniform in [0, 1), dequantizes: ``[N, 3, H, W]`` for masks, of the result's shape for classes.
     """
     config = model.config
     if config.kind == "masks":

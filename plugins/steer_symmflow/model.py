@@ -31,9 +31,9 @@ class SymmFlowConfig:
     Attributes:
         kind: what its semantics are, ``"masks"`` or ``"classes"``.
         labels: names of the classes, in order; of a mask's regions the same.
-        colors: of ``"masks"``: the colour of each label, three numbers in 0..255.
+        colors: of ``"masks"``: the color of each label, three numbers in 0..255.
         size: (height, width) of its images in pixels.
-        beta: width of the dequantisation, see :mod:`steer_symmflow.semantics`.
+        beta: width of the dequantization, see :mod:`steer_symmflow.semantics`.
         space: ``"pixel"``, or ``"latent"``: both halves are latents of the autoencoder in ``vae/``.
         scaling_factor: of ``"latent"``: latents are multiplied by it.
         patch: side of the pixel blocks that become channels before the network.
@@ -180,7 +180,7 @@ def begun_from(other: SymmFlowModel, config: SymmFlowConfig) -> SymmFlowModel:
     """Return a model with another one's network and weights for other data; its autoencoder is shared.
 
     Args:
-        config: kind, labels, colours, size and β of the new one.
+        config: kind, labels, colors, size and β of the new one.
 
     Raises:
         SteerError: for a size that does not fit the network.

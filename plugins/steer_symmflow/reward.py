@@ -32,7 +32,7 @@ class Agreement(Reward):
     """How far an image's own segmentation or class agrees with ``metadata["mask"]`` or ``["class"]``, in [0, 1].
 
     The flow is run from (image, noise) at t=1 back to the semantics (arXiv 2506.10634), softly read: a pixel's
-    probabilities are a softmax of minus its squared distances to the labels' colours. Of a mask, the score is the mean
+    probabilities are a softmax of minus its squared distances to the labels' colors. Of a mask, the score is the mean
     over the labels that are asked for of the soft intersection over union Σ p·y / Σ (p + y − p·y); of a class, its
     probability. Differentiable. ``symmflow:NAME`` chooses the model (``masks`` by default, or ``classes``).
     """

@@ -1,7 +1,7 @@
-"""What is beside the image: a class as a plane, a mask as colours; and how each is read back.
+"""What is beside the image: a class as a plane, a mask as colors; and how each is read back.
 
 A discrete thing is made continuous by adding uniform noise smaller than the distance between two values
-(dequantisation), so that the flow has a density to learn.
+(dequantization), so that the flow has a density to learn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def class_planes(labels: Tensor, count: int, beta: float, shape: Sequence[int], 
     """Return constant planes ``[N, *shape]`` for labels ``[N]`` in 0..count−1.
 
     Args:
-        noise: uniform in [0, 1), of the result's shape; dequantises by up to a quarter of the distance between two
+        noise: uniform in [0, 1), of the result's shape; dequantizes by up to a quarter of the distance between two
             classes to either side. ``None`` for exact planes.
     """
     values = class_values(count, beta).to(labels.device)[labels]
@@ -42,21 +42,21 @@ def class_scores(planes: Tensor, count: int, beta: float) -> Tensor:
 
 
 def mask_values(colors: Sequence[Color], device: torch.device | str = "cpu") -> Tensor:
-    """Return the colours in [−1, 1], ``[K, 3]``."""
+    """Return the colors in [−1, 1], ``[K, 3]``."""
     return torch.tensor(colors, dtype=torch.float32, device=device) / 127.5 - 1
 
 
 def mask_planes(labels: Tensor, colors: Sequence[Color], beta: float, noise: Tensor | None = None) -> Tensor:
-    """Return a colour-coded mask ``[N, 3, H, W]`` in [−1, 1] of labels ``[N, H, W]``.
+    """Return a color-coded mask ``[N, 3, H, W]`` in [−1, 1] of labels ``[N, H, W]``.
 
     Args:
-        noise: uniform in [0, 1), of the result's shape; dequantises by β·(U−½)/127.5.
+        noise: uniform in [0, 1), of the result's shape; dequantizes by β·(U−½)/127.5.
     """
     planes = mask_values(colors, labels.device)[labels].movedim(-1, 1)
     return planes if noise is None else planes + beta * (noise - 0.5) / 127.5
 
 
 def mask_scores(planes: Tensor, colors: Sequence[Color]) -> Tensor:
-    """Return minus the squared distance of each pixel ``[N, 3, H, W]`` to each colour, ``[N, K, H, W]``."""
+    """Return minus the squared distance of each pixel ``[N, 3, H, W]`` to each color, ``[N, K, H, W]``."""
     values = mask_values(colors, planes.device).to(planes)
     return -(planes.unsqueeze(1) - values.view(1, -1, 3, 1, 1)).square().sum(dim=2)

@@ -28,7 +28,7 @@ def on_base(base: str, config: SymmFlowConfig) -> tuple[SymmFlowModel, Any]:
 
     Args:
         base: a folder in diffusers format or a hub id; its UNet's layout, autoencoder and empty prompt are taken.
-        config: what is not the base's: kind, labels, colours, size, β and ``time_scale``.
+        config: what is not the base's: kind, labels, colors, size, β and ``time_scale``.
 
     Raises:
         SteerError: if the base cannot be loaded or is no Stable Diffusion, or the size does not fit it.

@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; a misspelt one gets a suggestion."""
+        """Find the command; a misspelled one gets a suggestion."""
         name = args[0]
         if name not in self.targets():
             known = self.list_commands(ctx)

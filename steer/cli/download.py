@@ -32,7 +32,7 @@ class Item:
             "repo": self.needed.repo,
             "file": file,
             "size": _size(path),
-            "licence": self.needed.licence,
+            "license": self.needed.license,
             "status": status,
             "path": str(path),
         }

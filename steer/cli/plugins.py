@@ -78,7 +78,7 @@ def show(name: str, as_json: bool) -> None:
         console.print(f"from {escape(details['origin'])} {details['version']}", highlight=False)
         for part in details["weights"]:
             ways = f"not cached: steer download {name}, or -o {name}.{part['option']}=PATH"
-            known = [part["label"], part["licence"], "cached" if part["cached"] else ways]
+            known = [part["label"], part["license"], "cached" if part["cached"] else ways]
             console.print(f"weights {escape(', '.join(filter(None, known)))}", highlight=False)
         if "sizing" in details:
             console.print(escape(_sizing_text(name, details["sizing"])), highlight=False)

@@ -51,7 +51,7 @@ def rewards(
     check_owners(options, [], [*chosen, truth])
     for term in (term for name in (*chosen, truth) for term in leaves(parse_expression(name))):
         if not is_file_reference(term.name):
-            manager().registry.get("reward", term.name)  # a misspelt one is a mistake, and not one that is not here
+            manager().registry.get("reward", term.name)  # a misspelled one is a mistake, and not one that is not here
 
     def make(name: str) -> RewardFunction:
         check_modalities([name], "image", options, manager())  # the samples are images

@@ -127,7 +127,7 @@ def balance(signs: Sequence[float]) -> Interval:
         linear = (2 * count - ups + downs) * delta - ups - downs
         root = math.sqrt(max(linear**2 + 8 * count * downs * delta * (1 - delta), 0.0))
         variance = count * ((root - linear) / (2 * count) + delta * (1 - delta))
-        return _standardised(ups - downs - count * delta, variance)
+        return _standardized(ups - downs - count * delta, variance)
 
     estimate = (ups - downs) / count
     return Interval(estimate, _crossing(score, estimate, -1.0, Z), _crossing(score, estimate, 1.0, -Z))
@@ -167,7 +167,7 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Interval | None:
         binary = (ones + theta**2 * twos - 2 * theta * both) / count - away
         actual = (squares[0] + theta**2 * squares[1] - 2 * theta * both) / count - away
         effect = actual / binary if min(actual, binary) > TINY else 1.0
-        return _standardised(ones - theta * twos, variance * effect)
+        return _standardized(ones - theta * twos, variance * effect)
 
     estimate = ones / twos
     high = max(1.0, 2 * estimate)
@@ -182,7 +182,7 @@ def percentile_interval(estimate: float, samples: NDArray[np.float64]) -> Interv
     return Interval(estimate, float(low), float(high))
 
 
-def _standardised(away: float, variance: float) -> float:
+def _standardized(away: float, variance: float) -> float:
     if variance > TINY:
         return away / math.sqrt(variance)
     return 0.0 if abs(away) < TINY else math.copysign(math.inf, away)

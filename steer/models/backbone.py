@@ -153,7 +153,7 @@ class Backbone(abc.ABC):
         *,
         embedded_scale: float | None = None,
     ) -> Conditioning:
-        """Encode J prompts and their negative prompts, one by one, so that none depends on its neighbours.
+        """Encode J prompts and their negative prompts, one by one, so that none depends on its neighbors.
 
         Args:
             guidance_scale: of classifier-free guidance.

@@ -16,7 +16,7 @@ IGNORED = {
     "outpath_grids": "steer writes what it is told to by --out",
     "outpath_samples": "steer writes what it is told to by --out",
     "prompt_for_display": "the prompt itself is shown",
-    "restore_faces": "faces are not restored afterwards",
+    "restore_faces": "faces are not restored afterward",
     "sampler_index": "its numbers differ from version to version; write --sampler_name",
     "sd_model": "the model is that of the command, --model",
     "seed_resize_from_h": "noise is that of the size itself",

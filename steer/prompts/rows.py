@@ -68,13 +68,13 @@ def from_row(row: Any, where: str, *, typed: bool = True, reading: Reading | Non
 
 
 def _with_known_keys(row: dict[str, Any], where: str, reading: Reading) -> dict[str, Any]:
-    """Return a row whose known keys are in lower case; warn of a key that looks like a known one misspelt."""
+    """Return a row whose known keys are in lower case; warn of a key that looks like a known one misspelled."""
     found: dict[str, Any] = {}
     for key, value in row.items():
         low = key.strip().lower()
         if low in OWN or low == "tag":
             key = key if low in row else low
-        elif low not in TEXT_KEYS and key != reading.column and (close := _misspelt(low)) and close not in row:
+        elif low not in TEXT_KEYS and key != reading.column and (close := _misspelled(low)) and close not in row:
             reading.tell(f"key {key}", f"rows have a key {key[:60]!r}, which is metadata; did you mean {close!r}?")
         if key in found:
             raise SteerError(f"{where}: has the key {key!r} twice, in other cases; keep one, so that none is lost")
@@ -83,7 +83,7 @@ def _with_known_keys(row: dict[str, Any], where: str, reading: Reading) -> dict[
 
 
 @lru_cache(maxsize=4096)  # the rows of a file have the same keys
-def _misspelt(key: str) -> str | None:
+def _misspelled(key: str) -> str | None:
     """Return the known key that one is close to, if any."""
     known = (*OWN, "prompt", "text")
     close = get_close_matches(key.replace("-", "_").replace(" ", "_"), known, n=1, cutoff=0.85)

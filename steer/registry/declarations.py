@@ -18,7 +18,7 @@ class Weights:
             is verified against the hub's own figure. ``None`` if not known.
         sha256: of the file, verified after fetching; by default the one that the hub states.
         revision: branch, tag or commit; the main branch by default.
-        licence: as the authors state it.
+        license: as the authors state it.
         option: the plugin's option that takes a local file or a folder with the file; ``""`` if its argument does.
         otherwise: a file that serves as well, in repositories that do not have ``file``.
         url: of a file that is not on the hub; it is kept in the hub client's cache for such things.
@@ -29,7 +29,7 @@ class Weights:
     size: int | None = None
     sha256: str | None = None
     revision: str | None = None
-    licence: str = ""
+    license: str = ""
     option: str = "weights"
     otherwise: str | None = None
     url: str | None = None
@@ -52,7 +52,7 @@ class Repository:
     repo: str
     size: int | None = None
     revision: str | None = None
-    licence: str = ""
+    license: str = ""
     option: str = "weights"
 
     @property

@@ -116,7 +116,7 @@ class Registry:
     - of a ``clip``, a short name for one: a function that returns its folder in open_clip's layout;
     - of ``samples`` to try rewards on: a function that returns float images ``[N, 3, H, W]`` in [0, 1] and N prompts;
     - of ``data``: what the commands that train on data of this kind take. The kind is ``of``: ``"captioned images"``
-      (``steer train dmd2``), ``"labelled images"`` (``symmflow``), ``"texts"`` (``text``), or one of your own;
+      (``steer train dmd2``), ``"labeled images"`` (``symmflow``), ``"texts"`` (``text``), or one of your own;
     - of an ``input``, what a model draws from besides a text: an `Input`. ``steer generate --NAME VALUE`` puts it into
       the metadata of the prompts, where the model's backbone and rewards find it;
     - of a ``backbone``, named like the diffusers pipeline class that it serves: a `Backbone` subclass;

@@ -45,7 +45,7 @@ class Engine(abc.ABC):
 
     Attributes:
         dtype: precision of the weights as resolved.
-        searching: whether a method owns an outer loop, so that the cost is known only afterwards.
+        searching: whether a method owns an outer loop, so that the cost is known only afterward.
     """
 
     dtype: str

@@ -16,7 +16,7 @@ OWN = ("origin", "reward", "spent", "iteration")
 def draw_search(trace: dict[str, Any]) -> Any:
     """Return a figure of a trace with candidates.
 
-    Above: each candidate's reward over the denoiser evaluations spent on the prompt until then, coloured by where it
+    Above: each candidate's reward over the denoiser evaluations spent on the prompt until then, colored by where it
     came from, and the best so far. Below, for a search with iterations: the mean over seeds of everything else that
     its candidates carry (single rewards, what was watched), each brought to 0..1 over its own range.
     """

@@ -19,7 +19,7 @@ MARGIN = 10
 LINE_HEIGHT = 15
 MAX_CELLS = 400
 
-BLUE, GREY, INK = "#0b5394", "#777777", "#111111"
+BLUE, GRAY, INK = "#0b5394", "#777777", "#111111"
 
 
 def score_text(reward: float | None) -> str:
@@ -120,10 +120,10 @@ def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
 
 
 def _heading(draw: ImageDraw.ImageDraw, titles: tuple[str, str], starts: tuple[int, int], width: int) -> None:
-    for title, start, end, colour in zip(titles, starts, (starts[1], width), (GREY, BLUE), strict=True):
+    for title, start, end, color in zip(titles, starts, (starts[1], width), (GRAY, BLUE), strict=True):
         (line,) = _wrap(title, end - start - MARGIN, 1, size=15)
-        draw.text((start, MARGIN), line, fill=colour, font=_font(15))
-    draw.text((starts[0], MARGIN + 22), "framed: the result", fill=GREY, font=_font(10))
+        draw.text((start, MARGIN), line, fill=color, font=_font(15))
+    draw.text((starts[0], MARGIN + 22), "framed: the result", fill=GRAY, font=_font(10))
 
 
 def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
@@ -131,7 +131,7 @@ def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, 
         box = (left - FRAME, top - FRAME, left + TILE + FRAME - 1, top + TILE + FRAME - 1)
         draw.rectangle(box, outline=BLUE, width=FRAME)
     _paste(sheet, tile.picture, left, top, TILE)
-    draw.text((left, top + TILE + 5), tile.score, fill=BLUE if tile.chosen else GREY, font=_font(11))
+    draw.text((left, top + TILE + 5), tile.score, fill=BLUE if tile.chosen else GRAY, font=_font(11))
 
 
 def _sides(rows: Sequence[Row]) -> tuple[list[Sequence[Tile]], list[Sequence[Tile]]]:

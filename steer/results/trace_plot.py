@@ -15,7 +15,7 @@ BEND = 0.35
 
 
 def plot(trace: dict[str, Any]) -> bytes:
-    """Draw a trace as a PNG: the particles' genealogy coloured by reward, and rewards and ESS by step.
+    """Draw a trace as a PNG: the particles' genealogy colored by reward, and rewards and ESS by step.
 
     Of a search, its candidates are drawn (:mod:`steer.results.search_plot`).
     """
@@ -70,7 +70,7 @@ def _draw_genealogy(axes: Any, trace: dict[str, Any]) -> None:
             points = axes.scatter(at, event["slots"], c=event["reward"], **scale, **style)
         axes.figure.colorbar(points, ax=axes, label="reward", pad=0.02, fraction=0.05)
     axes.set_ylabel("particle")
-    axes.set_title("genealogy (blue: has descendants at the end; grey: resampled away)", fontsize=9, loc="left")
+    axes.set_title("genealogy (blue: has descendants at the end; gray: resampled away)", fontsize=9, loc="left")
     axes.set_ylim(count - 0.5, -0.5)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

@@ -39,7 +39,7 @@ class Event:
         Args:
             start: the rows that they came from.
             steps: denoising steps.
-            **data: one value per row; ``origin`` (``"seed"``, ``"neighbour"``, ``"gradient"``), ``reward`` and
+            **data: one value per row; ``origin`` (``"seed"``, ``"neighbor"``, ``"gradient"``), ``reward`` and
                 ``spent`` (the prompt's part of :attr:`steer.results.cost.Cost.forwards` when the sample was known) are
                 plotted.
         """

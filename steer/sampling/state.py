@@ -32,7 +32,7 @@ class State:
         job: ``[N]`` int64 on the CPU, the index into ``jobs`` of each row.
         slot: ``[N]`` int64 on the CPU; a slot owns a noise stream and stays when content is copied.
         ancestors: ``[N]`` int64 on the CPU, the slot that each row's content began in.
-        log_weight: ``[N]`` float64 on the CPU, unnormalised; log Z of a prompt is its log-mean-exp.
+        log_weight: ``[N]`` float64 on the CPU, unnormalized; log Z of a prompt is its log-mean-exp.
         x: ``[N, …]`` fp32 latents at the current noise level; of texts, int64 tokens ``[N, L]``.
         prediction: the denoiser's output for ``x``, guidance included; ``None`` before it ran.
         x0: the estimate of the final x that belongs to ``x`` and ``prediction``.

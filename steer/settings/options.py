@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pydantic
 from pydantic import Field
@@ -25,7 +25,13 @@ __all__ = ["Field", "OptionRow", "Options", "build", "describe", "parse_assignme
 
 
 class Options(pydantic.BaseModel):
-    """Base of every plugin's options: immutable, and an unknown name is an error."""
+    """Base of every plugin's options: immutable, and an unknown name is an error.
+
+    Attributes:
+        renamed: older names of options with their present ones, so that recipes of earlier versions can be followed.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     model_config = pydantic.ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, validate_default=True, allow_inf_nan=False
@@ -68,6 +74,7 @@ def build(declaration: type[Options], values: Mapping[str, Any], owner: str) -> 
     Raises:
         SteerError: naming the option, what was got and what was expected.
     """
+    values = {declaration.renamed.get(name, name): value for name, value in values.items()}
     known = {field.alias or name for name, field in declaration.model_fields.items()}
     for name in values:
         if name not in known:

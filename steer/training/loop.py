@@ -29,7 +29,7 @@ def fit(
     watch: Watch,
     display: Display,
 ) -> None:
-    """Train a task to the end of its recipe; afterwards its parts hold the last and the averaged weights.
+    """Train a task to the end of its recipe; afterward its parts hold the last and the averaged weights.
 
     Each step makes the task's updates. An update adds up the gradients of ``recipe.accumulate`` micro-batches per
     process, averages them over the processes, clips their norm, steps the part's optimizer and moves its average. N

@@ -32,7 +32,7 @@ def test_rewards_are_compared_and_those_that_are_not_here_skipped(process: Steer
     assert hps["skipped"].startswith("hps needs HPS_v2.1_compressed.pt of xswu/HPSv2 (2.0 GB)")
 
 
-def test_a_misspelt_reward_is_a_mistake_and_not_skipped(steer: Steer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # the command sets them; undone afterwards
+def test_a_misspelled_reward_is_a_mistake_and_not_skipped(steer: Steer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # the command sets them; undone afterward
         monkeypatch.setenv(name, "1")
     assert "did you mean 'clip'" in steer("rewards", "min(clpi,jpeg)").error()

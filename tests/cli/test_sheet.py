@@ -13,7 +13,7 @@ RED = Image.new("RGB", (8, 8), "red")
 @pytest.mark.parametrize("count", [1, 2, 24])
 def test_every_picture_is_on_the_sheet(count: int) -> None:
     sheet = contact_sheet([(RED, "a red square", "1.000")] * count)
-    red = sum(n for n, colour in sheet.getcolors(1 << 24) if colour == (255, 0, 0))
+    red = sum(n for n, color in sheet.getcolors(1 << 24) if color == (255, 0, 0))
     assert red == count * CELL * CELL
 
 
@@ -35,5 +35,5 @@ def test_many_particles_are_cut_but_never_the_chosen_one() -> None:
 def test_the_comparison_frames_the_chosen() -> None:
     one, four = [Tile(RED, "", True)], [Tile(RED, "0.5", i == 1) for i in range(4)]
     sheet = comparison_sheet([Row("a", one, four), Row("b " * 500, one, one)], "fk by shapes")
-    blue = sum(n for n, colour in sheet.getcolors(1 << 24) if colour == (0x0B, 0x53, 0x94))
+    blue = sum(n for n, color in sheet.getcolors(1 << 24) if color == (0x0B, 0x53, 0x94))
     assert blue > 3 * 4 * 112 * 3

@@ -33,9 +33,9 @@ def words(samples, prompts):
 """
 
 
-def save(path: Path, grey: int = 128, size: tuple[int, int] = (8, 8), **more) -> Path:
+def save(path: Path, gray: int = 128, size: tuple[int, int] = (8, 8), **more) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (grey,) * 3).save(path, **more)
+    Image.new("RGB", size, (gray,) * 3).save(path, **more)
     return path
 
 
@@ -159,7 +159,7 @@ def test_sizes_do_not_mix_in_a_batch_and_errors_stop_nothing(tmp_path: Path) -> 
         sizes.append(tuple(samples.shape))
         return samples.mean(dim=(1, 2, 3))
 
-    paths = [save(tmp_path / f"{i}.png", grey=i, size=(8, 8) if i % 2 else (8, 4)) for i in range(6)]
+    paths = [save(tmp_path / f"{i}.png", gray=i, size=(8, 8) if i % 2 else (8, 4)) for i in range(6)]
     paths.insert(3, tmp_path / "bad.png")
     paths[3].write_text("no")
     out = list(score_images(paths, {"bright": bright}, PromptSource("x"), batch=2))
@@ -194,7 +194,7 @@ def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -
     from steer.registry.local_files import load_module
 
     for i in range(3):
-        save(tmp_path / "pics" / f"{i}.png", grey=50 * i)
+        save(tmp_path / "pics" / f"{i}.png", gray=50 * i)
     bright = ["pics", "-r", "./rewards.py:bright", "--prompt", "a b", "--out", "scores.jsonl", "--device", "cpu"]
     code, out, _ = steer(*bright, "--json")
     data = json.loads(out)
@@ -205,7 +205,7 @@ def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -
     file = tmp_path / "scores.jsonl"
     whole = file.read_text()
     file.write_text(whole[:-20])  # killed in the middle of a line
-    save(tmp_path / "pics" / "0.png", grey=200)  # another picture under the same name
+    save(tmp_path / "pics" / "0.png", gray=200)  # another picture under the same name
     code, out, _ = steer(*bright, "--csv")
     assert code == 0
     assert calls == [3, 2]

@@ -76,7 +76,7 @@ def test_lines_of_text_are_prompts_and_lines_of_flags_are_read() -> None:
     assert own == "it's" and own.settings == {"scheduler": "euler-a"}
 
 
-def test_keys_in_other_cases_are_known_and_misspelt_ones_are_told() -> None:
+def test_keys_in_other_cases_are_known_and_misspelled_ones_are_told() -> None:
     (prompt,) = parse_prompts(
         b"Prompt\tCategory\tChallenge\na red circle\tcolor\tBasic\n", name="parti.tsv", kind="tsv"
     )

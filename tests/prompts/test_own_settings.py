@@ -1,4 +1,4 @@
-"""A prompt's own settings and options: they hold for it alone, and an image is what it is without its neighbours."""
+"""A prompt's own settings and options: they hold for it alone, and an image is what it is without its neighbors."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_a_plugin_registers_all_or_nothing() -> None:
     assert set(plugins.registry.rewards) == {"taken"}
 
 
-def test_a_misspelt_hook_is_an_error() -> None:
+def test_a_misspelled_hook_is_an_error() -> None:
     class Mine(steer.Method):
         name = "mine"
 

@@ -15,7 +15,7 @@ from steer.registry.plugins import manager
 from steer.sampling.hooks import make_run
 
 NOUNS = ["circle", "square"]
-TEXTS = [f"{a} {colour} {noun}" for a in ("a", "the") for colour in ("red", "blue") for noun in NOUNS]
+TEXTS = [f"{a} {color} {noun}" for a in ("a", "the") for color in ("red", "blue") for noun in NOUNS]
 SETTINGS = {"steps": 5, "guidance_scale": 3.0, "eta": 1.0}
 
 

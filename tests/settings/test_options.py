@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -71,3 +72,12 @@ def test_assignments() -> None:
 def test_options_are_immutable() -> None:
     with pytest.raises(Exception, match="frozen"):
         Sample(name="x").count = 5
+
+
+def test_an_option_by_its_older_name_is_taken_as_what_it_is_called_now() -> None:
+    class Renamed(Options):
+        renamed: ClassVar[Mapping[str, str]] = {"normalise": "normalize"}
+        normalize: float = 1.0
+
+    assert build(Renamed, {"normalise": "0.5"}, "mine") == Renamed(normalize=0.5)
+    assert [row.name for row in describe(Renamed)] == ["normalize"]

@@ -142,7 +142,7 @@ def photograph(size: tuple[int, int]) -> tuple[Image.Image, Tensor]:
 
 
 def compose(*transforms: Any) -> Callable[[Image.Image], Tensor]:
-    """Return torchvision's transforms of a picture with the conversion and normalisation that CLIPs and BLIPs share."""
+    """Return torchvision's transforms of a picture with the conversion and normalization that CLIPs and BLIPs share."""
     return Compose([*transforms, ToTensor(), Normalize(CLIP_MEAN, CLIP_STD)])
 
 

@@ -76,7 +76,7 @@ killed_after "compare-killed/cells/best-of-n*" "${compare[@]}" compare-killed
 rm {fk,z-image-plain}/*-001.png fk/*-002.png dmd2-best-of-n/*-001.png text-fk/*-001.txt
 find . -name traces -o -name page | xargs rm -r
 find . \( -name sheet.png -o -name '*-overlay.png' -o -name '*-confidence-map.png' -o -name '.lock' -o -name '*.html' \
-    -o -name report.md -o -name scores.png -o -name over-optimisation.png \) -delete
+    -o -name report.md -o -name scores.png -o -name over-optimization.png \) -delete
 find . -name result.json -not -path './text*' -delete
 rm -r z-image
 PYTHONPATH=$here/.. "$python" -c '

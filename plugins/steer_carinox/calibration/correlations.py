@@ -110,7 +110,7 @@ def correlations(rating: Floats, scores: Floats, prompt: NDArray[np.int64] | Non
     norms = np.sqrt((ranks**2).sum(axis=1))
     products = ranks[1:] @ ranks[0]
     scale = norms[1:] * norms[0]
-    # ranks that are all but equal are equal: their centred norms are rounding
+    # ranks that are all but equal are equal: their centerd norms are rounding
     found: Floats = np.divide(products, scale, out=np.zeros_like(products), where=scale > 1e-9 * len(rating))
     return found
 

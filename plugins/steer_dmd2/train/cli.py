@@ -12,7 +12,9 @@ from steer.training import TrainingOptions, positive, training_options
 
 
 @click.command("dmd2")
-@click.option("--teacher", required=True, metavar="MODEL", help="Model to distil: a known name, a folder, or a hub id.")
+@click.option(
+    "--teacher", required=True, metavar="MODEL", help="Model to distill: a known name, a folder, or a hub id."
+)
 @click.option(
     "--data",
     required=True,

@@ -101,7 +101,7 @@ def read_folder(folder: Path) -> list[tuple[Path, str]]:
         SteerError: if there is no image, a caption is missing or blank, or a file is not inside the folder.
     """
     metadata = folder / "metadata.jsonl"
-    pairs = _from_metadata(metadata) if metadata.is_file() else _from_neighbours(folder)
+    pairs = _from_metadata(metadata) if metadata.is_file() else _from_neighbors(folder)
     if not pairs:
         raise SteerError(f"data folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return pairs
@@ -142,7 +142,7 @@ def _inside(root: Path, name: str) -> Path | None:
         return None
 
 
-def _from_neighbours(folder: Path) -> list[tuple[Path, str]]:
+def _from_neighbors(folder: Path) -> list[tuple[Path, str]]:
     pairs = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()):
         caption = path.with_suffix(".txt")

@@ -76,7 +76,7 @@ class AutoencoderStage(Stage):
 def normalize(vae: AutoencoderKL, images: Tensor) -> AutoencoderKL:
     """Fold a per-channel affine into the 1x1 convolutions beside the latents.
 
-    Afterwards the latents of ``images`` ([N, 3, 64, 64] in [-1, 1]) have mean 0 and standard
+    Afterward the latents of ``images`` ([N, 3, 64, 64] in [-1, 1]) have mean 0 and standard
     deviation 1 in every channel, and reconstructions are unchanged. A pipeline then needs no
     latent statistics: its scaling factor is 1.
     """

@@ -12,12 +12,12 @@ SMALLEST = 256
 """Overlays have no side below this many pixels (whole multiples of the image's own) …"""
 LARGEST = 2048
 """… unless the other side would have more than these; larger images are scaled down to them."""
-BACKGROUND = frozenset({"background", "void", "unlabeled", "unlabelled"})
+BACKGROUND = frozenset({"background", "void", "unlabelled", "unlabeled"})
 """Labels that an overlay leaves untinted."""
 
 
 def mask_picture(config: SymmFlowConfig, labels: NDArray, size: tuple[int, int]) -> Image.Image:
-    """Return a colour mask of labels ``[h, w]``, resized to (height, width) without blending.
+    """Return a color mask of labels ``[h, w]``, resized to (height, width) without blending.
 
     It can be drawn from again: ``steer generate --mask``.
     """
@@ -25,20 +25,20 @@ def mask_picture(config: SymmFlowConfig, labels: NDArray, size: tuple[int, int])
     return picture.resize(size[::-1], Image.Resampling.NEAREST)
 
 
-def grey_picture(shares: NDArray, size: tuple[int, int]) -> Image.Image:
-    """Return shares ``[h, w]`` in [0, 1] as a grey image, white where all draws agree."""
+def gray_picture(shares: NDArray, size: tuple[int, int]) -> Image.Image:
+    """Return shares ``[h, w]`` in [0, 1] as a gray image, white where all draws agree."""
     return Image.fromarray((shares * 255).round().astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
 
 
 def overlay(config: SymmFlowConfig, image: Image.Image, mask: Image.Image, opacity: float = 0.45) -> Image.Image:
-    """Return the image tinted by its mask's colours, edges drawn in full, with a legend of the labels found."""
+    """Return the image tinted by its mask's colors, edges drawn in full, with a legend of the labels found."""
     long = max(image.size)
     zoom = min(-(-SMALLEST // min(image.size)), LARGEST // long) if long <= LARGEST else LARGEST / long
     size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
     resampling = Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX
     base = np.asarray(image.resize(size, resampling)).astype(np.float32)
     tint = np.asarray(mask.resize(size, Image.Resampling.NEAREST)).astype(np.float32)
-    grey = np.repeat(base.mean(axis=2, keepdims=True), 3, axis=2)  # the image's own colours would mix with the mask's
+    gray = np.repeat(base.mean(axis=2, keepdims=True), 3, axis=2)  # the image's own colors would mix with the mask's
     found = [(label, color) for label, color in zip(config.labels, config.colors, strict=True)
              if label not in BACKGROUND and bool((tint == np.array(color)).all(axis=2).any())]  # fmt: skip
     inside = np.zeros(tint.shape[:2], bool)
@@ -48,7 +48,7 @@ def overlay(config: SymmFlowConfig, image: Image.Image, mask: Image.Image, opaci
     edge[:, 1:] |= (tint[:, 1:] != tint[:, :-1]).any(axis=2)
     edge[1:] |= (tint[1:] != tint[:-1]).any(axis=2)
     strength = np.where(inside, opacity, 0.0)[..., None]
-    out = base * (1 - inside[..., None]) + inside[..., None] * ((1 - strength) * grey + strength * tint)
+    out = base * (1 - inside[..., None]) + inside[..., None] * ((1 - strength) * gray + strength * tint)
     out[edge] = 255
     return _with_legend(Image.fromarray(out.round().astype(np.uint8)), found)
 

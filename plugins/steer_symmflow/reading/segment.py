@@ -14,7 +14,7 @@ from PIL import Image
 from steer.plugin import find_images, log_option, quiet_libraries, storage_at
 from steer_symmflow.model import SymmFlowConfig
 from steer_symmflow.reading.common import Reading, open_model, png, reading_options, readings
-from steer_symmflow.reading.overlay import grey_picture, mask_picture, overlay
+from steer_symmflow.reading.overlay import gray_picture, mask_picture, overlay
 from steer_symmflow.reading.tables import check_format, print_rows
 
 
@@ -62,7 +62,7 @@ def _row(config: SymmFlowConfig, reading: Reading) -> tuple[dict[str, Any], dict
     shares = {name: float((labels == number).float().mean()) for number, name in enumerate(config.labels)}
     row = {"file": str(reading.path), "confidence": float(sure.mean()), "share": shares}
     pictures = {"mask": mask, "overlay": overlay(config, reading.picture, mask),
-                "confidence-map": grey_picture(sure.numpy(), size)}  # fmt: skip
+                "confidence-map": gray_picture(sure.numpy(), size)}  # fmt: skip
     return row, pictures
 
 

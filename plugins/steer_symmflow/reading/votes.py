@@ -18,7 +18,7 @@ def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def noise_of(model: SymmFlowModel, seed: int, draw: int) -> Tensor:
-    """Return a draw's noise ``[1, C, h, w]``, the same for every image, so that none depends on its neighbours."""
+    """Return a draw's noise ``[1, C, h, w]``, the same for every image, so that none depends on its neighbors."""
     generator = torch.Generator().manual_seed((seed + draw) % 2**32)
     return torch.randn(1, *model.half_shape, generator=generator)
 

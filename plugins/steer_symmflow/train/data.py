@@ -20,16 +20,16 @@ from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LABELS = "labels.json"
-"""Beside a folder of masks: ``{"sky": [0, 0, 255], …}``, the colour of each label, in order."""
+"""Beside a folder of masks: ``{"sky": [0, 0, 255], …}``, the color of each label, in order."""
 
 
-class Labelled(Protocol):
-    """A source of labelled images.
+class Labeled(Protocol):
+    """A source of labeled images.
 
     Attributes:
         kind: ``"masks"`` or ``"classes"``.
         labels: their names, in order.
-        colors: of masks: the colour of each label.
+        colors: of masks: the color of each label.
         size: (height, width) of the images.
     """
 
@@ -67,7 +67,7 @@ class Stored:
         self._images, self._targets, self._shift = images, targets, shift
 
     def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
-        """See :class:`Labelled`; drawn with replacement."""
+        """See :class:`Labeled`; drawn with replacement."""
         rows = self._rows[split][rng.integers(len(self._rows[split]), size=count)]
         images = self._images[rows]
         if self._shift and split == "train":
@@ -90,7 +90,7 @@ def moved(images: NDArray, by: NDArray) -> NDArray:
     return out
 
 
-def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labelled:
+def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labeled:
     """Open training data.
 
     Args:
@@ -102,9 +102,9 @@ def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labe
     Raises:
         SteerError: for whatever of it cannot be used, naming the file.
     """
-    known = plugins.registry.data_of("labelled images")
+    known = plugins.registry.data_of("labeled images")
     if name in known:
-        made: Labelled = known[name].load()()
+        made: Labeled = known[name].load()()
         return made
     kind, _, rest = name.partition(":")
     if kind == "torchvision" and rest:
@@ -125,8 +125,8 @@ def digits() -> Stored:
     except ImportError:
         raise SteerError("data 'digits' comes with scikit-learn: pip install 'steer-diffusion[digits]'") from None
     found = load_digits()
-    grey = np.clip(found.images * (255 / 16), 0, 255).astype(np.uint8)
-    large = grey.repeat(2, axis=1).repeat(2, axis=2)
+    gray = np.clip(found.images * (255 / 16), 0, 255).astype(np.uint8)
+    large = gray.repeat(2, axis=1).repeat(2, axis=2)
     images = np.repeat(large[..., None], 3, axis=3)
     names = tuple(str(name) for name in found.target_names)
     return Stored("classes", names, (), images, found.target.astype(np.int64), shift=2)
@@ -157,10 +157,10 @@ def _images(paths: list[Path], size: tuple[int, int] | None) -> tuple[NDArray, l
 
 
 def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
-    """Return the colour of each label of a ``labels.json``, in order.
+    """Return the color of each label of a ``labels.json``, in order.
 
     Raises:
-        SteerError: if it is none, or two labels have one colour.
+        SteerError: if it is none, or two labels have one color.
     """
     if not file.is_file():
         raise SteerError(

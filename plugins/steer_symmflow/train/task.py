@@ -15,7 +15,7 @@ from torch import Tensor
 from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
 from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowModel
-from steer_symmflow.train.data import Labelled, to_pixels
+from steer_symmflow.train.data import Labeled, to_pixels
 from steer_symmflow.train.sheet import sheet_of
 
 MEASURED, SHOWN = 64, 16
@@ -48,7 +48,7 @@ class FlowTask(Task):
 
     name = "symmflow"
 
-    def __init__(self, model: SymmFlowModel, data: Labelled, recipe: Recipe, machine: Accelerator) -> None:
+    def __init__(self, model: SymmFlowModel, data: Labeled, recipe: Recipe, machine: Accelerator) -> None:
         """Take a model, which is moved to the machine's device."""
         self.data, self.recipe, self.machine = data, recipe, machine
         self.model = model.to(machine.device).train()

@@ -44,8 +44,8 @@ def load_embedding(name: str, plugins: Plugins, device: torch.device) -> Embed:
     model = model.eval().requires_grad_(False).to(device)
     size = model.visual.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
-    normalise = transform.transforms[-1]
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (normalise.mean, normalise.std))
+    normalize = transform.transforms[-1]
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (normalize.mean, normalize.std))
 
     def embed(images: Tensor) -> Floats:
         with torch.no_grad():

@@ -19,7 +19,7 @@ def plots(summary: Summary) -> dict[str, bytes]:
         for cost, label in (("nfe", "denoiser evaluations a prompt"), ("seconds", "seconds a prompt")):
             found[f"scaling-{cost}"] = _scaling(summary, curves, cost, label)
     if any(line.hacking for line in summary.lines):
-        found["over-optimisation"] = _hacking(summary)
+        found["over-optimization"] = _hacking(summary)
     return found
 
 

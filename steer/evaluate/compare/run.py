@@ -20,7 +20,7 @@ from steer.evaluate.compare.folder import Folder
 from steer.evaluate.compare.measure import Measurer, Settings
 from steer.evaluate.compare.report import Example, example_label, report
 from steer.evaluate.compare.spec import Entry, parse_entries
-from steer.evaluate.compare.summary import Summary, summarise
+from steer.evaluate.compare.summary import Summary, summarize
 from steer.evaluate.statistics import MIN_PROMPTS
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
@@ -100,7 +100,7 @@ def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
             measurer, folder, tasks, tuning=tuning, success=request.success, examples=shown, tell=tell
         )
         cells = comparison.run(entries, budgets)
-        summary = summarise(cells, reference, request.success)
+        summary = summarize(cells, reference, request.success)
         files = report(summary, _facts(request, summary, sampler), _pictures(request, cells, folder, shown))
         for name, data in files.pictures.items():
             folder.storage.write(name, data)

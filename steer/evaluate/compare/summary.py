@@ -1,4 +1,4 @@
-"""What a comparison says: means with intervals, paired differences, diversity, over-optimisation and cost."""
+"""What a comparison says: means with intervals, paired differences, diversity, over-optimization and cost."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ class Summary:
         return found
 
 
-def summarise(cells: Sequence[Cell], reference: str, success: float | None) -> Summary:
-    """Summarise cells.
+def summarize(cells: Sequence[Cell], reference: str, success: float | None) -> Summary:
+    """Summarize cells.
 
     Args:
         cells: budget by budget, all of the same prompts.

@@ -112,10 +112,10 @@ def diversity(summary: Summary) -> Table:
     ]
     note = (
         "Gains over unsteered samples in their sd within a prompt: a reward that gains more than the judge is being "
-        "over-optimised. False positives: of the samples that the reward likes best, as many as the judge passes, the "
+        "over-optimized. False positives: of the samples that the reward likes best, as many as the judge passes, the "
         "share that the judge rejects. Spread: mean CLIP distance between the particles kept."
     )
-    return _table("Over-optimisation and diversity", columns, summary.lines, note)
+    return _table("Over-optimization and diversity", columns, summary.lines, note)
 
 
 def categories(summary: Summary) -> Table | None:

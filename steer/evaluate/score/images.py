@@ -100,8 +100,8 @@ def read_texts(path: Path) -> dict[str, str]:
 
 def _pixels(image: Image.Image) -> Tensor:
     if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
-        grey = torch.from_numpy(np.asarray(image, dtype=np.float32) / 65535).clamp(0, 1)
-        return grey.expand(3, -1, -1).contiguous()
+        gray = torch.from_numpy(np.asarray(image, dtype=np.float32) / 65535).clamp(0, 1)
+        return gray.expand(3, -1, -1).contiguous()
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

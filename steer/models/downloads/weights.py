@@ -2,7 +2,7 @@
 
 A plugin declares its weights when it registers, without importing torch::
 
-    HPS = Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_970_000_000, licence="Apache-2.0")
+    HPS = Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_970_000_000, license="Apache-2.0")
     registry.reward("hps", "steer_rewards.hps:HPS", weights=[HPS])
 
 so that ``steer download hps``, ``steer doctor`` and ``steer plugins show hps`` know of them. Weights that depend on
@@ -48,11 +48,11 @@ def cached(needed: Needed) -> Path | None:
 
 
 def describe(needed: Needed) -> dict[str, Any]:
-    """Return plain data on weights, for listings: repository, file, bytes, licence, option, where they are cached."""
+    """Return plain data on weights, for listings: repository, file, bytes, license, option, where they are cached."""
     path = cached(needed)
     return {
         "repo": needed.repo, "file": needed.file if isinstance(needed, Weights) else None, "size": needed.size,
-        "licence": needed.licence, "option": needed.option, "label": needed.label,
+        "license": needed.license, "option": needed.option, "label": needed.label,
         "cached": None if path is None else str(path),
     }  # fmt: skip
 

@@ -14,7 +14,7 @@ from steer.evaluate.compare.comparison import Cell
 from steer.evaluate.compare.plots import plots
 from steer.evaluate.compare.report import report
 from steer.evaluate.compare.spec import Entry
-from steer.evaluate.compare.summary import summarise
+from steer.evaluate.compare.summary import summarize
 
 COSTS = {"nfe": 8, "backwards": 0, "decodes": 2, "padding": 0, "seconds": 0.1, "memory_mb": 10.0, "ancestors": 2}
 
@@ -41,7 +41,7 @@ def test_gains_and_predictions_come_from_samples_that_no_reward_had_a_hand_in() 
     student = cell("dmd2", PLAIN[::-1], choose="all", methods=["dmd2"])
     plain = cell("plain", PLAIN, choose="all")
     best = cell("best-of-n", PLAIN, calls=2.0, methods=["best-of-n"])
-    found = summarise([steered, student, best, plain], "best-of-n", 1.0)
+    found = summarize([steered, student, best, plain], "best-of-n", 1.0)
     assert set(found.predictions) == {"plain", "dmd2"}
     two = next(point for point in found.predictions["plain"] if point["n"] == 2)
     line = {line.label: line for line in found.lines}
@@ -53,7 +53,7 @@ def test_gains_and_predictions_come_from_samples_that_no_reward_had_a_hand_in() 
     best_gain = (np.mean([max(row) for row in PLAIN]) - np.mean(PLAIN)) / sd
     assert line["best-of-n"].hacking == {"reward": pytest.approx(best_gain), "judge": pytest.approx(best_gain)}
     assert line["plain"].hacking == {"reward": pytest.approx(0, abs=1e-12), "judge": pytest.approx(0, abs=1e-12)}
-    alone = summarise([steered, best], "best-of-n", 1.0)
+    alone = summarize([steered, best], "best-of-n", 1.0)
     assert alone.predictions == {} and all(line.hacking is None for line in alone.lines)
 
 
@@ -70,8 +70,8 @@ def test_variants_of_one_cost_are_curves_of_their_own(monkeypatch) -> None:
             )
     figures = []
     monkeypatch.setattr("steer.evaluate.compare.plots.png", lambda figure: figures.append(figure) or b"")
-    assert set(plots(summarise(cells, "plain", 1.0))) == {
-        "scores", "scaling-nfe", "scaling-seconds", "over-optimisation"
+    assert set(plots(summarize(cells, "plain", 1.0))) == {
+        "scores", "scaling-nfe", "scaling-seconds", "over-optimization"
     }  # fmt: skip
     axes = figures[1].axes[0]
     drawn = {line.get_label(): list(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"}
@@ -85,15 +85,15 @@ def test_one_variant_can_be_the_reference() -> None:
     variants = [cell(f"best-of-n steps={steps}", PLAIN, calls=1.0) for steps in (5, 10)]
     variants = [replace(made, entry=replace(made.entry, family="best-of-n")) for made in variants]
     cells = [cell("plain", PLAIN, choose="all"), *variants]
-    assert not any(line.against for line in summarise(cells, "best-of-n", None).lines)  # which of them?
-    named = summarise(cells, "best-of-n steps=10", None).lines
+    assert not any(line.against for line in summarize(cells, "best-of-n", None).lines)  # which of them?
+    named = summarize(cells, "best-of-n steps=10", None).lines
     assert [line.against is not None for line in named] == [True, True, False]
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_or_none_succeed(value) -> None:
     cells = [cell("plain", [[value, value]] * 6, choose="all"), cell("best-of-n", [[value]] * 6, calls=1.0)]
-    found = summarise(cells, "best-of-n", 1.0)
+    found = summarize(cells, "best-of-n", 1.0)
     told = json.dumps(found.as_dict(), allow_nan=False)  # no NaN, no infinity
     plain = json.loads(told)["lines"][0]
     assert plain["success"]["estimate"] == value and 0.3 < plain["success"]["high"] - plain["success"]["low"] < 0.6

@@ -101,7 +101,7 @@ def test_images_equal_stock_with_and_without_guidance_and_negative(family: Famil
 
 
 @each_family
-def test_a_row_does_not_depend_on_its_neighbours(family: Family) -> None:
+def test_a_row_does_not_depend_on_its_neighbors(family: Family) -> None:
     pipe = pipeline(family.name)
     together = run(family, pipe, **family.stochastic)
     scale = max(1.0, float(together.x.abs().max()))

@@ -21,7 +21,7 @@ def test_a_text_beyond_the_room_of_the_encoder_is_shown(make, room) -> None:
     kept = " ".join(["circle"] * room)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        backbone.encode([Prompt(kept.upper())], [""], 1.0)  # spelt out, upper case would have more tokens
+        backbone.encode([Prompt(kept.upper())], [""], 1.0)  # spelled out, upper case would have more tokens
     with pytest.warns(UserWarning, match=rf"has {room + 1} tokens, the text encoder takes {room}; cut off: 'square'"):
         cut = backbone.encode([Prompt(f"{kept} square")], [""], 1.0)
     assert torch.equal(cut.cond["text"], backbone.encode([Prompt(kept)], [""], 1.0).cond["text"])

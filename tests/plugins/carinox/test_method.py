@@ -36,7 +36,7 @@ def near(samples: Tensor, prompts: Any) -> Tensor:
 
 def linear_run(options: dict[str, Any], *, reward: Any = near, methods=("carinox",), seeds=(1,), **more) -> Run:
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=True)
-    table = {"carinox": {"weights": "uniform", "clip": None, "clip_reward": None, "regularise": 0.0, **options}}
+    table = {"carinox": {"weights": "uniform", "clip": None, "clip_reward": None, "regularize": 0.0, **options}}
     return make_run(
         LinearGaussian(scheduler), [Prompt(f"p{seed}", id=f"p{seed}", seed=seed) for seed in seeds],
         settings={"steps": 4, "chunk": 8, "eta": 0.0, **more.pop("settings", {})},
@@ -70,7 +70,7 @@ def test_clipped_at_the_image_it_is_the_same_but_for_the_clipping() -> None:
 
     def paths(**options: Any) -> tuple[list[Any], int]:
         reward = WeightedSum([("near", 1.0, near), ("other", 0.5, other)])
-        run = linear_run({"iterations": 6, "lr": 0.05, "regularise": 0.1, **options}, reward=reward)
+        run = linear_run({"iterations": 6, "lr": 0.05, "regularize": 0.1, **options}, reward=reward)
         events = [event for event in run.search().events if event.kind == "candidate"]
         return [event.data["reward"] for event in events], run.cost.backwards
 
@@ -81,9 +81,9 @@ def test_clipped_at_the_image_it_is_the_same_but_for_the_clipping() -> None:
     assert not torch.allclose(torch.tensor(clipped), torch.tensor(plain), atol=1e-3)
 
 
-def test_with_the_regulariser_it_reaches_the_optimum_of_both(monkeypatch) -> None:
-    """∇: w·2·Mᵀ(Mz + c − t) + λ·z·(1 − 1/‖z‖²) = 0, found by Newton from the unregularised optimum."""
-    run = linear_run({"iterations": 120, "lr": 0.05, "regularise": 0.3, "seeds": 1})
+def test_with_the_regularizer_it_reaches_the_optimum_of_both(monkeypatch) -> None:
+    """∇: w·2·Mᵀ(Mz + c − t) + λ·z·(1 − 1/‖z‖²) = 0, found by Newton from the unregularized optimum."""
+    run = linear_run({"iterations": 120, "lr": 0.05, "regularize": 0.3, "seeds": 1})
     m, c = generator(run)
 
     def slope(z: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def test_with_the_regulariser_it_reaches_the_optimum_of_both(monkeypatch) -> Non
     z = torch.linalg.solve(m, TARGET - c)
     for _ in range(50):
         z = z - torch.linalg.solve(torch.autograd.functional.jacobian(slope, z), slope(z))
-    # the image of least loss may come before: the regulariser is no part of what chooses
+    # the image of least loss may come before: the regularizer is no part of what chooses
     noises: list[Tensor] = []
 
     def spy(run, start, losses, **given):

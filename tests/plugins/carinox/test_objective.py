@@ -1,27 +1,27 @@
-"""The mathematics: regulariser, clipping and steps against hand-computed cases and torch.optim."""
+"""The mathematics: regularizer, clipping and steps against hand-computed cases and torch.optim."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from steer_carinox.objective import Optimizer, clip_rows, regulariser, regulariser_gradient, total_gradient
+from steer_carinox.objective import Optimizer, clip_rows, regularizer, regularizer_gradient, total_gradient
 from steer_carinox.tracker import Tracker
 
 
-def test_regulariser_by_hand_and_by_autograd() -> None:
+def test_regularizer_by_hand_and_by_autograd() -> None:
     z = torch.tensor([[3.0, 4.0]])  # a norm of 5, two entries
-    assert regulariser(z).tolist() == pytest.approx([12.5 - 1.6094379])
-    assert regulariser_gradient(z)[0].tolist() == pytest.approx([3 * 0.96, 4 * 0.96])
+    assert regularizer(z).tolist() == pytest.approx([12.5 - 1.6094379])
+    assert regularizer_gradient(z)[0].tolist() == pytest.approx([3 * 0.96, 4 * 0.96])
     z = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    (expected,) = torch.autograd.grad(regulariser(z).sum(), z)
-    assert torch.allclose(regulariser_gradient(z), expected, atol=1e-6)
+    (expected,) = torch.autograd.grad(regularizer(z).sum(), z)
+    assert torch.allclose(regularizer_gradient(z), expected, atol=1e-6)
 
 
-def test_regulariser_is_least_where_norms_of_normals_are_likeliest() -> None:
+def test_regularizer_is_least_where_norms_of_normals_are_likeliest() -> None:
     direction = torch.randn(1, 16_384, generator=torch.Generator().manual_seed(0))
     radii = torch.linspace(120, 136, 1601)
-    best = radii[regulariser(radii[:, None] * direction / direction.norm()).argmin()]
+    best = radii[regularizer(radii[:, None] * direction / direction.norm()).argmin()]
     assert float(best) == pytest.approx(16_383**0.5, abs=0.1)
 
 
@@ -37,7 +37,7 @@ def test_total_gradient_by_hand() -> None:
     z = torch.tensor([[3.0, 4.0]])
     by_reward = torch.tensor([[[-0.02, 0.0]], [[0.0, -30.0]]])  # of two rewards
     weights = torch.tensor([[2.0], [1.0]])
-    arguments = {"regularise": 0.01, "clip_reward": 0.1, "clip": None}
+    arguments = {"regularize": 0.01, "clip_reward": 0.1, "clip": None}
     # first: 0.01·0.96·(3, 4) + 2·(0.02, 0) = (.0688, .0384), norm .0788; second: (.0288, 30.0384), clipped to .1
     second = torch.tensor([0.0288, 30.0384]) * 0.1 / (0.0288**2 + 30.0384**2) ** 0.5
     expected = torch.tensor([0.0688, 0.0384]) + second

@@ -142,7 +142,7 @@ def test_matching_drives_a_generator_to_a_mixture_of_two_gaussians(seed: int) ->
     assert float(made.mean()) == pytest.approx(mean, abs=0.15)
     assert float(made.var()) == pytest.approx(variance, rel=0.05)
     middle = float(MEANS.mean())
-    for half, centre, share in zip((made < middle, made >= middle), MEANS.tolist(), SHARES.tolist(), strict=True):
+    for half, center, share in zip((made < middle, made >= middle), MEANS.tolist(), SHARES.tolist(), strict=True):
         assert float(half.float().mean()) == pytest.approx(share, abs=0.06)
-        assert float(made[half].median()) == pytest.approx(centre, abs=0.15)
+        assert float(made[half].median()) == pytest.approx(center, abs=0.15)
         assert float(made[half].std()) == pytest.approx(SD, abs=0.2)

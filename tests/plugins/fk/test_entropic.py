@@ -16,7 +16,7 @@ from steer.sampling.hooks import make_run
 from steer.sampling.lookahead import rollout
 from steer_fk.method import FK
 from steer_fk.options import FKOptions
-from steer_fk.resampling import annealing_exponent, normalised_entropy
+from steer_fk.resampling import annealing_exponent, normalized_entropy
 
 from .test_truth import errors_in_se, sample
 
@@ -29,7 +29,7 @@ def test_the_exponent_is_the_one_that_leaves_the_entropy_asked_for() -> None:
         assert annealing_exponent(np.array([0.0, -d]), entropy) * d == pytest.approx(1, rel=1e-9)
     assert annealing_exponent(np.array([0.0, -0.5]), entropy) == 1.0  # more diverse than asked
     assert annealing_exponent(np.array([3.0, 3.0, 3.0]), 0.999) == 1.0
-    assert normalised_entropy(np.zeros(7)) == pytest.approx(1)
+    assert normalized_entropy(np.zeros(7)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("scheme", ["multinomial", "systematic"])

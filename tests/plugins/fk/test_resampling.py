@@ -10,7 +10,7 @@ from steer_fk.resampling import (
     effective_sample_size,
     keep_survivors_in_place,
     log_mean_exp,
-    normalise,
+    normalize,
     residual,
     systematic,
 )
@@ -88,12 +88,12 @@ def test_the_caller_s_weights_are_left_alone(scheme: str) -> None:
     assert (weights == TARGETS["asymmetric"]).all()
 
 
-def test_normalise_takes_any_size_and_refuses_what_is_no_weight() -> None:
-    assert normalise(np.array([1e6, 1e6 + np.log(3)])) == pytest.approx([0.25, 0.75])
-    assert normalise(np.array([-1e6, -np.inf])).tolist() == [1.0, 0.0]
+def test_normalize_takes_any_size_and_refuses_what_is_no_weight() -> None:
+    assert normalize(np.array([1e6, 1e6 + np.log(3)])) == pytest.approx([0.25, 0.75])
+    assert normalize(np.array([-1e6, -np.inf])).tolist() == [1.0, 0.0]
     for bad in ([np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf]):
         with pytest.raises(ValueError, match="finite"):
-            normalise(np.array(bad))
+            normalize(np.array(bad))
 
 
 def test_effective_sample_size_and_log_mean_exp() -> None:

@@ -28,13 +28,13 @@ SETUP: dict[str, dict[str, Any]] = {
     "rt": {"lambda": 2.0, "at": (5, 8)},
 }
 SLOPE = np.array([0.6, -0.8])  # linear reward: SLOPE · x
-CENTRE, PRECISION = np.array([1.2, 0.4]), np.array([[1.0, 0.3], [0.3, 0.6]])  # quadratic: −½ (x−c)ᵀ P (x−c)
+CENTER, PRECISION = np.array([1.2, 0.4]), np.array([[1.0, 0.3], [0.3, 0.6]])  # quadratic: −½ (x−c)ᵀ P (x−c)
 KINDS = ("linear", "quadratic")
 
 
 def reward(samples: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
     x = samples.double()
-    off = x - torch.from_numpy(CENTRE)
+    off = x - torch.from_numpy(CENTER)
     quadratic = -0.5 * ((off @ torch.from_numpy(PRECISION)) * off).sum(1)
     linear = x @ torch.from_numpy(SLOPE)
     is_linear = torch.tensor([prompt.category == "linear" for prompt in prompts])
@@ -50,10 +50,10 @@ def tilted(kind: str, lam: float) -> np.ndarray:
         return np.array([*(mean + lam * push), *covariance[np.triu_indices(2)], log_z])
     inverse = np.linalg.inv(covariance)
     new = np.linalg.inv(inverse + lam * PRECISION)
-    off = mean - CENTRE
+    off = mean - CENTER
     spread = np.linalg.inv(covariance + np.linalg.inv(lam * PRECISION))
     log_z = -0.5 * np.linalg.slogdet(np.eye(2) + lam * covariance @ PRECISION)[1] - 0.5 * off @ spread @ off
-    return np.array([*(new @ (inverse @ mean + lam * PRECISION @ CENTRE)), *new[np.triu_indices(2)], log_z])
+    return np.array([*(new @ (inverse @ mean + lam * PRECISION @ CENTER)), *new[np.triu_indices(2)], log_z])
 
 
 def scheduler(name: str):

@@ -57,7 +57,7 @@ def test_it_keeps_the_contract_of_a_reward(reward: ImageReward) -> None:
     check_reward(reward, *scenes(), name="imagereward").require()
 
 
-def test_the_reward_normalises_and_tokenises_as_the_reference(reward: ImageReward) -> None:
+def test_the_reward_normalizes_and_tokenizes_as_the_reference(reward: ImageReward) -> None:
     _, known = fixture("imagereward")
     images = known["img"] * torch.tensor(CLIP_STD).view(1, 3, 1, 1) + torch.tensor(CLIP_MEAN).view(1, 3, 1, 1)
     ids, mask = reward.tokens(["a red circle", "a zebra"])
@@ -80,11 +80,11 @@ def test_images_are_prepared_as_pil_pictures_are(reward: ImageReward, size: tupl
     assert (reward.pixels(tensor) - expected).abs().max() < 0.055
 
 
-def test_texts_are_tokenised_once(reward: ImageReward, monkeypatch) -> None:
+def test_texts_are_tokenized_once(reward: ImageReward, monkeypatch) -> None:
     images = torch.rand(3, 3, 40, 48, generator=torch.Generator().manual_seed(0))
     scores = reward(images, PROMPTS)
     assert scores[0] != scores[1]
-    monkeypatch.setattr(reward.tokenizer, "ids", lambda _: pytest.fail("the text was tokenised again"))
+    monkeypatch.setattr(reward.tokenizer, "ids", lambda _: pytest.fail("the text was tokenized again"))
     assert torch.equal(reward(images, PROMPTS), scores)
 
 

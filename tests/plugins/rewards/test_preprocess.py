@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessor
 
 from steer_rewards import preprocess
 
-# one step of a picture's integers in normalised units; a rounded and an unrounded resize differ by half a step
+# one step of a picture's integers in normalized units; a rounded and an unrounded resize differ by half a step
 STEP = 1 / 255 / min(preprocess.CLIP_STD)
 SIZES = [(224, 224), (512, 512), (640, 427), (341, 517), (100, 150), (224, 300), (1000, 90), (225, 224)]
 
@@ -45,7 +45,7 @@ def test_without_antialias_the_difference_would_show() -> None:
     assert (plain[0] - expected).abs().max() > 0.3
 
 
-def test_the_padding_is_black_before_it_is_normalised() -> None:
+def test_the_padding_is_black_before_it_is_normalized() -> None:
     padded = preprocess.longest_side_and_pad(torch.ones(1, 3, 20, 40), 40)
     assert padded.shape == (1, 3, 40, 40)
     assert torch.equal(padded[0, 0, :, 0], torch.cat([torch.zeros(10), torch.ones(20), torch.zeros(10)]))

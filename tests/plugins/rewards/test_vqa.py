@@ -101,7 +101,7 @@ def test_it_keeps_the_contract_of_a_reward(vqa: Vqa) -> None:
     assert any(check.name == "gradient" and check.status == "passed" for check in report.checks)
 
 
-def test_the_question_is_the_papers_tokenised_on_both_sides_of_the_image(vqa: Vqa) -> None:
+def test_the_question_is_the_papers_tokenized_on_both_sides_of_the_image(vqa: Vqa) -> None:
     text = vqa.backend.text
     ids, mask = text.after(["a red circle"])
     words = [T5_WORDS[token] for token in ids[0].tolist()]
@@ -123,9 +123,9 @@ def test_images_are_prepared_as_pil_pictures_are(vqa: Vqa, size: tuple[int, int]
     assert (vqa.backend.pixels(tensor) - compose(Resize(32, InterpolationMode.BICUBIC))(square)).abs().max() < 0.055
 
 
-def test_texts_are_tokenised_once(vqa: Vqa, images: torch.Tensor, monkeypatch) -> None:
+def test_texts_are_tokenized_once(vqa: Vqa, images: torch.Tensor, monkeypatch) -> None:
     scores = vqa(images, PROMPTS)
-    monkeypatch.setattr(vqa.backend.text, "_ids", lambda _: pytest.fail("the text was tokenised again"))
+    monkeypatch.setattr(vqa.backend.text, "_ids", lambda _: pytest.fail("the text was tokenized again"))
     assert torch.equal(vqa(images, PROMPTS), scores)
 
 

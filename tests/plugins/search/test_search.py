@@ -217,7 +217,7 @@ def test_random_steps_around_the_best_beat_fresh_seeds_at_equal_cost() -> None:
     assert float((reached - best.search().rewards()).mean()) > 0.5
 
 
-def test_neighbours_are_normal_and_keep_the_stream_of_their_pivot() -> None:
+def test_neighbors_are_normal_and_keep_the_stream_of_their_pivot() -> None:
     options = {"zero-order": {"rounds": 1, "radius": 0.8, "adapt": False}}
     run = linear_run(["zero-order"], options, seeds=range(0, 2000, 20), eta=1.0)
     starts: list[Start] = []
@@ -227,13 +227,13 @@ def test_neighbours_are_normal_and_keep_the_stream_of_their_pivot() -> None:
         return run.sample(start=start)
 
     methods_of(run)[0].search(run=run, sample=sample)
-    seeds, neighbours = starts
-    assert seeds.noise is not None and neighbours.noise is not None
+    seeds, neighbors = starts
+    assert seeds.noise is not None and neighbors.noise is not None
     pivots = torch.stack([
         seeds.noise[(seeds.job == job) & (seeds.slot == stream)][0]
-        for job, stream in zip(neighbours.job.tolist(), neighbours.streams.tolist(), strict=True)
+        for job, stream in zip(neighbors.job.tolist(), neighbors.streams.tolist(), strict=True)
     ])  # fmt: skip
-    new = (neighbours.noise - 0.6 * pivots) / 0.8
+    new = (neighbors.noise - 0.6 * pivots) / 0.8
     count = new.numel()
     assert float(new.mean()) == pytest.approx(0, abs=4 / count**0.5)
     assert float(new.var()) == pytest.approx(1, abs=4 * (2 / count) ** 0.5)

@@ -67,7 +67,7 @@ def test_its_own_defaults_come_from_its_folder(sampler: Sampler) -> None:
 
 
 def test_an_image_is_the_same_alone_and_in_a_full_batch(sampler: Sampler) -> None:
-    prompts = [f"a {colour} {shape}" for colour in ("red", "blue", "green", "pink") for shape in ("circle", "star")]
+    prompts = [f"a {color} {shape}" for color in ("red", "blue", "green", "pink") for shape in ("circle", "star")]
     crowd = sampler.generate(prompts, particles=4, steps=STEPS, choose="all", chunk=7)
     alone = sampler.generate(prompts[5], particles=1, steps=STEPS, choose="all", chunk=1)
     one, other = np.asarray(alone.images[0]).astype(int), np.asarray(crowd.items[5].images[0]).astype(int)

@@ -16,7 +16,7 @@ from PIL import Image
 from steer import SteerError
 from steer.cli.app import app
 from steer.registry.plugins import manager
-from steer_symmflow.train.data import Labelled, open_data
+from steer_symmflow.train.data import Labeled, open_data
 
 COLORS = {"sky": [0, 0, 255], "sea": [0, 255, 0]}
 
@@ -54,7 +54,7 @@ def classes(folder: Path) -> Path:
     return folder
 
 
-def opened(folder: Path | str, size: tuple[int, int] | None = None) -> Labelled:
+def opened(folder: Path | str, size: tuple[int, int] | None = None) -> Labeled:
     return open_data(str(folder), size, manager())
 
 

@@ -75,13 +75,13 @@ function drawRange() {
   byId("between").textContent = `${number(rewardAt(state.low), 2)} to ${number(rewardAt(state.high), 2)}`;
 }
 
-// Canvases take no light-dark(): let an element work the colour out.
+// Canvases take no light-dark(): let an element work the color out.
 function paint(name) {
   const probe = byId("count"), before = probe.style.color;
   probe.style.color = `var(${name})`;
-  const colour = getComputedStyle(probe).color;
+  const color = getComputedStyle(probe).color;
   probe.style.color = before;
-  return colour;
+  return color;
 }
 
 const rewardAt = (place) => range.low + ((range.high - range.low) * place) / 1000;

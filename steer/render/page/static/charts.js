@@ -108,13 +108,13 @@ function curves(trace) {
   const y = (value) => bottom - (bottom - 10) * ((value - low) / (high - low));
   const yEss = (value) => bottom - (bottom - 10) * (value / Math.max(1, trace.particles));
   const parts = [];
-  const draw = (points, colour, dash) => {
+  const draw = (points, color, dash) => {
     if (!points.length) return;
     parts.push(make("svg:polyline", {
-      points: points.map((point) => point.join(",")).join(" "), fill: "none", stroke: colour, "stroke-width": 2,
+      points: points.map((point) => point.join(",")).join(" "), fill: "none", stroke: color, "stroke-width": 2,
       "stroke-linejoin": "round", "stroke-dasharray": dash,
     }));
-    for (const [cx, cy] of points) parts.push(make("svg:circle", { cx, cy, r: 2.6, fill: colour }));
+    for (const [cx, cy] of points) parts.push(make("svg:circle", { cx, cy, r: 2.6, fill: color }));
   };
   parts.push(make("svg:line", { x1: LEFT, x2: WIDE - RIGHT, y1: bottom + 4, y2: bottom + 4, stroke: "var(--line)" }));
   draw(weighed.map((event) => [x(event.step), yEss(event.ess)]), "#d9822b", "2 4");
@@ -137,6 +137,6 @@ function curves(trace) {
       parts, axisX(trace, height)));
 }
 
-function sample([name, colour, style]) {
-  return make("span", {}, make("i", { style: `border-color:${colour};border-style:${style} none none` }), name);
+function sample([name, color, style]) {
+  return make("span", {}, make("i", { style: `border-color:${color};border-style:${style} none none` }), name);
 }

@@ -25,6 +25,6 @@ function tokenTrail(trace, slot) {
     before = tokens;
   });
   if (rows.length < 2) return [];
-  return [make("h3", {}, "On the way ", make("small", {}, "its tokens by steps done; grey ones are masked, coloured ones are new")),
+  return [make("h3", {}, "On the way ", make("small", {}, "its tokens by steps done; gray ones are masked, colored ones are new")),
     make("ol", { class: "trail" }, rows)];
 }

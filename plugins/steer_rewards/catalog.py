@@ -12,26 +12,26 @@ from steer import SteerError
 from steer.plugin import Needed, Repository, Weights, nearest
 
 HPS = {
-    "v2.1": Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_972_000_000, licence="Apache-2.0"),
-    "v2.0": Weights("xswu/HPSv2", "HPS_v2_compressed.pt", size=1_972_000_000, licence="Apache-2.0"),
+    "v2.1": Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_972_000_000, license="Apache-2.0"),
+    "v2.0": Weights("xswu/HPSv2", "HPS_v2_compressed.pt", size=1_972_000_000, license="Apache-2.0"),
 }
-PICKSCORE = Weights("yuvalkirstain/PickScore_v1", "model.safetensors", size=3_944_000_000, licence="MIT (of its code)")
+PICKSCORE = Weights("yuvalkirstain/PickScore_v1", "model.safetensors", size=3_944_000_000, license="MIT (of its code)")
 AESTHETIC_CLIP = Weights(
-    "openai/clip-vit-large-patch14", "model.safetensors", size=1_711_000_000, licence="MIT (of its code)", option="clip"
+    "openai/clip-vit-large-patch14", "model.safetensors", size=1_711_000_000, license="MIT (of its code)", option="clip"
 )
 AESTHETIC_HEAD = Weights(
-    "trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth", size=3_714_000, licence="Apache-2.0 (of its code)",
+    "trl-lib/ddpo-aesthetic-predictor", "aesthetic-model.pth", size=3_714_000, license="Apache-2.0 (of its code)",
     option="head",
 )  # fmt: skip
-BERT = Weights("google-bert/bert-base-uncased", "vocab.txt", size=232_000, licence="Apache-2.0", option="vocabulary")
-IMAGEREWARD = Weights("THUDM/ImageReward", "ImageReward.pt", size=1_787_000_000, licence="Apache-2.0")
+BERT = Weights("google-bert/bert-base-uncased", "vocab.txt", size=232_000, license="Apache-2.0", option="vocabulary")
+IMAGEREWARD = Weights("THUDM/ImageReward", "ImageReward.pt", size=1_787_000_000, license="Apache-2.0")
 BLIP_VQA = Weights(
-    "Salesforce's research storage", "model_base_vqa_capfilt_large.pth", size=1_446_000_000, licence="BSD-3-Clause",
+    "Salesforce's research storage", "model_base_vqa_capfilt_large.pth", size=1_446_000_000, license="BSD-3-Clause",
     url="https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_base_vqa_capfilt_large.pth",
 )  # fmt: skip
 CLIP_FLANT5 = {
-    "xl": Repository("zhiqiulin/clip-flant5-xl", size=6_327_000_000, licence="Apache-2.0"),
-    "xxl": Repository("zhiqiulin/clip-flant5-xxl", size=22_926_000_000, licence="Apache-2.0"),
+    "xl": Repository("zhiqiulin/clip-flant5-xl", size=6_327_000_000, license="Apache-2.0"),
+    "xxl": Repository("zhiqiulin/clip-flant5-xxl", size=22_926_000_000, license="Apache-2.0"),
 }
 
 
@@ -100,7 +100,7 @@ def vqa(argument: str | None) -> list[Needed]:
 def flan_t5(size: str) -> Weights:
     """Return the tokenizer that goes with a CLIP-FlanT5; they are all the same, but each has its own place."""
     size = size if size in CLIP_FLANT5 else "xl"
-    return Weights(f"google/flan-t5-{size}", "tokenizer.json", size=2_424_000, licence="Apache-2.0", option="tokenizer")
+    return Weights(f"google/flan-t5-{size}", "tokenizer.json", size=2_424_000, license="Apache-2.0", option="tokenizer")
 
 
 def _is_repository(name: str) -> bool:
