@@ -53,7 +53,7 @@ MACHINES = "Machines"
     is_flag=True,
     group=OUTPUT,
     in_file=False,
-    help="Show the plan, its cost and disk space, and write nothing.",
+    help="Show the plan, its cost and disk space; download and write nothing.",
 )
 @option("--json", "as_json", is_flag=True, group=OUTPUT, in_file=False, help="Print events as JSON lines on stdout.")
 @option("--engine", group=MACHINES, help="local, or ray for many GPUs and machines.")
@@ -91,6 +91,11 @@ def render(
     from steer.cli.watching import JsonEvents, ProgressLine, print_plan
     from steer.render import Renderer, Spec
 
+    if dry_run:
+        from steer.models.load import check_cached
+        from steer.registry.plugins import manager
+
+        check_cached(str(values["model"]), manager())
     quiet_libraries()
     for note in notes:  # a mistake in the command is told before them, and alone
         click.echo(note, err=True)

@@ -13,8 +13,9 @@ import torch
 from steer.errors import SteerError, message_of
 from steer.models.backbone import Backbone
 from steer.models.device import pick_device, pick_dtype
-from steer.models.downloads import hub
+from steer.models.downloads import hub, weights
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply
+from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
 from steer.settings.run import check_setting
 from steer.settings.text_files import read_text
@@ -106,6 +107,26 @@ def load_model(
     return Model(name, backbone, defaults, chosen, _preview(backbone, chosen))
 
 
+def check_cached(name: str, plugins: Plugins) -> None:
+    """Raise for a model of the hub that is not in its cache: for what is not to fetch it.
+
+    Raises:
+        SteerError: saying how to fetch it.
+    """
+    known = name in plugins.registry.models or name.partition(":")[0] in plugins.registry.loaders
+    if known or not _is_hub_id(name) or Path(name).is_dir():
+        return
+    if weights.cached(Repository(name)) is None:
+        raise SteerError(
+            f"model {name!r} is not in the hub's cache, and a dry run downloads nothing; fetch it with `steer download "
+            f"{name}` first"
+        )
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
 def _from_loader(
     kind: str, argument: str, plugins: Plugins, device: str | None, dtype: str | None, options: ModelOptions
 ) -> Model:
@@ -171,7 +192,7 @@ def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]
         if not isinstance(config, dict):
             raise SteerError(f"model folder {name!r}: model_index.json holds no object; expected a diffusers pipeline")
         return dict(config)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not _is_hub_id(name):
         from steer.errors import nearest
 
         names = sorted(plugins.registry.models)

@@ -11,6 +11,7 @@ import torch
 
 from steer.errors import SteerError
 from steer.models.downloads import weights
+from steer.registry.declarations import Needed
 from steer.registry.local_files import is_file_reference, load_module, member
 from steer.registry.plugins import Plugins, manager
 from steer.rewards.reward import (
@@ -40,18 +41,24 @@ def reward_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[Reward
 
 
 def make_reward(
-    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device,
+    specs: Sequence[RewardSpec],
+    options: OptionValues,
+    plugins: Plugins,
+    device: torch.device,
     shared: dict[str, RewardFunction] | None = None,
-) -> WeightedSum | None:  # fmt: skip
+    *,
+    fetch: bool = True,
+) -> WeightedSum | None:
     """Make the sum of the given rewards: expressions like ``"shapes:1+clip:0.5"``, functions or instances.
 
     A reward that is named twice is made once; with ``shared``, also where another call with the same has made it.
+    Without ``fetch``, one whose weights are not on this machine yet fetches them when it is :meth:`Reward.ready`.
     """
     shared = {} if shared is None else shared
     terms: list[tuple[str, float, RewardFunction]] = []
     for spec in specs:
         if isinstance(spec, str):
-            terms += _make_terms(parse_expression(spec), options, plugins, device, shared)
+            terms += _make_terms(parse_expression(spec), options, plugins, device, shared, fetch)
         elif isinstance(spec, WeightedSum):  # made before; its terms stay apart for methods that look at each
             terms += spec.terms
         else:
@@ -60,12 +67,12 @@ def make_reward(
 
 
 def make_judges(
-    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device
+    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device, *, fetch: bool = True
 ) -> dict[str, WeightedSum]:
-    """Make each judge on its own, by the name under which its scores are reported."""
+    """Make each judge on its own, by the name under which its scores are reported; see :func:`make_reward`."""
     judges = {}
     for spec in specs:
-        judge = make_reward([spec], options, plugins, device)
+        judge = make_reward([spec], options, plugins, device, fetch=fetch)
         assert judge is not None
         judges[spec if isinstance(spec, str) else spec_name(spec)] = judge
     return judges
@@ -132,11 +139,7 @@ def check_rewards(specs: Sequence[RewardSpec], options: OptionValues, plugins: P
         for term in leaves(parse_expression(spec)) if isinstance(spec, str) else ():
             target, declared, _ = _find_reward(term.name, term.argument, options, plugins)
             _bounds(term, target)
-            entry = plugins.registry.rewards.get(term.name)
-            if entry is not None:
-                # if the reward's name gives no model, its option of that name does
-                named = term.argument if term.argument is not None else getattr(declared, "model", None)
-                weights.check(entry.weights(named), owner=term.label, options=declared)
+            weights.check(_needed(term, declared, plugins), owner=term.label, options=declared)
 
 
 def check_modalities(
@@ -156,22 +159,27 @@ def check_modalities(
 
 
 def _make_terms(
-    nodes: Sequence[Node], options: OptionValues, plugins: Plugins, device: torch.device,
+    nodes: Sequence[Node],
+    options: OptionValues,
+    plugins: Plugins,
+    device: torch.device,
     shared: dict[str, RewardFunction],
-) -> list[tuple[str, float, RewardFunction]]:  # fmt: skip
+    fetch: bool,
+) -> list[tuple[str, float, RewardFunction]]:
     terms: list[tuple[str, float, RewardFunction]] = []
     for node in nodes:
         reward: RewardFunction
         if isinstance(node, Term):
             label = node.label
             if label not in shared:
-                shared[label] = _one_reward(node.name, node.argument, options, plugins, device)
+                shared[label] = _one_reward(node, options, plugins, device, fetch)
             reward = shared[label]
             if node.scale is not None:
                 reward = Scaled(label, reward, *_bounds(node, reward))
                 label = f"{label}@{node.scale.text}"
         else:
-            reward = Least([WeightedSum(_make_terms(part, options, plugins, device, shared)) for part in node.parts])
+            parts = (_make_terms(part, options, plugins, device, shared, fetch) for part in node.parts)
+            reward = Least([WeightedSum(part) for part in parts])
             label = node.label
         terms.append((label, node.weight, reward))
     return terms
@@ -190,13 +198,26 @@ def _bounds(term: Term, reward: object) -> tuple[float, float]:
 
 
 def _one_reward(
-    name: str, argument: str | None, options: OptionValues, plugins: Plugins, device: torch.device
+    term: Term, options: OptionValues, plugins: Plugins, device: torch.device, fetch: bool
 ) -> RewardFunction:
-    target, declared, argument = _find_reward(name, argument, options, plugins)
+    target, declared, argument = _find_reward(term.name, term.argument, options, plugins)
     if declared is None:
-        return as_function(name, target)
-    made: RewardFunction = target(declared, argument=argument, device=device)
+        return as_function(term.name, target)
+    keywords: dict[str, Any] = {"argument": argument, "device": device}
+    # one with a constructor of its own loads there
+    if not fetch and target.__init__ is Reward.__init__:
+        keywords["later"] = not weights.complete(_needed(term, declared, plugins), declared)
+    made: RewardFunction = target(declared, **keywords)
     return made
+
+
+def _needed(term: Term, declared: Options | None, plugins: Plugins) -> Sequence[Needed]:
+    """Return the weights that a reward is registered with."""
+    entry = plugins.registry.rewards.get(term.name)
+    if entry is None:
+        return ()
+    # if the reward's name gives no model, its option of that name does
+    return entry.weights(term.argument if term.argument is not None else getattr(declared, "model", None))
 
 
 def _find_reward(

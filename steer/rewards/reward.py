@@ -52,6 +52,7 @@ class Reward:
     needs_prompt: ClassVar[bool] = True
     typical: ClassVar[tuple[float, float] | None] = None
     Options: ClassVar[type[declarations.Options]] = declarations.Options
+    _is_ready = False
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Reward:
         argument: str | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        later: bool = False,
     ) -> None:
         """Take over the arguments, then :meth:`prepare`.
 
@@ -68,12 +70,24 @@ class Reward:
             argument: the text after the colon in ``clip:ViT-B-32/laion2b_s34b_b79k``, if any.
             device: where the reward computes.
             dtype: precision of its weights; ``None`` lets the reward choose.
+            later: leave it to :meth:`ready` to prepare.
         """
         self.options = options if options is not None else self.Options()
         self.argument = argument
         self.device = torch.device(device)
         self.dtype = dtype
-        self.prepare()
+        if not later:
+            self.ready()
+
+    def ready(self) -> None:
+        """Prepare, unless that is done.
+
+        Raises:
+            SteerError: see :meth:`prepare`.
+        """
+        if not self._is_ready:
+            self.prepare()
+            self._is_ready = True
 
     def prepare(self) -> None:
         """Load what the reward needs; called once, when options, argument, device and dtype are known.
@@ -126,6 +140,9 @@ class Combination(Reward):
 
     modality = None  # each part has its own
 
+    def __init__(self) -> None:
+        super().__init__(later=True)
+
     @property
     def parts(self) -> Sequence[RewardFunction]:
         """What it is made of."""
@@ -136,10 +153,18 @@ class Combination(Reward):
         """Whether every part is."""
         return all(is_differentiable(part) for part in self.parts)
 
+    def prepare(self) -> None:
+        """Have every part ready."""
+        for part in self.parts:
+            if isinstance(part, Reward):
+                part.ready()
+
     def completed(self, prompt: Prompt) -> Prompt:
         """Return a prompt that holds what every part needs."""
         for part in self.parts:
             if isinstance(part, Reward):
+                if type(part).completed not in (Reward.completed, Combination.completed):
+                    part.ready()  # what it makes of prompts may depend on what it loads
                 prompt = part.completed(prompt)
         return prompt
 
@@ -251,6 +276,8 @@ def checked(
             the log; a mistake of the user's that the reward itself reports (``SteerError``) passes unchanged.
     """
     where = "on the final samples" if step is None else f"at step {step}"
+    if isinstance(reward, Reward):
+        reward.ready()
     try:
         with undisturbed():
             scores = reward(*copies(samples, prompts))

@@ -63,7 +63,7 @@ class Session:
         observers: Iterable[object] = (),
         **settings: Any,
     ) -> None:
-        """Load the rewards.
+        """Make the rewards; weights that are not on this machine yet are fetched when the first pack begins.
 
         Args:
             model: what samples.
@@ -86,8 +86,9 @@ class Session:
         self.settings = {**settings, "particles": particles}
         device = self.backbone.device
         check_modalities([*self.reward, *self.judge], self.backbone.modality, self.options, plugins)
-        self._scorer = make_reward(self.reward, self.options, plugins, device)
-        self._judges = make_judges(self.judge, self.options, plugins, device)
+        # what only plans fetches nothing
+        self._scorer = make_reward(self.reward, self.options, plugins, device, fetch=False)
+        self._judges = make_judges(self.judge, self.options, plugins, device, fetch=False)
         self.choose = choose or ("best" if self._scorer else "all")
         self.cost = Cost()
 
@@ -162,7 +163,7 @@ class Session:
     def encoded_ahead(self, runs: Iterable[Run]) -> Iterator[Run]:
         """Yield runs, each with its weights loaded, and its texts encoded by a thread while the device was busy with
         the one before."""
-        runs = map(_with_weights, runs)
+        runs = map(self._with_weights, runs)
         if self.backbone.offloaded:  # parts move between devices as they are called
             yield from runs
             return
@@ -175,6 +176,13 @@ class Session:
                 if ahead is not None:
                     ahead.result()
                 run = following
+
+    def _with_weights(self, run: Run) -> Run:
+        run.load_weights()
+        for scorer in (self._scorer, *self._judges.values()):
+            if scorer is not None:
+                scorer.ready()
+        return run
 
     # ---- one pack --------------------------------------------------------------------------------------
 
@@ -242,11 +250,6 @@ def image_size(run: Run) -> tuple[int, int]:
     """Return width and height in pixels of the images that a run will make."""
     width, height = run.backbone.pixels(run.latent_shape)
     return run.get("width") or width, run.get("height") or height
-
-
-def _with_weights(run: Run) -> Run:
-    run.load_weights()
-    return run
 
 
 def _encode(run: Run) -> None:

@@ -110,6 +110,11 @@ def locate(needed: Needed, *, owner: str, given: str | Path | None = None) -> Pa
     return at_hand(needed, owner=owner, given=given) or fetch(needed)
 
 
+def complete(needed: Sequence[Needed], options: object) -> bool:
+    """Whether all weights are on this machine; a user who gives files of his own in the options is believed."""
+    return _given_in(options, needed) or all(cached(one) is not None for one in needed)
+
+
 def check(needed: Sequence[Needed], *, owner: str, options: object) -> None:
     """Raise if weights are not here and cannot be fetched: before anything large is loaded, not after.
 
@@ -121,10 +126,13 @@ def check(needed: Sequence[Needed], *, owner: str, options: object) -> None:
     Raises:
         SteerError: see :func:`locate`.
     """
-    if any(getattr(options, one.option, None) for one in needed):
-        return
-    for one in needed:
-        at_hand(one, owner=owner)
+    if not _given_in(options, needed):
+        for one in needed:
+            at_hand(one, owner=owner)
+
+
+def _given_in(options: object, needed: Sequence[Needed]) -> bool:
+    return any(getattr(options, one.option, None) for one in needed)
 
 
 def out_of_reach(needed: Needed, owner: str) -> SteerError:
