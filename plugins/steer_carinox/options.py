@@ -16,59 +16,65 @@ class CarinoxOptions(Options):
     renamed: ClassVar[Mapping[str, str]] = {"regularise": "regularize"}
 
     preset: Literal["carinox", "reno"] = Field(
-        "carinox", description="reno is one seed and uniform weights; whatever is set beside it holds."
+        "carinox", description="reno means one seed and uniform weights; options that are set explicitly override it."
     )
     seeds: int | None = Field(
         None,
         ge=1,
         le=65_536,
-        description="Noises a prompt that are optimized, 5, or 1 of reno; --particles is the same.",
+        description="Noises per prompt to optimize; 5 by default, 1 for reno. --particles means the same.",
     )
     slots: tuple[int, ...] | None = Field(
-        None, description="Slots to start from instead of the first; 0,94,58,45,15 with --seed 0 are the paper's."
+        None, description="Slots to start from, instead of the first ones; the paper uses 0,94,58,45,15 with --seed 0."
     )
-    iterations: int = Field(50, ge=1, le=1_000_000, description="Images a seed, the first one included.")
+    iterations: int = Field(50, ge=1, le=1_000_000, description="Images per seed, including the first one.")
     weights: str | None = Field(
         None,
-        description="Category weights: published, uniform (reno), NAME=WEIGHT,… or a file that steer calibrate wrote.",
+        description="Category weights: published, uniform (reno), NAME=WEIGHT,… or a file written by steer calibrate.",
     )
-    optimizer: Literal["sgd", "adam"] = Field("sgd", description="sgd is with Nesterov momentum.")
-    lr: float | None = Field(None, gt=0, description="Learning rate; 5 of sgd, 0.05 of adam.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
-    clip_reward: float | None = Field(0.1, gt=0, description="Largest gradient norm of one reward; none is no limit.")
-    clip: float | None = Field(0.1, gt=0, description="Largest gradient norm of the sum; none is no limit.")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="Optimizer; sgd uses Nesterov momentum.")
+    lr: float | None = Field(None, gt=0, description="Learning rate; by default 5 for sgd and 0.05 for adam.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
+    clip_reward: float | None = Field(0.1, gt=0, description="Largest gradient norm of one reward; none sets no limit.")
+    clip: float | None = Field(0.1, gt=0, description="Largest gradient norm of the sum; none sets no limit.")
     clip_at: Literal["noise", "image"] = Field(
         "noise",
-        description="Where one reward's gradient is clipped: at the noise, as published, or at the image, so that the "
-        "sum goes back through the model once instead of once a reward.",
+        description="Where each reward's gradient is clipped: at the noise, as published; or at the image, which needs "
+        "one backward pass through the model instead of one per reward.",
     )
-    regularize: float = Field(0.01, ge=0, description="Weight of the norm regularizer; it is in each reward's loss.")
+    regularize: float = Field(
+        0.01, ge=0, description="Weight of the norm regularizer, which is part of each reward's loss."
+    )
     select: Literal["unweighted", "weighted"] = Field(
-        "unweighted", description="Which sum of the losses decides which image is best."
+        "unweighted", description="Which sum of the losses chooses the best image."
     )
     patience: int | None = Field(
-        None, ge=1, description="A seed stops after so many iterations without a better image; none never stops."
+        None, ge=1, description="Iterations without a better image after which a seed stops; none never stops."
     )
-    min_gain: float = Field(1e-4, ge=0, description="What counts as better for patience, in loss.")
+    min_gain: float = Field(1e-4, ge=0, description="Smallest drop in loss that patience counts as better.")
     nfe: int | None = Field(
         None,
         ge=1,
-        description="Denoiser evaluations a prompt that are not exceeded, the last samples included; a way back counts "
-        "as two, and one more with recompute.",
+        description="Most denoiser evaluations per prompt, including the last samples; a backward pass counts as two, "
+        "and as three with recompute.",
     )
     seconds: float | None = Field(
-        None, gt=0, description="Seconds a prompt, on average over the prompts that are drawn together."
+        None, gt=0, description="Seconds per prompt, averaged over the prompts that are sampled together."
     )
     guard: str | None = Field(
-        None, description="Reward that steers nothing; a seed stops when it falls, and keeps what came before."
+        None,
+        description="Reward that does not steer; a seed stops when this reward falls, and keeps its best image before "
+        "that.",
     )
-    guard_patience: int = Field(5, ge=1, description="Iterations in a row that the guard must be below its best.")
-    watch: tuple[str, ...] = Field((), description="Rewards to note at every image, for the trace; they steer nothing.")
+    guard_patience: int = Field(
+        5, ge=1, description="Iterations in a row below its best after which the guard stops a seed."
+    )
+    watch: tuple[str, ...] = Field((), description="Rewards to record in the trace for every image; they do not steer.")
     truncate: int | None = Field(
-        None, ge=1, description="Gradients go through the denoiser of the last so many steps only; none is all."
+        None, ge=1, description="Number of last steps whose denoiser passes gradients; none means all steps."
     )
     recompute: bool = Field(
-        True, description="Compute activations again on the way back; false is faster and takes more memory."
+        True, description="Recompute activations in the backward pass; false is faster and needs more memory."
     )
 
     @model_validator(mode="after")
@@ -77,21 +83,21 @@ class CarinoxOptions(Options):
         if slots is None:
             return self
         if not slots or min(slots) < 0 or len(set(slots)) < len(slots):
-            raise ValueError(f"slots={','.join(map(str, slots))}; expected numbers from 0 on, each once")
+            raise ValueError(f"slots={','.join(map(str, slots))}; expected distinct numbers of at least 0")
         if self.seeds not in (None, len(slots)):
             raise ValueError(f"seeds={self.seeds}, but slots names {len(slots)}; leave seeds out")
         return self
 
     @property
     def seed_count(self) -> int:
-        """How many seeds a prompt has."""
+        """Seeds per prompt."""
         if self.slots is not None:
             return len(self.slots)
         return self.seeds if self.seeds is not None else {"carinox": 5, "reno": 1}[self.preset]
 
     @property
     def table(self) -> str:
-        """Which table of weights holds."""
+        """The name of the table of weights."""
         return self.weights if self.weights is not None else {"carinox": "published", "reno": "uniform"}[self.preset]
 
     @property

@@ -10,15 +10,16 @@ class DMD2Options(Options):
 
     student: str | None = Field(
         None,
-        description="Which student: a known name, a folder that `steer train dmd2` wrote, a file with a UNet or a "
-        "LoRA, or a hub id; by default the known one that fits the model.",
+        description="Student: a known name, a folder written by `steer train dmd2`, a file with a UNet or a LoRA, or a "
+        "hub id; by default the known student that fits the model.",
     )
     steps: int | None = Field(
-        None, ge=1, le=64, description="Denoising steps; one of those that the student was made for."
+        None, ge=1, le=64, description="Denoising steps; must be a number that the student was made for."
     )
     timesteps: tuple[int, ...] | None = Field(
-        None, description="Timesteps of a student that comes as a bare file, highest first; by default the published."
+        None, description="Timesteps of a student in a bare file, highest first; by default the published ones."
     )
     weights: str | None = Field(
-        None, description="Local file, or folder with the file, of a known student's weights; no download then."
+        None,
+        description="Local file with a known student's weights, or the folder that holds it; prevents the download.",
     )

@@ -12,51 +12,51 @@ from steer import Field, Options
 class FKOptions(Options):
     """Options of ``fk``."""
 
-    particles: int = Field(4, ge=2, le=65_536, description="Particles a prompt; --particles means the same.")
+    particles: int = Field(4, ge=2, le=65_536, description="Particles per prompt; --particles means the same.")
     potential: Literal["diff", "max", "add", "rt"] = Field(
-        "max", description="Which rewards of a particle's past decide its weight."
+        "max", description="Which of a particle's past rewards determine its weight."
     )
     lam: float = Field(
         10.0, ge=0, le=1e6, alias="lambda", description="Strength of the tilt: the target is p(x)·exp(lambda·reward)."
     )
     start: float = Field(0.2, ge=0, le=1, description="Share of the steps after which resampling begins.")
-    end: float = Field(0.8, ge=0, le=1, description="Share of the steps after which it ends.")
+    end: float = Field(0.8, ge=0, le=1, description="Share of the steps after which resampling ends.")
     every: float = Field(0.2, gt=0, le=1, description="Share of the steps between resamplings.")
     at: tuple[int, ...] | None = Field(
-        None, description="Steps to resample at (steps done before, from 0), instead of start, end and every."
+        None, description="Steps to resample at (counted from 0), instead of start, end and every."
     )
     ess_threshold: float = Field(
-        1.0, ge=0, le=1, description="Resample when ESS is at most this share of the particles; 1 is always, 0 never."
+        1.0, ge=0, le=1, description="Resample if ESS is at most this share of the particles; 1 means always, 0 never."
     )
     scheme: Literal["multinomial", "stratified", "systematic", "residual"] = Field(
-        "systematic", description="How ancestors are drawn."
+        "systematic", description="Resampling scheme, which draws the ancestors."
     )
     min_entropy: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Flatten the resampling distribution until its entropy is this share of the largest (entropic "
-        "annealing, arXiv 2510.05825); 0 never does.",
+        description="Flatten the resampling distribution until its entropy is this share of the maximum (entropic "
+        "annealing, arXiv 2510.05825); 0 turns this off.",
     )
     lookahead: int = Field(
         0,
         ge=0,
         le=1000,
-        description="Denoiser evaluations that a particle is followed for, without noise, before it is scored "
+        description="Denoiser evaluations to denoise a particle further, without noise, before it is scored "
         "(look-ahead modulation); 0 scores the estimate of x0.",
     )
     reward_min: float = Field(
         0.0,
-        description="Reward that a particle starts from in diff and max; max ignores rewards below it until the end.",
+        description="Initial reward of a particle for diff and max; max ignores lower rewards until the end.",
     )
 
     draws: int = Field(
-        4, ge=1, le=4096, description="Draws of x0 a particle that make its reward on the way, where x0 is random."
+        4, ge=1, le=4096, description="Draws of x0 per particle to score before the end, if x0 is random."
     )
     pool: Literal["exp", "tilt"] = Field(
         "exp",
-        description="How they make it: exp is the log-mean-exp of their rewards; tilt takes that of lambda times them, "
-        "over lambda, and so expects the most of a particle.",
+        description="How the draws' rewards are pooled: exp takes the log-mean-exp of the rewards; tilt takes that of "
+        "lambda times the rewards, divided by lambda, which favors a particle's best draws.",
     )
 
     @model_validator(mode="after")
@@ -66,7 +66,7 @@ class FKOptions(Options):
         return self
 
     def schedule(self, steps: int) -> frozenset[int]:
-        """Return the steps (done before, from 0) that resample in a run of ``steps``."""
+        """Return the steps (counted from 0) that resample in a run of ``steps``."""
         if self.at is not None:
             return frozenset(self.at)
         first, last = round(self.start * steps), round(self.end * steps)

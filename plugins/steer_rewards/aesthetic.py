@@ -1,6 +1,6 @@
-"""LAION's aesthetic score (Schuhmann 2022, improved-aesthetic-predictor): people's ratings of pictures, predicted.
+"""LAION's aesthetic score (Schuhmann 2022, improved-aesthetic-predictor): predicts people's ratings of pictures.
 
-A small network on the image half of a CLIP ViT-L-14. The prompt plays no part.
+A small network on the image half of a CLIP ViT-L-14. The prompt is not used.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class AestheticOptions(Options):
     """Options of ``aesthetic``."""
 
     head: str | None = Field(
-        None, description="Local file with the network on top (aesthetic-model.pth), or a folder that holds it."
+        None, description="Local file with the head's weights (aesthetic-model.pth), or the folder that holds it."
     )
     clip: str | None = Field(
         None,
-        description="Local file with the weights of the CLIP in transformers' format, or a folder that holds it; a "
-        f"{clip.CONFIG} beside it is heeded.",
+        description="Local file with the CLIP's weights in transformers' format, or the folder that holds it; a "
+        f"{clip.CONFIG} beside it is used too.",
     )
     dtype: Precision = Field("fp32", description=PRECISION)
 
 
 class Aesthetic(Reward):
-    """Predicted rating on a scale of 1–10; mostly 4.5–7, higher is better. Differentiable; reads no prompt."""
+    """Predicted rating on a scale of 1–10; mostly 4.5–7, higher is better. Differentiable. Ignores the prompt."""
 
     differentiable = True
     needs_prompt = False
@@ -47,7 +47,7 @@ class Aesthetic(Reward):
         """Load the weights.
 
         Raises:
-            SteerError: if they cannot be had or do not fit.
+            SteerError: if they are not available or do not fit.
         """
         catalog.no_argument("aesthetic", self.argument, option="head")
         head = locate(catalog.AESTHETIC_HEAD, owner="aesthetic", given=self.options.head)
@@ -70,7 +70,7 @@ class Aesthetic(Reward):
 
 
 class Head(nn.Module):
-    """Linear layers without activations between them, as published; their dropout is of training only."""
+    """Linear layers without activations between them, as published; the dropout is only for training."""
 
     def __init__(self, width: int) -> None:
         """Args: width: of the embeddings."""
@@ -94,7 +94,7 @@ def build_clip(config: dict[str, Any]) -> Any:
     """Return the CLIP's image half without weights."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    # the width of the common space is stated beside the two halves, in older files only there
+    # the width of the common space is given beside the two halves; in older files, only there
     vision = config["vision_config"] | {"projection_dim": config.get("projection_dim", 512)}
     with checkpoints.empty():
         return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(vision))
@@ -113,7 +113,7 @@ def load_clip(file: Path, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def load_head(file: Path, width: int, device: torch.device) -> Head:
-    """Return the network on top, frozen, in fp32: it costs nothing, and ratings differ in the second digit.
+    """Return the head, frozen, in fp32: that costs nothing, and lower precision changes the second digit of ratings.
 
     Raises:
         SteerError: naming the file, if it is damaged or does not fit.

@@ -36,8 +36,8 @@ class BlipVqaOptions(Options):
 
     weights: str | None = Field(
         None,
-        description=f"Local {catalog.BLIP_VQA.file}, or a folder that holds it; a {blip.CONFIG} of transformers' "
-        "BlipConfig beside it names other sizes than ViT-B's at 480 pixels.",
+        description=f"Local {catalog.BLIP_VQA.file}, or the folder that holds it; for sizes other than ViT-B's at 480 "
+        f"pixels, put a {blip.CONFIG} of transformers' BlipConfig beside it.",
     )
     vocabulary: str | None = Field(
         None, description=f"Local {blip.VOCABULARY} of bert-base-uncased; by default the one beside the weights."

@@ -29,11 +29,11 @@ class ClipOptions(Options):
 
     model: str = Field(
         "shapes",
-        description="CLIP to use where the reward names none: a known name (shapes), an open_clip NAME/PRETRAINED "
-        "such as ViT-B-32/laion2b_s34b_b79k, or a folder in open_clip's layout.",
+        description="CLIP to use if the reward names none: a known name (shapes), an open_clip NAME/PRETRAINED such as "
+        "ViT-B-32/laion2b_s34b_b79k, or a folder in open_clip's layout.",
     )
     weights: str | None = Field(
-        None, description="Local file with the weights of NAME/PRETRAINED, or a folder that holds it."
+        None, description="Local file with the weights of NAME/PRETRAINED, or the folder that holds it."
     )
     dtype: Precision = Field("fp32", description=PRECISION)
 

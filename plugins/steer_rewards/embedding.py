@@ -11,7 +11,7 @@ from torch import Tensor
 
 TEXTS_KEPT = 4096
 Precision = Literal["fp32", "bf16", "fp16"]
-PRECISION = "Precision of the model: fp16 halves the memory and moves scores in the fourth digit, bf16 in the third."
+PRECISION = "Precision of the model: fp16 halves the memory and changes the fourth digit of scores, bf16 the third."
 
 GRADIENT_SCALE = 1024.0
 """In fp16 a score's gradient by a pixel is too small to be told from zero; it passes the model this much larger."""

@@ -29,8 +29,8 @@ class HpsOptions(Options):
 
     weights: str | None = Field(
         None,
-        description=f"Local file with the weights, or a folder that holds it; a {CONFIG} beside the file names another "
-        f"model than {MODEL}.",
+        description=f"Local file with the weights, or the folder that holds it; for a model other than {MODEL}, put "
+        f"its {CONFIG} beside the file.",
     )
     dtype: Precision = Field("fp32", description=PRECISION)
 

@@ -30,8 +30,8 @@ class ImageRewardOptions(Options):
 
     weights: str | None = Field(
         None,
-        description=f"Local {catalog.IMAGEREWARD.file}, or a folder that holds it; a {blip.CONFIG} of transformers' "
-        "BlipConfig beside it names other sizes than ViT-L's.",
+        description=f"Local {catalog.IMAGEREWARD.file}, or the folder that holds it; for sizes other than ViT-L's, put "
+        f"a {blip.CONFIG} of transformers' BlipConfig beside it.",
     )
     vocabulary: str | None = Field(
         None, description=f"Local {blip.VOCABULARY} of bert-base-uncased; by default the one beside the weights."

@@ -15,7 +15,7 @@ from steer import Field, Options, Prompt, Reward
 class JpegOptions(Options):
     """Options of ``jpeg``."""
 
-    quality: int = Field(95, ge=1, le=95, description="JPEG quality; the paper's is 95.")
+    quality: int = Field(95, ge=1, le=95, description="JPEG quality; the paper uses 95.")
 
 
 class Jpeg(Reward):

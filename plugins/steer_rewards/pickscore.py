@@ -21,7 +21,7 @@ class PickScoreOptions(Options):
 
     weights: str | None = Field(
         None,
-        description=f"Local file with the weights, or a folder that holds it; a {clip.CONFIG} beside it is heeded.",
+        description=f"Local file with the weights, or the folder that holds it; a {clip.CONFIG} beside it is used too.",
     )
     dtype: Precision = Field("fp32", description=PRECISION)
 

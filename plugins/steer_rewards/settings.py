@@ -11,7 +11,7 @@ from steer.plugin import read_text
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the object in a JSON file.
 
     Raises:
         SteerError: naming the file, if it cannot be read or holds something else.

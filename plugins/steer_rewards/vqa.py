@@ -26,17 +26,17 @@ class VqaOptions(Options):
 
     model: str = Field(
         "xl",
-        description="Which model where the reward names none: xl or xxl of CLIP-FlanT5, ORG/MODEL of the hub, or a "
+        description="Model to use if the reward names none: xl or xxl of CLIP-FlanT5, ORG/MODEL of the hub, or a "
         "folder with either kind of model.",
     )
     weights: str | None = Field(None, description="Local folder with the model's files.")
     tokenizer: str | None = Field(
-        None, description="Local tokenizer.json of Flan-T5; by default the one beside the weights. For CLIP-FlanT5."
+        None,
+        description="Local tokenizer.json of Flan-T5, for CLIP-FlanT5 only; by default the one beside the weights.",
     )
     dtype: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="Precision of the model; auto is bf16, as they are published, and fp32 on the CPU. In fp16 T5 "
-        "overflows.",
+        description="Precision of the model; auto is fp32 on the CPU, else bf16 as published. T5 overflows in fp16.",
     )
 
 

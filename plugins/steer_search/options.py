@@ -10,24 +10,24 @@ DEFAULT_N = 16
 
 
 class Budgeted(Options):
-    """What every search takes."""
+    """Options of every search."""
 
     nfe: int | None = Field(
-        None, ge=1, description="Denoiser evaluations a prompt that are not exceeded, guidance counted as two."
+        None, ge=1, description="Most denoiser evaluations per prompt; with guidance, each counts as two."
     )
     seconds: float | None = Field(
-        None, gt=0, description="Seconds a prompt, on average over the prompts that are drawn together."
+        None, gt=0, description="Seconds per prompt, averaged over the prompts that are sampled together."
     )
-    target: float | None = Field(None, description="A prompt is done as soon as a sample has this reward.")
+    target: float | None = Field(None, description="Reward at which a prompt is done.")
     keep: int | None = Field(
-        None, ge=1, description="Samples a prompt that are kept as particles; 1 where the best is chosen, else all."
+        None, ge=1, description="Samples per prompt to keep as particles; by default 1 if the best is chosen, else all."
     )
 
 
 class IndependentOptions(Budgeted):
-    """Options of ``random``, and of other searches that draw independent samples."""
+    """Options of ``random`` and of other searches that draw independent samples."""
 
-    n: int | None = Field(None, ge=1, le=65_536, description="Samples per prompt at most.")
+    n: int | None = Field(None, ge=1, le=65_536, description="Most samples per prompt.")
 
 
 class BestOfNOptions(IndependentOptions):
@@ -36,56 +36,59 @@ class BestOfNOptions(IndependentOptions):
     min_gain: float | None = Field(
         None,
         gt=0,
-        description="A prompt is done as soon as one more sample is expected to raise its best reward by less, judged "
-        "by the samples that it has.",
+        description="A prompt is done when one more sample is expected to raise its best reward by less than this, "
+        "judging from its samples so far.",
     )
     n: int | None = Field(
         None,
         ge=1,
         le=65_536,
-        description=f"Samples a prompt; without it as many as a budget buys, else --particles, else {DEFAULT_N}.",
+        description=f"Samples per prompt; by default as many as the budget allows, else --particles, else {DEFAULT_N}.",
     )
 
 
 class ZeroOrderOptions(Budgeted):
     """Options of ``zero-order``."""
 
-    rounds: int = Field(10, ge=0, le=65_536, description="Rounds of neighbors, after the round of seeds.")
+    rounds: int = Field(10, ge=0, le=65_536, description="Rounds of neighbors after the round of seeds.")
     radius: float = Field(
-        0.4, gt=0, le=1, description="Share of a neighbor's noise that is new: sqrt(1-radius^2)*best + radius*new."
+        0.4, gt=0, le=1, description="Share of new noise in a neighbor: sqrt(1-radius^2)*best + radius*new."
     )
-    adapt: bool = Field(True, description="Widen the radius after a round that found a better noise, else narrow it.")
+    adapt: bool = Field(
+        True, description="Widen the radius after a round that found a better noise; otherwise narrow it."
+    )
 
 
 class RefineOptions(Options):
     """Options of ``refine``."""
 
     nfe: int | None = Field(
-        None, ge=1, description="Denoiser evaluations a prompt that are not exceeded, guidance counted as two."
+        None, ge=1, description="Most denoiser evaluations per prompt; with guidance, each counts as two."
     )
-    share: float = Field(0.5, gt=0, lt=1, description="Share of nfe that is spent on seeds; the rest refines them.")
+    share: float = Field(0.5, gt=0, lt=1, description="Share of nfe to spend on seeds; the rest refines them.")
     seeds: int | None = Field(
         None,
         ge=1,
         le=65_536,
-        description=f"Samples to begin with; without it what share of nfe pays for, else {DEFAULT_N}.",
+        description=f"Samples to begin with; by default as many as share of nfe allows, else {DEFAULT_N}.",
     )
     rounds: int | None = Field(
-        None, ge=0, le=65_536, description="Rounds of refinement; without it as many as nfe pays for, else 4."
+        None, ge=0, le=65_536, description="Rounds of refinement; by default as many as nfe allows, else 4."
     )
-    survivors: int = Field(4, ge=1, le=4096, description="Best samples a prompt that each round refines.")
-    copies: int = Field(2, ge=1, le=4096, description="Noised copies of each survivor a round.")
+    survivors: int = Field(4, ge=1, le=4096, description="Best samples per prompt that each round refines.")
+    copies: int = Field(2, ge=1, le=4096, description="Noised copies of each survivor per round.")
     depth: float = Field(
-        0.5, gt=0, le=1, description="Share of the steps that a survivor is noised back by; 1 is all but a new seed."
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the steps that are undone by noise and sampled again; 1 is almost a new seed.",
     )
-    distinct: bool = Field(
-        True, description="Keep survivors that descend from different seeds, as long as there are enough."
-    )
-    target: float | None = Field(None, description="A prompt is done as soon as a sample has this reward.")
+    distinct: bool = Field(True, description="Prefer survivors that descend from different seeds.")
+    target: float | None = Field(None, description="Reward at which a prompt is done.")
     keep: int | None = Field(
         None,
         ge=1,
-        description="Samples a prompt that are kept as particles; 1 where the best is chosen, else survivors.",
+        description="Samples per prompt to keep as particles; by default 1 if the best is chosen, else survivors.",
     )
 
 
@@ -93,23 +96,23 @@ class PruneOptions(Options):
     """Options of ``prune``."""
 
     particles: int = Field(
-        16, ge=2, le=65_536, description="Particles a prompt at the beginning; --particles means the same."
+        16, ge=2, le=65_536, description="Particles per prompt at the beginning; --particles means the same."
     )
     at: tuple[float, ...] = Field(
-        (0.25,), min_length=1, description="Shares of the steps after which particles are pruned, each in 0..1."
+        (0.25,), min_length=1, description="Shares of the steps after which to prune particles, each in 0..1."
     )
     keep: float = Field(0.34, gt=0, lt=1, description="Share of the particles that each pruning keeps, rounded up.")
     lookahead: int = Field(
         0,
         ge=0,
         le=1000,
-        description="Denoiser evaluations that a particle is followed for, without noise, before it is scored; 0 "
-        "scores the estimate of x0.",
+        description="Denoiser evaluations to denoise a particle further, without noise, before it is scored; 0 scores "
+        "the estimate of x0.",
     )
 
     @model_validator(mode="after")
     def _within(self) -> PruneOptions:
         wrong = [share for share in self.at if not 0 <= share < 1]
         if wrong or list(self.at) != sorted(set(self.at)):
-            raise ValueError("expected shares of the steps that grow, each at least 0 and below 1, as in at=0.2,0.5")
+            raise ValueError("expected increasing shares of the steps, each at least 0 and below 1, such as at=0.2,0.5")
         return self

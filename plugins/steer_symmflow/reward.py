@@ -18,13 +18,13 @@ CACHED = 256
 
 
 class SymmFlowOptions(Options):
-    """How images are read."""
+    """Options of ``symmflow``."""
 
     steps: int = Field(1, ge=1, description="Steps of the flow from the image to its semantics.")
-    draws: int = Field(1, ge=1, description="Draws of the noise whose agreements are averaged.")
+    draws: int = Field(1, ge=1, description="Noise draws; the reward is the mean of their agreements.")
     temperature: float = Field(
-        0.5, gt=0, description="Of the softmax over labels: squared distance, mean over channels of [-1, 1] for masks, "
-        "in half steps between two classes for classes.",
+        0.5, gt=0, description="Temperature of the softmax over labels, in units of squared distance: for masks the "
+        "mean over the channels in [-1, 1], for classes in half steps between two classes.",
     )  # fmt: skip
 
 

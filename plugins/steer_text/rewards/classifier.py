@@ -22,7 +22,7 @@ class ClassifierOptions(Options):
 
     log: bool = Field(False, description="Score the log-probability of the label instead of its probability.")
     max_tokens: int = Field(
-        512, ge=2, le=131_072, description="Tokens of a text that are read, at most; no more than the model takes."
+        512, ge=2, le=131_072, description="Most tokens to read of a text; limited by what the model takes."
     )
 
 

@@ -19,9 +19,9 @@ BATCH = 32
 class FluencyOptions(Options):
     """Options of ``fluency``."""
 
-    perplexity: bool = Field(False, description="Score minus the perplexity itself instead of minus its logarithm.")
+    perplexity: bool = Field(False, description="Score minus the perplexity instead of minus its logarithm.")
     max_tokens: int = Field(
-        512, ge=2, le=131_072, description="Tokens of a text that are read, at most; no more than the model takes."
+        512, ge=2, le=131_072, description="Most tokens to read of a text; limited by what the model takes."
     )
 
 

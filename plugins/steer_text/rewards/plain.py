@@ -77,7 +77,7 @@ class RegexOptions(Options):
     """Options of ``regex``."""
 
     pattern: str | None = Field(
-        None, description="Pattern; for those with a colon, a plus or an @, which the name cannot hold."
+        None, description="Pattern; use this for one with a colon, a plus or an @, which the reward's name cannot hold."
     )
 
 
