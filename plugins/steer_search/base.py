@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from steer import Method, SteerError, hookimpl
+from steer import Method, Options, SteerError, hookimpl
 from steer.plugin import Budget, Run, acting_hooks, outer_search, outside, refuse_inner_clock, within
 from steer_search.options import Budgeted
 
@@ -13,10 +13,10 @@ from steer_search.options import Budgeted
 class Search(Method):
     """A search by rewards alone. It draws populations of ``particles`` rows a prompt, round by round."""
 
-    Options = Budgeted
+    Options: ClassVar[type[Options]] = Budgeted
     options: Budgeted
     budget_option = "nfe"
-    clock_option = "seconds"
+    clock_option: ClassVar[str | None] = "seconds"
     particles = 16
     """Rows a prompt and round, unless somebody asks for others."""
 

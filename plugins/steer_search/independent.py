@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from steer import State, SteerError, hookimpl
+from steer import Options, State, SteerError, hookimpl
 from steer.plugin import Budget, Run, Start
 from steer_search.base import Search
 from steer_search.options import DEFAULT_N, BestOfNOptions, IndependentOptions
@@ -22,7 +22,7 @@ class Independent(Search):
     them are those of a smaller n.
     """
 
-    Options = IndependentOptions
+    Options: ClassVar[type[Options]] = IndependentOptions
     options: IndependentOptions
     size_option = "n"
 

@@ -112,7 +112,7 @@ def _columns(data: Mapping[str, Any], keys: list[str]) -> list[tuple[str, Any]] 
     indexes = {tuple(column) if by_id else tuple(range(len(column))) for column in data.values()}
     if len(indexes) > 1:
         return None
-    (index,) = indexes
+    index: tuple[Any, ...] = indexes.pop()
     if not all(isinstance(data[keys[0]][i], str | None) for i in index):
         return None
     rows = [(i, {key: column[i] for key, column in data.items()}) for i in index]

@@ -46,7 +46,7 @@ def _spec(module: str) -> ModuleSpec | None:
     parent = _spec(package) if package else None
     if package and (parent is None or parent.submodule_search_locations is None):
         return None
-    path = parent and parent.submodule_search_locations
+    path = None if parent is None else parent.submodule_search_locations
     found = (finder.find_spec(module, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
     return next((spec for spec in found if spec is not None), None)
 

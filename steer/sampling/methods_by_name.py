@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from steer.errors import SteerError, nearest
 from steer.registry.local_files import is_file_reference, load_module, member
@@ -54,7 +54,7 @@ def method_class(found: Any, name: object) -> type[Method]:
     """
     if not (inspect.isclass(found) and issubclass(found, Method)):
         raise SteerError(f"{name!r} is a {type(found).__name__}, expected a steer.Method subclass")
-    return cast(type[Method], found)
+    return found
 
 
 MethodSpec = str | Method | type[Method]

@@ -19,4 +19,11 @@ class Display(AbstractContextManager[object], Protocol):
 class Silent(Display):
     """Says nothing: of several processes the first one speaks for all."""
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, done: float, total: float | None = None, *, note: str | None = None) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        return None

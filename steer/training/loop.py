@@ -172,5 +172,5 @@ def _measure(task: Task, run: RunFolder, done: int, log: Log, display: Display) 
     log.show(done, picture)
 
 
-def _text(row: Mapping[str, float | str]) -> str:
+def _text(row: Mapping[str, object]) -> str:
     return " ".join(f"{name} {value:.4g}" if isinstance(value, float) else str(value) for name, value in row.items())

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -108,10 +108,10 @@ def training_options(
             common = TrainingOptions(**{field.name: values.pop(field.name) for field in fields(TrainingOptions)})
             return command(common, **values)
 
-        decorated: F = collected
+        decorated: Any = collected
         for option in reversed(options):
             decorated = option(decorated)
-        return decorated
+        return cast(F, decorated)
 
     return decorate
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,8 @@ def validate(images: Tensor, prompts: Sequence[Prompt], reward: WeightedSum | No
     scores = None if reward is None else reward(images, list(prompts)).double().cpu()
     pixels = (images[:SHOWN] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     captions = [] if scores is None else [f"{score:.3f}" for score in scores.tolist()[:SHOWN]]
-    cells = zip_longest(map(Image.fromarray, pixels), map(str, prompts[:SHOWN]), captions, fillvalue="")
+    captions += [""] * (len(pixels) - len(captions))
+    cells = zip(map(Image.fromarray, pixels), map(str, prompts[:SHOWN]), captions, strict=True)
     contact_sheet(list(cells)).save(path)
     if scores is None:
         return {}

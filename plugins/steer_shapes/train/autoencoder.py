@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class AutoencoderStage(Stage):
     def losses(self, draw: Draw) -> dict[str, Tensor]:
         """Return the loss, the plain squared error and the KL term of a batch of scenes."""
         images = draw_images(draw.rng, self.recipe.batch, PLAIN_SHARE).to(self.machine.device)
-        vae = self.modules["vae"]
+        vae: Any = self.modules["vae"]
         with self.machine.autocast():
             posterior = vae.encode(images).latent_dist
             latents = posterior.sample(draw.noise)
@@ -66,7 +67,7 @@ class AutoencoderStage(Stage):
     def sheet(self, path: Path) -> dict[str, float]:
         """Draw scenes and their reconstructions; return the squared error."""
         images = draw_images(Draw(self.recipe.seed, "autoencoder-sheet", 0).rng, 64, PLAIN_SHARE)
-        vae = self.averaged()["vae"]
+        vae: Any = self.averaged()["vae"]
         output = vae.decode(vae.encode(images).latent_dist.mean).sample
         save_sheet(torch.cat([images[:32], output[:32]]) / 2 + 0.5, path)
         return {"sheet_mse": float((output - images).square().mean())}

@@ -44,7 +44,7 @@ class Stage(Task):
         """Build what is trained, with the autoencoder on the machine's device."""
         self.recipe, self.machine, self.vae, self.folder = recipe, machine, vae, folder
         torch.manual_seed(recipe.seed)
-        self.modules = self.build().to(machine.device).train()
+        self.modules = type(self).build().to(machine.device).train()
         optimizer = adamw(self.modules, recipe.rate, weight_decay=recipe.weight_decay, matrices_only=True, fused=True)
         self.part = Part(self.modules, optimizer)
         self.parts = {"modules": self.part}
@@ -61,6 +61,7 @@ class Stage(Task):
 
     def averaged(self) -> nn.ModuleDict:
         """Return new modules with averaged weights, for inference on the CPU."""
-        modules = self.build()
+        modules = type(self).build()
+        assert self.part.average is not None
         modules.load_state_dict(self.part.average)
         return modules.eval()
