@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from steer.models.device import pick_dtype as pick_dtype
     from steer.models.downloads import hub as hub
     from steer.models.downloads.checkpoints import read_tensors as read_tensors
+    from steer.models.downloads.source import Source as Source
     from steer.models.downloads.weights import at_hand as at_hand
     from steer.models.downloads.weights import locate as locate
     from steer.models.families.sd import StableDiffusion as StableDiffusion
@@ -148,6 +149,7 @@ _HOMES = {
     "locate": "steer.models.downloads.weights",  # the local path of declared weights, fetched if need be
     "at_hand": "steer.models.downloads.weights",  # the same, `None` if they are yet to be fetched
     "read_tensors": "steer.models.downloads.checkpoints",  # tensors of another's checkpoint, running no code
+    "Source": "steer.models.downloads.source",  # what a user named: a file, a folder or a hub id
     "hub": "steer.models.downloads.hub",  # the hub: `reachable`, `cached_file`, `fetch`
     # Rewards
     "RewardFunction": "steer.rewards.reward",  # anything callable as `reward(samples, prompts)`

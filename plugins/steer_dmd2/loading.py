@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import Weights, at_hand, locate, message_of, read_tensors, unknown
+from steer.plugin import Source, Weights, at_hand, locate, message_of, read_tensors, unknown
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card
@@ -94,11 +94,11 @@ def _chosen(options: DMD2Options, backbone: Any) -> Chosen:
     if name not in PRESETS:
         if options.weights is not None:
             raise SteerError("dmd2.weights is for known students; give a folder or file as dmd2.student itself")
-        path = Path(name).expanduser()
-        if path.is_dir():
-            return _by_card(path, path / WEIGHTS, name, backbone, options)
-        if path.is_file():
-            return _bare(path, name, options)
+        path = Source(name).path
+        if path is not None:
+            return (
+                _by_card(path, path / WEIGHTS, name, backbone, options) if path.is_dir() else _bare(path, name, options)
+            )
         return _of_hub(name, backbone, options)
     if options.timesteps is not None:
         raise SteerError(f"dmd2.timesteps is for a student in a bare file; those of {name!r} are known")
@@ -137,7 +137,7 @@ def _by_card(
 
 
 def _of_hub(name: str, backbone: Any, options: DMD2Options) -> Chosen:
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not Source(name).like_an_id():
         known = ", ".join(sorted(PRESETS))
         raise SteerError(
             f"{unknown('student', name, PRESETS)}; or give a folder that `steer train dmd2` wrote, a file, or a hub id"

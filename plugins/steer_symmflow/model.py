@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
-from steer.plugin import message_of
+from steer.plugin import Source, message_of
 from steer.training import write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
@@ -215,8 +215,8 @@ def find(name: str) -> Path:
     short = name.removeprefix("symmflow:")
     if short in embedded():
         return EMBEDDED / short
-    folder = Path(short).expanduser()
-    if not folder.is_dir():
+    folder = Source(short).folder
+    if folder is None:
         raise SteerError(
             f"model 'symmflow:{short}': there is no such folder and none of that name ships "
             f"({', '.join(embedded())}); steer train symmflow makes one"

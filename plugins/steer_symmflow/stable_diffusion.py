@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import hub, load_model, manager, read_tensors
+from steer.plugin import Source, hub, load_model, manager, read_tensors
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, load_state
 
 PREFIX = "unet."
@@ -106,11 +106,10 @@ def fetched(name: str) -> Path:
     Raises:
         SteerError: if there is neither.
     """
-    local = Path(name).expanduser()
-    if local.is_file():
-        return local
-    parts = name.split("/", 2)
-    if len(parts) < 3 or name.startswith((".", "/", "~")):
+    source, parts = Source(name), name.split("/", 2)
+    if source.path is not None and source.folder is None:
+        return source.path
+    if len(parts) < 3 or source.like_a_path:
         raise SteerError(
             f"checkpoint {name} does not exist; expected a file, or one of the hub such as "
             "ocaetas/SymmFlow/LatFM_coco_beta6.0.pt"

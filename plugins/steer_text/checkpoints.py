@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from steer import SteerError
-from steer.plugin import hub, message_of, nearest
+from steer.plugin import Source, hub, message_of, nearest
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +28,9 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
     import torch
     import transformers
 
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    named, known = Source(source), list(names)
+    folder = named.folder
+    if folder is not None:
         config = folder / "config.json"
         if not config.is_file():
             raise SteerError(f"{what}: {source} has no config.json; expected a folder of a transformers model")
@@ -40,21 +40,20 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
         except (OSError, ValueError):
             raise SteerError(f"{what}: {config} cannot be read") from None
         local = True
-    elif source.startswith((".", "/", "~")) or source.count("/") > 1 or (names and "/" not in source):
-        known = list(names)
+    elif not named.like_an_id(bare=not known):
         listed = f"a known name ({', '.join(known)}), " if known else ""
         raise SteerError(f"{what}: no such folder{nearest(source, known)}; expected {listed}a folder, or a hub id")
     else:
         local = not hub.reachable()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=local)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(named.place, local_files_only=local)
         model = getattr(transformers, kind).from_pretrained(
-            source, local_files_only=local, use_safetensors=True, dtype=torch.float32
+            named.place, local_files_only=local, use_safetensors=True, dtype=torch.float32
         )
     except Exception as error:  # a dozen kinds: missing files, other architectures, no network
         log.debug("loading %s failed", source, exc_info=True)
         reason = message_of(error, 200)
-        if not folder.is_dir() and not hub.reachable():
+        if folder is None and not hub.reachable():
             raise SteerError(
                 f"{what} is no folder and not in the hub's cache, and the hub cannot be reached (offline); go online "
                 "once to fetch it, or give a folder"

@@ -12,6 +12,7 @@ import click
 
 from steer.cli.shared import log_option
 from steer.errors import SteerError, unknown
+from steer.models.downloads.source import Source
 from steer.models.downloads.weights import cached, fetch, reachable
 from steer.registry.declarations import Needed, Repository, Weights, size_text
 from steer.registry.plugins import Plugins
@@ -95,7 +96,7 @@ def find(name: str, plugins: Plugins) -> list[Needed]:
 
     if name in PREVIEWS:
         return [Repository(PREVIEWS[name])]
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and ":" not in name:
+    if Source(name).like_an_id():
         return [Repository(name)]
     known_names = {*registry.rewards, *registry.methods, *registry.models, *registry.clips, *PREVIEWS}
     raise unknown("name", name, known_names)

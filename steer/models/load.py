@@ -14,6 +14,7 @@ from steer.errors import SteerError, message_of
 from steer.models.backbone import Backbone
 from steer.models.device import pick_device, pick_dtype
 from steer.models.downloads import hub, weights
+from steer.models.downloads.source import Source
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply
 from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
@@ -79,7 +80,7 @@ def load_model(
     if colon and kind in plugins.registry.loaders:
         return _from_loader(kind, argument, plugins, device, dtype, chosen)
     alias = plugins.registry.models.get(name)
-    source = str(alias.load()()) if alias else name
+    source = Source(str(alias.load()()) if alias else name)
     config = _pipeline_config(source, name, plugins)
     class_name = str(config.get("_class_name", ""))
     entry = _backbone_entry(class_name, plugins)
@@ -89,21 +90,21 @@ def load_model(
     where = pick_device(device)
     family: type[Backbone] = entry.load()
     keywords: dict[str, Any] = {"torch_dtype": family.precision(pick_dtype(dtype, where, family.half))}
-    if not Path(source).expanduser().is_dir():
+    if source.folder is None:
         keywords["local_files_only"] = not hub.reachable()
     if "safety_checker" in config:  # never called here; not worth 1.2 GB
         keywords.update(safety_checker=None, requires_safety_checker=False)
     try:
-        pipe = getattr(diffusers, class_name).from_pretrained(source, **keywords)
+        pipe = getattr(diffusers, class_name).from_pretrained(source.place, **keywords)
     except Exception as error:  # missing parts, damaged weights, foreign classes: a dozen kinds, all the folder's
-        log.debug("loading %s failed", source, exc_info=True)
+        log.debug("loading %s failed", source.name, exc_info=True)
         raise SteerError(
             f"model {name!r} cannot be loaded ({type(error).__name__}: {message_of(error)}); a file of it is missing "
             "or damaged: fetch or copy it again"
         ) from error
     apply(pipe, chosen, where)
     backbone = _prepare(family(pipe))  # type: ignore[call-arg]
-    defaults = {**KNOWN_DEFAULTS.get(name, {}), **_defaults(source)}
+    defaults = {**KNOWN_DEFAULTS.get(name, {}), **_defaults(source.folder)}
     return Model(name, backbone, defaults, chosen, _preview(backbone, chosen))
 
 
@@ -113,18 +114,14 @@ def check_cached(name: str, plugins: Plugins) -> None:
     Raises:
         SteerError: saying how to fetch it.
     """
-    known = name in plugins.registry.models or name.partition(":")[0] in plugins.registry.loaders
-    if known or not _is_hub_id(name) or Path(name).is_dir():
+    source = Source(name)
+    if name in plugins.registry.models or not source.like_an_id() or source.folder is not None:
         return
     if weights.cached(Repository(name)) is None:
         raise SteerError(
             f"model {name!r} is not in the hub's cache, and a dry run downloads nothing; fetch it with `steer download "
             f"{name}` first"
         )
-
-
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _from_loader(
@@ -178,10 +175,10 @@ def _backbone_entry(class_name: str, plugins: Plugins) -> Any:
     return known[class_name]
 
 
-def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]:
+def _pipeline_config(source: Source, name: str, plugins: Plugins) -> dict[str, Any]:
     """Read ``model_index.json`` before any weights, so that a mistake costs no download."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    folder = source.folder
+    if folder is not None:
         index = folder / "model_index.json"
         if not index.is_file():
             raise SteerError(f"model folder {name!r} has no model_index.json; expected a folder in diffusers format")
@@ -192,7 +189,7 @@ def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]
         if not isinstance(config, dict):
             raise SteerError(f"model folder {name!r}: model_index.json holds no object; expected a diffusers pipeline")
         return dict(config)
-    if not _is_hub_id(name):
+    if not source.like_an_id():
         from steer.errors import nearest
 
         names = sorted(plugins.registry.models)
@@ -203,9 +200,9 @@ def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]
     from diffusers import DiffusionPipeline
 
     try:
-        return dict(DiffusionPipeline.load_config(source, local_files_only=not hub.reachable()))
+        return dict(DiffusionPipeline.load_config(source.name, local_files_only=not hub.reachable()))
     except Exception as error:  # the hub client raises a dozen kinds; all mean that it could not be had
-        log.debug("loading %s failed", source, exc_info=True)
+        log.debug("loading %s failed", source.name, exc_info=True)
         if not hub.reachable():
             raise SteerError(
                 f"model {name!r} is no local folder and not in the hub's cache, and the hub cannot be reached "
@@ -217,10 +214,10 @@ def _pipeline_config(source: str, name: str, plugins: Plugins) -> dict[str, Any]
         ) from error
 
 
-def _defaults(source: str) -> dict[str, Any]:
-    file = Path(source).expanduser() / DEFAULTS_FILE
-    if not file.is_file():
+def _defaults(folder: Path | None) -> dict[str, Any]:
+    if folder is None or not (folder / DEFAULTS_FILE).is_file():
         return {}
+    file = folder / DEFAULTS_FILE
     try:
         values = json.loads(read_text(file, "model's defaults"))
     except (ValueError, RecursionError) as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steer.errors import SteerError, message_of, unknown
+from steer.models.downloads.source import Source
 
 OFFLOADS = ("none", "model", "sequential")
 VAE_SAVINGS = ("slicing", "tiling")
@@ -142,15 +142,15 @@ class Preview:
         """
         from diffusers import AutoencoderTiny
 
-        source = PREVIEWS.get(name, name)
-        if source == name and not Path(name).is_dir() and name.count("/") != 1:
+        source = Source(PREVIEWS.get(name, name))
+        if source.folder is None and not source.like_an_id():
             raise unknown("preview decoder", name, PREVIEWS)
         try:
-            self.model = AutoencoderTiny.from_pretrained(source, torch_dtype=dtype).to(device).eval()
+            self.model = AutoencoderTiny.from_pretrained(source.place, torch_dtype=dtype).to(device).eval()
         except (OSError, ValueError) as error:
             raise SteerError(
-                f"preview decoder {name!r} ({source}) cannot be loaded: {message_of(error)}; check the network, or "
-                "give a folder that holds it"
+                f"preview decoder {name!r} ({source.name}) cannot be loaded: {message_of(error)}; check the network, "
+                "or give a folder that holds it"
             ) from None
         self.model.requires_grad_(False)
 
@@ -169,14 +169,14 @@ class Preview:
 def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
     if not hasattr(pipe, "load_lora_weights"):
         raise SteerError(f"{type(pipe).__name__} takes no LoRA")
-    file = Path(path).expanduser()
-    if not file.exists() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+    source = Source(path)
+    if source.path is None and not source.like_an_id():
         raise SteerError(
             f"lora {path!r} does not exist; expected a .safetensors file, a folder or a hub id like org/name"
         )
     try:
         # safetensors only: a pickled LoRA from somewhere could run code
-        pipe.load_lora_weights(str(file) if file.exists() else path, adapter_name=name, use_safetensors=True)
+        pipe.load_lora_weights(source.place, adapter_name=name, use_safetensors=True)
     except ImportError as error:
         raise SteerError(
             f"LoRAs need the package peft ({message_of(error)}); pip install 'steer-diffusion[lora]'"
@@ -185,7 +185,7 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: {message_of(error)}") from error
     if name not in {n for adapters in pipe.get_list_adapters().values() for n in adapters}:
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: none of its tensors belongs to the model")
-    _warn_of_layers_left_out(pipe, path, str(file) if file.exists() else path, name)
+    _warn_of_layers_left_out(pipe, path, source.place, name)
     pipe.fuse_lora(adapter_names=[name], lora_scale=weight)
     pipe.unload_lora_weights()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from steer.plugin import Needed, Repository
+from steer.plugin import Needed, Repository, Source
 
 
 def fluency(argument: str | None) -> list[Needed]:
@@ -19,6 +17,5 @@ def classifier(argument: str | None) -> list[Needed]:
 
 def _of(source: str) -> list[Needed]:
     # what is neither a folder nor a hub id is refused where it is loaded
-    if not source or source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).is_dir():
-        return []
-    return [Repository(source, option="")]
+    named = Source(source)
+    return [Repository(source, option="")] if named.folder is None and named.like_an_id(bare=True) else []

@@ -1,0 +1,45 @@
+"""What a user named: something on this machine, or an id on the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model, weights or the like are, as a user says it: a file, a folder, or a hub id."""
+
+    name: str
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder of that name on this machine, with ``~`` expanded; ``None`` if there is none."""
+        path = Path(self.name).expanduser()
+        return path if self.name and path.exists() else None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of that name on this machine, if there is one."""
+        path = self.path
+        return path if path is not None and path.is_dir() else None
+
+    @property
+    def place(self) -> str:
+        """What ``from_pretrained`` takes: the path on this machine, else the name."""
+        return str(self.path or self.name)
+
+    @property
+    def like_a_path(self) -> bool:
+        """Whether the name can only mean something on this machine, be it there or not."""
+        return self.name.startswith((".", "/", "~"))
+
+    def like_an_id(self, *, bare: bool = False) -> bool:
+        """Whether the name can be a hub id: ``org/name``, or with ``bare`` also one without an owner (``gpt2``)."""
+        slashes = self.name.count("/")
+        return (
+            bool(self.name)
+            and not self.like_a_path
+            and ":" not in self.name
+            and (slashes == 1 or (bare and slashes == 0))
+        )
