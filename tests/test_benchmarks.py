@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import fuzz
 from results import Part, PartError, Runner, run_all
 
 PARTS = [Part("long"), Part("early"), Part("reader", ("early",)), Part("last")]
@@ -116,3 +117,8 @@ def wait_for(met, seconds: float = 60) -> None:
     while not met():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_damaged_prompt_files_are_read_or_refused() -> None:
+    outcomes = fuzz.run(fuzz.check_prompts, inputs=200, seed=0, keep=None)
+    assert outcomes["failed"] == 0 and outcomes["read"] > 20 and outcomes["refused"] > 50

@@ -56,7 +56,7 @@ def flags_row(line: str, where: str, reading: Reading) -> dict[str, Any]:
             continue
         name, word = match[1].replace("-", "_"), word[match.end() :]
         if name not in FLAGS and name not in IGNORED:
-            raise SteerError(f"{where}: --{name} means nothing here{nearest(name, FLAGS)}; drop it")
+            raise SteerError(f"{where}: --{name[:60]} means nothing here{nearest(name, FLAGS)}; drop it")
         if name in given and name != "option":
             raise SteerError(f"{where}: --{name} is given twice; keep one")
         values = given.setdefault(name, [])

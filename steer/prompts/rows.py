@@ -12,7 +12,7 @@ from steer.errors import SteerError
 from steer.prompts.prompt import Prompt, check_seed
 from steer.prompts.reading import TEXT_KEYS, Reading, kind_of
 from steer.prompts.samplers import SCHEDULES, scheduler_of
-from steer.prompts.values import fraction, is_missing, is_unset, own_seed, plain, whole
+from steer.prompts.values import fraction, is_missing, is_unset, own_seed, plain, unicode, whole
 from steer.settings.options import parse_assignments
 from steer.settings.run import SETTINGS, SIZE, check_setting, parse_size
 
@@ -50,6 +50,7 @@ def from_row(row: Any, where: str, *, typed: bool = True, reading: Reading | Non
     row = _with_known_keys({str(key): value for key, value in row.items()}, where, reading)
     text = _taken_text(row, where, reading)
     given = {key: row.pop(key) for key in OWN & row.keys()}
+    given = {key: unicode(value, where) if isinstance(value, str) else value for key, value in given.items()}
     given = {key: value for key, value in given.items() if not _says_nothing(key, value, typed=typed)}
     metadata = plain({k: v for k, v in row.items() if typed or not _is_absent(v)}, where, reading)
     settings = _settings(given, where, typed=typed)

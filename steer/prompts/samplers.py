@@ -57,8 +57,6 @@ def scheduler_of(name: str, schedule: str | None, where: str) -> str:
     if low in SAMPLERS:
         return SAMPLERS[low]
     if low in FAMILIES or (schedule is not None) or low.startswith(tuple(f"{family} " for family in FAMILIES)):
-        raise SteerError(
-            f"{where}: A1111's sampler {name!r}{f' with schedule {schedule}' if schedule else ''} is not here; the "
-            f"samplers that are: {', '.join(SAMPLERS)}"
-        )
+        told = f"{name[:60]!r} with the schedule {schedule[:60]!r}" if schedule else repr(name[:60])
+        raise SteerError(f"{where}: A1111's sampler {told} is not here; the samplers that are: {', '.join(SAMPLERS)}")
     return name

@@ -63,7 +63,7 @@ def fraction(value: Any, key: str, where: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         comma = isinstance(value, str) and _NUMBER.fullmatch(value.strip().replace(",", "."))
-        hint = f", as in {value.strip().replace(',', '.')}" if comma else ""
+        hint = f", as in {value.strip().replace(',', '.')[:20]}" if comma else ""
         raise SteerError(f"{where}: got {key} {_shown(value)}, expected a number{hint}")
     return number
 
@@ -97,7 +97,7 @@ def plain(value: Any, where: str, reading: Reading, depth: int = 0) -> Any:
         SteerError: for text that is not Unicode, and for what is nested beyond reason.
     """
     if isinstance(value, str):
-        return _unicode(value, where)
+        return unicode(value, where)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -107,7 +107,7 @@ def plain(value: Any, where: str, reading: Reading, depth: int = 0) -> Any:
     if depth >= MAX_DEPTH:
         raise SteerError(f"{where}: lists and objects are nested deeper than {MAX_DEPTH}; keep them flatter")
     if isinstance(value, dict):
-        return {_unicode(str(key), where): plain(part, where, reading, depth + 1) for key, part in value.items()}
+        return {unicode(str(key), where): plain(part, where, reading, depth + 1) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part, where, reading, depth + 1) for part in value]
     if isinstance(value, decimal.Decimal):
@@ -129,7 +129,8 @@ def _from_text(text: str) -> Any:
     return float(cell) if _NUMBER.fullmatch(cell) else text
 
 
-def _unicode(text: str, where: str) -> str:
+def unicode(text: str, where: str) -> str:
+    """Return a text, unless it holds what JSON can spell and no file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -60,7 +60,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, str]]:
         key, equals, value = item.partition("=")
         owner, dot, name = key.strip().rpartition(".")
         if not (equals and dot and owner and name):
-            raise SteerError(f"option {item!r} is not of the form PLUGIN.OPTION=VALUE (for example fk.particles=8)")
+            raise SteerError(
+                f"option {item[:80]!r} is not of the form PLUGIN.OPTION=VALUE (for example fk.particles=8)"
+            )
         values = parsed.setdefault(owner, {})
         if name in values and values[name] != value:
             raise SteerError(f"option {owner}.{name} is given twice: {values[name]!r} and {value!r}; keep one")

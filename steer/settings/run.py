@@ -238,7 +238,7 @@ def parse_size(size: Any, where: str = "") -> tuple[int, int]:
     if isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size):
         return size[0], size[1]
     prefix = f"{where}: " if where else ""
-    raise SteerError(f"{prefix}size {size!r}: expected WIDTHxHEIGHT in pixels, such as 512x512")
+    raise SteerError(f"{prefix}size {repr(size)[:60]}: expected WIDTHxHEIGHT in pixels, such as 512x512")
 
 
 def check_setting(name: str, value: Any) -> None:

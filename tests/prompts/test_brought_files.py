@@ -358,6 +358,7 @@ def test_json_lines_that_are_named_json(tmp_path: Path) -> None:
         ("jsonl", '{"prompt": "a", "guidance": ' + "9" * 4000 + "}", "got guidance 9999"),
         ("jsonl", '{"prompt": "a", "x": "\\ud800"}', "is not Unicode"),
         ("jsonl", '{"prompt": "a", "\\ud800": 1}', "is not Unicode"),
+        ("jsonl", '{"prompt": "a", "scheduler": "Euler \\ud800"}', "is not Unicode"),
         ("json", '["a",\n]', "line 2: not JSON"),
         ("json", '{"a": 1, "b": [1]}', "got an object with the keys a, b, expected a list"),
         ("json", "{}", "the keys none"),
