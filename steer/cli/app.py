@@ -1,4 +1,4 @@
-"""The ``steer`` command: its subcommands, those of plugins included, and how errors end."""
+"""The ``steer`` command: built-in and plugin subcommands, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LazyGroup(click.Group):
         self.lazy = commands_by_name or {}
 
     def targets(self) -> dict[str, tuple[str, str]]:
-        """Return name to (target, summary)."""
+        """Return each command's (target, summary) by its name."""
         return self.lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -77,7 +77,7 @@ class App(LazyGroup):
             return None
         if "" in nouns:
             return _load(nouns[""][0])
-        return LazyGroup(name, commands_by_name=nouns, help=f"{name.capitalize()} one of what plugins bring.")
+        return LazyGroup(name, commands_by_name=nouns, help=f"{name.capitalize()} with a command of a plugin.")
 
     @staticmethod
     def _plugin_commands() -> dict[str, dict[str, tuple[str, str]]]:
@@ -97,7 +97,7 @@ class App(LazyGroup):
 
 
 def _sentence(text: str) -> str:
-    """Return a summary as a sentence; those of plugins come as they like."""
+    """Return a summary as a sentence; plugins write theirs in any form."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
@@ -116,7 +116,7 @@ def app() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2, a bug keeps its traceback."""
-    # without a handler, logging's last resort would print what --log FILE is for
+    # without a handler, logging's last resort would print to stderr what belongs in --log FILE
     logging.getLogger("steer").addHandler(logging.NullHandler())
     # and a library that sets up the root logger would print every traceback
     logging.getLogger("steer").propagate = False
@@ -133,7 +133,7 @@ def main() -> None:
     except SteerError as error:
         logging.getLogger("steer").error("%s", error, exc_info=True)
         _fail(str(error))
-    except NoArgsIsHelpError as error:  # a group without a command: its help, which lists them
+    except NoArgsIsHelpError as error:  # a group without a command: print its help, which lists the commands
         click.echo(error.format_message(), err=True)
         sys.exit(2)
     except click.UsageError as error:
@@ -157,7 +157,7 @@ def main() -> None:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    # torch says so on the CPU only in words, and its own class must not be imported for that
+    # on the CPU torch raises a plain RuntimeError; using torch's own class would import torch for every command
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
@@ -183,7 +183,7 @@ CHATTY = frozenset(
         "transformers",
     }
 )
-"""Libraries whose warnings speak to programmers: they go to the log. Those of steer and of plugins are shown."""
+"""Libraries whose warnings are for programmers: these go to the log. Warnings of steer and of plugins are shown."""
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, elsewhere lines, so that a log stays readable."""
+"""Progress on stderr: bars on a terminal, plain lines elsewhere, so that a log stays readable."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 LINE_SECONDS = 30.0
-"""Seconds between two lines where there is no terminal to change one on."""
+"""Seconds between two lines if stderr is no terminal."""
 
 
 class Bar(AbstractContextManager["Bar"]):
-    """How far one thing has come. While its bar is shown, downloads are shown in it."""
+    """The progress of one task. While its bar is shown, downloads appear in it."""
 
     def __init__(self, label: str, total: float | None = None, *, lines: bool = False) -> None:
         """Make a bar; it appears when its context is entered.
 
         Args:
-            label: what is shown before the bar.
-            total: how many there are to do; unknown by default.
-            lines: print a line now and then if stderr is no terminal; nothing by default.
+            label: text before the bar.
+            total: number of items to do; unknown by default.
+            lines: print a line now and then if stderr is no terminal; by default nothing is printed there.
         """
         from rich.progress import TimeRemainingColumn
 
@@ -55,7 +55,7 @@ class Bar(AbstractContextManager["Bar"]):
         self._progress.stop()
 
     def advance(self) -> None:
-        """One more is done."""
+        """Count one more item as done."""
         self.show(self._progress.tasks[0].completed + 1)
 
     def show(
@@ -64,9 +64,9 @@ class Bar(AbstractContextManager["Bar"]):
         """Show how much is done.
 
         Args:
-            total: if it changed.
-            label: if it changed; what is done from now on has a time left of its own.
-            note: what is shown behind the bar, ``done/total`` by default.
+            total: the new total, if it changed.
+            label: the new label, if it changed; the time left is then estimated afresh.
+            note: text after the bar, ``done/total`` by default.
         """
         total = self._progress.tasks[0].total if total is None else total
         note = f"{done:g}" + ("" if total is None else f"/{total:g}") if note is None else note
@@ -79,7 +79,7 @@ class Bar(AbstractContextManager["Bar"]):
             self.say(f"{self._label}: {note}" if self._label else note)
 
     def note(self, text: str) -> None:
-        """Show something else behind the bar, on a terminal."""
+        """Show another text after the bar, if stderr is a terminal."""
         self._progress.update(self._task, note=one_line(text))
 
     def say(self, text: str) -> None:
@@ -95,14 +95,14 @@ class Bar(AbstractContextManager["Bar"]):
 
 
 class DownloadBars:
-    """An observer of downloads by whatever command: bars on a terminal, one line per file elsewhere."""
+    """An observer of downloads in any command: bars on a terminal, one line per file elsewhere."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, name: str, here: int, total: int | None) -> None:
-        """Take note of ``here`` bytes of ``total``."""
+        """Show that ``here`` of ``total`` bytes have arrived."""
         if not live_terminal():
             if name not in self._tasks:
                 self._tasks[name] = None
@@ -114,7 +114,7 @@ class DownloadBars:
             self._progress = _progress(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
             self._progress.start()
         if name not in self._tasks:
-            # what an earlier attempt brought does not count for the speed
+            # bytes from an earlier attempt do not count toward the speed
             self._tasks[name] = self._progress.add_task(one_line(name), total=total, completed=here)
         self._progress.update(self._tasks[name], completed=here)
         if here == total:

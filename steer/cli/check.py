@@ -1,4 +1,4 @@
-"""``steer check``: whether a plugin keeps to its contract."""
+"""``steer check``: check whether a plugin fulfills its contract."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MARKS = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "skipped": "[
 
 @click.group()
 def check() -> None:
-    """Check whether a plugin keeps to its contract."""
+    """Check whether a plugin fulfills its contract."""
 
 
 @check.command()
 @click.argument("name")
 @click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
-@click.option("--batch", type=click.IntRange(2), default=8, show_default=True, help="Samples that the checks use.")
+@click.option("--batch", type=click.IntRange(2), default=8, show_default=True, help="Samples per check.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the report and pictures there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 @log_option
@@ -45,7 +45,7 @@ def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, o
     made = make_reward([name], options, manager(), place)
     if made is None:
         raise SteerError("got no reward to check")
-    # a single reward is checked itself: the sum around it would mend an integer score
+    # a single reward is checked itself: the sum around it would turn an integer score into a float
     alone = made.terms[0][2] if len(made.terms) == 1 and made.terms[0][1] == 1 else made
     report = check_reward(alone, name=name, device=place, batch=batch)
     files = write_report(report, out) if out else []
@@ -58,13 +58,13 @@ def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, o
 
         console = Console(highlight=False, emoji=False)
         table = Table(title=escape(f"reward {one_line(name)}"), title_justify="left")
-        for column in ("check", "outcome", "what was seen"):
-            table.add_column(column, overflow="fold", no_wrap=column != "what was seen")
+        for column in ("check", "outcome", "details"):
+            table.add_column(column, overflow="fold", no_wrap=column != "details")
         for row in report.checks:
             table.add_row(row.name, MARKS[row.status], escape(one_line(row.detail)))
         console.print(table)
         failed = sum(row.status == "failed" for row in report.checks)
-        console.print(f"{failed} of {len(report.checks)} checks failed" if failed else "keeps its contract")
+        console.print(f"{failed} of {len(report.checks)} checks failed" if failed else "fulfills its contract")
         for path in files:
             console.print(escape(one_line(str(path))), soft_wrap=True)
     sys.exit(0 if report.ok else 1)

@@ -1,16 +1,16 @@
-"""The commands that steer brings itself; imports nothing."""
+"""The built-in commands; this module imports nothing."""
 
 BUILT_IN = {
-    "check": ("steer.cli.check:check", "Check whether a plugin keeps to its contract."),
+    "check": ("steer.cli.check:check", "Check whether a plugin fulfills its contract."),
     "compare": ("steer.cli.compare:compare", "Compare methods at equal cost by a held-out judge."),
     "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),
     "download": ("steer.cli.download:download", "Fetch the weights of rewards, previews and models."),
     "gallery": ("steer.cli.gallery:gallery", "Build the page of rendered images."),
     "generate": ("steer.cli.generate:generate", "Render prompts, steered or not."),
     "new": ("steer.cli.new:new", "Start a plugin package of your own."),
-    "plugins": ("steer.cli.plugins:plugins", "List plugins, or show one's options."),
+    "plugins": ("steer.cli.plugins:plugins", "List plugins, or show the options of one."),
     "render": ("steer.cli.render:render", "Render prompt files: resumable, on one machine or many."),
-    "replay": ("steer.cli.replay:replay", "Make an image again from the recipe in its PNG."),
+    "replay": ("steer.cli.replay:replay", "Reproduce an image from the recipe in its PNG."),
     "rewards": ("steer.cli.rewards:rewards", "Compare rewards on the embedded evaluation scenes."),
     "score": ("steer.cli.score:score", "Score image files."),
 }

@@ -1,4 +1,4 @@
-"""``steer compare``: methods at equal cost, judged by what they were not steered by."""
+"""``steer compare``: compare methods at equal cost by a held-out judge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from steer.cli.tables import stdout, table
 from steer.errors import SteerError
 from steer.prompts.files import collect
 
-COMPARED = "What is compared"
+COMPARED = "Comparison"
 NO_METHODS = ("plain", "best-of-n", "fk")
 
 
@@ -32,16 +32,16 @@ NO_METHODS = ("plain", "best-of-n", "fk")
     multiple=True,
     metavar="SPEC",
     group=COMPARED,
-    help="What is compared: [NAME=]METHOD[+METHOD][:OPTION=VALUE,…], or plain; VALUE|VALUE is a sweep.",
+    help="Method to compare: [NAME=]METHOD[+METHOD][:OPTION=VALUE,…], or plain; VALUE|VALUE is a sweep.",
 )
-@option("-r", "--reward", multiple=True, metavar="EXPR", group=COMPARED, help="What steers, as in clip:0.5+hps.")
-@option("--judge", multiple=True, metavar="EXPR", group=COMPARED, help="What is compared by, held out; repeatable.")
+@option("-r", "--reward", multiple=True, metavar="EXPR", group=COMPARED, help="Reward that steers, as in clip:0.5+hps.")
+@option("--judge", multiple=True, metavar="EXPR", group=COMPARED, help="Held-out reward that decides; repeatable.")
 @option(
     "--budget",
     multiple=True,
     metavar="nfe=N|seconds=S",
     group=COMPARED,
-    help="What one prompt may cost; several, as in nfe=80,240.",
+    help="Budget per prompt; nfe=80,240 sets two budgets.",
 )
 @option(
     "-o",
@@ -55,7 +55,7 @@ NO_METHODS = ("plain", "best-of-n", "fk")
     "--tune",
     metavar="PROMPTS",
     group=COMPARED,
-    help="Choose among swept values on these prompts, by the first judge.",
+    help="Prompt file on which the first judge chooses among swept values.",
 )
 @option(
     "--success",
@@ -64,20 +64,20 @@ NO_METHODS = ("plain", "best-of-n", "fk")
     group=COMPARED,
     help="Score of the first judge that counts as a success.",
 )
-@option("--reference", metavar="NAME", group=COMPARED, help="What others are held against; best-of-n, else the first.")
+@option("--reference", metavar="NAME", group=COMPARED, help="Method to compare others with; best-of-n, else the first.")
 @option(
     "--clock",
     type=click.Choice(("wall", "cpu")),
     default="wall",
     group=COMPARED,
     hidden=True,  # for benchmarks on machines that do other work too
-    help="What seconds are: cpu is processor time.",
+    help="Clock that counts seconds: wall, or cpu for processor time.",
 )
 @option(
     "--embed",
     metavar="NAME",
     group=COMPARED,
-    help="CLIP for the spread of images; shapes for that model, else none.",
+    help="CLIP that measures the spread of images; shapes for the model shapes, else none.",
 )
 @model_options
 @run_options
@@ -93,7 +93,7 @@ NO_METHODS = ("plain", "best-of-n", "fk")
     "--out",
     metavar="FOLDER",
     group=OUTPUT,
-    help="Where to write, and what to go on with; outputs/compare-TIME by default.",
+    help="Output folder; resumes the comparison in it; outputs/compare-TIME by default.",
 )
 @option("--json", "as_json", is_flag=True, group=OUTPUT, help="Print the summary as JSON on stdout.")
 @log_option
@@ -102,9 +102,9 @@ def compare(
 ) -> None:
     """Compare methods on PROMPTS… at equal cost.
 
-    Every method gets the same prompts, seeds and budget; the judge decides, and may not be what steers. Settings hold
-    if a method says no others. Started again with the same --out, a comparison goes on where it was. The report is in
-    report.html and report.md there.
+    Every method gets the same prompts, seeds and budget. The judge decides; it must not be the reward that steers. A
+    setting applies to each method that does not set its own. Run again with the same --out to resume a comparison.
+    report.html and report.md in that folder hold the report.
     """
     if not files:
         raise SteerError("got no prompt file; expected one or more of .txt, .jsonl, .json, .csv, .tsv, .parquet or -")

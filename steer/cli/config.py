@@ -40,7 +40,7 @@ def read_toml(path: str | Path, keys: dict[str, Any]) -> dict[str, Any]:
 
 
 def default_model() -> tuple[str, str]:
-    """Return the model to use when none is named, and where that was decided."""
+    """Return the default model and what sets it."""
     if os.environ.get("STEER_MODEL"):
         return os.environ["STEER_MODEL"], "STEER_MODEL"
     file = Path("steer.toml")

@@ -33,8 +33,8 @@ PACKAGES = (
     "pydantic",
 )
 
-# What a sampler of each family needs in half precision with everything on the device, for one image at its native
-# size: weights of all parts and about a fifth for activations. Sizes of the published weights.
+# Memory in GB that a sampler of each family needs for one image at its native size, in half precision with everything
+# on the device: the published weights of all parts and about a fifth more for activations.
 FAMILIES_GB = {
     "SD 1.5 / 2.1 (512-768 px)": 3.0,
     "PixArt-Sigma (1024 px)": 13.0,
@@ -50,7 +50,7 @@ FAMILIES_GB = {
 
 
 def diagnose(plugins: Plugins) -> dict[str, Any]:
-    """Return versions, devices, memory, plugins with their health, the hub's cache, and what of it plugins need.
+    """Return versions, devices, memory, plugins with their health, the hub's cache, and the weights that plugins need.
 
     Returns:
         ``{"python", "platform", "packages", "devices", "memory_gb", "families", "plugins", "cache", "weights",
@@ -77,13 +77,13 @@ def diagnose(plugins: Plugins) -> dict[str, Any]:
 
 
 def weights_of(plugins: Plugins) -> list[dict[str, Any]]:
-    """Return all weights that plugins need, without an argument to their names, and whether they are cached."""
+    """Return the weights that plugins need if their names have no argument, and whether each is cached."""
     rows = []
     for kind in ("reward", "method"):
         for entry in plugins.registry.entries[kind].values():
             try:
                 needed = entry.weights()
-            except SteerError as error:  # its resolver is broken, and only its own
+            except SteerError as error:  # a broken resolver must not hide the weights of other plugins
                 log.debug("%s", error)
                 continue
             rows += [describe(one) | {"name": entry.name} for one in needed]

@@ -1,4 +1,4 @@
-"""``steer download``: fetch weights, so that they are here when they are needed."""
+"""``steer download``: fetch weights before they are needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from steer.registry.plugins import Plugins
 
 @dataclass(frozen=True)
 class Item:
-    """Something to fetch, and for which name it was asked."""
+    """Something to fetch, and the name that needs it."""
 
     name: str
     needed: Needed
@@ -45,15 +45,15 @@ class Item:
     "--to",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Put the files into FOLDER/REPOSITORY, as for another machine, and not into the hub's cache.",
+    help="Put the files into FOLDER/REPOSITORY, to copy to another machine, instead of the hub's cache.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @log_option
 def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
     """Fetch the weights of rewards, methods, preview decoders and models from the hub.
 
-    NAME is a reward or method as it is given elsewhere (hps, hps:v2.0, clip:ViT-B-32/laion2b_s34b_b79k), a preview
-    decoder (taesd), or a hub id (ORG/NAME). A download that broke off goes on where it was; each file is verified.
+    NAME is a reward or method as other commands take it (hps, hps:v2.0, clip:ViT-B-32/laion2b_s34b_b79k), a preview
+    decoder (taesd), or a hub id (ORG/NAME). An interrupted download resumes; each file is verified.
     """
     from steer.registry.plugins import manager
 
@@ -76,14 +76,14 @@ def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     elif not rows:
-        click.echo(f"{', '.join(names)}: nothing to fetch; all that is needed comes with the installation")
+        click.echo(f"{', '.join(names)}: nothing to fetch; the installation contains all it needs")
 
 
 def find(name: str, plugins: Plugins) -> list[Needed]:
     """Return what a name needs from the hub.
 
     Raises:
-        SteerError: for a name that nothing has.
+        SteerError: for an unknown name.
     """
     registry = plugins.registry
     plain, _, argument = name.partition(":")
@@ -104,13 +104,13 @@ def find(name: str, plugins: Plugins) -> list[Needed]:
 
 def _out_of_reach(missing: list[Item]) -> str:
     wanted = ", ".join(dict.fromkeys(item.needed.label for item in missing))
-    place = "the hub" if all(getattr(item.needed, "url", None) is None for item in missing) else "where it is"
-    line = f"{place} cannot be reached, and this is not here: {wanted}; run the same where it can, with --to FOLDER"
+    place = "the hub" if all(getattr(item.needed, "url", None) is None for item in missing) else "the server"
+    line = f"{place} cannot be reached for {wanted}; run this with --to FOLDER on a machine that can"
     first, folder = missing[0], f"FOLDER/{_folder(missing[0].needed)}"
     if isinstance(first.needed, Weights):
         plugin = first.name.partition(":")[0]
         return f"{line}, then copy FOLDER here and set -o {plugin}.{first.needed.option}={folder}"
-    return f"{line}, then copy FOLDER here and give {folder} for {first.name}"
+    return f"{line}, then copy FOLDER here and pass {folder} instead of {first.name}"
 
 
 def _folder(needed: Needed) -> str:
@@ -119,7 +119,7 @@ def _folder(needed: Needed) -> str:
 
 def _print(row: dict[str, Any]) -> None:
     what = row["repo"] if row["file"] is None else f"{row['repo']}: {row['file']}"
-    done = "is in the cache already" if row["status"] == "cached" else "fetched and verified"
+    done = "is already in the cache" if row["status"] == "cached" else "fetched and verified"
     click.echo(f"{row['name']}: {what} ({size_text(row['size'])}) {done}: {row['path']}")
 
 

@@ -1,4 +1,4 @@
-"""``steer gallery``: build the page of what was rendered."""
+"""``steer gallery``: build the page of rendered images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from steer.errors import SteerError
 
 @click.command()
 @click.argument("folder", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @log_option
 def gallery(folder: str, as_json: bool) -> None:
     """Build DIR/index.html from the runs in DIR and below it.
 
-    Runs of `steer render` and `steer generate` are shown; several of them side by side, prompt by prompt.
+    The page shows runs of `steer render` and `steer generate`, and several runs side by side, prompt by prompt.
     """
     from steer.render.page import build_page
     from steer.results.storage import storage_at
@@ -25,7 +25,7 @@ def gallery(folder: str, as_json: bool) -> None:
     storage = storage_at(folder)
     page = build_page(storage)
     if page is None:
-        raise SteerError(f"{folder} holds no run; expected the folder of a steer render or generate, or one above")
+        raise SteerError(f"{folder} holds no run; expected a folder of steer render or generate, or a folder above it")
     if as_json:
         data = {"page": page.place, "images": page.images, "failed": page.failed, "runs": page.runs}
         click.echo(json.dumps(data, indent=1))

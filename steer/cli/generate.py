@@ -46,14 +46,14 @@ from steer.registry.plugins import manager
     group=OUTPUT,
     help="Also sample the same prompts without methods, and compare.",
 )
-@option("--out", metavar="FOLDER", group=OUTPUT, help="Where to write; outputs/TIME by default.")
+@option("--out", metavar="FOLDER", group=OUTPUT, help="Output folder; outputs/TIME by default.")
 @option("--json", "as_json", is_flag=True, group=OUTPUT, in_file=False, help="Print the result as JSON on stdout.")
 @log_option
 def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **given: Any) -> None:
     """Render PROMPTS, steered or not.
 
-    Without PROMPTS and --file, the examples that ship are rendered; for a model that draws from something else than a
-    text, one image of each such input. Images carry their recipe; `steer replay` makes one again.
+    Without PROMPTS and --file, the bundled examples are rendered, or one image per input if the command gives inputs
+    such as --mask. Images carry their recipe; `steer replay` reproduces them.
     """
     values = gathered(read_toml(config, RUN_KEYS) if config else {}, given)
     if prompts:
@@ -77,7 +77,7 @@ def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **giv
     from steer.render.generation import generate as sample_into
 
     quiet_libraries()
-    for note in notes:  # a mistake in the command is told before them, and alone
+    for note in notes:  # only now: a mistake in the command is reported alone
         click.echo(note, err=True)
     with Interrupt() as interrupt:
         watcher, baseline = GenerationProgress(interrupt), bool(values.get("baseline"))
@@ -93,7 +93,7 @@ RUN_KEYS = {**run_file_keys(generate.params), **PLUGIN_OPTIONS, "prompts": list,
 
 
 def examples() -> Path:
-    """Return the prompt file that ships: inside the package, or beside it in a source tree."""
+    """Return the bundled prompt file: inside the package, or beside it in a source tree."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "data" / "prompts", package.parent / "prompts"):
         if (folder / "shapes.jsonl").is_file():
@@ -122,5 +122,5 @@ def _prompts(values: dict[str, Any], notes: list[str]) -> list[Prompt]:
         return as_prompts(values["prompts"])
     path = examples()
     rows = read_prompts(path)
-    notes.append(f"prompts: the {len(rows)} examples that ship ({path.name})")
+    notes.append(f"prompts: the {len(rows)} bundled examples ({path.name})")
     return rows

@@ -9,7 +9,7 @@ import click
 from steer.cli.shared import log_option, one_line
 
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where to make the package's folder."
+    "--out", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Folder for the package's folder."
 )
 
 
@@ -23,7 +23,7 @@ def new() -> None:
 @out_option
 @log_option
 def reward(name: str, out: Path) -> None:
-    """Make a package with the reward NAME."""
+    """Create a package with the reward NAME."""
     _create("reward", name, out, f"steer check reward {name}")
 
 
@@ -32,7 +32,7 @@ def reward(name: str, out: Path) -> None:
 @out_option
 @log_option
 def method(name: str, out: Path) -> None:
-    """Make a package with the method NAME."""
+    """Create a package with the method NAME."""
     _create("method", name, out, f"steer generate --plugin {name}")
 
 

@@ -1,4 +1,4 @@
-"""Options that help lists in groups, and the keys of run files that they stand for."""
+"""Options that help lists in groups, and their keys in run files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from steer.settings.run import Setting
 
 OTHER = "Other"
-"""The group of options that name none, such as ``--help``."""
+"""The group of options without one, such as ``--help``."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -34,7 +34,7 @@ class GroupedCommand(click.Command):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 groups.setdefault(getattr(parameter, "group", OTHER), []).append(record)
-        groups[OTHER] = groups.pop(OTHER)  # --help is one, and the last
+        groups[OTHER] = groups.pop(OTHER)  # --help is in it; it comes last
         for title, records in groups.items():
             with formatter.section(title):
                 formatter.write_dl(records)

@@ -22,18 +22,18 @@ from steer.settings.options import describe
 
 COLUMNS = ("kind", "name", "origin", "version", "health", "summary")
 WIDE = 130
-"""A terminal of at least so many columns has room for summaries."""
+"""Terminal columns from which on summaries are shown."""
 FIRST = ("method", "reward", "model")
 """The kinds that are listed without ``--all``."""
 
 
 @click.group(invoke_without_command=True)
-@click.option("--all", "everything", is_flag=True, help="List every kind: training data, commands, … too.")
-@click.option("--check", is_flag=True, help="Import each, which takes longer, and tell which fail.")
-@click.option("--json", "as_json", is_flag=True, help="Print all as JSON on stdout.")
+@click.option("--all", "everything", is_flag=True, help="List every kind, also training data and commands.")
+@click.option("--check", is_flag=True, help="Import each plugin and report those that fail; takes longer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole list as JSON on stdout.")
 @click.pass_context
 def plugins(context: click.Context, everything: bool, check: bool, as_json: bool) -> None:
-    """List methods, rewards and models with origin, version and health, and all that is broken."""
+    """List methods, rewards and models with origin, version and health, and everything that is broken."""
     if context.invoked_subcommand is not None:
         return
     rows = [_row(entry, entry.health if check else health(entry)) for entry in manager().registry]
@@ -48,7 +48,7 @@ def plugins(context: click.Context, everything: bool, check: bool, as_json: bool
         return
     shown = [row for row in rows if everything or row["kind"] in FIRST or row["health"] != "ok"]
     console = stdout()
-    # summaries make lines of five rows on a terminal of 80 columns; `show NAME` and --json have them
+    # in 80 columns a summary would wrap over five rows; `show NAME` and --json have it
     columns = COLUMNS if console.width >= WIDE else COLUMNS[:-1]
     console.print(
         table(columns, ([(row | {"origin": _short(row["origin"])})[name] for name in columns] for row in shown))
@@ -99,7 +99,7 @@ def _row(entry: Entry, health: str) -> dict[str, Any]:
 
 
 def _short(origin: str) -> str:
-    """Return an origin without the plugin's own name, which the package's says again."""
+    """Return an origin without the plugin's name, which the package's name repeats."""
     return origin.partition(": ")[2] or origin
 
 
@@ -107,14 +107,14 @@ def _details(entry: Entry) -> dict[str, Any]:
     loaded = entry.load()
     declaration = getattr(loaded, "Options", None)
     options = [asdict(row) for row in describe(declaration)] if declaration is not None else []
-    # not of a target that is no method at all: its health says so
+    # a target that is no method has no sizing; its health says so
     sizing = {"sizing": loaded.sizing()} if entry.kind == "method" and hasattr(loaded, "sizing") else {}
     needed = [weights.describe(one) for one in entry.weights()]
     return {**_row(entry, "ok"), **sizing, "options": options, "weights": needed}
 
 
 def _sizing_text(name: str, sizing: Mapping[str, Any]) -> str:
-    """Return in words what a method declares of its size."""
+    """Return a method's sizing in words."""
     size = sizing["size_option"]
     facts = [f"size {'--particles' if size is None else f'{name}.{size}'}"]
     if sizing["least_particles"] > 1:

@@ -1,4 +1,4 @@
-"""How ``steer generate`` and ``steer replay`` are shown: a bar that observes runs, and what Ctrl-C keeps."""
+"""Progress of ``steer generate`` and ``steer replay``: a bar that observes runs, and what Ctrl-C keeps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ProgressBar(Bar):
     """
 
     def __init__(self, prompts: int, label: str) -> None:
-        """Args: prompts: how many will be rendered; label: what is shown before the bar."""
+        """Args: prompts: how many will be rendered; label: text before the bar."""
         super().__init__(label)
         self._prompts = prompts
         self._best: float | None = None
@@ -35,7 +35,7 @@ class ProgressBar(Bar):
 
     @hookimpl(wrapper=True)
     def begin(self, state: State) -> Generator[None, Any, Any]:
-        """Take note of a pack's first population."""
+        """Begin to show a pack."""
         result = yield
         self._seen_events = 0
         self._enter(state.jobs)
@@ -43,7 +43,7 @@ class ProgressBar(Bar):
 
     @hookimpl(wrapper=True)
     def after_step(self, state: State) -> Generator[None, Any, Any]:
-        """Show how far the pack has come, and the best reward on the way."""
+        """Show the pack's step and the best reward so far."""
         result = yield
         for event in state.events[self._seen_events :]:
             if event.kind == "reward":
@@ -59,7 +59,7 @@ class ProgressBar(Bar):
 
     @hookimpl(wrapper=True)
     def after_round(self, run: Run, done: int, total: int | None) -> Generator[None, Any, Any]:
-        """Show how far a search has come."""
+        """Show the round of a search."""
         result = yield
         self._enter(run.jobs)
         self._round = f"round {done}" + (f"/{total}" if total else "")
@@ -68,7 +68,7 @@ class ProgressBar(Bar):
         return result
 
     def _enter(self, jobs: tuple[Job, ...]) -> None:
-        """Begin a pack: the prompts of the one before are finished."""
+        """Begin a pack: the prompts of the previous pack are finished."""
         if jobs is not self._jobs:
             self._finished += len(self._jobs)
             self._jobs, self._round, self._share = jobs, "", 0.0
@@ -78,21 +78,21 @@ class ProgressBar(Bar):
 
 
 class GenerationProgress:
-    """Shows how a generation goes, and ends it after the step in which Ctrl-C came."""
+    """Shows the progress of a generation, and ends it after the step in which Ctrl-C came."""
 
     def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
 
     @contextmanager
     def part(self, prompts: int, label: str) -> Iterator[Sequence[object]]:
-        """Show a bar for so many prompts."""
+        """Show a bar for ``prompts`` prompts."""
         with ProgressBar(prompts, label) as bar:
             yield bar, self._interrupt
 
     def written(self) -> None:
-        """End it here if there was a Ctrl-C."""
+        """End the generation here if Ctrl-C came."""
         self._interrupt.check()
 
     def stopped(self, done: int, prompts: int, place: str) -> None:
-        """Say what is kept."""
+        """Report how many prompts are finished."""
         click.echo(f"stopped: {done} of {prompts} prompts are finished, in {place}", err=True)

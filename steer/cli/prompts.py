@@ -13,24 +13,23 @@ prompt_options: Decorator = options(
         "--column",
         metavar="NAME",
         group=INPUT,
-        help="Column or key of a prompt file that holds the prompts; prompt, text, caption and their plurals are "
-        "known.",
+        help="Column or key that holds the prompts; by default prompt, text or caption, or a plural of them.",
     ),
     option(
         "--wrap-seeds",
         is_flag=True,
         default=None,
         group=INPUT,
-        help="Take seeds beyond 2^32-1, as ComfyUI has them, modulo 2^32.",
+        help="Take seeds above 2^32-1, which ComfyUI allows, modulo 2^32.",
     ),
 )
 """How prompt files are read; see :func:`how_read`."""
 
 
 def how_read(values: dict[str, Any]) -> dict[str, Any]:
-    """Take :data:`prompt_options` out of what was asked for, and return them as arguments of ``read_prompts``.
+    """Remove :data:`prompt_options` from ``values`` and return them as arguments of ``read_prompts``.
 
-    A run keeps its prompts as they were read: it must not read those again by another column.
+    The run file must not keep them: a run stores its prompts as they were read, without the original columns.
     """
     asked = {"column": values.pop("column", None), "wrap_seeds": bool(values.pop("wrap_seeds", None))}
     if asked["wrap_seeds"] and (values.get("seed") or 0) > MAX_SEED:

@@ -1,4 +1,4 @@
-"""``steer render``: render prompt files; started again, it makes exactly what is missing."""
+"""``steer render``: render prompt files; run again, it renders exactly what is missing."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ MACHINES = "Machines"
     is_flag=True,
     group=INPUT,
     in_file=False,
-    help="Leave out lines that cannot be read; they are reported.",
+    help="Skip and report lines that cannot be read.",
 )
-@option("--retry-failed", is_flag=True, group=INPUT, in_file=False, help="Also try prompts again that failed before.")
+@option("--retry-failed", is_flag=True, group=INPUT, in_file=False, help="Retry prompts that failed before.")
 @sampling_options
 @option("--replicates", type=int, group=SAMPLING, help="Independent samples per prompt.")
-@option("--out", metavar="PLACE", group=OUTPUT, help="Folder, or any URL that fsspec knows; outputs/TIME by default.")
-@option("--layout", group=OUTPUT, help="images, or geneval for the tree that GenEval's evaluation reads.")
+@option("--out", metavar="PLACE", group=OUTPUT, help="Output folder or fsspec URL; outputs/TIME by default.")
+@option("--layout", group=OUTPUT, help="images, or geneval for the folders that GenEval's evaluation reads.")
 @option(
     "--previews",
     type=int,
     metavar="STEPS",
     group=OUTPUT,
-    help="Keep previews of the final image at this number of steps, for the page.",
+    help="Keep previews of the final image for the page, at this number of steps.",
 )
 @option(
     "--dry-run",
@@ -57,7 +57,7 @@ MACHINES = "Machines"
 )
 @option("--json", "as_json", is_flag=True, group=OUTPUT, in_file=False, help="Print events as JSON lines on stdout.")
 @option("--engine", group=MACHINES, help="local, or ray for many GPUs and machines.")
-@option("--address", metavar="HOST:PORT", group=MACHINES, help="A Ray cluster; without it Ray runs on this machine.")
+@option("--address", metavar="HOST:PORT", group=MACHINES, help="Ray cluster; without it, Ray runs on this machine.")
 @option("--workers", type=int, group=MACHINES, help="Ray workers; by default one per GPU, or two without GPUs.")
 @log_option
 def render(
@@ -71,8 +71,8 @@ def render(
 ) -> None:
     """Render the prompts of FILE… (txt, jsonl, json, csv, tsv, parquet, folders of txt files; - is stdin).
 
-    A line may set its own seed, size, steps, guidance, negative, particles, options and category. Started again with
-    the same --out, it makes exactly what is missing.
+    A line may set its own seed, size, steps, guidance, negative, particles, options and category. Run again with the
+    same --out to render exactly what is missing.
     """
     values = gathered(_run_file(config) if config else {}, given)
     if files:
@@ -97,7 +97,7 @@ def render(
 
         check_cached(str(values["model"]), manager())
     quiet_libraries()
-    for note in notes:  # a mistake in the command is told before them, and alone
+    for note in notes:  # only now: a mistake in the command is reported alone
         click.echo(note, err=True)
     watcher = JsonEvents() if as_json else ProgressLine()
     renderer = Renderer(
@@ -120,11 +120,11 @@ def render(
 
 
 RENDER_KEYS = {**run_file_keys(render.params), **PLUGIN_OPTIONS, "file": list, "versions": dict}
-"""Keys of a run file; the one that a render leaves in its folder holds them too."""
+"""Keys of a run file, also of the one that a render writes into its folder."""
 
 
 def _run_file(place: str) -> dict[str, Any]:
-    """Read a run file. One that a render left tells of its own folder, wherever that was moved since."""
+    """Read a run file. One that a render wrote means the folder that it is in now, even if that was moved."""
     values = read_toml(place, RENDER_KEYS)
     if values.pop("versions", None) and place.replace("\\", "/").rpartition("/")[2] == "run.toml":
         from steer.results.storage import storage_at

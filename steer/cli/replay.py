@@ -1,4 +1,4 @@
-"""``steer replay``: make an image again from the recipe in its PNG, a text from that in its folder."""
+"""``steer replay``: reproduce an image from the recipe in its PNG, or a text from the recipe in its folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from steer.errors import SteerError
 @click.command(cls=GroupedCommand)
 @click.argument("file", type=click.Path(path_type=Path))
 @option("--allow-files", is_flag=True, group=INPUT, help="Run the local .py files that the recipe names.")
-@option("-m", "--model", group=MODEL, help="Where the model is now, if not where the recipe says.")
-@option("--device", group=MODEL, help="Another device than CUDA if there is one; bits may differ.")
-@option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, group=OUTPUT, help="Where to write.")
+@option("-m", "--model", group=MODEL, help="Where the model is now, if the recipe names another place.")
+@option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one; bits may differ between devices.")
+@option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, group=OUTPUT, help="Output folder.")
 @option("--json", "as_json", is_flag=True, group=OUTPUT, help="Print the outcome as JSON on stdout.")
 @log_option
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
-    """Make the image or text in FILE again, bit for bit on the same machine."""
+    """Reproduce the image or text in FILE, bit for bit on the same machine."""
     from steer.render.recipes import read_recipe, request_of
 
     recipe, slot = read_recipe(file)
@@ -35,7 +35,7 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
             f"the recipe runs the local file {one_line(named[0])!r}; look at it, then allow it with --allow-files"
         )
     if not recipe.replayable:
-        raise SteerError("the sample was made with a method or reward that was an object in memory, not a name")
+        raise SteerError("cannot replay the sample: its method or reward was an object in memory, not a name")
 
     from steer.cli.progress import ProgressBar
     from steer.results.folder import OutputFolder

@@ -1,4 +1,4 @@
-"""The table that ``steer generate`` ends with."""
+"""The report that ``steer generate`` prints at its end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from steer.results.names import comparison_name, overview_name
 from steer.sampling.sampler import Item
 
 MAX_ROWS = 40
-"""Prompts shown one by one; of more, only the means are (all are in result.json)."""
+"""Prompts shown one by one; further ones only enter the means (result.json has all)."""
 
 NUMBER_WIDTH = 8
 
 
 def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> None:
-    """Print rewards, plain beside steered where there are plain ones, the cost, and where to look."""
+    """Print rewards (plain beside steered, if there are plain items), the cost, and the output's place."""
     console = stdout()
     if items[0].reward is not None:
         console.print(_table(items, plain))
@@ -40,7 +40,7 @@ def print_report(items: list[Item], plain: list[Item], cost: Cost, out: str) -> 
 
 
 def _table(items: list[Item], plain: list[Item]) -> Table:
-    """Rewards: mean over a prompt's particles, and of the chosen one."""
+    """Return the rewards of each prompt: the mean over its particles, and that of the chosen one."""
     groups = [("plain", plain), ("steered", items)] if plain else [("", items)]
     head = [f"{name}\n{what}".strip() for name, _ in groups for what in ("mean", "chosen")]
     rows = []
@@ -53,7 +53,7 @@ def _table(items: list[Item], plain: list[Item]) -> Table:
     if len(items) > 1:
         shown.add_section()
         shown.add_row("mean", *[_number(value) for _, group in groups for value in _means(group)])
-    # figures are never squeezed; prompts are, to what is left of the line
+    # numbers are never cut; prompts are, to the rest of the line
     prompt = shown.columns[0]
     prompt.no_wrap, prompt.overflow = True, "ellipsis"
     prompt.max_width = max(20, stdout().width - len(head) * (NUMBER_WIDTH + 1) - 2)
@@ -61,10 +61,10 @@ def _table(items: list[Item], plain: list[Item]) -> Table:
 
 
 def _verdict(name: str, items: list[Item], plain: list[Item]) -> str:
-    """One line a judge: the mean over the chosen images, which nothing was steered by."""
+    """Return a judge's line: its mean over the chosen samples. No method is steered by a judge."""
     groups = [("plain", plain), ("steered", items)] if plain else [("chosen", items)]
     means = [f"{label} {sum(item.judge[name] for item in group) / len(group):.3f}" for label, group in groups]
-    return f"judge {one_line(name)}: {', '.join(means)} (mean over prompts; not steered by)"
+    return f"judge {one_line(name)}: {', '.join(means)} (mean over prompts; did not steer)"
 
 
 def _means(items: list[Item]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""``steer rewards``: how the rewards that are here compare on scenes whose truth is known."""
+"""``steer rewards``: compare rewards on scenes whose true rewards are known."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[EXPR]...")
-@click.option("--truth", default="shapes", show_default=True, metavar="EXPR", help="Reward to compare with.")
+@click.option("--truth", default="shapes", show_default=True, metavar="EXPR", help="Reward that counts as the truth.")
 @click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples a call.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples per call.")
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @log_option
@@ -51,7 +51,7 @@ def rewards(
     check_owners(options, [], [*chosen, truth])
     for term in (term for name in (*chosen, truth) for term in leaves(parse_expression(name))):
         if not is_file_reference(term.name):
-            manager().registry.get("reward", term.name)  # a misspelled one is a mistake, and not one that is not here
+            manager().registry.get("reward", term.name)  # a misspelled name is an error, not a reward to skip
 
     def make(name: str) -> RewardFunction:
         check_modalities([name], "image", options, manager())  # the samples are images

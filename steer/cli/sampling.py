@@ -1,4 +1,4 @@
-"""Options that say what is sampled and how, and the request that they make."""
+"""Options that say what is sampled and how, and the request made from them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ model_options: Decorator = options(
         "--preview",
         metavar="NAME",
         group=MODEL,
-        help="Decoder for rewards before the last step: taesd, …, hub id, folder.",
+        help="Decoder for rewards before the last step: taesd, …, a hub id or a folder.",
     ),
 )
 """Which model, and how it is loaded."""
@@ -52,9 +52,9 @@ run_options: Decorator = options(
         "--seed",
         type=int,
         group=SAMPLING,
-        help="Seed of each prompt's first particle, 0..2^32-1; hashed from the prompt if left out.",
+        help="Seed of each prompt's first particle, 0..2^32-1; by default a hash of the prompt and the run seed.",
     ),
-    option("--run-seed", type=int, group=SAMPLING, help="What hashed seeds come from; 0 by default."),
+    option("--run-seed", type=int, group=SAMPLING, help="Run seed, from which hashed seeds derive; 0 by default."),
 )
 """The settings of the run, and its seeds."""
 
@@ -93,7 +93,7 @@ sampling_options: Decorator = options(model_options, run_options, steering_optio
 """All that decides a sample, besides the prompt."""
 
 PLUGIN_OPTIONS: Mapping[str, Any] = {"options": dict}
-"""The key of a run file that holds what ``-o`` gives, as one table ``[options.PLUGIN]`` each."""
+"""The key of a run file for the options that ``-o`` sets: one table ``[options.PLUGIN]`` per plugin."""
 
 
 def gathered(from_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,10 +120,10 @@ def gathered(from_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
 
 
 def request_of(values: Mapping[str, Any]) -> SamplingRequest:
-    """Return what the values of options and of a run file ask for, every name looked up.
+    """Return the request that options and a run file make, with every name checked.
 
     Raises:
-        SteerError: for whatever can be known to be wrong before the model is loaded, which may take minutes.
+        SteerError: for every mistake that can be found before the model is loaded, which may take minutes.
     """
     settings = RunSettings.typed(values)
 

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-r", "--reward", multiple=True, required=True, metavar="EXPR", help="Reward; repeatable.")
-@click.option("--prompt", metavar="TEXT", help="Prompt of all images; '' if the reward reads none.")
-@click.option("--metadata", type=click.Path(path_type=Path), metavar="FILE", help="JSON lines: file_name, prompt.")
-@click.option("--column", metavar="NAME", help="Key of the --metadata that holds the prompts.")
+@click.option("--prompt", metavar="TEXT", help="Prompt of all images; '' if the reward needs none.")
+@click.option(
+    "--metadata", type=click.Path(path_type=Path), metavar="FILE", help="JSON lines with file_name and prompt."
+)
+@click.option("--column", metavar="NAME", help="Key of --metadata that holds the prompts.")
 @click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Images a call.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Images per call.")
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Append scores as JSON lines; resumes.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
@@ -50,10 +52,10 @@ def score(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Score IMAGES: files, and folders with all that is in them.
+    """Score IMAGES: files, or folders with all images in them.
 
     An image's prompt comes from --prompt, --metadata, a metadata.jsonl beside it, or the PNG itself. Files that
-    cannot be read are reported, the others are scored, and the exit code is 1.
+    cannot be read are reported and the others are scored; the exit code is then 1.
     """
     if as_json and as_csv:
         raise SteerError("got both --json and --csv; give one of the two")

@@ -37,11 +37,11 @@ log_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     callback=_open_log,
     help="Write a log with tracebacks to FILE.",
 )
-"""``--log FILE``: taken before a command's name and after it, wherever a user puts it."""
+"""``--log FILE``: accepted before and after a command's name."""
 
 
 def quiet_libraries() -> None:
-    """Turn off the bars and notices of the model libraries; ours would be torn by them."""
+    """Turn off the bars and notices of the model libraries; they would break steer's own bars."""
     import diffusers
     import transformers
 
@@ -52,5 +52,5 @@ def quiet_libraries() -> None:
 
 
 def live_terminal() -> bool:
-    """Whether stderr is a terminal on which a line can change; where it is none, or a dumb one, lines are printed."""
+    """Whether stderr is a terminal that can redraw a line; a dumb terminal cannot."""
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")

@@ -1,4 +1,4 @@
-"""Tables on stdout, all of one look."""
+"""Tables on stdout, all in one style."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def stdout() -> Console:
-    """Return a console that prints texts of others as they are."""
+    """Return a console that prints text as it is: no markup, no highlighting."""
     from rich.console import Console
 
     return Console(markup=False, highlight=False, emoji=False)
@@ -25,8 +25,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text: int | Non
     Args:
         head: names of the columns, each of one line or several.
         rows: cells of each row.
-        text: so many columns at the left are texts, which a narrow terminal breaks; the others are numbers, which it
-            does not. All are texts by default.
+        text: number of columns from the left that hold text; all by default. A narrow terminal wraps text, but not the
+            numbers in the other columns.
         title: shown above.
     """
     from rich.box import SIMPLE_HEAD

@@ -1,4 +1,4 @@
-"""How a render is shown: one line that changes, or events for scripts."""
+"""Progress of a render: one line that changes, or events for scripts."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from steer.render.tally import Progress as Standing
 from steer.sampling.state import State
 
 EVENT_SECONDS = 5.0
-"""How often ``--json`` tells the rate."""
+"""Seconds between two ``progress`` events of ``--json``."""
 
 
 class JsonEvents:
-    """One JSON object a line on stdout: ``begin``, ``done``, ``failed``, ``progress``, ``stopping``, ``end``."""
+    """One JSON object per line on stdout: ``begin``, ``done``, ``failed``, ``progress``, ``stopping``, ``end``."""
 
     def __init__(self) -> None:
         self._told = time.monotonic()
@@ -38,25 +38,25 @@ class JsonEvents:
         return
 
     def begin(self, plan: Plan, place: str) -> None:
-        """Tell what will be done."""
+        """Report the plan."""
         self._tell("begin", out=place, **_plan_facts(plan))
 
     def done(self, row: Mapping[str, Any], progress: Standing) -> None:
-        """Tell of a prompt that is written."""
+        """Report a prompt that is written."""
         self._tell("done", id=row["id"], files=row["files"], reward=row["reward"], judge=row["judge"])
         self._progress(progress)
 
     def failed(self, row: Mapping[str, Any], progress: Standing) -> None:
-        """Tell of a prompt that failed."""
+        """Report a prompt that failed."""
         self._tell("failed", id=row["id"], reason=row["reason"])
         self._progress(progress)
 
     def stopping(self) -> None:
-        """Tell that somebody asked to stop."""
+        """Report that the user asked to stop."""
         self._tell("stopping")
 
     def end(self, summary: Summary) -> None:
-        """Tell how it ended."""
+        """Report the result."""
         self._tell("end", **_summary_facts(summary))
 
     def _progress(self, progress: Standing) -> None:
@@ -85,13 +85,13 @@ class ProgressLine(Bar):
         """Say how much there is to do."""
         self._word = plan.modality
         before = f", {plan.done} are done" if plan.done else ""
-        failed = f", {plan.failed} failed before (--retry-failed tries them again)" if plan.failed else ""
+        failed = f", {plan.failed} failed before (--retry-failed retries them)" if plan.failed else ""
         self.say(f"{place}: {count(plan.tasks, 'prompt')}{before}{failed}")
         if plan.todo:
             self.show(0, plan.todo)
 
     def done(self, row: Mapping[str, Any], progress: Standing) -> None:
-        """Move on."""
+        """Update the line."""
         self._show(progress)
 
     def failed(self, row: Mapping[str, Any], progress: Standing) -> None:
@@ -105,7 +105,7 @@ class ProgressLine(Bar):
         os.write(2, b"\nfinishing what is in flight; Ctrl-C again stops at once\n")
 
     def end(self, summary: Summary) -> None:
-        """Say how it ended and, if something is left, how to go on."""
+        """Report the result and, if the render was stopped, how to resume it."""
         self.close()
         made, cost, word = summary.progress, summary.cost, summary.plan.modality
         rate = made.images / summary.seconds if summary.seconds else 0.0
@@ -116,11 +116,11 @@ class ProgressLine(Bar):
             f"{count(cost.reward_calls, 'reward call')}"
         )
         place = summary.place
-        failed = f", {summary.failed} failed: add --retry-failed to try them again" if summary.failed else ""
+        failed = f", {summary.failed} failed: add --retry-failed to retry them" if summary.failed else ""
         tasks = count(summary.plan.tasks, "prompt")
         self.say(f"{summary.done} of {tasks} done{failed}; look at {place}/index.html")
         if summary.stopped:
-            self.say(f"stopped; to go on: steer render --config {place}/run.toml")
+            self.say(f"stopped; to resume: steer render --config {place}/run.toml")
 
     @hookimpl(wrapper=True)
     def after_step(self, state: State) -> Generator[None, Any, Any]:
@@ -161,15 +161,15 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
     free = "" if plan.free_bytes is None else f", {_bytes(plan.free_bytes)} free"
     click.echo(f"about {_bytes(plan.bytes)} on disk{free}")
     if plan.free_bytes is not None and plan.bytes > plan.free_bytes:
-        click.echo("steer: warning: that is more than there is", err=True)
+        click.echo("steer: warning: the render needs more disk space than is free", err=True)
 
 
 TOLD = frozenset({"particles", "steps", "guidance_scale", "width", "height", "length", "chunk"})
-"""Settings that the plan tells of every group."""
+"""Settings that the plan shows for every group."""
 
 
 def _apart(group: PlannedGroup) -> str:
-    """Return what else tells a group from others: other settings and options of its prompts."""
+    """Return what else distinguishes a group: the other settings and the options of its prompts."""
     prompt = group.packs[0][0]
     facts = {name: value for name, value in prompt.settings.items() if name not in TOLD}
     facts |= {f"{owner}.{name}": value for owner, table in prompt.options.items() for name, value in table.items()}

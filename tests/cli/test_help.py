@@ -12,7 +12,7 @@ GROUPS = {
     "generate": ["Input", "Model", "Sampling", "Steering", "Output", "Other"],
     "render": ["Input", "Model", "Sampling", "Steering", "Output", "Machines", "Other"],
     "replay": ["Input", "Model", "Output", "Other"],
-    "compare": ["What is compared", "Model", "Sampling", "Output", "Other"],
+    "compare": ["Input", "Comparison", "Model", "Sampling", "Output", "Other"],
 }
 
 

@@ -80,7 +80,7 @@ def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(place: Path) ->
     kill(child, signal.SIGINT)
     text = (place / "output.txt").read_text()
     assert child.exitcode == 130, text
-    assert "finishing what is in flight" in text and "to go on: steer render --config out/run.toml" in text
+    assert "finishing what is in flight" in text and "to resume: steer render --config out/run.toml" in text
     some = len(lines(place / "out" / "metadata.jsonl"))
     assert 0 < some < count and some == len(digests(place / "out"))
     (place / "prompts.jsonl").unlink()

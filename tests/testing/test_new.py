@@ -1,4 +1,4 @@
-"""``steer new``: what it writes installs, is found, keeps its contract and steers, beside a plugin that is broken."""
+"""``steer new``: what it writes installs, is found, fulfills its contract and steers, beside a broken plugin."""
 
 from __future__ import annotations
 
