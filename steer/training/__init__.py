@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from steer.training.loop import fit as fit
     from steer.training.machine import start as start
     from steer.training.options import TrainingOptions as TrainingOptions
+    from steer.training.options import option as option
     from steer.training.options import positive as positive
     from steer.training.options import training_options as training_options
     from steer.training.recipe import TrainingRecipe as TrainingRecipe
@@ -40,6 +41,7 @@ _HOMES = {
     "Display": "steer.training.display",  # where a run says how far it is; `steer.plugin.Bar` is one
     "training_options": "steer.training.options",  # the command-line options that all trainings have
     "TrainingOptions": "steer.training.options",  # their values
+    "option": "steer.training.options",  # an option of click whose help says its default
     "positive": "steer.training.options",  # a check for an option of click: a number above 0
     # What is trained
     "Task": "steer.training.task",  # networks, and the losses of every step

@@ -19,11 +19,13 @@ class Display(AbstractContextManager[object], Protocol):
 class Silent(Display):
     """Says nothing: of several processes the first one speaks for all."""
 
-    def __exit__(self, *_: object) -> None:
-        return None
-
     def show(self, done: float, total: float | None = None, *, note: str | None = None) -> None:
-        return None
+        """Show nothing."""
+        return
 
     def say(self, text: str) -> None:
-        return None
+        """Print nothing."""
+        return
+
+    def __exit__(self, *_: object) -> None:
+        return

@@ -67,7 +67,7 @@ def fit(
                 spent = time.monotonic() - began
                 if done % watch.log_every == 0 or last:
                     phase = task.phase(step)
-                    row = values if phase is None else {"phase": phase, **values}
+                    row: dict[str, float | str] = {**({} if phase is None else {"phase": phase}), **values}
                     log.note(done, seconds=round(spent, 1), **row)
                     note = _text(row)
                 if done % watch.save_every == 0 or last or stopped:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -83,24 +83,24 @@ def training_options(
         threads: CPU threads; ``None`` leaves them to torch.
         own: what help says of a default that is left to the training.
     """
-    every = click.IntRange(1)
-    options = [
-        _option("--out", click.Path(file_okay=False, path_type=Path), out, "Folder of the run.", required=out is None),
+    every, folder = click.IntRange(1), click.Path(file_okay=False, path_type=Path)
+    precisions = click.Choice(("auto", "no", "bf16", "fp16"))
+    options: list[Callable[[F], F]] = [
+        option("--out", folder, out, "Folder of the run.", required=out is None),
         click.option("--resume", is_flag=True, help="Continue the run in --out."),
-        _option("--steps", every, steps, "Steps to train, those before --resume included.", own),
-        _option("--batch", every, batch, "Rows per forward and process.", own),
-        _option("--rate", float, rate, "Peak learning rate.", own, callback=positive),
-        _option("--accumulate", every, 1, "Batches per update."),
-        _option("--ema", click.FloatRange(0, 1, max_open=True), ema, "Decay of the averaged weights per step.", own),
-        _option("--precision", click.Choice(("auto", "no", "bf16", "fp16")), precision,
-                "Mixed precision; auto is bf16 on devices that compute in it."),
-        _option("--seed", click.IntRange(0, 2**32 - 1), 0, "Seed of weights, data and noise."),
-        _option("--device", str, device, "cpu, cuda, …", "what accelerate chooses"),
-        _option("--threads", every, threads, "CPU threads.", "torch's"),
-        _option("--save-every", every, Watch.save_every, "Steps between checkpoints."),
-        _option("--sheet-every", every, Watch.sheet_every, "Steps between measurements and sample sheets."),
-        _option("--log-every", every, Watch.log_every, "Steps between rows of the log."),
-    ]  # fmt: skip
+        option("--steps", every, steps, "Steps to train, those before --resume included.", own),
+        option("--batch", every, batch, "Rows per forward and process.", own),
+        option("--rate", float, rate, "Peak learning rate.", own, callback=positive),
+        option("--accumulate", every, 1, "Batches per update."),
+        option("--ema", click.FloatRange(0, 1, max_open=True), ema, "Decay of the averaged weights per step.", own),
+        option("--precision", precisions, precision, "Mixed precision; auto is bf16 if the device computes in it."),
+        option("--seed", click.IntRange(0, 2**32 - 1), 0, "Seed of weights, data and noise."),
+        option("--device", str, device, "cpu, cuda, …", "what accelerate chooses", metavar="DEVICE"),
+        option("--threads", every, threads, "CPU threads.", "torch's"),
+        option("--save-every", every, Watch.save_every, "Steps between checkpoints."),
+        option("--sheet-every", every, Watch.sheet_every, "Steps between measurements and sample sheets."),
+        option("--log-every", every, Watch.log_every, "Steps between rows of the log."),
+    ]
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
@@ -108,16 +108,25 @@ def training_options(
             common = TrainingOptions(**{field.name: values.pop(field.name) for field in fields(TrainingOptions)})
             return command(common, **values)
 
-        decorated: Any = collected
-        for option in reversed(options):
-            decorated = option(decorated)
-        return cast(F, decorated)
+        decorated: F = collected
+        for add in reversed(options):
+            decorated = add(decorated)
+        return decorated
 
     return decorate
 
 
-def _option(flag: str, kind: Any, default: Any, text: str, unset: str = "", **more: Any) -> Callable[[F], F]:
-    """Return an option whose help says its default, also if that is not a value."""
+def option(flag: str, kind: Any, default: Any, text: str, unset: str = "", **more: Any) -> Callable[[F], F]:
+    """Return a click option whose help says its default, also if that is no value.
+
+    Args:
+        flag: such as ``"--rate"``, or ``"--on/--off"``.
+        kind: its type.
+        default: its value if it is not given.
+        text: its help.
+        unset: what happens if it is not given, for a default of ``None``.
+        more: for :func:`click.option`.
+    """
     if default is None and unset:
         text = f"{text}  [default: {unset}]"
     return click.option(flag, type=kind, default=default, show_default=default is not None, help=text, **more)

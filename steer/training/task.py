@@ -20,18 +20,18 @@ class Part:
     Attributes:
         module: the networks; parameters without gradient are neither trained nor kept in checkpoints.
         parameters: those that are trained.
-        average: weights averaged over the steps, in fp32 and by name; ``None`` if none are kept.
+        average: weights averaged over the steps, in fp32 and by name; empty if none are kept.
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, *, averaged: bool = True) -> None:
         """Take networks on the device they are trained on."""
         self.module, self.optimizer = module, optimizer
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.average = begun_average(module) if averaged else None
+        self.average = begun_average(module) if averaged else {}
 
     def move_average(self, step: int, decay: float) -> None:
         """Move the average, if one is kept, after an update in step number ``step``."""
-        if self.average is not None:
+        if self.average:
             move_average(self.average, self.module, step, decay)
 
     def state(self) -> dict[str, Any]:
@@ -50,8 +50,7 @@ class Part:
         """
         _load(trained_state(self.module), state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            _load(self.average, state["average"])
+        _load(self.average, state["average"])
 
 
 @torch.no_grad()

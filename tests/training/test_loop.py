@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from steer import SteerError
+from steer.registry.local_files import load_module
 from steer.training import (
     Display,
     Draw,
@@ -64,9 +65,7 @@ class Line(Task):
         return {"loss": sign * error, "error": error}
 
     def sheet(self, path: Path) -> dict[str, float]:
-        average = self.parts["line"].average
-        assert average is not None
-        return {"weight": float(average["0.weight"].mean())}
+        return {"weight": float(self.parts["line"].average["0.weight"].mean())}
 
 
 class Said(Display):
@@ -209,6 +208,16 @@ def test_a_frozen_parameter_is_neither_trained_nor_kept() -> None:
     module[0].weight.requires_grad_(False)
     part = Part(module, adamw(module, 0.1))
     assert "0.weight" not in part.state()["weights"] and "1.running_mean" in part.state()["weights"]
+
+
+def test_the_documented_training_trains_and_resumes(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+    (tmp_path / "my_training.py").write_text(page.read_text().split("```python\n")[1].split("```")[0])
+    command = load_module(str(tmp_path / "my_training.py")).command
+    arguments = ["--out", str(tmp_path / "run"), "--device", "cpu", "--steps"]
+    for more in (["50"], ["100", "--resume"]):
+        assert CliRunner().invoke(command, [*arguments, *more], catch_exceptions=False).exit_code == 0
+    assert torch.allclose(torch.load(tmp_path / "run" / "line.pt")["weight"], torch.ones(3), atol=0.2)
 
 
 def test_the_command_gets_the_shared_options_as_one_value() -> None:

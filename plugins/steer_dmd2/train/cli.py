@@ -8,101 +8,54 @@ from typing import Any
 import click
 
 from steer import SteerError
-from steer.training import TrainingOptions, positive, training_options
+from steer.training import TrainingOptions, option, positive, training_options
 
 
 @click.command("dmd2")
-@click.option(
-    "--teacher", required=True, metavar="MODEL", help="Model to distill: a known name, a folder, or a hub id."
+@option(
+    "--teacher", str, None, "Model to distill: a known name, a folder, or a hub id.", required=True, metavar="MODEL"
 )
-@click.option(
+@option(
     "--data",
+    str,
+    None,
+    "Folder of images with captions, prompt file, or a known source (shapes).",
     required=True,
     metavar="DATA",
-    help="Folder of images with captions, prompt file, or a known source (shapes).",
 )
-@click.option(
+@option(
     "--student-steps",
-    type=click.IntRange(1, 64),
-    help="Steps that the student will take.  [default: as many as --timesteps names, else 4]",
+    click.IntRange(1, 64),
+    None,
+    "Steps that the student will take.",
+    "as many as --timesteps names, else 4",
 )
-@click.option(
-    "--timesteps", metavar="T,…", help="Timesteps of those steps, highest first.  [default: the published ones]"
-)
-@click.option("--guidance", type=click.FloatRange(1, 100), help="Guidance of the teacher.  [default: the model's own]")
-@click.option("--start", metavar="FOLDER", help="Student to begin from, instead of the teacher's weights.")
-@click.option(
-    "--ratio", type=click.IntRange(1), default=5, show_default=True, help="Critic updates per student update."
-)
-@click.option("--critic-rate", type=float, callback=positive, help="Learning rate of the critic.  [default: --rate]")
-@click.option(
-    "--gan",
-    type=click.FloatRange(0),
-    default=5e-3,
-    show_default=True,
-    help="Weight of the GAN in the student's loss; 0 is without.",
-)
-@click.option(
-    "--gan-critic",
-    type=click.FloatRange(0),
-    default=1e-2,
-    show_default=True,
-    help="Weight of the GAN in the critic's loss.",
-)
-@click.option(
-    "--simulate/--no-simulate",
-    default=True,
-    show_default=True,
-    help="Train on inputs that the student made (backward simulation).",
-)
-@click.option(
-    "--lora",
-    type=click.IntRange(0, 1024),
-    default=0,
-    show_default=True,
-    help="Rank of a LoRA to train; 0 trains all weights.",
-)
-@click.option(
-    "--warmup",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Updates by regression on the teacher's samples, first.",
-)
-@click.option(
-    "--pairs", type=click.IntRange(0), default=0, show_default=True, help="Pairs of noise and sample for them."
-)
-@click.option(
-    "--pair-steps", type=click.IntRange(1), default=20, show_default=True, help="The teacher's steps for a pair."
-)
-@click.option(
-    "--warmup-rate", type=float, callback=positive, help="Learning rate of the regression.  [default: --rate]"
-)
-@click.option(
-    "--critic-warmup",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Updates of the critic alone, between.",
-)
-@click.option(
-    "--snr-clip",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="Min-SNR weighting of the critic's loss; 0 is without.",
-)
-@click.option(
-    "--scenes", type=click.IntRange(1), default=16_384, show_default=True, help="Images to draw of a known source."
-)
-@click.option("--size", metavar="WxH", help="Image size in pixels.  [default: the model's own]")
-@click.option(
+@option("--timesteps", str, None, "Timesteps of those steps, highest first.", "the published ones", metavar="T,…")
+@option("--guidance", click.FloatRange(1, 100), None, "Guidance of the teacher.", "the model's own")
+@option("--start", str, None, "Student to begin from.", "the teacher's weights", metavar="FOLDER")
+@option("--ratio", click.IntRange(1), 5, "Critic updates per student update.")
+@option("--critic-rate", float, None, "Learning rate of the critic.", "--rate", callback=positive)
+@option("--gan", click.FloatRange(0), 5e-3, "Weight of the GAN in the student's loss; 0 is without.")
+@option("--gan-critic", click.FloatRange(0), 1e-2, "Weight of the GAN in the critic's loss.")
+@option("--simulate/--no-simulate", bool, True, "Train on inputs that the student made (backward simulation).")
+@option("--lora", click.IntRange(0, 1024), 0, "Rank of a LoRA to train; 0 trains all weights.")
+@option("--warmup", click.IntRange(0), 0, "Updates by regression on the teacher's samples, first.")
+@option("--pairs", click.IntRange(0), 0, "Pairs of noise and sample for them.")
+@option("--pair-steps", click.IntRange(1), 20, "The teacher's steps for a pair.")
+@option("--warmup-rate", float, None, "Learning rate of the regression.", "--rate", callback=positive)
+@option("--critic-warmup", click.IntRange(0), 0, "Updates of the critic alone, between.")
+@option("--snr-clip", click.FloatRange(0), 0.0, "Min-SNR weighting of the critic's loss; 0 is without.")
+@option("--scenes", click.IntRange(1), 16_384, "Images to draw of a known source.")
+@option("--size", str, None, "Image size in pixels.", "the model's own", metavar="WxH")
+@option(
     "--validate",
-    type=click.Path(dir_okay=False, path_type=Path),
+    click.Path(dir_okay=False, path_type=Path),
+    None,
+    "Prompt file to validate on.",
+    "captions of the data",
     metavar="FILE",
-    help="Prompt file to validate on.  [default: captions of the data]",
 )
-@click.option("--reward", metavar="EXPR", help="Reward that scores validation samples.")
+@option("--reward", str, None, "Reward that scores validation samples.", metavar="EXPR")
 @training_options(steps=2000, batch=32, rate=1e-5, ema=0.99)
 def command(
     given: TrainingOptions,

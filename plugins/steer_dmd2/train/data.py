@@ -55,9 +55,16 @@ Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def load(
-    source: str, plugins: Plugins, encode: Encode, size: tuple[int, int], cache: Path, *,
-    model: str, scenes: int, seed: int,
-) -> Dataset:  # fmt: skip
+    source: str,
+    plugins: Plugins,
+    encode: Encode,
+    size: tuple[int, int],
+    cache: Path,
+    *,
+    model: str,
+    scenes: int,
+    seed: int,
+) -> Dataset:
     """Load a data set, encoding its images unless ``cache`` has the same ones.
 
     Args:

@@ -24,9 +24,17 @@ PACK = 128
 
 @torch.no_grad()
 def make(
-    teacher: Teacher, captions: list[str], folder: Path, *, count: int, steps: int, guidance_scale: float,
-    seed: int, autocast: Any, progress: Any,
-) -> dict[str, Tensor]:  # fmt: skip
+    teacher: Teacher,
+    captions: list[str],
+    folder: Path,
+    *,
+    count: int,
+    steps: int,
+    guidance_scale: float,
+    seed: int,
+    autocast: Any,
+    progress: Any,
+) -> dict[str, Tensor]:
     """Make ``count`` pairs by the teacher's ODE (DPM-Solver++), going on where an earlier attempt broke off.
 
     Returns:
@@ -40,8 +48,8 @@ def make(
             generator = torch.Generator().manual_seed((seed << 20) + start)
             noise = torch.randn(len(rows), *teacher.shape, generator=generator)
             prompts = [Prompt(captions[row % len(captions)], id=str(row), seed=row) for row in rows]
-            settings = {"scheduler": "dpm++", "steps": steps, "guidance_scale": guidance_scale, "chunk": 64,
-                        "width": teacher.size[0], "height": teacher.size[1]}  # fmt: skip
+            settings = {"scheduler": "dpm++", "steps": steps, "guidance_scale": guidance_scale, "chunk": 64}
+            settings |= {"width": teacher.size[0], "height": teacher.size[1]}
             with autocast(), plain_attention(teacher.device):
                 x0 = make_run(teacher.backbone, prompts, settings=settings).sample(noise=noise, hooks=False).x
             tensors = {"noise": noise.half(), "x0": x0.half().cpu()}

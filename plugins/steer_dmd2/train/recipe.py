@@ -85,6 +85,8 @@ class Recipe(TrainingRecipe):
         Raises:
             SteerError: naming the options.
         """
+        if self.precision == "fp16":
+            raise SteerError("--precision fp16 cannot train dmd2, whose losses share one scale; use bf16")
         steps = len(self.timesteps)
         if self.batch % steps:
             near = max(1, self.batch // steps) * steps

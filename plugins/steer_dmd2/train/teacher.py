@@ -135,10 +135,10 @@ def add_lora(unet: Any, rank: int) -> None:
         from peft import LoraConfig
     except ImportError:
         raise SteerError("--lora needs peft: pip install 'steer-diffusion[lora]'") from None
-    names = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2",
-             "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj")  # fmt: skip
+    attention = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
+    blocks = ("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj")
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names)), adapter_name="dmd2")
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=[*attention, *blocks]), adapter_name="dmd2")
 
 
 def trainable(module: nn.Module) -> list[Tensor]:

@@ -21,15 +21,8 @@ SHOWN = 32
 @torch.no_grad()
 def sample(teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Sequence[Prompt], autocast: Any) -> Tensor:
     """Draw one image per prompt as ``--plugin dmd2`` does, ``[N, 3, H, W]`` in [0, 1]."""
-    width, height = teacher.size
-    settings = {
-        "scheduler": "lcm",
-        "timesteps": tuple(timesteps),
-        "guidance_scale": 1.0,
-        "chunk": 32,
-        "width": width,
-        "height": height,
-    }
+    settings = {"scheduler": "lcm", "timesteps": tuple(timesteps), "guidance_scale": 1.0, "chunk": 32}
+    settings |= {"width": teacher.size[0], "height": teacher.size[1]}
     run = make_run(teacher.backbone, prompts, settings=settings)
     with autocast(), plain_attention(teacher.device):
         images: Tensor = run.sample(denoiser=name, hooks=False).samples
@@ -40,10 +33,9 @@ def validate(images: Tensor, prompts: Sequence[Prompt], reward: WeightedSum | No
     """Write a sheet; return the reward's mean, and the share of images that reach a reward of 1."""
     scores = None if reward is None else reward(images, list(prompts)).double().cpu()
     pixels = (images[:SHOWN] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    captions = [] if scores is None else [f"{score:.3f}" for score in scores.tolist()[:SHOWN]]
-    captions += [""] * (len(pixels) - len(captions))
-    cells = zip(map(Image.fromarray, pixels), map(str, prompts[:SHOWN]), captions, strict=True)
-    contact_sheet(list(cells)).save(path)
+    captions = [""] * len(pixels) if scores is None else [f"{score:.3f}" for score in scores.tolist()]
+    shown = zip(pixels, prompts, captions, strict=False)
+    contact_sheet([(Image.fromarray(picture), str(prompt), text) for picture, prompt, text in shown]).save(path)
     if scores is None:
         return {}
     return {"reward": float(scores.mean()), "full_reward": float((scores >= 1).double().mean())}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +46,7 @@ class AutoencoderStage(Stage):
     def losses(self, draw: Draw) -> dict[str, Tensor]:
         """Return the loss, the plain squared error and the KL term of a batch of scenes."""
         images = draw_images(draw.rng, self.recipe.batch, PLAIN_SHARE).to(self.machine.device)
-        vae: Any = self.modules["vae"]
+        vae: AutoencoderKL = self.modules["vae"]
         with self.machine.autocast():
             posterior = vae.encode(images).latent_dist
             latents = posterior.sample(draw.noise)
@@ -67,7 +66,7 @@ class AutoencoderStage(Stage):
     def sheet(self, path: Path) -> dict[str, float]:
         """Draw scenes and their reconstructions; return the squared error."""
         images = draw_images(Draw(self.recipe.seed, "autoencoder-sheet", 0).rng, 64, PLAIN_SHARE)
-        vae: Any = self.averaged()["vae"]
+        vae: AutoencoderKL = self.averaged()["vae"]
         output = vae.decode(vae.encode(images).latent_dist.mean).sample
         save_sheet(torch.cat([images[:32], output[:32]]) / 2 + 0.5, path)
         return {"sheet_mse": float((output - images).square().mean())}
@@ -77,7 +76,7 @@ class AutoencoderStage(Stage):
 def normalize(vae: AutoencoderKL, images: Tensor) -> AutoencoderKL:
     """Fold a per-channel affine into the 1x1 convolutions beside the latents.
 
-    Afterward the latents of ``images`` ([N, 3, 64, 64] in [-1, 1]) have mean 0 and standard
+    Afterwards the latents of ``images`` ([N, 3, 64, 64] in [-1, 1]) have mean 0 and standard
     deviation 1 in every channel, and reconstructions are unchanged. A pipeline then needs no
     latent statistics: its scaling factor is 1.
     """

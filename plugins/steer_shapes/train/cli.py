@@ -6,18 +6,17 @@ from dataclasses import replace
 
 import click
 
-from steer.training import TrainingOptions, training_options
+from steer.training import TrainingOptions, option, training_options
 
 STAGES = ("autoencoder", "t2i", "clip", "detector")
 
 
 @click.command("shapes")
-@click.option(
+@option(
     "--stage",
-    type=click.Choice(("all", *STAGES)),
-    default="all",
-    show_default=True,
-    help="Which stage to train, in a folder of its name in --out; t2i and clip need a finished autoencoder there.",
+    click.Choice(("all", *STAGES)),
+    "all",
+    "Which stage to train, in a folder of its name in --out; t2i and clip need a finished autoencoder there.",
 )
 @training_options(out="runs/shapes", precision="auto", device="cpu", threads=2, own="the stage's own")
 def command(given: TrainingOptions, stage: str) -> None:

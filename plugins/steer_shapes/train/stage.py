@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -37,14 +37,16 @@ class Stage(Task):
         folder: of the run.
     """
 
-    build: ClassVar[Callable[[], nn.ModuleDict]]
-    """Makes the untrained modules."""
+    @staticmethod
+    @abstractmethod
+    def build() -> nn.ModuleDict:
+        """Return the untrained modules."""
 
     def __init__(self, recipe: Recipe, machine: Accelerator, vae: Any, folder: Path) -> None:
         """Build what is trained, with the autoencoder on the machine's device."""
         self.recipe, self.machine, self.vae, self.folder = recipe, machine, vae, folder
         torch.manual_seed(recipe.seed)
-        self.modules = type(self).build().to(machine.device).train()
+        self.modules = self.build().to(machine.device).train()
         optimizer = adamw(self.modules, recipe.rate, weight_decay=recipe.weight_decay, matrices_only=True, fused=True)
         self.part = Part(self.modules, optimizer)
         self.parts = {"modules": self.part}
@@ -61,7 +63,6 @@ class Stage(Task):
 
     def averaged(self) -> nn.ModuleDict:
         """Return new modules with averaged weights, for inference on the CPU."""
-        modules = type(self).build()
-        assert self.part.average is not None
+        modules = self.build()
         modules.load_state_dict(self.part.average)
         return modules.eval()

@@ -9,7 +9,7 @@ import torch
 
 from steer import SteerError
 from steer.plugin import Bar, manager, parse_size, quiet_libraries
-from steer.training import RunFolder, TrainingOptions, fit, positive, start, training_options
+from steer.training import RunFolder, TrainingOptions, fit, option, positive, start, training_options
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
 from steer_symmflow.stable_diffusion import doubled, on_base
 from steer_symmflow.train.data import open_data
@@ -20,41 +20,26 @@ HEAD = 32
 
 
 @click.command()
-@click.option(
-    "--data",
-    "data_name",
-    required=True,
-    metavar="NAME|FOLDER",
-    help="Known data, torchvision:CLASS:FOLDER, or a folder.",
-)
-@click.option("--size", metavar="WxH", help="Resize images.")
-@click.option(
+@option("--data", str, None, "Known data, torchvision:CLASS:FOLDER, or a folder.", required=True, metavar="NAME|FOLDER")
+@option("--size", str, None, "Resize images.", metavar="WxH")
+@option(
     "--init",
-    "base",
+    str,
+    None,
+    "Start from a Stable Diffusion, its channels doubled, or from a flow of other data.",
     metavar="FOLDER|ID|symmflow:NAME",
-    help="Start from a Stable Diffusion, its channels doubled, or from a flow of other data.",
 )
-@click.option(
-    "--widths", metavar="C,C,…", default="64,96,128", show_default=True, help="Channels of the U-Net's levels."
-)
-@click.option(
-    "--patch", default=2, show_default=True, type=click.IntRange(1), help="Side of the blocks that become channels."
-)
-@click.option("--beta", type=float, callback=positive, help="Width of the dequantization; 6 for masks, 4 for classes.")
-@click.option("--image-weight", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="w of the loss.")
-@click.option(
-    "--late",
-    default=0.1,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="Share of the times that are t=1 exactly, where inference begins.",
-)
+@option("--widths", str, "64,96,128", "Channels of the U-Net's levels.", metavar="C,C,…")
+@option("--patch", click.IntRange(1), 2, "Side of the blocks that become channels.")
+@option("--beta", float, None, "Width of the dequantization.", "6 for masks, 4 for classes", callback=positive)
+@option("--image-weight", click.FloatRange(0, 1), 0.5, "w of the loss.")
+@option("--late", click.FloatRange(0, 1), 0.1, "Share of the times that are t=1 exactly, where inference begins.")
 @training_options(steps=3000, batch=32, rate=1e-3, ema=0.999, precision="auto")
 def command(
     given: TrainingOptions,
-    data_name: str,
+    data: str,
     size: str | None,
-    base: str | None,
+    init: str | None,
     widths: str,
     patch: int,
     beta: float | None,
@@ -68,23 +53,23 @@ def command(
     """
     quiet_libraries()
     run = RunFolder(given.out, resume=given.resume)
-    _check_source(base)
-    data = open_data(data_name, _size(size), manager())
-    beta = beta if beta is not None else (6.0 if data.kind == "masks" else 4.0)
-    config = SymmFlowConfig(data.kind, data.labels, data.size, data.colors, beta)
+    _check_source(init)
+    images = open_data(data, _size(size), manager())
+    beta = beta if beta is not None else (6.0 if images.kind == "masks" else 4.0)
+    config = SymmFlowConfig(images.kind, images.labels, images.size, images.colors, beta)
     machine = start(given.precision, given.device, given.threads)
     recipe = Recipe(**given.recipe, image_weight=image_weight, late=late, precision=machine.mixed_precision)
     recipe = replace(recipe, warmup=min(100, recipe.steps // 10))
     torch.manual_seed(recipe.seed)
-    if base is None:
-        unet = unet_config(_widths(widths), patch, data.size)
+    if init is None:
+        unet = unet_config(_widths(widths), patch, images.size)
         model = SymmFlowModel(replace(config, patch=patch, unet=unet))
-    elif base.startswith("symmflow:"):
-        model = begun_from(load(find(base)), config)
+    elif init.startswith("symmflow:"):
+        model = begun_from(load(find(init)), config)
     else:
-        model = doubled(*on_base(base, config))
+        model = doubled(*on_base(init, config))
     run.begin("symmflow", recipe, **asdict(model.config))
-    task = FlowTask(model, data, recipe, machine)
+    task = FlowTask(model, images, recipe, machine)
     fit(task, recipe, run, machine, watch=given.watch, display=Bar("symmflow", lines=True))
     if machine.is_main_process:
         folder = run.path / "model"
@@ -92,11 +77,11 @@ def command(
         click.echo(f"model: {folder} (steer generate --model symmflow:{folder})")
 
 
-def _check_source(base: str | None) -> None:
+def _check_source(init: str | None) -> None:
     """Raise if options of a new network were typed beside one to start from."""
     context = click.get_current_context()
     for name in ("widths", "patch"):
-        if base is not None and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        if init is not None and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise SteerError(f"got --{name} beside --init, whose network has its own; leave one of the two out")
 
 

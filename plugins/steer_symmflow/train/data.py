@@ -46,9 +46,16 @@ class Stored:
     """A data set in memory, its last tenth (at least one) held out as ``"eval"``."""
 
     def __init__(
-        self, kind: str, labels: tuple[str, ...], colors: tuple[tuple[int, int, int], ...], images: NDArray,
-        targets: NDArray, *, order: int = 0, shift: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        kind: str,
+        labels: tuple[str, ...],
+        colors: tuple[tuple[int, int, int], ...],
+        images: NDArray,
+        targets: NDArray,
+        *,
+        order: int = 0,
+        shift: int = 0,
+    ) -> None:
         """Keep a data set of images.
 
         Args:
@@ -225,9 +232,11 @@ def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
         pairs = [(folder / row["file_name"], row["label"]) for row in rows]
     else:
         pairs = [
-            (path, sub.name) for sub in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-            for path in sorted(sub.rglob("*")) if path.suffix.lower() in SUFFIXES
-        ]  # fmt: skip
+            (path, sub.name)
+            for sub in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+            for path in sorted(sub.rglob("*"))
+            if path.suffix.lower() in SUFFIXES
+        ]
     names = tuple(sorted({label for _, label in pairs}))
     if len(names) < 2:
         raise SteerError(

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import click
 
-from steer.training import TrainingOptions, training_options
+from steer.training import TrainingOptions, option, training_options
 from steer_text.data import DEFAULT
 
 
 @click.command("text")
-@click.option(
+@option(
     "--data",
+    str,
+    DEFAULT,
+    "Sentences: a registered source or a text file with one per line; repeatable.",
     multiple=True,
     metavar="NAME[:SHARE]",
-    default=DEFAULT,
-    show_default=True,
-    help="Sentences: a registered source or a text file with one per line; repeatable.",
 )
-@click.option("--length", type=click.IntRange(4, 4096), default=24, show_default=True, help="Tokens per sequence.")
-@click.option("--width", type=click.IntRange(32), default=128, show_default=True, help="Width of the transformer.")
-@click.option("--layers", type=click.IntRange(1), default=4, show_default=True, help="Layers of the transformer.")
+@option("--length", click.IntRange(4, 4096), 24, "Tokens per sequence.")
+@option("--width", click.IntRange(32), 128, "Width of the transformer.")
+@option("--layers", click.IntRange(1), 4, "Layers of the transformer.")
 @training_options(out="runs/text", steps=1500, batch=64, rate=2e-3, ema=0.998, device="cpu", threads=1)
 def command(given: TrainingOptions, data: tuple[str, ...], length: int, width: int, layers: int) -> None:
     """Train a masked-diffusion model of sentences from scratch."""
@@ -30,8 +30,8 @@ def command(given: TrainingOptions, data: tuple[str, ...], length: int, width: i
 
     run = RunFolder(given.out, resume=given.resume)
     machine = start(given.precision, given.device, given.threads)
-    recipe = Recipe(data=data, length=length, width=width, layers=layers, precision=machine.mixed_precision,
-                    **given.recipe)  # fmt: skip
+    precision = machine.mixed_precision
+    recipe = Recipe(data=data, length=length, width=width, layers=layers, precision=precision, **given.recipe)
     task = TextTask(recipe, machine)
     run.begin(task.name, recipe, words=task.words)
     fit(task, recipe, run, machine, watch=given.watch, display=Bar("text", lines=True))
