@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from steer import Sampler
+from steer import Prompt, Sampler
 from steer_text import tokenizer
 
 KNOWN = hasattr(diffusers, "DiffusionGemmaPipeline") and hasattr(transformers, "DiffusionGemmaForBlockDiffusion")
@@ -77,11 +77,14 @@ def test_plain_samples_are_the_stock_pipelines(name: str) -> None:
 
 
 def test_fk_steers_it() -> None:
-    def tens(samples, prompts):
-        return torch.tensor([float(text.split().count("ten")) for text in samples])
+    def fives(samples, prompts):
+        return torch.tensor([float(text.split().count("five")) for text in samples])
 
     sampler = Sampler(tiny(diffusers.BlockRefinementScheduler()), device="cpu")
-    run = {"particles": 6, "seed": 1, "steps": 4, "length": CANVAS, "temperature": 1.0, "reward": tens, "choose": "all"}
-    plain = sampler.generate("one", **run).items[0]
+    run = {"particles": 6, "steps": 4, "length": CANVAS, "temperature": 1.0, "reward": fives, "choose": "all"}
     options = {"fk": {"lambda": 3.0, "start": 0.0, "every": 0.1, "end": 1.0}}
-    assert sampler.generate("one", methods="fk", options=options, **run).items[0].mean_reward > plain.mean_reward
+    prompts = [Prompt("one", id=str(seed), seed=seed) for seed in range(0, 800, 100)]
+    plain = sampler.generate(prompts, **run).items
+    steered = sampler.generate(prompts, methods="fk", options=options, **run).items
+    gain = [one.mean_reward - other.mean_reward for one, other in zip(steered, plain, strict=True)]
+    assert sum(gain) / len(gain) > 0.3

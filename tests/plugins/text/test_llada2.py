@@ -9,7 +9,7 @@ import diffusers
 import pytest
 import torch
 
-from steer import Sampler, SteerError
+from steer import Prompt, Sampler, SteerError
 from steer_text import tokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(diffusers, "LLaDA2Pipeline"), reason="this diffusers has no LLaDA2")
@@ -68,12 +68,13 @@ def test_fk_steers_it_and_heats_it_where_nobody_said_how_much(pipe: Any) -> None
         return torch.tensor([float(text.split().count("ten")) for text in samples])
 
     sampler = Sampler(pipe, device="cpu")
-    run = {"particles": 8, "seed": 1, "steps": 4, "length": LENGTH, "reward": tens, "choose": "all"}
-    plain = sampler.generate("one two three", temperature=1.0, **run).items[0]
-    steered = sampler.generate(
-        "one two three", methods="fk", options={"fk": {"lambda": 3.0, "start": 0.0, "every": 0.1, "end": 1.0}}, **run
-    ).items[0]
-    assert steered.mean_reward > plain.mean_reward
-    assert steered.recipe.settings["temperature"] == 1.0
+    run = {"particles": 8, "steps": 4, "length": LENGTH, "reward": tens, "choose": "all"}
+    options = {"fk": {"lambda": 3.0, "start": 0.0, "every": 0.1, "end": 1.0}}
+    prompts = [Prompt("one two three", id=str(seed), seed=seed) for seed in range(0, 800, 100)]
+    plain = sampler.generate(prompts, temperature=1.0, **run).items
+    steered = sampler.generate(prompts, methods="fk", options=options, **run).items
+    gain = [one.mean_reward - other.mean_reward for one, other in zip(steered, plain, strict=True)]
+    assert sum(gain) / len(gain) > 0.2
+    assert steered[0].recipe.settings["temperature"] == 1.0
     with pytest.raises(SteerError, match=r"without noise \(temperature=0\).*--temperature 1"):
         sampler.generate("one two three", methods="fk", temperature=0.0, **run)
