@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick lint results install clean
+.PHONY: demo test quick test-arithmetic lint results install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
 	@echo "make test     run the test suite"
 	@echo "make quick    run the tests that need no process, browser or training (under a minute on two CPU cores)"
+	@echo "make test-arithmetic  run what trains or hangs on the last bits again, as another processor computes (3 minutes)"
 	@echo "make lint     linter, formatter and type checker"
 	@echo "make results  re-make all of docs/results.md from scratch (under two hours on two CPU cores; goes on where it was)"
 
@@ -31,6 +32,11 @@ test: install
 
 quick: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not (process or browser or training or slow)"
+
+# as a processor without AVX computes; what trains, and what could hang on the last bits
+test-arithmetic: install
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "(training or arithmetic) and not process"
 
 lint: install
 	$(BIN)/ruff check .
