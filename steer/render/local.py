@@ -10,6 +10,7 @@ from threading import Event
 
 from steer.models.device import dtype_name
 from steer.prompts.prompt import Prompt
+from steer.registry.registration import hookimpl
 from steer.render.engine import Engine, Pack, PlannedGroup
 from steer.render.outcomes import Failed, Outcome, rendered
 from steer.render.previews import Previews
@@ -49,6 +50,8 @@ class LocalEngine(Engine):
         self._previews = Previews(spec.previews) if spec.previews else None
         self._small_packs, self._pack_prompts = small_packs, pack_prompts
         watchers = [*observers, *([self._previews] if self._previews else [])]
+        if spec.run_format == 1:
+            watchers.append(FirstChunks())
         self._session = Session(sampler.model, sampler.plugins, **spec.request.arguments(), observers=watchers)
         dtype = next(sampler.backbone.denoisers["base"].parameters()).dtype
         self.dtype = dtype_name(dtype) or str(dtype).removeprefix("torch.")
@@ -97,6 +100,16 @@ class LocalEngine(Engine):
         share = {name: value / len(items) for name, value in asdict(run.cost).items()}
         for item in items:
             yield partial(rendered, item, share, self._previews.strips(item) if self._previews else {})
+
+
+class FirstChunks:
+    """Splits forwards as renders did whose ``run.toml`` has format 1, so that the rest gets the same bits."""
+
+    @hookimpl(wrapper=True)
+    def configure(self, run: Run) -> Iterator[None]:
+        """Suggest the size once the particles are known, for methods may set them."""
+        yield
+        run.suggest("chunk", min(run.particles, 4 if run.backbone.device.type == "cpu" else 16), by="run.toml")
 
 
 def reason_of(error: Exception) -> str:

@@ -18,7 +18,7 @@ from steer.render.page import build_page
 from steer.render.refresher import Refresher
 from steer.render.render_pass import RenderPass
 from steer.render.report import Plan, Summary, Watcher
-from steer.render.runfile import KEPT, check_ours, check_same, read_run, write_run
+from steer.render.runfile import KEPT, check_ours, check_same, format_of, read_run, write_run
 from steer.render.spec import Spec, tasks_of
 from steer.results.storage import storage_at
 
@@ -67,7 +67,7 @@ class Renderer:
         else:
             check_ours(self._folder.storage)
         self._begun = bool(stored)
-        self._spec = _with_kept(spec, self._values)
+        self._spec = replace(_with_kept(spec, self._values), run_format=format_of(stored))
 
     def plan(self, prompts: Iterable[Prompt]) -> Plan:
         """Say what :meth:`render` would do; loads the model and writes nothing."""
@@ -92,7 +92,8 @@ class Renderer:
                 if read_run(storage):
                     raise storage.in_use("a render that began at the same time")
             if engine is not None:
-                write_run(storage, {**self._values, "dtype": engine.dtype, "chunk": self._chunk(plan)})
+                values = {**self._values, "dtype": engine.dtype, "chunk": self._chunk(plan)}
+                write_run(storage, values, self._spec.run_format)
             self._folder.remember(rows)
             if self._watcher:
                 self._watcher.begin(plan, storage.name)

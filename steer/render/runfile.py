@@ -14,6 +14,7 @@ from steer.prompts.files import parse_prompts
 from steer.prompts.prompt import Prompt
 from steer.render.journal import DETAILS, JOURNAL
 from steer.render.page import check_page
+from steer.render.spec import FORMAT
 from steer.results.names import METADATA, RESULT
 from steer.results.recipe import versions
 from steer.results.storage import Storage
@@ -83,10 +84,16 @@ def check_same(stored: Mapping[str, Any], values: Mapping[str, Any], place: str)
             )
 
 
-def write_run(storage: Storage, values: Mapping[str, Any]) -> None:
+def format_of(stored: Mapping[str, Any]) -> int:
+    """Return the format of a ``run.toml``, given what it holds; one that is yet to be written has the newest."""
+    return int(stored["versions"].get("format", 1)) if "versions" in stored else FORMAT
+
+
+def write_run(storage: Storage, values: Mapping[str, Any], run_format: int = FORMAT) -> None:
     """Write ``run.toml``: the values, and the versions that decide an image's bits."""
     head = f"# To go on: steer render --config {storage.url(RUN)}\n"
-    text = tomli_w.dumps({**_plain(values), "file": [storage.url(PROMPTS)], "versions": versions()})
+    made_by = {"format": run_format, **versions()}
+    text = tomli_w.dumps({**_plain(values), "file": [storage.url(PROMPTS)], "versions": made_by})
     storage.write(RUN, (head + text).encode())
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # pages are built without torch
 
 LAYOUTS = ("images", "geneval")
 
+FORMAT = 2
+"""Of ``run.toml``. In format 1 a forward without a given chunk had at most 4 particles of a prompt on a CPU, else 16."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -23,11 +26,13 @@ class Spec:
         request: what is asked of the sampler.
         replicates: independent samples per prompt.
         previews: at how many steps previews of x0 are kept for the page.
+        run_format: of the ``run.toml`` that it goes on from (:data:`FORMAT`).
     """
 
     request: SamplingRequest
     replicates: int = 1
     previews: int = 0
+    run_format: int = FORMAT
 
 
 @dataclass(frozen=True)

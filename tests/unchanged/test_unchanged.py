@@ -74,6 +74,7 @@ def test_a_render_goes_on_in_an_old_folder(steer: Steer, old: Path, name: str, a
     for file in ("journal.jsonl", "details.jsonl", "metadata.jsonl"):
         check_rows(DATA / name / file, old / f"{name}-killed" / file)
     check_images(DATA / name, old / f"{name}-killed")
+    assert "format = 1" in (old / f"{name}-killed" / "run.toml").read_text()  # what decides the size of its forwards
 
     # one that is done, by the command that made it
     done = steer("render", *arguments, "--out", name, "--json")
