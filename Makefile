@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
 	@echo "make test     run the test suite"
-	@echo "make quick    run the tests that need no process, browser or training (under a minute on two CPU cores)"
-	@echo "make test-arithmetic  run what trains or hangs on the last bits again, as another processor computes (3 minutes)"
+	@echo "make quick    run the tests that need no process, browser or training, and none that is slow"
+	@echo "make test-arithmetic  run what trains or hangs on the last bits again, as another processor computes"
 	@echo "make lint     linter, formatter and type checker"
 	@echo "make results  re-make all of docs/results.md from scratch (under two hours on two CPU cores; goes on where it was)"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # pages are built without torch
 LAYOUTS = ("images", "geneval")
 
 FORMAT = 2
-"""Of ``run.toml``. In format 1 a forward without a given chunk had at most 4 particles of a prompt on a CPU, else 16."""
+"""Of ``run.toml``. In format 1 a forward without a chunk had at most 4 particles of a prompt on a CPU, else 16."""
 
 
 @dataclass(frozen=True)

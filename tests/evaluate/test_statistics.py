@@ -9,6 +9,8 @@ from scipy.stats import norm
 
 from steer.evaluate.statistics import balance, bootstrap_mean, difference, ratio, share, win_rate
 
+pytestmark = pytest.mark.slow  # how often intervals cover shows in a thousand of them
+
 WORLDS = {
     "normal": (lambda g, n: g.normal(0.3, 1, n), 0.3),
     "passed or not": (lambda g, n: (g.random(n) < 0.3) - 0.0, 0.3),

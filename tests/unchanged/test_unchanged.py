@@ -20,6 +20,9 @@ from support.families.z_image import tiny_z_image
 from support.machines import machine
 from support.renders import lines
 
+# loads a model for each sample; what it checks are bits
+pytestmark = [pytest.mark.arithmetic, pytest.mark.slow]
+
 DATA = Path(__file__).parent / "data"
 FINISHED = ("render", "uneven", "compare")
 ELSEWHERE = 3

@@ -18,6 +18,8 @@ from steer.sampling.state import State
 from steer_fk.method import FK
 from steer_fk.options import FKOptions
 
+pytestmark = pytest.mark.slow  # moments to four standard errors take populations of thousands
+
 STEPS = 10
 # A potential that tilts far beyond the target on the way (add, rt) must be undone by its last factor, whose
 # weights are heavy-tailed: no estimate has a standard error to speak of then, so those tilt less and later.

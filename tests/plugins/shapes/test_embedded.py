@@ -74,6 +74,8 @@ def test_an_image_is_the_same_alone_and_in_a_full_batch(sampler: Sampler) -> Non
     assert np.abs(one - other).max() <= 1  # 1e-4 is less than a step of 1/255
 
 
+@pytest.mark.arithmetic
+@pytest.mark.slow  # a trained model draws dozens of images
 @pytest.mark.parametrize("reward", ["shapes", "clip"])
 def test_fk_lifts_the_mean_of_its_particles(sampler: Sampler, reward: str) -> None:
     prompts = read_prompts(TUNE)[::5]

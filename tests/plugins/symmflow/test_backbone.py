@@ -33,6 +33,7 @@ def test_the_sampler_draws_what_the_flow_draws(folders, solver: str) -> None:
         assert ((image * 255).round() - drawn).abs().max() <= 1
 
 
+@pytest.mark.arithmetic
 def test_fk_steers_images_drawn_from_a_mask(folders) -> None:
     prompts = [Prompt(f"box {i}", seed=10 * i, metadata={"mask": str(folders["mask"])}) for i in range(12)]
     sampler = Sampler(f"symmflow:{folders['masks']}", device="cpu")

@@ -51,6 +51,8 @@ def test_a_mask_that_is_drawn_from_is_what_the_image_reads_as(tmp_path: Path) ->
     assert float(agreement.min()) > 0.5 > float(others.max())
 
 
+@pytest.mark.arithmetic
+@pytest.mark.slow  # a trained model draws dozens of images
 def test_what_a_class_draws_shows_one_object_of_it() -> None:
     # three in four do (75 of 100 seeds), and 16 of these 20: other arithmetic may tip the four that are near the edge
     names = ["star", "circle", "square", "triangle", "cross"] * 4

@@ -76,6 +76,7 @@ def test_plain_samples_are_the_stock_pipelines(name: str) -> None:
     assert len(set(stock)) > 2
 
 
+@pytest.mark.arithmetic
 def test_fk_steers_it() -> None:
     def fives(samples, prompts):
         return torch.tensor([float(text.split().count("five")) for text in samples])

@@ -63,6 +63,7 @@ def test_plain_samples_are_the_stock_pipelines(pipe: Any, heat: float) -> None:
     assert len(set(stock)) > (1 if heat == 0 else 3)
 
 
+@pytest.mark.arithmetic
 def test_fk_steers_it_and_heats_it_where_nobody_said_how_much(pipe: Any) -> None:
     def tens(samples, prompts):
         return torch.tensor([float(text.split().count("ten")) for text in samples])

@@ -50,6 +50,7 @@ def test_texts_begin_with_their_prefix_and_depend_on_no_other_prompt(sampler: Sa
         _ = alone.images
 
 
+@pytest.mark.arithmetic
 def test_fk_and_best_of_n_steer_by_a_plain_function(sampler: Sampler) -> None:
     def stars(samples, prompts):
         return torch.tensor([float("star" in text) for text in samples])
