@@ -331,9 +331,10 @@ def _stacked(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         longest = max((t.shape[1] for t in tensors if t.ndim > 1), default=0)
         padded = [
             torch.cat([t, t.new_zeros(1, longest - t.shape[1], *t.shape[2:])], dim=1)
-            if t.ndim > 1 and t.shape[1] < longest else t
+            if t.ndim > 1 and t.shape[1] < longest
+            else t
             for t in tensors
-        ]  # fmt: skip
+        ]
         return torch.cat(padded)
 
     return {name: stack([row[name] for row in rows]) for name in rows[0]}

@@ -25,15 +25,43 @@ SAMPLERS = {
 """A1111's names in lower case, and ours."""
 
 FAMILIES = (
-    "ddim", "dpm adaptive", "dpm fast", "dpm2", "dpm2 a", "dpm++ 2m", "dpm++ 2m sde", "dpm++ 2s a", "dpm++ 3m sde",
-    "dpm++ sde", "euler", "euler a", "heun", "heunpp2", "ipndm", "ipndm_v", "lms", "restart", "unipc",
-)  # fmt: skip
+    "ddim",
+    "dpm adaptive",
+    "dpm fast",
+    "dpm2",
+    "dpm2 a",
+    "dpm++ 2m",
+    "dpm++ 2m sde",
+    "dpm++ 2s a",
+    "dpm++ 3m sde",
+    "dpm++ sde",
+    "euler",
+    "euler a",
+    "heun",
+    "heunpp2",
+    "ipndm",
+    "ipndm_v",
+    "lms",
+    "restart",
+    "unipc",
+)
 """A1111's samplers that it combines with schedules; not all of them are here."""
 
 SCHEDULES = (
-    "align your steps", "automatic", "beta", "ddim", "exponential", "kl optimal", "karras", "normal", "polyexponential",
-    "sgm uniform", "simple", "turbo", "uniform",
-)  # fmt: skip
+    "align your steps",
+    "automatic",
+    "beta",
+    "ddim",
+    "exponential",
+    "kl optimal",
+    "karras",
+    "normal",
+    "polyexponential",
+    "sgm uniform",
+    "simple",
+    "turbo",
+    "uniform",
+)
 """A1111's schedules of noise levels: the last words of a sampler's name, or a key of their own."""
 
 _DEFAULT = ("automatic", "uniform")

@@ -155,9 +155,12 @@ def _strict(text: str, start: int, line: int, delimiter: str, width: int) -> Rec
             wrong = "text follows the quote that closes it" if quoted else "it is never closed"
             following = _BREAK.search(text, opening)
             return Record(
-                line, [], f'a quote opens a cell here, and {wrong}; write a quote within a text as ""',
-                following.end() if following else len(text), line + 1,
-            )  # fmt: skip
+                line,
+                [],
+                f'a quote opens a cell here, and {wrong}; write a quote within a text as ""',
+                following.end() if following else len(text),
+                line + 1,
+            )
         else:
             unquoted = cell.match(text, place)
             assert unquoted is not None  # it matches nothing at all too

@@ -26,9 +26,15 @@ def steer_register(registry: Registry) -> None:
 
 
 RUN_HOOKS: tuple[str, ...] = (
-    "configure", "begin", "before_predict", "after_predict", "after_step", "finish", "search",
+    "configure",
+    "begin",
+    "before_predict",
+    "after_predict",
+    "after_step",
+    "finish",
+    "search",
     "after_round",
-)  # fmt: skip
+)
 """Names of the hooks that a method may implement."""
 
 

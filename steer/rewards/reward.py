@@ -25,10 +25,26 @@ from steer.settings import options as declarations
 log = logging.getLogger(__name__)
 
 __all__ = [
-    "Combination", "Least", "Minimum", "Node", "Reward", "RewardFunction", "Scale", "Scaled", "Term",
-    "WeightedSum", "as_function", "check_modality", "checked", "is_differentiable", "join", "leaves",
-    "parse_expression", "score", "without_gradient",
-]  # fmt: skip
+    "Combination",
+    "Least",
+    "Minimum",
+    "Node",
+    "Reward",
+    "RewardFunction",
+    "Scale",
+    "Scaled",
+    "Term",
+    "WeightedSum",
+    "as_function",
+    "check_modality",
+    "checked",
+    "is_differentiable",
+    "join",
+    "leaves",
+    "parse_expression",
+    "score",
+    "without_gradient",
+]
 
 RewardFunction = Callable[[Any, Sequence[Prompt]], Tensor]
 

@@ -169,8 +169,10 @@ class attach:  # noqa: N801 - used like a function
         state.accept_prediction(prediction)
         hook.after_predict(state=state)
         if len(state) != len(sample):
-            raise SteerError(f"a method changed the number of particles from {len(sample)} to {len(state)}; a stock "
-                             "pipeline's call cannot follow")  # fmt: skip
+            raise SteerError(
+                f"a method changed the number of particles from {len(sample)} to {len(state)}; a stock "
+                "pipeline's call cannot follow"
+            )
         state.advance()
         hook.after_step(state=state)
         if state.done:

@@ -37,9 +37,10 @@ def find_method(name: str, plugins: Plugins) -> type[Method]:
         found: list[Any] = [entry.load() for entry in local.registry.methods.values()]
     else:
         found = [
-            v for v in vars(module).values()
+            v
+            for v in vars(module).values()
             if inspect.isclass(v) and issubclass(v, Method) and v.__module__ == module.__name__
-        ]  # fmt: skip
+        ]
     if len(found) != 1:
         names = ", ".join(cls.__name__ for cls in found) or "none"
         raise SteerError(f"plugin file {path}: expected one steer.Method, found {names}; name one as {path}:CLASS")

@@ -85,9 +85,13 @@ class Run:
         self._start: Start | None = None
         self._process: tuple[dict[str, Any], Process] | None = None
         usual = {
-            "steps": backbone.default_steps, "guidance_scale": backbone.default_guidance, "particles": 1,
-            "true_cfg_scale": 1.0, "negative": "", "denoiser": "base",
-        }  # fmt: skip
+            "steps": backbone.default_steps,
+            "guidance_scale": backbone.default_guidance,
+            "particles": 1,
+            "true_cfg_scale": 1.0,
+            "negative": "",
+            "denoiser": "base",
+        }
         self.choices = Choices(settings or {}, {**usual, **(defaults or {})}, backbone.modality)
         self.hooks.hook.configure(run=self)
         chunks = Chunks(self.get("chunk") or default_chunk(backbone.device.type, self.particles))
@@ -275,9 +279,18 @@ class Run:
         """
         self._slots.take(start)
         return State(
-            process, x, forwards=self.forwards, fresh_slot=self._slots.fresh, jobs=self.jobs, job=start.job,
-            slot=start.slot, streams=streams, conditioning=conditioning, denoiser=denoiser, draw=start.draw,
-        )  # fmt: skip
+            process,
+            x,
+            forwards=self.forwards,
+            fresh_slot=self._slots.fresh,
+            jobs=self.jobs,
+            job=start.job,
+            slot=start.slot,
+            streams=streams,
+            conditioning=conditioning,
+            denoiser=denoiser,
+            draw=start.draw,
+        )
 
     def renoised(self, x0: Tensor, start: Start, step: int) -> State:
         """Make a population of given data, noised to where ``step`` steps are done (SDEdit, arXiv 2108.01073).

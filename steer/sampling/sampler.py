@@ -27,9 +27,14 @@ class Sampler:
     """A model ready to be sampled and steered."""
 
     def __init__(
-        self, model: Any = "shapes", *, device: str | None = None, dtype: str | None = None,
-        model_options: ModelOptions | None = None, plugins: Plugins | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: Any = "shapes",
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        model_options: ModelOptions | None = None,
+        plugins: Plugins | None = None,
+    ) -> None:
         """Load a model; see :func:`steer.models.load.load_model` for what it can be."""
         self.plugins = plugins if plugins is not None else manager()
         self.model = load_model(model, self.plugins, device=device, dtype=dtype, options=model_options)
@@ -84,9 +89,18 @@ class Sampler:
             SteerError: before anything is computed, for whatever of this does not fit together.
         """
         session = Session(
-            self.model, self.plugins, methods=methods, reward=reward, judge=judge, options=options, particles=particles,
-            run_seed=run_seed, choose=choose, observers=observers, **settings,
-        )  # fmt: skip
+            self.model,
+            self.plugins,
+            methods=methods,
+            reward=reward,
+            judge=judge,
+            options=options,
+            particles=particles,
+            run_seed=run_seed,
+            choose=choose,
+            observers=observers,
+            **settings,
+        )
         self.last_cost = Cost()
         for item in session.stream(with_seed(as_prompts(prompts), seed)):
             self.last_cost = session.cost

@@ -105,10 +105,17 @@ class Session:
             if scorer is not None:
                 pack = [scorer.completed(prompt) for prompt in pack]
         return make_run(
-            self.backbone, pack, settings={**self.settings, **first.settings}, defaults=self.model.defaults,
-            methods=active, observers=[*self.observers, *self.backbone.observers()], reward=self._scorer,
-            run_seed=self.run_seed, choose=self.choose, preview=self.model.preview,
-        )  # fmt: skip
+            self.backbone,
+            pack,
+            settings={**self.settings, **first.settings},
+            defaults=self.model.defaults,
+            methods=active,
+            observers=[*self.observers, *self.backbone.observers()],
+            reward=self._scorer,
+            run_seed=self.run_seed,
+            choose=self.choose,
+            preview=self.model.preview,
+        )
 
     def _options_for_replay(self, run: Run, index: int) -> dict[str, dict[str, Any]]:
         options = self.options_of(run.jobs[index].prompt)

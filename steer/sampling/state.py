@@ -246,9 +246,15 @@ class State:
 
         evaluations = 0 if self.done else self.conditioning.evaluations
         return gradients.by_latents(
-            self.forwards, {name: reward}, self._x.detach(), estimate, self.prompts, self.job, self._estimated_at,
+            self.forwards,
+            {name: reward},
+            self._x.detach(),
+            estimate,
+            self.prompts,
+            self.job,
+            self._estimated_at,
             evaluations,
-        )  # fmt: skip
+        )
 
     # ---- rows ------------------------------------------------------------------------------------------
 

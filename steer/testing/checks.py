@@ -164,9 +164,17 @@ def speed(subject: Subject) -> str:
 
 
 CHECKS: tuple[Callable[[Subject], str | None], ...] = (
-    shape, extremes, dtype_and_device, determinism, input_unchanged, batch_invariance, order_invariance,
-    row_independence, gradient, speed,
-)  # fmt: skip
+    shape,
+    extremes,
+    dtype_and_device,
+    determinism,
+    input_unchanged,
+    batch_invariance,
+    order_invariance,
+    row_independence,
+    gradient,
+    speed,
+)
 """All checks, in the order in which they run; their names are the functions'."""
 
 

@@ -144,9 +144,13 @@ def _stream(remote: Remote, part: Path) -> None:
     try:
         with _Counting(part, done, lambda here: told and told(remote.name, here, remote.size)) as file:
             http_get(
-                remote.url, file, resume_size=done, headers=dict(remote.headers), expected_size=remote.size,
+                remote.url,
+                file,
+                resume_size=done,
+                headers=dict(remote.headers),
+                expected_size=remote.size,
                 displayed_filename=remote.name,
-            )  # fmt: skip
+            )
     except Exception as error:  # of the connection, the server or the disk: a dozen classes
         log.debug("fetching %s failed", remote.name, exc_info=True)
         here = part.stat().st_size if part.exists() else 0

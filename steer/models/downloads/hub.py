@@ -145,11 +145,12 @@ def readable(files: Sequence[str]) -> list[str]:
             keep = False
         elif path.suffix in (".safetensors", ".bin"):
             keep = _is_plain_weights(path.name) and (
-                path.suffix == ".safetensors" or not any(
+                path.suffix == ".safetensors"
+                or not any(
                     other.parent == path.parent and other.suffix == ".safetensors" and _is_plain_weights(other.name)
                     for other in map(PurePosixPath, files)
                 )
-            )  # fmt: skip
+            )
         else:
             keep = path.suffix in (".json", ".txt", ".model", ".jinja") and not path.name.startswith(".")
         if keep:

@@ -51,10 +51,14 @@ def describe(needed: Needed) -> dict[str, Any]:
     """Return plain data on weights, for listings: repository, file, bytes, license, option, where they are cached."""
     path = cached(needed)
     return {
-        "repo": needed.repo, "file": needed.file if isinstance(needed, Weights) else None, "size": needed.size,
-        "license": needed.license, "option": needed.option, "label": needed.label,
+        "repo": needed.repo,
+        "file": needed.file if isinstance(needed, Weights) else None,
+        "size": needed.size,
+        "license": needed.license,
+        "option": needed.option,
+        "label": needed.label,
         "cached": None if path is None else str(path),
-    }  # fmt: skip
+    }
 
 
 def is_complete(folder: Path) -> bool:

@@ -95,12 +95,15 @@ class Flux(Backbone):
     def _velocity(self, denoiser: str, x: Tensor, timestep: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         text, (height, width) = cond["text"], x.shape[-2:]
         out = self.denoisers[denoiser](
-            hidden_states=self.pipe._pack_latents(x.to(text.dtype), *x.shape), timestep=timestep.expand(len(x)) / 1000,
-            guidance=cond.get("scale"), pooled_projections=cond["pooled"], encoder_hidden_states=text,
+            hidden_states=self.pipe._pack_latents(x.to(text.dtype), *x.shape),
+            timestep=timestep.expand(len(x)) / 1000,
+            guidance=cond.get("scale"),
+            pooled_projections=cond["pooled"],
+            encoder_hidden_states=text,
             txt_ids=x.new_zeros(text.shape[1], 3),
             img_ids=self.pipe._prepare_latent_image_ids(1, height // 2, width // 2, x.device, x.dtype),
             return_dict=False,
-        )[0]  # fmt: skip
+        )[0]
         unpacked: Tensor = self.pipe._unpack_latents(out.float(), height, width, 1)
         return unpacked
 

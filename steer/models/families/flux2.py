@@ -70,11 +70,14 @@ class Flux2(Flux):
     def _velocity(self, denoiser: str, x: Tensor, timestep: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         text = cond["text"]
         out = self.denoisers[denoiser](
-            hidden_states=self.pipe._pack_latents(x.to(text.dtype)), timestep=timestep.expand(len(x)) / 1000,
-            guidance=cond.get("scale"), encoder_hidden_states=text,
+            hidden_states=self.pipe._pack_latents(x.to(text.dtype)),
+            timestep=timestep.expand(len(x)) / 1000,
+            guidance=cond.get("scale"),
+            encoder_hidden_states=text,
             txt_ids=self.pipe._prepare_text_ids(text[:1]).to(x.device),
-            img_ids=self.pipe._prepare_latent_ids(x[:1]).to(x.device), return_dict=False,
-        )[0]  # fmt: skip
+            img_ids=self.pipe._prepare_latent_ids(x[:1]).to(x.device),
+            return_dict=False,
+        )[0]
         unpacked: Tensor = out.float().mT.unflatten(2, x.shape[-2:])
         return unpacked
 

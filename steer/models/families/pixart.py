@@ -50,9 +50,14 @@ class PixArtAlpha(Backbone):
         (text,) = self.pipe._text_preprocessing(str(prompt), clean_caption=clean)
         warn_if_cut(self.pipe.tokenizer, text, self.text_tokens)
         cond, mask, uncond, unmask = self.pipe.encode_prompt(
-            str(prompt), negative is not None, negative_prompt=negative, num_images_per_prompt=1, device=self.device,
-            clean_caption=clean, max_sequence_length=self.text_tokens,
-        )  # fmt: skip
+            str(prompt),
+            negative is not None,
+            negative_prompt=negative,
+            num_images_per_prompt=1,
+            device=self.device,
+            clean_caption=clean,
+            max_sequence_length=self.text_tokens,
+        )
         return {"text": cond, "mask": mask}, None if negative is None else {"text": uncond, "mask": unmask}
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
@@ -67,9 +72,13 @@ class PixArtAlpha(Backbone):
         if conditioning.guided:
             x = torch.cat([x, x])
         out = self.denoisers[denoiser](
-            x.to(text.dtype), timestep=timestep.expand(len(x)), encoder_hidden_states=text, encoder_attention_mask=mask,
-            added_cond_kwargs=self._micro_conditions(x, text.dtype), return_dict=False,
-        )[0]  # fmt: skip
+            x.to(text.dtype),
+            timestep=timestep.expand(len(x)),
+            encoder_hidden_states=text,
+            encoder_attention_mask=mask,
+            added_cond_kwargs=self._micro_conditions(x, text.dtype),
+            return_dict=False,
+        )[0]
         if conditioning.guided:
             out = guide(out, conditioning.guidance_scale)
         config = self.pipe.transformer.config

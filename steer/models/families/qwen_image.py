@@ -78,10 +78,12 @@ class QwenImage(Backbone):
     ) -> Tensor:
         text = trimmed(side["text"], side["length"])
         out: Tensor = self.denoisers[denoiser](
-            hidden_states=packed.to(text.dtype), timestep=timestep.expand(len(packed)).to(text.dtype) / 1000,
-            encoder_hidden_states=text, img_shapes=[[(1, shape[-2] // 2, shape[-1] // 2)]] * len(packed),
+            hidden_states=packed.to(text.dtype),
+            timestep=timestep.expand(len(packed)).to(text.dtype) / 1000,
+            encoder_hidden_states=text,
+            img_shapes=[[(1, shape[-2] // 2, shape[-1] // 2)]] * len(packed),
             return_dict=False,
-        )[0]  # fmt: skip
+        )[0]
         return out
 
     def _unpack(self, packed: Tensor, shape: torch.Size) -> Tensor:

@@ -51,9 +51,14 @@ class Sana(Backbone):
         (text,) = self.pipe._text_preprocessing(str(prompt))
         warn_if_cut(self.pipe.tokenizer, text, TEXT_TOKENS)
         cond, mask, uncond, unmask = self.pipe.encode_prompt(
-            str(prompt), negative is not None, negative_prompt=negative, num_images_per_prompt=1, device=self.device,
-            max_sequence_length=TEXT_TOKENS, complex_human_instruction=INSTRUCTION,
-        )  # fmt: skip
+            str(prompt),
+            negative is not None,
+            negative_prompt=negative,
+            num_images_per_prompt=1,
+            device=self.device,
+            max_sequence_length=TEXT_TOKENS,
+            complex_human_instruction=INSTRUCTION,
+        )
         return {"text": cond, "mask": mask}, None if negative is None else {"text": uncond, "mask": unmask}
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
@@ -69,9 +74,12 @@ class Sana(Backbone):
         if conditioning.guided:
             x = torch.cat([x, x])
         out: Tensor = self.denoisers[denoiser](
-            x.to(dtype), encoder_hidden_states=text.to(dtype), encoder_attention_mask=mask,
-            timestep=timestep.expand(len(x)) * config.timestep_scale, return_dict=False,
-        )[0].float()  # fmt: skip
+            x.to(dtype),
+            encoder_hidden_states=text.to(dtype),
+            encoder_attention_mask=mask,
+            timestep=timestep.expand(len(x)) * config.timestep_scale,
+            return_dict=False,
+        )[0].float()
         if conditioning.guided:
             out = guide(out, conditioning.guidance_scale)
         if config.out_channels // 2 == config.in_channels:  # the second half is a learned variance

@@ -33,9 +33,15 @@ class StableDiffusion3(Backbone):
         if self.pipe.text_encoder_3 is not None:
             warn_if_cut(self.pipe.tokenizer_3, prompt, T5_TOKENS)
         text, untext, pooled, unpooled = self.pipe.encode_prompt(
-            str(prompt), None, None, device=self.device, num_images_per_prompt=1,
-            do_classifier_free_guidance=negative is not None, negative_prompt=negative, max_sequence_length=T5_TOKENS,
-        )  # fmt: skip
+            str(prompt),
+            None,
+            None,
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=negative is not None,
+            negative_prompt=negative,
+            max_sequence_length=T5_TOKENS,
+        )
         cond = {"text": text, "pooled": pooled}
         return cond, None if negative is None else {"text": untext, "pooled": unpooled}
 
@@ -59,9 +65,12 @@ class StableDiffusion3(Backbone):
         if conditioning.guided:
             x = torch.cat([x, x])
         out = self.denoisers[denoiser](
-            hidden_states=x.to(text.dtype), timestep=timestep.expand(len(x)), encoder_hidden_states=text,
-            pooled_projections=conditioning.batched("pooled"), return_dict=False,
-        )[0]  # fmt: skip
+            hidden_states=x.to(text.dtype),
+            timestep=timestep.expand(len(x)),
+            encoder_hidden_states=text,
+            pooled_projections=conditioning.batched("pooled"),
+            return_dict=False,
+        )[0]
         if conditioning.guided:
             out = guide(out, conditioning.guidance_scale)
         prediction: Tensor = out.float()

@@ -33,13 +33,19 @@ class StableDiffusionXL(StableDiffusion):
         warn_if_cut(self.pipe.tokenizer, prompt, self.pipe.tokenizer.model_max_length)
         # no negative prompt is not an empty one: the base model was trained with zeros for it
         text, untext, pooled, unpooled = self.pipe.encode_prompt(
-            str(prompt), device=self.device, num_images_per_prompt=1,
-            do_classifier_free_guidance=negative is not None, negative_prompt=negative or None,
-        )  # fmt: skip
+            str(prompt),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=negative is not None,
+            negative_prompt=negative or None,
+        )
         # NaN: as large as the image, which is known when it is made
         unknown = (float("nan"), float("nan"))
-        sizes = (_pair(prompt, "original_size") or unknown, _pair(prompt, "crop") or (0, 0),
-                 _pair(prompt, "target_size") or unknown)  # fmt: skip
+        sizes = (
+            _pair(prompt, "original_size") or unknown,
+            _pair(prompt, "crop") or (0, 0),
+            _pair(prompt, "target_size") or unknown,
+        )
         # the model wants height first
         ids = torch.tensor([[float(value) for pair in sizes for value in reversed(pair)]], device=self.device)
         cond = {"text": text, "pooled": pooled, "sizes": ids}
