@@ -24,6 +24,8 @@ from steer.sampling.state import State
 SEEDS = [5, 90]
 STEPS = 4
 SAMPLERS = [(family, scheduler) for family in all_families() for scheduler in (None, *family.schedulers)]
+pytestmark = pytest.mark.slow  # thirteen pipelines through every check
+
 each_family = pytest.mark.parametrize("family", all_families(), ids=lambda family: family.name)
 
 
@@ -112,7 +114,6 @@ def test_a_row_does_not_depend_on_its_neighbors(family: Family) -> None:
     assert torch.equal(alone.x, together.x[2:])  # bit for bit at one chunk size
 
 
-@pytest.mark.slow  # 20 prompts each, for chance to average out
 @each_family
 def test_fk_moves_brightness_up_by_more_than_chance(family: Family) -> None:
     pipe = pipeline(family.name)

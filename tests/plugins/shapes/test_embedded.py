@@ -15,6 +15,8 @@ from steer.prompts.prompt import as_prompts
 from steer.sampling.hooks import make_run
 from steer_shapes import paths
 
+pytestmark = pytest.mark.slow  # a trained model draws dozens of images
+
 PROMPTS = ["a red circle", "three green triangles"]
 STEPS = 8
 TUNE = Path(__file__).parents[3] / "prompts" / "shapes-tune.jsonl"
@@ -75,7 +77,6 @@ def test_an_image_is_the_same_alone_and_in_a_full_batch(sampler: Sampler) -> Non
 
 
 @pytest.mark.arithmetic
-@pytest.mark.slow  # a trained model draws dozens of images
 @pytest.mark.parametrize("reward", ["shapes", "clip"])
 def test_fk_lifts_the_mean_of_its_particles(sampler: Sampler, reward: str) -> None:
     prompts = read_prompts(TUNE)[::5]
