@@ -67,7 +67,7 @@ class Bench:
         self.fixed: dict[str, Any] = {"iterations": iterations, "recompute": False, "watch": (JUDGE, QUALITY)}
         if rate is not None:
             self.fixed["lr"] = rate
-        self.rated = 10 if per_category > 1 else 2  # tuning prompts a category; two for a look
+        self.rated = 10 if per_category > 1 else 2  # tuning prompts per category; two for a look
         self.prompts = [p for c in CATEGORIES for p in of_category("eval", c)[:per_category]]
         out.mkdir(parents=True, exist_ok=True)
         self._sampler: Sampler | None = None
@@ -314,7 +314,7 @@ def _weights(found: dict[str, Calibration]) -> list[str]:
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "carinox", show_default=True)
 @click.option("--per-category", type=click.IntRange(1), default=3, show_default=True, help="Prompts of each category.")
-@click.option("--pool", type=click.IntRange(16), default=256, show_default=True, help="Plain samples a prompt.")
+@click.option("--pool", type=click.IntRange(16), default=256, show_default=True, help="Plain samples per prompt.")
 @click.option("--iterations", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--lr", type=float, help="Learning rate, instead of the paper's.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)

@@ -199,7 +199,7 @@ def section(bench: Bench, reward: str) -> Iterator[str]:
     )
     yield ""
     rows = [["method", "mean over particles", "exact, share of particles", "chosen: mean", "chosen: exact",
-             "NFE a prompt", "CPU seconds a prompt", "distinct ancestors"]]  # fmt: skip
+             "NFE per prompt", "CPU seconds per prompt", "distinct ancestors"]]  # fmt: skip
     for name, (m, nfe, seconds, unique) in runs.items():
         rows.append([name, *(interval(m[key]) for key in ("mean", "exact", "chosen", "chosen_exact")),
                      f"{nfe / count:.0f}", f"{seconds / count:.2f}", f"{unique:.1f}"])  # fmt: skip

@@ -85,7 +85,7 @@ class Bench:
         return done
 
     def time(self, config: Config) -> float:
-        """Return CPU seconds an image, text encoding and decoding included; other work on the machine counts little."""
+        """Return CPU seconds per image, text encoding and decoding included; other work counts little."""
         prompts = self.prompts[:: len(self.prompts) // 16][:16]
         self._sample(config, prompts)  # whatever is set up at the first use is no part of the time
         began = time.process_time()
@@ -138,7 +138,7 @@ def section(bench: Bench) -> str:
         f"CLIP's embeddings of {count} images and {SCENES} scenes of held-out captions; {count} other real scenes are "
         f"{floor:.4f} away. NFE counts guidance as two.",
         "",
-        "| model | NFE an image | CPU seconds an image | exact | kept | mean reward | Fréchet |",
+        "| model | NFE per image | CPU seconds per image | exact | kept | mean reward | Fréchet |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",

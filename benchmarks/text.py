@@ -119,7 +119,7 @@ def section(bench: Bench, count: int, plain: int) -> str:
         "calls and no denoiser evaluation; its options were chosen on other prompts, for `two` and `dotted,purple`.",
         f"Exact 95% intervals; {plain} plain texts, {count} prompts otherwise. Made by `python benchmarks/text.py`.",
         "",
-        "| words | method | hits | captions | denoiser evaluations a text | reward calls a text |",
+        "| words | method | hits | captions | denoiser evaluations per text | reward calls per text |",
         "|---|---|---|---|---|---|",
     ]
     for attribute in ATTRIBUTES:

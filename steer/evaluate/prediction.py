@@ -39,8 +39,8 @@ def best_of_n(rewards: Sequence[float], verdicts: Sequence[float], n: int) -> fl
     """Return the expected verdict on the sample of highest reward among n.
 
     Args:
-        rewards: one a sample, what is chosen by; samples of equal reward are equally likely to be chosen.
-        verdicts: one a sample, of the judge; give the rewards again for the expected reward itself.
+        rewards: one per sample, what is chosen by; samples of equal reward are equally likely to be chosen.
+        verdicts: one per sample, of the judge; give the rewards again for the expected reward itself.
         n: how many are drawn; above the number of samples this extrapolates (:func:`rank_chances`).
     """
     reward, verdict = np.asarray(rewards, dtype=np.float64), np.asarray(verdicts, dtype=np.float64)

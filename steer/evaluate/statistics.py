@@ -28,7 +28,7 @@ class Interval:
 
 
 def bootstrap_mean(values: Sequence[float], *, draws: int = 10_000, seed: int = 0) -> Interval:
-    """Return the mean of one value a prompt with its 95% bootstrap interval.
+    """Return the mean of one value per prompt with its 95% bootstrap interval.
 
     Bias-corrected and accelerated (BCa; Efron 1987, JASA 82, eq. 6.6), its quantiles moved outwards as Student's t and
     the sample's sd ask for (Hesterberg 2015, arXiv 1411.5279, §5.3): percentiles alone are too narrow with few prompts,
@@ -38,7 +38,7 @@ def bootstrap_mean(values: Sequence[float], *, draws: int = 10_000, seed: int = 
     is resampled; average a prompt's particles first, for they are not independent of each other.
 
     Args:
-        values: one finite number a prompt, at least ``MIN_PROMPTS``.
+        values: one finite number per prompt, at least ``MIN_PROMPTS``.
         draws: bootstrap samples.
         seed: of the bootstrap.
 
@@ -81,7 +81,7 @@ def win_rate(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Return how often the first of two methods is better, over prompts; a draw is half a win.
 
     Args:
-        first: one value a prompt.
+        first: one value per prompt.
         second: of the same prompts.
     """
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)

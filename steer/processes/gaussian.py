@@ -287,7 +287,7 @@ def _own_eta(scheduler: Any) -> float | None:
 
 
 def _select(value: Any, rows: Tensor, count: int) -> Any:
-    # schedules are one-dimensional; whatever has a row a particle and more is history
+    # schedules are one-dimensional; whatever has a row per particle and more is history
     if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == count:
         return value[rows.to(value.device)]
     return value

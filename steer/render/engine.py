@@ -21,8 +21,8 @@ class PlannedGroup:
     Attributes:
         packs: the prompts, pack by pack.
         settings: as resolved by methods, the user and the model.
-        nfe: denoiser evaluations a prompt, for one pass; a method that searches may take more.
-        images: images a prompt.
+        nfe: denoiser evaluations per prompt, for one pass; a method that searches may take more.
+        images: images per prompt.
         size: width and height in pixels; of texts, tokens and 1.
         modality: what is made, such as ``"image"`` or ``"text"``.
     """

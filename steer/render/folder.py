@@ -119,7 +119,7 @@ class RenderFolder:
             self.storage.write(PROMPTS, data)
 
     def finish(self) -> None:
-        """Write ``metadata.jsonl``, one row an image, in the form that Hugging Face's imagefolder reads."""
+        """Write ``metadata.jsonl``, one row per image, in the form that Hugging Face's imagefolder reads."""
         self.storage.sync()
         images = [
             (*place_of(row), number, json.dumps(image, ensure_ascii=False))

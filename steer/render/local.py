@@ -44,7 +44,7 @@ class LocalEngine(Engine):
             spec: what to render and how.
             observers: objects with hook wrappers that only watch.
             small_packs: make packs that just fill a chunk, so that several engines share the work evenly.
-            pack_prompts: prompts a pack, whatever fits.
+            pack_prompts: prompts per pack, whatever fits.
         """
         sampler = spec.request.sampler()
         self._previews = Previews(spec.previews) if spec.previews else None

@@ -106,7 +106,7 @@ class RayEngine(Engine):
         Args:
             spec: what to render; files that it names must be on every machine under the same path.
             address: of a running cluster (``"auto"``, ``"host:port"``, ``"ray://…"``); this machine otherwise.
-            workers: how many; by default one a GPU, or :data:`CPU_WORKERS`.
+            workers: how many; by default one per GPU, or :data:`CPU_WORKERS`.
 
         Raises:
             SteerError: if Ray is not installed or cannot be reached, or the model cannot be loaded.

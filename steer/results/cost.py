@@ -10,7 +10,7 @@ class Cost:
     """Counters of a run; every forward is booked here, look-ahead and search included.
 
     Attributes:
-        nfe: denoiser evaluations, one a particle and step, two with guidance.
+        nfe: denoiser evaluations, one per particle and step, two with guidance.
         backwards: denoiser evaluations that a gradient went back through, each about as dear as two forwards.
         recomputed: evaluations made once more on the way back, because activations are not kept; not part of ``nfe``.
         decodes: samples decoded.

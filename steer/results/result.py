@@ -15,7 +15,7 @@ from steer.results.items import Item
 
 @dataclass(frozen=True)
 class Result:
-    """What :meth:`steer.sampling.sampler.Sampler.generate` returns: one item a prompt, and the cost of all."""
+    """What :meth:`steer.sampling.sampler.Sampler.generate` returns: one item per prompt, and the cost of all."""
 
     items: tuple[Item, ...]
     cost: Cost
@@ -37,7 +37,7 @@ class Result:
 
     @property
     def trace(self) -> list[dict[str, Any]]:
-        """One trace a prompt."""
+        """One trace per prompt."""
         return [item.trace for item in self.items]
 
     def save(self, folder: str | Path) -> str:

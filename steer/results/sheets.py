@@ -86,7 +86,7 @@ DIVIDE = 28
 
 
 def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
-    """Draw one row a prompt: plain particles on the left, steered ones on the right, the chosen ones framed.
+    """Draw one row per prompt: plain particles on the left, steered ones on the right, the chosen ones framed.
 
     At most ``MAX_ROWS`` prompts and ``MAX_TILES`` particles a side are shown, the chosen ones among them.
 

@@ -311,7 +311,7 @@ def checked(
     if not isinstance(scores, Tensor) or scores.shape != (count,):
         got = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
         raise RewardError(
-            f"reward {name!r} returned {got}, expected a tensor of shape ({count},), one score a sample ({where}, "
+            f"reward {name!r} returned {got}, expected a tensor of shape ({count},), one score per sample ({where}, "
             f"prompts {_some(prompts)})"
         )
     if not scores.is_floating_point():

@@ -68,7 +68,7 @@ class attach:  # noqa: N801 - used like a function
         Args:
             pipe: any diffusers pipeline that calls ``scheduler.step`` once a step on guided predictions.
             prompts: texts.
-            particles: particles a prompt; the method's default if left out.
+            particles: particles per prompt; the method's default if left out.
             methods: see :meth:`steer.Sampler.stream`.
             reward: see :meth:`steer.Sampler.stream`.
             options: plugin options.
@@ -148,7 +148,7 @@ class attach:  # noqa: N801 - used like a function
 
     @property
     def traces(self) -> list[dict[str, Any]]:
-        """One trace a prompt."""
+        """One trace per prompt."""
         state = self._finished()
         return [trace_of(state, job) for job in range(len(state.jobs))]
 

@@ -21,7 +21,7 @@ class Budget:
     """
 
     def __init__(self, run: Run, *, nfe: int | None = None, seconds: float | None = None) -> None:
-        """Args: run: its books; nfe: evaluations a prompt; seconds: a prompt, on average over the pack."""
+        """Args: run: its books; nfe: evaluations per prompt; seconds: per prompt, on average over the pack."""
         self._run, self._nfe, self._seconds = run, nfe, seconds
         self._before = run.spent.clone()
         self._began = self._round = time.perf_counter()
@@ -60,7 +60,7 @@ class Budget:
         if self._nfe is not None and most > self._nfe and not self._warned:
             self._warned = True
             warnings.warn(
-                f"the budget of {self._nfe} evaluations a prompt was overdrawn: the methods within took {most}",
+                f"the budget of {self._nfe} evaluations per prompt was overdrawn: the methods within took {most}",
                 stacklevel=2,
             )
 
@@ -77,7 +77,7 @@ class Budget:
 
 
 def outer_search(run: Run, method: Method) -> str | None:
-    """Return the name of a search that calls a method's own again and again, or ``None``."""
+    """Return the name of a search around a method that runs its search again and again, or ``None``."""
     return next((other.name for other in outside(run, method) if "search" in acting_hooks([other])), None)
 
 

@@ -43,7 +43,7 @@ class Chunks:
     dropped. Running out of memory halves the size, for good.
 
     Attributes:
-        size: rows a chunk, at least 1; part of a run's recipe.
+        size: rows per chunk, at least 1; part of a run's recipe.
     """
 
     def __init__(self, size: int) -> None:
@@ -66,7 +66,7 @@ class Chunks:
     def map_several(
         self, function: Callable[[Tensor], tuple[Tensor, ...]], count: int, groups: Tensor | None = None
     ) -> tuple[tuple[Tensor, ...], int]:
-        """Do as :meth:`map` does, for a function that returns several tensors, each with a row a particle."""
+        """Do as :meth:`map` does, for a function that returns several tensors, each with a row per particle."""
         if groups is None:
             return self._map_rows(function, torch.arange(count))
         members = [(groups == group).nonzero().flatten() for group in groups.unique()]

@@ -48,8 +48,8 @@ def pack_size(particles: int, chunk: int, pixels: int, rows: int = PACK_ROWS) ->
     """Return how many prompts make a pack: as many as memory takes, rounded down to full chunks where that goes.
 
     Args:
-        particles: rows a prompt.
-        chunk: rows a forward; a chunk that is not full is padded, which costs as much.
+        particles: rows per prompt.
+        chunk: rows per forward; a chunk that is not full is padded, which costs as much.
         pixels: of one image.
         rows: particles at most; ``chunk`` gives the smallest packs that fill one.
     """

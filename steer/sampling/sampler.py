@@ -76,7 +76,7 @@ class Sampler:
             judge: like ``reward``, each scored on its own when all is done and reported, but never steered or
                 chosen by; may not be a reward too.
             options: plugin options, ``{"fk": {"lambda": 4.0}}``.
-            particles: particles a prompt.
+            particles: particles per prompt.
             seed: seed of slot 0 of every prompt that has none of its own, 0..2³²−1; slot i is seeded
                 ``seed + i``. Without one, a prompt's seed is hashed from ``run_seed`` and its id.
             run_seed: see ``seed``.

@@ -194,7 +194,7 @@ class Session:
     # ---- one pack --------------------------------------------------------------------------------------
 
     def items(self, run: Run) -> list[Item]:
-        """Sample a pack; one item a prompt, in order."""
+        """Sample a pack; one item per prompt, in order."""
         with _timed(run.cost):
             size = run.chunks.size
             items = self._items(run, run.search())

@@ -38,7 +38,7 @@ class State:
         x0: the estimate of the final x that belongs to ``x`` and ``prediction``.
         samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1], texts
             :class:`steer.models.media.text.Texts`.
-        extra: a method's own data, by name; tensors with one row a particle.
+        extra: a method's own data, by name; tensors with one row per particle.
         draw: which population of a search this is, from 0; a method keys its randomness by it.
         forwards: model and reward, as the population asks them.
         biased: whether a method changed x, the prediction or who is in the population without accounting for it
@@ -346,11 +346,11 @@ class State:
     # ---- for methods and traces ------------------------------------------------------------------------
 
     def record(self, kind: str, **per_job: Sequence[Any]) -> None:
-        """Note a method's diagnostics, one value a prompt, for traces."""
+        """Note a method's diagnostics, one value per prompt, for traces."""
         self._record(kind, False, {name: list(values) for name, values in per_job.items()})
 
     def note(self, kind: str, **per_row: Sequence[Any]) -> None:
-        """Note plain data, one value a particle, for traces."""
+        """Note plain data, one value per particle, for traces."""
         self._record(kind, True, {name: list(values) for name, values in per_row.items()})
 
     @property

@@ -18,7 +18,7 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
     Returns:
         ``{"schema", "prompt", "seed", "particles", "steps", "log_z", "biased", "unique_ancestors", "events"}``;
         every event has ``kind``, ``step``, ``timestep``, ``draw`` (which population of a search, from 0) and its
-        data: a list with one value a particle (in the order of ``slots``), or a single value for the prompt.
+        data: a list with one value per particle (in the order of ``slots``), or a single value for the prompt.
     """
     rows = state.rows_of(job)
     weights = state.log_weight[rows]

@@ -81,7 +81,7 @@ class Report:
 
 
 def shape(subject: Subject) -> str:
-    """One finite score a sample: float ``[N]``, for N = 1 too."""
+    """One finite score per sample: float ``[N]``, for N = 1 too."""
     scores = subject.score()
     subject.score(subject.samples[:1], subject.prompts[:1])
     return f"[{len(scores)}] and [1], all finite"

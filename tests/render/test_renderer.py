@@ -229,7 +229,7 @@ def test_the_geneval_tree(render: Render, tmp_path: Path) -> None:
     (row,) = lines(tmp_path / "geneval" / "00001" / "metadata.jsonl")
     assert (row["prompt"], row["tag"]) == (TEXTS[1], "two_object") and row["include"]
     assert len(lines(tmp_path / "metadata.jsonl")) == 4
-    # GenEval's own metadata.jsonl, one a prompt, are not of the form that datasets takes
+    # GenEval's own metadata.jsonl, one per prompt, are not of the form that datasets takes
     loaded = load_images([str(tmp_path / "metadata.jsonl"), str(tmp_path / "geneval/*/samples/*.png")], tmp_path)
     assert [row["prompt"] for row in loaded] == [TEXTS[0]] * 2 + [TEXTS[1]] * 2
     render([Prompt(TEXTS[2])], tmp_path, layout="geneval", replicates=2)

@@ -16,7 +16,7 @@ def plots(summary: Summary) -> dict[str, bytes]:
     found = {"scores": _scores(summary)}
     curves = _curves(summary)
     if any(len(lines) > 1 for lines in curves.values()):
-        for cost, label in (("nfe", "denoiser evaluations a prompt"), ("seconds", "seconds a prompt")):
+        for cost, label in (("nfe", "denoiser evaluations per prompt"), ("seconds", "seconds per prompt")):
             found[f"scaling-{cost}"] = _scaling(summary, curves, cost, label)
     if any(line.hacking for line in summary.lines):
         found["over-optimization"] = _hacking(summary)

@@ -112,7 +112,7 @@ def summarize(cells: Sequence[Cell], reference: str, success: float | None) -> S
     Args:
         cells: budget by budget, all of the same prompts.
         reference: family, or one of its variants by its label, that others are held against.
-        success: from which score an image counts as a success.
+        success: the least score of an image that counts as a success.
 
     Raises:
         ValueError: for too few prompts.
@@ -140,7 +140,7 @@ def _unsteered(cell: Cell) -> bool:
 
 
 def by_prompt(rows: Sequence[Row], value: Value) -> list[float]:
-    """Return one value a prompt, its replicates averaged: they are not independent of each other."""
+    """Return one value per prompt, its replicates averaged: they are not independent of each other."""
     found: dict[int, list[float]] = {}
     for row in rows:
         found.setdefault(row["index"], []).append(value(row))

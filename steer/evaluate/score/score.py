@@ -37,7 +37,7 @@ def score_images(
         options: plugin options, kept with the scores.
 
     Yields:
-        One row a file, in the order in which batches fill, or the error of a file that cannot be scored.
+        One row per file, in the order in which batches fill, or the error of a file that cannot be scored.
 
     Raises:
         SteerError: for an image without a prompt, or a reward that fails.

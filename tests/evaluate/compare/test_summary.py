@@ -20,7 +20,7 @@ COSTS = {"nfe": 8, "backwards": 0, "decodes": 2, "padding": 0, "seconds": 0.1, "
 
 
 def cell(label: str, judged: list[list[float]], *, choose: str = "best", calls: float = 0.0, methods=()) -> Cell:
-    """Return a cell of one row a prompt, its reward twice the judge's score."""
+    """Return a cell of one row per prompt, its reward twice the judge's score."""
     rows: list[dict[str, Any]] = []
     for index, values in enumerate(judged):
         chosen = list(range(len(values))) if choose == "all" else [int(np.argmax(values))]

@@ -17,7 +17,7 @@ from steer.sampling.start import Start
 from steer_search.stopping import expected_gain
 
 TEXTS = ["a red circle", "a blue square", "the photo"]
-EACH = 2  # evaluations a step, guided
+EACH = 2  # evaluations per step, guided
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_refinement_keeps_to_its_budget_and_gets_no_worse(sampler, nfe) -> None:
 
 
 def test_a_refinement_whose_seeds_overdrew_ends_and_says_so(sampler) -> None:
-    with pytest.warns(UserWarning, match="the budget of 12 evaluations a prompt was overdrawn: the methods within"):
+    with pytest.warns(UserWarning, match="the budget of 12 evaluations per prompt was overdrawn: the methods within"):
         result = sampler.generate(
             TEXTS[0], methods=["refine", "fk"], reward=brightness, steps=4, guidance_scale=3.0, particles=4, seed=5,
             options={"refine": {"nfe": 12}},

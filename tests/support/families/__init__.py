@@ -35,7 +35,7 @@ class Family:
         spatial: turns the stock call's latents into the run's ``[N, C, H, W]``.
         texts: two prompts, of two lengths.
         size: (width, height) in pixels, ``None`` for the pipeline's native size.
-        by_row: the stock call is given each text twice, where it mixes up its masks when asked for two images a prompt.
+        by_row: the stock call is given each text twice, because it mixes up its masks for two images per prompt.
         backbone: attributes that the backbone's class has during the tests, such as room for shorter texts.
         tolerance: of latents, relative to the largest; padding to a batch's longest text costs some bits.
     """
