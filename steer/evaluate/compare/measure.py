@@ -101,7 +101,7 @@ class Measurer:
     def check(self, prompts: Sequence[Prompt]) -> None:
         """Raise for a prompt that a reward or judge cannot read, before anything is drawn for it.
 
-        The score of noise, or of one word, says nothing: only an error that a reward reports as the user's mistake counts.
+        The score of noise, or of one word, says nothing: only a mistake of the user's that a reward reports counts.
 
         Raises:
             SteerError: naming it.
