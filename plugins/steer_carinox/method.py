@@ -111,9 +111,11 @@ class Carinox(Method):
         noise = run.noise(start).float()
         optimizer = Optimizer(options.optimizer, options.rate, options.momentum)
         tracker = Tracker(
-            noise, patience=options.patience, min_gain=options.min_gain,
+            noise,
+            patience=options.patience,
+            min_gain=options.min_gain,
             guard_patience=None if options.guard is None else options.guard_patience,
-        )  # fmt: skip
+        )
         losses = {term.label: term.reward for term in self._terms}
         watch = self._watched(run)
         multipliers = torch.tensor([self._multipliers[job] for job in start.job.tolist()], dtype=torch.float64).T
@@ -127,9 +129,14 @@ class Carinox(Method):
             rows = start.take(active)
             mine = weights[:, active]
             found = vjp(
-                run, rows.with_noise(noise), losses, watch=watch, merge=self._merge(mine), truncate=options.truncate,
+                run,
+                rows.with_noise(noise),
+                losses,
+                watch=watch,
+                merge=self._merge(mine),
+                truncate=options.truncate,
                 recompute=options.recompute,
-            )  # fmt: skip
+            )
             budget.end_round()
             run.hooks.hook.after_round(run=run, done=iteration + 1, total=options.iterations)
             for job in rows.job.unique().tolist():
@@ -139,10 +146,13 @@ class Carinox(Method):
             going &= self._sound(run, rows, found, iteration)
             at_noise = options.clip_at == "noise"
             gradient = total_gradient(
-                noise, found.grads, mine if at_noise else torch.ones_like(mine[:1]),
+                noise,
+                found.grads,
+                mine if at_noise else torch.ones_like(mine[:1]),
                 regularize=options.regularize * (1 if at_noise else len(losses)),  # it is in each reward's loss
-                clip_reward=options.clip_reward if at_noise else None, clip=options.clip,
-            )  # fmt: skip
+                clip_reward=options.clip_reward if at_noise else None,
+                clip=options.clip,
+            )
             kept = going.nonzero().flatten()
             optimizer.keep(kept)
             where = kept.to(noise.device)
@@ -270,10 +280,14 @@ class Carinox(Method):
         assert isinstance(raw, Tensor)
         notes = {**values, **dict(zip(watched, found.watched[:, there], strict=True))}
         return Event.candidates(
-            rows, run.process().length, origin=["gradient" if iteration else "seed"] * len(rows), reward=raw.tolist(),
-            spent=budget.spent(rows.job.tolist()), iteration=[iteration] * len(rows),
+            rows,
+            run.process().length,
+            origin=["gradient" if iteration else "seed"] * len(rows),
+            reward=raw.tolist(),
+            spent=budget.spent(rows.job.tolist()),
+            iteration=[iteration] * len(rows),
             **{name: value.tolist() for name, value in notes.items()},
-        )  # fmt: skip
+        )
 
     def _note(self, job: int) -> str:
         category = self._categories[job]

@@ -68,13 +68,19 @@ def config(vit: Literal["base", "large"], image_size: int, given: Path | None = 
         sizes = BlipConfig.from_dict(data)
     else:
         width, depth, heads = (768, 12, 12) if vit == "base" else (1024, 24, 16)
-        sizes = BlipConfig.from_dict({
-            "vision_config": {
-                "hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads,
-                "intermediate_size": 4 * width, "image_size": image_size, "patch_size": 16,
-            },
-            "text_config": {"num_attention_heads": 12},
-        })  # fmt: skip
+        sizes = BlipConfig.from_dict(
+            {
+                "vision_config": {
+                    "hidden_size": width,
+                    "num_hidden_layers": depth,
+                    "num_attention_heads": heads,
+                    "intermediate_size": 4 * width,
+                    "image_size": image_size,
+                    "patch_size": 16,
+                },
+                "text_config": {"num_attention_heads": 12},
+            }
+        )
     sizes.vision_config.layer_norm_eps = _VISION_EPS  # what the weights were trained with; conversions state 1e-5
     sizes.text_config.encoder_hidden_size = sizes.vision_config.hidden_size
     return sizes

@@ -79,10 +79,14 @@ def embedder(owner: str, model: Any, tokenizer: Any, device: torch.device, dtype
     size = model.visual.image_size
     side = size if isinstance(size, int) else int(size[0])
     return Embedder(
-        owner=owner, preprocess=preprocess.of_open_clip(model.visual.preprocess_cfg, side),
-        encode_images=model.encode_image, encode_tokens=model.encode_text, tokenizer=tokenizer, device=device,
+        owner=owner,
+        preprocess=preprocess.of_open_clip(model.visual.preprocess_cfg, side),
+        encode_images=model.encode_image,
+        encode_tokens=model.encode_text,
+        tokenizer=tokenizer,
+        device=device,
         dtype=dtype,
-    )  # fmt: skip
+    )
 
 
 def find(name: str) -> Source:

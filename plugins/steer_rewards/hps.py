@@ -73,8 +73,10 @@ def load(file: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any
         model = open_clip.CLIP(**config)
     checkpoints.fill(model, file, key="state_dict", dtype=dtype, device=device)
     model.visual.preprocess_cfg = {
-        "mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD, "resize_mode": "longest",
-    }  # fmt: skip
+        "mean": open_clip.OPENAI_DATASET_MEAN,
+        "std": open_clip.OPENAI_DATASET_STD,
+        "resize_mode": "longest",
+    }
     return model, open_clip.get_tokenizer(MODEL, context_length=model.context_length)
 
 

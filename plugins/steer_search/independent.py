@@ -102,11 +102,9 @@ class Independent(Search):
         """Return the rows of the next round, or ``None`` at the end."""
         if not budget.in_time():
             return None
-        jobs = [
-            job for job in last.job.unique().tolist()
-            if (total is None or self.drawn[job] < total)
-            and (self.options.target is None or pool.best(job) < self.options.target)
-        ]  # fmt: skip
+        target = self.options.target
+        jobs = [job for job in last.job.unique().tolist() if total is None or self.drawn[job] < total]
+        jobs = [job for job in jobs if target is None or pool.best(job) < target]
         size = run.particles
         if self.nested(run):
             jobs = [job for job in jobs if budget.affords(job, rounds[job])]

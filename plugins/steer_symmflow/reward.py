@@ -23,9 +23,11 @@ class SymmFlowOptions(Options):
     steps: int = Field(1, ge=1, description="Steps of the flow from the image to its semantics.")
     draws: int = Field(1, ge=1, description="Noise draws; the reward is the mean of their agreements.")
     temperature: float = Field(
-        0.5, gt=0, description="Temperature of the softmax over labels, in units of squared distance: for masks the "
+        0.5,
+        gt=0,
+        description="Temperature of the softmax over labels, in units of squared distance: for masks the "
         "mean over the channels in [-1, 1], for classes in half steps between two classes.",
-    )  # fmt: skip
+    )
 
 
 class Agreement(Reward):
