@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _HOMES = {
     # Sampling
     "Sampler": "steer.sampling.sampler",  # a model, ready to be sampled and steered
-    "attach": "steer.sampling.attach",  # steer inside the call of a stock pipeline
+    "attach": "steer.sampling.attach",  # steers the calls of a stock pipeline
     "Result": "steer.results.result",  # what `Sampler.generate` returns
-    "Item": "steer.results.items",  # what one prompt came to
-    "Sample": "steer.results.items",  # one particle at the end
+    "Item": "steer.results.items",  # the result of one prompt
+    "Sample": "steer.results.items",  # one finished particle
     "Prompt": "steer.prompts.prompt",  # a text with its id, seed, category and settings of its own
-    "read_prompts": "steer.prompts.files",  # prompts of a file
+    "read_prompts": "steer.prompts.files",  # reads a prompt file
     # Writing a method or a reward
     "Method": "steer.sampling.method",  # base of methods
     "Reward": "steer.rewards.reward",  # base of rewards

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class SteerError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can fix.
 
     The message is one line that says what was got, what was expected and how to fix it. The command line
     prints it and exits with code 2; every other exception is a bug and keeps its traceback.
@@ -15,17 +15,17 @@ class SteerError(Exception):
 
 
 class RewardError(SteerError):
-    """A reward that raised or returned something that is no score."""
+    """A reward that raised an exception or returned something other than scores."""
 
 
 def message_of(error: BaseException, most: int = 160) -> str:
-    """Return what an error of a library says, on one line of at most ``most`` characters; its class if nothing."""
+    """Return what an error of a library says, on one line of at most ``most`` characters, or else its class."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def one_line(text: str) -> str:
-    """Return text on one line, with nothing that a terminal would obey (prompts come from files of others)."""
+    """Return text on one line, without control characters (prompts may come from untrusted files)."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
@@ -36,7 +36,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> SteerError:
-    """Return the error for a name that nothing was registered under."""
+    """Return the error for a name that is not registered."""
     names = sorted(known)
     listing = ", ".join(names) if names else "none"
     return SteerError(f"unknown {kind} {name!r}{nearest(name, names)} (known: {listing})")

@@ -1,4 +1,4 @@
-"""What plugins may import of steer, besides :mod:`steer`, :mod:`steer.testing` and :mod:`steer.training`."""
+"""What plugins may import from steer, besides :mod:`steer`, :mod:`steer.testing` and :mod:`steer.training`."""
 
 from __future__ import annotations
 
@@ -104,51 +104,51 @@ _HOMES = {
     "Input": "steer.registry.declarations",  # what a model draws from besides a text
     # Messages
     "message_of": "steer.errors",  # another library's error on one line
-    "nearest": "steer.errors",  # the known name that a misspelled one is close to
+    "nearest": "steer.errors",  # a suggestion for a misspelled name
     "unknown": "steer.errors",  # the error for an unknown name
     # Methods
     "Run": "steer.sampling.run",  # one pass of work over a pack of prompts
     "Start": "steer.sampling.start",  # where a population begins: prompts, slots, noise
     "Event": "steer.sampling.events",  # something that happened, for traces
-    "Budget": "steer.sampling.budget",  # what a search may still spend
+    "Budget": "steer.sampling.budget",  # what a search may still cost
     "outer_search": "steer.sampling.budget",  # the search around a method, if any
-    "refuse_inner_clock": "steer.sampling.budget",  # seconds are for the outermost search alone
+    "refuse_inner_clock": "steer.sampling.budget",  # only the outermost search may have a time limit
     "make_run": "steer.sampling.hooks",  # a run with its methods
     "methods_of": "steer.sampling.hooks",  # a run's methods, outermost first
     "outside": "steer.sampling.hooks",  # the methods named before one
     "within": "steer.sampling.hooks",  # the methods named after one
     "acting_hooks": "steer.sampling.method",  # the hooks by which methods act on particles
     "rollout": "steer.sampling.lookahead",  # where particles would end up, from a few coarse steps
-    "rewards_ahead": "steer.sampling.lookahead",  # the rewards of where they would end up
+    "rewards_ahead": "steer.sampling.lookahead",  # the rewards of particles there
     "Timetable": "steer.sampling.timetable",  # the steps at which a method acts
-    "Gradients": "steer.sampling.gradients",  # losses and their gradients by the noise
-    "Merge": "steer.sampling.gradients",  # makes one gradient of several
-    "vjp": "steer.sampling.vjp",  # losses of samples and their gradients by the noise
-    "check_differentiable": "steer.sampling.gradients",  # samples depend smoothly on the noise
+    "Gradients": "steer.sampling.gradients",  # losses and their gradients with respect to the noise
+    "Merge": "steer.sampling.gradients",  # combines several gradients into one
+    "vjp": "steer.sampling.vjp",  # losses of samples, differentiated with respect to the noise
+    "check_differentiable": "steer.sampling.gradients",  # checks that samples depend smoothly on the noise
     "no_gradient": "steer.sampling.gradients",  # the error for a reward that is not differentiable
-    "check_names": "steer.sampling.methods_by_name",  # names and options are known; loads no weights
+    "check_names": "steer.sampling.methods_by_name",  # checks that names and options are known; loads no weights
     # Noise processes
-    "Process": "steer.processes.process",  # what a noise process does
-    "Streams": "steer.processes.noise",  # a generator for each slot
+    "Process": "steer.processes.process",  # the interface of noise processes
+    "Streams": "steer.processes.noise",  # one generator per slot
     "keyed": "steer.processes.noise",  # a generator for everything else
     "kernel_mean": "steer.processes.gaussian",  # mean of the Gaussian kernel
     "kernel_sd": "steer.processes.gaussian",  # its standard deviation
     # Models
-    "Backbone": "steer.models.backbone",  # what a model family does
+    "Backbone": "steer.models.backbone",  # the interface of model families
     "Conditioning": "steer.models.backbone",  # encoded prompts
     "Encoded": "steer.models.backbone",  # one encoded prompt
-    "StableDiffusion": "steer.models.families.sd",  # the family to build a similar one on
+    "StableDiffusion": "steer.models.families.sd",  # the family to derive a similar one from
     "load_model": "steer.models.load",  # a model by name, folder or hub id
     "pick_device": "steer.models.device",  # the device to use
     "pick_dtype": "steer.models.device",  # the precision to use
     "DTYPES": "steer.models.device",  # precisions by name
-    "computes_bf16": "steer.models.device",  # whether a device multiplies in bfloat16 itself
+    "computes_bf16": "steer.models.device",  # whether a device computes in bfloat16 natively
     "Texts": "steer.models.media.text",  # samples that are texts
     # Weights
     "Denoiser": "steer.models.denoisers",  # other weights for a model, named in `configure`, read later
     "locate": "steer.models.downloads.weights",  # the local path of declared weights, fetched if need be
-    "at_hand": "steer.models.downloads.weights",  # the same, `None` if they are yet to be fetched
-    "read_tensors": "steer.models.downloads.checkpoints",  # tensors of another's checkpoint, running no code
+    "at_hand": "steer.models.downloads.weights",  # the same, or `None` if they are not fetched yet
+    "read_tensors": "steer.models.downloads.checkpoints",  # tensors of an untrusted checkpoint; runs no code of it
     "Source": "steer.models.downloads.source",  # what a user named: a file, a folder or a hub id
     "hub": "steer.models.downloads.hub",  # the hub: `reachable`, `cached_file`, `fetch`
     # Rewards
@@ -160,17 +160,17 @@ _HOMES = {
     "parse_expression": "steer.rewards.expressions",  # the terms of `shapes:1+clip:0.5`
     "leaves": "steer.rewards.expressions",  # all rewards named in an expression
     "make_reward": "steer.rewards.by_name",  # a reward by its expression
-    "check_modalities": "steer.rewards.by_name",  # rewards fit what a model makes
+    "check_modalities": "steer.rewards.by_name",  # checks that rewards fit what a model makes
     # Prompts and images
     "PROMPT_SUFFIXES": "steer.prompts.files",  # endings of prompt files
-    "check_seed": "steer.prompts.prompt",  # a seed in range
-    "text_id": "steer.prompts.prompt",  # the identity of a text
+    "check_seed": "steer.prompts.prompt",  # checks that a seed is in range
+    "text_id": "steer.prompts.prompt",  # the id of a text
     "parse_size": "steer.settings.run",  # width and height of `512x768`
     "ImageError": "steer.evaluate.score.images",  # a file that is no usable image
     "read_image": "steer.evaluate.score.images",  # pixels of an image file from anywhere
     "find_images": "steer.evaluate.score.images",  # image files in files and folders
     "IMAGE_SUFFIXES": "steer.evaluate.score.images",  # endings of image files
-    "IMAGE_FORMATS": "steer.evaluate.score.images",  # formats that are read
+    "IMAGE_FORMATS": "steer.evaluate.score.images",  # image formats that are read
     "MAX_PIXELS": "steer.evaluate.score.images",  # pixels of the largest image that is read
     # Files
     "read_text": "steer.settings.text_files",  # a small text file, whatever its byte order mark
@@ -185,9 +185,9 @@ _HOMES = {
     "percentile_interval": "steer.evaluate.statistics",  # an interval of bootstrap draws
     # Commands
     "log_option": "steer.cli.shared",  # `--log FILE`
-    "quiet_libraries": "steer.cli.shared",  # no bars and notices of model libraries
-    "stdout": "steer.cli.tables",  # a console that prints texts of others as they are
-    "table": "steer.cli.tables",  # rows for people
+    "quiet_libraries": "steer.cli.shared",  # turns off bars and notices of model libraries
+    "stdout": "steer.cli.tables",  # a console that prints text as it is
+    "table": "steer.cli.tables",  # a table to print
     "Bar": "steer.cli.bars",  # a progress bar
     "one_line": "steer.errors",  # text that is safe to print
 }

@@ -19,7 +19,7 @@ ROOMS = (
 """A room imports only from itself and from rooms before it."""
 
 FACADES = ("steer", "steer.plugin", "steer.testing", "steer.training")
-"""All that plugins may import of steer."""
+"""All that plugins may import from steer."""
 
 
 def modules(folder: Path, above: str = "") -> dict[str, Path]:

@@ -25,14 +25,14 @@ from steer.settings.text_files import check_line, decoded, loosely_decoded, read
 PROMPT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 _SAME = {"": "txt", "ndjson": "jsonl", "tab": "tsv"}
-"""Other suffixes of a kind."""
+"""Other suffixes of the same kinds."""
 
 _REMEDIES = {
     **dict.fromkeys(("xls", "xlsx", "ods", "numbers"), "save the sheet as CSV (in Excel: CSV UTF-8)"),
     **dict.fromkeys(("gz", "bz2", "xz", "zip", "zst"), "unpack it"),
     **dict.fromkeys(("yaml", "yml", "toml"), "write its prompts as lines of text or JSON"),
 }
-"""What to do with files of kinds that are not read."""
+"""How to convert files of kinds that steer does not read."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Collected:
 
     Attributes:
         prompts: those that can be read, with distinct ids.
-        bad: what is wrong with the other rows.
+        bad: the errors of the other rows.
     """
 
     prompts: list[Prompt]
@@ -80,7 +80,7 @@ def collect(
         wrap_seeds: take seeds beyond 2³²−1 modulo 2³².
 
     Raises:
-        SteerError: for a file that cannot be read at all or that holds no prompt, and for the first bad row.
+        SteerError: if a file cannot be read or no file holds a prompt, and for the first bad row.
     """
     paths = list(paths)
     reading = Reading(column, wrap_seeds)
@@ -122,7 +122,7 @@ def _file_rows(path: str | Path, reading: Reading) -> Rows:
 
 
 def _kind(name: str) -> str:
-    """Return what a file's suffix says it is; a URL's query, which a download may have kept, is no part of it."""
+    """Return the kind that a file's suffix names; a URL's query, which a download may keep, is ignored."""
     place = re.split(r"[?#]|::", name)[0] if "://" in name else name
     suffix = Path(place).suffix.lower()
     if suffix not in PROMPT_SUFFIXES and "?" in place:
@@ -190,8 +190,8 @@ def _from_file(file: Path, reading: Reading) -> Prompt:
 
 
 def _lines(data: bytes, name: str) -> Iterator[tuple[str, str]]:
-    """Split into lines that are not blank, numbered as an editor does (text may hold U+2028 and its kind)."""
+    """Split into non-blank lines, numbered as an editor does (text may hold U+2028 and similar separators)."""
     for number, line in enumerate(re.split(r"\r\n|\r|\n", loosely_decoded(data, name)), 1):
-        line = line.lstrip("\ufeff")  # files that were joined have their marks within
+        line = line.lstrip("\ufeff")  # joined files hold byte order marks in their middle
         if line.strip():
             yield line, f"{name}, line {number}"

@@ -1,4 +1,4 @@
-"""Lines of flags, as A1111's script "Prompts from file or textbox" takes them."""
+"""Lines of flags, as A1111's script "Prompts from file or textbox" reads them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from steer.prompts.reading import Reading
 from steer.prompts.rows import OWN
 
 IGNORED = {
-    "do_not_save_grid": "steer writes what it is told to by --out",
-    "do_not_save_samples": "steer writes what it is told to by --out",
-    "outpath_grids": "steer writes what it is told to by --out",
-    "outpath_samples": "steer writes what it is told to by --out",
+    "do_not_save_grid": "--out decides what is written",
+    "do_not_save_samples": "--out decides what is written",
+    "outpath_grids": "--out decides what is written",
+    "outpath_samples": "--out decides what is written",
     "prompt_for_display": "the prompt itself is shown",
     "restore_faces": "faces are not restored afterward",
     "sampler_index": "its numbers differ from version to version; write --sampler_name",
-    "sd_model": "the model is that of the command, --model",
-    "seed_resize_from_h": "noise is that of the size itself",
-    "seed_resize_from_w": "noise is that of the size itself",
-    "styles": "write what the style adds into the prompt",
-    "subseed": "noise is that of the seed alone",
-    "subseed_strength": "noise is that of the seed alone",
+    "sd_model": "the command's --model sets the model",
+    "seed_resize_from_h": "noise depends on the image's own size",
+    "seed_resize_from_w": "noise depends on the image's own size",
+    "styles": "write the style's text into the prompt",
+    "subseed": "noise depends on the seed alone",
+    "subseed_strength": "noise depends on the seed alone",
     "tiling": "images are not made to tile",
 }
-"""A1111's flags that have no counterpart, and what holds instead."""
+"""A1111's flags without a counterpart, and the reason that the warning gives."""
 
 FLAGS = ("prompt", *(OWN - {"options"}), "option", "batch_size", "n_iter")
 _NAME = re.compile(r"--([A-Za-z]\w*(?:-\w+)*)")
@@ -38,10 +38,10 @@ def is_flags(line: str) -> bool:
 
 
 def flags_row(line: str, where: str, reading: Reading) -> dict[str, Any]:
-    """Return the row that a line of flags gives; a value goes up to the next flag, quoted or not.
+    """Return the row of a line of flags; a value extends to the next flag, quoted or not.
 
     Raises:
-        SteerError: naming the line, for a flag that has no meaning here or is given twice.
+        SteerError: naming the line, if a flag is unknown or given twice.
     """
     try:
         words = shlex.split(line)
@@ -56,7 +56,7 @@ def flags_row(line: str, where: str, reading: Reading) -> dict[str, Any]:
             continue
         name, word = match[1].replace("-", "_"), word[match.end() :]
         if name not in FLAGS and name not in IGNORED:
-            raise SteerError(f"{where}: --{name[:60]} means nothing here{nearest(name, FLAGS)}; drop it")
+            raise SteerError(f"{where}: --{name[:60]} is not supported{nearest(name, FLAGS)}; drop it")
         if name in given and name != "option":
             raise SteerError(f"{where}: --{name} is given twice; keep one")
         values = given.setdefault(name, [])
@@ -70,5 +70,5 @@ def flags_row(line: str, where: str, reading: Reading) -> dict[str, Any]:
     row: dict[str, Any] = {name: " ".join(parts) for name, parts in given.items()}
     for name in ("batch_size", "n_iter"):
         if row.pop(name, "1") != "1":
-            raise SteerError(f"{where}: --{name} means nothing here; for several images per prompt give --particles")
+            raise SteerError(f"{where}: --{name} is not supported; for several images per prompt give --particles")
     return {**row, "options": assignments} if assignments else row

@@ -1,4 +1,4 @@
-"""Lines of text that look like another tool's format: they are prompts all the same, and the reader is told."""
+"""Lines of text that look like another tool's format: they still count as prompts, and the user is warned."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _ITEM = re.compile(r"(?:[-*•]|\d+[.)])\s+\S")
 
 
 def tell_foreign(lines: Sequence[tuple[str, str]], name: str, reading: Reading) -> None:
-    """Warn, once for a file, of the first line that looks like something else than a prompt.
+    """Warn, once per file, about the first line that does not look like a prompt.
 
     Args:
-        lines: the file's, stripped, each with its place.
-        name: of the file.
-        reading: what was asked for.
+        lines: the file's stripped lines, each with its place.
+        name: the file's name.
+        reading: how the file is read.
     """
     whole = _whole_file([line for line, _ in lines])
     for line, where in lines:
@@ -55,13 +55,13 @@ def tell_foreign(lines: Sequence[tuple[str, str]], name: str, reading: Reading) 
         if look is not None:
             reading.tell(
                 f"foreign {name}",
-                f"{where}: {line[:60]!r} looks like {look.what}, yet every line of text is a prompt; {look.remedy}",
+                f"{where}: {line[:60]!r} looks like {look.what}, but every line of text is a prompt; {look.remedy}",
             )
             return
 
 
 def _whole_file(lines: Sequence[str]) -> Look | None:
-    """Return what a file looks like whose lines together are no prompts: a table, JSON, a list."""
+    """Return what the whole file looks like if its lines are no prompts: a table, JSON, a list."""
     if lines and lines[0][0] in "[{":
         try:
             if isinstance(json.loads(lines[0]), dict | list):
@@ -75,4 +75,4 @@ def _whole_file(lines: Sequence[str]) -> Look | None:
         header = [cell.strip(' "').lower() for cell in lines[0].split(delimiter)]
         if len(header) > 1 and set(header) & set(TEXT_KEYS) and all(delimiter in line for line in lines):
             return Look(f"the header of {what}", f"name the file {suffix}")
-    return Look("an item of a list", "remove what marks it") if all(map(_ITEM.match, lines)) else None
+    return Look("an item of a list", "remove its bullet or number") if all(map(_ITEM.match, lines)) else None

@@ -11,15 +11,15 @@ from steer.prompts.prompt import Prompt, as_prompts
 from steer.registry.declarations import Input
 
 Values = Mapping[str, Sequence[str] | bool]
-"""What was given of each input: its values, or whether a flag is set."""
+"""For each input: its values, or whether its flag is set."""
 
 
 def prompts_with(prompts: list[Prompt] | None, values: Values, known: Mapping[str, Input]) -> list[Prompt]:
-    """Put inputs into the metadata of prompts; what a prompt's own row says comes first.
+    """Put inputs into the metadata of prompts; metadata of a prompt's own row takes precedence.
 
     Args:
-        prompts: those that were given, or ``None`` to make one of each value (of each combination of several inputs').
-        values: what was given.
+        prompts: the given prompts, or ``None`` to make one per value (per combination, if several inputs are given).
+        values: the inputs' values.
         known: the inputs that plugins registered.
 
     Raises:
@@ -31,8 +31,8 @@ def prompts_with(prompts: list[Prompt] | None, values: Values, known: Mapping[st
         for name, found in listed.items():
             if len(found) > 1:
                 raise SteerError(
-                    f"got {len(found)} times --{name} beside prompts, expected one; leave the prompts out to draw from "
-                    "each of them"
+                    f"got --{name} {len(found)} times beside prompts, expected it once; leave the prompts out to draw "
+                    "from each value"
                 )
     kept = {name: [(value, known[name].kept(value)) for value in found] for name, found in listed.items()}
     made = [dict(zip(kept, chosen, strict=True)) for chosen in itertools.product(*kept.values())]

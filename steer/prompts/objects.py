@@ -13,7 +13,7 @@ from steer.prompts.reading import Reading, Rows, kind_of
 from steer.settings.text_files import check_line
 
 MakeRow = Callable[[Any, str], Prompt]
-"""Makes a prompt of a row, and where it stands."""
+"""Makes a prompt from a row and its place."""
 
 SHAPES = 'a list of prompts, objects by id, or {"prompts": [...]}'
 
@@ -26,7 +26,7 @@ def line_rows(lines: Iterator[tuple[str, str]], make: MakeRow) -> Rows:
 
 def _from_line(line: str, where: str, make: MakeRow) -> Prompt:
     if line.strip() in ("{", "["):
-        raise SteerError(f"{where}: not JSON lines; name a file that holds one JSON document .json")
+        raise SteerError(f"{where}: not JSON lines; give a file with one JSON document the suffix .json")
     return make(parse(check_line(line, where), where), where)
 
 
@@ -34,7 +34,7 @@ def document_rows(text: str, name: str, reading: Reading, make: MakeRow) -> Rows
     """Read one JSON document.
 
     Raises:
-        SteerError: if it is no JSON, or of a shape that holds no prompts.
+        SteerError: if it is not JSON, or of a shape without prompts.
     """
     for place, row in _entries(parse(text, name), name, reading):
         where = f"{name}, entry {place}"
@@ -53,10 +53,10 @@ def holds_lines(text: str) -> bool:
 
 
 def parse(text: str, where: str) -> Any:
-    """Return what JSON says, NaN and infinite numbers included: they are told apart from numbers later.
+    """Parse JSON; NaN and infinite numbers are accepted here and handled later.
 
     Raises:
-        SteerError: naming the line, for what is no JSON, and for an object that gives one key twice.
+        SteerError: if the text is not JSON (names the line), or an object has a key twice.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -70,11 +70,11 @@ def parse(text: str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        # a whole file's JSON is placed by the line in it, a line's by the line's own number
+        # for a whole file, name the line of the error; a JSON line has a number already
         place = where if ", line " in where else f"{where}, line {error.lineno}"
         raise SteerError(f"{place}: not JSON ({error.msg} at column {error.colno})") from None
     except (RecursionError, ValueError):  # nested beyond reason, or a number of thousands of digits
-        raise SteerError(f"{where}: JSON too deep or with too long a number to be read") from None
+        raise SteerError(f"{where}: JSON is nested too deep or holds a number with too many digits") from None
 
 
 def _entries(data: Any, name: str, reading: Reading, *, outermost: bool = True) -> Iterator[tuple[str, Any]]:
@@ -93,7 +93,7 @@ def _entries(data: Any, name: str, reading: Reading, *, outermost: bool = True) 
     elif outermost and (wrapped := _wrapped(data, keys, reading)) is not None:
         others = [key for key in data if key != wrapped]
         if others:
-            told = f"{name}: its prompts are those under {wrapped!r}; what else it holds is not read"
+            told = f"{name}: prompts are read from {wrapped!r}; other keys are ignored"
             reading.tell(f"wrapped {name}", f"{told}: {', '.join(others)[:200]}")
         yield from _entries(data[wrapped], name, reading, outermost=False)
     elif _is_by_id(data, reading):
@@ -120,7 +120,7 @@ def _columns(data: Mapping[str, Any], keys: list[str]) -> list[tuple[str, Any]] 
 
 
 def _wrapped(data: Mapping[str, Any], keys: list[str], reading: Reading) -> str | None:
-    """Return the key under which the rows stand: one that is named as prompts are, else the one with rows in a list."""
+    """Return the key that holds the rows: one that is named as prompts are, else the only one with a list of rows."""
     for key in keys:
         if isinstance(data[key], list | dict):
             return key
@@ -136,7 +136,7 @@ def _is_by_id(data: Mapping[str, Any], reading: Reading) -> bool:
 
 
 def _with_id(row: Any, identity: str) -> Any:
-    """Return a row with the id that it stands under, unless it gives its own."""
+    """Return a row with its key as the id, unless the row has an id of its own."""
     if isinstance(row, str):
         return {"prompt": row, "id": identity}
     if not isinstance(row, dict) or any(key.strip().lower() == "id" and row[key] is not None for key in row):

@@ -13,7 +13,7 @@ from steer.prompts.reading import Reading, Rows
 BATCH = 1024
 
 MakeRow = Callable[[dict[str, Any], str], Prompt]
-"""Makes a prompt of a row by column, and where it stands."""
+"""Makes a prompt from a row, by column, and its place."""
 
 
 def parquet_rows(source: Any, name: str, reading: Reading, known: frozenset[str], make: MakeRow) -> Rows:
@@ -22,18 +22,18 @@ def parquet_rows(source: Any, name: str, reading: Reading, known: frozenset[str]
     Args:
         source: its path, or the file in memory.
         name: for messages.
-        reading: what was asked for.
-        known: columns that mean something, in lower case: old writers mark their texts as bytes.
+        reading: how the file is read.
+        known: names of known columns, in lower case; old writers mark their text as bytes.
         make: makes a prompt of a row.
 
     Raises:
-        SteerError: if it is damaged or none, or no column holds prompts.
+        SteerError: if it is damaged or not Parquet, or no column holds prompts.
     """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise SteerError(f"prompt file {name}: reading Parquet takes pyarrow; pip install pyarrow") from None
+        raise SteerError(f"prompt file {name}: reading Parquet needs pyarrow; pip install pyarrow") from None
     try:
         with pyarrow.parquet.ParquetFile(source) as file:
             columns = file.schema_arrow.names
@@ -53,7 +53,7 @@ def parquet_rows(source: Any, name: str, reading: Reading, known: frozenset[str]
 
 
 def _plain_rows(file: Any, name: str, reading: Reading, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows without bytes; times, of which Python cannot hold every one, as text."""
+    """Yield the rows without bytes, and times as text, because Python cannot hold every time."""
     kept: list[str] = []
     dropped: list[str] = []
     for field in file.schema_arrow:
@@ -64,7 +64,7 @@ def _plain_rows(file: Any, name: str, reading: Reading, texts: Sequence[str]) ->
     if dropped:
         reading.tell(
             f"bytes {name}",
-            f"{name}: left out, as no prompt can carry bytes: {', '.join(dropped)[:200]}",
+            f"{name}: columns of bytes are left out: {', '.join(dropped)[:200]}",
         )
     for batch in file.iter_batches(batch_size=BATCH, columns=kept):
         columns = [_readable(column) for column in batch.columns]
@@ -81,7 +81,7 @@ def _readable(column: Any) -> Any:
 
 
 def _sort(field: Any, path: str, kept: list[str], dropped: list[str]) -> None:
-    """Sort columns by whether they hold bytes; of an image of a data set, the path beside its bytes is kept."""
+    """Sort columns by whether they hold bytes; of a data set's image, the path is kept and the bytes are dropped."""
     import pyarrow
 
     if not _bytes_in(field.type):
@@ -94,7 +94,7 @@ def _sort(field: Any, path: str, kept: list[str], dropped: list[str]) -> None:
 
 
 def _bytes_in(kind: Any) -> bool:
-    """Whether values of a type are bytes, or hold some."""
+    """Whether values of a type are or contain bytes."""
     import pyarrow
 
     types = pyarrow.types

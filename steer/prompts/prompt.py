@@ -15,12 +15,12 @@ class Prompt(str):
     """A prompt. It *is* its text, so that a plain function can be a reward, and carries more.
 
     Attributes:
-        id: identity within a run; decides hashed seeds and file names, never the position in a batch.
+        id: identity within a run; hashed seeds and file names depend on it, never on the position in a batch.
         category: for example ``"color"``, or ``None``.
         seed: the seed of slot 0 in 0..2³²−1, or ``None`` to hash one from the run's seed and the id.
-        metadata: whatever else the prompt's row held, for rewards that want it; ``negative`` is its negative prompt.
-        settings: fields of a run that hold for this prompt instead of the run's (``steps``, ``width``, …).
-        options: options of methods that hold for this prompt, ``{"fk": {"lambda": 4.0}}``.
+        metadata: the rest of the prompt's row, for rewards that use it; ``negative`` is its negative prompt.
+        settings: settings that apply to this prompt instead of the run's (``steps``, ``width``, …).
+        options: options of methods that apply to this prompt, ``{"fk": {"lambda": 4.0}}``.
     """
 
     id: str
@@ -70,7 +70,7 @@ class Prompt(str):
 
 
 def text_id(text: str) -> str:
-    """Return the identity of a prompt that has none of its own: 10 hexadecimal digits of its text's hash."""
+    """Return the id of a prompt without an explicit one: 10 hexadecimal digits of its text's hash."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
 
 
@@ -78,7 +78,7 @@ def as_prompts(texts: str | Iterable[str]) -> list[Prompt]:
     """Turn texts into prompts with distinct ids; a repeated text gets ``-2``, ``-3``, … appended.
 
     Raises:
-        SteerError: if there is none, one is blank, or two rows were given the same id.
+        SteerError: if there is no prompt, one is blank, or two were given the same id.
     """
     rows = [texts] if isinstance(texts, str) else list(texts)
     if not rows:
@@ -95,10 +95,10 @@ class KnownIds:
         self._repeats: dict[str, int] = {}
 
     def add(self, row: object, where: str) -> Prompt:
-        """Return a text as a prompt whose id nobody else has; ``where`` is used in messages.
+        """Return a text as a prompt with a distinct id; ``where`` is used in messages.
 
         Raises:
-            SteerError: if it is no text, blank, not Unicode, or was given the id of another.
+            SteerError: if it is not text, blank, not Unicode, or was given the id of another prompt.
         """
         if not isinstance(row, str):
             raise SteerError(f"{where}: got {type(row).__name__}, expected text")
@@ -131,14 +131,14 @@ def _is_unicode(text: str) -> bool:
 
 
 def check_seed(seed: Any, where: str) -> int:
-    """Return ``seed`` if it is an integer in 0..2³²−1, else raise (torch repeats its streams beyond)."""
+    """Return ``seed`` if it is an integer in 0..2³²−1, else raise (torch repeats its streams for larger seeds)."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         told = repr(seed)[:60]
         remedy = ""
         if isinstance(seed, int) and seed > MAX_SEED:
             remedy = (
-                f", as torch repeats its streams beyond; write {seed % (MAX_SEED + 1)}, which is {told} % "
-                f"{MAX_SEED + 1}, or let --wrap-seeds do so"
+                f" (torch repeats larger seeds' streams); write {seed % (MAX_SEED + 1)}, which is {told} % "
+                f"{MAX_SEED + 1}, or add --wrap-seeds"
             )
         raise SteerError(f"{where}: got seed {told}, expected an integer in 0..{MAX_SEED}{remedy}")
     return seed

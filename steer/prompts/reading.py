@@ -1,4 +1,4 @@
-"""How prompt files are read: what was asked for, and what readers tell of on the way."""
+"""How prompt files are read, and the warnings that readers give."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT_KEYS = ("prompt", "prompts", "text", "caption", "captions")
 """Names of the column or key that holds the prompt, in any case; the first that a row fills counts."""
 
 Rows = Iterator[tuple[str, Callable[[], Prompt]]]
-"""Where each row stands, and what makes a prompt of it or raises ``SteerError``."""
+"""Each row's place, and a function that makes a prompt of it or raises ``SteerError``."""
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Reading:
     _told: set[str] = field(default_factory=set)
 
     def tell(self, kind: str, message: str) -> None:
-        """Warn of something that the reader of a file should know, once for each kind."""
+        """Warn the user, once per kind of message."""
         if kind not in self._told:
             self._told.add(kind)
             warnings.warn(message, stacklevel=2)
@@ -46,12 +46,12 @@ class Reading:
         return [by_name[name] for name in TEXT_KEYS if name in by_name]
 
     def no_text(self, where: str, keys: Iterable[str], what: str) -> SteerError:
-        """Return the error for a row or table in which nothing is named as prompts are.
+        """Return the error for a row or table without a key or column for prompts.
 
         Args:
             where: the file, or the row.
-            keys: the names that are there.
-            what: what they are, ``"columns"`` or ``"keys"``.
+            keys: the names that it has.
+            what: what the names are, ``"columns"`` or ``"keys"``.
         """
         keys = list(keys)
         there = f"{where}: its {what} are {_listed(keys)}, expected one named"
@@ -68,7 +68,7 @@ def _listed(names: list[str], most: int = 200) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Return what a value is in the words of JSON."""
+    """Return the name of a value's type in terms of JSON."""
     if value is None:
         return "null"
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}

@@ -17,13 +17,13 @@ from steer.settings.options import parse_assignments
 from steer.settings.run import SETTINGS, SIZE, check_setting, parse_size
 
 SETTING_OF = {key: name for name, setting in SETTINGS.items() for key in setting.rows}
-"""Keys of a row that set a field of a run for this prompt alone."""
+"""Keys of a row that set a run's setting for this prompt alone."""
 
 SAMPLER = "sampler_name"
-"""A1111's key of the scheduler."""
+"""A1111's key for the scheduler."""
 
 OWN = frozenset({"id", "category", "seed", SIZE.key, "options", SAMPLER, *SETTING_OF})
-"""Keys that mean something here, besides the one that holds the text; all others are metadata."""
+"""Known keys, besides the one that holds the text; all others are metadata."""
 
 KINDS = {"seed": (int,), **{key: SETTINGS[name].kind for key, name in SETTING_OF.items()}}
 """Types of the values of a row's keys."""
@@ -33,11 +33,11 @@ def from_row(row: Any, where: str, *, typed: bool = True, reading: Reading | Non
     """Turn a row into a prompt.
 
     Args:
-        row: a text, or an object with the prompt under one of :data:`TEXT_KEYS` and whatever else :data:`OWN` names, in
-            whatever case; the rest becomes metadata. A GenEval row's ``tag`` is its category.
+        row: a text, or an object with the prompt under one of :data:`TEXT_KEYS` and any keys of :data:`OWN`, in any
+            case; the rest becomes metadata. A GenEval row's ``tag`` is its category.
         where: for messages, as in ``"prompts.jsonl, line 3"``.
-        typed: whether numbers are numbers; in tables and flags they are text.
-        reading: what was asked for.
+        typed: whether numbers come as numbers; in tables and flags they are text.
+        reading: how the file is read.
 
     Raises:
         SteerError: naming the row, what was got and what was expected.
@@ -78,7 +78,7 @@ def _with_known_keys(row: dict[str, Any], where: str, reading: Reading) -> dict[
         elif low not in TEXT_KEYS and key != reading.column and (close := _misspelled(low)) and close not in row:
             reading.tell(f"key {key}", f"rows have a key {key[:60]!r}, which is metadata; did you mean {close!r}?")
         if key in found:
-            raise SteerError(f"{where}: has the key {key!r} twice, in other cases; keep one, so that none is lost")
+            raise SteerError(f"{where}: has the key {key!r} twice, in different cases; keep one, so that none is lost")
         found[key] = value
     return found
 
@@ -105,7 +105,7 @@ def _taken_text(row: dict[str, Any], where: str, reading: Reading) -> str:
     for key in keys:
         if is_unset(row.get(key, text)):
             del row[key]
-    if TEXT_KEYS[0] in row:  # read again from what a render keeps, it would be the text
+    if TEXT_KEYS[0] in row:  # a render that reads its stored row would take it for the text
         row[f"column {TEXT_KEYS[0]}"] = row.pop(TEXT_KEYS[0])
     return text
 
@@ -124,14 +124,14 @@ def as_row(prompt: Prompt) -> dict[str, Any]:
 
 
 def _says_nothing(key: str, value: Any, *, typed: bool) -> bool:
-    """Whether the value of a known key leaves it to the run."""
+    """Whether a known key's value leaves the setting to the run."""
     if typed and SETTING_OF.get(key) == "negative" and value == "":
-        return False  # it asks for none, whatever the run's is
+        return False  # it turns off the run's negative prompt
     return is_missing(value) if not typed and str not in KINDS.get(key, (str,)) else is_unset(value)
 
 
 def _is_absent(value: Any) -> bool:
-    """Whether a cell of a table holds nothing: a text of spaces alone may be metadata."""
+    """Whether a table's cell is empty; a text of only spaces may be metadata."""
     return value == "" or (not isinstance(value, str) and is_unset(value))
 
 
@@ -142,13 +142,13 @@ def _seed(value: Any, where: str, *, typed: bool, wrap: bool) -> int | None:
 
 
 def _settings(given: Mapping[str, Any], where: str, *, typed: bool) -> dict[str, Any]:
-    """Return the settings that a row's known keys give."""
+    """Return the settings of a row's known keys."""
     settings: dict[str, Any] = {}
     by_key: dict[str, str] = {}
 
     def put(name: str, value: Any, key: str) -> None:
         if name in settings and settings[name] != value:
-            raise SteerError(f"{where}: {by_key[name]!r} and {key!r} say two things of one setting; keep one")
+            raise SteerError(f"{where}: {by_key[name]!r} and {key!r} contradict each other; keep one")
         settings[name], by_key[name] = value, key
 
     given = _with_scheduler(given, where)
@@ -167,14 +167,14 @@ def _settings(given: Mapping[str, Any], where: str, *, typed: bool) -> dict[str,
 
 
 def _with_scheduler(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return known keys with the scheduler by our name, where they give A1111's."""
+    """Return the known keys, with A1111's name of a scheduler replaced by ours."""
     given = dict(given)
     sampler, schedule = given.pop(SAMPLER, None), given.get("scheduler")
     if sampler is not None and not isinstance(sampler, str):
         raise SteerError(f"{where}: got {kind_of(sampler)} under {SAMPLER!r}, expected a sampler's name")
     if isinstance(schedule, str) and sampler is not None:
         if schedule.strip().lower() not in SCHEDULES:
-            raise SteerError(f"{where}: {SAMPLER!r} and 'scheduler' say two things of one setting; keep one")
+            raise SteerError(f"{where}: {SAMPLER!r} and 'scheduler' contradict each other; keep one")
         given["scheduler"] = scheduler_of(sampler, schedule, where)
     elif sampler is not None or isinstance(schedule, str):
         given["scheduler"] = scheduler_of(str(schedule if sampler is None else sampler), None, where)
@@ -182,7 +182,7 @@ def _with_scheduler(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _converted(key: str, value: Any, where: str, *, typed: bool) -> Any:
-    """Return the number that a key's value is; a text where numbers are numbers is left to be refused."""
+    """Return a key's value as a number; if ``typed``, a text is returned as it is and refused later."""
     kinds = KINDS[key]
     if typed and isinstance(value, str):
         return value

@@ -1,4 +1,4 @@
-"""A1111's names of samplers, which rows of its users give, and the names of the same schedulers here."""
+"""A1111's names of samplers, which its users' rows contain, and our names of the same schedulers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FAMILIES = (
     "restart",
     "unipc",
 )
-"""A1111's samplers that it combines with schedules; not all of them are here."""
+"""A1111's samplers that it combines with schedules; steer does not have all of them."""
 
 SCHEDULES = (
     "align your steps",
@@ -62,21 +62,21 @@ SCHEDULES = (
     "turbo",
     "uniform",
 )
-"""A1111's schedules of noise levels: the last words of a sampler's name, or a key of their own."""
+"""A1111's schedules of noise levels: the last words of a sampler's name, or a separate key."""
 
 _DEFAULT = ("automatic", "uniform")
 
 
 def scheduler_of(name: str, schedule: str | None, where: str) -> str:
-    """Return our name of a scheduler that goes by A1111's name, if it is one of A1111's; else the name as it is.
+    """Return our name for A1111's name of a scheduler; any other name is returned unchanged.
 
     Args:
         name: such as ``"DPM++ 2M Karras"``.
-        schedule: A1111's schedule, such as ``"Karras"``, if a key of its own gives it.
+        schedule: A1111's schedule, such as ``"Karras"``, if a separate key gives it.
         where: the row, for messages.
 
     Raises:
-        SteerError: for a sampler of A1111 that is not here: another one would make another image.
+        SteerError: for an A1111 sampler that steer does not have: another one would make another image.
     """
     asked = " ".join(name.lower().split())
     low = asked.removeprefix("k_").replace("dpmpp", "dpm++").replace("_", " ") if asked.startswith("k_") else asked
@@ -86,5 +86,5 @@ def scheduler_of(name: str, schedule: str | None, where: str) -> str:
         return SAMPLERS[low]
     if low in FAMILIES or (schedule is not None) or low.startswith(tuple(f"{family} " for family in FAMILIES)):
         told = f"{name[:60]!r} with the schedule {schedule[:60]!r}" if schedule else repr(name[:60])
-        raise SteerError(f"{where}: A1111's sampler {told} is not here; the samplers that are: {', '.join(SAMPLERS)}")
+        raise SteerError(f"{where}: A1111's sampler {told} is not available; expected one of {', '.join(SAMPLERS)}")
     return name

@@ -1,7 +1,7 @@
 """Tables as text: CSV and TSV, as Excel, pandas, R and editors write them.
 
-A table's rows are never guessed at. In CSV a quote that opens a cell must close it; in TSV, which many programs write
-without quoting, a quote counts only around a whole cell and is a character otherwise.
+Rows are never guessed. In CSV, a cell that begins with a quote must end with one. In TSV, which many programs write
+without quoting, quotes count only around a whole cell; elsewhere they are plain characters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from steer.settings.text_files import check_line
 DELIMITERS = (",", ";", "\t", "|")
 
 _SEP = re.compile(r'\ufeff?"?sep=([^\w\s"]|\t)"?[;,\t]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
-"""The first line by which Excel is told the delimiter."""
+"""A first line that tells Excel the delimiter."""
 _QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"')
 _LINE = re.compile(r"[^\r\n]*+")
 _BREAK = re.compile(r"\r\n|\r|\n")
@@ -28,7 +28,7 @@ _BLANK = re.compile(r"[ \t\f\v]*(?:\r\n|\r|\n)")
 _SPACES = re.compile(r'[ ]*+(?=")')
 
 MakeRow = Callable[[dict[str, Any], str], Prompt]
-"""Makes a prompt of a row's cells by column, and where it stands."""
+"""Makes a prompt from a row's cells, by column, and its place."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Record:
     """A row of a table.
 
     Attributes:
-        line: where it begins, from 1.
-        cells: what it holds.
-        broken: what is wrong with it, for a row that cannot be split into cells.
+        line: the number of its first line, from 1.
+        cells: its cells.
+        broken: what is wrong with a row that cannot be split into cells, else empty.
         end: where the next row begins in the text.
-        next_line: the number of the line there.
+        next_line: the number of that line.
     """
 
     line: int
@@ -54,14 +54,14 @@ def table_rows(text: str, name: str, delimiter: str, reading: Reading, make: Mak
     """Read a table under a header.
 
     Args:
-        text: the file's.
-        name: of the file, for messages.
-        delimiter: what its suffix promises; the header decides, and before it a first line ``sep=;``.
-        reading: what was asked for.
+        text: the file's text.
+        name: the file's name, for messages.
+        delimiter: what the suffix suggests; the header decides, unless a first line ``sep=;`` does.
+        reading: how the file is read.
         make: makes a prompt of a row's cells by column.
 
     Raises:
-        SteerError: if no column holds prompts, or two have one name.
+        SteerError: if no column holds prompts, or two columns have the same name.
     """
     start, line, fixed = 0, 1, _SEP.match(text)
     if fixed:
@@ -99,7 +99,7 @@ def _named(cells: list[str]) -> list[str]:
 
 
 def _columns(head: Record, name: str, reading: Reading) -> list[str]:
-    """Return a name for every column; one without a name (pandas' index) is called by its number."""
+    """Return a name for every column; one without a name (pandas' index) is named by its number."""
     where = f"{name}, line {head.line}"
     columns = [cell or f"column {number}" for number, cell in enumerate(_named(head.cells), 1)]
     for column in columns:
@@ -126,7 +126,7 @@ def _made(record: Record, columns: list[str], name: str, reading: Reading, make:
 
 
 def _records(text: str, start: int, line: int, delimiter: str, width: int) -> Iterator[Record]:
-    """Yield the rows from a place on; after a broken one, reading goes on in the line behind it."""
+    """Yield the rows from ``start`` on; after a broken row, reading continues with the next line."""
     while start < len(text):
         record = _record(text, start, line, delimiter, width)
         yield record
@@ -134,12 +134,12 @@ def _records(text: str, start: int, line: int, delimiter: str, width: int) -> It
 
 
 def _record(text: str, start: int, line: int, delimiter: str, width: int) -> Record:
-    """Read the row that begins at a place; ``width`` is how many columns there are, 0 for the header."""
+    """Read the row that begins at ``start``; ``width`` is the number of columns, 0 for the header."""
     return (_literal if delimiter == "\t" else _strict)(text, start, line, delimiter, width)
 
 
 def _strict(text: str, start: int, line: int, delimiter: str, width: int) -> Record:
-    """Read a row by the rules of RFC 4180, but for spaces around a quoted cell, which do not count."""
+    """Read a row by the rules of RFC 4180, except that spaces around a quoted cell are ignored."""
     cells: list[str] = []
     place, begin = start, line
     cell, end = _patterns(delimiter)
@@ -163,7 +163,7 @@ def _strict(text: str, start: int, line: int, delimiter: str, width: int) -> Rec
             )
         else:
             unquoted = cell.match(text, place)
-            assert unquoted is not None  # it matches nothing at all too
+            assert unquoted is not None  # it also matches an empty text
             cells.append(unquoted[0])
             closed = end.match(text, unquoted.end())
             assert closed is not None
@@ -174,7 +174,7 @@ def _strict(text: str, start: int, line: int, delimiter: str, width: int) -> Rec
 
 @lru_cache
 def _patterns(delimiter: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return what an unquoted cell is, and what ends a cell."""
+    """Return the patterns of an unquoted cell and of a cell's end."""
     sign = re.escape(delimiter)
     return re.compile(rf"[^{sign}\r\n]*+"), re.compile(rf"[ ]*+(?:{sign}|\r\n|\r|\n|\Z)")
 
@@ -182,8 +182,8 @@ def _patterns(delimiter: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 def _literal(text: str, start: int, line: int, delimiter: str, width: int) -> Record:
     """Read a row in which only a quote around a whole cell counts.
 
-    A quoted cell may hold tabs and line breaks, but a row that is whole without reading it so is read without: a quote
-    that opens a text must not swallow the rows behind it.
+    A quoted cell may hold tabs and line breaks. But if the lines are whole rows without quoting, they are read as such:
+    a quote at the start of a text must not swallow the rows that follow.
     """
     plain = _physical(text, start, line, delimiter)
     if width and any(cell.startswith('"') for cell in plain.cells):
@@ -198,7 +198,7 @@ def _literal(text: str, start: int, line: int, delimiter: str, width: int) -> Re
 
 
 def _physical(text: str, start: int, line: int, delimiter: str) -> Record:
-    """Split one line, whatever its quotes."""
+    """Split one line and ignore its quotes."""
     found = _LINE.match(text, start)
     assert found is not None  # it matches an empty line too
     ended = _BREAK.match(text, found.end())

@@ -14,7 +14,7 @@ from steer.prompts.prompt import MAX_SEED, check_seed
 from steer.prompts.reading import Reading
 
 MAX_DEPTH = 64
-"""Lists and objects within each other: deeper ones are no metadata, and libraries fail on them."""
+"""Deepest nesting of lists and objects in metadata; libraries fail on deeper ones."""
 
 _WHOLE = re.compile(r"[+-]?\d{1,300}(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
@@ -25,12 +25,12 @@ _EXACT = 2.0**53
 
 
 def is_missing(value: Any) -> bool:
-    """Whether the value of a number's key says that there is none."""
+    """Whether the value of a number's key means that there is none."""
     return is_unset(value) or (isinstance(value, str) and value.strip().lower() in _MISSING)
 
 
 def is_unset(value: Any) -> bool:
-    """Whether a value of a known key says nothing: null, an empty cell, NaN as pandas writes for a missing number."""
+    """Whether a known key's value is unset: null, an empty cell, or NaN (pandas' mark of a missing number)."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str) and not value.strip())
@@ -54,7 +54,7 @@ def fraction(value: Any, key: str, where: str) -> float:
     """Return a number that may have a fraction.
 
     Raises:
-        SteerError: for anything else; infinite numbers and true are none.
+        SteerError: for anything else, also for infinite numbers and true.
     """
     number = _from_text(value) if isinstance(value, str) else value
     try:
@@ -69,7 +69,7 @@ def fraction(value: Any, key: str, where: str) -> float:
 
 
 def own_seed(value: Any, where: str, *, wrap: bool = False) -> int | None:
-    """Return the seed that a row gives; −1 means none of its own, as it does in A1111 and ComfyUI.
+    """Return a row's seed; −1 means that it has none, as in A1111 and ComfyUI.
 
     Args:
         value: what the row holds.
@@ -77,7 +77,7 @@ def own_seed(value: Any, where: str, *, wrap: bool = False) -> int | None:
         wrap: take a seed beyond 2³²−1 modulo 2³².
 
     Raises:
-        SteerError: for what is no seed.
+        SteerError: if it is not a seed.
     """
     seed = whole(value, "seed", where)
     if seed == -1:
@@ -91,10 +91,10 @@ def own_seed(value: Any, where: str, *, wrap: bool = False) -> int | None:
 
 
 def plain(value: Any, where: str, reading: Reading, depth: int = 0) -> Any:
-    """Return a value as strict JSON holds it, for metadata: NaN and infinite numbers are null, dates are text.
+    """Return a value as strict JSON, for metadata: NaN and infinite numbers become null, dates become text.
 
     Raises:
-        SteerError: for text that is not Unicode, and for what is nested beyond reason.
+        SteerError: for text that is not Unicode, and for nesting deeper than :data:`MAX_DEPTH`.
     """
     if isinstance(value, str):
         return unicode(value, where)
@@ -102,7 +102,7 @@ def plain(value: Any, where: str, reading: Reading, depth: int = 0) -> Any:
         return value
     if isinstance(value, float):
         if math.isinf(value):
-            reading.tell("infinite", f"{where}: holds an infinite number, which JSON cannot tell; it counts as null")
+            reading.tell("infinite", f"{where}: holds an infinite number, which JSON cannot hold; it counts as null")
         return value if math.isfinite(value) else None
     if depth >= MAX_DEPTH:
         raise SteerError(f"{where}: lists and objects are nested deeper than {MAX_DEPTH}; keep them flatter")
@@ -122,7 +122,7 @@ def plain(value: Any, where: str, reading: Reading, depth: int = 0) -> Any:
 
 
 def _from_text(text: str) -> Any:
-    """Return the number that a cell holds; a text that is none stays one."""
+    """Return a cell's number, or the text itself if it is not a number."""
     cell = text.strip().replace("\N{MINUS SIGN}", "-")
     if _WHOLE.fullmatch(cell):
         return int(cell.partition(".")[0])

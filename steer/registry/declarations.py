@@ -12,16 +12,16 @@ class Weights:
     """One file on the hub, or elsewhere.
 
     Attributes:
-        repo: ``"org/name"``; of a file that is elsewhere, whose it is.
+        repo: ``"org/name"``; for a file that is elsewhere, its owner.
         file: its path in the repository.
-        size: bytes, as published or estimated from the number of parameters; for messages only, as what is fetched
-            is verified against the hub's own figure. ``None`` if not known.
+        size: bytes, as published or estimated from the number of parameters; ``None`` if not known. It is for messages
+            only, because a download is verified against the hub's own size.
         sha256: of the file, verified after fetching; by default the one that the hub states.
         revision: branch, tag or commit; the main branch by default.
         license: as the authors state it.
         option: the plugin's option that takes a local file or a folder with the file; ``""`` if its argument does.
-        otherwise: a file that serves as well, in repositories that do not have ``file``.
-        url: of a file that is not on the hub; it is kept in the hub client's cache for such things.
+        otherwise: an alternative file, for repositories without ``file``.
+        url: address of a file that is not on the hub; the download is kept in the hub client's cache.
     """
 
     repo: str
@@ -36,18 +36,18 @@ class Weights:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The file, and the one that serves as well."""
+        """The file and its alternative, if there is one."""
         return (self.file,) if self.otherwise is None else (self.file, self.otherwise)
 
     @property
     def label(self) -> str:
-        """What messages call it: file, repository and size."""
+        """Its name in messages: file, repository and size."""
         return f"{self.file} of {self.repo} ({size_text(self.size)})"
 
 
 @dataclass(frozen=True)
 class Repository:
-    """All of a repository that ``from_pretrained`` of transformers or diffusers reads; fields as in `Weights`."""
+    """All files of a repository that ``from_pretrained`` (transformers, diffusers) reads; fields as in `Weights`."""
 
     repo: str
     size: int | None = None
@@ -57,7 +57,7 @@ class Repository:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"{self.repo} ({size_text(self.size)})"
 
 
@@ -79,8 +79,8 @@ class Input:
     """How an input is given: ``steer generate --NAME VALUE``.
 
     Attributes:
-        metavar: what stands for the value in the help; empty for a flag.
-        keep: ``"module:function"`` that turns what was typed into what the metadata keeps, such as a file into its
+        metavar: placeholder of the value in the help; empty for a flag.
+        keep: ``"module:function"`` that turns the typed value into the metadata's value, such as a file into its
             content, so that an image's recipe needs no other file. Without it, the text itself is kept.
     """
 
@@ -88,7 +88,7 @@ class Input:
     keep: str = ""
 
     def kept(self, value: str) -> Any:
-        """Return what the metadata keeps of a typed value.
+        """Return the metadata's value for a typed value.
 
         Raises:
             SteerError: for a value that cannot be used.

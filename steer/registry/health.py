@@ -1,4 +1,4 @@
-"""Whether what a plugin registered is there, told from its source; that takes a second for all, and no torch."""
+"""Whether the objects that plugins register exist, judged by the source: takes a second and imports no torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from steer.registry.registry import Entry
 def health(entry: Entry) -> str:
     """Return ``"ok"`` if the source defines the target and all that it imports is installed, else `Entry.health`.
 
-    So a reason is always that of a real import, and "ok" says less than `Entry.health` does: an import that fails
-    half-way is not seen.
+    So the reason of a failure always comes from a real import. "ok" says less than `Entry.health` does: an import that
+    would fail halfway is not detected.
     """
     if not isinstance(entry.target, str):
         return entry.health
@@ -25,7 +25,7 @@ def health(entry: Entry) -> str:
 
 @functools.cache
 def _names(module: str) -> frozenset[str]:
-    """Return the names that a module defines at its top; none if it has no source, or imports what is not there."""
+    """Return the names that a module defines at its top; none if it has no source, or imports a missing package."""
     spec = _spec(module)
     get_source = getattr(spec and spec.loader, "get_source", None)
     try:
@@ -39,7 +39,7 @@ def _names(module: str) -> frozenset[str]:
 
 @functools.cache
 def _spec(module: str) -> ModuleSpec | None:
-    """Find a module without importing the packages that it stands in."""
+    """Find a module without importing its parent packages."""
     if module in sys.modules:
         return sys.modules[module].__spec__
     package, _, _ = module.rpartition(".")

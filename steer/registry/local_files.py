@@ -13,7 +13,7 @@ from typing import Any
 from steer.errors import SteerError, message_of, unknown
 
 LOCAL = "steer_local_"
-"""What the names of modules begin with that were made of local files."""
+"""Prefix of the names of modules made from local files."""
 
 
 def load_module(path: str) -> ModuleType:
@@ -52,7 +52,7 @@ def is_file_reference(name: str) -> bool:
 
 
 def member(module: ModuleType, attribute: str, path: str) -> Any:
-    """Return a module's attribute by name, or raise naming the nearest."""
+    """Return a module's attribute by name, or raise an error with the nearest name."""
     if hasattr(module, attribute):
         return getattr(module, attribute)
     raise unknown(f"name in {path}", attribute, [n for n in vars(module) if not n.startswith("_")])

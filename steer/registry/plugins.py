@@ -1,6 +1,6 @@
 """All plugins of a process: installed ones are found by their entry points, each loaded on its own.
 
-A broken third-party plugin is reported and stops nothing else.
+A broken third-party plugin is reported and does not stop the others.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Plugins:
                 self.broken.append(Broken(origin, f"{type(error).__name__}: {message_of(error, 400)}"))
 
     def add(self, plugin: object, origin: Origin) -> None:
-        """Register one plugin: all that it names, or nothing.
+        """Register everything that one plugin provides, or nothing.
 
         Raises:
             SteerError: for a name taken twice, or a function named like a hook but not marked as one.

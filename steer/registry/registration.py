@@ -22,7 +22,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def steer_register(registry: Registry) -> None:
-    """Name what the plugin brings: rewards, methods, models, backbones, commands. Import nothing heavy here."""
+    """Register what the plugin provides: rewards, methods, models, backbones, commands. Import nothing heavy here."""
 
 
 RUN_HOOKS: tuple[str, ...] = (

@@ -1,4 +1,4 @@
-"""What plugins bring, by kind and name."""
+"""What plugins provide, by kind and name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from steer.errors import SteerError, message_of, unknown
 from steer.registry.declarations import Needed
 
 Declared = Sequence[Needed] | str
-"""Weights as a plugin declares them: a list, or ``"module:function"`` of the argument for those that depend on it."""
+"""Weights as a plugin declares them: a list, or ``"module:function"`` that returns one for an argument."""
 KINDS: dict[str, tuple[str, ...]] = {
     "method": ("weights",),
     "reward": ("weights",),
@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "backbone": (),
     "command": (),
 }
-"""The kinds of thing that plugins bring, and what else is declared of one; `Registry` says what each is."""
+"""The kinds of things that plugins provide, and the extra fields of each; `Registry` explains the kinds."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Entry:
     origin: Origin
     declared: Declared = ()
     of: str = ""
-    """What training data are: ``"texts"``, for example."""
+    """The kind of training data: ``"texts"``, for example."""
 
     def load(self) -> Any:
         """Import and return the registered object.
@@ -103,7 +103,7 @@ class _Known:
 
 @dataclass
 class Registry:
-    """What all plugins brought, by kind and name.
+    """Everything that plugins provide, by kind and name.
 
     ``registry.KIND(name, target, summary="…")`` registers one thing. A target is the object itself or
     ``"module:attribute"``, which is imported at first use; the summary is a line for listings. A target is
@@ -111,7 +111,7 @@ class Registry:
     - of a ``method``: a ``steer.Method`` subclass;
     - of a ``reward``: a ``steer.Reward`` subclass, or a function of (samples, prompts);
     - of a ``model``, a short name for one: a function that returns its folder or hub id;
-    - of a ``loader`` of models that are no diffusers pipelines: a function ``(argument, device, dtype) -> Backbone``,
+    - of a ``loader`` of models that are not diffusers pipelines: a function ``(argument, device, dtype) -> Backbone``,
       called for the model ``NAME:ARGUMENT``;
     - of a ``clip``, a short name for one: a function that returns its folder in open_clip's layout;
     - of ``samples`` to try rewards on: a function that returns float images ``[N, 3, H, W]`` in [0, 1] and N prompts;
@@ -122,7 +122,7 @@ class Registry:
     - of a ``backbone``, named like the diffusers pipeline class that it serves: a `Backbone` subclass;
     - of a ``command``, named ``"verb"`` or ``"verb noun"`` (``steer train shapes``): a click command.
 
-    Methods and rewards take ``weights``, those that they need from elsewhere: a list of `Weights` and `Repository`,
+    Methods and rewards declare the ``weights`` that they need to fetch: a list of `Weights` and `Repository`,
     or ``"module:function"`` that returns one for the argument in ``vqa:ARGUMENT``.
 
     Each raises SteerError for a name that is taken, and for a command that would hide another.
@@ -140,15 +140,13 @@ class Registry:
         known = self.entries[kind]
         if name in known:
             raise SteerError(
-                f"{kind} {name!r} is brought by two plugins: {known[name].origin.plugin!r} and "
+                f"{kind} {name!r} is provided by two plugins: {known[name].origin.plugin!r} and "
                 f"{self.origin.plugin!r}; uninstall one of them"
             )
         for other in declared.keys() - set(KINDS[kind]):
             raise unknown(f"field of {kind} {name!r}", other, ("summary", *KINDS[kind]))
         if kind == "data" and not declared.get("of"):
-            raise SteerError(
-                f'data {name!r} of plugin {self.origin.plugin!r} do not say what they are; add of="texts" or another'
-            )
+            raise SteerError(f'data {name!r} of plugin {self.origin.plugin!r} has no kind; add of="texts" or another')
         if kind == "command":
             self._check_command(name)
         known[name] = Entry(
@@ -199,5 +197,5 @@ class Registry:
             if other.partition(" ")[0] == verb and "" in (noun, other.partition(" ")[2]):
                 raise SteerError(
                     f"commands {other!r} of plugin {entry.origin.plugin!r} and {name!r} of {self.origin.plugin!r} "
-                    "exclude each other; rename one"
+                    "clash; rename one"
                 )

@@ -28,7 +28,7 @@ class Options(pydantic.BaseModel):
     """Base of every plugin's options: immutable, and an unknown name is an error.
 
     Attributes:
-        renamed: older names of options with their present ones, so that recipes of earlier versions can be followed.
+        renamed: older names of options and their present ones, so that recipes of earlier versions still work.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -53,7 +53,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, dict[str, str]]:
     """Parse ``["fk.particles=8", …]`` into ``{"fk": {"particles": "8"}}``.
 
     Raises:
-        SteerError: if an item has not the form ``plugin.option=value`` or names an option twice.
+        SteerError: if an item does not have the form ``plugin.option=value``, or an option has two values.
     """
     parsed: dict[str, dict[str, str]] = {}
     for item in assignments:
@@ -112,13 +112,13 @@ def describe(declaration: type[Options]) -> list[OptionRow]:
 
 
 def value_of(options: Options, name: str) -> tuple[Any, bool]:
-    """Return the value of the option that users call ``name``, and whether it was set, not left at its default."""
+    """Return the value of the option that users call ``name``, and whether it was set explicitly."""
     field = next(own for own, field in type(options).model_fields.items() if name == (field.alias or own))
     return getattr(options, field), field in options.model_fields_set
 
 
 def _from_text(declaration: type[Options], name: str, value: Any) -> Any:
-    """Turn ``"none"`` and comma lists, as typed on a command line, into what the field's type takes."""
+    """Turn ``"none"`` and comma lists, as typed on a command line, into values of the field's type."""
     if not isinstance(value, str):
         return value
     field = next(f for n, f in declaration.model_fields.items() if name in (n, f.alias))

@@ -23,12 +23,12 @@ class Setting:
     """The declaration of one setting.
 
     Attributes:
-        meaning: what it is, in lower case and without a period; stands in help and in messages.
+        meaning: what it is, in lower case and without a period; appears in help and in messages.
         low: least value of a number.
         high: largest value of a number.
-        modality: what the models make that have it, ``"image"`` or ``"text"``; ``None`` for all models.
+        modality: the output of the models that have it, ``"image"`` or ``"text"``; ``None`` for all models.
         flags: options of the command line, a short one first; empty if only methods and Python code set it.
-        metavar: placeholder of the value in help, where its type says too little.
+        metavar: placeholder of the value in help, if its type says too little.
         group: the group of options that help lists it in.
         rows: keys by which a row of a prompt file sets it for its prompt alone; the last one present counts.
         off: the value at which it does nothing.
@@ -53,7 +53,7 @@ class Setting:
 
 
 class RunSettings(pydantic.BaseModel):
-    """The settings that somebody asked for; ``None`` leaves one to the methods and the model.
+    """The settings that the user chose; ``None`` leaves a setting to the methods and the model.
 
     Raises:
         SteerError: for an unknown name, a value of another type or one out of range.
@@ -72,7 +72,7 @@ class RunSettings(pydantic.BaseModel):
     guidance_scale: Annotated[
         int | float | None,
         Setting(
-            "classifier-free guidance; off at 1 and below",
+            "classifier-free guidance scale; off at 1 and below",
             0,
             1000,
             modality="image",
@@ -84,7 +84,7 @@ class RunSettings(pydantic.BaseModel):
     true_cfg_scale: Annotated[
         int | float | None,
         Setting(
-            "classifier-free guidance of a model that takes guidance_scale as an input (Flux)",
+            "classifier-free guidance scale of a model that takes guidance as an input (Flux)",
             0,
             1000,
             modality="image",
@@ -128,7 +128,7 @@ class RunSettings(pydantic.BaseModel):
     length: Annotated[
         int | None,
         Setting(
-            "tokens per text; as many as the model can if left out",
+            "tokens per text; by default the model's maximum",
             1,
             1_000_000,
             modality="text",
@@ -140,7 +140,7 @@ class RunSettings(pydantic.BaseModel):
     temperature: Annotated[
         int | float | None,
         Setting(
-            "temperature of the tokens' distributions; 1 leaves them as the model has them",
+            "temperature of the token distributions; 1 keeps the model's own",
             0,
             100,
             modality="text",
@@ -153,11 +153,10 @@ class RunSettings(pydantic.BaseModel):
         None
     )
     chunk: Annotated[
-        int | None, Setting("particles per forward; part of the recipe", 1, 65_536, flags=("--chunk",), group="Model")
+        int | None,
+        Setting("particles per forward pass; part of the recipe", 1, 65_536, flags=("--chunk",), group="Model"),
     ] = None
-    denoiser: Annotated[
-        str | None, Setting("weights by name: the model's own (base), or those that a method brought")
-    ] = None
+    denoiser: Annotated[str | None, Setting("weights by name: the model's own (base), or those of a method")] = None
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -180,7 +179,7 @@ class RunSettings(pydantic.BaseModel):
         return cls(**given)
 
     def given(self) -> dict[str, Any]:
-        """Return what was asked for, by the names of the fields."""
+        """Return the settings that are not ``None``, by the names of the fields."""
         return {name: value for name, value in self if value is not None}
 
     def having(self, **changes: Any) -> RunSettings:
@@ -205,11 +204,11 @@ SIZE = Setting("image size in pixels", modality="image", flags=("--size",), meta
 """How the width and the height are typed: ``512x768``."""
 
 TYPED: dict[str, Setting] = {setting.key: setting for setting in (*SETTINGS.values(), SIZE) if setting.key}
-"""What users type, by its key in a run file."""
+"""The settings that users type, by their keys in a run file."""
 
 
 def canonical(name: str) -> str:
-    """Return the setting that a short name or a synonym means, as ``guidance`` does; another name stays as it is."""
+    """Return the setting that a short name or synonym (``guidance``) means; another name is returned as it is."""
     return next((field for field, setting in SETTINGS.items() if name in (setting.key, *setting.rows)), name)
 
 
@@ -261,7 +260,7 @@ def applies(name: str, modality: str) -> bool:
 
 
 def check_modality(name: str, modality: str) -> None:
-    """Raise unless a setting is one of what a model makes."""
+    """Raise unless models of a modality have a setting."""
     if not applies(name, modality):
         raise SteerError(
             f"{name} is a setting of {SETTINGS[name].modality}s, and this model makes {modality}s; leave it out"

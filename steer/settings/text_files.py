@@ -1,8 +1,8 @@
-"""Small text files that people write and other programs save: the one reader of them all.
+"""The one reader of small text files, which people write and other programs save.
 
 Prompt files, run files, ``steer.toml``, ``steer.json`` and metadata come from Excel, Notepad and PowerShell too: a byte
-order mark says how a file is encoded and is no part of its text. A file without one is UTF-8, or it is refused: other
-encodings cannot be told apart, and a wrong guess changes the text.
+order mark says how a file is encoded and is not part of its text. A file without one must be UTF-8: other encodings
+cannot be told apart, and a wrong guess changes the text.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from steer.errors import SteerError, message_of
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16's mark does: looked for before it
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like UTF-16's mark, so it is looked for first
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
 REMEDY = (
-    "expected text in UTF-8: save it so (in Excel: CSV UTF-8), or convert it, as by iconv -f cp1252 -t utf-8 OLD > NEW"
+    "expected UTF-8 text: save it as UTF-8 (in Excel: CSV UTF-8), or convert it: iconv -f cp1252 -t utf-8 OLD > NEW"
 )
 
 
 def read_bytes(place: str | Path, what: str) -> bytes:
-    """Return what is at a path or an fsspec URL.
+    """Return the bytes at a path or an fsspec URL.
 
     Args:
         place: the path or URL.
-        what: what it is, for messages, such as ``"config file"``.
+        what: what the file is, for messages, such as ``"config file"``.
 
     Raises:
         SteerError: naming the place, if it does not exist or cannot be read.
@@ -44,11 +44,11 @@ def read_bytes(place: str | Path, what: str) -> bytes:
             data: bytes = file.read()
         return data
     except FileNotFoundError as error:
-        # fsspec says of a server that refuses the connection that its file does not exist
+        # if a server refuses the connection, fsspec says that the file does not exist
         if not isinstance(error.__cause__, OSError):
             raise SteerError(f"{what} {place} does not exist") from None
         reason: BaseException = error.__cause__
-    except Exception as error:  # drivers of fsspec raise what their client libraries raise
+    except Exception as error:  # fsspec's drivers raise the errors of their client libraries
         reason = error
     said = reason.strerror if isinstance(reason, OSError) and reason.strerror else message_of(reason)
     raise SteerError(f"{what} {place} cannot be read ({said})") from None
@@ -80,7 +80,7 @@ def loosely_decoded(data: bytes, name: str) -> str:
     """Return text in which bytes that are not UTF-8 stay recognizable, so that :func:`check_line` finds their line.
 
     Raises:
-        SteerError: for a file with a byte order mark of UTF-16 or UTF-32 that is damaged: none of it can be trusted.
+        SteerError: if a file with a UTF-16 or UTF-32 byte order mark is damaged: none of it can be trusted.
     """
     mark, encoding = next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
     data = data[len(mark) :]
@@ -105,7 +105,7 @@ def check_line(line: str, where: str) -> str:
 
 
 def _first_bad(text: str) -> int | None:
-    """Return the place of the first character that stands for no text."""
+    """Return the index of the first character that is not text."""
     found = [place for place in (text.find("\0"), _surrogate(text)) if place >= 0]
     return min(found, default=None)
 

@@ -20,7 +20,7 @@ def test_each_value_makes_a_prompt_and_given_prompts_get_one() -> None:
     given = prompts_with([Prompt("x"), Prompt("y", metadata={"class": "own"})], {"class": ["typed"]}, KNOWN)
     assert [row.metadata["class"] for row in given] == ["typed", "own"]
     assert [str(row) for row in prompts_with([Prompt("x")], {}, KNOWN)] == ["x"]
-    with pytest.raises(SteerError, match="got 2 times --class beside prompts, expected one"):
+    with pytest.raises(SteerError, match="got --class 2 times beside prompts, expected it once"):
         prompts_with([Prompt("x")], {"class": ["a", "b"]}, KNOWN)
 
 

@@ -61,7 +61,7 @@ def test_plugins_lists_broken_and_clashing_ones_and_goes_on(process: Steer, plac
     rows = {(row["kind"], row["name"]): row for row in json.loads(done.out)}
     assert rows["method", "fk"]["health"] == "ok"
     assert "No module named 'nothing_called_this'" in rows["plugin", "broken"]["health"]
-    assert all(name in rows["plugin", "zz-clash"]["health"] for name in ("brought by two plugins", "'fk'", "zz-clash"))
+    assert all(name in rows["plugin", "zz-clash"]["health"] for name in ("provided by two plugins", "'fk'", "zz-clash"))
     assert "add @steer.hookimpl" in rows["plugin", "unmarked"]["health"]
     assert "broken-dist" in rows["plugin", "broken"]["origin"] and rows["plugin", "broken"]["version"] == "0.3"
 

@@ -176,7 +176,7 @@ def test_samplers_by_the_names_of_a1111(kind: str, tmp_path: Path) -> None:
     )
     assert prompt.settings == {"scheduler": "dpm++-karras"}
     for other in ("DPM++ SDE", "DPM++ 2M SDE Heun", "LMS Karras", "Restart"):
-        assert f"A1111's sampler '{other}' is not here" in refused(
+        assert f"A1111's sampler '{other}' is not available" in refused(
             write(tmp_path, kind, [{"prompt": "a", "sampler_name": other}])
         )
 
@@ -186,9 +186,9 @@ def test_two_keys_of_one_setting_must_agree() -> None:
         {"guidance": 3, "cfg_scale": 4}, {"negative": "a", "negative_prompt": "b"}, {"size": "512x512", "width": 256},
         {"sampler_name": "Euler", "scheduler": "dpm++"},
     ):  # fmt: skip
-        with pytest.raises(SteerError, match="say two things of one setting"):
+        with pytest.raises(SteerError, match="contradict each other"):
             from_row({"prompt": "a", **row}, "row")
-    with pytest.raises(SteerError, match="'seed' twice, in other cases"):
+    with pytest.raises(SteerError, match="'seed' twice, in different cases"):
         from_row({"prompt": "a", "Seed": 1, "SEED": 2}, "row")
     assert from_row({"prompt": "a", "guidance": 3, "cfg_scale": 3}, "row").settings == {"guidance_scale": 3}
     assert from_row({"prompt": "a", "size": [8.0, 16]}, "row").settings == {"width": 8, "height": 16}
@@ -332,7 +332,7 @@ def test_what_stands_beside_the_prompts_is_told(tmp_path: Path) -> None:
     document = {"info": {}, "images": [{"id": 1}], "annotations": [{"id": 5, "image_id": 1, "caption": "a"}]}
     (prompt,), (warning,) = told(tmp_path, "json", json.dumps(document))
     assert (prompt, prompt.id, prompt.metadata) == ("a", "5", {"image_id": 1})
-    assert "under 'annotations'; what else it holds is not read: info, images" in warning
+    assert "from 'annotations'; other keys are ignored: info, images" in warning
 
 
 def test_json_lines_that_are_named_json(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_json_lines_that_are_named_json(tmp_path: Path) -> None:
         ("jsonl", '{"prompt": "a", "prompt": "b"}', "line 1: an object has the key 'prompt' twice"),
         ("jsonl", '{"prompt": "a", "x": {"k": 1, "k": 2}}', "the key 'k' twice"),
         ("jsonl", '{"prompt": "a"},', "line 1: not JSON (Extra data"),
-        ("jsonl", '{\n "prompt": "a"\n}', "name a file that holds one JSON document .json"),
+        ("jsonl", '{\n "prompt": "a"\n}', "give a file with one JSON document the suffix .json"),
         ("jsonl", '[{"prompt": "a"}]', "line 1: got a list, expected text or an object"),
         ("jsonl", "null", "got null"),
         ("jsonl", '{"prompt": ["a", "b"]}', "got a list under 'prompt', expected the text of one prompt"),
@@ -383,7 +383,7 @@ def test_bytes_are_left_in_the_file(tmp_path: Path) -> None:
     }]  # fmt: skip
     found, (warning,) = said(write(tmp_path, "parquet", rows))
     assert found.prompts[0].metadata == {"image": {"path": "a.png"}, "deep": {"inner": {"kept": 1}}}
-    assert warning.endswith("as no prompt can carry bytes: photo, image.bytes, all, deep.inner.bytes")
+    assert warning.endswith("columns of bytes are left out: photo, image.bytes, all, deep.inner.bytes")
 
 
 def test_columns_of_other_types(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_any_text_is_a_prompt_in_any_format(text: str, tmp_path: Path) -> None:
     ("kind", "text", "said"),
     [
         ("txt", b"fine\n\xff\n", "line 2 cannot be read"),
-        ("txt", b"--prompt a --sede 3", "line 1: --sede means nothing here — did you mean 'seed'"),
+        ("txt", b"--prompt a --sede 3", "line 1: --sede is not supported — did you mean 'seed'"),
         ("txt", b"--seed 3", "line 1: has no text"),
         ("txt", b"--prompt a --batch_size 4", "give --particles"),
         ("txt", b"--prompt a --seed 1 --seed 2", "given twice"),

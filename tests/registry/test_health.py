@@ -81,7 +81,7 @@ def test_listing_plugins_imports_no_torch() -> None:
     [
         ("model", {"weights": []}, "unknown field of model 'mine' 'weights'"),
         ("reward", {"summry": "x"}, "did you mean 'summary'"),
-        ("data", {}, "do not say what they are"),
+        ("data", {}, "has no kind"),
     ],
 )
 def test_a_field_of_another_kind_is_an_error(kind: str, declared: dict, message: str) -> None:

@@ -79,7 +79,7 @@ def test_a_plugin_registers_all_or_nothing() -> None:
         registry.reward("new", lambda s, p: None)
         registry.reward("taken", lambda s, p: None)
 
-    with pytest.raises(SteerError, match=r"reward 'taken' is brought by two plugins: 'steer' and 'second'"):
+    with pytest.raises(SteerError, match=r"reward 'taken' is provided by two plugins: 'steer' and 'second'"):
         plugins.add(SimpleNamespace(steer_register=steer_register), Origin("second", "", ""))
     assert set(plugins.registry.rewards) == {"taken"}
 
@@ -194,8 +194,8 @@ def test_a_run_has_its_own_copy_of_a_method_that_was_given_ready_made() -> None:
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        (("train", "train mine"), "exclude each other"),
-        (("train mine", "train"), "exclude each other"),
+        (("train", "train mine"), "clash; rename one"),
+        (("train mine", "train"), "clash; rename one"),
     ],
 )
 def test_a_command_that_would_hide_another_is_an_error(theirs, message) -> None:

@@ -298,7 +298,7 @@ def test_folders_of_images_are_read_both_ways_and_missing_captions_named(images,
         with pytest.raises(SteerError, match=message):
             datasets.read_folder(tmp_path)
     metadata.write_bytes('{"file_name": "a.png", "text": "café"}'.encode("latin-1"))
-    with pytest.raises(SteerError, match="expected text in UTF-8"):
+    with pytest.raises(SteerError, match="expected UTF-8 text"):
         datasets.read_folder(tmp_path)
     metadata.write_text('{"file_name": "a.png", "text": "a\u2028circle"}\n', encoding="utf-8")
     assert datasets.read_folder(tmp_path)[0][1] == "a\u2028circle"

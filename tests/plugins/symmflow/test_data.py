@@ -104,7 +104,7 @@ def with_masks(change: Callable[[Path], object], **how: object) -> Callable[[Pat
         (with_masks(lambda f: Image.fromarray(noise(9, 16)).save(f / "images" / "2.png")), r"give one --size"),
         (with_masks(lambda f: (f / "images" / "1.png").write_bytes(b"x")), r"1\.png cannot be read: not a PNG"),
         (listing(b"cat/0.png,cat\ndog/0.png\n"), r"metadata\.csv, row 2: has no label"),
-        (listing(b"cat/0.png,\xff\n"), r"metadata\.csv, line 2 cannot be read: .*expected text in UTF-8"),
+        (listing(b"cat/0.png,\xff\n"), r"metadata\.csv, line 2 cannot be read: .*expected UTF-8 text"),
         (listing(b"cat/0.png,cat\ncat/1.png,cat\n"), r"found 1 class, expected at least 2"),
         (listing(b"cat/0.png,cat\nnowhere.png,dog\n"), r"nowhere\.png cannot be read"),
     ],
