@@ -33,6 +33,7 @@ SCHEDULERS: dict[str, Named] = {
     "ddim": Named("DDIMScheduler"),
     "ddpm": Named("DDPMScheduler"),
     "euler": Named("EulerDiscreteScheduler"),
+    "euler-karras": Named("EulerDiscreteScheduler", changes={"use_karras_sigmas": True}),
     "euler-a": Named("EulerAncestralDiscreteScheduler"),
     "euler-trailing": Named("EulerDiscreteScheduler", changes={"timestep_spacing": "trailing"}),
     "euler-a-trailing": Named("EulerAncestralDiscreteScheduler", changes={"timestep_spacing": "trailing"}),
@@ -44,14 +45,25 @@ SCHEDULERS: dict[str, Named] = {
     "dpm++-sde-karras": Named(
         "DPMSolverMultistepScheduler", changes={"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}
     ),
+    "dpm++-exponential": Named(
+        "DPMSolverMultistepScheduler", changes={"algorithm_type": "dpmsolver++", "use_exponential_sigmas": True}
+    ),
+    "dpm++-sde-exponential": Named(
+        "DPMSolverMultistepScheduler", changes={"algorithm_type": "sde-dpmsolver++", "use_exponential_sigmas": True}
+    ),
     "unipc": Named("UniPCMultistepScheduler"),
+    "unipc-karras": Named("UniPCMultistepScheduler", changes={"use_karras_sigmas": True}),
     "deis": Named("DEISMultistepScheduler"),
     "pndm": Named("PNDMScheduler", changes={"skip_prk_steps": True}),
     "lms": Named("LMSDiscreteScheduler"),
+    "lms-karras": Named("LMSDiscreteScheduler", changes={"use_karras_sigmas": True}),
     "lcm": Named("LCMScheduler"),
     "heun": Named("HeunDiscreteScheduler"),
+    "heun-karras": Named("HeunDiscreteScheduler", changes={"use_karras_sigmas": True}),
     "dpm2": Named("KDPM2DiscreteScheduler"),
+    "dpm2-karras": Named("KDPM2DiscreteScheduler", changes={"use_karras_sigmas": True}),
     "dpm2-a": Named("KDPM2AncestralDiscreteScheduler"),
+    "dpm2-a-karras": Named("KDPM2AncestralDiscreteScheduler", changes={"use_karras_sigmas": True}),
     "flow-euler": Named("FlowMatchEulerDiscreteScheduler", "flow"),
     "flow-lcm": Named("FlowMatchLCMScheduler", "flow"),
     "flow-dpm++": Named("DPMSolverMultistepScheduler", "flow", {**FLOW_SIGMAS, "algorithm_type": "dpmsolver++"}),

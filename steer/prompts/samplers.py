@@ -9,18 +9,26 @@ SAMPLERS = {
     "ddpm": "ddpm",
     "deis": "deis",
     "dpm2": "dpm2",
+    "dpm2 karras": "dpm2-karras",
     "dpm2 a": "dpm2-a",
+    "dpm2 a karras": "dpm2-a-karras",
     "dpm++ 2m": "dpm++",
     "dpm++ 2m karras": "dpm++-karras",
+    "dpm++ 2m exponential": "dpm++-exponential",
     "dpm++ 2m sde": "dpm++-sde",
     "dpm++ 2m sde karras": "dpm++-sde-karras",
+    "dpm++ 2m sde exponential": "dpm++-sde-exponential",
     "euler": "euler",
+    "euler karras": "euler-karras",
     "euler a": "euler-a",
     "heun": "heun",
+    "heun karras": "heun-karras",
     "lcm": "lcm",
     "lms": "lms",
+    "lms karras": "lms-karras",
     "plms": "pndm",
     "unipc": "unipc",
+    "unipc karras": "unipc-karras",
 }
 """A1111's names in lower case, and ours."""
 
@@ -79,7 +87,11 @@ def scheduler_of(name: str, schedule: str | None, where: str) -> str:
         SteerError: for an A1111 sampler that steer does not have: another one would make another image.
     """
     asked = " ".join(name.lower().split())
-    low = asked.removeprefix("k_").replace("dpmpp", "dpm++").replace("_", " ") if asked.startswith("k_") else asked
+    low = (
+        asked.removeprefix("k_").replace("dpmpp", "dpm++").replace("dpm_2", "dpm2").replace("_", " ")
+        if asked.startswith("k_")
+        else asked
+    )
     if schedule is not None and schedule.strip().lower() not in _DEFAULT:
         low = f"{low} {schedule.strip().lower()}"
     if low in SAMPLERS:

@@ -146,6 +146,9 @@ A1111_NAMES = {
     "UniPCMultistepScheduler": "UniPC",
     "PNDMScheduler": "PLMS",
     "LMSDiscreteScheduler": "LMS",
+    "HeunDiscreteScheduler": "Heun",
+    "KDPM2DiscreteScheduler": "DPM2",
+    "KDPM2AncestralDiscreteScheduler": "DPM2 a",
     "LCMScheduler": "LCM",
 }
 """What A1111 calls the schedulers of diffusers."""
@@ -167,6 +170,8 @@ def sampler_name(scheduler: str | None, own: Any) -> str:
     name = A1111_NAMES.get(class_name, class_name)
     if class_name == "DPMSolverMultistepScheduler" and str(made.config.get("algorithm_type", "")).startswith("sde"):
         name += " SDE"
+    if made.config.get("use_exponential_sigmas"):
+        return f"{name} Exponential"
     return f"{name} Karras" if made.config.get("use_karras_sigmas") else name
 
 

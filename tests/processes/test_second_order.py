@@ -17,7 +17,7 @@ from steer.registry.plugins import manager
 from steer.sampling.hooks import make_run
 
 STEPS = 5
-NAMES = ["heun", "dpm2", "dpm2-a", "flow-heun"]
+NAMES = ["heun", "heun-karras", "dpm2", "dpm2-karras", "dpm2-a", "dpm2-a-karras", "flow-heun"]
 
 
 def process(name: str) -> Gaussian:

@@ -7,14 +7,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from steer.errors import SteerError
+from steer.processes.schedulers import SCHEDULERS
 from steer.prompts.files import Collected, collect, parse_prompts, read_prompts
 from steer.prompts.prompt import Prompt
 from steer.prompts.rows import as_row, from_row
+from steer.prompts.samplers import SAMPLERS
+from steer.results.recipe import sampler_name
 
 DATA = Path(__file__).parent / "data"
 Row = dict[str, Any]
@@ -165,7 +169,9 @@ def test_any_column_by_name(kind: str, tmp_path: Path) -> None:
 def test_samplers_by_the_names_of_a1111(kind: str, tmp_path: Path) -> None:
     names = {
         "Heun": "heun", "DPM2": "dpm2", "DPM2 a": "dpm2-a", "Euler a": "euler-a", "DPM++ 2M Karras": "dpm++-karras",
-        "DPM++ 2M SDE": "dpm++-sde", "DEIS": "deis", "PLMS": "pndm", "k_euler_a": "euler-a", "k_dpmpp_2m": "dpm++",
+        "DPM++ 2M SDE": "dpm++-sde", "DEIS": "deis", "PLMS": "pndm", "LMS Karras": "lms-karras",
+        "DPM2 a Karras": "dpm2-a-karras", "DPM++ 2M SDE Exponential": "dpm++-sde-exponential", "k_dpm_2_a": "dpm2-a",
+        "k_euler_a": "euler-a", "k_dpmpp_2m": "dpm++",
     }  # fmt: skip
     for key in ("sampler_name", "scheduler"):
         rows = [{"prompt": name, key: name} for name in names]
@@ -175,10 +181,17 @@ def test_samplers_by_the_names_of_a1111(kind: str, tmp_path: Path) -> None:
         write(tmp_path, kind, [{"prompt": "a", "sampler_name": "DPM++ 2M", "scheduler": "Karras"}])
     )
     assert prompt.settings == {"scheduler": "dpm++-karras"}
-    for other in ("DPM++ SDE", "DPM++ 2M SDE Heun", "LMS Karras", "Restart"):
+    for other in ("DPM++ SDE", "DPM++ 2M SDE Heun", "Euler a Karras", "Restart"):
         assert f"A1111's sampler '{other}' is not available" in refused(
             write(tmp_path, kind, [{"prompt": "a", "sampler_name": other}])
         )
+
+
+def test_every_sampler_named_is_here_and_is_told_by_the_same_name() -> None:
+    base = diffusers.DDIMScheduler(clip_sample=False)
+    for name, ours in SAMPLERS.items():
+        assert ours in SCHEDULERS
+        assert name == "deis" or sampler_name(ours, base).lower() == name
 
 
 def test_two_keys_of_one_setting_must_agree() -> None:

@@ -21,6 +21,8 @@ CASES = [
     ("ddim", 0.0), ("ddim", 1.0), ("ddim", None), ("ddpm", None), ("euler", None), ("euler-a", None),
     ("dpm++", None), ("dpm++-sde", None), ("unipc", None), ("pndm", None), ("deis", None), ("lms", None),
     ("lcm", None), ("heun", None), ("dpm2", None), ("dpm2-a", None),
+    ("euler-karras", None), ("dpm++-exponential", None), ("dpm++-sde-exponential", None), ("unipc-karras", None),
+    ("lms-karras", None), ("heun-karras", None), ("dpm2-karras", None), ("dpm2-a-karras", None),
 ]  # fmt: skip
 
 
