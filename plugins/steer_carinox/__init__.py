@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the method and its commands; nothing is imported yet."""
+    """Register the method and its commands; nothing is imported yet."""
     registry.method(
         "carinox", "steer_carinox.method:Carinox", summary="gradient ascent on the noise of several seeds; ReNO preset"
     )

@@ -1,4 +1,4 @@
-"""CARINOX as a method: gradient ascent on the noises of several seeds, the best image of all is kept."""
+"""CARINOX as a method: gradient ascent on the noises of several seeds; the best image is kept."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ GUARD = "guard"
 class Carinox(Method):
     """Category-aware optimization and exploration of the initial noise (arXiv 2509.17458).
 
-    All seeds of all prompts are one batch; rewards are differentiated one after another. A seed leaves the batch when
-    it is on a plateau, when its guard falls, or when its gradient is not finite. Then the best noise is sampled once
-    more; every seed's, if all samples are kept or other methods take part in that.
+    All seeds of all prompts form one batch; rewards are differentiated one after another. A seed leaves the batch when
+    it is on a plateau, when its guard falls, or when its gradient is not finite. At the end, the best noise is sampled
+    once more. If all samples are kept, or other methods take part, the best noise of every seed is sampled.
     """
 
     name = "carinox"
@@ -63,7 +63,7 @@ class Carinox(Method):
 
     @hookimpl
     def configure(self, run: Run) -> None:
-        """Ask for rewards with a gradient, seeds, and a table that knows the prompts' categories."""
+        """Require differentiable rewards; set the seeds; look up each prompt's category in the table of weights."""
         reward = self.require_reward(run, "climb")
         check_differentiable(run.backbone)
         self._terms = terms_of(reward)
@@ -80,19 +80,19 @@ class Carinox(Method):
 
     @hookimpl
     def search(self, run: Run, sample: Callable[..., State]) -> State:
-        """Climb from every seed, then sample what was found."""
+        """Climb from every seed, then sample the best noises."""
         start = self._start(run)
         only_best = run.choose == "best" and self._alone(run)
         tracker, events = self._climb(run, start, only_best)
         rows = self._found(run, start, tracker, only_best)
         state = sample(start.take(rows).with_noise(tracker.noise[rows.to(tracker.noise.device)]))
-        state.biased = True  # noises that were climbed to are no draws of the prior
+        state.biased = True  # optimized noises are not draws from the prior
         state.events = [*events, *state.events]
         state.record("note", text=[self._note(job) for job in range(len(run.jobs))])
         return state
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
-        """Iterations that a clock decided, and weights that a file held or rules chose."""
+        """Return iterations that the clock decided, and weights that came from a file or from rules."""
         found: dict[str, Any] = {}
         if self.options.seconds is not None:
             found |= {"seconds": None, "iterations": self._iterations[job]}
@@ -103,7 +103,7 @@ class Carinox(Method):
     # ---- climbing --------------------------------------------------------------------------------------
 
     def _climb(self, run: Run, start: Start, only_best: bool) -> tuple[Tracker, list[Event]]:
-        """Optimize until iterations, budget or seeds are at their end; what the last samples take is kept back."""
+        """Optimize until iterations, budget or seeds run out; evaluations for the last samples are held back."""
         options = self.options
         budget = Budget(run, nfe=options.nfe, seconds=options.seconds)
         reserve = budget.sample_cost * (1 if only_best else len(start) // len(start.job.unique()))
@@ -160,7 +160,7 @@ class Carinox(Method):
         return tracker, events
 
     def _merge(self, weights: Tensor) -> Merge | None:
-        """Return how the rewards' gradients are put together at the image, if that is where they are clipped."""
+        """Return the function that merges the rewards' gradients at the image, if they are clipped there."""
         if self.options.clip_at == "noise":
             return None
 
@@ -173,7 +173,7 @@ class Carinox(Method):
     def _affordable(
         self, budget: Budget, reserve: int, start: Start, active: Tensor, noise: Tensor, optimizer: Optimizer
     ) -> tuple[Tensor, Tensor]:
-        """Drop the rows of prompts whose budget does not reach for another iteration of all their rows."""
+        """Drop the rows of prompts whose budget does not cover another iteration of all their rows."""
         if self.options.nfe is None:
             return active, noise
         jobs, cost = start.job[active], self._iteration_cost(budget)
@@ -187,12 +187,12 @@ class Carinox(Method):
         need = reserve + seeds * self._iteration_cost(budget)
         if not budget.affords(int(start.job[0]), need):
             raise SteerError(
-                f"carinox.nfe={self.options.nfe} is less than one iteration takes with its last samples ({need}, "
+                f"carinox.nfe={self.options.nfe} is less than one iteration and the last samples take ({need}, "
                 f"{seeds} seeds); raise it, or lower carinox.seeds or --steps"
             )
 
     def _iteration_cost(self, budget: Budget) -> int:
-        """Return what a row's way forward and back takes, in evaluations."""
+        """Return the evaluations that a row's forward and backward passes take."""
         once = budget.sample_cost
         truncate = self.options.truncate
         back = once if truncate is None else min(once, once * truncate // budget.steps)
@@ -200,12 +200,12 @@ class Carinox(Method):
         return once + ways * (3 if self.options.recompute else 2) * back
 
     def _loss(self, found: Gradients, weights: Tensor) -> Tensor:
-        """Return the loss ``[A]`` that decides which image is best."""
+        """Return the loss ``[A]`` that chooses the best image."""
         losses = 1 - found.values
         return losses.sum(dim=0) if self.options.select == "unweighted" else (weights * losses).sum(dim=0)
 
     def _sound(self, run: Run, rows: Start, found: Gradients, iteration: int) -> Tensor:
-        """Return which rows have a gradient to follow; warn of the others."""
+        """Return which rows have a finite gradient; warn about the others."""
         finite = found.finite
         for row in (~finite).nonzero().flatten().tolist():
             job = run.jobs[int(rows.job[row])]
@@ -231,15 +231,15 @@ class Carinox(Method):
         return torch.cat(found)
 
     def _alone(self, run: Run) -> bool:
-        """Whether what is sampled in the end is what was climbed to, because no other method has a hand in it."""
+        """Whether the final samples are the optimized ones, because no other method takes part."""
         return acting_hooks(outside(run, self)) <= {"search"} and not acting_hooks(within(run, self))
 
-    # ---- what takes part -------------------------------------------------------------------------------
+    # ---- seeds, categories and watched rewards ---------------------------------------------------------
 
     def _start(self, run: Run) -> Start:
         start = run.start
         if start.noise is not None:
-            raise SteerError("carinox: a method named before it has chosen the noises already; name carinox first")
+            raise SteerError("carinox: a method named before it has already chosen the noises; name carinox first")
         if self.options.slots is None:
             return start
         if start.draw:
@@ -256,7 +256,7 @@ class Carinox(Method):
         check_names([], names, {}, manager())
         steering = {label for term in self._terms for label in _labels(term.label)}
         for label in steering & _labels(self.options.guard or ""):
-            raise SteerError(f"carinox.guard={label}: it steers too, so that it would never fall; take another reward")
+            raise SteerError(f"carinox.guard={label} also steers, so it would never fall; choose another reward")
 
     def _watched(self, run: Run) -> dict[str, WeightedSum]:
         device = str(run.backbone.device)
@@ -273,7 +273,7 @@ class Carinox(Method):
     def _event(
         self, run: Run, rows: Start, found: Gradients, watched: Sequence[str], iteration: int, budget: Budget
     ) -> Event:
-        there = torch.isfinite(found.values).all(dim=0).nonzero().flatten()  # the others have no image to speak of
+        there = torch.isfinite(found.values).all(dim=0).nonzero().flatten()  # the others have no usable image
         rows = rows.take(there)
         values = dict(zip([term.label for term in self._terms], found.values[:, there], strict=True))
         raw = sum(term.written * (values[term.label] * term.width + term.center) for term in self._terms)
@@ -299,7 +299,7 @@ class Carinox(Method):
 
 
 def _labels(expression: str) -> set[str]:
-    """Return the rewards in an expression; an object in memory is called something that is none."""
+    """Return the rewards in an expression; the name of an object in memory need not be an expression."""
     try:
         return {term.label for term in leaves(parse_expression(expression))}
     except SteerError:
@@ -308,7 +308,7 @@ def _labels(expression: str) -> set[str]:
 
 @lru_cache(maxsize=8)
 def _load(name: str, device: str) -> WeightedSum:
-    """Load what is watched once, for all packs."""
+    """Load a watched reward once, for all packs."""
     reward = make_reward([name], {}, manager(), torch.device(device))
     assert reward is not None
     return reward

@@ -1,4 +1,4 @@
-"""The mathematics of CARINOX, one row a noise: regularizer, clipping and steps. Pure functions of tensors."""
+"""The mathematics of CARINOX, one row per noise: regularizer, clipping and steps. Pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def norms(z: Tensor) -> Tensor:
 
 
 def regularizer(z: Tensor) -> Tensor:
-    """Return ½‖z‖² − (d − 1)·log‖z‖ of each row ``[N]``, d its number of entries, up to a constant.
+    """Return ½‖z‖² − (d − 1)·log‖z‖ of each row ``[N]``, with d entries per row, up to a constant.
 
-    The negative log-density of the norm of d standard normals, as in ReNO (arXiv 2406.04312): least at √(d − 1), so
-    that a noise stays where the model has seen noises.
+    The negative log-density of the norm of d standard normals, as in ReNO (arXiv 2406.04312). It is smallest at
+    √(d − 1), so a noise keeps a norm that the model has seen in training.
     """
     norm = norms(z).flatten()
     return 0.5 * norm**2 - (z[0].numel() - 1) * norm.log()
@@ -32,10 +32,10 @@ def regularizer_gradient(z: Tensor) -> Tensor:
 
 
 def clip_rows(gradient: Tensor, limit: float | None) -> Tensor:
-    """Scale each row down to a norm of at most ``limit``; ``None`` leaves it."""
+    """Scale each row down to a norm of at most ``limit``; ``None`` sets no limit."""
     if limit is None:
         return gradient
-    # brought to 1 first: of a gradient that explodes, the squares leave the range of fp32 long before it does
+    # scaled to 1 first: the squares of an exploding gradient leave the range of fp32 long before it does
     largest = gradient.float().abs().amax(dim=tuple(range(1, gradient.ndim)), keepdim=True).clamp(min=1e-30)
     return gradient * (limit / norms(gradient / largest) / largest).clamp(max=1).to(gradient.dtype)
 
@@ -43,7 +43,7 @@ def clip_rows(gradient: Tensor, limit: float | None) -> Tensor:
 def total_gradient(
     z: Tensor, by_reward: Tensor, weights: Tensor, *, regularize: float, clip_reward: float | None, clip: float | None
 ) -> Tensor:
-    """Return the gradient of the loss Σ_r (w_r·(1 − r̂_r) + regularize·K), clipped for each reward and then in all.
+    """Return the gradient of the loss Σ_r (w_r·(1 − r̂_r) + regularize·K), clipped per reward and then as a sum.
 
     Args:
         z: noises ``[N, …]``.
@@ -64,15 +64,15 @@ def rows_times(weight: Tensor, value: Tensor) -> Tensor:
 
 
 def sum_clipped(gradients: Sequence[Tensor], limit: float | None) -> Tensor:
-    """Return the sum of gradients ``[N, …]``, each clipped row by row before."""
+    """Clip each gradient ``[N, …]`` row by row; return their sum."""
     return torch.stack([clip_rows(gradient, limit) for gradient in gradients]).sum(dim=0)
 
 
 @dataclass
 class Optimizer:
-    """Gradient descent on rows that leave one by one.
+    """Gradient descent on rows that can leave the batch one by one.
 
-    ``sgd`` is SGD with Nesterov momentum, ``adam`` is Adam (arXiv 1412.6980), both as torch.optim has them.
+    ``sgd`` is SGD with Nesterov momentum, ``adam`` is Adam (arXiv 1412.6980), both as in torch.optim.
 
     Attributes:
         kind: which of the two.

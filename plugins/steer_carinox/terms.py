@@ -11,11 +11,11 @@ SCALES: dict[str, tuple[float, float]] = {
     "hps": (0.0, 0.5), "imagereward": (-3.0, 6.0), "clip": (0.0, 100.0), "pickscore": (0.0, 100.0),
     "aesthetic": (0.0, 10.0),
 }  # fmt: skip
-"""What becomes 0, and the width that becomes 1, of rewards that no scale is written for. HPS and ImageReward as
-published (2·s and (s + 3)/6); the others by their definition: 100·cosine, and marks up to 10."""
+"""By reward: the score that becomes 0, and the width that becomes 1, if the user writes no scale. HPS and ImageReward
+are as published (2·s and (s + 3)/6); the others follow from their definitions: 100·cosine, and ratings up to 10."""
 
 BASE_WEIGHTS = {"hps": 5.0, "imagereward": 5.0, "vqa": 1.0, "da": 5.0}
-"""Published base weights; of any other reward 1."""
+"""Published base weights; any other reward has 1."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Term:
     """One reward of the sum.
 
     Attributes:
-        label: as written, without scale and weight: what a table of weights calls it, as it is or by its name.
+        label: as written, without scale and weight; a table of weights lists it by this label or by its name.
         name: the reward's name alone.
-        reward: on its scale, r̂.
-        base: its weight before the category's.
+        reward: the scaled reward r̂.
+        base: its weight before the category's multiplier.
         written: the weight in the run's own reward.
-        center: of the scale that was put on here; the raw score is r̂·width + center.
+        center: of the scale that was applied here; the raw score is r̂·width + center.
         width: see ``center``.
     """
 
@@ -42,13 +42,13 @@ class Term:
 
 
 def terms_of(reward: WeightedSum) -> list[Term]:
-    """Take a run's reward apart.
+    """Split a run's reward into terms.
 
-    Weights that are all left out (``hps+imagereward``) are the published base weights; as soon as one is written
-    (``hps:2+imagereward``), all count as they stand. A scale that is written (``hps@0.1..0.4``) replaces the usual one.
+    If all weights are left out (``hps+imagereward``), the published base weights apply. If any weight is written
+    (``hps:2+imagereward``), all count as written. A written scale (``hps@0.1..0.4``) replaces the usual one.
 
     Raises:
-        SteerError: for a reward without gradient, named twice, or with a weight that is not positive.
+        SteerError: if a reward is not differentiable, is named twice, or has a weight that is not positive.
     """
     as_published = all(weight == 1 for _, weight, _ in reward.terms)
     terms: list[Term] = []

@@ -1,4 +1,4 @@
-"""What is known of each seed along the iterations: its best noise, its plateau, its guard."""
+"""The state of each seed across iterations: its best noise, its plateau, its guard."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Tracker:
     """The best image of every row so far, and which rows should stop.
 
     Attributes:
-        noise: ``[N, …]``, each row's noise of least loss among those that count.
-        loss: float64 ``[N]``, that loss; infinite where nothing counts yet.
-        iteration: int64 ``[N]``, when it was seen.
+        noise: ``[N, …]``, each row's noise with the lowest loss so far.
+        loss: float64 ``[N]``, that loss; infinite while a row has none.
+        iteration: int64 ``[N]``, the iteration of that noise.
     """
 
     def __init__(self, noise: Tensor, *, patience: int | None, min_gain: float, guard_patience: int | None) -> None:
@@ -24,24 +24,24 @@ class Tracker:
         self._patience, self._min_gain, self._guard_patience = patience, min_gain, guard_patience
         self._mark = self.loss.clone()
         self._since = torch.zeros(count, dtype=torch.int64)
-        # with a guard, what came after its best counts only once the guard is at its best again
+        # with a guard, later noises count only once the guard is back at its best
         self._trial_noise, self._trial_loss = self.noise.clone(), self.loss.clone()
         self._trial_iteration = self.iteration.clone()
         self._guard = torch.full((count,), -torch.inf, dtype=torch.float64)
         self._below = torch.zeros(count, dtype=torch.int64)
 
     def see(self, rows: Tensor, noise: Tensor, loss: Tensor, guard: Tensor | None, iteration: int) -> Tensor:
-        """Take an iteration in.
+        """Record an iteration.
 
         Args:
             rows: which rows were evaluated, int64 ``[A]``.
             noise: their noises ``[A, …]``.
-            loss: their losses, float64 ``[A]``; one that is not finite counts for nothing.
+            loss: their losses, float64 ``[A]``; one that is not finite is ignored.
             guard: their guard scores, float64 ``[A]``.
             iteration: from 0.
 
         Returns:
-            Which of them go on, bool ``[A]``.
+            Which of them continue, bool ``[A]``.
         """
         better = loss < self._trial_loss[rows]
         self._put(rows[better], noise[better.to(noise.device)], loss[better], iteration)

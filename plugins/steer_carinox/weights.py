@@ -1,4 +1,4 @@
-"""Tables of category weights: the published one, those of ``steer calibrate``, and lists on the command line."""
+"""Tables of category weights: the published one, files from ``steer calibrate``, and lists on the command line."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _PUBLISHED = {
 
 @dataclass(frozen=True)
 class Table:
-    """Multipliers of the base weights by category.
+    """Multipliers of the base weights, by category.
 
     Attributes:
-        source: where it comes from, for messages.
-        rows: category to reward to multiplier; a reward is called by its label (``clip:shapes``) or its name.
-        every: multipliers that hold whatever the category, instead of rows.
+        source: where the table comes from, for messages.
+        rows: category to reward to multiplier; a reward is listed by its label (``clip:shapes``) or its name.
+        every: multipliers for all categories, instead of rows.
     """
 
     source: str
@@ -47,12 +47,12 @@ class Table:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """What a prompt's category may be."""
+        """The categories that a prompt may have."""
         return tuple(dict.fromkeys([*CATEGORIES, *self.rows]))
 
     def multipliers(self, category: str, terms: Sequence[Term]) -> list[float]:
-        """Return each reward's multiplier in a category; 1 for a reward that the row does not have, with a warning
-        where the user chose the table."""
+        """Return each reward's multiplier in a category; 1 for a reward that the row lacks, with a warning if the user
+        chose the table."""
         if category == "none" and self.every is None:
             return [1.0] * len(terms)
         row = self.every if self.every is not None else self.rows.get(category, self.rows.get("overall", {}))
@@ -60,7 +60,7 @@ class Table:
         missing = [term.label for term, weight in zip(terms, found, strict=True) if weight is None]
         if missing and self.source not in ("published", "uniform"):
             warnings.warn(
-                f"{self.source} has no weight of {', '.join(missing)} in the category {category}: it counts 1",
+                f"{self.source} has no weight of {', '.join(missing)} in the category {category}; using 1",
                 stacklevel=2,
             )
         weights = [1.0 if weight is None else weight for weight in found]
@@ -79,7 +79,7 @@ UNIFORM = Table("uniform", {})
 
 
 def find_table(text: str) -> Table:
-    """Return a table: ``published``, ``uniform``, ``NAME=WEIGHT,NAME=WEIGHT``, or a file of ``steer calibrate``.
+    """Return a table: ``published``, ``uniform``, ``NAME=WEIGHT,NAME=WEIGHT``, or a file from ``steer calibrate``.
 
     Raises:
         SteerError: if it cannot be read or holds something else.
@@ -95,8 +95,8 @@ def read_table(path: Path) -> Table:
     """Read the ``[weights.CATEGORY]`` tables of a TOML file."""
     if not path.exists():
         raise SteerError(
-            f"weights file {path} does not exist; expected published, uniform, NAME=WEIGHT,… or a file that steer "
-            "calibrate wrote"
+            f"weights file {path} does not exist; expected published, uniform, NAME=WEIGHT,… or a file written by "
+            "steer calibrate"
         )
     try:
         data = tomllib.loads(read_text(path, "weights file"))
@@ -118,7 +118,7 @@ def toml_text(rows: Mapping[str, Mapping[str, float]], comments: Sequence[str] =
 
 
 def inline(terms: Sequence[Term], multipliers: Sequence[float]) -> str:
-    """Return multipliers as :func:`find_table` reads them, to the last bit."""
+    """Return multipliers as text that :func:`find_table` reads back exactly."""
     return ",".join(f"{term.label}={weight!r}" for term, weight in zip(terms, multipliers, strict=True))
 
 
@@ -135,7 +135,7 @@ def _weight(value: Any, where: str) -> float:
 
 
 def split_commas(text: str) -> list[str]:
-    """Split at commas outside parentheses: a reward may be ``min(a,b)``."""
+    """Split at commas outside parentheses, because a reward may be ``min(a,b)``."""
     pieces, depth, start = [], 0, 0
     for index, character in enumerate(text):
         depth += (character == "(") - (character == ")")

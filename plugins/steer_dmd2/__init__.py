@@ -1,4 +1,4 @@
-"""DMD2: one- and few-step students of diffusion models, made and used (arXiv 2405.14867)."""
+"""DMD2: train and use one- and few-step students of diffusion models (arXiv 2405.14867)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the method, with the published weights, and the training command; nothing is imported yet."""
+    """Register the method with its published weights, and the training command; nothing is imported yet."""
     registry.method(
         "dmd2",
         "steer_dmd2.method:DMD2",

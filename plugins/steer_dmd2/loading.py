@@ -1,4 +1,4 @@
-"""From what the user named to a student: where its weights are, its steps, and a denoiser with them."""
+"""From the user's options to a student: where its weights are, its steps, and a denoiser with these weights."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card
 
 BARE_TIMESTEPS = {1: (399,), 4: (999, 749, 499, 249)}
-"""Of a bare file, by number of steps: the published ones."""
+"""Published timesteps for a bare file, by number of steps."""
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 LAYER = re.compile(r"lora\w*?(_B|[._]up)\.")
-"""In the name of one tensor of every layer that a LoRA has, whoever wrote it."""
+"""Matches the name of exactly one tensor per LoRA layer, in every known format."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A student whose weights need not be on this machine yet.
+    """A student whose weights may not be on this machine yet.
 
     Attributes:
-        name: what the run's recipe and the table of denoisers call it.
-        source: its weights: a file, or one on the hub.
+        name: its name in the run's recipe and in the table of denoisers.
+        source: its weights: a local file, or one on the hub.
         form: ``"unet"`` or ``"lora"``.
         steps: denoising steps.
         timesteps: explicit ones, or ``None`` for the scheduler's own.
-        scheduler: by steer's short name.
-        given: the user's own copy of what is on the hub.
+        scheduler: steer's short name of it.
+        given: path of the user's own copy of the hub's file.
     """
 
     name: str
@@ -48,29 +48,29 @@ class Chosen:
     given: str | None = None
 
     def at_hand(self) -> Path | None:
-        """Return the file of its weights, ``None`` if it can be fetched.
+        """Return the file of its weights if it is on this machine, ``None`` if it can be fetched.
 
         Raises:
-            SteerError: if it is neither here nor can be fetched.
+            SteerError: if it is not here and cannot be fetched.
         """
         if isinstance(self.source, Path):
             return self.source
         return at_hand(self.source, owner=f"dmd2:{self.name}", given=self.given)
 
     def file(self) -> Path:
-        """Return the file of its weights, fetched if it is not here."""
+        """Return the file of its weights; fetch it if it is not on this machine."""
         if isinstance(self.source, Path):
             return self.source
         return locate(self.source, owner=f"dmd2:{self.name}", given=self.given)
 
 
 def choose(options: DMD2Options, backbone: Any) -> Chosen:
-    """Find the student that the options mean for a model; fetches no weights, and reads none but their shapes.
+    """Find the student that the options name for a model; reads the shapes of its weights, and fetches no weights.
 
-    Of a student on the hub that is known by its id alone, the card is fetched, which says its steps: under a kilobyte.
+    For a student given by a hub id, the card is fetched (under a kilobyte), because it holds the steps.
 
     Raises:
-        SteerError: if there is none, it was made for other models or other steps, or its weights cannot be had.
+        SteerError: if there is none, it was made for other models or steps, or its weights are not available.
     """
     chosen = _chosen(options, backbone)
     file = chosen.at_hand()
@@ -87,7 +87,7 @@ def _chosen(options: DMD2Options, backbone: Any) -> Chosen:
         fits = fitting(family, config, prediction)
         if not fits:
             raise SteerError(
-                f"dmd2 knows no student for a {family} like this one; name one with -o dmd2.student=…, or make one "
+                f"dmd2 knows no student for a {family} like this one; name one with -o dmd2.student=…, or train one "
                 "with `steer train dmd2`"
             )
         name = fits[0]
@@ -114,7 +114,7 @@ def _chosen(options: DMD2Options, backbone: Any) -> Chosen:
 
 
 def prediction_of(backbone: Any) -> str:
-    """Return what a model's denoiser puts out, by its scheduler's configuration: ``"epsilon"``, ``"v_prediction"``."""
+    """Return what a model's denoiser predicts, by its scheduler's configuration: ``"epsilon"``, ``"v_prediction"``."""
     return str(backbone.scheduler.config.get("prediction_type", "epsilon"))
 
 
@@ -123,13 +123,14 @@ def _by_card(
 ) -> Chosen:
     card, family, prediction = read_card(folder), type(backbone.pipe).__name__, prediction_of(backbone)
     if card.family != family:
-        raise SteerError(f"student {name!r} was made from a {card.family} ({card.base}), the model is a {family}")
+        raise SteerError(f"student {name!r} was made from a {card.family} ({card.base}), but the model is a {family}")
     if card.prediction not in (None, prediction):
         raise SteerError(
-            f"student {name!r} was made from a model with {card.prediction} ({card.base}), this one's is {prediction}"
+            f"student {name!r} was made from a model with {card.prediction} ({card.base}), but this model has "
+            f"{prediction}"
         )
     if options.timesteps is not None:
-        raise SteerError(f"dmd2.timesteps is for a student in a bare file; {name!r} says its own")
+        raise SteerError(f"dmd2.timesteps is for a student in a bare file; {name!r} has its own")
     timesteps = card.timesteps(options.steps if steps is None else steps, name)
     if isinstance(source, Path) and not source.is_file():
         raise SteerError(f"student folder {folder} has no {WEIGHTS}; copy or train it again")
@@ -140,7 +141,7 @@ def _of_hub(name: str, backbone: Any, options: DMD2Options) -> Chosen:
     if not Source(name).like_an_id():
         known = ", ".join(sorted(PRESETS))
         raise SteerError(
-            f"{unknown('student', name, PRESETS)}; or give a folder that `steer train dmd2` wrote, a file, or a hub id"
+            f"{unknown('student', name, PRESETS)}; or give a folder written by `steer train dmd2`, a file, or a hub id"
             if "/" not in name
             else f"student {name!r} does not exist; expected a folder, a file, a hub id or a known name ({known})"
         )
@@ -157,13 +158,13 @@ def _bare(file: Path, name: str, options: DMD2Options) -> Chosen:
         got = "no dmd2.timesteps" if timesteps is None else f"{len(timesteps)} of them"
         raise SteerError(f"dmd2.steps={steps} of the student file {file} needs {steps} timesteps, got {got}")
     if list(timesteps) != sorted(set(timesteps), reverse=True) or timesteps[-1] < 1:
-        raise SteerError(f"dmd2.timesteps={timesteps}: expected distinct ones above 0, highest first")
+        raise SteerError(f"dmd2.timesteps={timesteps}: expected distinct timesteps above 0, highest first")
     form = "lora" if any("lora" in tensor for tensor in _shapes(file)) else "unet"
     return Chosen(name, file, form, steps, timesteps)
 
 
 def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
-    """Return a module like the model's denoiser with the student's weights; the model's own stays as it is.
+    """Return a module like the model's denoiser with the student's weights; the model's own denoiser is unchanged.
 
     Args:
         chosen: the student.
@@ -178,7 +179,7 @@ def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
         return _fused(chosen, backbone, base, file)
     _check_shapes(chosen.name, file, base)
     state = _read(file)
-    # a copy: what is read lies in its file, which may be written over
+    # a copy, because the tensors are mapped to their file, which may be overwritten
     placed = {
         name: state[name].to(backbone.device, tensor.dtype, copy=True) for name, tensor in base.state_dict().items()
     }
@@ -187,12 +188,12 @@ def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
 
 
 def _like(base: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
-    """Return a module like ``base`` that has the given tensors: without a copy of its own, or hooks that move it."""
+    """Return a module like ``base`` with the given tensors; they are not copied, and ``base``'s hooks are left out."""
     with torch.device("meta"):
         module = type(base).from_config(base.config)
     module.load_state_dict(tensors, assign=True)
     for name, buffer in base.named_buffers():
-        if name not in tensors:  # computed, and in no file: the table of positions of a transformer
+        if name not in tensors:  # computed and in no file, such as a transformer's table of positions
             owner, _, leaf = name.rpartition(".")
             module.get_submodule(owner).register_buffer(leaf, buffer.to(device), persistent=False)
     return module
@@ -202,7 +203,7 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
     pipeline = type(backbone.pipe)
     own = base.state_dict()
     if any(tensor.is_meta for tensor in own.values()):
-        raise SteerError("a student that is a LoRA needs the model's weights in memory; take offload=model, or none")
+        raise SteerError("a LoRA student needs the model's weights in memory; use offload=model, or none")
     module = _like(base, {name: tensor.to(backbone.device, copy=True) for name, tensor in own.items()}, backbone.device)
     try:
         state, alphas = pipeline.lora_state_dict(_read(file), unet_config=base.config)
@@ -211,13 +212,13 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
             raise ValueError("no tensors for the UNet")
         pipeline.load_lora_into_unet(state, network_alphas=alphas, unet=module, adapter_name="dmd2")
         if "dmd2" not in getattr(module, "peft_config", {}):
-            raise ValueError("none of its layers is in the model")
+            raise ValueError("the model has none of its layers")
         layers = sum(LAYER.search(name) is not None for name in state)
         taken = sum(".lora_B." in name for name, _ in module.named_parameters())
         if taken < layers:
             raise ValueError(f"{layers - taken} of its {layers} layers are not in the model")
     except ImportError as error:
-        raise SteerError("a student that is a LoRA needs peft: pip install 'steer-diffusion[lora]'") from error
+        raise SteerError("a LoRA student needs peft: pip install 'steer-diffusion[lora]'") from error
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = message_of(error)
         raise SteerError(f"student {chosen.name!r} is for another base: {file.name}: {reason}") from error
@@ -228,9 +229,9 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
 
 
 def _check_shapes(name: str, file: Path, base: nn.Module) -> None:
-    """Raise unless a file has the tensors of a denoiser, as its header says."""
+    """Raise if the header of a file does not list exactly the tensors of a denoiser."""
     expected = {tensor: value.shape for tensor, value in base.state_dict().items()}
-    # computed, and all the same in some files
+    # computed, but stored in some files
     computed = {buffer for buffer, _ in base.named_buffers()} - expected.keys()
     shapes = {tensor: shape for tensor, shape in _shapes(file).items() if tensor not in computed}
     different = [tensor for tensor in expected if tensor in shapes and shapes[tensor] != expected[tensor]]
@@ -248,15 +249,15 @@ def _check_shapes(name: str, file: Path, base: nn.Module) -> None:
 
 
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a checkpoint's tensors by name; the tensors stay in the file.
+    """Return the shapes of a checkpoint's tensors by name, without loading the tensors.
 
     Raises:
-        SteerError: if it cannot be read.
+        SteerError: if the file cannot be read.
     """
     return _shapes_of(file, file.stat().st_mtime_ns)
 
 
-@functools.lru_cache(8)  # every pack asks
+@functools.lru_cache(8)  # called for every pack
 def _shapes_of(file: Path, _changed: int) -> dict[str, tuple[int, ...]]:
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
@@ -265,7 +266,7 @@ def _shapes_of(file: Path, _changed: int) -> dict[str, tuple[int, ...]]:
             with safe_open(file, framework="pt") as content:
                 return {name: tuple(content.get_slice(name).get_shape()) for name in list(content.keys())}
         except (OSError, SafetensorError):
-            pass  # what is wrong is said by the one that reads it
+            pass  # _read below reports the error
     return {name: tuple(tensor.shape) for name, tensor in _read(file).items()}
 
 

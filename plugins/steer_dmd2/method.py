@@ -1,4 +1,4 @@
-"""DMD2 as a method: a student's weights, scheduler and timesteps in place of the model's own."""
+"""DMD2 as a method: a student's weights, scheduler and timesteps replace the model's own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from steer_dmd2.options import DMD2Options
 class DMD2(Method):
     """Generation by a one- or few-step student (arXiv 2405.14867, sec. 4.4 and 4.5).
 
-    Nothing of the sampling is special: the student is another denoiser under the model's text encoder and
-    autoencoder, asked at the timesteps that it was trained for, with every step's x0 noised afresh for the next.
+    Sampling itself is ordinary: the student is another denoiser between the model's text encoder and autoencoder. It
+    runs at the timesteps that it was trained for, and every step's x0 is noised again for the next.
     """
 
     name = "dmd2"
@@ -23,13 +23,13 @@ class DMD2(Method):
 
     @hookimpl(tryfirst=True)
     def configure(self, run: Run) -> None:
-        """Set scheduler and timesteps, guidance off, and name the weights: before other methods look at these."""
+        """Set scheduler, timesteps and weights and turn guidance off, before other methods read these settings."""
         if not run.backbone.continuous:
             raise SteerError(
-                f"dmd2 has students of models of images, and this one makes {run.backbone.modality}s; drop it"
+                f"dmd2 has students of image models only, and this model makes {run.backbone.modality}s; drop it"
             )
         if run.backbone.scheduler is None:
-            raise SteerError("dmd2 has students of diffusers pipelines, and this model is none; drop it")
+            raise SteerError("dmd2 has students of diffusers pipelines only, and this model is not one; drop it")
         chosen = choose(self.options, run.backbone)
         run.set("scheduler", chosen.scheduler, by="dmd2")
         run.set("steps", chosen.steps, by="dmd2")

@@ -1,4 +1,4 @@
-"""Students by name: published ones, and those that ship with steer. One table; imports no torch."""
+"""Students by name: published ones, and those that ship with steer. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EMBEDDED = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Variant:
-    """What a student is at one number of steps.
+    """A student at one number of steps.
 
     Attributes:
         source: a file on the hub, or a student's folder.
@@ -28,7 +28,7 @@ class Variant:
 
 
 Build = tuple[tuple[int, ...], int]
-"""Channels of a UNet's blocks, and of the text."""
+"""Channels of a UNet's blocks, and of the text embeddings."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,12 @@ class Preset:
 
     Attributes:
         family: pipeline class of the models that it fits.
-        build: channels of the blocks of those models' UNets, and of the text that these attend to; ``None`` where the
-            class says enough.
+        build: channels of those models' UNet blocks, and of their text embeddings; ``None`` if the class is enough.
         variants: by number of steps.
-        default_steps: where none are asked for.
-        scheduler: that it was made for.
+        default_steps: steps if the user sets none.
+        scheduler: the scheduler that it was made for.
         form: ``"unet"`` (all weights of the denoiser, whatever its class) or ``"lora"``.
-        prediction: what it puts out, as the model's own scheduler must take it.
+        prediction: what it predicts; the model's own scheduler must expect the same.
     """
 
     family: str
@@ -108,14 +107,14 @@ PRESETS: dict[str, Preset] = {
         scheduler="ddpm",
     ),
 }  # fmt: skip
-"""In the order in which the first that fits is taken where no student is named."""
+"""If the user names no student, the first one in this order that fits is used."""
 
 
 def declared(argument: str | None = None) -> tuple[Needed, ...]:
-    """Return a student's files on the hub, of a known name or an id; those of DMD2's authors without an argument.
+    """Return a student's files on the hub, given a known name or a hub id; by default those of DMD2's authors.
 
     Raises:
-        SteerError: for a name that is neither in the table nor an id.
+        SteerError: for a name that is neither in the table nor a hub id.
     """
     if argument is not None and argument not in PRESETS and argument.count("/") == 1:
         return tuple(Weights(argument, file, option="student") for file in (CARD, WEIGHTS))
@@ -127,7 +126,7 @@ def declared(argument: str | None = None) -> tuple[Needed, ...]:
 
 
 def build_of(config: Mapping[str, object]) -> Build | None:
-    """Return a UNet's build; none for a transformer."""
+    """Return a UNet's build, or ``None`` for a transformer."""
     blocks, text = config.get("block_out_channels"), config.get("cross_attention_dim")
     if not isinstance(blocks, (list, tuple)) or not isinstance(text, int):
         return None
@@ -140,7 +139,7 @@ def fitting(family: str, config: Mapping[str, object], prediction: str) -> list[
     Args:
         family: pipeline class of the model.
         config: of its denoiser.
-        prediction: what its scheduler takes the denoiser to put out, ``"epsilon"`` for one.
+        prediction: what its scheduler expects the denoiser to predict, such as ``"epsilon"``.
     """
     kind = (family, prediction)
     build = build_of(config)
@@ -158,7 +157,7 @@ def check_fits(name: str, family: str, config: Mapping[str, object], prediction:
         wanted, got = f"models with {preset.prediction}", f"one with {prediction}"
     else:
         wanted, got = (_described(family, build) for build in (preset.build, build_of(config)))
-    raise SteerError(f"student {name!r} is for {wanted}, the model is {got}; name a student that was made for it")
+    raise SteerError(f"student {name!r} is for {wanted}, but the model is {got}; name a student that was made for it")
 
 
 def _described(family: str, build: Build | None) -> str:

@@ -1,4 +1,4 @@
-"""A student on disk: a folder with its weights and ``student.json``, which says what it was made for."""
+"""A student on disk: a folder with its weights and ``student.json``, which describes it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PREDICTIONS = ("epsilon", "v_prediction")
 
 @dataclass(frozen=True)
 class Student:
-    """What is known of a student besides its weights.
+    """The description of a student, without its weights.
 
     Attributes:
         family: pipeline class of the models that it fits.
-        base: the model that it was distilled from, as it was named.
-        schedules: timesteps by number of steps: what it was made for.
+        base: the model that it was distilled from, as the user named it.
+        schedules: the timesteps that it was made for, by number of steps.
         form: ``"unet"`` (all weights) or ``"lora"``.
-        guidance_scale: of the teacher, in training; generation has none.
-        prediction: what it puts out, ``"epsilon"`` or ``"v_prediction"``; ``None`` where the card does not say.
-        training: the recipe, for people.
+        guidance_scale: of the teacher in training; generation uses none.
+        prediction: what it predicts, ``"epsilon"`` or ``"v_prediction"``; ``None`` if the card does not say.
+        training: the recipe, for the reader.
     """
 
     family: str
@@ -41,10 +41,10 @@ class Student:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def timesteps(self, steps: int | None, name: str) -> tuple[int, ...]:
-        """Return the timesteps for so many steps; the only or the most steps by default.
+        """Return the timesteps for a number of steps; by default the largest number that it was made for.
 
         Raises:
-            SteerError: for steps that it was not made for, naming those it was.
+            SteerError: for a number of steps that it was not made for.
         """
         chosen = max(self.schedules) if steps is None else steps
         if chosen not in self.schedules:
@@ -75,18 +75,18 @@ def write_card(student: Student, folder: Path) -> None:
 
 
 def read_card(folder: Path) -> Student:
-    """Read ``student.json`` of a folder.
+    """Read ``student.json`` in a folder.
 
     Raises:
-        SteerError: if it is not there or holds something else.
+        SteerError: if it is missing or damaged.
     """
     path = folder / CARD
     if not path.is_file():
-        raise SteerError(f"student folder {folder} has no {CARD}; expected what `steer train dmd2` writes")
+        raise SteerError(f"student folder {folder} has no {CARD}; expected a folder written by `steer train dmd2`")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
-            raise SteerError(f"{path}: format {str(data['format'])[:40]!r}, this version reads {FORMAT}")
+            raise SteerError(f"{path}: format {str(data['format'])[:40]!r}, but this version reads {FORMAT}")
         return Student(
             family=_of_type(data, "family", str),
             base=_of_type(data, "base", str),
@@ -115,7 +115,7 @@ def _one_of(data: Mapping[str, Any], name: str, known: Sequence[str]) -> str:
 
 
 def _schedules(data: Mapping[str, Any]) -> dict[int, tuple[int, ...]]:
-    """Return timesteps by number of steps: as many as there are steps, above 0, highest first."""
+    """Return timesteps by number of steps; check that each list has one timestep per step, above 0, highest first."""
     found = {}
     for steps, times in data.items():
         whole = isinstance(times, list) and times and all(type(time) is int and time > 0 for time in times)

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @click.command("calibrate")
 @click.argument("ratings", type=click.Path(path_type=Path))
-@click.option("--rewards", required=True, metavar="A,B,…", help="Rewards to weigh, as carinox will be given them.")
+@click.option("--rewards", required=True, metavar="A,B,…", help="Rewards to weigh, as written for carinox.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="TOML file; a .png is written beside it.")
-@click.option("--rating", default="rating", show_default=True, help="Column of the rating, or a reward among 'scores'.")
-@click.option("--within", is_flag=True, help="Count only the order among images of one prompt.")
+@click.option("--rating", default="rating", show_default=True, help="Column with the rating, or a reward in 'scores'.")
+@click.option("--within", is_flag=True, help="Use only the order of images within a prompt.")
 @click.option("--draws", type=click.IntRange(100), default=1000, show_default=True, help="Bootstrap samples.")
-@click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
+@click.option("--device", help="cpu, cuda, …; CUDA if available.")
 def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, draws: int, device: str | None) -> None:
     """Derive category weights for carinox from RATINGS.
 
-    RATINGS are JSON lines with prompt, rating and image (or file_name, file); without a category, rules find one from
-    the prompt. Scores that the lines hold already (as those of `steer score --out`) are not computed again.
-    A reward's weight in a category is its rank correlation with the ratings there, over the mean of all rewards'.
+    RATINGS are JSON lines with prompt, rating and image (or file_name, file). A line without a category gets one by
+    rules from its prompt. Scores already in the lines (as from `steer score --out`) are not computed again. A reward's
+    weight in a category is its rank correlation with the ratings, divided by the mean correlation of all rewards.
     """
     import numpy as np
 
@@ -38,7 +38,7 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
 
     names = _labels(rewards)
     if len(names) < 2:
-        raise SteerError(f"--rewards {rewards}: weights are relative; give two rewards or more, as in clip,shapes")
+        raise SteerError(f"--rewards {rewards}: weights are relative; give at least two rewards, such as clip,shapes")
     if rating in names:
         raise SteerError(f"--rating {rating} is among --rewards; a reward cannot be judged by itself")
     check_names([], names, {}, manager())
@@ -81,7 +81,7 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
 
 
 def _labels(rewards: str) -> list[str]:
-    """Return what carinox calls each reward; a scale that is written changes no rank."""
+    """Return carinox's label of each reward; a written scale is dropped because it changes no rank."""
     from steer import SteerError
     from steer.plugin import parse_expression
     from steer_carinox.weights import split_commas

@@ -1,6 +1,6 @@
-"""The category of a prompt: as its file says, else by rules over its words.
+"""The category of a prompt: from its file, else by rules over its words.
 
-Categories are those of T2I-CompBench++ (arXiv 2307.06350), which CARINOX weighs its rewards by.
+Categories are those of T2I-CompBench++ (arXiv 2307.06350); CARINOX weighs its rewards by them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from steer.plugin import unknown
 CATEGORIES = (
     "color", "shape", "texture", "2d_spatial", "3d_spatial", "non_spatial", "numeracy", "complex", "overall", "none",
 )  # fmt: skip
-"""What a prompt may be; ``overall`` is a prompt that no rule knows, ``none`` one whose rewards all weigh the same."""
+"""All categories; ``overall`` means that no rule applies, ``none`` that all rewards weigh the same."""
 
 ALIASES = {
     "colour": "color", "colors": "color", "color_attr": "color", "attribute_binding": "color",
@@ -23,7 +23,7 @@ ALIASES = {
     "counting": "numeracy", "count": "numeracy", "nonspatial": "non_spatial", "action": "non_spatial",
     "single_object": "overall", "two_object": "overall",
 }  # fmt: skip
-"""Other names: of the embedded world, of GenEval, and British."""
+"""Other names: from the shapes world, from GenEval, and British spellings."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -61,24 +61,24 @@ DOING = re.compile(
 
 @dataclass(frozen=True)
 class Category:
-    """A prompt's category and how it was found."""
+    """A prompt's category and the reason for it."""
 
     name: str
     reason: str
 
 
 def canonical(name: str) -> str:
-    """Return a category's name as :data:`CATEGORIES` spells it: ``"Color_val"`` is ``"color"``."""
+    """Return a category's name as spelled in :data:`CATEGORIES`: ``"Color_val"`` becomes ``"color"``."""
     plain = re.sub(r"[\s-]+", "_", name.strip().lower())
     plain = re.sub(r"_(train|val|test)$", "", plain)
     return ALIASES.get(plain, plain)
 
 
 def category_of(prompt: str, known: Collection[str] = CATEGORIES) -> Category:
-    """Return the category that a prompt's file names, else that of the rules.
+    """Return the category that a prompt's file names, else the one that the rules find.
 
     Raises:
-        SteerError: if the file names one that is not known.
+        SteerError: if the file names an unknown category.
     """
     named = prompt.category if isinstance(prompt, Prompt) else None
     if named is None:
@@ -87,17 +87,17 @@ def category_of(prompt: str, known: Collection[str] = CATEGORIES) -> Category:
     if name not in known:
         error = unknown("category", named, known)
         raise SteerError(
-            f"prompt {prompt[:60]!r}: {error}; name another in the prompt file, or leave it out to have it classified "
-            "by rules"
+            f"prompt {prompt[:60]!r}: {error}; name another in the prompt file, or leave it out to classify the "
+            "prompt by rules"
         )
     return Category(name, "named with the prompt")
 
 
 def classify(text: str) -> Category:
-    """Classify a prompt by its words; the first rule that holds decides.
+    """Classify a prompt by its words; the first rule that applies decides.
 
-    Several things with attributes are complex, then relations in depth and in the plane, numbers, textures, colors,
-    shapes and actions are looked for, in this order: a rarer kind of demand comes before a commoner one.
+    Several things with attributes are complex. After that, the rules look for relations in depth and in the plane,
+    numbers, textures, colors, shapes and actions, in this order: rarer kinds come before more common ones.
     """
     words = re.findall(r"[a-z0-9][a-z0-9-]*", text.lower())
     plain = " ".join(words)

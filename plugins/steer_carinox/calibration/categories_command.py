@@ -1,4 +1,4 @@
-"""``steer categories``: which category prompts fall into, why, and what their rewards weigh."""
+"""``steer categories``: the category of each prompt, the reason, and the weights of its rewards."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from steer_carinox.weights import find_table
 @click.command("categories")
 @click.argument("prompts", nargs=-1)
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Prompt file.")
-@click.option("--weights", default="published", show_default=True, help="Table whose weights are shown.")
+@click.option("--weights", default="published", show_default=True, help="Table of weights to show.")
 def command(prompts: tuple[str, ...], file: Path | None, weights: str) -> None:
     """Show the category of each prompt, the reason, and the category's weights."""
     table = find_table(weights)
     rows = [*map(Prompt, prompts), *(read_prompts(file) if file else [])]
     if not rows:
-        raise click.UsageError("got no prompt; name some, or a file with --file")
+        raise click.UsageError("got no prompt; give prompts, or a file with --file")
     for prompt in rows:
         found = category_of(prompt, table.categories)
         row = table.every or table.rows.get(found.name, {})

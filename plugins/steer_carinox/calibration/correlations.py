@@ -13,9 +13,9 @@ from scipy.stats import rankdata
 from steer.plugin import Interval, percentile_interval
 
 FEW_RATINGS, FEW_PROMPTS = 40, 8
-"""Below either, a category's weights are said to rest on too little."""
+"""Below either of these, a warning says that a category has too few ratings."""
 LEAST_RATINGS = 4
-"""Below this there is no correlation to speak of."""
+"""With fewer ratings, a category gets no weights."""
 
 Floats = NDArray[np.float64]
 
@@ -26,8 +26,8 @@ class Ratings:
 
     Attributes:
         rating: ``[n]``, higher is better.
-        scores: each reward's, ``[n]``.
-        prompt: ``[n]``, which prompt each image is of.
+        scores: by reward, ``[n]``.
+        prompt: ``[n]``, the prompt index of each image.
     """
 
     rating: Floats
@@ -37,14 +37,14 @@ class Ratings:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one category came to.
+    """The result for one category.
 
     Attributes:
-        correlation: by reward, with its 95% interval over prompts.
-        weight: by reward; their mean is 1.
+        correlation: by reward, with a 95% interval over prompts.
+        weight: by reward; the mean over rewards is 1.
         ratings: number of images.
         prompts: number of prompts.
-        doubts: why the weights may mean little, one line each.
+        doubts: reasons not to trust the weights, one line each.
     """
 
     correlation: dict[str, Interval]
@@ -55,16 +55,16 @@ class Calibration:
 
 
 def calibrate(ratings: Ratings, *, within: bool = False, draws: int = 1000, seed: int = 0) -> Calibration | None:
-    """Return a category's weights, or ``None`` where nothing can be said.
+    """Return a category's weights, or ``None`` if its ratings determine none.
 
-    A weight is a reward's correlation over the mean of all, as in the paper's table; one that correlates negatively
-    gets 0. Intervals are percentile bootstraps over prompts, for a prompt's images are not independent; of a single
-    prompt, over its images.
+    A weight is a reward's correlation divided by the mean of all, as in the paper's table; a negative correlation gets
+    0. Intervals are percentile bootstraps over prompts, because a prompt's images are not independent. With a single
+    prompt, they are over its images.
 
     Args:
         ratings: of the category.
-        within: correlate ranks less their prompt's mean, so that only the order among a prompt's images counts. That
-            is what a search chooses by; harder prompts having lower scores is no merit of a reward.
+        within: subtract each prompt's mean rank first, so that only the order among a prompt's images counts. A search
+            chooses by this order; low scores for hard prompts do not make a reward useful.
         draws: bootstrap samples.
         seed: of the bootstrap.
     """
@@ -78,7 +78,7 @@ def calibrate(ratings: Ratings, *, within: bool = False, draws: int = 1000, seed
         return None
     prompts = len(np.unique(ratings.prompt))
     within &= prompts > 1
-    units = ratings.prompt if prompts > 1 else np.arange(count)  # one prompt drawn again and again never varies
+    units = ratings.prompt if prompts > 1 else np.arange(count)  # resampling a single prompt would never vary
     drawn = []
     for rows, prompt in resampled(units, draws, np.random.default_rng(seed)):
         if np.ptp(ratings.rating[rows]):
@@ -95,10 +95,10 @@ def calibrate(ratings: Ratings, *, within: bool = False, draws: int = 1000, seed
 
 
 def correlations(rating: Floats, scores: Floats, prompt: NDArray[np.int64] | None = None) -> Floats:
-    """Return Spearman's correlation of the rating ``[n]`` with each row of ``scores [R, n]``; 0 where one is constant.
+    """Return Spearman's correlation of the rating ``[n]`` with each row of ``scores [R, n]``; 0 if either is constant.
 
     Args:
-        prompt: where given, ranks are taken less the mean of their prompt's.
+        prompt: if given, the mean rank of each prompt is subtracted.
     """
     ranks = rankdata(np.vstack([rating, scores]), axis=1)
     if prompt is None:
@@ -110,13 +110,13 @@ def correlations(rating: Floats, scores: Floats, prompt: NDArray[np.int64] | Non
     norms = np.sqrt((ranks**2).sum(axis=1))
     products = ranks[1:] @ ranks[0]
     scale = norms[1:] * norms[0]
-    # ranks that are all but equal are equal: their centerd norms are rounding
+    # ranks that are almost equal count as equal: their centered norms are rounding errors
     found: Floats = np.divide(products, scale, out=np.zeros_like(products), where=scale > 1e-9 * len(rating))
     return found
 
 
 def shares(correlation: Floats) -> Floats:
-    """Return weights ``[…, R]`` of mean 1 in proportion to correlations, negative ones counted as 0."""
+    """Return weights ``[…, R]`` of mean 1 in proportion to the correlations; negative ones count as 0."""
     positive = np.maximum(correlation, 0)
     found: Floats = positive / positive.mean(axis=-1, keepdims=True)
     return found
@@ -125,7 +125,7 @@ def shares(correlation: Floats) -> Floats:
 def resampled(
     prompt: NDArray[np.int64], draws: int, generator: np.random.Generator
 ) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Draw prompts with replacement; return the images of each draw, and which drawn prompt each is of."""
+    """Draw prompts with replacement; return the images of each draw, and the drawn prompt that each belongs to."""
     names, group = np.unique(prompt, return_inverse=True)
     members = [np.flatnonzero(group == index) for index in range(len(names))]
     found = []
@@ -146,12 +146,12 @@ def _doubts(names: Sequence[str], estimate: Floats, samples: Floats, count: int,
         doubts.append(f"no clear correlation of {', '.join(unclear)}")
     against = [name for name, value in zip(names, estimate, strict=True) if value <= 0]
     if against:
-        doubts.append(f"{', '.join(against)} weighs 0, for its correlation is not positive")
+        doubts.append(f"{', '.join(against)} weighs 0 because its correlation is not positive")
     return doubts
 
 
 def warn_of(category: str, found: Calibration | None, rewards: Sequence[str]) -> None:
-    """Warn of a category whose weights rest on too little."""
+    """Warn if a category's weights are missing or unreliable."""
     if found is None:
         warnings.warn(
             f"{category}: no weights; its ratings are too few, all equal, or correlate with none of "

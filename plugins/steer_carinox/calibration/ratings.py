@@ -1,4 +1,4 @@
-"""Files of ratings: what each line says, and the rewards' scores of its image."""
+"""Files of ratings: their lines, and the rewards' scores of each image."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Rated:
 
 
 def read_ratings(path: Path, column: str, rewards: Sequence[str]) -> list[Rated]:
-    """Read JSON lines with ``prompt``, the rating, and an image or the rewards' scores; ``category`` may be there.
+    """Read JSON lines with ``prompt``, the rating, and an image or the rewards' scores; ``category`` is optional.
 
-    Lines of ``steer score --out`` are such: ``column`` then names the reward whose score is the rating.
+    Files from ``steer score --out`` have this format; ``column`` then names the reward whose score is the rating.
 
     Raises:
-        SteerError: naming the line, or the columns that no line has.
+        SteerError: naming the bad line, or the columns that no line has.
     """
     lines = read_text(path, "ratings file").split("\n")
     rows: list[tuple[int, dict[str, Any]]] = []
@@ -55,7 +55,7 @@ def read_ratings(path: Path, column: str, rewards: Sequence[str]) -> list[Rated]
 
 
 def score_all(rated: Sequence[Rated], name: str, make: Callable[[], RewardFunction], device: Any) -> list[float]:
-    """Return a reward's score of each image: as the file says, else by the reward, which is made only if needed."""
+    """Return a reward's score of each image: from the file, else from the reward, which is loaded only if needed."""
     scores = [row.scores.get(name) for row in rated]
     missing = [index for index, score in enumerate(scores) if score is None]
     reward = make() if missing else None
@@ -85,7 +85,7 @@ def score_all(rated: Sequence[Rated], name: str, make: Callable[[], RewardFuncti
 
 
 def _check_columns(path: Path, rows: Sequence[Mapping[str, Any]], column: str, rewards: Sequence[str]) -> None:
-    """Name every column that is missing throughout at once, rather than one by one."""
+    """Raise if columns are missing in every line; the message names all of them."""
     missing = []
     if not any("prompt" in row or "text" in row for row in rows):
         missing.append("prompt")
@@ -120,7 +120,7 @@ def _rated(row: Mapping[str, Any], column: str, rewards: Sequence[str], where: s
 
 
 def _find(name: str, folder: Path) -> Path:
-    """Return an image's path: beside the ratings, else from where the command runs."""
+    """Return an image's path: beside the ratings, else relative to the working directory."""
     beside = folder / name
     return beside if beside.exists() else Path(name)
 

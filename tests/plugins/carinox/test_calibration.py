@@ -184,7 +184,7 @@ def test_bad_ratings_are_one_line(place: Path, rows, said) -> None:
 def test_bad_arguments_are_one_line(place: Path) -> None:
     path = write(place / "r.jsonl", [{"prompt": "x", "rating": 1, "image": "0.png"}])
     for arguments, said in (
-        (["--rewards", A], "give two rewards or more"),
+        (["--rewards", A], "give at least two rewards"),
         (["--rewards", f"{A},rating"], "among --rewards"),
         (["--rewards", f"{A}:2,{B}"], r"'\./mine.py:brightness:2' is weighted or a sum"),
         (["--rewards", f"{A},{A}@0..2"], "is named twice"),

@@ -87,7 +87,7 @@ def test_the_one_step_student_is_differentiable_by_its_noise(shapes) -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"steps": 3}, "was not made for dmd2.steps=3; it was made for 1 or 4"),
-    ({"student": "sdxl"}, "is for a StableDiffusionXLPipeline, the model is a StableDiffusionPipeline"),
+    ({"student": "sdxl"}, "is for a StableDiffusionXLPipeline, but the model is a StableDiffusionPipeline"),
     ({"student": "shape"}, "unknown student 'shape' — did you mean 'shapes'"),
     ({"student": "./nowhere/at/all"}, "does not exist"),
     ({"student": "someone/student"}, "needs student.json of someone/student .*steer download dmd2:someone/student"),
@@ -154,10 +154,12 @@ def test_cards_that_are_no_object_are_told(tmp_path: Path, text: str) -> None:
 def test_students_of_another_prediction_are_refused(tmp_path: Path) -> None:
     config = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 1024}
     assert presets.fitting("StableDiffusionPipeline", config, "epsilon") == ["sd-turbo"]
-    with pytest.raises(SteerError, match="'sd-turbo' is for models with epsilon, the model is one with v_prediction"):
+    with pytest.raises(
+        SteerError, match="'sd-turbo' is for models with epsilon, but the model is one with v_prediction"
+    ):
         presets.check_fits("sd-turbo", "StableDiffusionPipeline", config, "v_prediction")
     (tmp_path / "student.json").write_text(json.dumps(CARD | {"prediction": "epsilon"}))
-    with pytest.raises(SteerError, match=r"made from a model with epsilon .* this one's is v_prediction"):
+    with pytest.raises(SteerError, match=r"made from a model with epsilon .* this model has v_prediction"):
         Sampler(tiny_sd("v_prediction")).generate("a circle", methods=dmd2_of(tmp_path))
 
 
@@ -197,7 +199,7 @@ def test_timesteps_of_a_bare_file_must_fall(tmp_path: Path) -> None:
     sampler = Sampler(tiny_sd())
     file = unet_file(sampler.backbone.pipe, tmp_path / "student.bin")
     for times in ((499, 999), (499, 499), (499, 0)):
-        with pytest.raises(SteerError, match="expected distinct ones above 0, highest first"):
+        with pytest.raises(SteerError, match="expected distinct timesteps above 0, highest first"):
             sampler.generate("a circle", methods=["dmd2"], options={"dmd2": {"student": str(file), "timesteps": times}})
 
 

@@ -256,7 +256,7 @@ def test_images_that_are_no_squares_and_teachers_of_v(images, tmp_path) -> None:
     plan = recipe(tmp_path / "teacher", images, warmup=0, pairs=0, critic_warmup=0, steps=1, width=24, height=48)
     folder = train(plan, tmp_path / "run")
     assert json.loads((folder / "student.json").read_text())["prediction"] == "v_prediction"
-    with pytest.raises(SteerError, match=r"made from a model with v_prediction .* this one's is epsilon"):
+    with pytest.raises(SteerError, match=r"made from a model with v_prediction .* this model has epsilon"):
         Sampler(tiny_sd()).generate("a circle", methods=["dmd2"], options={"dmd2": {"student": str(folder)}})
 
 

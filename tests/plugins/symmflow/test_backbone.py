@@ -51,7 +51,7 @@ def test_fk_steers_images_drawn_from_a_mask(folders) -> None:
 
 def test_a_student_of_another_kind_of_model_is_refused(folders) -> None:
     prompt = Prompt("box", metadata={"mask": str(folders["mask"])})
-    with pytest.raises(SteerError, match="students of diffusers pipelines, and this model is none"):
+    with pytest.raises(SteerError, match="students of diffusers pipelines only, and this model is not one"):
         Sampler(f"symmflow:{folders['masks']}", device="cpu").generate([prompt], methods="dmd2")
 
 
