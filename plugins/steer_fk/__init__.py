@@ -1,9 +1,9 @@
-"""FK steering: particles resampled by what their rewards promise (arXiv 2501.06848)."""
+"""FK steering: resample particles by their expected rewards (arXiv 2501.06848)."""
 
 from steer import hookimpl
 
 
 @hookimpl
 def steer_register(registry):  # type: ignore[no-untyped-def]
-    """Name the method."""
+    """Register the method."""
     registry.method("fk", "steer_fk.method:FK", summary="Feynman-Kac steering: resample particles by reward")

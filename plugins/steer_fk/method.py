@@ -1,4 +1,4 @@
-"""FK steering as a method: weigh by potentials, resample, go on (arXiv 2501.06848, Algorithm 1)."""
+"""FK steering as a method: weigh by potentials, resample, continue (arXiv 2501.06848, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ PRODUCT, MEMORY = "fk.log_product", "fk.memory"
 class FK(Method):
     """Feynman-Kac steering.
 
-    Every prompt has a population of its own. Log-weights are kept exactly: also through steps that do not
-    resample, and a resampling leaves each particle its prompt's log-mean-exp, so that log Z can be read at any
-    time.
+    Every prompt has its own population. Log-weights stay exact: they accumulate through steps without resampling, and
+    after resampling each particle has its prompt's log-mean-exp. So log Z is known at any time.
     """
 
     name = "fk"
@@ -39,7 +38,7 @@ class FK(Method):
 
     @hookimpl
     def configure(self, run: Run) -> None:
-        """Ask for particles and, where the scheduler alone would draw no noise, for a stochastic sampler."""
+        """Request particles and, if the scheduler draws no noise by default, a stochastic sampler."""
         self.require_reward(run, "choose particles by")
         self.ask_for_particles(run)
         if not run.process().stochastic:
@@ -48,13 +47,13 @@ class FK(Method):
 
     @hookimpl
     def begin(self, state: State) -> None:
-        """Check that copies of a particle can part, and start every lineage."""
+        """Check that copies of a particle can diverge, and start every lineage."""
         if not state.process.stochastic:
             name, value = next(iter(state.forwards.backbone.noisy.items()))
             others = ", or --scheduler ddpm or euler-a" if name == "eta" else ""
             raise SteerError(
                 f"fk needs a stochastic sampler, got one without noise ({name}=0): copies of a particle would stay "
-                f"equal for ever; set --{name} {value:g}{others}"
+                f"equal; set --{name} {value:g}{others}"
             )
         late = [step for step in self.options.at or () if not 0 <= step < state.steps]
         if late:
@@ -66,7 +65,7 @@ class FK(Method):
 
     @hookimpl
     def after_predict(self, state: State) -> None:
-        """At the steps of the schedule: multiply the potential into the weights, and resample."""
+        """At scheduled steps, multiply the potential into the weights and resample."""
         if not self._resamplings.due(state):
             return
         past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
@@ -77,15 +76,15 @@ class FK(Method):
 
     @hookimpl
     def finish(self, state: State) -> None:
-        """Multiply the last potential in, so that the particles are weighted for p(x0)·exp(λ·r(x0))."""
+        """Multiply the last potential into the weights, which then target p(x0)·exp(λ·r(x0))."""
         past, rewards = Lineage(state.extra[PRODUCT], state.extra[MEMORY]), state.rewards()
         least = self.options.reward_min
         unseen = self.options.potential == "max" and self._resamplings and bool((past.memory <= least).all())
         if unseen and bool((rewards < least).any()):
             warnings.warn(
-                # the same words for every pack, so that they are shown once
-                f"fk's potential max saw no reward above fk.reward_min={least:g}, so that nothing was steered before "
-                "the end; set it below the rewards, or take fk.potential=diff",
+                # the same text for every pack, so that it is shown once
+                f"fk's potential max saw no reward above fk.reward_min={least:g}, so it did not steer before the end; "
+                "set it below the rewards, or use fk.potential=diff",
                 stacklevel=2,
             )
         state.log_weight = state.log_weight + last_log_potential(self.options.lam, rewards, past)
@@ -93,8 +92,8 @@ class FK(Method):
         self._note(state, diagnostics, [False] * len(diagnostics))
 
     def _rewards(self, state: State) -> torch.Tensor:
-        """Return the reward of each particle's x0, pooled over draws where x0 is random; or of what a look-ahead leads
-        to (look-ahead modulation, arXiv 2510.05825)."""
+        """Return the reward of each particle's x0, pooled over draws if x0 is random; or the reward after a look-ahead
+        (look-ahead modulation, arXiv 2510.05825)."""
         if self.options.lookahead or not state.draws_x0:
             return rewards_ahead(state, self.options.lookahead)
         scale = self.options.lam if self.options.pool == "tilt" else 1.0
@@ -109,7 +108,7 @@ class FK(Method):
             rows = state.rows_of(index)
             diagnosis = self._diagnose(state, rows)
             diagnostics.append(diagnosis)
-            # an ESS of n·(1 − 1e-16) is "all particles": equal weights never need resampling
+            # up to rounding, an ESS of n means equal weights, which never need resampling
             due = diagnosis[0] <= self.options.ess_threshold * len(rows) and diagnosis[0] < len(rows) * (1 - 1e-9)
             resampled.append(due)
             if not due:
@@ -120,7 +119,7 @@ class FK(Method):
             weights = normalize(gamma * own)
             chosen = keep_survivors_in_place(SCHEMES[self.options.scheme](weights, len(rows), generator))
             ancestors[rows] = rows[torch.from_numpy(chosen)]
-            # resampled by w^γ, a particle keeps what that left out of its weight: log Z stays exact
+            # after resampling by w^γ, a particle keeps the rest of its weight, so log Z stays exact
             kept = diagnosis[1] if gamma == 1 else (1 - gamma) * own[chosen] + log_mean_exp(gamma * own)
             log_weight[rows] = torch.as_tensor(kept, dtype=torch.float64)
         if any(resampled):

@@ -1,7 +1,7 @@
 """Potentials: how much a step's reward moves a particle's weight (arXiv 2501.06848, §3.2).
 
-Whatever the intermediate potentials are, the last one makes their product exp(λ·r_0), so that the final
-population is weighted for p(x0)·exp(λ·r(x0)): it is exp(λ·r_0) divided by the product so far.
+For any intermediate potentials, the last one is exp(λ·r_0) divided by the product so far. The product of all
+potentials is then exp(λ·r_0), and the final population is weighted for p(x0)·exp(λ·r(x0)).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Kind = Literal["diff", "max", "add", "rt"]
 
 @dataclass
 class Lineage:
-    """What a potential remembers of a particle's past. All ``[N]`` float64.
+    """A potential's memory of each particle's past. All ``[N]`` float64.
 
     Attributes:
         log_product: log of the product of potentials so far.
@@ -55,15 +55,15 @@ def log_potential(kind: Kind, lam: float, reward: Tensor, past: Lineage) -> tupl
 
 
 def last_log_potential(lam: float, reward: Tensor, past: Lineage) -> Tensor:
-    """Return the log of the last potential, exp(λ·r_0) over the product so far."""
+    """Return the log of the last potential: exp(λ·r_0) divided by the product so far."""
     return lam * reward - past.log_product
 
 
 def pooled(rewards: Tensor, scale: float) -> Tensor:
-    """Return one reward a particle of those of m draws of its x0: log-mean-exp(s·r)/s (§3.2; s = 1 in the paper).
+    """Pool the rewards of m draws of x0 into one per particle: log-mean-exp(s·r)/s (§3.2; s = 1 in the paper).
 
-    With s = λ, exp(λ·result) is the mean of the draws' own tilts, which is what a particle is worth; their plain mean
-    for s = 0.
+    With s = λ, exp(λ·result) is the mean of the draws' own tilts, which is the particle's true weight. With s = 0, the
+    result is the plain mean.
 
     Args:
         rewards: ``[N, m]``.
@@ -75,5 +75,5 @@ def pooled(rewards: Tensor, scale: float) -> Tensor:
 
 
 def first_memory(kind: Kind, reward_min: float) -> float:
-    """Return the memory that a lineage starts with: ``reward_min`` for ``diff`` and ``max``, a sum of zero."""
+    """Return the initial memory of a lineage: 0 for ``add``, else ``reward_min``."""
     return 0.0 if kind == "add" else reward_min

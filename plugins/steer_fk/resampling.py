@@ -22,19 +22,19 @@ def multinomial(weights: Floats, count: int, generator: np.random.Generator) -> 
 
 
 def stratified(weights: Floats, count: int, generator: np.random.Generator) -> Ints:
-    """Draw one uniform in each of ``count`` equal strata."""
+    """Draw one uniform number in each of ``count`` equal strata."""
     return _invert(weights, (np.arange(count) + generator.random(count)) / count)
 
 
 def systematic(weights: Floats, count: int, generator: np.random.Generator) -> Ints:
-    """Draw one uniform for all strata; copies of particle i are ⌊n·W_i⌋ or ⌈n·W_i⌉."""
+    """Draw one uniform number for all strata; particle i gets ⌊n·W_i⌋ or ⌈n·W_i⌉ copies."""
     return _invert(weights, (np.arange(count) + generator.random()) / count)
 
 
 def residual(weights: Floats, count: int, generator: np.random.Generator) -> Ints:
-    """Keep ⌊n·W_i⌋ copies for certain, draw the rest from what is left over."""
+    """Keep ⌊n·W_i⌋ copies for certain; draw the others from the remainders."""
     expected = count * weights
-    # 3 · (1/3) may fall a hair below 1, and a certain copy would become a drawn one
+    # 3 · (1/3) may round to just below 1; without the margin a certain copy would be drawn at random
     certain = np.floor(expected + 1e-9 * np.maximum(expected, 1.0)).astype(np.int64)
     rest = count - int(certain.sum())
     ancestors = np.repeat(np.arange(len(weights)), certain)
@@ -74,21 +74,21 @@ def effective_sample_size(log_weights: Floats) -> float:
 
 
 def normalized_entropy(log_weights: Floats) -> float:
-    """Return the entropy of the normalized weights over its largest value, log n; in 0..1."""
+    """Return the entropy of the normalized weights divided by its maximum, log n; in 0..1."""
     weights = normalize(log_weights)
     positive = weights[weights > 0]
     return float(-(positive * np.log(positive)).sum() / np.log(len(log_weights)))
 
 
 def annealing_exponent(log_weights: Floats, least: float) -> float:
-    """Return the largest γ in [0, 1] for which the weights to the power of γ keep a normalized entropy of ``least``.
+    """Return the largest γ in [0, 1] for which the weights to the power of γ have a normalized entropy of ``least``.
 
-    Entropic annealing (arXiv 2510.05825): where rewards on the way are overconfident, the resampling distribution is
-    flattened until so much of the population's diversity survives; what is held back stays in the weights.
+    Entropic annealing (arXiv 2510.05825): intermediate rewards can be overconfident, so the resampling distribution is
+    flattened until enough of the population's diversity survives. The rest stays in the weights.
 
     Args:
         log_weights: ``[n]``, n at least 2, not all −inf.
-        least: entropy over log n, in [0, 1).
+        least: entropy divided by log n, in [0, 1).
     """
     if normalized_entropy(log_weights) >= least:
         return 1.0
@@ -111,7 +111,7 @@ def log_mean_exp(log_weights: Floats) -> float:
 def keep_survivors_in_place(ancestors: Ints) -> Ints:
     """Reorder ancestors so that every survivor stays in its own row and only the rest are overwritten.
 
-    The multiset is unchanged. Genealogies become readable, and untouched rows keep their noise streams.
+    The multiset is unchanged. Genealogies are easier to read, and untouched rows keep their noise streams.
     """
     count = len(ancestors)
     copies = np.bincount(ancestors, minlength=count)
@@ -124,10 +124,10 @@ def keep_survivors_in_place(ancestors: Ints) -> Ints:
 
 
 def _invert(weights: Floats, points: Floats) -> Ints:
-    """Return the index whose stretch of the cumulative weights holds each sorted point in [0, 1).
+    """Return, for each sorted point in [0, 1), the index whose interval of the cumulative weights holds it.
 
-    The sum is scaled by its own last value: rounding could leave it below a point, and clipping the index then
-    may choose a particle of weight zero.
+    The points are scaled by the last cumulative weight. Rounding could leave it below a point, and clipping the index
+    could then choose a particle of weight zero.
     """
     cumulative = np.cumsum(weights)
     indices = np.searchsorted(cumulative, points * cumulative[-1], side="right")

@@ -7,7 +7,7 @@ from steer_rewards import catalog
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the rewards; nothing is imported yet."""
+    """Register the rewards; nothing is imported yet."""
     registry.reward(
         "clip", "steer_rewards.clip:Clip", summary="image-text similarity in CLIP's space, 100·cos",
         weights="steer_rewards.catalog:clip",
@@ -17,20 +17,22 @@ def steer_register(registry: Registry) -> None:
         weights="steer_rewards.catalog:hps",
     )  # fmt: skip
     registry.reward(
-        "pickscore", "steer_rewards.pickscore:PickScore", summary="users' choices between images, predicted",
+        "pickscore", "steer_rewards.pickscore:PickScore", summary="predicts users' choices between images",
         weights=[catalog.PICKSCORE],
     )  # fmt: skip
     registry.reward(
-        "aesthetic", "steer_rewards.aesthetic:Aesthetic", summary="people's ratings of pictures, predicted; no prompt",
+        "aesthetic", "steer_rewards.aesthetic:Aesthetic", summary="predicts people's ratings of pictures; no prompt",
         weights=[catalog.AESTHETIC_HEAD, catalog.AESTHETIC_CLIP],
     )  # fmt: skip
-    registry.reward("jpeg", "steer_rewards.jpeg:Jpeg", summary="minus the size as a JPEG in kB; no prompt, no gradient")
     registry.reward(
-        "imagereward", "steer_rewards.imagereward:ImageReward", summary="people's rankings of images, predicted",
+        "jpeg", "steer_rewards.jpeg:Jpeg", summary="minus the JPEG size in kB; ignores the prompt, no gradient"
+    )
+    registry.reward(
+        "imagereward", "steer_rewards.imagereward:ImageReward", summary="predicts people's rankings of images",
         weights=[catalog.IMAGEREWARD, catalog.BERT],
     )  # fmt: skip
     registry.reward(
-        "vqa", "steer_rewards.vqa:Vqa", summary="VQAScore: P(Yes) to whether the image shows the prompt",
+        "vqa", "steer_rewards.vqa:Vqa", summary="VQAScore: P(Yes) that the image shows the prompt",
         weights="steer_rewards.catalog:vqa",
     )  # fmt: skip
     registry.reward(
@@ -38,6 +40,6 @@ def steer_register(registry: Registry) -> None:
         weights="steer_rewards.catalog:blip_vqa",
     )  # fmt: skip
     registry.reward(
-        "bvqa", "steer_rewards.bvqa:Bvqa", summary="BLIP-VQA: whether all that the prompt names is there",
+        "bvqa", "steer_rewards.bvqa:Bvqa", summary="BLIP-VQA: does the image show everything that the prompt names?",
         weights="steer_rewards.catalog:blip_vqa",
     )  # fmt: skip

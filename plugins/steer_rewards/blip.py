@@ -1,7 +1,7 @@
 """BLIP (Li et al. 2022, arXiv 2201.12086) on transformers' classes: sizes, names of tensors and tokens.
 
-The checkpoints of BLIP's authors, and ImageReward's, hold a vision transformer of timm's and a BERT with cross
-attention. transformers has both under other names, and with an epsilon in the vision transformer that is not theirs.
+The checkpoints of BLIP's authors and of ImageReward hold timm's vision transformer and a BERT with cross attention.
+transformers has both under other names, and with another epsilon in the vision transformer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _VISION_NAMES = tuple(
 
 
 def vision_name(name: str) -> str:
-    """Return transformers' name of a tensor of the vision transformer, given BLIP's; an unknown one stays as it is."""
+    """Return transformers' name of a vision transformer's tensor, given BLIP's name; unknown names are kept."""
     for pattern, replacement in _VISION_NAMES:
         new, count = pattern.subn(replacement, name)
         if count:
@@ -49,22 +49,22 @@ def vision_name(name: str) -> str:
 
 
 def config(vit: Literal["base", "large"], image_size: int, given: Path | None = None) -> Any:
-    """Return transformers' ``BlipConfig`` of a published size, or of a ``config.json``.
+    """Return transformers' ``BlipConfig`` for a published size, or from a ``config.json``.
 
     Args:
         vit: ViT-B or ViT-L, with patches of 16 pixels.
         image_size: side of the model's images in pixels.
-        given: a file in the format of ``BlipConfig`` that goes before, if it exists.
+        given: a file in the format of ``BlipConfig``; used instead if it exists.
 
     Raises:
-        SteerError: if the file is no such configuration.
+        SteerError: if the file is not such a configuration.
     """
     from transformers import BlipConfig
 
     if given is not None and given.is_file():
         data = read_json(given)
         if not {"text_config", "vision_config"} <= data.keys():
-            raise SteerError(f"{given} is no configuration of a BLIP: it has no text_config and vision_config")
+            raise SteerError(f"{given} is not a BLIP configuration: it needs text_config and vision_config")
         sizes = BlipConfig.from_dict(data)
     else:
         width, depth, heads = (768, 12, 12) if vit == "base" else (1024, 24, 16)
@@ -81,7 +81,7 @@ def config(vit: Literal["base", "large"], image_size: int, given: Path | None = 
                 "text_config": {"num_attention_heads": 12},
             }
         )
-    sizes.vision_config.layer_norm_eps = _VISION_EPS  # what the weights were trained with; conversions state 1e-5
+    sizes.vision_config.layer_norm_eps = _VISION_EPS  # as in training; converted checkpoints wrongly state 1e-5
     sizes.text_config.encoder_hidden_size = sizes.vision_config.hidden_size
     return sizes
 
@@ -93,8 +93,8 @@ class Tokenizer:
         """Read the vocabulary.
 
         Args:
-            vocabulary: a ``vocab.txt``, one word a line.
-            model_words: rows of the model's word embeddings: two more than the vocabulary has.
+            vocabulary: a ``vocab.txt``, one word per line.
+            model_words: rows of the model's word embeddings, two more than the vocabulary's words.
             owner: the reward's name, for messages.
 
         Raises:
@@ -104,9 +104,9 @@ class Tokenizer:
 
         try:
             self._tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
-        except Exception as error:  # the library raises bare ones
+        except Exception as error:  # the library raises bare exceptions
             raise SteerError(
-                f"{vocabulary} is no vocabulary of BERT's ({error}); expected bert-base-uncased's"
+                f"{vocabulary} is not a BERT vocabulary ({error}); expected bert-base-uncased's"
             ) from error
         words = self._tokenizer.get_vocab_size()
         if words + 2 != model_words:
@@ -128,7 +128,7 @@ class Tokenizer:
         return int(number)
 
     def ids(self, text: str) -> list[int]:
-        """Return the tokens of a text, ``[CLS]`` … ``[SEP]``, at most 35; a longer one is cut, with a warning."""
+        """Return the tokens of a text, ``[CLS]`` … ``[SEP]``, at most 35; a longer text is cut with a warning."""
         ids = [int(token) for token in self._tokenizer.encode(text).ids]
         if len(ids) > MAX_TOKENS:
             warnings.warn(
@@ -141,10 +141,10 @@ class Tokenizer:
 
 
 def vocabulary(owner: str, given: str | None, weights: Path) -> Path:
-    """Return the vocabulary's file: what the user gave, else the one beside the weights, else the hub's.
+    """Return the vocabulary file: the user's, else the one beside the weights, else the hub's.
 
     Raises:
-        SteerError: if it cannot be had.
+        SteerError: if it is not available.
     """
     beside = weights.with_name(VOCABULARY)
     if given is None and beside.is_file():

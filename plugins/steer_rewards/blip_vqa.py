@@ -1,4 +1,4 @@
-"""BLIP-VQA: the probability that the answer to a question about an image is yes. What ``da`` and ``bvqa`` share."""
+"""BLIP-VQA: the probability that the answer to a question about an image is yes. The base of ``da`` and ``bvqa``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from steer_rewards.questions import given_questions
 
 SIZE = 480
 PAIRS = 64
-"""Images with a question each that go through the model at once."""
+"""Pairs of image and question per forward pass, at most."""
 
 TIED = {
     "text_decoder.cls.predictions.decoder.weight": "text_decoder.bert.embeddings.word_embeddings.weight",
@@ -48,7 +48,7 @@ class BlipVqaOptions(Options):
 class BlipVqa(Reward):
     """Asks BLIP yes-no questions about an image. Differentiable.
 
-    A subclass says what is asked where a prompt brings no questions, and what becomes of the answers.
+    A subclass defines the questions for a prompt without its own, and how to combine the answers.
 
     Attributes:
         name: for messages.
@@ -60,10 +60,10 @@ class BlipVqa(Reward):
     name: ClassVar[str]
 
     def prepare(self) -> None:
-        """Load the model: BLIP's own checkpoint, or as ``da:ORG/MODEL`` or ``da:FOLDER`` one in transformers' format.
+        """Load BLIP's own checkpoint, or with ``da:ORG/MODEL`` or ``da:FOLDER`` one in transformers' format.
 
         Raises:
-            SteerError: if the weights cannot be had or do not fit.
+            SteerError: if the weights are not available or do not fit.
         """
         file = _weights(self.name, self.argument, self.options.weights)
         self.precision = self.dtype or DTYPES[self.options.dtype]
@@ -85,7 +85,7 @@ class BlipVqa(Reward):
         return torch.stack([self.combine(part) for part in parts]).to(samples.device)
 
     def questions(self, prompt: Prompt | str) -> list[str]:
-        """Return what is asked about an image for a prompt: its own questions, else those parsed from its text.
+        """Return the questions of a prompt: its own, else those parsed from its text.
 
         Raises:
             SteerError: if the prompt's metadata holds questions of a wrong type.
@@ -94,22 +94,22 @@ class BlipVqa(Reward):
         return list(self._parse(str(prompt))) if given is None else given
 
     def parse(self, text: str) -> list[str]:
-        """Return what is asked where a prompt brings no questions."""
+        """Return the questions for a prompt that has none of its own."""
         raise NotImplementedError
 
     def combine(self, logits: Tensor) -> Tensor:
-        """Return one score of the answers ``[Q, vocabulary]`` to the Q questions about an image, in fp32."""
+        """Combine the answers ``[Q, vocabulary]`` to the Q questions about an image into one score, in fp32."""
         raise NotImplementedError
 
     def embed(self, samples: Tensor) -> Tensor:
-        """Return BLIP's view of images: ``[N, patches + 1, D]``."""
+        """Return BLIP's embeddings of images: ``[N, patches + 1, D]``."""
         scale = 1 / GRADIENT_SCALE if self.precision == torch.float16 else 1.0
         pixels = scale_gradient(self.pixels(samples), scale).to(self.precision)
         embedded: Tensor = self.model.vision_model(pixel_values=pixels).last_hidden_state
         return embedded
 
     def pixels(self, samples: Tensor) -> Tensor:
-        """Return what the model sees of images, whatever their shape: ``[N, 3, size, size]`` in fp32."""
+        """Return the model's input for images of any shape: ``[N, 3, size, size]`` in fp32."""
         return normalize(resize(samples.to(self.device, torch.float32), self.size, self.size))
 
     def answers(self, images: Tensor, rows: Sequence[int], questions: Sequence[str]) -> Tensor:
@@ -117,11 +117,11 @@ class BlipVqa(Reward):
 
         Args:
             images: ``[N, patches + 1, D]``.
-            rows: for each of the P questions, which image it is about.
+            rows: the image index of each of the P questions.
             questions: P texts.
         """
         ids = [self._ids(question) for question in questions]
-        # The answer's cross attention ignores the mask of a padded question, so that only equal lengths go together.
+        # The answer's cross attention ignores the mask of a padded question, so a batch needs equal lengths.
         order = sorted(range(len(ids)), key=lambda pair: len(ids[pair]))
         parts = []
         for pairs in _groups(order, [len(question) for question in ids]):
@@ -142,8 +142,8 @@ def first_word(model: Any, images: Tensor, questions: Tensor, answer_start: int)
     Args:
         model: transformers' ``BlipForQuestionAnswering``.
         images: embedded images ``[P, patches + 1, D]``.
-        questions: tokens ``[P, L]`` without padding, the first of them BLIP's ``[ENC]``.
-        answer_start: BLIP's ``[DEC]``, with which an answer begins.
+        questions: tokens ``[P, L]`` without padding; the first is BLIP's ``[ENC]``.
+        answer_start: BLIP's ``[DEC]``, which begins an answer.
     """
     states = model.text_encoder(input_ids=questions, encoder_hidden_states=images).last_hidden_state
     start = torch.full((len(questions), 1), answer_start, device=questions.device)
@@ -152,7 +152,7 @@ def first_word(model: Any, images: Tensor, questions: Tensor, answer_start: int)
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut an order by length into groups of one length, of at most ``PAIRS``."""
+    """Split indices that are sorted by length into groups of equal length, with at most ``PAIRS`` each."""
     groups: list[list[int]] = []
     for pair in order:
         if groups and len(groups[-1]) < PAIRS and lengths[groups[-1][0]] == lengths[pair]:
@@ -173,7 +173,7 @@ def _weights(owner: str, argument: str | None, given: str | None) -> Path:
 
 
 def key_map(name: str) -> str | None:
-    """Return transformers' name of a tensor of ``model_base_vqa_capfilt_large.pth``, or of a conversion, as it is."""
+    """Return transformers' name of a tensor of ``model_base_vqa_capfilt_large.pth``; converted names are unchanged."""
     if name.endswith("position_ids"):
         return None
     if name.startswith("visual_encoder."):
@@ -190,7 +190,7 @@ def build(sizes: Any) -> Any:
 
 
 def load(file: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return the model with a checkpoint's weights; one that is in use already is shared.
+    """Return the model with a checkpoint's weights; a model that is already in use is shared.
 
     Raises:
         SteerError: naming the file, if it is damaged or does not fit the model.

@@ -1,6 +1,6 @@
-"""BLIP-VQA score of T2I-CompBench (Huang et al. 2023, arXiv 2307.06350): every noun phrase must be there.
+"""BLIP-VQA score of T2I-CompBench (Huang et al. 2023, arXiv 2307.06350): every noun phrase must be in the image.
 
-Each noun phrase is asked for ("a red bear?"), and the score is the product of p_yes / (p_yes + p_no).
+Each noun phrase becomes a question ("a red bear?"). The score is the product of p_yes / (p_yes + p_no).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Bvqa(BlipVqa):
     name = "bvqa"
 
     def parse(self, text: str) -> list[str]:
-        """Return a question for each noun phrase."""
+        """Return one question per noun phrase."""
         return parse_phrases(text)
 
     def combine(self, logits: Tensor) -> Tensor:
-        """Return the product of the shares of "yes" against "no" in answers ``[Q, vocabulary]``."""
-        # a share of two softmax values is a sigmoid of their logits' difference; the product of many is a sum of logs
+        """Return the product of p_yes / (p_yes + p_no) over answers ``[Q, vocabulary]``."""
+        # p_yes / (p_yes + p_no) is the sigmoid of the logits' difference; the product is a sum of logs
         margins = logits[:, self.tokenizer.yes] - logits[:, self.tokenizer.no]
         return functional.logsigmoid(margins).sum().exp()

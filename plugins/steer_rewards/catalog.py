@@ -1,6 +1,6 @@
-"""Where the published weights are. Imported when rewards are registered, so it imports no torch.
+"""The locations of the published weights. Imported when rewards are registered, so it imports no torch.
 
-Sizes follow from the number of parameters and the precision in which they are published.
+Sizes are computed from the number of parameters and the published precision.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def hps(argument: str | None) -> list[Weights]:
     """Return the weights of ``hps:VERSION``.
 
     Raises:
-        SteerError: for a version that there is not.
+        SteerError: for an unknown version.
     """
     version = "v2.1" if argument is None else argument
     if version not in HPS:
@@ -51,7 +51,7 @@ def clip(argument: str | None) -> list[Weights]:
     """Return the weights of ``clip:NAME/PRETRAINED``; none for the embedded CLIP and for folders.
 
     Raises:
-        SteerError: for a CLIP that there is not.
+        SteerError: for an unknown CLIP.
     """
     if argument is None:
         return []
@@ -65,7 +65,7 @@ def blip_vqa(argument: str | None) -> list[Needed]:
     """Return the weights of ``da`` and ``bvqa``: BLIP's own, or those of ``da:ORG/MODEL`` in transformers' format.
 
     Raises:
-        SteerError: for a name that is none of the hub's.
+        SteerError: for a name that is not a hub id.
     """
     if argument is None:
         return [BLIP_VQA, BERT]
@@ -80,10 +80,10 @@ def blip_vqa(argument: str | None) -> list[Needed]:
 
 
 def vqa(argument: str | None) -> list[Needed]:
-    """Return the weights of ``vqa:xl``, ``vqa:xxl``, ``vqa:ORG/MODEL`` or, as none, ``vqa:FOLDER``.
+    """Return the weights of ``vqa:xl``, ``vqa:xxl`` or ``vqa:ORG/MODEL``; none for ``vqa:FOLDER``.
 
     Raises:
-        SteerError: for a name that is none of the hub's.
+        SteerError: for a name that is not a hub id.
     """
     name = "xl" if argument is None else argument
     if name in CLIP_FLANT5:
@@ -98,7 +98,7 @@ def vqa(argument: str | None) -> list[Needed]:
 
 
 def flan_t5(size: str) -> Weights:
-    """Return the tokenizer that goes with a CLIP-FlanT5; they are all the same, but each has its own place."""
+    """Return the tokenizer of a CLIP-FlanT5; all sizes have the same one, in different repositories."""
     size = size if size in CLIP_FLANT5 else "xl"
     return Weights(f"google/flan-t5-{size}", "tokenizer.json", size=2_424_000, license="Apache-2.0", option="tokenizer")
 
@@ -108,8 +108,8 @@ def _is_repository(name: str) -> bool:
 
 
 def no_argument(owner: str, argument: str | None, *, option: str = "weights") -> None:
-    """Raise if a reward that has one model only was given another's name; ``option`` takes other weights."""
+    """Raise if a reward with only one model got an argument; ``option`` is the option for other weights."""
     if argument is not None:
         raise SteerError(
-            f"{owner} takes no argument, got {argument!r}; for weights of your own set -o {owner}.{option}=PATH"
+            f"{owner} takes no argument, got {argument!r}; for your own weights set -o {owner}.{option}=PATH"
         )

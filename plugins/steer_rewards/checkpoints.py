@@ -1,7 +1,7 @@
-"""Checkpoints from others: read without running code, checked tensor by tensor, and all or nothing.
+"""Third-party checkpoints: read without running code, checked tensor by tensor, loaded completely or not at all.
 
-A model is built :func:`empty`, which allocates no weights, and takes the file's tensors for its own (:func:`fill`).
-Whatever is wrong with a file is told before the model has got anything of it::
+A model is built :func:`empty`, without allocating weights, and then takes over the file's tensors (:func:`fill`). Any
+error in a file is raised before the model changes::
 
     with empty():
         model = CLIPModel(config)
@@ -24,14 +24,14 @@ from steer.plugin import message_of, read_tensors
 from steer_rewards.settings import read_json
 
 KeyMap = Callable[[str], str | None]
-"""From a checkpoint's name of a tensor to the model's; ``None`` for one that the model has no use for."""
+"""From a checkpoint's name of a tensor to the model's; ``None`` if the model does not need the tensor."""
 
 NAMED = 3
-"""How many names of tensors a message shows."""
+"""Number of tensor names that a message shows."""
 
 
 def empty() -> AbstractContextManager[None]:
-    """Return a context in which models get parameters on the meta device, and buffers, which are small, real ones."""
+    """Return a context in which models get parameters on the meta device; buffers are small, and stay real."""
     from accelerate import init_empty_weights
 
     context: AbstractContextManager[None] = init_empty_weights(include_buffers=False)
@@ -40,34 +40,34 @@ def empty() -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def described(config: Path) -> Iterator[None]:
-    """Turn what libraries raise when a user's configuration makes no model into one line.
+    """Turn any library's error about a user's configuration into a one-line :class:`SteerError`.
 
     Args:
-        config: the file; where it does not exist, a published model is built, and an error is a bug.
+        config: the file; if it does not exist, a published model is built, and an error is a bug.
     """
     try:
         yield
     except SteerError:
         raise
-    except Exception as error:  # each library has classes of its own for this
+    except Exception as error:  # each library has its own classes for this
         if not config.is_file():
             raise
         reason = message_of(error)
-        raise SteerError(f"{config} describes no model that can be built ({type(error).__name__}: {reason})") from error
+        raise SteerError(f"{config} does not describe a valid model ({type(error).__name__}: {reason})") from error
 
 
 def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
-    """Read a checkpoint: safetensors, or a pickle of tensors and nothing else.
+    """Read a checkpoint: safetensors, or a pickle that holds only tensors.
 
     Args:
-        file: ``*.safetensors``, an index of shards (``*.index.json``), else a pickle of torch's.
-        key: where in the pickle the state dict is (``"state_dict"``); a pickle without it is taken whole.
+        file: ``*.safetensors``, an index of shards (``*.index.json``), else torch's pickle format.
+        key: the pickle's key of the state dict (``"state_dict"``); without that key, the whole pickle is read.
 
     Returns:
-        Name to tensor, on the CPU; a pickle's tensors stay in the file until they are used.
+        Name to tensor, on the CPU; a pickle's tensors are read from the file on use.
 
     Raises:
-        SteerError: naming the file, if it is truncated, holds code, or holds no state dict.
+        SteerError: naming the file, if it is truncated, contains code, or has no state dict.
     """
     if file.name.endswith(".index.json"):
         return {name: tensor for shard in _shards(file) for name, tensor in read(shard, key=key).items()}
@@ -75,7 +75,7 @@ def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
 
 
 def of_folder(folder: Path) -> Path:
-    """Return the file that :func:`read` takes in a folder in the format of transformers: shards' index or weights.
+    """Return the weights file, or the index of its shards, in a folder in transformers' format.
 
     Raises:
         SteerError: if the folder has neither.
@@ -91,10 +91,10 @@ def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise SteerError(f"{index} has no weight_map; expected an index of shards")
-    files = [index.with_name(Path(name).name) for name in dict.fromkeys(names.values())]  # a name, and no path
+    files = [index.with_name(Path(name).name) for name in dict.fromkeys(names.values())]  # names only, no paths
     for file in files:
         if not file.is_file():
-            raise SteerError(f"{index} names the shard {file.name}, which is not there; fetch or copy it again")
+            raise SteerError(f"{index} names the shard {file.name}, which does not exist; fetch or copy it again")
     return files
 
 
@@ -102,7 +102,7 @@ def rename(state: Mapping[str, Tensor], key_map: KeyMap, file: Path | str) -> di
     """Give a checkpoint's tensors the model's names.
 
     Raises:
-        SteerError: if two tensors get one name.
+        SteerError: if two tensors get the same name.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -116,7 +116,7 @@ def rename(state: Mapping[str, Tensor], key_map: KeyMap, file: Path | str) -> di
 
 
 def mismatch(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> str | None:
-    """Return in words how a state dict differs from the names and shapes that a model expects, if it does."""
+    """Describe how a state dict differs from the names and shapes that a model expects; ``None`` if it does not."""
     missing = [name for name in expected if name not in state]
     left_over = [name for name in state if name not in expected]
     shapes = [
@@ -133,7 +133,7 @@ def mismatch(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) ->
 
 
 def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
-    """Return the shapes of a model's state dict by name, tied tensors under each of their names."""
+    """Return the shapes of a model's state dict by name; tied tensors appear under each of their names."""
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
@@ -141,19 +141,19 @@ def fill(
     model: nn.Module, file: Path, *, key: str | None = None, key_map: KeyMap | None = None,
     tied: Mapping[str, str] | None = None, dtype: torch.dtype | None = None, device: torch.device | str = "cpu",
 ) -> None:  # fmt: skip
-    """Give a model, as a rule an :func:`empty` one, a checkpoint's tensors; then freeze it for inference.
+    """Load a checkpoint's tensors into a model, usually an :func:`empty` one, and freeze it for inference.
 
     Args:
-        model: with a state dict of the names that ``key_map`` gives.
+        model: its state dict has the names that ``key_map`` returns.
         file: see :func:`read`.
         key: see :func:`read`.
         key_map: from the checkpoint's names to the model's; by default they are the same.
-        tied: the model's name of a tensor to that of the one whose values it has, for files that store them once.
-        dtype: the precision that floating-point tensors get, single numbers excepted; the file's by default.
-        device: where they go.
+        tied: name of a tied tensor to the name of its source, for files that store both once.
+        dtype: precision of floating-point tensors, except single numbers; the file's by default.
+        device: device of the tensors.
 
     Raises:
-        SteerError: naming the file, if a tensor is missing, left over or of another shape; the model is as it was.
+        SteerError: naming the file, if a tensor is missing, left over or of another shape; the model is unchanged.
     """
     state = read(file, key=key)
     if key_map is not None:
@@ -171,7 +171,7 @@ def fill(
 def _placed(
     state: Mapping[str, Tensor], dtype: torch.dtype | None, device: torch.device | str
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Convert and move tensors; those that share memory, as tied ones do, go on sharing it.
+    """Convert and move tensors; those that share memory, such as tied ones, still share it afterward.
 
     Single numbers keep their precision: exp(logit_scale) would be 1% off in bf16.
     """

@@ -1,6 +1,6 @@
 """CLIP score: cosine similarity of image and text, times 100 (Hessel et al. 2021, arXiv 2104.08718, unclipped).
 
-Any open_clip model, with open_clip's own preprocessing done on tensors, so that gradients reach the image.
+Works with any open_clip model. Its preprocessing runs on tensors, so that gradients reach the image.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class ClipOptions(Options):
 
 @dataclass(frozen=True)
 class Source:
-    """A CLIP as open_clip names it: model name and tag of the weights (``None``: in the name)."""
+    """A CLIP in open_clip's terms: model name, and tag of the weights (``None`` if the name includes them)."""
 
     name: str
     pretrained: str | None
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """The name for messages."""
         return self.name if self.pretrained is None else f"{self.name}/{self.pretrained}"
 
 
@@ -62,7 +62,7 @@ class Clip(Reward):
         """Load the CLIP that ``argument`` or the option ``model`` names.
 
         Raises:
-            SteerError: if there is no such CLIP or its weights cannot be had.
+            SteerError: if there is no such CLIP, or its weights are not available.
         """
         self.source = find(self.argument if self.argument is not None else self.options.model)
         precision = self.dtype or DTYPES[self.options.dtype]
@@ -75,7 +75,7 @@ class Clip(Reward):
 
 
 def embedder(owner: str, model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> Embedder:
-    """Return what embeds images and texts with an open_clip model."""
+    """Return an embedder of images and texts for an open_clip model."""
     size = model.visual.image_size
     side = size if isinstance(size, int) else int(size[0])
     return Embedder(
@@ -121,7 +121,7 @@ def find(name: str) -> Source:
 
 
 def weights_of(source: Source) -> Weights | None:
-    """Return what a CLIP takes from the hub; ``None`` for a local one and for the few that are elsewhere."""
+    """Return a CLIP's weights on the hub; ``None`` for local ones and for the few that are elsewhere."""
     import open_clip
 
     if source.pretrained is None:
@@ -138,9 +138,9 @@ def load(source: Source, device: torch.device, dtype: torch.dtype, weights: str 
 
     Args:
         source: which CLIP.
-        device: where it goes.
-        dtype: its precision.
-        weights: a local file, or a folder that holds it, in place of the hub's.
+        device: device of the model.
+        dtype: precision of the model.
+        weights: a local file, or the folder that holds it, instead of the hub's.
 
     Raises:
         SteerError: if the weights cannot be fetched or do not fit.
@@ -152,12 +152,12 @@ def load(source: Source, device: torch.device, dtype: torch.dtype, weights: str 
     needed = weights_of(source)
     if needed is None and weights is not None:
         raise SteerError(
-            f"clip.weights={weights} is for an open_clip NAME/PRETRAINED of the hub, not for {source.label}; drop the "
-            "option, or name the CLIP"
+            f"clip.weights={weights} is for an open_clip NAME/PRETRAINED of the hub, not for {source.label}; remove "
+            "the option, or name the CLIP"
         )
     if needed is not None:
         pretrained = str(locate(needed, owner=f"clip:{source.label}", given=weights))
-        # a file has no tag, so what open_clip knows of the tag is handed on
+        # a file has no tag, so pass on what open_clip knows about the tag
         config = open_clip.get_pretrained_cfg(source.name, source.pretrained)
         known = ("mean", "std", "interpolation", "resize_mode")
         more = {
@@ -169,14 +169,14 @@ def load(source: Source, device: torch.device, dtype: torch.dtype, weights: str 
             source.name, pretrained=pretrained, require_pretrained=True, device="cpu", weights_only=True, **more
         )
         tokenizer = open_clip.get_tokenizer(source.name)
-    # open_clip takes precision as text; converted here so that layer norms and buffers follow too
+    # converted here, so that layer norms and buffers are converted too
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
     return model, tokenizer
 
 
 @contextlib.contextmanager
 def explained(label: str) -> Iterator[None]:
-    """Turn what open_clip raises on missing or damaged files into one line."""
+    """Turn open_clip's errors about missing or damaged files into one line."""
     from safetensors import SafetensorError
 
     broken = (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError)
@@ -185,13 +185,13 @@ def explained(label: str) -> Iterator[None]:
     except broken as error:
         reason = message_of(error)
         raise SteerError(
-            f"clip {label!r} cannot be loaded ({type(error).__name__}: {reason}); fetch it where there is a network, "
-            "or give a folder in open_clip's layout as clip:FOLDER"
+            f"clip {label!r} cannot be loaded ({type(error).__name__}: {reason}); fetch it with a network, or "
+            "give a folder in open_clip's layout as clip:FOLDER"
         ) from error
 
 
 def _size(name: str) -> int | None:
-    """Return the bytes of a CLIP's published weights in fp32, counted on the meta device; ``None`` if it cannot be."""
+    """Return the bytes of a CLIP's published weights in fp32, counted on the meta device; ``None`` if unknown."""
     import open_clip
 
     from steer_rewards.checkpoints import empty

@@ -1,4 +1,4 @@
-"""CLIP-FlanT5 (Lin et al. 2024, arXiv 2404.01291): Flan-T5 that reads an image as CLIP's patches, projected."""
+"""CLIP-FlanT5 (Lin et al. 2024, arXiv 2404.01291): Flan-T5 that reads images as projected CLIP patches."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class ClipFlanT5Model(nn.Module):
 
         Args:
             pixels: ``[N, 3, H, W]``, normalized.
-            before: tokens ``[N, A]`` in front of the image.
-            after: tokens ``[N, B]`` behind it.
-            mask: ``[N, B]``, 1 where ``after`` is no padding.
+            before: tokens ``[N, A]`` before the image.
+            after: tokens ``[N, B]`` after the image.
+            mask: ``[N, B]``, 0 where ``after`` is padding, else 1.
             answer: the answer's tokens ``[T]``.
-            words: how many tokens the tokenizer knows; T5's rows beyond it take no part in the probability.
+            words: size of the tokenizer's vocabulary; T5's rows beyond it are left out of the probability.
         """
         hidden = self.vision(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
         image = self.projector(hidden[:, 1:].to(self.projector[0].weight.dtype))
@@ -66,7 +66,9 @@ class ClipFlanT5Model(nn.Module):
         inputs = torch.cat([embed(before), image, embed(after)], dim=1)
         seen = mask.new_ones(len(mask), before.shape[1] + image.shape[1])
         labels = answer.expand(len(pixels), -1)
-        start = torch.full_like(labels[:, :1], self.t5.config.decoder_start_token_id or 0)  # T5 begins with its padding
+        start = torch.full_like(
+            labels[:, :1], self.t5.config.decoder_start_token_id or 0
+        )  # T5 begins with its padding token
         logits = self.t5(
             inputs_embeds=inputs, attention_mask=torch.cat([seen, mask], dim=1),
             decoder_input_ids=torch.cat([start, labels[:, :-1]], dim=1), use_cache=False,
@@ -76,27 +78,27 @@ class ClipFlanT5Model(nn.Module):
 
 
 class Text:
-    """Tokens of the question as the reference makes them: both sides of the image are texts that end in ``</s>``."""
+    """Tokens of the question, as in the reference: the texts before and after the image both end in ``</s>``."""
 
     def __init__(self, tokenizer: Path, eos: int) -> None:
         """Read a ``tokenizer.json`` of Flan-T5.
 
         Raises:
-            SteerError: if it is none, or does not end a text with the model's end token.
+            SteerError: if the file is not a tokenizer, or does not end a text with the model's end token.
         """
         from tokenizers import Tokenizer
 
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        except Exception as error:  # the library raises bare ones
-            raise SteerError(f"{tokenizer} is no tokenizer.json ({error}); expected Flan-T5's") from error
+        except Exception as error:  # the library raises bare exceptions
+            raise SteerError(f"{tokenizer} is not a tokenizer.json ({error}); expected Flan-T5's") from error
         self.words = int(self._tokenizer.get_vocab_size())
         self.answer = self._ids(ANSWER)
         unknown = self._tokenizer.token_to_id("<unk>")
         if len(self.answer) != 2 or self.answer[1] != eos or self.answer[0] == unknown:
             raise SteerError(
-                f"{tokenizer} makes {self.answer} of {ANSWER!r}, expected one word and the end token {eos}; it is not "
-                "Flan-T5's"
+                f"{tokenizer} turns {ANSWER!r} into {self.answer}, expected one word and the end token {eos}; it is "
+                "not Flan-T5's"
             )
         self.before = self._ids(_BEFORE)
         self._after: dict[str, list[int]] = {}
@@ -105,7 +107,7 @@ class Text:
         return [int(token) for token in self._tokenizer.encode(text).ids]
 
     def after(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return tokens behind the image and their mask, ``[N, B]`` each."""
+        """Return the tokens after the image and their mask, ``[N, B]`` each."""
         for text in texts:
             if text not in self._after:
                 self._after[text] = self._ids(_AFTER.format(QUESTION.format(text)))
@@ -128,14 +130,14 @@ class ClipFlanT5:
         """Load from a folder with ``config.json`` and weights.
 
         Raises:
-            SteerError: if something is damaged or does not fit, or for fp16, in which T5 overflows.
+            SteerError: if a file is damaged or does not fit.
         """
         self.device, self.dtype = device, dtype
         self.model = load(folder, device, dtype)
         self.text = Text(tokenizer, int(self.model.t5.config.eos_token_id))
         rows = int(self.model.t5.config.vocab_size)
         if self.text.words > rows:
-            raise SteerError(f"{tokenizer} has {self.text.words} words, but the model in {folder} knows {rows}")
+            raise SteerError(f"{tokenizer} has {self.text.words} words, but the model in {folder} has {rows}")
         self.size = int(self.model.vision.config.image_size)
         self._before = torch.tensor([self.text.before], device=device)
         self._answer = torch.tensor(self.text.answer, device=device)
@@ -151,20 +153,20 @@ class ClipFlanT5:
         return scores
 
     def pixels(self, samples: Tensor) -> Tensor:
-        """Return what the model sees of images, padded to a square: ``[N, 3, size, size]`` in fp32."""
+        """Return the model's input for images, padded to a square: ``[N, 3, size, size]`` in fp32."""
         square = pad_square(samples.to(self.device, torch.float32), _BORDER)
         return normalize(resize(square, self.size, self.size))
 
 
 def is_clip_flant5(folder: Path) -> bool:
-    """Whether a folder holds a CLIP-FlanT5, by its ``config.json``."""
+    """Whether a folder holds a CLIP-FlanT5, according to its ``config.json``."""
     file = folder / CONFIG
     return file.is_file() and {"mm_hidden_size", "d_model"} <= read_json(file).keys()
 
 
 def key_map(name: str) -> str | None:
     """Return the model's name of a tensor of a CLIP-FlanT5 checkpoint."""
-    if name == "embed_tokens.weight" or name.endswith("position_ids"):  # T5's embedding once more
+    if name == "embed_tokens.weight" or name.endswith("position_ids"):  # a copy of T5's embedding
         return None
     if name.startswith(_TOWER):
         return "vision." + name.removeprefix(_TOWER)
@@ -176,7 +178,7 @@ def key_map(name: str) -> str | None:
 def build(config: dict[str, Any]) -> ClipFlanT5Model:
     """Return the model without weights, given the object in ``config.json``.
 
-    Its ``vision_config`` (of ``CLIPVisionConfig``) stands for other towers than CLIP ViT-L/14 at 336 pixels.
+    Its ``vision_config`` (of ``CLIPVisionConfig``) describes vision towers other than CLIP ViT-L/14 at 336 pixels.
     """
     from transformers import CLIPVisionConfig, T5Config
 
@@ -196,10 +198,10 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ClipFlanT5Mo
         model = build(read_json(folder / CONFIG))
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in model.vision.state_dict()) else ""
 
-    def names(name: str) -> str | None:  # transformers 4 keeps one more level in the vision tower
+    def names(name: str) -> str | None:  # transformers 4 has one more level in the vision tower
         new = key_map(name)
         return new if new is None or not new.startswith("vision.") else f"vision.{prefix}{new.removeprefix('vision.')}"
 
-    # assigned tensor by tensor: T5's head is its own, though transformers ties it to the embedding when it is built
+    # assigned tensor by tensor, because the checkpoint's head is not tied to the embedding, as transformers builds it
     checkpoints.fill(model, checkpoints.of_folder(folder), key_map=names, tied=_TIED, dtype=dtype, device=device)
     return model

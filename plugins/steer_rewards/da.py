@@ -1,6 +1,6 @@
-"""DA-score, decompositional alignment (Singh & Zheng 2023, arXiv 2307.04749): the share of a prompt that is there.
+"""DA-score, decompositional alignment (Singh & Zheng 2023, arXiv 2307.04749): the share of a prompt that is met.
 
-A prompt is split into assertions, each is asked about, and the score is the mean probability of "yes".
+A prompt is split into assertions, each becomes a question, and the score is the mean probability of "yes".
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Da(BlipVqa):
     name = "da"
 
     def parse(self, text: str) -> list[str]:
-        """Return a question for each thing and each relation."""
+        """Return one question per thing and per relation."""
         return parse_questions(text)
 
     def combine(self, logits: Tensor) -> Tensor:
-        """Return the mean of P(yes) of answers ``[Q, vocabulary]``."""
+        """Return the mean of P(yes) over answers ``[Q, vocabulary]``."""
         return logits.softmax(dim=1)[:, self.tokenizer.yes].mean()

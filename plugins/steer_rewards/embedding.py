@@ -1,4 +1,4 @@
-"""Images and texts as unit vectors of one space: what all rewards built on a CLIP share."""
+"""Images and texts as unit vectors in one space: the base of all rewards built on a CLIP."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PRECISION = "Precision of the model: fp16 halves the memory and changes the fourth digit of scores, bf16 the third."
 
 GRADIENT_SCALE = 1024.0
-"""In fp16 a score's gradient by a pixel is too small to be told from zero; it passes the model this much larger."""
+"""In fp16 a score's gradient by a pixel would round to zero, so it passes through the model multiplied by this."""
 
 Tokenizer = Callable[..., Tensor]
-"""Of open_clip: texts to tokens ``[N, length]``; takes ``context_length``."""
+"""A tokenizer of open_clip: texts to tokens ``[N, length]``; takes ``context_length``."""
 
 
 class Embedder:
-    """Embeds images and texts; gradients reach the images, and every text is embedded once, alone."""
+    """Embeds images and texts. Gradients reach the images; every text is embedded once, in its own batch."""
 
     def __init__(
         self, *, owner: str, preprocess: Callable[[Tensor], Tensor], encode_images: Callable[[Tensor], Tensor],
         device: torch.device, dtype: torch.dtype, encode_tokens: Callable[[Tensor], Tensor] | None = None,
         tokenizer: Tokenizer | None = None,
     ) -> None:  # fmt: skip
-        """Put the parts of a model together.
+        """Combine the parts of a model.
 
         Args:
-            owner: the reward's name, for the warning about a text that is too long.
-            preprocess: from images ``[N, 3, H, W]`` in [0, 1] to what the model takes, in fp32.
-            encode_images: from that, in ``dtype``, to features ``[N, D]``.
-            device: where the model is.
+            owner: the reward's name, for the warning about texts that are too long.
+            preprocess: from images ``[N, 3, H, W]`` in [0, 1] to the model's input, in fp32.
+            encode_images: from the model's input, in ``dtype``, to features ``[N, D]``.
+            device: the model's device.
             dtype: the model's precision.
-            encode_tokens: from tokens to features ``[N, D]``; not for rewards that read no text.
+            encode_tokens: from tokens to features ``[N, D]``; not needed by rewards that read no text.
             tokenizer: from texts to tokens.
         """
         self.owner, self.preprocess, self.tokenizer = owner, preprocess, tokenizer
@@ -85,7 +85,7 @@ def unit(features: Tensor) -> Tensor:
 
 
 def scale_gradient(tensor: Tensor, scale: float) -> Tensor:
-    """Return the tensor itself; a gradient that comes back through it is multiplied by ``scale``."""
+    """Return the tensor unchanged; gradients that pass back through it are multiplied by ``scale``."""
     if scale == 1.0:
         return tensor
     scaled: Tensor = _ScaleGradient.apply(tensor, scale)

@@ -1,8 +1,8 @@
 """HPS, the human preference score (Wu et al. 2023, arXiv 2306.09341; v2.1 is the same model trained on more data).
 
 A CLIP ViT-H-14 fine-tuned on choices between images for one prompt; the score is the cosine of image and text. Images
-are fitted into the square by their longest side and padded with black, where a CLIP crops. The scores of v2.1 (``hps``)
-and of v2.0 (``hps:v2.0``) do not compare.
+are scaled by their longest side and padded with black to a square; a CLIP would crop them. Scores of v2.1 (``hps``) and
+v2.0 (``hps:v2.0``) are not comparable.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Hps(Reward):
         """Load the version that ``argument`` names: ``"v2.1"``, the default, or ``"v2.0"``.
 
         Raises:
-            SteerError: for an unknown version, or if its weights cannot be had or do not fit.
+            SteerError: for an unknown version, or if its weights are not available or do not fit.
         """
         (needed,) = catalog.hps(self.argument)
         owner = "hps" if self.argument is None else f"hps:{self.argument}"
@@ -61,7 +61,7 @@ class Hps(Reward):
 
 
 def load(file: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return model and tokenizer; the weights that the CLIP was fine-tuned from are not needed.
+    """Return model and tokenizer; the CLIP's weights before fine-tuning are not needed.
 
     Raises:
         SteerError: naming the file, if it is damaged or does not fit the model.
@@ -87,5 +87,5 @@ def _config(beside: Path) -> dict[str, Any]:
         return dict(open_clip.get_model_config(MODEL))
     config = read_json(beside).get("model_cfg")
     if not isinstance(config, dict):
-        raise SteerError(f"{beside} has no model_cfg; expected the configuration of an open_clip model")
+        raise SteerError(f"{beside} has no model_cfg; expected an open_clip configuration")
     return config

@@ -1,6 +1,6 @@
-"""P("Yes") of any image-text-to-text model of transformers: what it answers to the question whether the image fits.
+"""P("Yes") from any image-text-to-text model of transformers, asked whether the image fits the prompt.
 
-The probability is that of the answer's first token among all tokens, as VQAScore takes it from such models.
+It is the probability of the answer's first token among all tokens, as VQAScore defines it for such models.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from steer_rewards.clip_flant5 import ANSWER, QUESTION
 log = logging.getLogger(__name__)
 
 _PROBE = 64
-"""Side in pixels of the image that shows whether gradients pass a processor."""
+"""Side in pixels of the image that tests whether a processor passes gradients."""
 
 
 class ImageText:
     """A model with its processor: images and texts in, P("Yes") out.
 
     Attributes:
-        differentiable: whether the processor, which is the model's own, lets gradients through; found out by trying.
+        differentiable: whether the model's own processor passes gradients; tested when the model is loaded.
     """
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        """Load from a folder in the format of transformers; code that a repository brings is not run.
+        """Load from a folder in transformers' format; code in the repository is not run.
 
         Raises:
-            SteerError: naming the folder, if transformers cannot load it, or its tokenizer knows no "Yes".
+            SteerError: naming the folder, if transformers cannot load it, or its tokenizer has no "Yes".
         """
         self.folder, self.device = folder, device
         self.processor, self.model = _load(folder, device, dtype)
@@ -61,14 +61,14 @@ class ImageText:
     def _continued(self, inputs: dict[str, Any]) -> Tensor:
         """Return the logits ``[N, V]`` of the token after the question.
 
-        Texts are padded on the right, where causal attention never looks: no row sees how long the others are.
+        Texts are padded on the right, where causal attention never looks, so no row depends on the others' lengths.
         """
         ids = inputs["input_ids"]
         last = inputs.get("attention_mask", torch.ones_like(ids)).sum(dim=1) - 1
         rows = torch.arange(len(ids), device=self.device)
         if "logits_to_keep" not in inspect.signature(self.model.forward).parameters:
             return torch.as_tensor(self.model(**inputs).logits[rows, last])
-        kept, which = last.unique(return_inverse=True)  # all positions times a large vocabulary would be gigabytes
+        kept, which = last.unique(return_inverse=True)  # logits of all positions would take gigabytes
         return torch.as_tensor(self.model(**inputs, logits_to_keep=kept).logits[rows, which])
 
     def _inputs(self, images: Tensor, texts: Sequence[str]) -> dict[str, Any]:
@@ -83,11 +83,11 @@ class ImageText:
             if isinstance(value, Tensor)
             else value
             for name, value in found.items()
-            if name != "labels"  # made for training, and a loss over all tokens is in the way here
+            if name != "labels"  # labels are for training; a loss over all tokens is not needed
         }
 
     def _prompt(self, text: str) -> str:
-        """Return the question in the words of the model's chat, if it has one."""
+        """Return the question, in the model's chat template if it has one."""
         if text not in self._prompts:
             question = QUESTION.format(text)
             if getattr(self.processor, "chat_template", None):
@@ -102,7 +102,7 @@ class ImageText:
         tokenizer = self.processor.tokenizer
         ids = tokenizer.encode(ANSWER, add_special_tokens=False)
         if not ids or ids[0] == tokenizer.unk_token_id:
-            raise SteerError(f"the tokenizer in {self.folder} knows no {ANSWER!r}; copy all files of the model")
+            raise SteerError(f"the tokenizer in {self.folder} has no {ANSWER!r}; copy all files of the model")
         return int(ids[0])
 
     def _decoder_start(self) -> int:
@@ -110,15 +110,17 @@ class ImageText:
             start = getattr(config, "decoder_start_token_id", None)
             if start is not None:
                 return int(start)
-        raise SteerError(f"the model in {self.folder} states no decoder_start_token_id; it cannot be asked")
+        raise SteerError(
+            f"the model in {self.folder} has no decoder_start_token_id, so it cannot answer; use another model"
+        )
 
     def _passes_gradients(self) -> bool:
-        """Whether the processor computes on tensors; others get pictures of 8 bits, as they are made for."""
+        """Whether the processor computes on tensors; other processors get 8-bit pictures."""
         probe = torch.rand(1, 3, _PROBE, _PROBE, generator=torch.Generator().manual_seed(0)).to(self.device)
         try:
             with torch.enable_grad():
                 inputs = self._inputs(probe.requires_grad_(), ["a probe"])
-        except Exception:  # of any processor's making; one that takes no pictures either says so at the first score
+        except Exception:  # each processor raises its own; one that also rejects pictures raises at the first score
             log.debug("the processor in %s takes no tensors", self.folder, exc_info=True)
             return False
         return any(isinstance(value, Tensor) and value.requires_grad for value in inputs.values())
@@ -137,10 +139,10 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         model, report = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
-    except Exception as error:  # transformers raises what its parts do
+    except Exception as error:  # transformers raises errors of many classes
         reason = message_of(error, 200)
         raise SteerError(
-            f"{folder} is no image-text-to-text model that transformers can load ({type(error).__name__}: {reason})"
+            f"{folder} is not an image-text-to-text model that transformers can load ({type(error).__name__}: {reason})"
         ) from error
     problems = [
         f"{len(report[kind])} {what}: {', '.join(sorted(map(str, report[kind]))[:3])}"

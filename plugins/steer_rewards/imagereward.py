@@ -1,7 +1,7 @@
 """ImageReward (Xu et al. 2023, arXiv 2304.05977): a BLIP trained on people's rankings of images for one prompt.
 
-A ViT-L looks at the image, BERT reads the prompt with cross attention to it, and a linear head makes a number of the
-first token's features. Scores are standardized by the mean and sd that the authors publish.
+A ViT-L encodes the image, BERT reads the prompt with cross attention to it, and a linear head turns the first token's
+features into a number. Scores are standardized by the published mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class ImageRewardModel(nn.Module):
         self.vision = BlipVisionModel(sizes.vision_config)
         self.text = BlipTextModel(sizes.text_config, add_pooling_layer=False)
         widths = (sizes.text_config.hidden_size, *HEAD)
-        # no activations in between: so it is published
+        # no activations in between, as published
         self.head = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(widths, HEAD, strict=False)))
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Score; ``mask`` is 1 where ``ids`` is no padding."""
+        """Return scores; ``mask`` is 0 where ``ids`` is padding, else 1."""
         image = self.vision(pixel_values=pixels.to(self.vision.dtype)).last_hidden_state
         features = self.text(input_ids=ids, attention_mask=mask, encoder_hidden_states=image).last_hidden_state[:, 0]
         scores: Tensor = self.head(features.to(self.head[0].weight.dtype))[:, 0]
@@ -72,7 +72,7 @@ class ImageReward(Reward):
         """Load the model.
 
         Raises:
-            SteerError: if the weights cannot be had or do not fit.
+            SteerError: if the weights are not available or do not fit.
         """
         catalog.no_argument("imagereward", self.argument)
         file = locate(catalog.IMAGEREWARD, owner="imagereward", given=self.options.weights)
@@ -92,11 +92,11 @@ class ImageReward(Reward):
         return scale_gradient(scores, scale).to(samples.device)
 
     def pixels(self, samples: Tensor) -> Tensor:
-        """Return what the model sees of images: ``[N, 3, size, size]`` in fp32."""
+        """Return the model's input for images: ``[N, 3, size, size]`` in fp32."""
         return normalize(shortest_side_and_crop(samples.to(self.device, torch.float32), self.size))
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return tokens and mask, both ``[N, 35]``, padded as the reference does it, so that no row sees another."""
+        """Return tokens and mask, both ``[N, 35]``, padded as in the reference, so that no row depends on another."""
         ids = torch.zeros(len(texts), blip.MAX_TOKENS, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""How well an image compresses (Black et al. 2023, DDPO, arXiv 2305.13301): minus its size as a JPEG."""
+"""How well an image compresses (Black et al. 2023, DDPO, arXiv 2305.13301): minus its JPEG size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class JpegOptions(Options):
 
 
 class Jpeg(Reward):
-    """Minus the compressed size in kB (1000 bytes), below 0; grows with the image's area. Reads no prompt."""
+    """Minus the JPEG size in kB (1000 bytes), below 0; the size grows with the image's area. Ignores the prompt."""
 
     needs_prompt = False
     Options = JpegOptions

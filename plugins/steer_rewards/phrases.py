@@ -1,7 +1,7 @@
-"""Noun phrases of a prompt, and what it says of them, found by rules.
+"""Noun phrases of a prompt, and the statements about them, found by rules.
 
-A phrase begins at a determiner and ends at a conjunction, a relation or a verb. There is no tagger and no grammar
-behind this: lists of words (:mod:`steer_rewards.words`) and the order in which they stand.
+A phrase begins at a determiner and ends at a conjunction, a relation or a verb. The rules use lists of words
+(:mod:`steer_rewards.words`) and their order; there is no tagger and no grammar.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Thing:
 
     Attributes:
         words: in lower case, with the determiner: ``["a", "red", "bear"]``.
-        said: what the prompt says of it, to follow "is the red bear" (``"on the table"``) or "does the red bear"
-            (``"have a hat"``).
+        said: the prompt's statements about it, each to follow "is the red bear" (``"on the table"``) or "does the red
+            bear" (``"have a hat"``).
     """
 
     words: list[str]
@@ -31,12 +31,12 @@ class Thing:
 
     @property
     def text(self) -> str:
-        """As the prompt has it: ``"a red bear"``."""
+        """The phrase as in the prompt: ``"a red bear"``."""
         return " ".join(self.words)
 
     @property
     def definite(self) -> str:
-        """As one speaks of it the second time: ``"the red bear"``; without an article it stays so (``"snow"``)."""
+        """The phrase at a second mention: ``"the red bear"``; without an article it is unchanged (``"snow"``)."""
         first, *rest = self.words
         if first in words.ARTICLES | words.DEFINITE | {"some", "another", "one"} and rest:
             return " ".join(["the", *rest])
@@ -44,7 +44,7 @@ class Thing:
 
     @property
     def plural(self) -> bool:
-        """Whether "are" goes with it."""
+        """Whether the phrase takes "are" instead of "is"."""
         first, last = self.words[0], self.words[-1]
         if first in words.NUMBERS - {"some"} or (first.isdigit() and first != "1"):
             return True
@@ -54,7 +54,7 @@ class Thing:
 
 
 def find_things(text: str) -> list[Thing]:
-    """Return the noun phrases of a prompt in their order, each with what is said of it; empty if none is found."""
+    """Return the noun phrases of a prompt in order, each with the statements about it; empty if none is found."""
     tokens = _TOKEN.findall(text.lower().replace("’", "'"))
     reader = _Reader()
     position = 0
@@ -64,12 +64,12 @@ def find_things(text: str) -> list[Thing]:
 
 
 def is_adjectival(phrase: list[str]) -> bool:
-    """Whether words are determiners and adjectives alone, so that the noun is still to come."""
+    """Whether a phrase has only determiners and adjectives, so its noun is still to come."""
     return all(word in words.DETERMINERS or word in words.ADJECTIVES for word in phrase)
 
 
 class _Reader:
-    """What has been read: the phrase so far, the link before it, and the thing that a link speaks of."""
+    """The reader's state: the phrase so far, the link before it, and the subject of the link."""
 
     def __init__(self) -> None:
         self.things: list[Thing] = []
@@ -80,7 +80,7 @@ class _Reader:
         self.sharing: list[str] = []  # "a red" of "a red and a blue bird"
 
     def take(self, tokens: list[str], position: int) -> int:
-        """Read on from ``position``; return how many tokens that was."""
+        """Read at ``position``; return the number of tokens that were read."""
         token, following = tokens[position], _at(tokens, position + 1)
         if not token[0].isalnum() or token in words.CONJUNCTIONS:
             self._conjunction(token, following)
@@ -108,14 +108,14 @@ class _Reader:
         return 1
 
     def finish(self) -> list[Thing]:
-        """Return what has been read."""
+        """End the last clause and return the things."""
         self._close()
         return self.things
 
     def _is_participle(self, token: str) -> bool:
         if not token.endswith("ing") or len(token) < 6 or token in words.ING_NOUNS:
             return False
-        # "a running dog" has it before the noun, "a dog running" after it, "is running" and "and running" without one
+        # before the noun: "a running dog"; after it: "a dog running"; without one: "is running", "and running"
         return not is_adjectival(self.phrase) if self.phrase else self.subject is not None
 
     def _conjunction(self, token: str, following: str) -> None:
@@ -141,12 +141,12 @@ class _Reader:
         if phrase[-1] not in words.MEDIA | words.COLLECTIVES:  # "the roof of a house"
             self._end()
             return
-        self.phrase = []  # "a photo of a cat", "a group of three people": what counts comes after
-        if phrase[-1] in words.MEDIA - words.PHOTOGRAPHS:  # "an oil painting of a cat" says that it is one
+        self.phrase = []  # "a photo of a cat", "a group of three people": the relevant noun comes after "of"
+        if phrase[-1] in words.MEDIA - words.PHOTOGRAPHS:  # "an oil painting of a cat" also states the medium
             self.things.append(Thing(phrase))
 
     def _copula(self, tokens: list[str], position: int) -> int:
-        """ "is red": adjectives after a copula are said of its subject; anything else is read as usual."""
+        """Read "is red": adjectives after a copula describe its subject; anything else is read as usual."""
         if self.phrase == ["there"]:
             self.phrase = []
             return 1
@@ -165,14 +165,14 @@ class _Reader:
         return stop - position
 
     def _close(self) -> None:
-        """The clause ends; a participle without an object ("a dog running") is said of the subject."""
+        """End the clause; a participle without an object ("a dog running") describes the subject."""
         self._end()
         if self.link and self.subject is not None and self.link[-1].endswith("ing"):
             self.subject.said.append(" ".join(self.link))
         self.link = []
 
     def _end(self) -> None:
-        """The phrase ends: it is a thing of its own, a place or a time."""
+        """End the phrase: it is a thing, a place or a time."""
         phrase, link = self.phrase, self.link
         if not phrase:
             return
@@ -184,7 +184,7 @@ class _Reader:
             self._add(phrase, link)
 
     def _is_nothing(self, phrase: list[str], link: list[str]) -> bool:
-        """Whether a phrase names nothing that could be looked for, or that should be there."""
+        """Whether a phrase names nothing visible, or something that should be absent."""
         return (
             phrase[-1] in words.PRONOUNS | words.PHOTOGRAPHS
             or " ".join(phrase) in words.TAGS

@@ -37,7 +37,7 @@ class PickScore(Reward):
         """Load the weights.
 
         Raises:
-            SteerError: if they cannot be had or do not fit.
+            SteerError: if they are not available or do not fit.
         """
         catalog.no_argument("pickscore", self.argument)
         file = locate(catalog.PICKSCORE, owner="pickscore", given=self.options.weights)

@@ -1,4 +1,4 @@
-"""Preprocessing of image tensors, as the reference transforms do it on PIL images, with gradients."""
+"""Differentiable preprocessing of image tensors that matches the reference transforms on PIL images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def resize(images: Tensor, height: int, width: int, interpolation: str = "bicubic") -> Tensor:
-    """Resize ``[N, 3, H, W]`` in [0, 1], with antialias, clamped as PIL's integers are."""
+    """Resize ``[N, 3, H, W]`` in [0, 1] with antialiasing, and clamp as PIL's integers do."""
     if images.shape[-2:] == (height, width):
         return images
     resized = functional.interpolate(images, (height, width), mode=interpolation, antialias=True, align_corners=False)
@@ -27,7 +27,7 @@ def shortest_side_and_crop(
 ) -> Tensor:
     """Resize so that the shortest side is ``size`` pixels, then crop the center: ``[N, 3, size, size]``.
 
-    ``offset`` makes a whole number of the crop's corner: torchvision rounds it, transformers cuts it off.
+    ``offset`` rounds the crop's corner to a whole number: torchvision rounds to nearest, transformers rounds down.
     """
     height, width = images.shape[-2:]
     if height <= width:
@@ -57,7 +57,7 @@ def normalize(images: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[f
 
 
 def of_open_clip(config: Mapping[str, Any], size: int) -> Callable[[Tensor], Tensor]:
-    """Return what open_clip's own transform does at inference, for tensors.
+    """Return open_clip's transform for inference, on tensors.
 
     Args:
         config: open_clip's ``preprocess_cfg``: mean, std, interpolation, resize mode, fill color.
@@ -80,12 +80,12 @@ def of_open_clip(config: Mapping[str, Any], size: int) -> Callable[[Tensor], Ten
 
 
 def of_transformers(size: int) -> Callable[[Tensor], Tensor]:
-    """Return what transformers' ``CLIPImageProcessor`` does, for tensors."""
+    """Return the transform of transformers' ``CLIPImageProcessor``, on tensors."""
     return lambda images: normalize(shortest_side_and_crop(images, size, offset=math.floor))
 
 
 def pad_square(images: Tensor, color: Sequence[float]) -> Tensor:
-    """Pad the shorter side with a color in [0, 1], the image in the middle: ``[N, 3, S, S]``, S the longer side."""
+    """Pad the shorter side with a color in [0, 1] around the image: ``[N, 3, S, S]``, with S the longer side."""
     height, width = images.shape[-2:]
     side = max(height, width)
     if height == width:

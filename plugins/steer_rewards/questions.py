@@ -1,9 +1,9 @@
 """Yes-no questions about a prompt: from its metadata, else parsed from its text by rules.
 
-The references have them written by a language model (DA-score, Singh & Zheng 2023, arXiv 2307.04749) or take the noun
-phrases that a tagger finds (BLIP-VQA of T2I-CompBench, Huang et al. 2023, arXiv 2307.06350). Here a few rules split the
-prompt (:mod:`steer_rewards.phrases`); for prompts that matter, write the questions into the prompt file. Everything
-here is a pure function of text.
+The references use a language model (DA-score, Singh & Zheng 2023, arXiv 2307.04749) or the noun phrases from a tagger
+(BLIP-VQA of T2I-CompBench, Huang et al. 2023, arXiv 2307.06350). Here a few rules split the prompt
+(:mod:`steer_rewards.phrases`); for prompts that matter, write the questions into the prompt file. All functions here
+are pure functions of text.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from steer_rewards.phrases import Thing, find_things
 
 
 def parse_questions(text: str) -> list[str]:
-    """Return a question for each thing that a prompt names, and one for each thing that it says of one.
+    """Return one question for each thing that a prompt names, and one for each statement about it.
 
     ``"a red bear on a table"`` gives ``"is there a red bear in the image?"``, ``"is the red bear on the table?"`` and
-    ``"is there a table in the image?"``. A prompt in which nothing is found is asked about as a whole.
+    ``"is there a table in the image?"``. If nothing is found in a prompt, there is one question about the whole prompt.
     """
     found = [question for thing in find_things(text) for question in (_exists(thing), *_said(thing))]
     return list(dict.fromkeys(found)) or [whole(text)]
 
 
 def parse_phrases(text: str) -> list[str]:
-    """Return each noun phrase as a question, as T2I-CompBench asks it: ``"a red bear?"``."""
+    """Return each noun phrase as a question in T2I-CompBench's form: ``"a red bear?"``."""
     found = [f"{thing.text}?" for thing in find_things(text)]
     return list(dict.fromkeys(found)) or [whole(text)]
 
 
 def whole(text: str) -> str:
-    """Return the one question about a prompt as a whole."""
+    """Return one question about the whole prompt."""
     line = " ".join(text.split())
     return f"does this image show {line.rstrip('.!?') or line}?"
 
@@ -41,8 +41,8 @@ def whole(text: str) -> str:
 def as_question(assertion: str) -> str:
     """Turn an assertion into a question.
 
-    A noun phrase is asked for (``"a red bear"``), a sentence with "is" is turned round (``"the bear is red"``), and
-    what is neither is asked about as a whole.
+    A noun phrase (``"a red bear"``) gives a question about its existence. In a sentence with "is" (``"the bear is
+    red"``), the verb moves to the front. Anything else gives a question about the whole text.
     """
     line = " ".join(assertion.split())
     if line.endswith("?"):
@@ -63,10 +63,10 @@ def as_question(assertion: str) -> str:
 def given_questions(prompt: Prompt | str) -> list[str] | None:
     """Return the questions that a prompt's metadata holds, or ``None`` if it holds none.
 
-    ``questions`` are taken as they are; ``assertions`` are made questions, see :func:`as_question`.
+    ``questions`` are used as they are; ``assertions`` are turned into questions, see :func:`as_question`.
 
     Raises:
-        SteerError: naming the prompt, if one of them is no list of texts.
+        SteerError: naming the prompt, if either is not a list of texts.
     """
     metadata: Mapping[str, Any] = getattr(prompt, "metadata", None) or {}
     for key in ("questions", "assertions"):

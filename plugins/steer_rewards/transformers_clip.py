@@ -1,4 +1,4 @@
-"""CLIPs in transformers' classes and layout: what PickScore and the aesthetic score are built on."""
+"""CLIPs in transformers' classes and layout: the base of PickScore and the aesthetic score."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def config_beside(file: Path, published: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration in the file's folder, if there is one, else that of the published weights.
 
     Raises:
-        SteerError: naming the configuration, if it is no CLIP's.
+        SteerError: naming the configuration, if it is not for a CLIP.
     """
     beside = file.with_name(CONFIG)
     if not beside.is_file():
@@ -55,25 +55,25 @@ def config_beside(file: Path, published: dict[str, Any]) -> dict[str, Any]:
 
 
 def key_map(name: str) -> str | None:
-    """Map a published name: older versions of transformers saved the position numbers, which are no weights."""
+    """Map a published name; drop the position numbers that older versions of transformers saved."""
     return None if _POSITION_IDS.fullmatch(name) else name
 
 
 def vision_key_map(name: str) -> str | None:
-    """Map the name of a whole CLIP's tensor to that of its image half; the rest is not needed."""
+    """Map the name of a CLIP's tensor to its name in the image half; drop all others."""
     if name == "logit_scale" or name.startswith(("text_model.", "text_projection.")):
         return None
     return key_map(name)
 
 
 def tokenizer(length: int) -> Any:
-    """Return CLIP's tokenizer with transformers' cleaning of texts, and no file to fetch for it.
+    """Return CLIP's tokenizer with transformers' text cleaning; it needs no download.
 
-    open_clip's package holds the vocabulary, but its own cleaning also straightens quotes and undoes HTML's escapes.
-    Texts are padded with zeros; what stands after the end of text does not reach the features.
+    open_clip's package holds the vocabulary, but its own cleaning also straightens quotes and unescapes HTML. Texts are
+    padded with zeros; tokens after the end of the text do not affect the features.
 
     Args:
-        length: tokens of a text, start and end included; longer ones are cut.
+        length: tokens per text, including start and end; longer texts are cut.
     """
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -83,11 +83,11 @@ def tokenizer(length: int) -> Any:
 
 
 def clean(text: str) -> str:
-    """Return a text as transformers' tokenizer of CLIP reads it: composed characters, single spaces, lower case."""
+    """Clean a text like transformers' CLIP tokenizer: composed characters, single spaces, lower case."""
     return " ".join(unicodedata.normalize("NFC", text).split()).lower()
 
 
 def pooled(output: Any) -> Tensor:
-    """Return the projected features, which transformers 5 puts into an object and 4 returned as they are."""
+    """Return the projected features; transformers 5 wraps them in an object, transformers 4 does not."""
     features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features

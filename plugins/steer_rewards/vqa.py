@@ -1,6 +1,6 @@
 """VQAScore (Lin et al. 2024, arXiv 2404.01291): P("Yes") to "Does this figure show …?".
 
-Asked of CLIP-FlanT5, which the paper trained for it, or of any image-text-to-text model of transformers.
+The answer comes from CLIP-FlanT5, which the paper trained for this, or any image-text-to-text model of transformers.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class VqaOptions(Options):
 
 
 class Vqa(Reward):
-    """P("Yes") to whether the image shows the prompt; 0…1, higher is better.
+    """P("Yes") that the image shows the prompt; 0…1, higher is better.
 
-    Differentiable with CLIP-FlanT5; with another model if the processor that belongs to it lets gradients through.
+    Differentiable with CLIP-FlanT5, and with another model if its processor passes gradients.
     """
 
     differentiable = True
@@ -54,10 +54,10 @@ class Vqa(Reward):
         """Load the model that ``argument`` or the option ``model`` names.
 
         Raises:
-            SteerError: for an unknown model, if its weights cannot be had or do not fit, or for fp16.
+            SteerError: for an unknown model, if its weights are not available or do not fit, or for fp16.
         """
         if self.dtype == torch.float16:
-            raise SteerError("vqa cannot compute in fp16, in which T5 overflows; expected bf16 or fp32")
+            raise SteerError("vqa cannot run in fp16, because T5 overflows; expected bf16 or fp32")
         precision = self.dtype or _precision(self.options.dtype, self.device)
         name = self.argument if self.argument is not None else self.options.model
         owner = f"vqa:{name}"
@@ -74,7 +74,7 @@ class Vqa(Reward):
             self.backend = ClipFlanT5(folder, tokenizer, self.device, precision)
         else:
             if self.options.tokenizer is not None:
-                raise SteerError(f"vqa.tokenizer is for CLIP-FlanT5, but {folder} brings its own; drop the option")
+                raise SteerError(f"vqa.tokenizer is for CLIP-FlanT5, but {folder} has its own; remove the option")
             self.backend = ImageText(folder, self.device, precision)
         self.differentiable = self.backend.differentiable
 

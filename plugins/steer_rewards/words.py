@@ -1,4 +1,4 @@
-"""Words that the rules of :mod:`steer_rewards.questions` know: lists, no logic."""
+"""Word lists for the rules of :mod:`steer_rewards.questions` and :mod:`steer_rewards.phrases`."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -32,7 +32,7 @@ NOUNS_TOO = _words(
     "orange gold silver copper bronze brown black white glass stone rubber plastic metal leather fabric ceramic oval "
     "male female light dark young old left right top bottom front rear"
 )
-"""Of the adjectives, those that may be the noun: "an orange and an apple"."""
+"""Adjectives that may also be nouns: "an orange and an apple"."""
 
 ADVERBS = _words("very really so quite extremely highly rather fairly beautifully brightly slowly quickly")
 
@@ -48,10 +48,10 @@ RELATIONS = (
     "through", "toward", "towards", "into", "onto", "upon", "on", "in", "at", "by", "from", "with", "without",
     "during", "to", "for",
 )  # fmt: skip
-"""What stands between two things, the longest first."""
+"""Relations between two things, the longest first."""
 
 UNASKED = frozenset({"for", "in the style of", "in the shape of"})
-"""Relations that no question about two things in the image follows from."""
+"""Relations that give no question about two things in the image."""
 
 CONJUNCTIONS = frozenset({"and", "or", "while", "as", "then", "plus", "but", "&", "when", "where", "who", "which"})
 COPULAS = frozenset({"is", "are", "was", "were"})
@@ -66,7 +66,7 @@ VERBS = {
     "catches": "catching", "throws": "throwing", "watches": "watching", "pulls": "pulling", "pushes": "pushing",
     "climbs": "climbing", "cooks": "cooking", "paints": "painting", "kisses": "kissing", "touches": "touching",
 }  # fmt: skip
-"""Finite verbs and what they are in a question with "is"."""
+"""Finite verbs, and their form in a question with "is"."""
 
 ING_NOUNS = _words(
     "building ring king thing morning evening painting drawing ceiling wedding clothing string wing spring swing "
@@ -74,7 +74,7 @@ ING_NOUNS = _words(
     "engraving etching carving rendering gathering crossing landing lighting offspring seasoning stuffing topping "
     "viking being meeting parking bedding flooring piping rigging writing herring sterling darling"
 )
-"""Nouns that end like a participle."""
+"""Nouns that end like participles."""
 
 MEDIA = _words(
     "photo photograph picture image photography shot snapshot closeup close-up view scene depiction portrait "
@@ -82,13 +82,13 @@ MEDIA = _words(
     "sculpture poster mosaic screenshot"
 )
 PHOTOGRAPHS = _words("photo photograph picture image photography shot snapshot closeup close-up view scene depiction")
-"""Of the media, those that every image is: no question follows from them."""
+"""Media that describe every image, and so give no question."""
 
 PLACES = _words(
     "left right top bottom middle center centre side front back background foreground distance edge corner image "
     "picture photo scene frame"
 )
-"""Where something is, and no thing to look for."""
+"""Places, which are not things to look for."""
 
 TIMES = _words("night day daytime nighttime morning afternoon evening noon midnight dusk dawn")
 
@@ -108,4 +108,4 @@ TAGS = frozenset(
         "concept art", "high resolution", "ultra detailed", "ultra-detailed", "masterpiece quality",
     }
 )  # fmt: skip
-"""What prompts ask of the rendering, and no image can be asked about."""
+"""Phrases about rendering quality, which give no question."""

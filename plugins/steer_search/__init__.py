@@ -1,4 +1,4 @@
-"""Searches that need no gradient: independent samples, random steps around the best, and spending less on the worst."""
+"""Searches without gradients: independent samples, random steps around the best, and early pruning of the worst."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the methods; nothing is imported yet."""
-    registry.method("best-of-n", "steer_search.independent:BestOfN", summary="keep the best of n samples a prompt")
+    """Register the methods; nothing is imported yet."""
+    registry.method("best-of-n", "steer_search.independent:BestOfN", summary="keep the best of n samples per prompt")
     registry.method(
         "random", "steer_search.independent:Random", summary="keep the best of as many samples as a budget allows"
     )
@@ -21,6 +21,8 @@ def steer_register(registry: Registry) -> None:
         "zero-order", "steer_search.zero_order:ZeroOrder", summary="random steps of the noise around the best sample"
     )
     registry.method(
-        "refine", "steer_search.refine:Refine", summary="noise the best samples half back and denoise them again"
+        "refine",
+        "steer_search.refine:Refine",
+        summary="noise the best samples part of the way back and denoise them again",
     )
-    registry.method("prune", "steer_search.prune:Prune", summary="begin with many particles, finish only the best")
+    registry.method("prune", "steer_search.prune:Prune", summary="begin with many particles and finish only the best")

@@ -1,4 +1,4 @@
-"""The best of independent samples: a fixed number of them, or as many as a budget allows."""
+"""The best of independent samples: a fixed number, or as many as a budget allows."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from steer_search.stopping import FEWEST, expected_gain
 class Independent(Search):
     """Populations with fresh seeds, one after another; each prompt's best sample is kept.
 
-    Slots are 0, 1, 2 … whatever the rounds, so that n samples are the same n samples in any packing, and the first of
-    them are those of a smaller n.
+    Slots are 0, 1, 2 … regardless of rounds. So n samples are the same in any packing, and a smaller n gives the first
+    of them.
     """
 
     Options: ClassVar[type[Options]] = IndependentOptions
@@ -28,7 +28,7 @@ class Independent(Search):
 
     @property
     def min_gain(self) -> float | None:
-        """The expected gain of the best reward below which a prompt is done, ``None`` for none."""
+        """Expected gain in the best reward below which a prompt is done; ``None`` for no limit."""
         return None
 
     @hookimpl
@@ -56,13 +56,13 @@ class Independent(Search):
         return pool.state
 
     def population(self, run: Run) -> int:
-        """Return no more than a budget pays for: packs are made so that populations fill batches."""
+        """Return at most what a budget allows, because packs are sized so that populations fill batches."""
         if self.options.nfe is None or self.nested(run):
             return self.particles
         return max(1, min(self.particles, self.options.nfe // self.budget(run).sample_cost))
 
     def _worth(self, start: Start, seen: Mapping[int, list[float]]) -> Start | None:
-        """Leave out prompts of whose next sample nothing is to be expected."""
+        """Leave out prompts whose next sample is expected to gain too little."""
         least = self.min_gain
         if least is None:
             return start
@@ -71,17 +71,17 @@ class Independent(Search):
         return start.take(rows) if len(rows) else None
 
     def _total(self, run: Run) -> int | None:
-        """Return the samples a prompt, ``None`` where only a budget ends the search."""
+        """Return the samples per prompt, or ``None`` if only a budget ends the search."""
         total = self.options.n
         if total is not None and self.nested(run) and total % run.particles:
             raise SteerError(
-                f"{self.name}.n={total} is no multiple of the {run.particles} particles that the other methods work "
-                f"on; take {self.name}.n={-(-total // run.particles) * run.particles}, or another --particles"
+                f"{self.name}.n={total} is not a multiple of the {run.particles} particles that the other methods use; "
+                f"set {self.name}.n={-(-total // run.particles) * run.particles}, or another --particles"
             )
         return total
 
     def _first(self, run: Run, total: int | None, budget: Budget) -> Start:
-        """Return the rows that the search was given, as far as they are wanted and paid for."""
+        """Return the rows of the first round, limited by the total and the budget."""
         jobs = run.start.job.unique().tolist()
         size = len(run.start) // len(jobs)
         if not self.nested(run):
@@ -111,7 +111,7 @@ class Independent(Search):
         else:
             cost = budget.sample_cost
             jobs = [job for job in jobs if budget.affords(job, cost)]
-            if jobs:  # all prompts have drawn and spent the same
+            if jobs:  # all prompts have drawn and spent equally
                 size = self._size(budget, jobs[0], size, total, cost)
         return run.fresh_start(jobs, size) if jobs else None
 
@@ -127,10 +127,10 @@ class Independent(Search):
 
 
 class BestOfN(Independent):
-    """The best of n samples a prompt: the baseline that every method is measured against.
+    """The best of n samples per prompt: the baseline for every other method.
 
-    Over ``--particles n`` it adds rounds whose memory does not grow with n, budgets, and that other methods can take
-    part in each round.
+    Compared with ``--particles n``, it adds budgets, rounds whose memory does not grow with n, and other methods can
+    take part in each round.
     """
 
     name = "best-of-n"
@@ -139,18 +139,18 @@ class BestOfN(Independent):
 
     @property
     def min_gain(self) -> float | None:
-        """As the option says."""
+        """Return the option ``min_gain``."""
         return self.options.min_gain
 
     def population(self, run: Run) -> int:
-        """Return n itself or what a budget pays for, up to a size beyond which batches are full anyway."""
+        """Return n or what a budget allows, up to a size at which batches are full."""
         return min(self.options.n or DEFAULT_N, super().population(run))
 
     def _total(self, run: Run) -> int | None:
         total = super()._total(run)
         if total is not None or self.options.nfe is not None or self.options.seconds is not None:
-            return total  # a budget alone is spent whole
-        # particles that somebody asked for are the n of a user who named none
+            return total  # without n, the whole budget is spent
+        # without n, the number of particles that the user or a method set is n
         return run.particles
 
 
@@ -162,7 +162,7 @@ class Random(Independent):
 
     @hookimpl(trylast=True)
     def configure(self, run: Run) -> None:
-        """Ask for something that ends the search."""
+        """Require an option that ends the search."""
         if self.options.n is None and self.options.nfe is None and self.options.seconds is None:
             raise SteerError(
                 "random searches until a budget is spent; give one: -o random.nfe=2000, -o random.seconds=60 or "

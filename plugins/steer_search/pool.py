@@ -1,4 +1,4 @@
-"""The pool of a search: what it keeps of its rounds."""
+"""The pool of a search: the samples that it keeps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from steer.plugin import Event, Run
 
 
 class Pool:
-    """Finished samples by reward; only the best are held, so that memory does not grow with the rounds."""
+    """Finished samples by reward; only the best are kept, so memory does not grow with the rounds."""
 
     def __init__(self, run: Run, keep: int | None, *, distinct: bool = False) -> None:
         """Args:
-        run: what it is searched in.
-        keep: rows a prompt; ``None`` is one where the best is chosen, else all.
-        distinct: keep the best of each seed before a second one of any.
+        run: the run of the search.
+        keep: rows per prompt; ``None`` means one if the best is chosen, else all.
+        distinct: keep the best sample of each seed before a second one of any seed.
         """
         self._distinct = distinct
         self._keep = keep if keep is not None else (1 if run.choose == "best" else None)
@@ -26,7 +26,7 @@ class Pool:
 
     @property
     def state(self) -> State:
-        """The rows kept, with every candidate among the events."""
+        """The kept rows; the events include every candidate."""
         state = State.joined(self._states)
         state.events = [*self._events]
         return state
@@ -36,12 +36,12 @@ class Pool:
         return self._best.get(job, float("-inf"))
 
     def add(self, state: State, origin: str, spent: list[int]) -> Tensor:
-        """Take a finished round in.
+        """Add a finished round.
 
         Args:
             state: its population.
-            origin: where its samples come from.
-            spent: what each row's prompt has spent.
+            origin: how its samples were made.
+            spent: evaluations spent by each row's prompt.
 
         Returns:
             The rewards, float64 ``[N]`` on the CPU.
@@ -61,7 +61,7 @@ class Pool:
         return rewards
 
     def pruned(self, state: State, keep: int) -> State:
-        """Keep each prompt's best rows; of equal ones the first."""
+        """Keep each prompt's best rows; in a tie, the first rows win."""
         rewards = state.rewards()
         kept = []
         for job in state.job.unique().tolist():
@@ -77,7 +77,7 @@ class Pool:
 
 
 def best_first(rows: Tensor, rewards: Tensor) -> Tensor:
-    """Return a prompt's rows by their reward, the best first; of equal ones the first.
+    """Return a prompt's rows sorted by reward, best first; ties keep their order.
 
     Args:
         rows: int64 ``[M]``, indices of its particles.
@@ -87,7 +87,7 @@ def best_first(rows: Tensor, rewards: Tensor) -> Tensor:
 
 
 def _new_ones_first(rows: Tensor, lineage: Tensor) -> Tensor:
-    """Reorder rows so that the first of each lineage come before all others."""
+    """Reorder rows so that the first row of each lineage comes before all others."""
     seen: set[int] = set()
     first: list[int] = []
     others: list[int] = []

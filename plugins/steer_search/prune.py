@@ -1,7 +1,7 @@
-"""Pruning: begin with many particles, look at them early, and finish only the best (successive halving over fidelity).
+"""Pruning: begin with many particles, score them early, and finish only the best (successive halving over fidelity).
 
-Jamieson & Talwalkar 2016 (arXiv 1502.07943) for the idea: a cheap look at many instead of a dear one at few. Here the
-cheap look is the estimate of x0 on the way, or a short look-ahead.
+The idea is from Jamieson & Talwalkar 2016 (arXiv 1502.07943): a cheap look at many instead of an expensive look at few.
+Here the cheap look is an intermediate estimate of x0, or a short look-ahead.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from steer_search.pool import best_first
 
 
 class Prune(Method):
-    """Drop the particles of lowest reward on the way.
+    """Drop the particles with the lowest rewards during sampling.
 
-    Nothing is copied, so that those that are left are as different as independent samples, and work that was pruned is
-    not done: batches shrink, and packs hold more prompts, so that they are full at the end.
+    Nothing is copied, so the remaining particles are as different as independent samples. Pruned particles cost no
+    further work: batches shrink, and packs hold more prompts so that batches are full at the end.
     """
 
     name = "prune"
@@ -31,19 +31,19 @@ class Prune(Method):
 
     @hookimpl
     def configure(self, run: Run) -> None:
-        """Ask for a reward and for particles."""
+        """Require a reward and request particles."""
         self.require_reward(run, "choose particles by")
         self.ask_for_particles(run)
         run.finalists = self._left(run.particles, len(self.options.at))
 
     @hookimpl
     def begin(self, state: State) -> None:
-        """Fix the steps to prune at."""
+        """Compute the steps to prune at."""
         self._prunings = Timetable(min(round(share * state.steps), state.steps - 1) for share in self.options.at)
 
     @hookimpl
     def after_predict(self, state: State) -> None:
-        """At the steps of the schedule: keep each prompt's best."""
+        """At scheduled steps, keep each prompt's best particles."""
         if not self._prunings.due(state):
             return
         rewards = rewards_ahead(state, self.options.lookahead)

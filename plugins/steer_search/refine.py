@@ -1,8 +1,8 @@
 """Refinement: noise the best samples part of the way back and denoise them again, round by round.
 
-A sample that is nearly right need not be drawn anew: noised to the middle of the schedule it keeps its layout and
-changes its details (SDEdit, arXiv 2108.01073), at half the cost of a fresh one. Rounds of that from the best so far are
-an evolutionary search whose mutations the model itself makes, and which needs no gradient.
+A sample that is nearly right need not be drawn again. Noised to the middle of the schedule, it keeps its layout and
+changes its details (SDEdit, arXiv 2108.01073), at half the cost of a fresh sample. Repeated from the best so far, this
+is an evolutionary search that needs no gradient, and whose mutations come from the model itself.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from steer_search.pool import Pool, best_first
 
 ROUNDS = 4
 MOST = 16
-"""Rows a prompt and round of seeds."""
+"""Most rows per prompt in a round of seeds."""
 
 
 class Refine(Search):
-    """Samples, then rounds of noised copies of the best of them; methods named after it take part in the samples."""
+    """Draw samples, then rounds of noised copies of the best; methods named after it take part in the first samples."""
 
     name = "refine"
     Options = RefineOptions
@@ -34,11 +34,11 @@ class Refine(Search):
 
     @hookimpl(trylast=True)
     def configure(self, run: Run) -> None:
-        """Ask for a reward and full batches."""
+        """Require a reward and suggest a population that fills batches."""
         if not run.backbone.continuous:
             raise SteerError(
-                f"refine noises samples part of the way back, and a {run.backbone.modality} has no noise in it; take "
-                "best-of-n, prune or fk"
+                f"refine adds noise to samples, which is not possible for a {run.backbone.modality}; use best-of-n, "
+                "prune or fk"
             )
         self.require_reward(run)
         run.suggest("particles", min(self.options.seeds or DEFAULT_N, MOST), by=self.name)
@@ -71,7 +71,7 @@ class Refine(Search):
         return state
 
     def _step(self, budget: Budget) -> int:
-        """Return the steps that a child is spared."""
+        """Return the steps that a child skips."""
         again = max(1, round(self.options.depth * budget.steps))
         return budget.steps - again
 
@@ -82,7 +82,7 @@ class Refine(Search):
             raise SteerError(
                 f"refine.nfe={self.options.nfe} is less than one sample takes ({cost}); raise it, or lower --steps"
             )
-        if self.nested(run):  # the methods within decide how large a population is
+        if self.nested(run):  # the inner methods decide the size of the population
             pool.add(state := sample(run.start), "seed", budget.spent(state.job.tolist()))
             return
         count = self.options.seeds or DEFAULT_N
@@ -96,25 +96,25 @@ class Refine(Search):
             pool.add(state, "seed", budget.spent(state.job.tolist()))
 
     def _children(self, run: Run, budget: Budget, pool: Pool, step: int) -> tuple[Start, Tensor, Tensor]:
-        """Return the rows of a round with their parents' latents and lineages; none if nothing is left to do."""
+        """Return the rows of a round with their parents' latents and lineages; no rows if nothing is left to do."""
         parents = pool.state
         target = self.options.target
         jobs = [job for job in parents.job.unique().tolist() if target is None or pool.best(job) < target]
         cost = budget.sample_cost * (budget.steps - step) // budget.steps
         size = self.options.survivors * self.options.copies
         left = budget.left(jobs[0]) if jobs else 0
-        if left is not None:  # all prompts that go on have spent the same
+        if left is not None:  # all prompts that continue have spent equally
             size = min(size, left // cost)
-        if not jobs or size < 1:  # methods within the seeds may have overdrawn
+        if not jobs or size < 1:  # inner methods may have overdrawn the budget
             return Start.of([], []), parents.x[:0], parents.ancestors[:0]
         rewards = parents.rewards()
         rows = []
         for job in jobs:
             own = best_first(parents.rows_of(job), rewards)
-            rows.append(own[torch.arange(size) % len(own)])  # the best get the last, incomplete round
+            rows.append(own[torch.arange(size) % len(own)])  # the best parents get the last, incomplete round
         chosen = torch.cat(rows)
         return run.fresh_start(jobs, size), parents.x[chosen.to(parents.x.device)], parents.ancestors[chosen]
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
-        """Nothing: evaluations decide, and they are the same wherever they are counted."""
+        """Return nothing: the budget counts evaluations, which are the same on every machine."""
         return {}

@@ -1,4 +1,4 @@
-"""When one more sample is not worth its cost: a particle budget that a prompt's own difficulty decides."""
+"""When one more sample is not worth its cost: a sample budget that depends on the prompt's difficulty."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from scipy import stats
 
 FEWEST = 4
-"""Samples from which a prompt's rewards are judged."""
+"""Samples needed before a prompt's rewards are judged."""
 
 
 def expected_gain(rewards: Sequence[float]) -> float:
-    """Return by how much one more independent sample is expected to raise the best reward.
+    """Return the gain in the best reward that is expected from one more independent sample.
 
-    The expected improvement (Jones, Schonlau & Welch 1998, eq. 15) under what is known of a normal population from n
-    samples: Student's t with n − 1 degrees of freedom about the mean, its scale s·sqrt(1 + 1/n). An easy prompt, whose
-    samples are all alike, stops early; a hard one, whose best is far above the rest, does too; one that still varies
-    goes on.
+    This is the expected improvement (Jones, Schonlau & Welch 1998, eq. 15) under the predictive distribution of a
+    normal population after n samples: Student's t with n − 1 degrees of freedom about the mean, with scale
+    s·sqrt(1 + 1/n). An easy prompt, whose samples are all alike, stops early. So does a hard prompt whose best sample
+    is far above the rest. A prompt whose samples still vary continues.
 
     Args:
         rewards: at least ``FEWEST``.

@@ -1,6 +1,6 @@
 """Zero-order search: random steps of the initial noise around the best one (arXiv 2501.09732, section 3.2).
 
-For rewards that have no gradient. A neighbor is sqrt(1 − r²)·best + r·new: as normal as the noise it comes from.
+For rewards without a gradient. A neighbor is sqrt(1 − r²)·best + r·new, which is again standard normal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDER, NARROWER, NARROWEST = 1.25, 0.8, 0.02
 
 @dataclass
 class Pivot:
-    """A prompt's best noise so far, the stream that its transitions draw from, and how far the next step goes."""
+    """A prompt's best noise so far, the stream of its transitions, and the radius of the next step."""
 
     reward: float
     noise: Tensor
@@ -41,11 +41,11 @@ class ZeroOrder(Search):
 
     @hookimpl(trylast=True)
     def configure(self, run: Run) -> None:
-        """Ask for samples that have a noise to walk from."""
+        """Require samples that start from an initial noise."""
         if not run.backbone.continuous:
             raise SteerError(
-                f"zero-order walks through initial noises, and a {run.backbone.modality} has none, for its tokens are "
-                "drawn on the way; take best-of-n or fk"
+                f"zero-order changes initial noises, and a {run.backbone.modality} has none, because its tokens are "
+                "drawn step by step; use best-of-n or fk"
             )
         super().configure(run)
 
@@ -62,7 +62,7 @@ class ZeroOrder(Search):
             before = run.spent.clone()
             start = start.with_noise(run.noise(start))
             state = sample(start)
-            state.biased = True  # noises that were walked to are no draws of the prior
+            state.biased = True  # selected noises are not draws from the prior
             origin = "neighbor" if pivots else "seed"
             ancestors, jobs = state.ancestors.tolist(), state.job.tolist()
             rewards = pool.add(state, origin, budget.spent(jobs))
@@ -82,7 +82,7 @@ class ZeroOrder(Search):
     def _move(
         self, pivots: dict[int, Pivot], start: Start, jobs: list[int], ancestors: list[int], rewards: Tensor
     ) -> None:
-        """Move each prompt's pivot to the best row of its round if that is better."""
+        """Move each prompt's pivot to the best row of its round if that row is better."""
         assert start.noise is not None
         row_of = {key: row for row, key in enumerate(zip(start.job.tolist(), start.slot.tolist(), strict=True))}
         for job in sorted(set(jobs)):

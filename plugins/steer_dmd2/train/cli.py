@@ -19,7 +19,7 @@ from steer.training import TrainingOptions, option, positive, training_options
     "--data",
     str,
     None,
-    "Folder of images with captions, prompt file, or a known source (shapes).",
+    "Folder of images with captions, a prompt file, or a known source (shapes).",
     required=True,
     metavar="DATA",
 )
@@ -27,25 +27,25 @@ from steer.training import TrainingOptions, option, positive, training_options
     "--student-steps",
     click.IntRange(1, 64),
     None,
-    "Steps that the student will take.",
-    "as many as --timesteps names, else 4",
+    "Denoising steps of the student.",
+    "the number of --timesteps, else 4",
 )
-@option("--timesteps", str, None, "Timesteps of those steps, highest first.", "the published ones", metavar="T,…")
-@option("--guidance", click.FloatRange(1, 100), None, "Guidance of the teacher.", "the model's own")
-@option("--start", str, None, "Student to begin from.", "the teacher's weights", metavar="FOLDER")
+@option("--timesteps", str, None, "The student's timesteps, highest first.", "the published ones", metavar="T,…")
+@option("--guidance", click.FloatRange(1, 100), None, "Guidance scale of the teacher.", "the model's own")
+@option("--start", str, None, "Student to start from.", "the teacher's weights", metavar="FOLDER")
 @option("--ratio", click.IntRange(1), 5, "Critic updates per student update.")
 @option("--critic-rate", float, None, "Learning rate of the critic.", "--rate", callback=positive)
-@option("--gan", click.FloatRange(0), 5e-3, "Weight of the GAN in the student's loss; 0 is without.")
+@option("--gan", click.FloatRange(0), 5e-3, "Weight of the GAN in the student's loss; 0 turns it off.")
 @option("--gan-critic", click.FloatRange(0), 1e-2, "Weight of the GAN in the critic's loss.")
-@option("--simulate/--no-simulate", bool, True, "Train on inputs that the student made (backward simulation).")
+@option("--simulate/--no-simulate", bool, True, "Train on the student's own inputs (backward simulation).")
 @option("--lora", click.IntRange(0, 1024), 0, "Rank of a LoRA to train; 0 trains all weights.")
-@option("--warmup", click.IntRange(0), 0, "Updates by regression on the teacher's samples, first.")
-@option("--pairs", click.IntRange(0), 0, "Pairs of noise and sample for them.")
-@option("--pair-steps", click.IntRange(1), 20, "The teacher's steps for a pair.")
+@option("--warmup", click.IntRange(0), 0, "Initial updates by regression on the teacher's samples.")
+@option("--pairs", click.IntRange(0), 0, "Pairs of noise and sample for --warmup.")
+@option("--pair-steps", click.IntRange(1), 20, "The teacher's steps per pair.")
 @option("--warmup-rate", float, None, "Learning rate of the regression.", "--rate", callback=positive)
-@option("--critic-warmup", click.IntRange(0), 0, "Updates of the critic alone, between.")
-@option("--snr-clip", click.FloatRange(0), 0.0, "Min-SNR weighting of the critic's loss; 0 is without.")
-@option("--scenes", click.IntRange(1), 16_384, "Images to draw of a known source.")
+@option("--critic-warmup", click.IntRange(0), 0, "Updates of the critic alone, after --warmup.")
+@option("--snr-clip", click.FloatRange(0), 0.0, "Min-SNR weighting of the critic's loss; 0 turns it off.")
+@option("--scenes", click.IntRange(1), 16_384, "Images to draw from a known source.")
 @option("--size", str, None, "Image size in pixels.", "the model's own", metavar="WxH")
 @option(
     "--validate",
@@ -72,8 +72,8 @@ def command(
 ) -> None:
     """Distill a model into a one- or few-step student (DMD2, arXiv 2405.14867).
 
-    --steps and --rate are of the student's updates by distribution matching. Run it under `accelerate launch -m steer
-    train dmd2 …` for several GPUs. The student's folder, OUT/student, goes into `steer generate --plugin dmd2 -o
+    --steps and --rate apply to the student's updates by distribution matching. For several GPUs, run `accelerate launch
+    -m steer train dmd2 …`. Use the result, OUT/student, with `steer generate --plugin dmd2 -o
     dmd2.student=OUT/student`.
     """
     from steer import read_prompts
@@ -87,7 +87,7 @@ def command(
         raise SteerError(f"there are no published timesteps for --student-steps {student_steps}; give --timesteps")
     if student_steps is not None and len(times) != student_steps:
         raise SteerError(
-            f"--timesteps names {len(times)} timesteps, --student-steps is {student_steps}; name as many, or leave "
+            f"--timesteps names {len(times)} timesteps, but --student-steps is {student_steps}; name as many, or leave "
             "--student-steps out"
         )
     width, height = (None, None) if size is None else parse_size(size)

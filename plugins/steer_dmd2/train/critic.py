@@ -1,4 +1,4 @@
-"""The GAN's head, on the features that the critic has at its bottleneck (arXiv 2405.14867, sec. 4.3)."""
+"""The GAN's head, on the critic's bottleneck features (arXiv 2405.14867, sec. 4.3)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """Features ``[B, C, h, w]`` to logits ``[B]``: strided convolutions down to 4×4, then one over all of it.
+    """Features ``[B, C, h, w]`` to logits ``[B]``: strided convolutions down to 4×4, then one over the whole grid.
 
-    Of features that are no square the last goes along the longer side, and its outputs are averaged.
+    If the features are not square, the last convolution slides along the longer side, and its outputs are averaged.
     """
 
     def __init__(self, channels: int, size: int) -> None:
@@ -28,13 +28,13 @@ class Head(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, size))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return one logit a row."""
+        """Return one logit per row."""
         logits: Tensor = self.layers(features.float()).flatten(1).mean(1)
         return logits
 
 
 class _EnoughError(Exception):
-    """Ends a forward once the bottleneck is known."""
+    """Ends a forward pass once the bottleneck is known."""
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _watched(unet: Any, found: list[Tensor], stop: bool) -> Any:
 
 
 def with_features(unet: Any, forward: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-    """Return a forward's output and the bottleneck's features on the way."""
+    """Return the output of a forward pass, and the bottleneck's features."""
     found: list[Tensor] = []
     with _watched(unet, found, stop=False):
         out = forward()
@@ -62,7 +62,7 @@ def with_features(unet: Any, forward: Callable[[], Tensor]) -> tuple[Tensor, Ten
 
 
 def features_only(unet: Any, forward: Callable[[], Tensor]) -> Tensor:
-    """Return the bottleneck's features; the decoder half is never run, which saves more than half."""
+    """Return the bottleneck's features without running the decoder, which saves more than half of the time."""
     found: list[Tensor] = []
     with _watched(unet, found, stop=True):
         forward()
@@ -70,7 +70,7 @@ def features_only(unet: Any, forward: Callable[[], Tensor]) -> Tensor:
 
 
 def feature_shape(unet: Any, forward: Callable[[], Tensor]) -> tuple[int, int]:
-    """Return channels and the shorter side of the bottleneck's features."""
+    """Return the channels and the shorter side of the bottleneck's features."""
     with torch.no_grad():
         shape = features_only(unet, forward).shape
     return int(shape[1]), int(min(shape[2:]))

@@ -1,7 +1,7 @@
-"""What a student is trained on: captions, and images for the GAN where there are any.
+"""Training data of a student: captions, and images for the GAN if there are any.
 
-Images are encoded once, before training; the posterior's mean and deviation are kept, so that every use of an image
-draws its latents anew.
+Images are encoded once, before training. The posterior's mean and standard deviation are kept, so every use of an image
+draws fresh latents.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Dataset:
-    """Captions and, unless only captions were given, latents of as many images.
+    """Captions and, if the data has images, the latents of one image per caption.
 
     Attributes:
         captions: M texts.
@@ -51,7 +51,7 @@ class Dataset:
 
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Images ``[B, 3, H, W]`` in [0, 1] to mean and deviation of their latents."""
+"""Images ``[B, 3, H, W]`` in [0, 1] to mean and standard deviation of their latents."""
 
 
 def load(
@@ -70,11 +70,11 @@ def load(
     Args:
         source: a registered source (``"shapes"``), a folder of images with captions, or a prompt file.
         encode: the teacher's autoencoder.
-        size: width and height that images are brought to.
+        size: width and height to which images are scaled and cropped.
         cache: ``.safetensors`` file of the encoded images.
-        model: whose autoencoder it is.
-        scenes: how many images to draw of a registered source.
-        seed: of those.
+        model: name of the model with that autoencoder.
+        scenes: how many images to draw from a registered source.
+        seed: of these draws.
 
     Raises:
         SteerError: for a source that is none of these, an image without a caption, or images of another size.
@@ -101,7 +101,7 @@ def load(
 def read_folder(folder: Path) -> list[tuple[Path, str]]:
     """Return the images of a folder with their captions.
 
-    Captions stand in ``metadata.jsonl`` (``file_name`` and ``text``, ``caption`` or ``prompt``, the layout of an
+    Captions are in ``metadata.jsonl`` (``file_name`` and ``text``, ``caption`` or ``prompt``, the layout of an
     imagefolder data set), or in a ``.txt`` file beside each image.
 
     Raises:
@@ -117,7 +117,7 @@ def read_folder(folder: Path) -> list[tuple[Path, str]]:
 def _from_metadata(metadata: Path) -> list[tuple[Path, str]]:
     pairs = []
     root = metadata.parent.resolve()
-    lines = read_text(metadata, "metadata file").split("\n")  # texts may hold other ends of lines
+    lines = read_text(metadata, "metadata file").split("\n")  # texts may contain other line separators
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -125,8 +125,8 @@ def _from_metadata(metadata: Path) -> list[tuple[Path, str]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", "too deep or too long a number")
-            raise SteerError(f"{where}: {reason}; expected one JSON object a line") from None
+            reason = getattr(error, "msg", "nested too deeply, or a number is too long")
+            raise SteerError(f"{where}: {reason}; expected one JSON object per line") from None
         name = row.get("file_name") if isinstance(row, dict) else None
         if not isinstance(name, str):
             raise SteerError(f"{where}: no file_name; expected {{'file_name': …, 'text': …}}")
@@ -135,17 +135,17 @@ def _from_metadata(metadata: Path) -> list[tuple[Path, str]]:
             raise SteerError(f"{where}: no caption for {name!r}; expected it under 'text'")
         path = _inside(root, name)
         if path is None:
-            raise SteerError(f"{where}: {name!r} is no file inside {metadata.parent}")
+            raise SteerError(f"{where}: {name!r} is not a file inside {metadata.parent}")
         pairs.append((path, text.strip()))
     return pairs
 
 
 def _inside(root: Path, name: str) -> Path | None:
-    """Return the file of that name in a folder; none if there is none, or it lies outside."""
+    """Return the file of that name in a folder, or ``None`` if it does not exist or lies outside."""
     try:
         path = (root / name).resolve()
         return path if path.is_relative_to(root) and path.is_file() else None
-    except (OSError, ValueError):  # no name of a file at all
+    except (OSError, ValueError):  # not a valid file name
         return None
 
 
@@ -170,7 +170,7 @@ def _opened(pairs: list[tuple[Path, str]], size: tuple[int, int]) -> Iterator[tu
 
 
 def _open(path: Path, width: int, height: int) -> Tensor:
-    """Read an image, scaled until it covers the size and cut to its middle: float ``[3, H, W]`` in [0, 1]."""
+    """Read an image, scale it to cover the size, and crop its center: float ``[3, H, W]`` in [0, 1]."""
     image = Image.fromarray((read_image(path).pixels * 255).round().byte().permute(1, 2, 0).numpy())
     scale = max(width / image.width, height / image.height)
     scaled = image.resize(
@@ -188,14 +188,14 @@ def _drawn(draw: Any, count: int, seed: int, source: str, size: tuple[int, int])
         height, width = images.shape[-2:]
         if (width, height) != size:
             raise SteerError(
-                f"data {source!r} has images of {width}x{height}, the student is to make {size[0]}x{size[1]}; give "
-                f"--size {width}x{height} if the teacher can, or other data"
+                f"data {source!r} has images of {width}x{height}, but the student makes {size[0]}x{size[1]}; give "
+                f"--size {width}x{height} if the teacher supports it, or other data"
             )
         yield images, captions
 
 
 def _key(*parts: object) -> str:
-    """Return a hash of what encoded images depend on."""
+    """Return a hash of everything that the encoded images depend on."""
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -214,7 +214,7 @@ def _encoded(batches: Iterator[tuple[Tensor, list[str]]], encode: Encode, cache:
         stds.append(std.half().cpu())
         captions += texts
     mean, std = torch.cat(means).contiguous(), torch.cat(stds).contiguous()
-    # the captions, with the key, last: latents without them are not taken
+    # captions and key are written last, because latents without them are ignored
     captions_file.unlink(missing_ok=True)
     write_whole(cache, lambda path: save_file({"mean": mean, "std": std}, path))
     text = json.dumps({"key": key, "captions": captions})

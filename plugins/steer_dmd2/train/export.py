@@ -1,4 +1,4 @@
-"""Writing the averaged student as a folder that ``--plugin dmd2`` takes."""
+"""Write the averaged student as a folder for ``--plugin dmd2``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steer_dmd2.train.task import DMD2Task
 
 
 def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
-    """Write weights in half precision, and the card."""
+    """Write the weights in half precision and the card; return the folder."""
     module, recipe = task.averaged(), task.recipe
     if recipe.lora:
         from peft.utils import get_peft_model_state_dict
@@ -42,5 +42,5 @@ def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> 
 
 
 def _plain(name: str) -> str:
-    """Return a path's last part: where things lay on the machine that trained says nothing on another."""
+    """Return a path's last part, because full paths of the training machine mean nothing elsewhere."""
     return Path(name).name if Path(name).expanduser().exists() else name

@@ -1,4 +1,4 @@
-"""What each phase minimizes: batches of the student's inputs, and the losses on them."""
+"""The objective of each phase: batches of the student's inputs, and the losses on them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from steer_dmd2.train.schedule import forward_inputs, simulate
 from steer_dmd2.train.teacher import Teacher
 
 MATCHED = (0.02, 0.98)
-"""Share of the timesteps at which the two distributions are compared."""
+"""Range of timesteps, as shares of all, at which the two distributions are compared."""
 
 
 class Objectives:
-    """The losses of all phases, each a function of a micro-batch's generators; ``"loss"`` is what is minimized."""
+    """The losses of all phases, each a function of a micro-batch's generators; ``"loss"`` is minimized."""
 
     def __init__(
         self,
@@ -33,13 +33,13 @@ class Objectives:
         critic: nn.Module,
         head: nn.Module,
     ) -> None:
-        """Take what the losses are of; ``teacher`` knows the networks as base, student and critic."""
+        """Keep the networks and the data; ``teacher`` holds the UNets base, student and critic."""
         self.recipe, self.teacher, self.data, self.pairs = recipe, teacher, data, pairs
         self.critic, self.head = critic, head
         self._samples: list[tuple[Tensor, list[str]]] = []
 
     def regression(self, draw: Draw) -> dict[str, Tensor]:
-        """The teacher's samples from the noise that they came from; later steps get them diffused."""
+        """Return the loss of predicting the teacher's samples from their noise; later steps get diffused samples."""
         assert self.pairs is not None
         rows = torch.from_numpy(draw.rng.integers(len(self.pairs["x0"]), size=self.recipe.batch))
         x0, noise = (self._to_device(self.pairs[name][rows].float()) for name in ("x0", "noise"))
@@ -59,7 +59,7 @@ class Objectives:
         return {"loss": loss, "regression": loss}
 
     def matching(self, draw: Draw) -> dict[str, Tensor]:
-        """Distribution matching, and the GAN's part of the student."""
+        """Return the loss of distribution matching, and the student's part of the GAN."""
         recipe, schedule = self.recipe, self.teacher.schedule
         x, timestep, captions = self._inputs(draw)
         cond = self.teacher.encode(captions)
@@ -81,9 +81,9 @@ class Objectives:
         return {"loss": loss, **found}
 
     def criticism(self, draw: Draw) -> dict[str, Tensor]:
-        """The critic's denoising loss on the student's samples, and the head's on real and generated."""
+        """Return the critic's denoising loss on the student's samples, and the head's on real and generated samples."""
         recipe, schedule = self.recipe, self.teacher.schedule
-        if self._samples:  # those of the student's update just before: as good as fresh ones, and paid for
+        if self._samples:  # reuse those of the student's last update: as good as fresh ones, at no cost
             sample, captions = self._samples.pop(0)
             cond = self.teacher.encode(captions)
         else:
@@ -118,8 +118,8 @@ class Objectives:
     def _inputs(self, draw: Draw) -> tuple[Tensor, Tensor, list[str]]:
         """Return a batch of the student's inputs ``[B, …]``, their timesteps ``[B]`` and captions.
 
-        A multi-step student is run once for B/K captions, and every step of it gives a row: B rows at the price of
-        B·(K−1)/K forwards, with all of its steps in every batch.
+        A student with K steps runs once for B/K captions, and each step gives one row. That makes B rows from
+        B·(K−1)/K forward passes, with every step in every batch.
         """
         recipe = self.recipe
         count = recipe.batch // len(recipe.timesteps)
@@ -136,12 +136,12 @@ class Objectives:
             else:
                 real, captions = self._real(draw, count)
                 inputs = forward_inputs(real, schedule, noises, recipe.timesteps)
-        torch.clear_autocast_cache()  # weights that older torch cast without gradient would be taken with gradient too
+        torch.clear_autocast_cache()  # older torch would reuse weights cast without gradient where gradients are needed
         x, timesteps = (torch.cat(parts) for parts in zip(*inputs, strict=True))
         return x, timesteps, captions * len(inputs)
 
     def _real(self, draw: Draw, count: int) -> tuple[Tensor, list[str]]:
-        """Draw real latents with their captions: the data's, or the teacher's samples of the pairs."""
+        """Draw real latents with their captions, from the data or from the pairs' samples."""
         if self.data.mean is not None:
             rows = torch.from_numpy(draw.rng.integers(len(self.data), size=count))
             latents = self.data.latents(rows, draw.noise)
@@ -163,7 +163,7 @@ class Objectives:
 
 @contextmanager
 def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Keep a loss's gradient from reaching parameters, though it flows through what they compute."""
+    """Stop gradients from accumulating in parameters; they still flow through the parameters' outputs."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

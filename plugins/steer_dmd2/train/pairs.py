@@ -1,6 +1,7 @@
-"""Pairs of noise and the teacher's sample from it, for the regression that may come first.
+"""Pairs of noise and the teacher's sample from it, for the optional regression phase.
 
-The paper's one-step SDXL student starts so (arXiv 2405.14867, appendix); at a small budget it saves most of the time.
+The paper's one-step SDXL student starts with it (arXiv 2405.14867, appendix). At a small budget it saves most of the
+time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from steer.training import write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 PACK = 128
-"""Pairs made, and written, at a time."""
+"""Pairs per file, made in one run."""
 
 
 @torch.no_grad()
@@ -35,10 +36,11 @@ def make(
     autocast: Any,
     progress: Any,
 ) -> dict[str, Tensor]:
-    """Make ``count`` pairs by the teacher's ODE (DPM-Solver++), going on where an earlier attempt broke off.
+    """Make ``count`` pairs with the teacher's ODE (DPM-Solver++); files that an interrupted run left are reused.
 
     Returns:
-        ``noise`` and ``x0`` ``[count, C, h, w]`` in half precision; pair i belongs to caption i, modulo their number.
+        ``noise`` and ``x0`` ``[count, C, h, w]`` in half precision. Pair i belongs to caption i modulo the number of
+        captions.
     """
     parts = []
     for start in range(0, count, PACK):

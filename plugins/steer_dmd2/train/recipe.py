@@ -1,4 +1,4 @@
-"""What a distillation run does."""
+"""The recipe of a distillation run."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from steer import SteerError
 from steer.training import TrainingRecipe, warmup_cosine
 
 DEFAULT_TIMESTEPS = {1: (399,), 2: (999, 499), 4: (999, 749, 499, 249)}
-"""By number of steps, as published for SDXL (1 and 4)."""
+"""Timesteps by number of steps; those for 1 and 4 are as published for SDXL."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(TrainingRecipe):
-    """Every choice of a run.
+    """All settings of a run.
 
     Attributes:
         teacher: model name, folder or hub id.
-        data: what was given as data.
-        timesteps: the student's, highest first; as many as it takes steps.
-        guidance_scale: of the teacher; 0 is the model's own.
-        start: folder of a student to begin from instead of the teacher's weights.
+        data: the value of ``--data``.
+        timesteps: the student's, highest first; one per step.
+        guidance_scale: of the teacher; 0 means the model's own.
+        start: folder of a student to start from instead of the teacher's weights.
         steps: updates of the student by distribution matching.
         ratio: critic updates per student update (two time scales).
         rate: the student's learning rate.
         critic_rate: the critic's and head's.
-        gan: weight of the adversarial loss in the student's; 0 leaves it out.
-        gan_critic: weight of the adversarial loss in the critic's.
-        simulate: whether multi-step students train on inputs that they made themselves (backward simulation).
-        lora: rank of a LoRA that is trained instead of all weights; 0 is all weights.
-        warmup: updates by regression on pairs of noise and the teacher's sample, before all else.
-        pairs: how many such pairs.
-        pair_steps: the teacher's steps for a pair.
+        gan: weight of the adversarial loss in the student's loss; 0 leaves it out.
+        gan_critic: weight of the adversarial loss in the critic's loss.
+        simulate: whether multi-step students train on their own inputs (backward simulation).
+        lora: rank of a LoRA to train instead of all weights; 0 trains all weights.
+        warmup: initial updates by regression on pairs of noise and the teacher's sample.
+        pairs: number of these pairs.
+        pair_steps: the teacher's steps per pair.
         warmup_rate: learning rate of the regression.
         critic_warmup: critic updates between regression and distribution matching.
         snr_clip: min-SNR weighting of the critic's loss; 0 leaves it out.
@@ -74,16 +74,16 @@ class Recipe(TrainingRecipe):
         return "critic" if step < self.warmup + self.critic_warmup else "matching"
 
     def rate_at(self, step: int) -> float:
-        """Return the student's learning rate: in each phase a short warm-up, then a cosine down to a twentieth."""
+        """Return the student's learning rate: in each phase a short warm-up, then a cosine down to 1/20."""
         if step < self.warmup:
             return _rate(step, self.warmup, self.warmup_rate)
         return _rate(step - self.warmup - self.critic_warmup, self.steps, self.rate)
 
     def check(self) -> None:
-        """Raise for choices that contradict each other, whatever the teacher.
+        """Check that the settings do not contradict each other; the teacher does not matter.
 
         Raises:
-            SteerError: naming the options.
+            SteerError: naming the options that do.
         """
         if self.precision == "fp16":
             raise SteerError("--precision fp16 cannot train dmd2, whose losses share one scale; use bf16")
@@ -94,11 +94,11 @@ class Recipe(TrainingRecipe):
                 f"--batch {self.batch}: expected a multiple of the student's {steps} steps, such as {near}"
             )
         if self.warmup and not self.pairs:
-            raise SteerError("--warmup trains on pairs of the teacher; set --pairs as well")
+            raise SteerError("--warmup trains on pairs from the teacher; set --pairs as well")
         if self.lora and self.start is not None:
             raise SteerError(
-                "--lora with --start: a LoRA is kept alone, for the teacher's own weights, and what the earlier "
-                "student learned would be lost; leave one of the two out"
+                "--lora with --start: only the LoRA is saved, to be used with the teacher's own weights, so the "
+                "starting student's training would be lost; leave one of the two out"
             )
 
 

@@ -1,4 +1,4 @@
-"""The noise schedule as training needs it: any rows, any timesteps, and back to x0."""
+"""The noise schedule for training: any rows, any timesteps, and back to x0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Schedule:
 
     Attributes:
         alphas_cumprod: α², by timestep.
-        prediction_type: ``"epsilon"`` or ``"v_prediction"``: what the denoisers put out.
+        prediction_type: what the denoisers predict, ``"epsilon"`` or ``"v_prediction"``.
     """
 
     alphas_cumprod: Tensor
@@ -27,7 +27,7 @@ class Schedule:
 
     @classmethod
     def of(cls, scheduler: Any, device: torch.device) -> Schedule:
-        """Take a diffusers scheduler's."""
+        """Return the schedule of a diffusers scheduler."""
         kind = str(scheduler.config.get("prediction_type", "epsilon"))
         return cls(scheduler.alphas_cumprod.to(device, torch.float32), kind)
 
@@ -45,21 +45,21 @@ class Schedule:
         return alpha * x0 + sigma * noise
 
     def x0(self, x: Tensor, prediction: Tensor, timestep: Tensor) -> Tensor:
-        """Return the estimate of x0 that a denoiser's output amounts to."""
+        """Return the estimate of x0 from a denoiser's output."""
         alpha, sigma = self.level(timestep, x.ndim)
         if self.prediction_type == "v_prediction":
             return alpha * x - sigma * prediction
         return (x - sigma * prediction) / alpha
 
     def target(self, x0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-        """Return what a denoiser should put out."""
+        """Return the target for a denoiser's output."""
         alpha, sigma = self.level(timestep, x0.ndim)
         return alpha * noise - sigma * x0 if self.prediction_type == "v_prediction" else noise
 
     def draw(self, count: int, generator: torch.Generator, low: float = 0.02, high: float = 0.98) -> Tensor:
-        """Draw timesteps ``[count]``, uniform in ``[low, high)`` of all, one from each of ``count`` equal parts.
+        """Draw timesteps ``[count]``, uniform in the share ``[low, high)`` of all, on the generator's device.
 
-        Stratified, for the sums over a batch then vary less; on the generator's device, in random order.
+        One comes from each of ``count`` equal parts, in random order: that reduces the variance of sums over a batch.
         """
         device = generator.device
         parts = torch.randperm(count, generator=generator, device=device)
@@ -70,13 +70,13 @@ class Schedule:
 def simulate(
     denoise: Denoise, schedule: Schedule, noises: Sequence[Tensor], timesteps: Sequence[int]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return the inputs that a student meets at each of its steps, by running it (backward simulation, sec. 4.5).
+    """Run a student and return its input at each of its steps (backward simulation, sec. 4.5).
 
-    Pure noise goes into the first step as it is; each further one gets the sample so far with fresh noise.
+    The first step gets pure noise; each later step gets the sample so far with fresh noise.
 
     Args:
         denoise: the student, without gradient.
-        noises: K tensors ``[B, …]``, one for each step.
+        noises: K tensors ``[B, …]``, one per step.
         timesteps: K timesteps, highest first.
 
     Returns:
@@ -95,7 +95,7 @@ def simulate(
 def forward_inputs(
     x0: Tensor, schedule: Schedule, noises: Sequence[Tensor], timesteps: Sequence[int]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return what :func:`simulate` does, but with diffused data ``x0`` in place of the student's own samples."""
+    """Like :func:`simulate`, but with diffused data ``x0`` instead of the student's own samples."""
     inputs = []
     for index, timestep in enumerate(timesteps):
         rows = torch.full((len(x0),), timestep, dtype=torch.long, device=x0.device)

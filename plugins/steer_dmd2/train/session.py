@@ -19,10 +19,10 @@ from steer_dmd2.train.teacher import Teacher
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation draws and how it is scored; it does not change the weights.
+    """Prompts and reward of validation; validation does not change the weights.
 
     Attributes:
-        prompts: what is drawn; by default captions of the data.
+        prompts: validation prompts; by default captions of the data.
         reward: an expression that scores the samples.
     """
 
@@ -50,14 +50,14 @@ def train(
         out: the run's folder.
         plugins: where names are looked up.
         resume: whether ``out`` holds a run to continue.
-        display: shows how far the run is.
+        display: shows the progress.
         watch: steps between checkpoints, sheets and rows of the log.
         validation: what the sheets show.
-        scenes: images drawn of a registered data source.
-        device, threads: of :func:`steer.training.start`.
+        scenes: images to draw from a registered data source.
+        device, threads: see :func:`steer.training.start`.
 
     Raises:
-        SteerError: before anything is computed, for whatever of recipe, data and teacher does not fit together.
+        SteerError: before training, if recipe, data and teacher contradict each other.
     """
     recipe.check()
     run = RunFolder(out, resume=resume)
@@ -73,7 +73,7 @@ def train(
         recipe = replace(recipe, guidance_scale=float(own))
     _check_timesteps(recipe, len(teacher.schedule))
     run.check("dmd2", recipe)
-    # what the student began from is in the checkpoint
+    # a resumed run takes the student from its checkpoint
     begin = None if recipe.start is None or run.checkpoint.is_file() else start_of(recipe.start, teacher)
     reward = make_reward([validation.reward], {}, plugins, teacher.device) if validation.reward else None
     say(f"{recipe.teacher}: data {recipe.data}")
@@ -114,13 +114,13 @@ def train(
 
 
 def _nothing(text: str) -> None:
-    """Say nothing: the first process speaks for all."""
+    """Print nothing, because the main process reports for all."""
 
 
 def _check_timesteps(recipe: Recipe, length: int) -> None:
     times = recipe.timesteps
     if list(times) != sorted(set(times), reverse=True) or not 0 < times[-1] <= times[0] < length:
-        raise SteerError(f"--timesteps {times}: expected distinct ones in 1..{length - 1}, highest first")
+        raise SteerError(f"--timesteps {times}: expected distinct timesteps in 1..{length - 1}, highest first")
 
 
 def _check_data(recipe: Recipe, data: datasets.Dataset) -> None:
@@ -129,7 +129,7 @@ def _check_data(recipe: Recipe, data: datasets.Dataset) -> None:
     if recipe.gan and not recipe.pairs:
         raise SteerError(
             f"data {recipe.data!r} has captions only, and the GAN needs images: give a folder of images, set --pairs "
-            "to take the teacher's samples for them, or --gan 0"
+            "to use the teacher's samples instead, or --gan 0"
         )
     if not recipe.simulate and len(recipe.timesteps) > 1 and not recipe.pairs:
         raise SteerError(f"--no-simulate needs images, and data {recipe.data!r} has captions only")

@@ -1,4 +1,4 @@
-"""DMD2 as a training (arXiv 2405.14867): student and critic on two time scales, a GAN, backward simulation."""
+"""DMD2 as a training task (arXiv 2405.14867): student and critic on two time scales, a GAN, backward simulation."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class DMD2Task(Task):
             recipe: of the run.
             teacher: on the device to train on.
             data: captions, and images for the GAN if there are any.
-            machine: of :func:`steer.training.start`.
-            pairs: of :func:`steer_dmd2.train.pairs.make`, if the recipe begins with a regression. Without images in the
-                data, the GAN takes their samples as real.
-            start: of :func:`start_of`, whose weights the student begins with instead of the teacher's.
-            prompts: what validation draws; by default captions of the data.
+            machine: from :func:`steer.training.start`.
+            pairs: from :func:`steer_dmd2.train.pairs.make`, if the recipe begins with a regression. If the data has no
+                images, the GAN takes the pairs' samples as real.
+            start: from :func:`start_of`; the student starts from these weights instead of the teacher's.
+            prompts: validation prompts; by default captions of the data.
             reward: scores validation samples.
         """
         self.recipe, self.teacher, self.machine, self.reward = recipe, teacher, machine, reward
@@ -80,7 +80,7 @@ class DMD2Task(Task):
         return self.recipe.phase(step)
 
     def updates(self, step: int) -> Iterator[Update]:
-        """One update of the student, then some of the critic; fewer in the phases before distribution matching."""
+        """Yield one update of the student, then those of the critic; fewer in the phases before matching."""
         phase, objectives = self.recipe.phase(step), self.objectives
         if phase != "critic":
             loss = objectives.regression if phase == "regression" else objectives.matching
@@ -100,12 +100,14 @@ class DMD2Task(Task):
         return of
 
     def averaged(self) -> Any:
-        """Return the student with averaged weights, under the name ``"averaged"``; made once, then refreshed."""
+        """Return the student with averaged weights, registered as ``"averaged"``; made once, then refreshed."""
         denoisers = self.teacher.backbone.denoisers
         if "averaged" not in denoisers:
             denoisers["averaged"] = copy.deepcopy(self.student).eval()
         module = denoisers["averaged"]
-        module.load_state_dict(self.parts["student"].average, strict=False)  # with a LoRA, all else is the teacher's
+        module.load_state_dict(
+            self.parts["student"].average, strict=False
+        )  # with a LoRA, all other weights are the teacher's
         return module
 
     def sheet(self, path: Path) -> dict[str, float]:
@@ -123,11 +125,11 @@ def _feature_shape(teacher: Teacher, critic: nn.Module) -> tuple[int, int]:
 
 
 def start_of(folder: str, teacher: Teacher) -> Chosen:
-    """Return the student of a folder from whose weights another may begin; a LoRA is fused into them.
+    """Return the student in a folder, for another student to start from; a LoRA is fused into its weights.
 
     Raises:
-        SteerError: if it is none, or of another family.
+        SteerError: if the folder holds no student, or one of another family.
     """
     if not Path(folder).expanduser().is_dir():
-        raise SteerError(f"--start {folder} is no folder; expected one that `steer train dmd2` wrote (OUT/student)")
+        raise SteerError(f"--start {folder} is not a folder; expected one written by `steer train dmd2` (OUT/student)")
     return choose(DMD2Options(student=folder, steps=None, timesteps=None, weights=None), teacher.backbone)

@@ -16,11 +16,11 @@ from steer.plugin import Conditioning, Plugins, StableDiffusion, load_model
 from steer_dmd2.train.schedule import Schedule
 
 KEPT_BYTES = 1 << 30
-"""Text encodings that are kept in memory."""
+"""Limit for text encodings kept in memory."""
 
 
 class Teacher:
-    """A frozen teacher, and copies of its UNet under other names that share all its other parts.
+    """A frozen teacher, and named copies of its UNet that share its other parts.
 
     Attributes:
         model: the loaded model.
@@ -32,10 +32,10 @@ class Teacher:
     def __init__(
         self, name: str, plugins: Plugins, *, device: str | None, width: int | None = None, height: int | None = None
     ) -> None:
-        """Load it.
+        """Load the model.
 
         Raises:
-            SteerError: for a family whose denoiser is no UNet with a schedule of alphas.
+            SteerError: for a family whose denoiser is not a UNet with a schedule of alphas.
         """
         self.model = load_model(name, plugins, device=device, dtype="fp32")
         self.backbone: Any = check_family(self.model.backbone, name)
@@ -49,14 +49,14 @@ class Teacher:
         _, self._uncond = self.backbone.encode_one(Prompt(""), "")
 
     def copy(self, name: str) -> Any:
-        """Return a trainable copy of the UNet, known as ``name`` from now on."""
+        """Return a trainable copy of the UNet, registered as ``name``."""
         unet = copy.deepcopy(self.backbone.denoisers["base"]).requires_grad_(True)
         self.backbone.denoisers[name] = unet
         return unet
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str], guidance_scale: float = 1.0) -> Conditioning:
-        """Encode B captions; guided above 1."""
+        """Encode B captions; with guidance if ``guidance_scale`` is above 1."""
         rows = [self._encode_one(text) for text in captions]
         cond = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
         uncond = None
@@ -65,7 +65,7 @@ class Teacher:
         return Conditioning(cond, uncond, guidance_scale)
 
     def predict(self, name: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return a UNet's output ``[B, …]`` at a timestep ``[B]`` for each row."""
+        """Return a UNet's output ``[B, …]`` at timesteps ``[B]``."""
         if conditioning.guided:
             timestep = torch.cat([timestep, timestep])
         with plain_attention(self.device):
@@ -78,7 +78,7 @@ class Teacher:
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation ``[B, C, h, w]`` of the latents of images in [0, 1], in the UNet's scale."""
+        """Return the mean and standard deviation ``[B, C, h, w]`` of the latents of images in [0, 1], in UNet scale."""
         vae = self.backbone.pipe.vae
         posterior = vae.encode(images.to(self.device, vae.dtype) * 2 - 1).latent_dist
         factor = vae.config.scaling_factor
@@ -96,10 +96,10 @@ class Teacher:
 
 
 def check_family(backbone: Any, name: str) -> Any:
-    """Return a backbone if its models can be distilled here.
+    """Return a backbone if it can be distilled.
 
     Raises:
-        SteerError: naming what is supported.
+        SteerError: naming what is supported, if it cannot.
     """
     family = type(backbone.pipe).__name__
     kind = backbone.scheduler.config.get("prediction_type", "epsilon")
@@ -111,13 +111,13 @@ def check_family(backbone: Any, name: str) -> Any:
     if kind not in ("epsilon", "v_prediction"):
         raise SteerError(f"teacher {name!r} predicts {kind!r}; train dmd2 takes epsilon and v_prediction")
     if backbone.pipe.unet.config.time_cond_proj_dim is not None:
-        raise SteerError(f"teacher {name!r} is distilled already (it takes the guidance scale as an input)")
+        raise SteerError(f"teacher {name!r} is already distilled (it takes the guidance scale as an input)")
     return backbone
 
 
 @contextmanager
 def plain_attention(device: torch.device) -> Iterator[None]:
-    """On a CPU use the plain attention: for small latents the fused one is much slower."""
+    """Use plain attention on a CPU; fused attention is much slower there for small latents."""
     if device.type != "cpu":
         yield
         return
@@ -142,5 +142,5 @@ def add_lora(unet: Any, rank: int) -> None:
 
 
 def trainable(module: nn.Module) -> list[Tensor]:
-    """Return the parameters that are trained."""
+    """Return the trainable parameters."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]

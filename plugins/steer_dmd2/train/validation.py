@@ -1,4 +1,4 @@
-"""What the averaged student draws: a sheet of samples and their rewards."""
+"""Validation of the averaged student: a sheet of samples and their rewards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from steer.plugin import WeightedSum, contact_sheet, make_run
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 SHOWN = 32
-"""Images on a sheet."""
+"""Images per sheet."""
 
 
 @torch.no_grad()

@@ -286,7 +286,7 @@ def test_searches_nest_around_it() -> None:
     run = linear_run(
         {"iterations": 3, "lr": 0.05, "seeds": 2}, methods=["best-of-n", "carinox"], others={"best-of-n": {"n": 3}}
     )
-    with pytest.raises(SteerError, match=r"n=3 is no multiple of the 2 particles"):
+    with pytest.raises(SteerError, match=r"n=3 is not a multiple of the 2 particles"):
         run.search()
     run = linear_run(
         {"iterations": 3, "lr": 0.05, "seeds": 2}, methods=["best-of-n", "carinox"], others={"best-of-n": {"n": 6}}

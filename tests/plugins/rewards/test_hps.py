@@ -112,7 +112,7 @@ def test_a_wrong_checkpoint_is_named_with_what_is_wrong(folder: Path, tmp_path: 
 def test_a_configuration_of_no_model_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "HPS_v2.1_compressed.pt").symlink_to(folder / "HPS_v2.1_compressed.pt")
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8, "bogus": 1}}')
-    with pytest.raises(SteerError, match=r"open_clip_config\.json describes no model that can be built \(TypeError"):
+    with pytest.raises(SteerError, match=r"open_clip_config\.json does not describe a valid model \(TypeError"):
         Hps(HpsOptions(weights=str(tmp_path)))
 
 

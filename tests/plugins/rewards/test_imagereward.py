@@ -134,7 +134,7 @@ def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> No
     with pytest.raises(SteerError, match=r"does not fit ImageRewardModel: \d+ missing"):
         ImageReward(ImageRewardOptions(weights=str(bad)))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(SteerError, match="no configuration of a BLIP"):
+    with pytest.raises(SteerError, match="is not a BLIP configuration"):
         ImageReward(ImageRewardOptions(weights=str(bad)))
     words = tmp_path / "vocab.txt"
     words.write_text("\n".join((folder / "vocab.txt").read_text().splitlines()[:30]))

@@ -86,7 +86,7 @@ def test_a_configuration_that_makes_no_model_is_named(folder: Path, tmp_path: Pa
     config["vision_config"]["hidden_size"] = "wide"
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
-    with pytest.raises(SteerError, match=r"config\.json describes no model that can be built \(.*hidden_size") as error:
+    with pytest.raises(SteerError, match=r"config\.json does not describe a valid model \(.*hidden_size") as error:
         PickScore(PickScoreOptions(weights=str(tmp_path)))
     assert "\n" not in str(error.value)
 

@@ -133,7 +133,7 @@ def test_bf16_agrees_and_fp16_is_refused(vqa: Vqa, folder: Path, images: torch.T
     half = Vqa(VqaOptions(dtype="bf16"), argument=str(folder))
     assert half.backend.model.t5.lm_head.weight.dtype == torch.bfloat16
     assert torch.allclose(half(images, PROMPTS), vqa(images, PROMPTS), rtol=0.1)
-    with pytest.raises(SteerError, match="vqa cannot compute in fp16, in which T5 overflows; expected bf16 or fp32"):
+    with pytest.raises(SteerError, match="vqa cannot run in fp16, because T5 overflows; expected bf16 or fp32"):
         Vqa(argument=str(folder), dtype=torch.float16)
     with pytest.raises(SteerError, match=r"option vqa.dtype: got 'fp16', expected auto\|fp32\|bf16"):
         build_options(VqaOptions, {"dtype": "fp16"}, "vqa")
@@ -170,7 +170,7 @@ def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path, monke
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["Oui"] = tokenizer["model"]["vocab"].pop("Yes")
     (tmp_path / "other.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(SteerError, match=r"makes \[2, 1\] of 'Yes', expected one word and the end token 1"):
+    with pytest.raises(SteerError, match=r"turns 'Yes' into \[2, 1\], expected one word and the end token 1"):
         Vqa(VqaOptions(tokenizer=str(tmp_path / "other.json")), argument=str(folder))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(SteerError, match=r"vqa:xl needs zhiqiulin/clip-flant5-xl \(6.3 GB\).*`steer download vqa:xl`"):
@@ -249,5 +249,5 @@ def test_a_broken_model_of_transformers_is_named(llava: Path, tmp_path: Path) ->
     with pytest.raises(SteerError, match=r"do not fit the model: 1 missing: lm_head\.weight"):
         Vqa(argument=str(copy))
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(SteerError, match="is no image-text-to-text model that transformers can load"):
+    with pytest.raises(SteerError, match="is not an image-text-to-text model that transformers can load"):
         Vqa(argument=str(copy))

@@ -161,7 +161,7 @@ def test_searches_nest_over_populations_that_steer(sampler) -> None:
     with pytest.warns(UserWarning, match="budget of 10 evaluations per prompt was overdrawn.*took 24"):
         options = {**fk, "best-of-n": {"nfe": 10}}
         generate(sampler, TEXTS[0], methods=["best-of-n", "fk"], options=options, **arguments)
-    with pytest.raises(SteerError, match=r"n=6 is no multiple of the 4 particles .* take best-of-n.n=8"):
+    with pytest.raises(SteerError, match=r"n=6 is not a multiple of the 4 particles .* set best-of-n.n=8"):
         generate(sampler, TEXTS[0], methods=["best-of-n", "fk"], options={**fk, "best-of-n": {"n": 6}}, **arguments)
 
 
