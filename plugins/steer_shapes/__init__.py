@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the model, the reward, the CLIP, the training data and the training command; nothing is imported yet."""
+    """Register the model, the rewards, the CLIP, the data and the training command; nothing is imported yet."""
     registry.model(
         "shapes",
         "steer_shapes.paths:pipeline",
@@ -21,27 +21,27 @@ def steer_register(registry: Registry) -> None:
     registry.reward(
         "shapes",
         "steer_shapes.reward:ShapesReward",
-        summary="share of a shapes prompt's requirements that a verifier finds met, in [0, 1]",
+        summary="share of a shapes prompt's requirements that the image meets, in [0, 1]",
     )
     registry.reward(
         "shapes-objects", "steer_shapes.learned:ShapesObjects",
-        summary="is each object of a shapes prompt there? 0..1, differentiable",
+        summary="does the image have each object of a shapes prompt? 0..1, differentiable",
     )  # fmt: skip
     registry.reward(
         "shapes-count", "steer_shapes.learned:ShapesCount",
-        summary="are there as many as a shapes prompt says? 0..1, differentiable",
+        summary="are there as many objects as a shapes prompt says? 0..1, differentiable",
     )  # fmt: skip
     registry.reward(
         "shapes-relations", "steer_shapes.learned:ShapesRelations",
-        summary="do they stand as a shapes prompt says? 0..1, differentiable",
+        summary="are objects placed as a shapes prompt says? 0..1, differentiable",
     )  # fmt: skip
     registry.reward(
         "shapes-clean", "steer_shapes.learned:ShapesClean",
-        summary="how clean an image of the shapes world is, whatever it shows; 0..1, differentiable",
+        summary="how clean an image of the shapes world is; 0..1, differentiable",
     )  # fmt: skip
     registry.reward(
         "shapes-grammar", "steer_shapes.sentences:ShapesGrammar",
-        summary="texts: is it a caption of the shapes world? 1 if so, else the share that reads like one",
+        summary="texts: 1 for a caption of the shapes world, else the share that reads like one",
     )  # fmt: skip
     registry.clip("shapes", "steer_shapes.paths:clip")
     registry.samples("shapes", "steer_shapes.examples:examples", summary="scenes of the evaluation prompts")
@@ -59,7 +59,7 @@ def steer_register(registry: Registry) -> None:
     )
     registry.data(
         "shapes", "steer_shapes.train.data:scenes", of="captioned images",
-        summary="scenes of the training split, drawn as asked for",
+        summary="scenes of the training split, drawn on demand",
     )  # fmt: skip
     registry.data(
         "shapes-captions", "steer_shapes.sentences:captions", of="texts", summary="captions of the training split"

@@ -1,7 +1,7 @@
-"""Drawing captions by category, and keeping the evaluation's captions out of training.
+"""Draw captions by category, and keep the evaluation's captions out of training.
 
-Every sentence belongs to exactly one split, decided by a hash of its text, so that a held-out
-prompt is held out of every training set, whatever its seed or length.
+A hash of its text assigns every sentence to exactly one split, so a held-out prompt is in no training set,
+whatever the set's seed or size.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ TRAINING_MIXTURE: dict[str, float] = {
     "spatial": 0.28,
     "complex": 0.20,
 }
-"""Share of each category in training data; the harder ones come more often."""
+"""Share of each category in training data; harder categories are more frequent."""
 
 
 def split_of(text: str) -> str:
-    """``"eval"`` for a fifth of all sentences, ``"tune"`` for a tenth, else ``"train"``."""
+    """Return ``"eval"`` for a fifth of all sentences, ``"tune"`` for a tenth, else ``"train"``."""
     bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 10
     return "eval" if bucket < 2 else "tune" if bucket == 2 else "train"
 
 
 def sample_requirements(category: str, rng: np.random.Generator, split: str | None = None) -> Requirements:
-    """Draw requirements of a category, if asked only from one split."""
+    """Draw requirements of a category, from one split if ``split`` is given."""
     if category not in _SAMPLERS:
         raise ValueError(f"unknown category {category!r}; known are {', '.join(CATEGORIES)}")
     if split is not None and split not in SPLITS:
@@ -64,7 +64,7 @@ def _phrase(
     texture: float = 0.0,
     count: int = 1,
 ) -> Phrase:
-    """A phrase that names each attribute with the given probability."""
+    """Draw a phrase that names each attribute with the given probability."""
     return Phrase(
         shape=_pick(rng, SHAPES),
         color=_pick(rng, COLORS) if rng.random() < color else None,
@@ -75,7 +75,7 @@ def _phrase(
 
 
 def _distinct(phrases: tuple[Phrase, ...]) -> bool:
-    """Whether no object could be meant by two of the phrases."""
+    """Whether no object could match two of the phrases."""
 
     def clash(a: Phrase, b: Phrase) -> bool:
         pairs = ((a.color, b.color), (a.size, b.size), (a.texture, b.texture))
@@ -117,7 +117,7 @@ def _complex(rng: np.random.Generator) -> Requirements:
     phrases = tuple(_phrase(rng, color=0.9, texture=0.1) for _ in range(3))
     if rng.random() < 0.6:
         return Requirements(phrases)
-    # One relation along each axis, in either order: both at once are hard, but never impossible.
+    # One relation along each axis, in either order: hard, but never impossible.
     first, second = rng.permutation([_pick(rng, ("left", "right")), _pick(rng, ("above", "below"))])
     return Requirements(phrases, (Relation(0, str(first), 1), Relation(0, str(second), 2)))
 
@@ -133,9 +133,9 @@ _SAMPLERS = {
 
 
 def rephrase(requirements: Requirements, rng: np.random.Generator, split: str) -> Requirements:
-    """Say the same in another order: phrases shuffled, or a relation told from its other end.
+    """Reorder a sentence without changing its meaning: shuffle phrases, or invert a relation.
 
-    Gives ``requirements`` back where the other wording belongs to another split.
+    Returns ``requirements`` unchanged if the new wording belongs to another split.
     """
     phrases, relations = requirements.phrases, requirements.relations
     if len(relations) > 1 or len(phrases) == 1:

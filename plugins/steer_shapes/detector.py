@@ -1,4 +1,4 @@
-"""A small detector of the embedded world whose every answer is differentiable: where objects are, and what they are."""
+"""A small differentiable detector of the embedded world: where objects are, and what they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTH, BLOCKS = 48, 4
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut; the second sees twice as far."""
+    """Two convolutions with a residual connection; the second is dilated by 2."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Block(nn.Module):
 
 
 class Detector(nn.Module):
-    """Images to a density of objects and the odds of their attributes on a grid of 16×16 cells."""
+    """Maps images to a density of objects and their attributes' probabilities on a grid of 16×16 cells."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,23 +56,23 @@ class Detector(nn.Module):
 
 @dataclass(frozen=True)
 class Reading:
-    """What the detector sees in N images.
+    """The detector's result for N images.
 
     Attributes:
         density: ``[N, 256]``; its sum over cells is the number of objects.
-        chances: attribute to ``[N, values, 256]``, the odds of each value where an object is.
+        chances: attribute to ``[N, values, 256]``, the probability of each value for an object in the cell.
     """
 
     density: Tensor
     chances: dict[str, Tensor]
 
     def mass(self, row: int, phrase: Phrase, only: tuple[str, ...] = tuple(ATTRIBUTES)) -> Tensor:
-        """Return where in image ``row`` there are objects that fit a phrase, ``[256]``; the sum is how many.
+        """Return the density of objects in image ``row`` that match a phrase, ``[256]``; the sum is their number.
 
         Args:
             row: index of the image.
-            phrase: what they should be.
-            only: the attributes that are looked at.
+            phrase: the phrase to match.
+            only: the attributes to compare.
         """
         found = self.density[row]
         for attribute, values in ATTRIBUTES.items():
@@ -83,16 +83,16 @@ class Reading:
 
 
 def read(detector: Detector, images: Tensor) -> Reading:
-    """Look at images, float ``[N, 3, H, W]`` in [0, 1]; the gradient reaches them."""
+    """Run the detector on images, float ``[N, 3, H, W]`` in [0, 1]; gradients reach the images."""
     if images.shape[-2:] != (CANVAS, CANVAS):
         images = F.interpolate(images, (CANVAS, CANVAS), mode="bilinear", antialias=True, align_corners=False)
     return split(detector(images))
 
 
 class Reader:
-    """Looks at images, and remembers the last: the rewards of a sum are asked about the same ones, in turn.
+    """Runs the detector and caches the last result, because all rewards of a sum read the same images in turn.
 
-    Only images that no gradient is asked of are remembered, for a graph can be walked back once.
+    Images that need a gradient are not cached, because a graph can be differentiated only once.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -101,9 +101,9 @@ class Reader:
         self._last: tuple[weakref.ref[Tensor], int, Reading] | None = None
 
     def __call__(self, images: Tensor) -> Reading:
-        """Look at images, float ``[N, 3, H, W]`` in [0, 1], on the detector's device."""
+        """Run the detector on images, float ``[N, 3, H, W]`` in [0, 1], on the detector's device."""
         images = images.float()
-        if images.requires_grad or images.is_inference():  # inference tensors do not tell when they are written to
+        if images.requires_grad or images.is_inference():  # inference tensors have no version counter
             return read(self.detector, images)
         if self._last is not None:
             seen, version, reading = self._last
@@ -116,7 +116,7 @@ class Reader:
 
 
 def split(out: Tensor) -> Reading:
-    """Take the detector's output ``[N, 19, 16, 16]`` apart."""
+    """Split the detector's output ``[N, 19, 16, 16]`` into density and attributes."""
     flat = out.flatten(2)
     parts = flat[:, 1:].split([len(values) for values in ATTRIBUTES.values()], dim=1)
     return Reading(
@@ -126,7 +126,7 @@ def split(out: Tensor) -> Reading:
 
 @lru_cache(maxsize=4)
 def load(device: str = "cpu") -> Detector:
-    """Return the detector that ships, frozen, in fp32; the same one at every call."""
+    """Return the shipped detector, frozen, in fp32; the same one at every call."""
     from safetensors.torch import load_file
 
     detector = Detector()
@@ -137,5 +137,5 @@ def load(device: str = "cpu") -> Detector:
 
 @lru_cache(maxsize=4)
 def reader(device: str = "cpu") -> Reader:
-    """Return the reader of the detector that ships, one for all rewards of a device."""
+    """Return the reader of the shipped detector; all rewards on a device share it."""
     return Reader(load(device))

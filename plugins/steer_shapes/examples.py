@@ -1,4 +1,4 @@
-"""Scenes with prompts that they meet, nearly meet or miss: what rewards are checked and compared on."""
+"""Scenes with prompts that they meet, nearly meet or miss, for checking and comparing rewards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from .scenes import Scene
 def examples(per_category: int = 12) -> tuple[Tensor, list[Prompt]]:
     """Draw scenes for the evaluation prompts, the same at every call.
 
-    Of each category's scenes a third meets its prompt, a third differs in one thing, a third shows something else.
+    In each category a third of the scenes meets its prompt, a third differs in one thing, and a third shows something
+    else.
 
     Args:
         per_category: 1 to 40 scenes of each category.

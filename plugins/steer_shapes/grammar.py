@@ -8,7 +8,7 @@
     phrase    := article [size] [texture] [color] shape | number [size] [texture] [color] shapes
     relation  := "to the left of" | "to the right of" | "above" | "below"
 
-In a sentence with two relations both speak about its first phrase. Related phrases are singular.
+If a sentence has two relations, the first phrase is the subject of both. Related phrases are singular.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ RELATION_WORDS = {
 
 
 class PromptError(SteerError, ValueError):
-    """A sentence that the grammar of the shapes world does not contain."""
+    """A sentence that is not in the grammar of the shapes world."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """``count`` objects that share their attributes; ``None`` leaves an attribute open."""
+    """``count`` objects with the same attributes; ``None`` leaves an attribute open."""
 
     shape: str
     color: str | None = None
@@ -58,7 +58,7 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Phrase number ``subject`` stands in ``kind`` to phrase number ``other``."""
+    """Phrase number ``subject`` has the relation ``kind`` to phrase number ``other``."""
 
     subject: int
     kind: str
@@ -67,19 +67,19 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """All that a prompt asks of a scene. Objects that no phrase names are not allowed."""
+    """All requirements of a prompt. A scene must not have further objects."""
 
     phrases: tuple[Phrase, ...]
     relations: tuple[Relation, ...] = ()
 
     @property
     def total(self) -> int:
-        """How many objects the scene has."""
+        """Number of objects in the scene."""
         return sum(phrase.count for phrase in self.phrases)
 
     @property
     def category(self) -> str:
-        """The one of :data:`CATEGORIES` that the prompt belongs to, decided by its hardest part."""
+        """The prompt's category, one of :data:`CATEGORIES`; its hardest part decides."""
         if len(self.phrases) >= 3:
             return "complex"
         if self.relations:
@@ -93,7 +93,7 @@ class Requirements:
         return "shape"
 
     def text(self) -> str:
-        """The sentence; ``parse_prompt`` gives these requirements back."""
+        """The sentence; ``parse_prompt`` turns it back into these requirements."""
         parts = [phrase.text() for phrase in self.phrases]
         if self.relations:
             clauses = [f"{RELATION_WORDS[r.kind]} {parts[r.other]}" for r in self.relations]
@@ -104,17 +104,17 @@ class Requirements:
 
 
 def parse_prompt(text: str) -> Requirements:
-    """Read a sentence of the grammar; case, spacing and a final full stop do not matter.
+    """Parse a sentence of the grammar; case, spacing and a final period do not matter.
 
     Raises:
-        PromptError: naming the sentence and the word where reading stopped.
+        PromptError: naming the sentence and the word where parsing stopped.
     """
     return _Parser(text).sentence()
 
 
 def words_read(text: str) -> tuple[int | None, int]:
-    """Return how many words of a text read like a sentence's beginning, ``None`` if it is a sentence, and how many
-    words there are."""
+    """Return the number of words at the start of a text that parse (``None`` if the text is a whole sentence), and the
+    number of words."""
     parser = _Parser(text)
     try:
         parser.sentence()
@@ -138,7 +138,7 @@ class _Parser:
 
     @property
     def words(self) -> int:
-        """Words in all; a comma is one."""
+        """Number of words; a comma counts as one."""
         return len(self._words)
 
     def sentence(self) -> Requirements:

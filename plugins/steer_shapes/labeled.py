@@ -1,4 +1,4 @@
-"""Scenes with labels: what segmenters and classifiers are trained and tested on."""
+"""Scenes with labels, for training and testing segmenters and classifiers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .render import render, render_labels
 from .scenes import CANVAS, SHAPES, Scene
 
 MASK_COLORS = ((0, 0, 0), (255, 64, 64), (64, 255, 64), (64, 64, 255), (255, 255, 64), (64, 255, 255))
-"""Colors of a mask: background, then the shapes in their order. They say nothing about the objects' own colors."""
+"""Colors of a mask: background, then the shapes in order. They are unrelated to the objects' own colors."""
 
 
 class ShapesMasks:
-    """Scenes with masks ``[N, 64, 64]``: 0 background, 1 + the index of the shape.
+    """Scenes with masks ``[N, 64, 64]``: 0 for background, else 1 + the index of the shape.
 
     Attributes:
         labels: names of the labels.
@@ -29,7 +29,7 @@ class ShapesMasks:
     size = (CANVAS, CANVAS)
 
     def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
-        """Draw scenes of a split: uint8 images ``[N, 64, 64, 3]`` and int64 masks ``[N, 64, 64]``."""
+        """Draw scenes from a split: uint8 images ``[N, 64, 64, 3]`` and int64 masks ``[N, 64, 64]``."""
         images = np.empty((count, CANVAS, CANVAS, 3), np.uint8)
         masks = np.empty((count, CANVAS, CANVAS), np.int64)
         for row in range(count):
@@ -40,7 +40,7 @@ class ShapesMasks:
 
 
 class ShapesClasses:
-    """Scenes of one object with the index of its shape."""
+    """Scenes of one object, labeled with the index of its shape."""
 
     kind = "classes"
     labels = SHAPES
@@ -48,7 +48,7 @@ class ShapesClasses:
     size = (CANVAS, CANVAS)
 
     def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
-        """Draw scenes of a split: uint8 images ``[N, 64, 64, 3]`` and int64 labels ``[N]``."""
+        """Draw scenes from a split: uint8 images ``[N, 64, 64, 3]`` and int64 labels ``[N]``."""
         images = np.empty((count, CANVAS, CANVAS, 3), np.uint8)
         labels = np.empty(count, np.int64)
         for row in range(count):
@@ -61,7 +61,7 @@ class ShapesClasses:
 
 
 def _scene(rng: np.random.Generator, split: str, category: str | None = None) -> Scene:
-    """Draw a scene of a caption of the split; of the training mixture, if no category is asked for."""
+    """Draw a scene for a caption of the split, in the given category or else in one of the training mixture."""
     names, shares = list(TRAINING_MIXTURE), list(TRAINING_MIXTURE.values())
     while True:
         chosen = category or str(rng.choice(names, p=shares))

@@ -1,4 +1,4 @@
-"""Scenes that meet given requirements: open attributes and places are drawn at random."""
+"""Scenes that meet given requirements; open attributes and positions are random."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ GAP = 4.0
 EDGE = 1.5
 """Least distance of a bounding box from the edge of the canvas, in pixels."""
 PLAIN_SHARE = 0.85
-"""How often an object is plain where the prompt does not name a texture."""
+"""Probability that an object is plain if the prompt names no texture."""
 _CANDIDATES = 64
 _ROUNDS = 12
 _LAST_ROUNDS = 200
 
 
 class LayoutError(ValueError):
-    """Requirements that no scene on the canvas can meet, such as relations that exclude others."""
+    """No scene was found for the requirements, for example because relations contradict each other."""
 
 
 def sample_scene(requirements: Requirements, rng: np.random.Generator, plain_share: float = PLAIN_SHARE) -> Scene:
-    """Draw a scene that meets ``requirements`` and nothing more: no further objects.
+    """Draw a scene that meets ``requirements`` and has no further objects.
 
-    Objects come in the order of the phrases. Raises LayoutError where no placement is found.
+    Objects are in the order of the phrases.
+
+    Raises:
+        LayoutError: if no placement is found.
     """
     phrases = [phrase for phrase in requirements.phrases for _ in range(phrase.count)]
     relations = [(r.subject, r.kind, r.other) for r in requirements.relations]
-    # Many objects in free sizes seldom fit when large; they grow smaller on a second attempt.
+    # Many large objects seldom fit; objects of open size are small on the second attempt.
     for shrink in (False, True):
         looks = [_complete(phrase, rng, shrink, plain_share) for phrase in phrases]
         radii = np.array([rng.uniform(*RADII[size]) for _, size, _ in looks])
@@ -44,7 +47,7 @@ def sample_scene(requirements: Requirements, rng: np.random.Generator, plain_sha
 
 
 def _complete(phrase: Phrase, rng: np.random.Generator, shrink: bool, plain_share: float) -> tuple[str, str, str]:
-    """(color, size, texture) of one object of a phrase, the open ones drawn."""
+    """Return (color, size, texture) of one object of a phrase; open attributes are drawn."""
     color = phrase.color or COLORS[rng.integers(len(COLORS))]
     size = phrase.size or ("small" if shrink else SIZES[rng.integers(len(SIZES))])
     texture = phrase.texture
@@ -59,7 +62,7 @@ def _place(
     rng: np.random.Generator,
     rounds: int,
 ) -> NDArray[np.float64] | None:
-    """Centers [n, 2] without overlap in which all relations hold clearly, or None."""
+    """Return centers [n, 2] without overlap for which all relations hold clearly, or None."""
     count = len(radii)
     low, high = radii + EDGE, CANVAS - radii - EDGE
     first, second = np.triu_indices(count, 1)
@@ -68,7 +71,7 @@ def _place(
         shape = (_CANDIDATES, count, 2)
         centers = rng.uniform(low[None, :, None], high[None, :, None], shape)
         if count == 4:
-            # Independent places for four objects nearly always overlap: one goes to each quarter.
+            # Four independent positions nearly always overlap, so each quarter gets one object.
             centers = _quarters(radii, rng)
         way = np.abs(centers[:, first] - centers[:, second])
         valid = (way >= reach[:, None]).any(-1).all(-1)
@@ -85,14 +88,14 @@ def _place(
 def _along(
     kind: str, dx: NDArray[np.float64], dy: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``offset_along`` for arrays: the sign and the axis are what depends on the relation."""
+    """``offset_along`` for arrays: the relation determines the sign and the axis."""
     sign_x, _ = offset_along(kind, 1.0, 0.0)
     sign_y, _ = offset_along(kind, 0.0, 1.0)
     return sign_x * dx + sign_y * dy, np.abs(sign_y * dx) + np.abs(sign_x * dy)
 
 
 def _quarters(radii: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Candidates [K, 4, 2] with one object near each quarter of the canvas, in random order."""
+    """Return candidates [K, 4, 2] with one object near each quarter of the canvas, in random order."""
     half = CANVAS / 2
     order = rng.permuted(np.tile(np.arange(4), (_CANDIDATES, 1)), axis=1)
     corner = np.stack([order % 2, order // 2], -1) * half

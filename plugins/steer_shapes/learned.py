@@ -1,7 +1,6 @@
-"""Differentiable rewards that read the embedded detector. Each knows one side of a prompt and is blind to the others.
+"""Differentiable rewards from the embedded detector. Each checks one aspect of a prompt and ignores the others.
 
-That is what category weights are about: none of them is a judge of everything, and which one to listen to depends on
-the prompt.
+Category weights exist for such rewards: none judges everything, and the prompt decides which one matters.
 """
 
 from __future__ import annotations
@@ -20,27 +19,27 @@ from .scenes import ACCENT, BACKGROUND, PALETTE
 
 SATURATION = 3.0
 COUNT_WIDTH = 0.6
-"""How far off a count may be, in objects, before it is no longer near."""
+"""Width of the tolerance for counts, in objects."""
 RELATION_WIDTH = 2.0
-"""How far a relation must be off its limits, in pixels, to be sure."""
+"""Distance from a relation's limit at which it is nearly certain, in pixels."""
 
 _parsed = lru_cache(maxsize=4096)(parse_prompt)
 
 
 class DetectorReward(Reward):
-    """A reward that asks the detector, in 0..1."""
+    """Base of the rewards that read the detector, in 0..1."""
 
     differentiable = True
 
     def prepare(self) -> None:
-        """Load the detector; it is so small that it always computes in fp32."""
+        """Load the detector, always in fp32 because it is small."""
         self._read = reader(str(self.device))
 
     def __call__(self, samples: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score images, float ``[N, 3, H, W]`` in [0, 1], against N prompts of the grammar.
 
         Raises:
-            PromptError: for a prompt that is not of the grammar.
+            PromptError: for a prompt that is not in the grammar.
         """
         asked = [_parsed(str(prompt)) for prompt in prompts]
         reading = self._read(samples.to(self.device, torch.float32))
@@ -52,10 +51,10 @@ class DetectorReward(Reward):
 
 
 class ShapesObjects(DetectorReward):
-    """Is there each of the objects that the prompt names? Blind to how many there are, and to where.
+    """Does the image have each object that the prompt names? Ignores counts and positions.
 
-    The mean over phrases of 1 − exp(−3·m), m being the number of objects that fit; as a VQA model that is asked one
-    question a phrase.
+    The mean over phrases of 1 − exp(−3·m), where m is the number of matching objects; like a VQA model with one
+    question per phrase.
     """
 
     def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:
@@ -63,7 +62,7 @@ class ShapesObjects(DetectorReward):
 
 
 class ShapesCount(DetectorReward):
-    """Are there as many as the prompt says, in all and of each kind of shape? Blind to colors, textures and places."""
+    """Are there as many objects as the prompt says, in total and per shape? Ignores colors, textures and positions."""
 
     def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:
         counts: dict[str, int] = {}
@@ -75,7 +74,7 @@ class ShapesCount(DetectorReward):
 
 
 class ShapesRelations(DetectorReward):
-    """Do the objects stand as the prompt says? Blind to all else; 1 for a prompt that says nothing of places."""
+    """Are the objects placed as the prompt says? Ignores all else; 1 for a prompt without relations."""
 
     def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:
         if not wanted.relations:
@@ -84,8 +83,11 @@ class ShapesRelations(DetectorReward):
 
 
 class ShapesClean(Reward):
-    """How clean an image is, in 0..1, whatever it shows: 1 less the mean distance of its pixels to the colors that
-    scenes have, their blends with the background and with white included. Noise and smears lower it."""
+    """How clean an image is, in 0..1, regardless of the prompt.
+
+    The score is 1 minus the mean distance of its pixels to the colors of scenes, including their blends with the
+    background and with white. Noise and smears lower it.
+    """
 
     differentiable = True
     needs_prompt = False
@@ -108,7 +110,7 @@ def _near(count: Tensor, wanted: int) -> Tensor:
 
 
 def _holds(reading: Reading, row: int, wanted: Requirements, relation: Relation) -> Tensor:
-    """Chance that a relation of :func:`steer_shapes.scenes.relation_holds` does, both objects being there."""
+    """Return the probability that both objects exist and :func:`steer_shapes.scenes.relation_holds`."""
     masses = [reading.mass(row, wanted.phrases[index]) for index in (relation.subject, relation.other)]
     (x, y), (other_x, other_y) = (_center(mass) for mass in masses)
     dx, dy = x - other_x, y - other_y
@@ -130,7 +132,7 @@ def _ends(pixels: Tensor) -> list[Tensor]:
 
 
 def _to_segment(pixels: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Return squared distances ``[N, P]`` of colors ``[N, P, 3]`` to the blends of two."""
+    """Return squared distances ``[N, P]`` of colors ``[N, P, 3]`` to the blends of two colors."""
     way = end - start
     share = (((pixels - start) * way).sum(dim=-1) / (way @ way)).clamp(0, 1)
     return ((pixels - start - share.unsqueeze(-1) * way) ** 2).sum(dim=-1)

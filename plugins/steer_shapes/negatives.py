@@ -1,4 +1,4 @@
-"""Prompts that differ from a given one in a single thing: tests and CLIP training need them."""
+"""Prompts that differ from a given one in a single thing, for tests and CLIP training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _VALUES = {"shape": SHAPES, "color": COLORS, "size": SIZES, "texture": TEXTURES}
 
 
 def changes(requirements: Requirements, rng: np.random.Generator) -> dict[str, Requirements]:
-    """All kinds of single change that the prompt allows, each drawn once, by kind.
+    """Draw one change of each kind that the prompt allows; return the changed requirements by kind.
 
-    A scene that meets ``requirements`` meets none of the changed ones: only what the prompt
-    mentions is changed, and never into another wording of the same. ``swap`` exchanges the colors
-    or textures of two unlike shapes; ``relation`` turns one relation into its opposite.
+    A scene that meets ``requirements`` meets none of the changed ones: a change affects only what the prompt mentions,
+    and always its meaning. ``swap`` exchanges the colors or textures of two different shapes; ``relation`` turns one
+    relation into its opposite.
     """
     found: dict[str, Requirements] = {}
     for name, values in _VALUES.items():
@@ -45,7 +45,7 @@ def _put(requirements: Requirements, at: int, **values: object) -> Requirements:
 
 
 def _recount(requirements: Requirements, rng: np.random.Generator) -> Requirements | None:
-    """One object more or fewer of one phrase."""
+    """Add or remove one object of one phrase."""
     options = []
     for at, phrase in enumerate(requirements.phrases):
         if requirements.total < MAX_OBJECTS:
@@ -59,7 +59,7 @@ def _recount(requirements: Requirements, rng: np.random.Generator) -> Requiremen
 
 
 def _swap(requirements: Requirements, rng: np.random.Generator) -> Requirements | None:
-    """Two unlike shapes exchange what is said of their color or texture."""
+    """Exchange the colors or textures of two different shapes."""
     options: list[tuple[int, int, str]] = []
     for i, a in enumerate(requirements.phrases):
         for j, b in enumerate(requirements.phrases[:i]):

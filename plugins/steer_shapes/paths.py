@@ -1,4 +1,4 @@
-"""Where the weights that ship with this package lie."""
+"""Paths of the weights that ship with this package."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def pipeline() -> Path:
-    """The text-to-image model: a StableDiffusionPipeline folder in diffusers format."""
+    """Return the text-to-image model: a StableDiffusionPipeline folder in diffusers format."""
     return WEIGHTS / "pipeline"
 
 
 def detector() -> Path:
-    """The detector that differentiable rewards read: ``detector.safetensors``."""
+    """Return the folder of the detector for the differentiable rewards: ``detector.safetensors``."""
     return WEIGHTS / "detector"
 
 
 def clip() -> Path:
-    """The CLIP: an open_clip folder (``open_clip_config.json`` and safetensors)."""
+    """Return the CLIP: an open_clip folder (``open_clip_config.json`` and safetensors)."""
     return WEIGHTS / "clip"

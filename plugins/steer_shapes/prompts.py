@@ -1,6 +1,6 @@
-"""The prompt files that ship: ``python -m steer_shapes.prompts --out prompts`` makes them again.
+"""The shipped prompt files; ``python -m steer_shapes.prompts --out prompts`` writes them again.
 
-Three disjoint sets: examples from the training split, and the ``tune`` and ``eval`` splits that no
+Three disjoint sets: examples from the training split, and the ``tune`` and ``eval`` splits, which no
 training set contains (see :func:`steer_shapes.captions.split_of`).
 """
 
@@ -20,11 +20,11 @@ FILES: dict[str, tuple[str, str, int]] = {
     "shapes-tune.jsonl": ("tune", "tune", 10),
     "shapes-eval.jsonl": ("eval", "eval", 40),
 }
-"""File name: prefix of its ids, split, prompts per category."""
+"""File name to its prefix of ids, split, and prompts per category."""
 
 
 def prompt_rows(prefix: str, split: str, count: int, seed: int = 0) -> list[dict[str, str]]:
-    """``count`` different prompts of each category, with id, prompt and category."""
+    """Return ``count`` different prompts of each category, with id, prompt and category."""
     rows = []
     for index, category in enumerate(CATEGORIES):
         rng = np.random.default_rng([seed, index])
@@ -38,7 +38,7 @@ def prompt_rows(prefix: str, split: str, count: int, seed: int = 0) -> list[dict
 
 
 def file_text(name: str) -> str:
-    """The content of one of :data:`FILES`, one JSON object a line."""
+    """Return the content of one of :data:`FILES`, one JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in prompt_rows(*FILES[name]))
 
 

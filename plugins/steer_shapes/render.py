@@ -1,4 +1,4 @@
-"""Drawing scenes: 4x supersampled, so that edges come out smooth."""
+"""Draw scenes with 4x supersampling, for smooth edges."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STRIPE_PERIOD = 6.0
 """Distance between stripes, in pixels; half of it is white."""
 DOT_RADIUS = 1.7
 DOT_PITCH = (6.4, 4.4)
-"""Distance of dots in a row and of rows, in pixels; every other row is shifted by half a dot."""
+"""Distance between dots in a row and between rows, in pixels; every other row is shifted by half the distance."""
 
 
 def _star_outline() -> tuple[tuple[float, float], ...]:
-    """A five-pointed star scaled to its bounding box."""
+    """Return a five-pointed star scaled to its bounding box."""
     points = []
     for corner in range(10):
         length = 1.0 if corner % 2 == 0 else 0.46
@@ -54,7 +54,7 @@ def _draw_shape(draw: ImageDraw.ImageDraw, obj: SceneObject, scale: float, fill:
 
 
 def _draw_accents(draw: ImageDraw.ImageDraw, obj: SceneObject, scale: float) -> None:
-    """Stripes or dots over the whole box of an object; they move along with its center."""
+    """Draw stripes or dots over an object's bounding box, relative to its center."""
     reach = obj.radius + STRIPE_PERIOD
     if obj.texture == "striped":
         # The middle keeps its color: a white band there would hide the arms of a small cross.
@@ -77,7 +77,7 @@ def render(scene: Scene, size: int = CANVAS) -> NDArray[np.uint8]:
     """Draw a scene.
 
     Returns:
-        uint8 array [size, size, 3]. Other sizes than 64 show the same scene, scaled.
+        uint8 array [size, size, 3]. At sizes other than 64, the scene is scaled.
     """
     side = size * SUPERSAMPLING
     scale = side / CANVAS
@@ -95,10 +95,10 @@ def render(scene: Scene, size: int = CANVAS) -> NDArray[np.uint8]:
 
 
 def render_labels(scene: Scene, labels: Sequence[int], size: int = CANVAS) -> NDArray[np.uint8]:
-    """Draw which object each pixel belongs to: the one that covers most of it, if that is more than the background.
+    """Label each pixel with the object that covers most of it, if it covers more than the background.
 
     Args:
-        labels: one number in 1..255 for each object.
+        labels: one number in 1..255 per object.
 
     Returns:
         uint8 array [size, size]; 0 is background.

@@ -1,4 +1,4 @@
-"""The ``shapes`` reward: which share of a prompt's requirements an image meets."""
+"""The ``shapes`` reward: the share of a prompt's requirements that an image meets."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .scenes import relation_holds
 from .verifier import Detection, parse_images
 
 _EXHAUSTIVE = 4
-"""Up to so many objects, every way to match them to the prompt is tried."""
+"""Up to this many objects, all matches of objects to the prompt are tried."""
 
 
 class ShapesReward(Reward):
     """Share of the prompt's requirements that the verifier finds met, in [0, 1].
 
-    Each object that the prompt names asks to be there, to have its shape, and to have each
-    attribute that is named. Each relation is one requirement, and so is that nothing else is in
-    the image. Objects in the image are matched to the prompt's so that the most is met. The
-    reward is exactly 1 if, and only if, everything is met.
+    Each named object gives one requirement for its presence, one for its shape, and one for each
+    named attribute. Each relation is one requirement. The absence of other objects is one more.
+    Objects in the image are matched to the prompt's so that most requirements are met. The reward
+    is exactly 1 if and only if all requirements are met.
     """
 
     differentiable = False
@@ -39,11 +39,11 @@ class ShapesReward(Reward):
             float32 [N] on the device of ``samples``.
 
         Raises:
-            PromptError: for a prompt that is not of the grammar.
+            PromptError: for a prompt that is not in the grammar.
         """
         if len(samples) != len(prompts):
             raise ValueError(f"{len(samples)} samples but {len(prompts)} prompts")
-        # Prompts first: a bad one should be reported before any work is done.
+        # Parse prompts first, so that a bad one is reported before any work.
         asked = [_parse_cached(prompt) for prompt in prompts]
         scores = [score(r, found) for r, found in zip(asked, parse_images(samples), strict=True)]
         return torch.tensor(scores, dtype=torch.float32, device=samples.device)
@@ -53,25 +53,25 @@ _parse_cached = lru_cache(maxsize=4096)(parse_prompt)
 
 
 def score(requirements: Requirements, found: Sequence[Detection]) -> float:
-    """Share of ``requirements`` that detected objects meet, in [0, 1]."""
+    """Return the share of ``requirements`` that detected objects meet, in [0, 1]."""
     phrases = [phrase for phrase in requirements.phrases for _ in range(phrase.count)]
     possible = sum(map(_asked, phrases)) + len(requirements.relations) + 1
     met = np.array([[_met(phrase, obj) for obj in found] for phrase in phrases], float)
     met = met.reshape(len(phrases), len(found))
     best = _best_match(met, requirements.relations, found)
-    # One object too many or too few leaves part of the credit: the next one is then not free.
+    # A wrong count keeps part of the credit, so that each further wrong object still costs some.
     count = 1.0 / (1.0 + abs(len(found) - len(phrases)))
     return (best + count) / possible
 
 
 def _best_match(met: np.ndarray, relations: tuple[Relation, ...], found: Sequence[Detection]) -> float:
-    """Most requirements met over all ways to match phrases (rows) with objects (columns)."""
+    """Return the most requirements met over all matches of phrases (rows) with objects (columns)."""
     rows, columns = met.shape
     if not relations or columns > _EXHAUSTIVE:
         first, second = linear_sum_assignment(met, maximize=True)
         match = dict(zip(first.tolist(), second.tolist(), strict=True))
         return float(met[first, second].sum()) + _relations_met(relations, match, found)
-    # Where objects fit equally well, the relations decide which is which.
+    # If objects fit equally well, the relations decide the match.
     slots = [*range(columns), *[None] * max(0, rows - columns)]
     best = 0.0
     for order in permutations(slots, rows):
@@ -82,7 +82,7 @@ def _best_match(met: np.ndarray, relations: tuple[Relation, ...], found: Sequenc
 
 
 def _relations_met(relations: tuple[Relation, ...], match: dict[int, int], found: Sequence[Detection]) -> int:
-    # Related phrases are single objects, so the number of a phrase is that of its row.
+    # Related phrases are single objects, so a phrase's number is also its row.
     count = 0
     for relation in relations:
         if relation.subject in match and relation.other in match:
@@ -92,12 +92,12 @@ def _relations_met(relations: tuple[Relation, ...], match: dict[int, int], found
 
 
 def _asked(phrase: Phrase) -> int:
-    """Requirements of one object: to be there, its shape, and each attribute that is named."""
+    """Return the number of requirements of one object: presence, shape, and each named attribute."""
     return 2 + sum(value is not None for value in (phrase.color, phrase.size, phrase.texture))
 
 
 def _met(phrase: Phrase, obj: Detection) -> int:
-    """How many of them an object meets."""
+    """Return how many of these requirements an object meets."""
     wanted = (phrase.shape, phrase.color, phrase.size, phrase.texture)
     actual = (obj.shape, obj.color, obj.size, obj.texture)
     return 1 + sum(w is not None and w == a for w, a in zip(wanted, actual, strict=True))

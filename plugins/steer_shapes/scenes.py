@@ -1,8 +1,8 @@
-"""The vocabulary of the embedded world: what a scene is made of.
+"""The vocabulary of the embedded world: the parts of a scene.
 
 A scene is a tuple of objects on a dark 64x64 canvas. Coordinates are pixels, x to the right, y
 down. An object's center and radius describe its *bounding box*: every shape fills a box of about
-``2 * radius`` on each side, so that size can be read off an image whatever the shape.
+``2 * radius`` on each side, so its size can be measured in an image for any shape.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CANVAS = 64
 
 BACKGROUND = (18, 20, 28)
 ACCENT = (255, 255, 255)
-"""Color of stripes and dots. White and black leave a hue untouched where they blend with it."""
+"""Color of stripes and dots. Blending with white or black does not change a hue."""
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (230, 38, 40),
@@ -35,10 +35,10 @@ TEXTURES = ("plain", "striped", "dotted")
 RELATIONS = ("left", "right", "above", "below")
 
 RADII: dict[str, tuple[float, float]] = {"small": (7.5, 8.5), "large": (11.0, 12.5)}
-"""Range of radii of each size, in pixels."""
+"""Range of radii for each size, in pixels."""
 
 SIZE_THRESHOLD = 9.75
-"""Objects whose radius is below this are small, the others large."""
+"""Objects with a radius below this are small, the others large."""
 
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 MAX_OBJECTS = 4
@@ -61,9 +61,9 @@ Scene = tuple[SceneObject, ...]
 
 
 def offset_along(relation: str, dx: float, dy: float) -> tuple[float, float]:
-    """Split the way from a reference object to a subject into (along, across) a relation.
+    """Split the offset from a reference object to a subject into (along, across) a relation.
 
-    ``along`` is positive where the subject lies on the side that the relation names; ``across``
+    ``along`` is positive if the subject is on the side that the relation names; ``across``
     is the distance at right angles to it.
     """
     if relation == "left":
@@ -78,10 +78,10 @@ def offset_along(relation: str, dx: float, dy: float) -> tuple[float, float]:
 
 
 def relation_holds(relation: str, subject: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether ``subject`` (x, y) stands in ``relation`` to ``other`` (x, y).
+    """Whether ``subject`` (x, y) has ``relation`` to ``other`` (x, y).
 
-    True where the offset along the relation is at least 5 pixels and at least 0.8 of the offset
-    across it: "left of" means mainly left. Rendered scenes keep well clear of both limits.
+    True if the offset along the relation is at least 5 pixels and at least 0.8 of the offset
+    across it: "left of" means mainly left. Rendered scenes stay well away from both limits.
     """
     along, across = offset_along(relation, subject[0] - other[0], subject[1] - other[1])
     return along >= 5.0 and along >= 0.8 * across

@@ -1,4 +1,4 @@
-"""Captions as texts: what a language model of the shapes world is trained on, and how its sentences are judged."""
+"""Captions as texts: training data for a language model of the shapes world, and a reward for its sentences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def captions() -> Callable[[np.random.Generator], str]:
 class ShapesGrammar(Reward):
     """Whether a text is a caption of the shapes world: exactly 1 if it is, else the share of it that reads like one.
 
-    The share is of the words before the one where reading stops, with one more for the end that is missing.
+    The share is the words before parsing stops, divided by all words plus one for the missing end.
     """
 
     modality: ClassVar[str | None] = "text"

@@ -1,9 +1,9 @@
-"""Reading an image back into objects: what gives the embedded world its ground truth.
+"""Find the objects in an image: the ground truth of the embedded world.
 
-Pixels that stand out from the dark background form connected components; each component becomes
-one object. Its shape is the template with the largest overlap, its size comes from its bounding
-box, its color from the hues inside, its texture from the white that lies on it. Whatever cannot
-be told is ``None``: nothing here raises on an image, however noisy.
+Pixels brighter than the dark background form connected components; each component becomes one
+object. Its shape is the template with the largest overlap. Its size comes from its bounding box,
+its color from the hues inside, its texture from the white on it. An attribute that cannot be
+determined is ``None``; no image raises an error, however noisy.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from .render import render
 from .scenes import CANVAS, COLORS, PALETTE, SHAPES, SIZE_THRESHOLD, SceneObject
 
 FOREGROUND = 0.42
-"""Brightness (largest channel) above which a pixel belongs to an object: half-covered rims do."""
+"""Brightness (largest channel) above which a pixel belongs to an object, including half-covered rims."""
 LEAST_AREA = 24
-"""Components of fewer pixels are specks, not objects."""
+"""Components with fewer pixels are specks, not objects."""
 LEAST_OVERLAP = 0.70
-"""Least overlap (IoU) with a template for a shape to be named."""
+"""Least overlap (IoU) with a template that determines a shape."""
 LEAST_AGREEMENT = 0.60
-"""Least share of an object's chroma that must speak for its color."""
+"""Least share of an object's chroma that determines its color."""
 _GRID = 20
 _LEAST_WHITE, _MOST_WHITE = 0.10, 0.75
-"""How much of a textured object is white; below it is plain, above no texture is told."""
+"""Range of the white share of a textured object; below it is plain, above it the texture is unknown."""
 _ROW_SHARE = 0.62
-"""Stripes explain more than this part of the variance of whiteness by rows, dots less."""
+"""Rows explain more than this share of the variance of whiteness for stripes, less for dots."""
 _MOST_OBJECTS = 12
-"""Objects beyond these, by area, are counted but not described: no prompt asks for so many."""
+"""Further objects, by area, are counted but not described; no prompt asks for so many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One object that was found. ``cx``, ``cy``: center of its bounding box, in pixels of 64."""
+    """A detected object. ``cx``, ``cy``: center of its bounding box, in pixels at size 64."""
 
     shape: str | None
     color: str | None
@@ -53,8 +53,8 @@ class Detection:
 def parse_images(images: Tensor) -> list[list[Detection]]:
     """Find the objects of each image of a batch, float [N, 3, H, W] in [0, 1], largest first.
 
-    Images of another size than 64x64 are resized. Values outside [0, 1] are clipped, and what is
-    not a number counts as black.
+    Images of other sizes than 64x64 are resized. Values outside [0, 1] are clipped, and NaN
+    counts as black.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"expected images [N, 3, H, W], got {list(images.shape)}")
@@ -105,7 +105,7 @@ def _detection(rows: slice, columns: slice, looks: tuple[str | None, str | None,
 
 
 def _normalized(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The mask stretched from its bounding box to a fixed grid, [400]."""
+    """Return the mask stretched from its bounding box to a fixed grid, [400]."""
     height, width = mask.shape
     steps = np.arange(_GRID) + 0.5
     rows, columns = (steps * height / _GRID).astype(int), (steps * width / _GRID).astype(int)
@@ -114,9 +114,9 @@ def _normalized(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 @cache
 def _templates() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Normalized masks [T, 400] of all shapes at several sizes and positions, and whose they are.
+    """Return normalized masks [T, 400] of all shapes at several sizes and positions, and their shapes' indices.
 
-    Drawn by the renderer itself: a small shape on the pixel grid looks unlike an ideal one.
+    The renderer draws them, because a small shape on the pixel grid differs from an ideal one.
     """
     masks, owners = [], []
     for owner, shape in enumerate(SHAPES):
@@ -144,7 +144,7 @@ def _shape(mask: NDArray[np.bool_]) -> str | None:
 
 @cache
 def _hues() -> NDArray[np.float32]:
-    """Unit directions [8, 3] of the palette once the gray part is taken away."""
+    """Return the unit directions [8, 3] of the palette without their gray part."""
     colors = np.array([PALETTE[color] for color in COLORS], np.float32)
     chroma = colors - colors.min(1, keepdims=True)
     directions: NDArray[np.float32] = chroma / np.linalg.norm(chroma, axis=1, keepdims=True)
@@ -152,9 +152,9 @@ def _hues() -> NDArray[np.float32]:
 
 
 def _color(chroma: NDArray[np.float32]) -> str | None:
-    """The palette color that most of the chroma [n, 3] (pixels less their gray part) votes for.
+    """Return the palette color with most votes from the chroma [n, 3] (pixels minus their gray part).
 
-    Blending with white, black or the background leaves the direction of the chroma alone, so
+    Blending with white, black or the background does not change the direction of the chroma, so
     rims and textures do not disturb the vote.
     """
     weight = np.linalg.norm(chroma, axis=1)
@@ -166,7 +166,7 @@ def _color(chroma: NDArray[np.float32]) -> str | None:
 
 
 def _texture(mask: NDArray[np.bool_], dark: NDArray[np.float32], bright: NDArray[np.float32]) -> str | None:
-    """Plain, striped or dotted, from how white each pixel is and how that varies by rows."""
+    """Return plain, striped or dotted, from each pixel's whiteness and its variation by rows."""
     whiteness = np.where(mask, dark / np.maximum(bright, 1e-3), 0.0)
     values = whiteness[mask]
     base = np.percentile(values, 10)

@@ -13,23 +13,25 @@ if TYPE_CHECKING:
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the commands and the data; nothing is imported yet."""
+    """Register the loader, the reward, the inputs, the data and the commands; nothing is imported yet."""
     registry.loader("symmflow", "steer_symmflow.backbone:from_name", summary="a folder of steer train symmflow")
     registry.reward(
-        "symmflow", "steer_symmflow.reward:Agreement", summary="an image's own segmentation or class as asked for"
+        "symmflow", "steer_symmflow.reward:Agreement", summary="agreement of an image with the prompt's mask or class"
     )
     registry.input(
         "mask", Input("FILE", "steer_symmflow.images:pack_mask"),
-        summary="Draw from a color mask, by a model that does; repeatable.",
+        summary="Color mask to draw from, for models that take one; repeatable.",
     )  # fmt: skip
-    registry.input("class", Input("NAME"), summary="Draw a class, by a model that does; repeatable.")
-    registry.input("nearest", Input(""), summary="Take the nearest label where a mask's color is none's.")
+    registry.input("class", Input("NAME"), summary="Class to draw, for models that take one; repeatable.")
+    registry.input("nearest", Input(""), summary="Use the nearest label for mask colors of no label.")
     registry.data(
         "digits", "steer_symmflow.train.data:digits", of="labeled images", summary="scikit-learn's handwritten digits"
     )
-    registry.command("segment", "steer_symmflow.reading.segment:command", summary="Segment images by a symmetric flow.")
     registry.command(
-        "classify", "steer_symmflow.reading.classify:command", summary="Classify images by a symmetric flow."
+        "segment", "steer_symmflow.reading.segment:command", summary="Segment images with a symmetric flow."
+    )
+    registry.command(
+        "classify", "steer_symmflow.reading.classify:command", summary="Classify images with a symmetric flow."
     )
     registry.command(
         "convert symmflow", "steer_symmflow.convert:command", summary="make a published SymmFlow checkpoint usable"

@@ -1,4 +1,4 @@
-"""What a prompt asks of a model: the labels of its mask, or the number of its class."""
+"""A prompt's request to a model: the labels of its mask, or the number of its class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from steer_symmflow.model import SymmFlowConfig
 
 
 def wanted(config: SymmFlowConfig) -> str:
-    """Return the key of a prompt's metadata that a model looks at, ``"mask"`` or ``"class"``."""
+    """Return the key of a prompt's metadata that a model reads, ``"mask"`` or ``"class"``."""
     return "mask" if config.kind == "masks" else "class"
 
 
@@ -31,7 +31,7 @@ def asked(config: SymmFlowConfig, prompt: Prompt) -> Tensor | None:
 
 
 def checked(config: SymmFlowConfig, prompt: Prompt) -> Prompt:
-    """Return a prompt whose mask was read into its metadata, if it names one in a file.
+    """Return a prompt with its mask read into its metadata, if it names a mask file.
 
     Raises:
         SteerError: as :func:`asked` does.
@@ -44,16 +44,16 @@ def checked(config: SymmFlowConfig, prompt: Prompt) -> Prompt:
 
 
 def named(prompt: Prompt) -> str:
-    """Return what messages call a prompt: its id, or its text where the id is a hash that is in nobody's file."""
+    """Return a prompt's name for messages: its id, or its text if the id is only a hash of the text."""
     return repr(str(prompt)[:60]) if prompt.id.startswith(text_id(prompt)) else prompt.id
 
 
 def mask_labels(config: SymmFlowConfig, value: str, what: str, nearest: bool) -> Tensor:
-    """Return the labels ``[H, W]`` of a mask, a file's path or packed by :func:`steer_symmflow.images.pack_mask`.
+    """Return the labels ``[H, W]`` of a mask, given as a path or packed by :func:`steer_symmflow.images.pack_mask`.
 
     Args:
         what: for messages, as in ``"of prompt 3"``.
-        nearest: take the label of the nearest color where there is none of that very color.
+        nearest: use the label of the nearest color if no label has exactly that color.
 
     Raises:
         SteerError: for a mask of another size or with unknown colors.
@@ -68,10 +68,10 @@ def mask_labels(config: SymmFlowConfig, value: str, what: str, nearest: bool) ->
 
 
 def class_label(config: SymmFlowConfig, value: object) -> int:
-    """Return the number of a class that is given by its name or number.
+    """Return the number of a class, given its name or number.
 
     Raises:
-        SteerError: for one that the model does not know.
+        SteerError: for a class that the model does not know.
     """
     name = str(value)
     if name in config.labels:
@@ -80,7 +80,7 @@ def class_label(config: SymmFlowConfig, value: object) -> int:
         if 0 <= int(name) < len(config.labels):
             return int(name)
         raise SteerError(
-            f"class {name}: the model has {len(config.labels)}, 0 ({config.labels[0]}) to {len(config.labels) - 1} "
-            f"({config.labels[-1]})"
+            f"class {name}: the model has {len(config.labels)} classes, 0 ({config.labels[0]}) to "
+            f"{len(config.labels) - 1} ({config.labels[-1]})"
         )
     raise unknown("class", name, config.labels)

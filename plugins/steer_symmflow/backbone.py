@@ -1,4 +1,4 @@
-"""A SymmFlow model as a backbone: images drawn from a mask or a class through the sampler, hooks and all."""
+"""A SymmFlow model as a backbone: the sampler draws images from a mask or a class, with all hooks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SymmFlow(Backbone):
         return {"semantics": self.semantics_of(prompt)}, None
 
     def semantics_of(self, prompt: Prompt) -> Tensor:
-        """Return the semantics' half ``[1, C, h, w]`` that a prompt's metadata asks for.
+        """Return the semantics half ``[1, C, h, w]`` for a prompt's metadata.
 
         Raises:
             SteerError: for a mask or class that is missing, of another size, or unknown to the model.
@@ -56,12 +56,12 @@ class SymmFlow(Backbone):
             return infer.half_of(self.model, labels[None].to(self.device))
 
     def _present(self, prompt: Prompt) -> None:
-        """Raise unless a prompt names what this model draws from."""
+        """Raise if a prompt lacks the mask or class that this model draws from."""
         key = wanted(self.model.config)
         if prompt.metadata.get(key) is None:
             other = "class" if key == "mask" else "mask"
             got = f", got a {other}" if prompt.metadata.get(other) is not None else ""
-            raise SteerError(f"this model draws from a {key}{got}; give one by --{key} (prompt {named(prompt)})")
+            raise SteerError(f"this model draws from a {key}{got}; give one with --{key} (prompt {named(prompt)})")
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         config = self.model.config
@@ -75,7 +75,7 @@ class SymmFlow(Backbone):
         if solver not in flow.SOLVERS:
             raise unknown("scheduler", solver, flow.SOLVERS)
         if settings.get("timesteps") is not None:
-            raise SteerError("a symmetric flow takes equal steps; leave timesteps out and give --steps")
+            raise SteerError("a symmetric flow uses equal steps; leave timesteps out and give --steps")
         if settings["guidance_scale"] != self.default_guidance or settings["negative"]:
             raise SteerError("a symmetric flow has no guidance; leave --guidance and the negative prompt out")
         return SymmetricFlow(settings["steps"], solver, settings.get("eta") or 0.0, self.device)
@@ -92,5 +92,5 @@ class SymmFlow(Backbone):
 
 
 def from_name(name: str, device: torch.device, dtype: torch.dtype) -> SymmFlow:
-    """Load ``symmflow:NAME``; see :func:`steer_symmflow.model.find` for what it can be."""
+    """Load ``symmflow:NAME``; see :func:`steer_symmflow.model.find` for valid names."""
     return SymmFlow(load(find(name), device, dtype))

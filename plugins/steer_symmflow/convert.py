@@ -1,4 +1,4 @@
-"""``steer convert symmflow``: a published checkpoint becomes a folder that ``symmflow:FOLDER`` names."""
+"""``steer convert symmflow``: convert a published checkpoint to a folder for ``symmflow:FOLDER``."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from steer_symmflow.train.data import read_labels
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the model.")
 @log_option
 def command(checkpoint: str, base: str, labels: Path, size: str, beta: float, dtype: str, out: Path) -> None:
-    """Convert CHECKPOINT, the SD variant of SymmFlow, as published: a file, or ORG/REPOSITORY/FILE of the hub."""
+    """Convert CHECKPOINT, the published SD variant of SymmFlow: a file, or ORG/REPOSITORY/FILE of the hub."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SteerError(f"{out} is {'not empty' if out.is_dir() else 'no folder'}; choose another --out")
+        raise SteerError(f"{out} is {'not empty' if out.is_dir() else 'not a folder'}; choose another --out")
     table = read_labels(labels)
     width, height = parse_size(size)
     config = SymmFlowConfig("masks", tuple(table), (height, width), tuple(table.values()), beta)

@@ -1,11 +1,11 @@
-"""The symmetric flow (arXiv 2506.10634): one velocity over (image, semantics), forwards to draw, backwards to infer.
+"""The symmetric flow (arXiv 2506.10634): one velocity over (image, semantics), forward to draw, backward to infer.
 
 An image x and its semantics m swap roles with noise as t goes from 0 to 1, with σ = 1e-4:
 
     x_t = (1 − (1−σ)·t)·n_x + t·x        m_t = (1 − (1−σ)·t)·m + t·n_m
 
-so that at t=0 there is noise beside the semantics, and at t=1 the image beside noise. Everything here works on the
-joint state z = (x, m), ``[N, 2·C, H, W]`` with the image's channels first.
+At t=0 the state is noise and the semantics; at t=1 it is the image and noise. Everything here works on the joint state
+z = (x, m), ``[N, 2·C, H, W]``, with the image's channels first.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SOLVERS: dict[str, tuple[tuple[float, ...], ...]] = {
 
 
 def join(image: Tensor, semantics: Tensor) -> Tensor:
-    """Return z of the two halves."""
+    """Join the two halves into z."""
     return torch.cat([image, semantics], dim=1)
 
 
 def split(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the image's and the semantics' half of z."""
+    """Return the image half and the semantics half of z."""
     image, semantics = z.chunk(2, dim=1)
     return image, semantics
 
@@ -59,12 +59,12 @@ def loss(velocity: Tensor, wanted: Tensor, image_weight: float) -> tuple[Tensor,
 
 
 def estimate(z: Tensor, velocity: Tensor, t: float, end: float) -> Tensor:
-    """Return z at time ``end`` if the velocity stayed as it is: what the flow expects to arrive at."""
+    """Return z at time ``end`` for a constant velocity: the flow's estimate of the end."""
     return z + (end - t) * velocity
 
 
 def stages(solver: str, t: float, h: float) -> list[float]:
-    """Return the times at which a step of length ``h`` from ``t`` asks for velocities."""
+    """Return the times at which a step of length ``h`` from ``t`` evaluates the velocity."""
     rows = SOLVERS[solver]
     return [t, *(t + h * sum(row) for row in rows[:-1])]
 
@@ -80,10 +80,10 @@ def combine(z: Tensor, velocities: list[Tensor], solver: str, h: float) -> Tenso
 
 
 def integrate(velocity: Velocity, z: Tensor, start: float, end: float, steps: int, solver: str = "euler") -> Tensor:
-    """Follow dz/dt from ``start`` to ``end`` in equal steps; backwards where ``end`` is the smaller.
+    """Follow dz/dt from ``start`` to ``end`` in equal steps; backward if ``end`` is smaller.
 
     Args:
-        velocity: asked once (Euler), twice (midpoint) or four times (RK4) a step.
+        velocity: evaluated once (Euler), twice (midpoint) or four times (RK4) per step.
         steps: at least 1.
         solver: one of :data:`SOLVERS`.
     """

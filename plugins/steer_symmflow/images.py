@@ -1,4 +1,4 @@
-"""Image files in, labels out; and masks as text that travels in a prompt's metadata."""
+"""From image files to labels; and masks as text in a prompt's metadata."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def nearest_labels(
     colors: tuple[tuple[int, int, int], ...],
     nearest: bool,
     what: str,
-    remedy: str = "take the nearest with --nearest",
+    remedy: str = "use the nearest label with --nearest",
 ) -> NDArray:
     """Return the labels ``[H, W]`` of a color mask uint8 ``[H, W, 3]``; ``what`` and ``remedy`` are for the message.
 
     Raises:
-        SteerError: for a color that is none of the labels', unless ``nearest`` ones are taken.
+        SteerError: for a color of no label, unless ``nearest`` is true.
     """
-    # by distinct color: masks have few, and a pixel-by-label table of a photograph would fill the memory
+    # by distinct color, because a table of pixels by labels could fill the memory
     codes, rows = np.unique(mask.reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1], np.int64), return_inverse=True)
     found = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
     distance = np.abs(found[:, None, :] - np.array(colors)).sum(axis=-1)
@@ -40,7 +40,7 @@ def nearest_labels(
             y, x = (int(v[0]) for v in off.nonzero())
             shown = ", ".join(str(tuple(c)) for c in colors[:6])
             raise SteerError(
-                f"mask {what} has the color {tuple(int(v) for v in mask[y, x])} at ({x}, {y}), which is no label's "
+                f"mask {what} has the color {tuple(int(v) for v in mask[y, x])} at ({x}, {y}), which no label has "
                 f"({shown}{', …' if len(colors) > 6 else ''}; {int(off.sum())} such pixels); {remedy}"
             )
     labels: NDArray = distance.argmin(axis=-1)[rows].reshape(mask.shape[:2])
@@ -76,7 +76,7 @@ def pack_mask(value: str) -> str:
     rgb = Image.fromarray(read_rgb(Path(value).expanduser()))
     few = rgb.getcolors(256)
     buffer = io.BytesIO()
-    # a palette of the very colors is exact, and a fraction of the size
+    # a palette of exactly these colors loses nothing and is much smaller
     (rgb.quantize(len(few), dither=Image.Dither.NONE) if few and _exact(rgb, len(few)) else rgb).save(buffer, "PNG")
     return PREFIX + base64.b64encode(buffer.getvalue()).decode()
 
@@ -85,7 +85,7 @@ def mask_of(value: str, what: str) -> NDArray:
     """Return the colors uint8 ``[H, W, 3]`` of a mask in a prompt's metadata: packed, or the path of a file.
 
     Raises:
-        SteerError: if there is none; ``what`` says whose mask it is.
+        SteerError: if it cannot be read; ``what`` names the mask.
     """
     if not value.startswith("data:"):
         return read_rgb(Path(value).expanduser())
@@ -94,7 +94,7 @@ def mask_of(value: str, what: str) -> NDArray:
             raise ValueError
         data = base64.b64decode(value.removeprefix(PREFIX), validate=True)
     except (ValueError, binascii.Error):
-        raise SteerError(f"mask {what} is no PNG in base64") from None
+        raise SteerError(f"mask {what} is not a PNG in base64") from None
     return _decoded(data, f"mask {what}")
 
 
@@ -111,9 +111,9 @@ def _decoded(data: bytes, what: str) -> NDArray:
             rgb = image.convert("RGB")
     except SteerError:
         raise
-    # decoders of hostile files raise what they like
+    # decoders can raise anything on hostile files
     except Exception as error:
-        unknown = isinstance(error, UnidentifiedImageError)  # its text names a buffer of ours
+        unknown = isinstance(error, UnidentifiedImageError)  # its text names an internal buffer
         reason = "not a PNG, JPEG or WebP" if unknown else message_of(error, 120)
         raise SteerError(f"{what} cannot be read: {reason}") from None
     return np.asarray(rgb)

@@ -1,4 +1,4 @@
-"""Both directions of a model, batch by batch: images from semantics, semantics from images."""
+"""Both directions of a model: images from semantics, and semantics from images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from steer_symmflow.model import SymmFlowModel
 
 
 def half_of(model: SymmFlowModel, targets: Tensor, noise: Tensor | None = None) -> Tensor:
-    """Return the half of the state that labels stand for, ``[N, C, h, w]``.
+    """Return the semantics half of the state for labels, ``[N, C, h, w]``.
 
     Args:
         targets: ``[N]`` of classes, ``[N, H, W]`` of masks.
@@ -27,7 +27,7 @@ def draw(model: SymmFlowModel, planes: Tensor, noise: Tensor, *, steps: int, sol
     """Draw images ``[N, 3, H, W]`` in [0, 1].
 
     Args:
-        planes: one half of the state, the semantics ``[N, C, h, w]``.
+        planes: the semantics half of the state, ``[N, C, h, w]``.
         noise: standard normal, of the same shape.
     """
     z = flow.integrate(model, flow.join(noise, planes), 0.0, 1.0, steps, solver)
@@ -36,7 +36,7 @@ def draw(model: SymmFlowModel, planes: Tensor, noise: Tensor, *, steps: int, sol
 
 @torch.no_grad()
 def infer(model: SymmFlowModel, images: Tensor, noise: Tensor, *, steps: int, solver: str = "euler") -> Tensor:
-    """Return log-scores of the labels of images: ``[N, K]`` of classes, ``[N, K, H, W]`` of masks.
+    """Return log-scores of images' labels: ``[N, K]`` for classes, ``[N, K, H, W]`` for masks.
 
     Args:
         images: ``[N, 3, H, W]`` in [0, 1].
@@ -46,9 +46,9 @@ def infer(model: SymmFlowModel, images: Tensor, noise: Tensor, *, steps: int, so
 
 
 def semantic_half(model: SymmFlowModel, images: Tensor, noise: Tensor, *, steps: int, solver: str = "euler") -> Tensor:
-    """Return what the flow carries noise beside images to, one half of the state; differentiable.
+    """Run the flow back from images and noise; return the semantics half of the state. Differentiable.
 
-    Takes what :func:`infer` does.
+    The arguments are those of :func:`infer`.
     """
     z = flow.join(model.encode(images * 2 - 1), noise)
     _, half = flow.split(flow.integrate(model, z, 1.0, 0.0, steps, solver))
@@ -56,7 +56,7 @@ def semantic_half(model: SymmFlowModel, images: Tensor, noise: Tensor, *, steps:
 
 
 def scores(model: SymmFlowModel, half: Tensor) -> Tensor:
-    """Return the log-scores that a semantics half stands for; their argmax is the label. Differentiable."""
+    """Return the log-scores of a semantics half; their argmax is the label. Differentiable."""
     config = model.config
     if config.kind == "classes":
         return semantics.class_scores(half, len(config.labels), config.beta)
@@ -64,7 +64,7 @@ def scores(model: SymmFlowModel, half: Tensor) -> Tensor:
 
 
 def intersection_over_union(found: Tensor, truth: Tensor, count: int) -> Tensor:
-    """Return the IoU of each label over all pixels of a batch, ``[count]``; NaN where neither has the label."""
+    """Return the IoU of each label over all pixels of a batch, ``[count]``; NaN if neither has the label."""
     pairs = torch.bincount((truth * count + found).flatten(), minlength=count * count).view(count, count).double()
     both = pairs.diagonal()
     return both / (pairs.sum(0) + pairs.sum(1) - both)

@@ -26,21 +26,21 @@ KINDS = ("masks", "classes")
 
 @dataclass(frozen=True)
 class SymmFlowConfig:
-    """What a SymmFlow model is.
+    """The configuration of a SymmFlow model.
 
     Attributes:
-        kind: what its semantics are, ``"masks"`` or ``"classes"``.
-        labels: names of the classes, in order; of a mask's regions the same.
-        colors: of ``"masks"``: the color of each label, three numbers in 0..255.
+        kind: kind of its semantics, ``"masks"`` or ``"classes"``.
+        labels: names of the classes, or of a mask's regions, in order.
+        colors: for ``"masks"``, the color of each label, three numbers in 0..255.
         size: (height, width) of its images in pixels.
         beta: width of the dequantization, see :mod:`steer_symmflow.semantics`.
         space: ``"pixel"``, or ``"latent"``: both halves are latents of the autoencoder in ``vae/``.
-        scaling_factor: of ``"latent"``: latents are multiplied by it.
+        scaling_factor: for ``"latent"``, the factor of the latents.
         patch: side of the pixel blocks that become channels before the network.
         time_scale: t in [0, 1] is multiplied by it for the network's embedding.
         network: ``"UNet2DModel"``, or ``"UNet2DConditionModel"`` with a fixed context in its weights.
         unet: the network's own configuration.
-        context: of ``"UNet2DConditionModel"``: tokens and width of the fixed context.
+        context: for ``"UNet2DConditionModel"``, tokens and width of the fixed context.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class SymmFlowConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SymmFlowConfig:
-        """Return the configuration of plain data."""
+        """Return the configuration from plain data."""
         return cls(
             **{
                 **data,
@@ -97,7 +97,7 @@ class SymmFlowModel(nn.Module):
     """
 
     def __init__(self, config: SymmFlowConfig) -> None:
-        """Build it with random weights."""
+        """Build the model with random weights."""
         super().__init__()
         self.config = config
         if config.network == "UNet2DModel":
@@ -122,10 +122,10 @@ class SymmFlowModel(nn.Module):
         return self.channels, self.config.size[0] // factor, self.config.size[1] // factor
 
     def check_size(self) -> None:
-        """Raise unless images of the model's size can be halved as often as its parts do.
+        """Check that the image size can be halved as often as the network and the autoencoder do.
 
         Raises:
-            SteerError: naming the size and what its sides must be multiples of.
+            SteerError: naming the size, and the number of which its sides must be multiples.
         """
         multiple = self.config.patch * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if self.vae is not None:
@@ -135,9 +135,9 @@ class SymmFlowModel(nn.Module):
             raise SteerError(f"size {width}x{height} does not fit this network: expected multiples of {multiple}")
 
     def forward(self, z: Tensor, t: Tensor | float) -> Tensor:
-        """Return the velocity at times ``t``, a number or ``[N]``, in float32 whatever the weights' precision is.
+        """Return the velocity at times ``t``, a number or ``[N]``, always in float32.
 
-        What integrates it then adds small steps to a state that is not rounded to them.
+        So the solver can add small steps to the state without rounding them to the weights' precision.
         """
         times = torch.as_tensor(t, device=z.device, dtype=torch.float32).expand(len(z)) * self.config.time_scale
         patch = self.config.patch
@@ -177,10 +177,11 @@ class SymmFlowModel(nn.Module):
 
 
 def begun_from(other: SymmFlowModel, config: SymmFlowConfig) -> SymmFlowModel:
-    """Return a model with another one's network and weights for other data; its autoencoder is shared.
+    """Return a model for other data with the network and weights of ``other``; both share the autoencoder.
 
     Args:
-        config: kind, labels, colors, size and β of the new one.
+        other: the model to start from.
+        config: kind, labels, colors, size and β of the new model.
 
     Raises:
         SteerError: for a size that does not fit the network.
@@ -199,15 +200,15 @@ def begun_from(other: SymmFlowModel, config: SymmFlowConfig) -> SymmFlowModel:
 
 
 def embedded() -> list[str]:
-    """Return the names of the models that ship."""
+    """Return the names of the shipped models."""
     return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CONFIG}"))
 
 
 def find(name: str) -> Path:
-    """Return the folder of a model: one that ships, by its name, or a folder that was trained or converted.
+    """Return the folder of a model, given the name of a shipped model, or a trained or converted folder.
 
     Args:
-        name: with or without ``symmflow:`` before it.
+        name: with or without the prefix ``symmflow:``.
 
     Raises:
         SteerError: if there is no such model.
@@ -218,7 +219,7 @@ def find(name: str) -> Path:
     folder = Source(short).folder
     if folder is None:
         raise SteerError(
-            f"model 'symmflow:{short}': there is no such folder and none of that name ships "
+            f"model 'symmflow:{short}': there is no such folder, and no shipped model of that name "
             f"({', '.join(embedded())}); steer train symmflow makes one"
         )
     return folder
@@ -228,7 +229,7 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
     """Load a model that :meth:`SymmFlowModel.save` wrote, in inference mode.
 
     Raises:
-        SteerError: for files that are missing, damaged or do not fit together.
+        SteerError: if files are missing, damaged or do not match.
     """
     try:
         data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -243,7 +244,9 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
     load_state(model, state, str(folder / WEIGHTS))
     if config.space == "latent":
         if not (folder / VAE).is_dir():
-            raise SteerError(f"symmflow model {folder} works on latents and has no {VAE}/; copy its autoencoder there")
+            raise SteerError(
+                f"symmflow model {folder} needs an autoencoder and has no {VAE}/; copy its autoencoder there"
+            )
         try:
             model.vae = AutoencoderKL.from_pretrained(folder / VAE)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -254,10 +257,10 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
 
 
 def load_state(model: SymmFlowModel, state: dict[str, Tensor], what: str) -> None:
-    """Load weights, all or nothing.
+    """Load weights completely or not at all.
 
     Raises:
-        SteerError: naming what is missing, left over or of another shape.
+        SteerError: naming tensors that are missing, left over or of another shape.
     """
     own = {name: value for name, value in model.state_dict().items() if "vae." not in name}
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

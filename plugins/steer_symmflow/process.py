@@ -1,4 +1,4 @@
-"""The symmetric flow as a noise process: the image's half loses its noise while the semantics' half gains it."""
+"""The symmetric flow as a noise process: the image half loses noise while the semantics half gains it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from steer_symmflow import flow
 class SymmetricFlow:
     """From (noise, semantics) at t=0 to (image, noise) at t=1, as a :class:`steer.processes.Process`.
 
-    One count of the process is one evaluation of the network: a step of the midpoint rule has two, of RK4 four, and
-    particles may be resampled only where ``whole`` says that a step begins.
+    One count of the process is one evaluation of the network: a midpoint step has two, an RK4 step four. Particles may
+    be resampled only if ``whole`` says that a step begins.
 
-    With η > 0 the image's half takes the stochastic kernel of its own Gaussian path, x = t·x0 + (1−(1−σ)·t)·noise,
-    whose marginals given the other half are those of the flow; the semantics' half follows its velocity.
+    With η > 0 the image half uses the stochastic kernel of its own Gaussian path, x = t·x0 + (1−(1−σ)·t)·noise. Given
+    the other half, its marginals are those of the flow. The semantics half follows its velocity.
     """
 
     def __init__(self, steps: int, solver: str, eta: float, device: torch.device) -> None:
-        """Set the way.
+        """Set the schedule.
 
         Args:
-            steps: steps from 0 to 1.
+            steps: steps from t=0 to t=1.
             solver: one of :data:`steer_symmflow.flow.SOLVERS`.
             eta: stochasticity in [0, 1]; above 0 only with Euler.
-            device: where times are kept.
+            device: device of the times.
         """
         if eta > 0 and solver != "euler":
-            raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}, which has no stochastic step")
+            raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}, which has no stochastic steps")
         self.solver, self.eta = solver, eta
         self._h = 1.0 / steps
         times = [t for step in range(steps) for t in flow.stages(solver, step * self._h, self._h)]
@@ -54,12 +54,12 @@ class SymmetricFlow:
 
     @property
     def whole(self) -> bool:
-        """Whether x stands at the beginning of a step, not within one."""
+        """Whether x is at the beginning of a step, not within one."""
         return not self._known
 
     @property
     def time(self) -> float:
-        """t of the coming evaluation; 1 at the end."""
+        """t of the next evaluation; 1 at the end."""
         return 1.0 if self.done else self._floats[self._index]
 
     @property

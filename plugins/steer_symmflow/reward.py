@@ -1,4 +1,4 @@
-"""The reward ``symmflow``: does an image read as the mask or class that was asked for?"""
+"""The reward ``symmflow``: does an image match the prompt's mask or class?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steer_symmflow.model import find, load
 from steer_symmflow.reading.votes import fitted, noise_of
 
 CACHED = 256
-"""Masks whose labels are kept."""
+"""Most masks whose labels are cached."""
 
 
 class SymmFlowOptions(Options):
@@ -33,10 +33,10 @@ class SymmFlowOptions(Options):
 class Agreement(Reward):
     """How far an image's own segmentation or class agrees with ``metadata["mask"]`` or ``["class"]``, in [0, 1].
 
-    The flow is run from (image, noise) at t=1 back to the semantics (arXiv 2506.10634), softly read: a pixel's
-    probabilities are a softmax of minus its squared distances to the labels' colors. Of a mask, the score is the mean
-    over the labels that are asked for of the soft intersection over union Σ p·y / Σ (p + y − p·y); of a class, its
-    probability. Differentiable. ``symmflow:NAME`` chooses the model (``masks`` by default, or ``classes``).
+    The flow runs from (image, noise) at t=1 back to the semantics (arXiv 2506.10634), read as probabilities: for masks,
+    a pixel's probabilities are a softmax of minus its squared distances to the labels' colors. For a mask, the score is
+    the soft intersection over union Σ p·y / Σ (p + y − p·y), averaged over the mask's labels. For a class, it is the
+    class's probability. Differentiable. ``symmflow:NAME`` chooses the model (``masks`` by default, or ``classes``).
     """
 
     differentiable = True
@@ -49,7 +49,7 @@ class Agreement(Reward):
         self._asked: dict[tuple[str, bool], Tensor] = {}
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-        """Return the agreement ``[N]``; images of another size are resized to the model's."""
+        """Return the agreement ``[N]``; images of other sizes are resized to the model's size."""
         labels = torch.stack([self._labels(prompt) for prompt in prompts]).to(self.device)
         images = fitted(samples.to(self.device, torch.float32), self.model.config.size)
         scores = [self._score(images, labels, draw) for draw in range(self.options.draws)]
@@ -64,7 +64,7 @@ class Agreement(Reward):
         return agreement(scores / self.options.temperature, labels)
 
     def completed(self, prompt: Prompt) -> Prompt:
-        """Return a prompt with its mask read into its metadata; raise for one that this reward cannot score."""
+        """Return a prompt with its mask read into its metadata; raise if this reward cannot score it."""
         self._present(prompt)
         return checked(self.model.config, prompt)
 
@@ -80,21 +80,21 @@ class Agreement(Reward):
         return self._asked[key]
 
     def _present(self, prompt: Prompt) -> None:
-        """Raise unless a prompt names what its images are compared with."""
+        """Raise if a prompt lacks the mask or class to compare with."""
         key = wanted(self.model.config)
         if prompt.metadata.get(key) is None:
             raise SteerError(
-                f"reward 'symmflow' compares with the prompt's {key}, and prompt {named(prompt)} has none; give one by "
-                f"--{key} or in its row"
+                f"reward 'symmflow' compares with the prompt's {key}, and prompt {named(prompt)} has none; give one "
+                f"with --{key} or in its row"
             )
 
 
 def agreement(logits: Tensor, asked: Tensor) -> Tensor:
-    """Return how well soft labels agree with those asked for, ``[N]`` in [0, 1].
+    """Return the agreement of soft labels with the requested labels, ``[N]`` in [0, 1].
 
     Args:
-        logits: ``[N, K]`` of classes, or ``[N, K, H, W]`` of masks.
-        asked: labels ``[N]`` or ``[N, H, W]``.
+        logits: ``[N, K]`` for classes, or ``[N, K, H, W]`` for masks.
+        asked: the requested labels, ``[N]`` or ``[N, H, W]``.
     """
     p = logits.softmax(dim=1)
     if asked.ndim == 1:

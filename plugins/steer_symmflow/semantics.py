@@ -1,6 +1,6 @@
-"""What is beside the image: a class as a plane, a mask as colors; and how each is read back.
+"""The semantics half: a class as a plane, a mask as colors; and how each is read back.
 
-A discrete thing is made continuous by adding uniform noise smaller than the distance between two values
+Discrete values become continuous by adding uniform noise smaller than the distance between two values
 (dequantization), so that the flow has a density to learn.
 """
 
@@ -15,7 +15,7 @@ Color = tuple[int, int, int]
 
 
 def class_values(count: int, beta: float) -> Tensor:
-    """Return the plane's value of each of ``count`` classes: equally spaced in [−β/2, β/2]."""
+    """Return the plane value of each of ``count`` classes, equally spaced in [−β/2, β/2]."""
     return torch.linspace(-beta / 2, beta / 2, count)
 
 
@@ -24,7 +24,7 @@ def class_planes(labels: Tensor, count: int, beta: float, shape: Sequence[int], 
 
     Args:
         noise: uniform in [0, 1), of the result's shape; dequantizes by up to a quarter of the distance between two
-            classes to either side. ``None`` for exact planes.
+            classes in either direction. ``None`` for exact planes.
     """
     values = class_values(count, beta).to(labels.device)[labels]
     planes = values.view(-1, *[1] * len(shape)).expand(-1, *shape)
@@ -35,7 +35,7 @@ def class_planes(labels: Tensor, count: int, beta: float, shape: Sequence[int], 
 
 def class_scores(planes: Tensor, count: int, beta: float) -> Tensor:
     """Return log-scores ``[N, count]`` of planes ``[N, …]``: minus the squared distance of the mean to each class's
-    value, in units of half the distance between two classes. The largest is the class that rounding gives."""
+    value, in units of half the distance between two classes. The largest score is the nearest class."""
     mean = planes.flatten(1).mean(dim=1, keepdim=True)
     half = beta / (count - 1) / 2
     return -((mean - class_values(count, beta).to(mean)) / half).square()
@@ -47,7 +47,7 @@ def mask_values(colors: Sequence[Color], device: torch.device | str = "cpu") -> 
 
 
 def mask_planes(labels: Tensor, colors: Sequence[Color], beta: float, noise: Tensor | None = None) -> Tensor:
-    """Return a color-coded mask ``[N, 3, H, W]`` in [−1, 1] of labels ``[N, H, W]``.
+    """Return a color-coded mask ``[N, 3, H, W]`` in [−1, 1] for labels ``[N, H, W]``.
 
     Args:
         noise: uniform in [0, 1), of the result's shape; dequantizes by β·(U−½)/127.5.

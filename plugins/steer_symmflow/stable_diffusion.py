@@ -1,7 +1,7 @@
-"""SymmFlow on Stable Diffusion's latents: a UNet of twice the channels, its autoencoder, the empty prompt.
+"""SymmFlow on Stable Diffusion's latents: a UNet with twice the channels, its autoencoder, the empty prompt.
 
 The published SD variant (hub repository ``ocaetas/SymmFlow``) is a state dict of ``unet.*`` for the UNet of SD 2.1 with
-8 channels in and out; it takes t in [0, 1] as it is.
+8 channels in and out; it takes t in [0, 1] without scaling.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ NESTED = ("state_dict", "model", "ema")
 
 
 def on_base(base: str, config: SymmFlowConfig) -> tuple[SymmFlowModel, Any]:
-    """Return a model of a configuration on a Stable Diffusion's latents, its UNet's weights still random, and the
-    base's UNet.
+    """Return a model on a Stable Diffusion's latents, with random UNet weights, and the base's UNet.
 
     Args:
-        base: a folder in diffusers format or a hub id; its UNet's layout, autoencoder and empty prompt are taken.
-        config: what is not the base's: kind, labels, colors, size, β and ``time_scale``.
+        base: a folder in diffusers format or a hub id; gives the UNet's layout, the autoencoder and the empty prompt.
+        config: the other settings: kind, labels, colors, size, β and ``time_scale``.
 
     Raises:
-        SteerError: if the base cannot be loaded or is no Stable Diffusion, or the size does not fit it.
+        SteerError: if the base cannot be loaded or is not a Stable Diffusion, or the size does not fit it.
     """
     pipe = load_model(base, manager(), device="cpu", dtype="fp32").backbone.pipe
     if type(pipe).__name__ != "StableDiffusionPipeline":
@@ -60,10 +59,10 @@ def on_base(base: str, config: SymmFlowConfig) -> tuple[SymmFlowModel, Any]:
 
 
 def doubled(model: SymmFlowModel, unet: nn.Module) -> SymmFlowModel:
-    """Start a model from a UNet of half its channels, and return it.
+    """Initialize a model from a UNet with half its channels, and return it.
 
-    The first convolution sees the mean of both halves through the UNet's own filters, the last one writes the UNet's
-    output into both, so that activations keep their size; training tells the halves apart.
+    The first convolution applies the UNet's filters to the mean of both halves; the last one writes the UNet's output
+    into both. So activations keep their size. Training then separates the halves.
     """
     state = dict(unet.state_dict())
     state["conv_in.weight"] = torch.cat([state["conv_in.weight"]] * 2, dim=1) / 2
@@ -74,10 +73,10 @@ def doubled(model: SymmFlowModel, unet: nn.Module) -> SymmFlowModel:
 
 
 def official(file: Path, base: str, config: SymmFlowConfig) -> SymmFlowModel:
-    """Load a published checkpoint; what it does not hold comes from the Stable Diffusion that it was made from.
+    """Load a published checkpoint; other parts come from the Stable Diffusion that it was made from.
 
     Raises:
-        SteerError: for a file that cannot be read or is of another layout.
+        SteerError: for a file that cannot be read or has another layout.
     """
     state = read_state(file)
     model, _ = on_base(base, replace(config, time_scale=1.0))
@@ -86,7 +85,7 @@ def official(file: Path, base: str, config: SymmFlowConfig) -> SymmFlowModel:
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """Return the tensors ``unet.*`` of a checkpoint, without running code from it.
+    """Return the tensors ``unet.*`` of a checkpoint without running code from it.
 
     Raises:
         SteerError: for a file that cannot be read, or has other names.
@@ -96,7 +95,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
     odd = [name for name in state if not name.startswith(PREFIX)]
     if odd or not state:
         shown = f"{len(odd)} other names ({odd[0]}, …)" if odd else "none"
-        raise SteerError(f"checkpoint {file}: expected tensors named {PREFIX}* alone, got {shown}")
+        raise SteerError(f"checkpoint {file}: expected only tensors named {PREFIX}*, got {shown}")
     return state
 
 
@@ -111,14 +110,14 @@ def fetched(name: str) -> Path:
         return source.path
     if len(parts) < 3 or source.like_a_path:
         raise SteerError(
-            f"checkpoint {name} does not exist; expected a file, or one of the hub such as "
+            f"checkpoint {name} does not exist; expected a file, or one on the hub such as "
             "ocaetas/SymmFlow/LatFM_coco_beta6.0.pt"
         )
     repo, path = "/".join(parts[:2]), parts[2]
     found = hub.cached_file(repo, path)
     if found is None and not hub.reachable():
         raise SteerError(
-            f"checkpoint {name} is no local file and not in the hub's cache, and the hub cannot be reached (offline); "
+            f"checkpoint {name} is not a local file or in the hub's cache, and the hub cannot be reached (offline); "
             "go online once to fetch it, or give a local file"
         )
     return found or hub.fetch(repo, path)

@@ -1,4 +1,4 @@
-"""Text by masked diffusion: models, rewards of texts, and a small model that ships (arXiv 2406.07524)."""
+"""Text by masked diffusion: models, rewards of texts, and a small shipped model (arXiv 2406.07524)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the models, the rewards, the data and the training command; nothing is imported yet."""
+    """Register the models, the rewards, the data and the training command; nothing is imported yet."""
     registry.backbone("LLaDA2Pipeline", "steer_text.llada2:LLaDA2", summary="LLaDA2: text, by block-wise refinement")
     registry.backbone(
         "DiffusionGemmaPipeline", "steer_text.diffusion_gemma:DiffusionGemma",
@@ -29,11 +29,13 @@ def steer_register(registry: Registry) -> None:
         "classifier", "steer_text.rewards.classifier:Classifier", summary="texts: probability of a classifier's label",
         weights="steer_text.rewards.needed:classifier",
     )  # fmt: skip
-    registry.reward("length", "steer_text.rewards.plain:Length", summary="texts: words, or how near to so many")
     registry.reward(
-        "mentions", "steer_text.rewards.plain:Mentions", summary="texts: share of the asked words that are there, 0..1"
+        "length", "steer_text.rewards.plain:Length", summary="texts: number of words, or closeness to a number"
     )
-    registry.reward("regex", "steer_text.rewards.plain:Regex", summary="texts: does a regular expression fit? 0 or 1")
+    registry.reward(
+        "mentions", "steer_text.rewards.plain:Mentions", summary="texts: share of the given words that occur, 0..1"
+    )
+    registry.reward("regex", "steer_text.rewards.plain:Regex", summary="texts: does a regular expression match? 0 or 1")
     registry.data(
         "small-town", "steer_text.data:small_town", of="texts", summary="everyday sentences, written for this purpose"
     )

@@ -1,4 +1,4 @@
-"""Any masked language model of transformers as a backbone: text drawn by masked diffusion, from a prefix on."""
+"""Any masked language model of transformers as a backbone: masked diffusion continues a prefix."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from steer_text.process import MaskedDiffusion
 from steer_text.trail import TokenTrail
 
 NEW_TOKENS = 1
-"""A prefix must leave room for so many."""
+"""Least number of tokens that a prefix must leave room for."""
 USUAL = 256
-"""Tokens of a text, at most, where nobody says how many: some models take thousands, some tokenizers know no end."""
+"""Most tokens of a text if the user sets no length: some models take thousands, some tokenizers have no limit."""
 
 
 class TextBackbone(Backbone):
-    """What text models share: no sizes, no guidance, and traces that show the tokens as they come."""
+    """Base of the text models: no image sizes, no guidance, and traces that show the tokens of each step."""
 
     modality: ClassVar[str] = "text"
     default_guidance = 1.0
@@ -41,35 +41,35 @@ class TextBackbone(Backbone):
         return shape[-1], 1
 
     def noise(self, streams: Streams, shape: tuple[int, ...]) -> Tensor:
-        """Return zeros: a text begins as masks alone, so that transitions have the first numbers of a stream."""
+        """Return zeros: a text begins fully masked, so transitions use the first numbers of a stream."""
         return torch.zeros(len(streams), *shape, device=self.device)
 
     def observers(self) -> Sequence[object]:
         return (TokenTrail(self.pieces),)
 
     def pieces(self, x: Tensor) -> list[list[str | None]]:
-        """Return the tokens of rows ``x [B, L]`` as they read, ``None`` where one is masked, cut at the end token."""
+        """Return the tokens of rows ``x [B, L]`` as text, ``None`` for masked ones, cut at the end token."""
         raise NotImplementedError
 
 
 class MaskedLM(TextBackbone):
     """A ``transformers`` masked language model with its tokenizer.
 
-    Prompts are prefixes: their tokens stand at the beginning and stay; an ellipsis at the end of a prompt stands for
-    what is to come, so that ``...`` alone is no prefix. A mask token in a prompt is filled in, as the
-    rest is. All particles have the same length, prefix included; a text ends at the end token, where the model has one.
+    Prompts are prefixes: their tokens come first and do not change. An ellipsis at the end of a prompt is removed, so
+    ``...`` alone is an empty prefix. A mask token in a prompt is filled in like the rest. All particles have the same
+    length, including the prefix; a text ends at the end token, if the model has one.
     """
 
     default_steps = 32
 
     def __init__(self, model: torch.nn.Module, tokenizer: Any, *, device: torch.device | str = "cpu") -> None:
-        """Take a model whose forward gives ``logits [B, L, V]`` for ``input_ids [B, L]``.
+        """Wrap a model whose forward pass returns ``logits [B, L, V]`` for ``input_ids [B, L]``.
 
         Raises:
             SteerError: if the tokenizer has no mask token.
         """
         if tokenizer.mask_token_id is None:
-            raise SteerError("the model's tokenizer has no mask token: it is no masked language model")
+            raise SteerError("the model's tokenizer has no mask token: it is not a masked language model")
         super().__init__(SimpleNamespace(scheduler=None, _execution_device=torch.device(device), components={}), model)
         self.tokenizer = tokenizer
         self.longest = longest(model, tokenizer)
@@ -77,7 +77,7 @@ class MaskedLM(TextBackbone):
         self.end: int | None = next((token for token in ends if token is not None), None)
         starts = (tokenizer.bos_token_id, tokenizer.cls_token_id)
         self.start: int | None = next((token for token in starts if token is not None), None)
-        # what is no word and no end: nothing is drawn as one of these
+        # special tokens other than end and padding are never drawn
         kept = {self.end, tokenizer.pad_token_id}
         self.never = sorted(set(tokenizer.all_special_ids) - kept)
 
@@ -89,8 +89,8 @@ class MaskedLM(TextBackbone):
         special = set(self.tokenizer.all_special_ids) - {self.tokenizer.mask_token_id, self.tokenizer.unk_token_id}
         if odd := [token for token in ids if token in special]:
             raise SteerError(
-                f"prompt {str(prompt)[:60]!r}: {self.tokenizer.convert_ids_to_tokens(odd[0])} is no text here; "
-                f"of its special tokens, a prompt takes {self.tokenizer.mask_token} alone"
+                f"prompt {str(prompt)[:60]!r}: {self.tokenizer.convert_ids_to_tokens(odd[0])} is not allowed; "
+                f"the only special token that a prompt takes is {self.tokenizer.mask_token}"
             )
         if self.start is not None:
             ids = [self.start, *ids]
@@ -100,8 +100,8 @@ class MaskedLM(TextBackbone):
             raise SteerError(f"prompt {str(prompt)[:60]!r}: the model does not know {', '.join(words[:3])!r}")
         if len(ids) + NEW_TOKENS > self.longest:
             raise SteerError(
-                f"prompt {str(prompt)[:60]!r} has {len(ids)} tokens, and the model's texts have at most {self.longest} "
-                "with it; shorten it"
+                f"prompt {str(prompt)[:60]!r} has {len(ids)} tokens, but the model's texts have at most {self.longest} "
+                "including it; shorten it"
             )
         prefix = torch.tensor([ids], dtype=torch.int64, device=self.device)
         return {"prefix": prefix, "prefix_length": torch.tensor([len(ids)], device=self.device)}, None
@@ -114,7 +114,7 @@ class MaskedLM(TextBackbone):
 
     def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
         if settings["scheduler"] not in (None, "ancestral"):
-            raise SteerError(f"scheduler {settings['scheduler']!r}: masked diffusion has but one, ancestral")
+            raise SteerError(f"scheduler {settings['scheduler']!r}: masked diffusion has only ancestral")
         temperature = 1.0 if settings["temperature"] is None else float(settings["temperature"])
         return MaskedDiffusion(
             settings["steps"], self.tokenizer.mask_token_id, temperature=temperature, device=self.device
@@ -124,7 +124,7 @@ class MaskedLM(TextBackbone):
         prefix, lengths = conditioning.cond["prefix"], conditioning.cond["prefix_length"]
         longest, room = int(lengths.max()), noise.shape[1]
         if longest + NEW_TOKENS > room:
-            raise SteerError(f"a prompt has {longest} tokens, and length={room} counts them too; raise --length")
+            raise SteerError(f"a prompt has {longest} tokens, and length={room} includes them; raise --length")
         prefix = torch.nn.functional.pad(prefix[:, :longest], (0, room - longest))
         given = torch.arange(room, device=noise.device) < lengths[:, None]
         return torch.where(given, prefix, noise)
@@ -152,7 +152,7 @@ class MaskedLM(TextBackbone):
         return str(self.tokenizer.convert_tokens_to_string([self.tokenizer.convert_ids_to_tokens(token)]))
 
     def _until_end(self, row: list[int]) -> list[int]:
-        """Cut a row at its first end token; what begins it does not count, for BERT's beginning is no end."""
+        """Cut a row at its first end token; the first token does not count, because it begins the text."""
         for place, token in enumerate(row[1:], 1):
             if token == self.end:
                 return row[:place]
@@ -165,10 +165,10 @@ def prefix_of(prompt: str) -> str:
 
 
 def from_name(name: str, device: torch.device, dtype: torch.dtype) -> MaskedLM:
-    """Load ``text:NAME``: a model that ships, a transformers folder, or a hub id.
+    """Load ``text:NAME``: a shipped model, a transformers folder, or a hub id.
 
     Raises:
-        SteerError: if it is none of these, cannot be fetched, or is no masked language model.
+        SteerError: if it is none of these, cannot be fetched, or is not a masked language model.
     """
     from steer_text.checkpoints import load
     from steer_text.paths import known

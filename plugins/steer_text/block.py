@@ -1,4 +1,4 @@
-"""Block-wise refinement (LLaDA2): block after block, tokens are committed when the model is confident of them."""
+"""Block-wise refinement (LLaDA2): block after block, tokens are fixed once the model is confident of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from steer.plugin import Streams
 
 @dataclass(frozen=True)
 class Refinement:
-    """How blocks are refined; fields as in diffusers' ``LLaDA2Pipeline.__call__``.
+    """Settings of the refinement; fields as in diffusers' ``LLaDA2Pipeline.__call__``.
 
     Attributes:
-        prompt: int64 ``[P]``, the prompt's tokens, which stay.
+        prompt: int64 ``[P]``, the prompt's tokens, which do not change.
         length: tokens to write.
-        block: tokens of a block.
-        steps: refinement steps a block, for the first of all tokens.
-        mask: the masked token's number.
-        end: the end token's number; ``None`` goes on to the end of the length.
-        editing: whether committed tokens may change.
-        most_edits: refinement steps of a block after all of it was committed.
+        block: tokens per block.
+        steps: refinement steps per block until all its tokens are fixed.
+        mask: the mask token's number.
+        end: the end token's number; ``None`` writes the whole length.
+        editing: whether fixed tokens may change.
+        most_edits: refinement steps of a block after all its tokens are fixed.
         keywords: for the scheduler's ``step``.
     """
 
@@ -40,7 +40,7 @@ class Refinement:
 
     @property
     def blocks(self) -> int:
-        """Blocks in all, those of the prompt included."""
+        """Number of blocks, including the prompt's."""
         return -(-(len(self.prompt) + self.length) // self.block)
 
     @property
@@ -50,13 +50,13 @@ class Refinement:
 
     @property
     def tail(self) -> int:
-        """Tokens behind the text, which fill its last block and are not read."""
+        """Tokens after the text that fill its last block and are not read."""
         return self.blocks * self.block - len(self.prompt) - self.length
 
 
 @dataclass
 class _Rows:
-    """Where each particle stands: its block, its steps there with and without masks, whether it is done, its tail."""
+    """State of each particle: its block, its steps there with and without masks, whether it is done, its tail."""
 
     block: Tensor
     step: Tensor
@@ -72,14 +72,14 @@ class _Rows:
 class BlockRefinement:
     """Diffusers' block-refinement scheduler as a :class:`steer.processes.Process`, for particles of one prompt.
 
-    States are the tokens to write, int64 ``[N, length]``. Each particle goes through its blocks at its own pace, as it
-    would alone. The model's input is ``[N, 2 + length + tail]``: the number of its block, the length, then the tokens.
-    Predictions are logits of that block, ``[N, block, V]``. How many steps there are is not known beforehand:
-    ``length`` is what they are if no confidence spares any.
+    States are the tokens to write, int64 ``[N, length]``. Each particle goes through its blocks at its own pace, as in
+    a batch of one. The model's input is ``[N, 2 + length + tail]``: the number of its block, the length, then the
+    tokens. Predictions are logits of that block, ``[N, block, V]``. The number of steps is not known beforehand:
+    ``length`` is the number if confidence saves none.
     """
 
     def __init__(self, scheduler: Any, plan: Refinement, device: torch.device | str = "cpu") -> None:
-        """Args: scheduler: a fresh ``BlockRefinementScheduler`` whose steps are set; plan: how; device: of tokens."""
+        """Args: scheduler: a fresh ``BlockRefinementScheduler`` with steps set; plan: settings; device: of tokens."""
         self._scheduler, self.plan, self._device = scheduler, plan, device
         self._index = 0
         self._rows: _Rows | None = None
@@ -115,7 +115,7 @@ class BlockRefinement:
         return bool(self.plan.keywords.get("temperature"))
 
     def prior(self, noise: Tensor) -> Tensor:
-        """Return masks alone; the noise decides nothing."""
+        """Return only masks; the noise has no effect."""
         count = len(noise)
         zeros = torch.zeros(count, dtype=torch.int64)
         done = torch.zeros(count, dtype=torch.bool)
@@ -128,11 +128,11 @@ class BlockRefinement:
         return torch.cat([self._block.to(x.device)[:, None], length, x, self._standing.tail], dim=1)
 
     def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
-        """Return x with the masks of each particle's block at their likeliest; later blocks are masked still."""
+        """Return x with the likeliest tokens for the masks of each particle's block; later blocks stay masked."""
         return self._filled(x, prediction.argmax(dim=-1))
 
     def draw_x0(self, x: Tensor, prediction: Tensor, uniform: Tensor) -> Tensor:
-        """Draw the masked tokens of each particle's block; later blocks are masked still."""
+        """Draw the masked tokens of each particle's block; later blocks stay masked."""
         heat = self.plan.keywords.get("temperature") or 0.0
         if heat == 0:
             return self.estimate(x, prediction).unsqueeze(1).expand(-1, uniform.shape[1], -1)
@@ -147,7 +147,7 @@ class BlockRefinement:
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         rows, out = self._standing, x.clone()
         for row in (~rows.done).nonzero().flatten().tolist():
-            # one by one: a stream of its own, and as many steps as it takes alone
+            # one by one, with its own stream and as many steps as in a batch of one
             whole = self._whole(out[row], rows.tail[row])
             self._step_row(row, rows, whole, prediction[row : row + 1].cpu(), streams.generators[row])
             written = whole[0, len(self.plan.prompt) :].to(x.device)
@@ -166,7 +166,7 @@ class BlockRefinement:
 
     @property
     def _block(self) -> Tensor:
-        """The block that each particle is at; that of one that is done, the last."""
+        """Each particle's current block; the last block if it is done."""
         return self._standing.block.clamp(max=self.plan.blocks - 1)
 
     def _whole(self, written: Tensor, tail: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class BlockRefinement:
         return out
 
     def _step_row(self, row: int, rows: _Rows, whole: Tensor, logits: Tensor, generator: torch.Generator) -> None:
-        """Take one particle's step in ``whole``, as the pipeline's loop takes it for a batch of one."""
+        """Take one particle's step in ``whole``, like the pipeline's loop with a batch of one."""
         plan = self.plan
         begin = int(rows.block[row]) * plan.block
         end = begin + plan.block

@@ -1,4 +1,4 @@
-"""Block diffusion by canvases (DiffusionGemma): a canvas of random tokens is denoised, appended, and the next begun."""
+"""Block diffusion by canvases (DiffusionGemma): denoise a canvas of random tokens, append it, and begin the next."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch import Tensor
 from steer.plugin import Streams
 
 UNWRITTEN = -1
-"""Stands in ``x`` for tokens of canvases that are yet to begin."""
+"""Value in ``x`` for tokens of canvases that have not begun."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How canvases are denoised; as in diffusers' ``DiffusionGemmaPipeline.__call__``.
+    """Settings of the denoising; as in diffusers' ``DiffusionGemmaPipeline.__call__``.
 
     Attributes:
-        canvas: tokens of a canvas.
-        canvases: how many.
-        steps: denoising steps a canvas, at most.
-        words: tokens there are.
-        end: the end token's number: a canvas with it is the last. ``None`` writes them all.
+        canvas: tokens per canvas.
+        canvases: number of canvases.
+        steps: most denoising steps per canvas.
+        words: size of the vocabulary.
+        end: the end token's number; a canvas that has it is the last. ``None`` writes all canvases.
         temperature: of the draws, for schedulers that take one.
-        stable: steps that the likeliest tokens must stay the same, for a canvas to be done early.
-        confident: mean entropy a token, in nats, below which it is; ``None`` takes all steps.
+        stable: steps for which the likeliest tokens must not change before a canvas can end early.
+        confident: mean entropy per token, in nats, below which a canvas can end early; ``None`` takes all steps.
     """
 
     canvas: int
@@ -43,7 +43,7 @@ class Plan:
 
 @dataclass
 class _Row:
-    """One particle: its canvas, its step there, its scheduler, what was predicted before, and whether it is done."""
+    """One particle: its canvas, its step there, its scheduler, its last prediction, and whether it is done."""
 
     scheduler: Any
     history: Tensor
@@ -56,14 +56,14 @@ class _Row:
 class CanvasDiffusion:
     """Canvases one after another as a :class:`steer.processes.Process`, for particles of one prompt.
 
-    States are int64 ``[N, canvases·canvas]``, :data:`UNWRITTEN` where no canvas has begun. Each particle goes at its
-    own pace, as it would alone, with a scheduler of its own. The model conditions on its last prediction: its input is
-    fp32 ``[N, 2 + canvases·canvas + canvas·words]``, the number of the canvas, whether there is a last prediction, the
-    tokens, and that prediction. Predictions are logits of the canvas, ``[N, canvas, words]``.
+    States are int64 ``[N, canvases·canvas]``, :data:`UNWRITTEN` for canvases that have not begun. Each particle goes at
+    its own pace, as in a batch of one, with its own scheduler. The model conditions on its last prediction. Its input
+    is fp32 ``[N, 2 + canvases·canvas + canvas·words]``: the number of the canvas, whether there is a last prediction,
+    the tokens, and that prediction. Predictions are logits of the canvas, ``[N, canvas, words]``.
     """
 
     def __init__(self, scheduler: Any, plan: Plan, device: torch.device | str = "cpu") -> None:
-        """Args: scheduler: a fresh one whose steps are set; plan: how; device: of tokens."""
+        """Args: scheduler: a fresh one whose steps are set; plan: the settings; device: of tokens."""
         self._prototype, self.plan, self._device = scheduler, plan, device
         self._keywords = set(inspect.signature(scheduler.step).parameters)
         self._index = 0
@@ -96,10 +96,10 @@ class CanvasDiffusion:
 
     @property
     def stochastic(self) -> bool:
-        return True  # canvases begin with random tokens, and are renoised on the way
+        return True  # canvases begin with random tokens and are noised again at each step
 
     def prior(self, noise: Tensor) -> Tensor:
-        """Return the first canvas, drawn by the backbone, and nothing of the others."""
+        """Return the first canvas, drawn by the backbone; the others are unwritten."""
         history = torch.full((max(1, self.plan.stable), self.plan.canvas), -1, dtype=torch.int64)
         self._rows = [_Row(copy.deepcopy(self._prototype), history.clone()) for _ in noise]
         return noise.long()
@@ -146,7 +146,7 @@ class CanvasDiffusion:
         return out
 
     def _step_row(self, row: _Row, written: Tensor, logits: Tensor, generator: torch.Generator) -> None:
-        """Take one particle's step, as the pipeline's loop takes it for a batch of one."""
+        """Take one particle's step, like the pipeline's loop with a batch of one."""
         plan, place = self.plan, self._place(row)
         options = {"mask_token_id": None, "temperature": plan.temperature, "generator": generator}
         result = row.scheduler.step(

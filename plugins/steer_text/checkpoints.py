@@ -1,4 +1,4 @@
-"""Models of transformers and their tokenizers, from folders and from the hub. No code of theirs is ever run."""
+"""Models of transformers and their tokenizers, from folders and from the hub. Their code is never run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
         kind: the class of transformers that picks the architecture, such as ``"AutoModelForMaskedLM"``.
         source: a folder or a hub id.
         what: the model as the user named it, for messages.
-        names: other names that could have been meant.
+        names: known names, for suggestions.
 
     Raises:
-        SteerError: if it is not there, cannot be fetched, or is no such model.
+        SteerError: if it does not exist, cannot be fetched, or is not such a model.
     """
     import torch
     import transformers
@@ -50,12 +50,12 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
         model = getattr(transformers, kind).from_pretrained(
             named.place, local_files_only=local, use_safetensors=True, dtype=torch.float32
         )
-    except Exception as error:  # a dozen kinds: missing files, other architectures, no network
+    except Exception as error:  # many kinds: missing files, other architectures, no network
         log.debug("loading %s failed", source, exc_info=True)
         reason = message_of(error, 200)
         if folder is None and not hub.reachable():
             raise SteerError(
-                f"{what} is no folder and not in the hub's cache, and the hub cannot be reached (offline); go online "
+                f"{what} is not a folder or in the hub's cache, and the hub cannot be reached (offline); go online "
                 "once to fetch it, or give a folder"
             ) from error
         raise SteerError(f"{what} cannot be loaded ({type(error).__name__}: {reason})") from error
@@ -63,8 +63,8 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
 
 
 def longest(model: Any, tokenizer: Any) -> int:
-    """Return how many tokens a model takes at most, the special ones included; 10³⁰ or so if it knows no limit."""
+    """Return the most tokens that a model takes, including special ones; about 10³⁰ if it has no limit."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    # positions of RoBERTa and its kin begin behind the padding token
+    # positions of RoBERTa models begin after the padding token's
     offset = 2 if "roberta" in str(getattr(model.config, "model_type", "")) else 0
     return int(min([tokenizer.model_max_length] + ([positions - offset] if positions and positions > 0 else [])))

@@ -15,19 +15,19 @@ Source = Callable[[np.random.Generator], str]
 """Draws a sentence."""
 
 DEFAULT = ("shapes-captions:0.75", "small-town:0.25")
-"""What the model that ships is trained on."""
+"""Training data of the shipped model."""
 
 
 def small_town() -> Source:
-    """Return a source of the sentences that ship: everyday prose, written for this purpose, one a line."""
+    """Return a source of the shipped sentences: everyday prose, written for this purpose, one per line."""
     return from_lines((resources.files("steer_text") / "corpus.txt").read_text(encoding="utf-8"), "corpus.txt")
 
 
 def from_lines(text: str, name: str) -> Source:
-    """Return a source of a text's lines, each as likely; empty ones are left out."""
+    """Return a source that draws a text's lines uniformly; empty lines are left out."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise SteerError(f"{name} holds no sentence; expected one a line")
+        raise SteerError(f"{name} holds no sentence; expected one per line")
     return lambda rng: lines[rng.integers(len(lines))]
 
 
@@ -35,13 +35,13 @@ class Mixture:
     """Sources with their shares."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Look sources up.
+        """Look up the sources.
 
         Args:
-            names: each ``NAME:SHARE`` or ``NAME``, of a registered source or of a text file with a sentence a line.
+            names: each ``NAME:SHARE`` or ``NAME``, for a registered source or a text file with one sentence per line.
 
         Raises:
-            SteerError: for a name that is neither, or a share that is no positive number.
+            SteerError: for a name that is neither, or a share that is not a positive number.
         """
         self.names = tuple(names)
         parts = [_named(name) for name in names]

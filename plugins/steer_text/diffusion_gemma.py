@@ -1,4 +1,4 @@
-"""DiffusionGemma as a backbone: diffusers' ``DiffusionGemmaPipeline``, whose samples without methods are its own."""
+"""DiffusionGemma as a backbone: diffusers' ``DiffusionGemmaPipeline``. Without methods, its samples are the same."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from steer_text.canvas import UNWRITTEN, CanvasDiffusion, Plan
 class DiffusionGemma(TextBackbone):
     """Prompts go through the processor's chat template; ``length`` counts the answer, in whole canvases.
 
-    The context is encoded at every forward, not kept: particles that are resampled need no caches moved.
+    The context is encoded in every forward pass, not cached, so resampling particles moves no caches.
     """
 
     default_steps = 48
     packs_prompts: ClassVar[bool] = False
-    """Confidence decides how many steps there are."""
+    """The number of steps depends on confidence."""
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.model)
@@ -34,7 +34,9 @@ class DiffusionGemma(TextBackbone):
         parameters = inspect.signature(type(pipe).__call__).parameters
         self._defaults = {name: parameter.default for name, parameter in parameters.items()}
         if getattr(pipe.scheduler.config, "corrector_steps", 0):
-            raise SteerError("DiffusionGemma with corrector steps is not supported; set the scheduler's to 0")
+            raise SteerError(
+                "DiffusionGemma with corrector steps is not supported; set the scheduler's corrector_steps=0"
+            )
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         ids, _, _ = self.pipe._prepare_inputs(
@@ -46,7 +48,7 @@ class DiffusionGemma(TextBackbone):
         return (-(-(settings["length"] or self._defaults["gen_length"]) // self.canvas) * self.canvas,)
 
     def noise(self, streams: Streams, shape: tuple[int, ...]) -> Tensor:
-        """Return the tokens of the first canvas, and nothing of the others."""
+        """Return the tokens of the first canvas; the others are unwritten."""
         rows = torch.full((len(streams), *shape), float(UNWRITTEN))
         for number, generator in enumerate(streams.generators):
             rows[number, : self.canvas] = torch.randint(0, self.words, (1, self.canvas), generator=generator)[0].float()
@@ -54,7 +56,7 @@ class DiffusionGemma(TextBackbone):
 
     def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
         if settings["scheduler"] is not None:
-            raise SteerError(f"scheduler {settings['scheduler']!r}: DiffusionGemma has one of its own; leave it out")
+            raise SteerError(f"scheduler {settings['scheduler']!r}: DiffusionGemma has its own; leave it out")
         scheduler, defaults = copy.deepcopy(self.scheduler), self._defaults
         takes_block = "block_length" in inspect.signature(scheduler.set_timesteps).parameters
         scheduler.set_timesteps(
@@ -113,6 +115,6 @@ class DiffusionGemma(TextBackbone):
         return logits
 
     def _until_end(self, row: list[int]) -> list[int]:
-        """Cut a row at its first end token, or where nothing is written yet."""
+        """Cut a row at its first end token or first unwritten token."""
         stops = [row.index(token) for token in (self.pipe.eos_token_id, UNWRITTEN) if token in row]
         return row[: min(stops)] if stops else row

@@ -1,4 +1,4 @@
-"""LLaDA2 as a backbone: diffusers' ``LLaDA2Pipeline``, whose samples without methods are its own."""
+"""LLaDA2 as a backbone: diffusers' ``LLaDA2Pipeline``, with the pipeline's own samples if no method is used."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from steer_text.backbone import TextBackbone
 from steer_text.block import BlockRefinement, Refinement
 
 SHORT = 256
-"""Tokens that are written unless ``length`` says otherwise; the pipeline's own 2048 would surprise."""
+"""Default of ``length``, in tokens; the pipeline's own default of 2048 would surprise."""
 
 
 class LLaDA2(TextBackbone):
-    """Prompts are questions, through the tokenizer's chat template where it has one; ``length`` counts the answer.
+    """Prompts go through the tokenizer's chat template, if it has one; ``length`` counts the answer.
 
-    Thresholds and the like are those that the pipeline's call has by default, the block's length is the scheduler's.
+    Thresholds and similar settings are the defaults of the pipeline's call; the block length is the scheduler's.
     """
 
     default_steps = 32
     packs_prompts: ClassVar[bool] = False
-    """The prompt decides where blocks begin, and confidence how many steps there are."""
+    """The start of the blocks depends on the prompt, and the number of steps on confidence."""
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.model)
@@ -54,7 +54,7 @@ class LLaDA2(TextBackbone):
 
     def process_for(self, settings: Mapping[str, Any], shape: tuple[int, ...], prompts: Sequence[Prompt]) -> Process:
         if settings["scheduler"] is not None:
-            raise SteerError(f"scheduler {settings['scheduler']!r}: LLaDA2 has one of its own; leave it out")
+            raise SteerError(f"scheduler {settings['scheduler']!r}: LLaDA2 has its own; leave it out")
         defaults, scheduler = self._defaults, copy.deepcopy(self.scheduler)
         block = int(scheduler.config.block_length)
         steps = min(settings["steps"], shape[0] // defaults["minimal_topk"])
@@ -71,7 +71,7 @@ class LLaDA2(TextBackbone):
         return BlockRefinement(scheduler, plan, self.device)
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return the logits ``[B, block, V]`` of the block that each row is at, of a window that ends with it."""
+        """Return the logits ``[B, block, V]`` of each row's current block, from a window that ends with it."""
         network: Any = self.denoisers[denoiser]
         prompt, real = conditioning.cond["prompt"], conditioning.cond["prompt_mask"]
         blocks, length, block = x[:, 0], int(x[0, 1]), int(self.scheduler.config.block_length)

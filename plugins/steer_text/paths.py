@@ -1,4 +1,4 @@
-"""Where the weights that ship with this package lie."""
+"""Paths of the weights that ship with this package."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def known() -> dict[str, Path]:
-    """Return the models that ship, by name."""
+    """Return the shipped models by name."""
     return {folder.name: folder for folder in sorted(WEIGHTS.iterdir()) if (folder / "config.json").is_file()}

@@ -12,20 +12,20 @@ class MaskedDiffusion:
     """The ancestral sampler of masked diffusion with α_t = 1 − t, as a :class:`steer.processes.Process`.
 
     States ``x`` are int64 tokens ``[N, L]``, predictions are logits ``[N, L, V]`` of x0. From t to s a masked token is
-    shown with probability (α_s − α_t)/(1 − α_t), and is then drawn from the prediction; a token that is shown stays
-    (§3.2.3, SUBS). After the last step none is masked.
+    shown with probability (α_s − α_t)/(1 − α_t), and is then drawn from the prediction; a shown token does not change
+    (§3.2.3, SUBS). After the last step no token is masked.
 
-    x0 is a random draw here, each token by itself (:class:`steer.processes.RandomX0`).
+    x0 is random here; each token is drawn independently (:class:`steer.processes.RandomX0`).
     """
 
     def __init__(self, steps: int, mask: int, *, temperature: float = 1.0, device: torch.device | str = "cpu") -> None:
-        """Set the way.
+        """Set the schedule.
 
         Args:
-            steps: transitions from t = 1 to t = 0, equally far apart.
-            mask: the masked token's number, which is never drawn.
-            temperature: logits are divided by it; at 0 the likeliest token is taken.
-            device: where times are kept.
+            steps: equally spaced transitions from t = 1 to t = 0.
+            mask: the mask token's number, which is never drawn.
+            temperature: divides the logits; at 0 the likeliest token is taken.
+            device: device of the times.
         """
         self.mask, self.temperature = mask, temperature
         self._times = torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()
@@ -59,17 +59,17 @@ class MaskedDiffusion:
 
     @property
     def stochastic(self) -> bool:
-        return True  # which tokens are shown is drawn at any temperature
+        return True  # the choice of tokens to show is random at any temperature
 
     def prior(self, noise: Tensor) -> Tensor:
-        """Return masks alone, ``[N, L]``; the noise decides nothing."""
+        """Return only masks, ``[N, L]``; the noise has no effect."""
         return torch.full(noise.shape, self.mask, dtype=torch.int64, device=noise.device)
 
     def model_input(self, x: Tensor) -> Tensor:
         return x
 
     def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
-        """Return x with each masked token at its likeliest."""
+        """Return x with the likeliest token for each mask."""
         return torch.where(x == self.mask, self._without_mask(prediction).argmax(dim=-1), x)
 
     def draw_x0(self, x: Tensor, prediction: Tensor, uniform: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class MaskedDiffusion:
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         t, s = self._times[self._index], self._times[self._index + 1]
-        # two numbers a token, drawn whatever is masked: a stream's place tells nothing of its particle
+        # two numbers per token, masked or not, so that a stream's position does not depend on its particle
         show, which = streams.uniform((2, *x.shape[1:]), x.device).unbind(dim=1)
         shown = (x == self.mask) & (show < (t - s) / t)
         self._index += 1
@@ -88,20 +88,20 @@ class MaskedDiffusion:
         return  # nothing is kept per particle
 
     def _without_mask(self, prediction: Tensor) -> Tensor:
-        """Return logits under which nothing ends as the mask."""
+        """Return logits under which the mask is never drawn."""
         logits = prediction.clone()
         logits[..., self.mask] = float("-inf")
         return logits
 
     def _draw(self, prediction: Tensor, uniform: Tensor) -> Tensor:
-        """Draw tokens ``[N, m, L]`` from logits ``[N, L, V]`` by uniform numbers ``[N, m, L]``: the inverse of the
-        distribution function, whose rounding is far below any token's probability in fp64."""
+        """Draw tokens ``[N, m, L]`` from logits ``[N, L, V]`` with uniform numbers ``[N, m, L]``, by inverting the
+        distribution function in fp64, where rounding is far below any token's probability."""
         logits = self._without_mask(prediction)
         if self.temperature == 0:
             return logits.argmax(dim=-1).unsqueeze(1).expand(uniform.shape)
         probabilities = torch.softmax(logits.double() / self.temperature, dim=-1)
         levels = probabilities.cumsum(dim=-1)
-        # a number within rounding of 1 must not pass the last token that can come
+        # a number that rounds to 1 must not pass the last possible token
         target = uniform.movedim(1, -1) * levels[..., -1:]
         found = torch.searchsorted(levels, target.contiguous(), right=True)
         last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Tokens that are whole words: for corpora small enough that nothing else is worth its while."""
+"""Tokens that are whole words, for small corpora."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ PAD, MASK, BOS, EOS, UNKNOWN = SPECIAL = ("[PAD]", "[MASK]", "[BOS]", "[EOS]", "
 def build(sentences: Iterable[str], *, length: int) -> Any:
     """Return a ``PreTrainedTokenizerFast`` of the words of some sentences, in alphabetical order.
 
-    A sentence becomes ``[BOS] words [EOS]``; case does not matter, and marks are tokens of their own.
+    A sentence becomes ``[BOS] words [EOS]``; case does not matter, and punctuation marks are separate tokens.
 
     Args:
-        sentences: all that the words are taken from.
-        length: tokens of the longest sentence, both ends included.
+        sentences: the source of the words.
+        length: tokens of the longest sentence, including both ends.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -27,7 +27,7 @@ def build(sentences: Iterable[str], *, length: int) -> Any:
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *sorted(words)])}
     tokens = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokens.normalizer, tokens.pre_tokenizer = normalizer, splitter
-    # no word begins with the prefix of word pieces: this decoder sets marks close to their words, and nothing else
+    # no word begins with the prefix of word pieces, so this decoder only joins punctuation to its words
     tokens.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     tokens.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A {EOS}", special_tokens=[(BOS, vocabulary[BOS]), (EOS, vocabulary[EOS])]

@@ -1,4 +1,4 @@
-"""What the tokens of a text looked like on the way, for traces. An observer that changes nothing."""
+"""The tokens of a text at intermediate steps, for traces. An observer that changes nothing."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from steer import State, hookimpl
 
 FRAMES = 32
-"""Steps that are kept, at most, spread evenly, the end besides."""
+"""Most steps to keep, evenly spaced; the end is always kept as well."""
 TOKENS = 200_000
-"""Tokens that a population's trail holds, at most: of longer texts fewer steps are kept."""
+"""Most tokens in a population's trail; longer texts keep fewer steps."""
 
 
 class TokenTrail:
-    """Records an event ``tokens`` a step, after the methods' hooks: particles' tokens, ``None`` for masked ones."""
+    """Records an event ``tokens`` per kept step, after the methods' hooks; masked tokens are ``None``."""
 
     def __init__(self, pieces: Callable[[Tensor], list[Any]]) -> None:
-        """Args: pieces: how tokens ``[N, L]`` read, one list per row."""
+        """Args: pieces: from tokens ``[N, L]`` to their texts, one list per row."""
         self._pieces = pieces
 
     @hookimpl(wrapper=True)
     def after_predict(self, state: State) -> Generator[None, Any, Any]:
-        """Keep the tokens that the step begins with."""
+        """Keep the tokens at the beginning of the step."""
         result = yield
         if state.step in _spread(state):
             self._record(state)
@@ -32,7 +32,7 @@ class TokenTrail:
 
     @hookimpl(wrapper=True)
     def finish(self, state: State) -> Generator[None, Any, Any]:
-        """Keep the tokens of the end."""
+        """Keep the final tokens."""
         result = yield
         self._record(state)
         return result
@@ -42,7 +42,7 @@ class TokenTrail:
 
 
 def _spread(state: State) -> set[int]:
-    """Return the steps to keep, the first among them."""
+    """Return the steps to keep, including the first."""
     frames = max(1, min(FRAMES, TOKENS // max(1, state.x.numel())))
     stride = -(-state.steps // frames)
     return set(range(0, state.steps, stride))

@@ -18,11 +18,11 @@ from .stage import Recipe, Stage
 RECIPE = Recipe(steps=1400, batch=24, rate=2e-3, warmup=50, ema=0.995)
 KL_WEIGHT = 1e-4
 PLAIN_SHARE = 0.45
-"""Textures are the hardest part of an image, so the autoencoder sees many of them."""
+"""Textures are the hardest part of an image, so the autoencoder trains on many of them."""
 
 
 def build() -> nn.ModuleDict:
-    """The untrained autoencoder; its parts are named as in diffusers."""
+    """Return the untrained autoencoder; its parts are named as in diffusers."""
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -52,7 +52,7 @@ class AutoencoderStage(Stage):
             latents = posterior.sample(draw.noise)
             output = vae.decode(latents).sample
         error = output.float() - images
-        # Most of an image is background that is learned at once: objects and their rims count more.
+        # Most of an image is background, which is easy to learn, so objects and their rims count more.
         near = F.max_pool2d((images.amax(1, keepdim=True) > -0.5).float(), 5, 1, 2)
         weight = (1 + 3 * near) / (1 + 3 * near).mean()
         absolute, squared = (weight * error.abs()).mean(), (weight * error.square()).mean()
@@ -64,7 +64,7 @@ class AutoencoderStage(Stage):
         }
 
     def sheet(self, path: Path) -> dict[str, float]:
-        """Draw scenes and their reconstructions; return the squared error."""
+        """Write a sheet of scenes and their reconstructions; return the squared error."""
         images = draw_images(Draw(self.recipe.seed, "autoencoder-sheet", 0).rng, 64, PLAIN_SHARE)
         vae: AutoencoderKL = self.averaged()["vae"]
         output = vae.decode(vae.encode(images).latent_dist.mean).sample
@@ -78,7 +78,7 @@ def normalize(vae: AutoencoderKL, images: Tensor) -> AutoencoderKL:
 
     Afterwards the latents of ``images`` ([N, 3, 64, 64] in [-1, 1]) have mean 0 and standard
     deviation 1 in every channel, and reconstructions are unchanged. A pipeline then needs no
-    latent statistics: its scaling factor is 1.
+    latent statistics, and its scaling factor is 1.
     """
     posterior = vae.encode(images).latent_dist
     samples = posterior.mean + posterior.std * torch.randn(
@@ -97,7 +97,7 @@ def normalize(vae: AutoencoderKL, images: Tensor) -> AutoencoderKL:
 
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, images: Tensor, draw: Draw, autocast: AbstractContextManager[object]) -> Tensor:
-    """Return images ``[N, 3, 64, 64]`` in [0, 1] of noisy latents: early guesses of clean images."""
+    """Return images ``[N, 3, 64, 64]`` in [0, 1] decoded from noisy latents, like early estimates of clean images."""
     with autocast:
         latents = vae.encode(images.to(vae.device) * 2 - 1).latent_dist.mean
         latents = latents + float(draw.rng.uniform(0.0, 0.5)) * draw.normal(*latents.shape).to(vae.device)

@@ -16,7 +16,7 @@ STAGES = ("autoencoder", "t2i", "clip", "detector")
     "--stage",
     click.Choice(("all", *STAGES)),
     "all",
-    "Which stage to train, in a folder of its name in --out; t2i and clip need a finished autoencoder there.",
+    "Stage to train, in a folder of its name in --out; t2i and clip need a finished autoencoder there.",
 )
 @training_options(out="runs/shapes", precision="auto", device="cpu", threads=2, own="the stage's own")
 def command(given: TrainingOptions, stage: str) -> None:
@@ -24,7 +24,7 @@ def command(given: TrainingOptions, stage: str) -> None:
 
     --resume continues the stages that have begun and starts the others.
     """
-    # Imported here: `steer --help` should not wait for torch.
+    # Imported here, so that `steer --help` does not wait for torch.
     from steer.plugin import Bar
     from steer.training import RunFolder, older_run, start
 

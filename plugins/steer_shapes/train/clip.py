@@ -1,4 +1,4 @@
-"""Stage 3: a CLIP for the shapes world, trained against captions and images one thing apart."""
+"""Stage 3: a CLIP for the shapes world, trained with captions and images that differ in one thing."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from .stage import Recipe, Stage
 
 RECIPE = Recipe(steps=1200, batch=160, rate=1.5e-3, warmup=100, weight_decay=0.05, ema=0.995)
 MEMBERS = 4
-"""A batch is groups of so many scenes with captions, each group's members one change apart."""
+"""Scenes with captions per group; a batch consists of groups whose members are one change apart."""
 GROUP_WEIGHT = 1.0
 PLAIN_SHARE = 0.7
 RECONSTRUCTED = 24
-"""How many images of a batch go through the autoencoder, with noise on their latents."""
+"""Number of images per batch that pass through the autoencoder, with noise on their latents."""
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -49,13 +49,13 @@ TEXT = {"context_length": tokenizers.MAX_LENGTH, "width": 128, "heads": 4, "laye
 
 
 def model_config() -> dict[str, object]:
-    """``model_cfg`` of open_clip's configuration file."""
+    """Return ``model_cfg`` for open_clip's configuration file."""
     text = {**TEXT, "vocab_size": len(tokenizers.build()), "hf_tokenizer_name": "local"}
     return {"embed_dim": EMBED_DIM, "vision_cfg": dict(VISION), "text_cfg": text}
 
 
 def build() -> nn.ModuleDict:
-    """The untrained CLIP, an ordinary open_clip model: small ResNet and text transformer."""
+    """Return the untrained CLIP, an ordinary open_clip model: small ResNet and text transformer."""
     text = CLIPTextCfg(vocab_size=len(tokenizers.build()), **TEXT)
     clip = CLIP(EMBED_DIM, CLIPVisionCfg(**VISION), text)
     return nn.ModuleDict({"clip": clip.to(memory_format=torch.channels_last)})
@@ -63,7 +63,7 @@ def build() -> nn.ModuleDict:
 
 @dataclass(frozen=True)
 class Group:
-    """Scenes with captions that differ from the first one in one thing each."""
+    """Scenes with captions; each differs from the first one in one thing."""
 
     kinds: tuple[str, ...]
     asked: tuple[Requirements, ...]
@@ -76,7 +76,7 @@ def draw_group(rng: np.random.Generator, category: str, split: str, members: int
         first = sample_requirements(category, rng, split)
         options = {k: r for k, r in changes(first, rng).items() if split_of(r.text()) == split}
         if len(options) < members - 1:
-            # Small prompts have few kinds of change: draw each kind again for another value.
+            # Short prompts allow few kinds of change, so draw each kind again for another value.
             more = changes(first, rng)
             options |= {f"{k}+": r for k, r in more.items() if r not in options.values()}
             options = {k: r for k, r in options.items() if split_of(r.text()) == split}
@@ -93,11 +93,11 @@ def draw_group(rng: np.random.Generator, category: str, split: str, members: int
 
 
 def truth(asked: list[Requirements], scenes: list[Scene]) -> Tensor:
-    """Which scenes (rows) meet which captions (columns): bool [scenes, captions]."""
+    """Return which scenes (rows) meet which captions (columns): bool [scenes, captions]."""
     found = [[Detection(o.shape, o.color, o.size, o.texture, o.cx, o.cy, o.radius) for o in scene] for scene in scenes]
     shapes = [sorted(o.shape for o in scene) for scene in scenes]
     wanted = [sorted(p.shape for p in r.phrases for _ in range(p.count)) for r in asked]
-    # Nearly all pairs differ in their shapes already; only the others need a closer look.
+    # Nearly all pairs already differ in their shapes; only the others need the full check.
     rows = [
         [shapes[i] == wanted[j] and score(asked[j], found[i]) == 1 for j in range(len(asked))]
         for i in range(len(scenes))
@@ -106,7 +106,7 @@ def truth(asked: list[Requirements], scenes: list[Scene]) -> Tensor:
 
 
 def degrade(images: Tensor, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
-    """Blur, noise and dim some of the images, [N, 3, H, W] in [0, 1]: as unfinished samples are."""
+    """Blur, noise and dim some of the images, [N, 3, H, W] in [0, 1], to resemble unfinished samples."""
     images = images.clone()
     for start in range(0, len(images), 16):
         part = slice(start, start + 16)
@@ -122,37 +122,37 @@ def degrade(images: Tensor, rng: np.random.Generator, noise: torch.Generator) ->
 
 
 def normalized(images: Tensor) -> Tensor:
-    """Images in [0, 1] as the model takes them."""
+    """Return images in [0, 1] normalized for the model."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     scaled = (images - mean[:, None, None]) / std[:, None, None]
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
 class ClipStage(Stage):
-    """Contrast within the batch (true but foreign captions masked) and within each group."""
+    """Contrast within the batch (other captions that are also true are masked) and within each group."""
 
     name = "clip"
     build = staticmethod(build)
 
     def __init__(self, recipe: Recipe, machine: Accelerator, vae: AutoencoderKL, folder: Path) -> None:
-        """Check that the batch is made of groups."""
+        """Check that the batch consists of whole groups."""
         if recipe.batch % MEMBERS:
             raise SteerError(f"--batch {recipe.batch}: expected a multiple of {MEMBERS}, the size of a group of scenes")
         super().__init__(recipe, machine, vae, folder)
         self.tokenizer = tokenizers.build()
 
     def tokens(self, prompts: list[str]) -> Tensor:
-        """Token ids [N, 32]."""
+        """Return token ids [N, 32]."""
         return tokenizers.encode(self.tokenizer, prompts)
 
     def losses(self, draw: Draw) -> dict[str, Tensor]:
-        """Return the loss, its two terms, and how often the right caption of a group is found."""
+        """Return the loss, its two terms, and the share of images whose caption is found in their group."""
         rng, count, device = draw.rng, self.recipe.batch // MEMBERS, self.machine.device
         names = rng.choice(list(TRAINING_MIXTURE), count, p=list(TRAINING_MIXTURE.values()))
         groups = [draw_group(rng, str(name), "train", MEMBERS) for name in names]
         asked = [r for group in groups for r in group.asked]
         scenes = [s for group in groups for s in group.scenes]
-        # Damage comes to runs of neighbors, so images are shuffled: it must not give a group away.
+        # Damage affects runs of neighbors, so images are shuffled; else it would reveal the group.
         order = torch.from_numpy(rng.permutation(len(asked)))
         images = to_tensor(render_batch(scenes))[order]
         images[:RECONSTRUCTED] = reconstruct(self.vae, images[:RECONSTRUCTED], draw, self.machine.autocast())
@@ -190,10 +190,10 @@ class ClipStage(Stage):
 def retrieval(
     clip: CLIP, tokens: Callable[[list[str]], Tensor], seed: int, *, split: str, groups: int
 ) -> dict[str, float]:
-    """How often the right caption beats one that is a single change away, by kind of change.
+    """Return how often the right choice beats one that is a single change away, by kind of change.
 
-    ``captions``: for an image, over its caption and the changed one; ``images``: for a caption,
-    over its image and one of the changed scene. Chance is a half.
+    ``captions``: for an image, its caption against the changed one. ``images``: for a caption, its
+    image against one of the changed scene. Chance is one half.
     """
     captions: dict[str, list[bool]] = defaultdict(list)
     images: dict[str, list[bool]] = defaultdict(list)

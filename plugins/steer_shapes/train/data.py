@@ -1,4 +1,4 @@
-"""Training data, drawn afresh from the grammar: captions and images, none of them held out."""
+"""Training data: captions and images, drawn from the grammar's training split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..scenes import CANVAS, Scene
 
 
 def draw_scene(rng: np.random.Generator, plain_share: float = PLAIN_SHARE) -> tuple[Requirements, Scene]:
-    """One scene of the training mixture, and what its caption says."""
+    """Draw one scene of the training mixture; return its requirements and the scene."""
     while True:
         requirements = sample_training(rng)
         try:
@@ -27,7 +27,7 @@ def draw_scene(rng: np.random.Generator, plain_share: float = PLAIN_SHARE) -> tu
 
 
 def draw_images(rng: np.random.Generator, count: int, plain_share: float) -> Tensor:
-    """Crowded, often textured scenes for the autoencoder: float [N, 3, 64, 64] in [-1, 1]."""
+    """Draw scenes, often textured, for the autoencoder: float [N, 3, 64, 64] in [-1, 1]."""
     images = np.empty((count, CANVAS, CANVAS, 3), np.uint8)
     for index in range(count):
         images[index] = render(draw_scene(rng, plain_share)[1])
@@ -35,18 +35,18 @@ def draw_images(rng: np.random.Generator, count: int, plain_share: float) -> Ten
 
 
 def scenes(rng: np.random.Generator, count: int) -> tuple[Tensor, list[str]]:
-    """Scenes with their captions, for training other models: float [N, 3, 64, 64] in [0, 1] and N texts."""
+    """Draw scenes with captions, for training other models: float [N, 3, 64, 64] in [0, 1] and N texts."""
     drawn = [draw_scene(rng) for _ in range(count)]
     return to_tensor(render_batch([scene for _, scene in drawn])), [asked.text() for asked, _ in drawn]
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """uint8 [N, H, W, 3] to float [N, 3, H, W] in [0, 1], channels last in memory."""
+    """Convert uint8 [N, H, W, 3] to float [N, 3, H, W] in [0, 1], channels last in memory."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
 def save_sheet(images: Tensor, path: Path, columns: int = 8, zoom: int = 2) -> None:
-    """Write float images [N, 3, H, W] in [0, 1] as one PNG, ``columns`` in a row."""
+    """Write float images [N, 3, H, W] in [0, 1] as one PNG, ``columns`` per row."""
     count, _, height, width = images.shape
     rows = -(-count // columns)
     sheet = torch.zeros(rows * (height + 2), columns * (width + 2), 3)

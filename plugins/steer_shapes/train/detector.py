@@ -1,4 +1,4 @@
-"""Stage 4: the detector that differentiable rewards read."""
+"""Stage 4: the detector for the differentiable rewards."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .stage import Recipe, Stage
 RECIPE = Recipe(steps=1200, batch=48, rate=2e-3, warmup=100, weight_decay=0.02, ema=0.995)
 PLAIN_SHARE = 0.6
 RECONSTRUCTED = 8
-"""How many images of a batch go through the autoencoder, with noise on their latents."""
+"""Number of images per batch that pass through the autoencoder, with noise on their latents."""
 SPREAD = 0.8
 """Standard deviation of an object's density, in cells."""
 DENSITY_SCALE = 20.0
 
 
 def build() -> nn.ModuleDict:
-    """The untrained detector."""
+    """Return the untrained detector."""
     return nn.ModuleDict({"detector": Detector().to(memory_format=torch.channels_last)})
 
 
 def targets(scenes: list[Scene]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return densities ``[N, 256]``, each object adding 1, and attributes ``[N, 256]`` of the nearest object."""
+    """Return densities ``[N, 256]``, in which each object adds 1, and attributes ``[N, 256]`` of the nearest object."""
     places = (np.arange(GRID) + 0.5) * STRIDE
     density = np.zeros((len(scenes), GRID, GRID), np.float32)
     attributes = {name: np.zeros((len(scenes), GRID, GRID), np.int64) for name in ATTRIBUTES}
@@ -50,7 +50,7 @@ def targets(scenes: list[Scene]) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def losses(out: Tensor, scenes: list[Scene]) -> dict[str, Tensor]:
-    """Return the loss of the detector's output: densities, counts, and attributes where objects are."""
+    """Return the loss of the detector's output: densities, counts, and attributes at the objects."""
     density, attributes = targets(scenes)
     logits = out.float().flatten(2)
     found = F.softplus(logits[:, 0])
@@ -67,7 +67,7 @@ def losses(out: Tensor, scenes: list[Scene]) -> dict[str, Tensor]:
 
 
 class DetectorStage(Stage):
-    """Scenes of the training split, damaged as unfinished samples are."""
+    """Trains on scenes of the training split, damaged to resemble unfinished samples."""
 
     name = "detector"
     build = staticmethod(build)
@@ -78,7 +78,7 @@ class DetectorStage(Stage):
         scenes = [draw_scene(rng, PLAIN_SHARE)[1] for _ in range(count)]
         images = to_tensor(render_batch(scenes))
         images[:RECONSTRUCTED] = reconstruct(self.vae, images[:RECONSTRUCTED], draw, self.machine.autocast())
-        # damage comes to runs of neighbors: shuffled, it does not always meet what was reconstructed
+        # damage affects runs of neighbors, so images are shuffled; else it would always affect the reconstructed ones
         order = torch.from_numpy(rng.permutation(count))
         images = degrade(images[order], rng, draw.noise).contiguous(memory_format=torch.channels_last)
         with self.machine.autocast():
@@ -92,7 +92,7 @@ class DetectorStage(Stage):
 
 @torch.no_grad()
 def accuracy(detector: nn.Module, seed: int, count: int) -> dict[str, float]:
-    """Measure on fresh clean scenes: how often the count is right, and each attribute of an object."""
+    """Measure on fresh clean scenes how often the count and each attribute of an object are right."""
     rng = Draw(seed, "detector-test", 0).rng
     scenes = [draw_scene(rng, PLAIN_SHARE)[1] for _ in range(count)]
     reading = split(detector(to_tensor(render_batch(scenes))))
@@ -105,7 +105,7 @@ def accuracy(detector: nn.Module, seed: int, count: int) -> dict[str, float]:
 
 
 def _names(reading: Reading, row: int, obj: SceneObject, attribute: str) -> bool:
-    """Whether the detector, where an object is, finds its attribute likeliest."""
+    """Whether the detector's likeliest attribute at an object is the right one."""
     cell = int(obj.cy // STRIDE) * GRID + int(obj.cx // STRIDE)
     likeliest = int(reading.chances[attribute][row, :, cell].argmax())
     return bool(ATTRIBUTES[attribute][likeliest] == getattr(obj, attribute))

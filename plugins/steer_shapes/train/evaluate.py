@@ -1,4 +1,4 @@
-"""Measuring exported weights: ``python -m steer_shapes.train.evaluate images`` and ``clip``."""
+"""Measure exported weights: ``python -m steer_shapes.train.evaluate images`` and ``clip``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=Path("prompts/shapes-eval.jsonl"),
     show_default=True,
-    help="Prompt file with id, prompt and category a line.",
+    help="Prompt file with id, prompt and category per line.",
 )
 @click.option(
     "--model",
@@ -34,7 +34,7 @@ def main() -> None:
 @click.option("--guidance", type=float, default=4.0, show_default=True)
 @click.option("--eta", type=click.FloatRange(0, 1), default=1.0, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--limit", type=click.IntRange(1), help="Only so many prompts of each category.")
+@click.option("--limit", type=click.IntRange(1), help="Most prompts per category.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write the images to this PNG.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 def images_command(
@@ -48,7 +48,7 @@ def images_command(
     sheet: Path | None,
     threads: int,
 ) -> None:
-    """Sample one image a prompt with DDIM; print the share that is exact, by category."""
+    """Sample one image per prompt with DDIM; print the share of exact images by category."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
@@ -78,12 +78,12 @@ def images_command(
 
 @main.command("clip")
 @click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path), help="open_clip folder.")
-@click.option("--groups", type=click.IntRange(1), default=100, show_default=True, help="Pairs of each category.")
+@click.option("--groups", type=click.IntRange(1), default=100, show_default=True, help="Pairs per category.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def clip_command(model: Path | None, groups: int, seed: int) -> None:
     """Print how often the CLIP prefers the right one of two captions, or images, one change apart.
 
-    Captions come from the evaluation split, images are fresh.
+    Captions are from the evaluation split; images are newly drawn.
     """
     import open_clip
 

@@ -1,4 +1,4 @@
-"""Writing trained models as the folders that stock diffusers and open_clip load."""
+"""Write trained models as folders that diffusers and open_clip load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import clip, t2i
 from . import tokenizer as tokenizers
 
 DEFAULTS = {"steps": 30, "guidance_scale": 4.0}
-"""What the model is sampled with unless something else is asked for."""
+"""Default settings for sampling the model."""
 
 
 def export_pipeline(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) -> Path:
@@ -24,14 +24,14 @@ def export_pipeline(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) ->
     pipe = t2i.pipeline(vae, modules).to(dtype=torch.float16)
     with replaced_folder(folder) as place:
         pipe.save_pretrained(place, safe_serialization=True)
-        # transformers takes the type of the computation from here, diffusers does not: left at
-        # float16, the text encoder alone would compute in half precision in a float32 pipeline.
+        # transformers reads the dtype from here, diffusers does not: with float16, only the text
+        # encoder of a float32 pipeline would compute in half precision.
         path = place / "text_encoder" / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         config["dtype"] = "float32"
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         _write_plain_tokenizer(place / "tokenizer")
-        # steer's own defaults for this model; stock diffusers does not look at the file
+        # steer's defaults for this model; diffusers ignores the file
         (place / "steer.json").write_text(json.dumps(DEFAULTS) + "\n", encoding="utf-8")
     return folder
 
@@ -67,7 +67,7 @@ def export_detector(modules: nn.ModuleDict, folder: Path) -> Path:
 
 
 def _write_plain_tokenizer(folder: Path) -> None:
-    """Also write ``vocab.json`` and ``merges.txt``: older transformers read only those."""
+    """Also write ``vocab.json`` and ``merges.txt``, because older transformers reads only those."""
     words = tokenizers.build()
     vocabulary = dict(sorted(words.get_vocab().items(), key=lambda item: item[1]))
     text = json.dumps(vocabulary, ensure_ascii=False)

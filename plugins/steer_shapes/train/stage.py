@@ -1,4 +1,4 @@
-"""What the stages have in common: a recipe, and one update per step of all that is trained."""
+"""The base of the stages: a recipe, and one update of all modules per step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, warm
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(TrainingRecipe):
-    """How long and how fast a stage trains.
+    """The length and learning rate of a stage's training.
 
     Attributes:
-        warmup: steps of the linear warm-up, before the cosine.
+        warmup: steps of the linear warm-up before the cosine.
         weight_decay: of matrices and kernels; vectors have none.
     """
 
@@ -29,10 +29,10 @@ class Recipe(TrainingRecipe):
 
 
 class Stage(Task):
-    """One of the shapes models in training. Its networks compute on the machine's device, all else on the CPU.
+    """Training of one shapes model. Its networks run on the machine's device, everything else on the CPU.
 
     Attributes:
-        modules: all that is trained.
+        modules: the trained networks.
         vae: the frozen autoencoder; ``None`` in the stage that trains it.
         folder: of the run.
     """
@@ -43,7 +43,7 @@ class Stage(Task):
         """Return the untrained modules."""
 
     def __init__(self, recipe: Recipe, machine: Accelerator, vae: Any, folder: Path) -> None:
-        """Build what is trained, with the autoencoder on the machine's device."""
+        """Build the modules; the autoencoder must be on the machine's device."""
         self.recipe, self.machine, self.vae, self.folder = recipe, machine, vae, folder
         torch.manual_seed(recipe.seed)
         self.modules = self.build().to(machine.device).train()
@@ -56,7 +56,7 @@ class Stage(Task):
         """Return losses and metrics of one batch of fresh data; ``"loss"`` is minimized."""
 
     def updates(self, step: int) -> Iterator[Update]:
-        """One update; its rate is warmed up and then lowered along a cosine."""
+        """Yield one update; its rate is warmed up and then lowered along a cosine."""
         recipe = self.recipe
         rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
         yield Update("modules", rate, lambda part: self.losses(Draw(recipe.seed, self.name, step, part)))

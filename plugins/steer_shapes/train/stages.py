@@ -1,4 +1,4 @@
-"""The stages by name; each is trained in a folder of its own, and its weights are exported beside those."""
+"""The stages by name; each trains in its own folder, and the weights are exported beside these folders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def train(name: str, recipe: Recipe, run: RunFolder, machine: Accelerator, *, watch: Watch, display: Display) -> None:
-    """Train a stage in ``run`` and export its averaged weights into the folder ``weights`` beside that.
+    """Train a stage in ``run`` and export its averaged weights into the folder ``weights`` beside it.
 
     Raises:
         SteerError: if the stage needs an autoencoder and none was trained beside it.
@@ -43,12 +43,12 @@ def train(name: str, recipe: Recipe, run: RunFolder, machine: Accelerator, *, wa
 
 
 def load_autoencoder(out: Path, seed: int, *, shipped: bool) -> AutoencoderKL:
-    """Return the autoencoder that was trained in ``out``, with normalized latents and frozen.
+    """Return the autoencoder that was trained in ``out``, frozen, with normalized latents.
 
     Args:
-        out: where the stages' folders are.
-        seed: of the images that the latents are normalized on.
-        shipped: whether the one that ships will do if there is none.
+        out: folder of the stages' folders.
+        seed: of the images for normalizing the latents.
+        shipped: whether to use the shipped autoencoder if ``out`` has none.
     """
     checkpoint = out / "autoencoder" / "checkpoint.pt"
     if not checkpoint.exists():

@@ -1,4 +1,4 @@
-"""Stage 2: text to image, a text encoder and a U-Net in the autoencoder's latents."""
+"""Stage 2: text to image, with a text encoder and a U-Net on the autoencoder's latents."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SCENES = 40_000
 """Scenes whose latents are computed once, before training."""
 CAPTION_DROPOUT = 0.1
 SNR_CLIP = 5.0
-"""Min-SNR weighting: steps with little noise count less, the layout is settled before them."""
+"""Min-SNR weighting: steps with little noise count less, because the layout is decided before them."""
 
 
 def scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule."""
+    """Return Stable Diffusion's noise schedule."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -43,7 +43,7 @@ def scheduler() -> DDIMScheduler:
 
 
 def build() -> nn.ModuleDict:
-    """The untrained text encoder and U-Net."""
+    """Return the untrained text encoder and U-Net."""
     words = tokenizers.build()
     text = CLIPTextModel(
         CLIPTextConfig(
@@ -65,7 +65,7 @@ def build() -> nn.ModuleDict:
         out_channels=4,
         block_out_channels=(64, 128, 192),
         layers_per_block=1,
-        # Attention at 8x8 and 4x4 only: at 16x16 it costs more than all the rest together.
+        # Attention at 8x8 and 4x4 only, because at 16x16 it costs more than everything else together.
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=128,
@@ -76,7 +76,7 @@ def build() -> nn.ModuleDict:
 
 
 def pipeline(vae: AutoencoderKL, modules: nn.ModuleDict) -> StableDiffusionPipeline:
-    """All parts as a stock pipeline."""
+    """Return all parts as a standard pipeline."""
     pipe = StableDiffusionPipeline(
         vae=vae,
         text_encoder=modules["text_encoder"],
@@ -115,7 +115,7 @@ class TextToImageStage(Stage):
     build = staticmethod(build)
 
     def __init__(self, recipe: Recipe, machine: Accelerator, vae: AutoencoderKL, folder: Path) -> None:
-        """Encode the training scenes, unless a resumed run finds them in the folder."""
+        """Encode the training scenes, unless the folder of a resumed run has them."""
         super().__init__(recipe, machine, vae, folder)
         self.tokenizer = tokenizers.build()
         self.alphas = scheduler().alphas_cumprod
@@ -136,13 +136,13 @@ class TextToImageStage(Stage):
         mean, std = self.mean[rows].float(), self.std[rows].float()
         clean = mean + std * draw.normal(*mean.shape)
         epsilon = draw.normal(*clean.shape)
-        # One timestep from each of N equal parts: less variance than N independent ones.
+        # One timestep from each of N equal parts has less variance than N independent ones.
         parts = (torch.arange(count) + draw.uniform(count)) / count
         timestep = (parts * len(self.alphas)).long()
         alpha = self.alphas[timestep][:, None, None, None]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * epsilon
         noisy = noisy.to(device, memory_format=torch.channels_last)
-        # For so few tokens the plain attention is much faster than the fused one on a CPU.
+        # For so few tokens, plain attention is much faster than fused attention on a CPU.
         with self.machine.autocast(), sdpa_kernel(SDPBackend.MATH):
             states = self.modules["text_encoder"](tokenizers.encode(self.tokenizer, captions).to(device))[0]
             output = self.modules["unet"](noisy, timestep.to(device), encoder_hidden_states=states).sample
@@ -152,7 +152,7 @@ class TextToImageStage(Stage):
         return {"loss": (weight * error).mean(), "mse": error.mean()}
 
     def sheet(self, path: Path) -> dict[str, float]:
-        """Draw held-out prompts; return the mean reward and the share of exact images."""
+        """Write a sheet of samples for held-out prompts; return the mean reward and the share of exact images."""
         seed = self.recipe.seed
         rng = Draw(seed, "t2i-sheet", 0).rng
         names = [category for category in CATEGORIES for _ in range(8)]
@@ -163,7 +163,7 @@ class TextToImageStage(Stage):
 
 
 def summarize(categories: list[str], rewards: Tensor) -> dict[str, float]:
-    """Mean reward and the share of exact images, overall and by category."""
+    """Return the mean reward and the share of exact images, overall and by category."""
     exact: dict[str, list[bool]] = defaultdict(list)
     for category, reward in zip(categories, rewards.tolist(), strict=True):
         exact[category].append(reward == 1.0)
@@ -183,7 +183,7 @@ def generate(
     eta: float = 1.0,
     batch: int = 16,
 ) -> Tensor:
-    """Sample one image a prompt with DDIM: float [N, 3, 64, 64] in [0, 1]."""
+    """Sample one image per prompt with DDIM: float [N, 3, 64, 64] in [0, 1]."""
     images = []
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]

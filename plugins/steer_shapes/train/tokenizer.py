@@ -1,7 +1,7 @@
 """A small, complete CLIP tokenizer: every word of the grammar is one token.
 
-It is ordinary byte-pair encoding, learned on the grammar's words until each is whole, over CLIP's
-full byte alphabet: words outside the grammar fall apart into letters instead of failing.
+It is ordinary byte-pair encoding over CLIP's full byte alphabet, learned until each word of the grammar is one
+token. Words outside the grammar split into letters instead of failing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_LENGTH = 32
 
 
 def words() -> list[str]:
-    """All words of the grammar, in a fixed order."""
+    """Return all words of the grammar, in a fixed order."""
     relations = [word for words in RELATION_WORDS.values() for word in words.split()]
     lists = (SHAPES, PLURALS.values(), COLORS, SIZES, TEXTURES, NUMBERS, relations)
     found = ["a", "an", "and", *(word for group in lists for word in group)]
@@ -28,14 +28,14 @@ def words() -> list[str]:
 
 
 def _byte_alphabet() -> list[str]:
-    """The printable stand-ins of all 256 bytes, in CLIP's order."""
+    """Return a printable character for each of the 256 bytes, in CLIP's order."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]
 
 
 def learn_merges(vocabulary: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges that make every word one token, most frequent pairs first."""
+    """Return byte-pair merges that make every word one token, most frequent pairs first."""
     pieces = [[*word[:-1], word[-1] + "</w>"] for word in vocabulary]
     merges = []
     while pairs := Counter(pair for word in pieces for pair in pairwise(word)):
@@ -51,7 +51,7 @@ def learn_merges(vocabulary: list[str]) -> list[tuple[str, str]]:
 
 
 def build() -> CLIPTokenizer:
-    """The tokenizer; ``save_pretrained`` writes what stock transformers loads."""
+    """Return the tokenizer; transformers can load what its ``save_pretrained`` writes."""
     alphabet = _byte_alphabet()
     merges = learn_merges(words())
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet)]
@@ -67,7 +67,7 @@ def build() -> CLIPTokenizer:
 
 
 def encode(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
-    """Token ids [N, 32], padded and cut."""
+    """Return token ids [N, 32], padded and cut."""
     ids: Tensor = tokenizer(
         prompts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
     ).input_ids

@@ -1,4 +1,4 @@
-"""``steer classify``: classes of images, by running the flow from them backwards."""
+"""``steer classify``: classes of images, by running the flow backward from them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from steer_symmflow.reading.tables import check_format, print_rows
 
 @click.command()
 @reading_options("symmflow:classes")
-@click.option("--out", metavar="FOLDER", help="Where a sheet of the images with their classes goes, if anywhere.")
+@click.option("--out", metavar="FOLDER", help="Folder for a sheet of the images with their classes; none by default.")
 @log_option
 def command(
     images: tuple[Path, ...], model: str, device: str | None, dtype: str | None, as_json: bool, as_csv: bool,
     out: str | None, **how: Any,
 ) -> None:  # fmt: skip
-    """Classify IMAGES: files, and folders with all that is in them.
+    """Classify IMAGES: files, and folders with their contents.
 
     The confidence is the share of draws of the noise that agree. Files that cannot be read are reported, the others
     are classified, and the exit code is 1.

@@ -1,4 +1,4 @@
-"""What both commands share: options, the model, and images batch by batch."""
+"""Code that both commands share: options, the model, and images batch by batch."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from steer_symmflow.reading.votes import fitted, votes
 
 
 def reading_options(model: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command its images and the options of inference; ``model`` is the default."""
+    """Add the images and the inference options to a command; ``model`` is the default model."""
     options = (
         click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path)),
         click.option("-m", "--model", default=model, show_default=True, help="symmflow:NAME or symmflow:FOLDER."),
         click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Steps of the flow."),
         click.option("--scheduler", default="euler", show_default=True, type=click.Choice(list(SOLVERS))),
         click.option("--draws", default=4, show_default=True, type=click.IntRange(1),
-                     help="Draws of the noise; how far they agree is the confidence."),
-        click.option("--seed", default=0, show_default=True, help="Of the first draw; draw i has seed + i."),
-        click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images a forward."),
-        click.option("--device", help="cpu, cuda, …; CUDA if there is one."),
+                     help="Noise draws; the share that agrees is the confidence."),
+        click.option("--seed", default=0, show_default=True, help="Seed of the first draw; draw i has seed + i."),
+        click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images per forward pass."),
+        click.option("--device", help="cpu, cuda, …; CUDA if available."),
         click.option("--dtype", help="fp32, bf16 or fp16."),
         click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout."),
         click.option("--csv", "as_csv", is_flag=True, help="Print as CSV on stdout."),
@@ -47,11 +47,11 @@ def reading_options(model: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read off an image.
+    """The result for one image.
 
     Attributes:
         path: the file.
-        picture: what it shows, RGB, of its own size.
+        picture: the image, RGB, at its own size.
         votes: share of the draws that give each label, ``[K]``, or ``[K, h, w]`` at the model's size.
     """
 
@@ -61,7 +61,7 @@ class Reading:
 
 
 def open_model(name: str, kind: str, device: str | None, dtype: str | None) -> SymmFlowModel:
-    """Load a model whose semantics are of a kind.
+    """Load a model of one kind, ``"masks"`` or ``"classes"``.
 
     Raises:
         SteerError: if there is no such model, or it is of the other kind.
@@ -78,10 +78,10 @@ def open_model(name: str, kind: str, device: str | None, dtype: str | None) -> S
 def readings(
     model: SymmFlowModel, paths: Collection[Path], label: str, errors: list[str], **how: Any
 ) -> Iterator[Reading]:
-    """Read images under a progress bar; a file that is none is warned of, added to ``errors``, and stops nothing.
+    """Read images with a progress bar; a file that is not an image gives a warning and an entry in ``errors``.
 
     Args:
-        label: what the bar says is done.
+        label: text of the bar.
         how: see :func:`read_all`.
     """
     with Bar(label, len(paths)) as bar:
@@ -97,7 +97,7 @@ def readings(
 def read_all(
     model: SymmFlowModel, paths: Iterable[Path], *, batch: int, steps: int, scheduler: str, draws: int, seed: int
 ) -> Iterator[Reading | ImageError]:
-    """Read images batch by batch, in order; a file that is no image yields its error."""
+    """Read images batch by batch, in order; a file that is not an image yields its error."""
     check_seed(seed, "seed")
     device = next(model.unet.parameters()).device
     waiting: list[tuple[Path, Image.Image, Tensor]] = []
@@ -118,7 +118,7 @@ def read_all(
             yield from flush()
             yield error
             continue
-        # bytes, for those of a batch that wait are held at their own size
+        # as bytes, because waiting images are held at full size
         picture = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
         waiting.append((path, picture, fitted(pixels[None], model.config.size)))
         if len(waiting) == batch:
@@ -127,7 +127,7 @@ def read_all(
 
 
 def png(picture: Image.Image) -> bytes:
-    """Return a picture as a file."""
+    """Return a picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Pictures of what was read: the mask, the mask over its image, and where the draws disagree."""
+"""Pictures of the result: the mask, the mask over its image, and where the draws agree."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 from steer_symmflow.model import SymmFlowConfig
 
 SMALLEST = 256
-"""Overlays have no side below this many pixels (whole multiples of the image's own) …"""
+"""Images are enlarged by whole multiples until no side is below this many pixels …"""
 LARGEST = 2048
-"""… unless the other side would have more than these; larger images are scaled down to them."""
+"""… unless the other side would exceed this many pixels; larger images are scaled down to it."""
 BACKGROUND = frozenset({"background", "void", "unlabelled", "unlabeled"})
 """Labels that an overlay leaves untinted."""
 
@@ -19,7 +19,7 @@ BACKGROUND = frozenset({"background", "void", "unlabelled", "unlabeled"})
 def mask_picture(config: SymmFlowConfig, labels: NDArray, size: tuple[int, int]) -> Image.Image:
     """Return a color mask of labels ``[h, w]``, resized to (height, width) without blending.
 
-    It can be drawn from again: ``steer generate --mask``.
+    ``steer generate --mask`` can draw from it.
     """
     picture = Image.fromarray(np.array(config.colors, np.uint8)[labels])
     return picture.resize(size[::-1], Image.Resampling.NEAREST)
@@ -31,14 +31,16 @@ def gray_picture(shares: NDArray, size: tuple[int, int]) -> Image.Image:
 
 
 def overlay(config: SymmFlowConfig, image: Image.Image, mask: Image.Image, opacity: float = 0.45) -> Image.Image:
-    """Return the image tinted by its mask's colors, edges drawn in full, with a legend of the labels found."""
+    """Return the image tinted with its mask's colors, with white edges and a legend of the labels found."""
     long = max(image.size)
     zoom = min(-(-SMALLEST // min(image.size)), LARGEST // long) if long <= LARGEST else LARGEST / long
     size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
     resampling = Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX
     base = np.asarray(image.resize(size, resampling)).astype(np.float32)
     tint = np.asarray(mask.resize(size, Image.Resampling.NEAREST)).astype(np.float32)
-    gray = np.repeat(base.mean(axis=2, keepdims=True), 3, axis=2)  # the image's own colors would mix with the mask's
+    gray = np.repeat(
+        base.mean(axis=2, keepdims=True), 3, axis=2
+    )  # because the image's own colors would mix with the mask's
     found = [(label, color) for label, color in zip(config.labels, config.colors, strict=True)
              if label not in BACKGROUND and bool((tint == np.array(color)).all(axis=2).any())]  # fmt: skip
     inside = np.zeros(tint.shape[:2], bool)

@@ -1,4 +1,4 @@
-"""``steer segment``: masks of images, by running the flow from them backwards."""
+"""``steer segment``: masks of images, by running the flow backward from them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from steer_symmflow.reading.tables import check_format, print_rows
 
 @click.command()
 @reading_options("symmflow:masks")
-@click.option("--out", metavar="FOLDER", help="Where masks and overlays go; outputs/TIME by default.")
+@click.option("--out", metavar="FOLDER", help="Folder for masks and overlays; outputs/TIME by default.")
 @log_option
 def command(
     images: tuple[Path, ...], model: str, device: str | None, dtype: str | None, as_json: bool, as_csv: bool,
     out: str | None, **how: Any,
 ) -> None:  # fmt: skip
-    """Segment IMAGES: files, and folders with all that is in them.
+    """Segment IMAGES: files, and folders with their contents.
 
-    Each gets a color mask of its own size, an overlay, and a map of how many draws of the noise agree. Files that
+    Each gets a color mask of its own size, an overlay, and a map of the share of noise draws that agree. Files that
     cannot be read are reported, the others are segmented, and the exit code is 1.
     """
     check_format(as_json, as_csv)
@@ -67,14 +67,14 @@ def _row(config: SymmFlowConfig, reading: Reading) -> tuple[dict[str, Any], dict
 
 
 def _plain(stem: str) -> str:
-    """Return a file's stem for the names of its pictures: nothing that a terminal or a page would obey, and so short
-    that there is room for what follows, at most 255 bytes on most file systems."""
+    """Return a file's stem for the names of its pictures: without characters that a terminal or a page would interpret,
+    and short enough for a suffix (most file systems allow 255 bytes)."""
     safe = re.sub(r"[^\w .,+=@-]", "_", stem)
     return safe.encode()[:180].decode(errors="ignore")
 
 
 def _unique(stem: str, used: set[str]) -> str:
-    """Return a name that no other image of the run has, on file systems that tell no case too."""
+    """Return a name that is unique within the run, also on file systems that ignore case."""
     name, number = stem, 1
     while name.lower() in used:
         number += 1

@@ -14,17 +14,17 @@ from steer import SteerError
 from steer.plugin import one_line, stdout, table
 
 WRITTEN = frozenset({"mask", "overlay", "confidence-map"})
-"""Keys with the places of files, which a table has no room for."""
+"""Keys with paths of files, which do not fit in a table."""
 
 
 def check_format(as_json: bool, as_csv: bool) -> None:
-    """Raise if both were asked for."""
+    """Raise if both are set."""
     if as_json and as_csv:
         raise SteerError("got both --json and --csv; give one of the two")
 
 
 def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
-    """Print rows of equal keys; numbers have four digits where people read them."""
+    """Print rows with equal keys as JSON, as CSV, or as a table with rounded numbers."""
     if as_json:
         click.echo(json.dumps({"rows": rows, "errors": list(errors)}, indent=1))
         return
@@ -34,7 +34,7 @@ def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json
         writer = csv.DictWriter(text, list(flat[0]) if flat else [])
         writer.writeheader()
         writer.writerows(flat)
-        click.echo(text.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # names of files can be any bytes
+        click.echo(text.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # file names can be any bytes
         return
     if not rows:
         return
@@ -43,7 +43,7 @@ def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json
 
 
 def _cell(value: Any) -> str:
-    """Return a value for people: shares as those of half a percent and more, largest first."""
+    """Format a value for the table; shares below half a percent are left out, the largest comes first."""
     if isinstance(value, dict):
         shown = sorted(((part, name) for name, part in value.items() if part >= 0.005), reverse=True)
         return one_line(", ".join(f"{name} {part:.0%}" for part, name in shown))
@@ -51,7 +51,7 @@ def _cell(value: Any) -> str:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without tables in it: the shares of labels become columns of their names."""
+    """Flatten a row: the shares become one column per label."""
     out: dict[str, Any] = {}
     for key, value in row.items():
         out |= {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}

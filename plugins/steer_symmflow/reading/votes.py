@@ -1,4 +1,4 @@
-"""What a model reads off images, and how sure it is: several draws of the noise vote."""
+"""A model's labels of images with their confidence: several noise draws vote."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from steer_symmflow.model import SymmFlowModel
 
 
 def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize ``[N, 3, H, W]`` in [0, 1] to (height, width), antialiased; the sides' ratio is not kept."""
+    """Resize ``[N, 3, H, W]`` in [0, 1] to (height, width), antialiased; the aspect ratio is not kept."""
     if images.shape[2:] == size:
         return images
     return functional.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def noise_of(model: SymmFlowModel, seed: int, draw: int) -> Tensor:
-    """Return a draw's noise ``[1, C, h, w]``, the same for every image, so that none depends on its neighbors."""
+    """Return a draw's noise ``[1, C, h, w]``, the same for every image, so that no result depends on the batch."""
     generator = torch.Generator().manual_seed((seed + draw) % 2**32)
     return torch.randn(1, *model.half_shape, generator=generator)
 
@@ -26,13 +26,13 @@ def noise_of(model: SymmFlowModel, seed: int, draw: int) -> Tensor:
 def votes(
     model: SymmFlowModel, images: Tensor, *, steps: int, draws: int, seed: int = 0, solver: str = "euler"
 ) -> Tensor:
-    """Return the share of noise draws that gives each label: ``[N, K]`` of classes, ``[N, K, H, W]`` of masks.
+    """Return the share of noise draws that give each label: ``[N, K]`` for classes, ``[N, K, H, W]`` for masks.
 
-    The largest share is the label, and how sure the model is.
+    The largest share determines the label, and is its confidence.
 
     Args:
         images: ``[N, 3, H, W]`` in [0, 1], of the model's size.
-        draws: draws of the noise; each costs ``steps`` evaluations of a solver's step.
+        draws: noise draws; each costs ``steps`` solver steps.
     """
     total: Tensor | None = None
     for draw in range(draws):

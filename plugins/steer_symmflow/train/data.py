@@ -1,4 +1,4 @@
-"""What SymmFlow trains on: images with labels, from folders, from data sets in packages, or drawn on the fly."""
+"""Training data of SymmFlow: labeled images from folders, from data sets in packages, or drawn on demand."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Labeled(Protocol):
 
     Attributes:
         kind: ``"masks"`` or ``"classes"``.
-        labels: their names, in order.
-        colors: of masks: the color of each label.
+        labels: names of the labels, in order.
+        colors: for masks, the color of each label.
         size: (height, width) of the images.
     """
 
@@ -39,11 +39,11 @@ class Labeled(Protocol):
     size: tuple[int, int]
 
     def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
-        """Draw uint8 images ``[N, H, W, 3]`` and int64 labels, ``[N]`` of classes or ``[N, H, W]`` of masks."""
+        """Draw uint8 images ``[N, H, W, 3]`` and int64 labels, ``[N]`` for classes or ``[N, H, W]`` for masks."""
 
 
 class Stored:
-    """A data set in memory, its last tenth (at least one) held out as ``"eval"``."""
+    """A data set in memory; a tenth (at least one image) is held out as ``"eval"``."""
 
     def __init__(
         self,
@@ -60,12 +60,12 @@ class Stored:
 
         Args:
             images: uint8 ``[N, H, W, 3]``.
-            targets: int64, ``[N]`` of classes or ``[N, H, W]`` of masks.
-            order: seed of the shuffle that precedes the split.
-            shift: training images of classes are moved by up to so many pixels each way, over black.
+            targets: int64, ``[N]`` for classes or ``[N, H, W]`` for masks.
+            order: seed of the shuffle before the split.
+            shift: most pixels by which training images of classes are shifted in each direction, over black.
         """
         if len(images) < 2:
-            raise SteerError(f"found {len(images)} image, expected at least 2: one of them is held out")
+            raise SteerError(f"found {len(images)} image, expected at least 2, because one is held out")
         self.kind, self.labels, self.colors = kind, labels, colors
         self.size = (int(images.shape[1]), int(images.shape[2]))
         rows = np.random.default_rng(order).permutation(len(images))
@@ -87,7 +87,7 @@ class Stored:
 
 
 def moved(images: NDArray, by: NDArray) -> NDArray:
-    """Return images ``[N, H, W, 3]``, each moved by its ``(down, right)`` of ``by`` ``[N, 2]``, over black."""
+    """Return images ``[N, H, W, 3]``, each shifted by its row ``(down, right)`` of ``by`` ``[N, 2]``, over black."""
     out = np.zeros_like(images)
     height, width = images.shape[1:3]
     for row, (down, right) in enumerate(by.tolist()):
@@ -102,12 +102,12 @@ def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labe
 
     Args:
         name: a registered name (``shapes-masks``, ``digits``), ``torchvision:CIFAR10:FOLDER``, a folder with
-            ``images/`` and ``masks/`` of equal names and a ``labels.json``, a folder with one subfolder a class, or a
-            folder with a ``metadata.csv`` of ``file_name,label``.
-        size: (height, width) to resize to; needed where the files differ in size.
+            ``images/`` and ``masks/`` of equal names and a ``labels.json``, a folder with one subfolder per class, or
+            a folder with a ``metadata.csv`` of ``file_name,label``.
+        size: (height, width) to resize to; required if the files differ in size.
 
     Raises:
-        SteerError: for whatever of it cannot be used, naming the file.
+        SteerError: naming the file, if something cannot be used.
     """
     known = plugins.registry.data_of("labeled images")
     if name in known:
@@ -126,7 +126,7 @@ def open_data(name: str, size: tuple[int, int] | None, plugins: Plugins) -> Labe
 
 def digits() -> Stored:
     """Return scikit-learn's 1,797 handwritten digits (UCI, 8×8) as 16×16 images; a tenth is held out, the others are
-    moved by up to two pixels."""
+    shifted by up to two pixels."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -142,7 +142,7 @@ def digits() -> Stored:
 def _images(paths: list[Path], size: tuple[int, int] | None) -> tuple[NDArray, list[tuple[int, int]]]:
     """Return images uint8 ``[N, H, W, 3]``, and each one's own (height, width) in its file.
 
-    They are read as ``steer segment`` and ``steer classify`` do: upright, transparent parts white.
+    They are read as in ``steer segment`` and ``steer classify``: upright, with transparent parts white.
     """
     out: NDArray | None = None
     own = []
@@ -167,7 +167,7 @@ def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
     """Return the color of each label of a ``labels.json``, in order.
 
     Raises:
-        SteerError: if it is none, or two labels have one color.
+        SteerError: if it is not a valid file, or two labels have the same color.
     """
     if not file.is_file():
         raise SteerError(
@@ -207,12 +207,12 @@ def _mask_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
     targets = np.empty(pixels.shape[:3], np.int64)
     for row, (file, (height, width)) in enumerate(zip(masks, own, strict=True)):
         mask = read_rgb(file)
-        # it may have fewer pixels, but not another shape; a rounded side makes none
+        # it may have fewer pixels but needs the same aspect ratio, up to rounding
         if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width):
             got = f"{mask.shape[1]}x{mask.shape[0]}"
-            raise SteerError(f"mask {file} is {got}, its image {width}x{height}; expected the same ratio of sides")
+            raise SteerError(f"mask {file} is {got}, its image {width}x{height}; expected the same aspect ratio")
         targets[row] = nearest_labels(
-            resized_mask(mask, shape), colors, False, str(file), f"add it to {LABELS} or mend the mask"
+            resized_mask(mask, shape), colors, False, str(file), f"add it to {LABELS} or fix the mask"
         )
     return Stored("masks", tuple(table), colors, pixels, targets)
 
@@ -228,7 +228,7 @@ def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
             raise SteerError(f"{listing}: expected the columns file_name and label")
         for number, row in enumerate(rows, start=1):
             if not (row["file_name"] and row["label"]):
-                raise SteerError(f"{listing}, row {number}: has no {'label' if row['file_name'] else 'file_name'}")
+                raise SteerError(f"{listing}, row {number}: no {'label' if row['file_name'] else 'file_name'}")
         pairs = [(folder / row["file_name"], row["label"]) for row in rows]
     else:
         pairs = [
@@ -241,7 +241,7 @@ def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
     if len(names) < 2:
         raise SteerError(
             f"{folder}: found {len(names)} class{'' if len(names) == 1 else 'es'}, expected at least 2; give a folder "
-            f"of images/, masks/ and {LABELS}, or one with a subfolder of images a class"
+            f"of images/, masks/ and {LABELS}, or one with a subfolder of images per class"
         )
     images, _ = _images([path for path, _ in pairs], size)
     return Stored("classes", names, (), images, np.array([names.index(label) for _, label in pairs], np.int64))

@@ -1,4 +1,4 @@
-"""Pictures of what a model does: image, mask, inferred mask, image drawn from the mask."""
+"""Sheets of a model's results: image, mask, inferred mask, image drawn from the mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ZOOM, GAP = 2, 2
 
 
 def sheet_of(config: SymmFlowConfig, images: Tensor, truth: Tensor, found: Tensor, drawn: Tensor) -> Image.Image:
-    """Return one column a scene: the image, its true semantics, the inferred ones, what was drawn from the true ones.
+    """Return one column per scene: image, true semantics, inferred semantics, and the image drawn from the true ones.
 
     Args:
         images: ``[N, 3, H, W]`` in [0, 1]; so is ``drawn``.

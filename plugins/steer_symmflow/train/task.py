@@ -1,4 +1,4 @@
-"""A symmetric flow in training: its recipe, its losses, and what its averaged weights can do."""
+"""Training of a symmetric flow: its recipe, its losses, and the quality of its averaged weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from steer_symmflow.train.data import Labeled, to_pixels
 from steer_symmflow.train.sheet import sheet_of
 
 MEASURED, SHOWN = 64, 16
-"""Held-out scenes that are measured, and those of them that are on a sheet."""
+"""Held-out scenes to measure, and how many of them a sheet shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,9 @@ class Recipe(TrainingRecipe):
     """How a flow is trained.
 
     Attributes:
-        warmup: steps of the linear warm-up, before the cosine.
+        warmup: steps of the linear warm-up before the cosine.
         image_weight: w of the loss.
-        late: share of the times t that are drawn at 1 exactly, where inference begins; the others are uniform.
+        late: share of times t that are exactly 1, where inference begins; the others are uniform.
         weight_decay: of all weights.
     """
 
@@ -49,20 +49,20 @@ class FlowTask(Task):
     name = "symmflow"
 
     def __init__(self, model: SymmFlowModel, data: Labeled, recipe: Recipe, machine: Accelerator) -> None:
-        """Take a model, which is moved to the machine's device."""
+        """Prepare the training; the model is moved to the machine's device."""
         self.data, self.recipe, self.machine = data, recipe, machine
         self.model = model.to(machine.device).train()
         self.part = Part(model.unet, adamw(model.unet, recipe.rate, weight_decay=recipe.weight_decay))
         self.parts = {"flow": self.part}
 
     def updates(self, step: int) -> Iterator[Update]:
-        """One update; its rate is warmed up and then lowered along a cosine."""
+        """Yield one update; its rate is warmed up and then lowered along a cosine."""
         recipe = self.recipe
         rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
         yield Update("flow", rate, lambda part: self.losses(Draw(recipe.seed, "symmflow", step, part)))
 
     def losses(self, draw: Draw) -> dict[str, Tensor]:
-        """Return the loss of a batch, and those of its two halves."""
+        """Return the loss of a batch, and the losses of its two halves."""
         z, t, wanted = self.batch(draw)
         with self.machine.autocast():
             velocity = self.model(z, t)
@@ -71,7 +71,7 @@ class FlowTask(Task):
 
     @torch.no_grad()
     def batch(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        """Return z_t, t and the velocity wanted there, of a fresh batch."""
+        """Return z_t, t and the target velocity of a fresh batch."""
         model, count, device = self.model, self.recipe.batch, self.machine.device
         images, labels = self.data.batch(draw.rng, count)
         pixels = to_pixels(images).to(device)
@@ -79,7 +79,7 @@ class FlowTask(Task):
         x = model.encode(pixels)
         m = infer.half_of(model, torch.from_numpy(labels).to(device), draw.uniform(*shape).to(device))
         noise_x, noise_m = (draw.normal(*x.shape).to(device) for _ in range(2))
-        # one time from each of N equal parts varies less than N independent ones
+        # one time from each of N equal parts has less variance than N independent ones
         t = (torch.arange(count) + draw.uniform(count)) / count
         t = torch.where(draw.uniform(count) < self.recipe.late, 1.0, t).to(device)
         return flow.interpolate(x, m, noise_x, noise_m, t), t, flow.target(x, m, noise_x, noise_m)
@@ -94,7 +94,7 @@ class FlowTask(Task):
         return copy.to(self.machine.device).eval().requires_grad_(False)
 
     def sheet(self, path: Path) -> dict[str, float]:
-        """Draw and infer held-out scenes, as many at once as are trained on; measure both and picture some."""
+        """Infer and draw held-out scenes in batches; measure the inference and write a sheet of some scenes."""
         model, device, batch = self.averaged(), self.machine.device, self.recipe.batch
         images, labels = self.data.batch(np.random.default_rng(1), MEASURED, "eval")
         pixels, targets = to_pixels(images) / 2 + 0.5, torch.from_numpy(labels)

@@ -1,4 +1,4 @@
-"""What rewards of texts share."""
+"""The base of the text rewards."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class TextReward(Reward):
 
 
 def once_each(texts: Sequence[str], score: Callable[[list[str]], Tensor]) -> Tensor:
-    """Score every distinct text once; draws of x0 repeat themselves.
+    """Score every distinct text once, because draws of x0 repeat.
 
     Args:
         texts: N texts.
-        score: of M distinct ones, ``[M]``.
+        score: returns the scores ``[M]`` of M distinct texts.
     """
     distinct = list(dict.fromkeys(texts))
     scores = score(distinct)

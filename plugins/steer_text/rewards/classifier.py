@@ -14,7 +14,7 @@ from steer_text.checkpoints import load, longest
 from steer_text.rewards.base import TextReward, once_each
 
 BATCH = 32
-"""Texts a forward."""
+"""Texts per forward pass."""
 
 
 class ClassifierOptions(Options):
@@ -27,10 +27,10 @@ class ClassifierOptions(Options):
 
 
 class Classifier(TextReward):
-    """``classifier:ID/LABEL``: the probability in [0, 1] that a text is of a label.
+    """``classifier:ID/LABEL``: the probability in [0, 1] that a text has a label.
 
     ID is a folder or hub id of any ``AutoModelForSequenceClassification``. Labels are those of its configuration; case
-    does not matter. Of a model of several labels at once, each is judged by itself (a sigmoid, not a softmax).
+    does not matter. A multi-label model judges each label independently (a sigmoid, not a softmax).
     """
 
     Options = ClassifierOptions
@@ -40,14 +40,16 @@ class Classifier(TextReward):
         """Load the classifier.
 
         Raises:
-            SteerError: if none is named or it cannot be had, and for a label that it does not have.
+            SteerError: if no classifier is named, it is not available, or it does not have the label.
         """
         argument = self.argument or ""
         source, slash, label = argument.rpartition("/")
         if not slash or not label:
-            raise SteerError(f"classifier:{argument}: name a classifier and a label, as in classifier:ID/LABEL")
+            raise SteerError(f"classifier:{argument}: name a classifier and a label, such as classifier:ID/LABEL")
         if Path(argument).expanduser().is_dir() and not (Path(source) / "config.json").is_file():
-            raise SteerError(f"classifier:{argument}: that is a folder, and no label; add one, as in {argument}/LABEL")
+            raise SteerError(
+                f"classifier:{argument}: that is a folder without a label; add one, as in {argument}/LABEL"
+            )
         model, self.tokenizer = load("AutoModelForSequenceClassification", source, f"reward 'classifier:{source}'")
         self.model = model.to(self.device)
         self.most = min(self.options.max_tokens, longest(model, self.tokenizer))

@@ -13,7 +13,7 @@ from steer_text.checkpoints import load, longest
 from steer_text.rewards.base import TextReward, once_each
 
 BATCH = 32
-"""Texts a forward."""
+"""Texts per forward pass."""
 
 
 class FluencyOptions(Options):
@@ -26,10 +26,10 @@ class FluencyOptions(Options):
 
 
 class Fluency(TextReward):
-    """``fluency:ID``: mean log-likelihood a token in nats, which is minus the log of the perplexity; at most 0.
+    """``fluency:ID``: mean log-likelihood per token in nats, which is minus the log of the perplexity; at most 0.
 
-    ID is a folder or hub id of any ``AutoModelForCausalLM``. A model with a token for the beginning predicts the first
-    word too. A text of which nothing is predicted counts as a guess among all tokens.
+    ID is a folder or hub id of any ``AutoModelForCausalLM``. A model with a beginning token also predicts the first
+    word. A text without predicted tokens counts as a random guess among all tokens.
     """
 
     Options = FluencyOptions
@@ -39,10 +39,10 @@ class Fluency(TextReward):
         """Load the model.
 
         Raises:
-            SteerError: if none is named, or it cannot be had.
+            SteerError: if no model is named, or it is not available.
         """
         if self.argument is None:
-            raise SteerError("fluency: name a causal language model, as in fluency:openai-community/gpt2 or a folder")
+            raise SteerError("fluency: name a causal language model, such as fluency:openai-community/gpt2 or a folder")
         model, self.tokenizer = load("AutoModelForCausalLM", self.argument, f"reward 'fluency:{self.argument}'")
         self.model = model.to(self.device)
         self.most = min(self.options.max_tokens, longest(model, self.tokenizer))

@@ -1,4 +1,4 @@
-"""What the rewards of texts take from the hub, by their argument; imports no torch."""
+"""The hub files of text rewards, by their argument; imports no torch."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from steer.plugin import Needed, Repository, Source
 
 
 def fluency(argument: str | None) -> list[Needed]:
-    """Return the weights of ``fluency:ID``; none of a folder."""
+    """Return the weights of ``fluency:ID``; none for a folder."""
     return _of(argument or "")
 
 
 def classifier(argument: str | None) -> list[Needed]:
-    """Return the weights of ``classifier:ID/LABEL``; none of a folder."""
+    """Return the weights of ``classifier:ID/LABEL``; none for a folder."""
     return _of((argument or "").rpartition("/")[0])
 
 
 def _of(source: str) -> list[Needed]:
-    # what is neither a folder nor a hub id is refused where it is loaded
+    # a name that is neither a folder nor a hub id raises an error when it is loaded
     named = Source(source)
     return [Repository(source, option="")] if named.folder is None and named.like_an_id(bare=True) else []

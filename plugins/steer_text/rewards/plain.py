@@ -1,4 +1,4 @@
-"""Rewards that read a text and nothing else: how long it is, what it mentions, whether a pattern fits."""
+"""Rewards that read only the text: its length, the words in it, and whether a pattern matches."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from steer_text.rewards.base import TextReward
 
 
 class Length(TextReward):
-    """``length``: the number of words; ``length:N``: minus how far that is from N, as a share of N, so at most 0.
+    """``length``: the number of words. ``length:N``: minus the distance to N words as a share of N, so at most 0.
 
-    In an expression a number at the end is a weight: N words are ``length:N:1``.
+    In an expression, a number at the end is a weight, so write ``length:N:1``.
     """
 
     def prepare(self) -> None:
         """Read N.
 
         Raises:
-            SteerError: if it is no positive number.
+            SteerError: if it is not a positive number.
         """
         argument = self.argument
         if argument is not None and not (argument.isdigit() and int(argument) > 0):
@@ -36,9 +36,9 @@ class Length(TextReward):
 
 
 class Mentions(TextReward):
-    """Share of words, or runs of words, that a text has, in [0, 1]; case does not matter.
+    """Share of the given words or phrases that occur in a text, in [0, 1]; case does not matter.
 
-    They are the argument's, separated by commas (``mentions:dotted,purple star``), else those of the prompt's metadata
+    They come from the argument, separated by commas (``mentions:dotted,purple star``), else from the prompt's metadata
     ``mentions``, a list or a text like the argument.
     """
 
@@ -63,13 +63,13 @@ class Mentions(TextReward):
         if not wanted:
             raise SteerError(
                 f"mentions: neither an argument (mentions:WORD,WORD) nor metadata 'mentions' of prompt "
-                f"{str(prompt)[:60]!r} says what is asked for"
+                f"{str(prompt)[:60]!r} gives any words"
             )
         return wanted
 
 
 def _words(text: str) -> str:
-    """Return a text's words in lower case with one space between: of what is asked for as of what is read."""
+    """Return a text's words in lower case, separated by single spaces."""
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
@@ -82,7 +82,7 @@ class RegexOptions(Options):
 
 
 class Regex(TextReward):
-    """1 where a regular expression of Python's is found in a text, else 0: ``regex:PATTERN`` or ``regex.pattern``."""
+    """1 if a Python regular expression is found in a text, else 0: ``regex:PATTERN`` or ``regex.pattern``."""
 
     Options = RegexOptions
     options: RegexOptions
@@ -91,7 +91,7 @@ class Regex(TextReward):
         """Compile the pattern.
 
         Raises:
-            SteerError: if there is none, two, or it cannot be read.
+            SteerError: if there is none, or it is not valid.
         """
         pattern = self.argument if self.argument is not None else self.options.pattern
         if pattern is None:
@@ -99,7 +99,7 @@ class Regex(TextReward):
         try:
             self.pattern = re.compile(pattern)
         except re.error as error:
-            raise SteerError(f"regex: {pattern[:80]!r} is no regular expression: {error}") from None
+            raise SteerError(f"regex: {pattern[:80]!r} is not a regular expression: {error}") from None
 
     def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
         """Look for the pattern."""

@@ -20,21 +20,21 @@ from steer_text.data import Mixture
 from steer_text.train import objective
 
 VOCABULARY_DRAWS = 20_000
-"""Sentences that the words are taken from: enough for every word of a grammar to come."""
+"""Sentences from which the words are collected, enough for every word of a grammar to occur."""
 HEAD = 32
 """Width of an attention head."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(TrainingRecipe):
-    """How a model is trained; the defaults make one like that which ships, in some four minutes of one CPU core.
+    """How a model is trained; the defaults make one like the shipped model, in about four minutes on one CPU core.
 
     Attributes:
         data: sources and shares (:class:`steer_text.data.Mixture`).
         length: tokens per sequence.
-        width: of the transformer; heads have 32.
+        width: of the transformer; each head has 32.
         layers: of the transformer.
-        warmup: steps of the linear warm-up, before the cosine.
+        warmup: steps of the linear warm-up before the cosine.
     """
 
     data: tuple[str, ...]
@@ -54,10 +54,10 @@ class TextTask(Task):
     name = "text"
 
     def __init__(self, recipe: Recipe, machine: Accelerator) -> None:
-        """Take the words from the data and make the model.
+        """Collect the words from the data and make the model.
 
         Raises:
-            SteerError: for a width that no heads of 32 fit in, or data that cannot be read.
+            SteerError: for a width that is not a multiple of 32, or data that cannot be read.
         """
         if recipe.width % HEAD:
             raise SteerError(f"--width {recipe.width}: expected a multiple of {HEAD}, the width of a head")
@@ -73,7 +73,7 @@ class TextTask(Task):
         self.parts = {"model": self.part}
 
     def updates(self, step: int) -> Iterator[Update]:
-        """One update by the bound; its rate is warmed up and then lowered along a cosine."""
+        """Yield one update by the bound; its rate is warmed up and then lowered along a cosine."""
         recipe = self.recipe
         rate = warmup_cosine(step, steps=recipe.steps, warmup=recipe.warmup, peak=recipe.rate)
         yield Update("model", rate, lambda part: self.losses(Draw(recipe.seed, 1, step, part)))
@@ -92,7 +92,7 @@ class TextTask(Task):
         with replaced_folder(target) as folder:
             model.half().save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
-            # the weights are stored in half precision; what they compute in is for the loader to decide
+            # the weights are stored in half precision; the loader decides the precision of the computation
             path = folder / "config.json"
             config = json.loads(path.read_text(encoding="utf-8"))
             config["dtype"] = "float32"
@@ -121,7 +121,7 @@ def make_model(recipe: Recipe, vocabulary: int) -> Any:
 
 
 def encode(tokens: Any, sentences: list[str], length: int) -> Tensor:
-    """Return token ids ``[B, length]``, filled up with the padding token, which is learned like any other.
+    """Return token ids ``[B, length]``, padded with the padding token, which is learned like any other.
 
     Raises:
         SteerError: for a sentence that is too long.
@@ -129,12 +129,12 @@ def encode(tokens: Any, sentences: list[str], length: int) -> Tensor:
     rows = tokens(sentences).input_ids
     for text, row in zip(sentences, rows, strict=True):
         if len(row) > length:
-            raise SteerError(f"{text[:60]!r} has {len(row)} tokens with its ends, expected at most {length}")
+            raise SteerError(f"{text[:60]!r} has {len(row)} tokens including its ends, expected at most {length}")
     return torch.tensor([row + [tokens.pad_token_id] * (length - len(row)) for row in rows])
 
 
 def beginning(tokens: Tensor) -> Tensor:
-    """Return a bool ``[B, L]`` of what is never masked: the token that begins a sequence."""
+    """Return a bool ``[B, L]`` that marks each sequence's first token, which is never masked."""
     first = torch.zeros_like(tokens, dtype=torch.bool)
     first[:, 0] = True
     return first

@@ -63,7 +63,7 @@ def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
             sampler.generate([Prompt("x", metadata=metadata)], steps=1)
         return str(caught.value)
 
-    assert "draws from a class; give one by --class" in message(classes)
+    assert "draws from a class; give one with --class" in message(classes)
     assert "draws from a mask, got a class" in message(masks, **{"class": "box"})
     assert "did you mean 'disc'" in message(classes, **{"class": "disk"})
     for name in ("3", "-1"):
@@ -71,7 +71,7 @@ def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
     assert "unknown class '²'" in message(classes, **{"class": "²"})
     odd = tmp_path / "odd.png"
     Image.new("RGB", (16, 16), (1, 2, 3)).save(odd)
-    assert "has the color (1, 2, 3) at (0, 0), which is no label's" in message(masks, mask=str(odd))
+    assert "has the color (1, 2, 3) at (0, 0), which no label has" in message(masks, mask=str(odd))
     masks.generate([Prompt("x", metadata={"mask": str(odd), "nearest": True})], steps=1)
     Image.new("RGB", (8, 8)).save(odd)
     assert "is 8x8, the model's are 16x16" in message(masks, mask=str(odd))

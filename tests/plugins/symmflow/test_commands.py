@@ -88,7 +88,7 @@ def test_a_mask_is_packed_without_loss(tmp_path: Path) -> None:
         assert (mask_of(pack_mask(str(file)), "x") == image).all()
     assert len(pack_mask(str(tmp_path / "1.png"))) < len(pack_mask(str(tmp_path / "0.png"))) / 3
     for bad in ("data:text/html;base64,AAAA", "data:image/png;base64,AAAA", "data:image/png;base64,%%"):
-        with pytest.raises(SteerError, match=r"^mask of prompt x (is no PNG|cannot be read)"):
+        with pytest.raises(SteerError, match=r"^mask of prompt x (is not a PNG|cannot be read)"):
             mask_of(bad, "of prompt x")
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_read_or_drawn_is_told_in_one_line(folders, tmp_path: Pat
     assert "got both --json and --csv" in refused("classify", image, "--json", "--csv")
     out = tmp_path / "out"
     draw = ("generate", "--steps", 1, "--device", "cpu", "--out", out)
-    assert "class 3: the model has 3, 0 (none) to 2 (disc)" in refused(*draw, "-m", classes, "--class", 3)
+    assert "class 3: the model has 3 classes, 0 (none) to 2 (disc)" in refused(*draw, "-m", classes, "--class", 3)
     assert "image nowhere.png does not exist" in refused(*draw, "-m", masks, "--mask", "nowhere.png")
     Image.new("RGB", (16, 16)).save(tmp_path / "drawing.eps")  # its decoder would run another program
     assert "not a PNG, JPEG or WebP" in refused(*draw, "-m", masks, "--mask", tmp_path / "drawing.eps")

@@ -92,7 +92,7 @@ def with_masks(change: Callable[[Path], object], **how: object) -> Callable[[Pat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (with_masks(lambda f: f, size=(8, 16)), r"is 16x8, its image 16x16; expected the same ratio"),
+        (with_masks(lambda f: f, size=(8, 16)), r"is 16x8, its image 16x16; expected the same aspect ratio"),
         (with_masks(lambda f: f, count=1), r"found 1 image, expected at least 2"),
         (with_masks(lambda f: (f / "masks" / "1.png").unlink()), r"1\.png has no mask"),
         (with_masks(lambda f: (f / "labels.json").unlink()), r"labels\.json does not exist; expected the color"),
@@ -100,10 +100,10 @@ def with_masks(change: Callable[[Path], object], **how: object) -> Callable[[Pat
         (with_masks(lambda f: (f / "labels.json").write_text('{"a": [0.5, 1, 2], "b": [0, 1, 2]}')), r"two or more of"),
         (with_masks(lambda f: (f / "labels.json").write_text('{"a": [0, 1, 2], "b": [0, 1, 2]}')), r"same color"),
         (with_masks(lambda f: (f / "labels.json").write_text('{"a": [0, 1, 2], "b": [0, 255, 0]}')),
-         r"which is no label's .* add it to labels\.json or mend the mask$"),
+         r"which no label has .* add it to labels\.json or fix the mask$"),
         (with_masks(lambda f: Image.fromarray(noise(9, 16)).save(f / "images" / "2.png")), r"give one --size"),
         (with_masks(lambda f: (f / "images" / "1.png").write_bytes(b"x")), r"1\.png cannot be read: not a PNG"),
-        (listing(b"cat/0.png,cat\ndog/0.png\n"), r"metadata\.csv, row 2: has no label"),
+        (listing(b"cat/0.png,cat\ndog/0.png\n"), r"metadata\.csv, row 2: no label"),
         (listing(b"cat/0.png,\xff\n"), r"metadata\.csv, line 2 cannot be read: .*expected UTF-8 text"),
         (listing(b"cat/0.png,cat\ncat/1.png,cat\n"), r"found 1 class, expected at least 2"),
         (listing(b"cat/0.png,cat\nnowhere.png,dog\n"), r"nowhere\.png cannot be read"),

@@ -99,7 +99,7 @@ def test_checkpoints_of_another_layout_are_refused(base, published, tmp_path: Pa
     state = torch.load(file, weights_only=True)
     other = tmp_path / "other.pt"
     torch.save({name.removeprefix("unet."): value for name, value in state.items()}, other)
-    with pytest.raises(SteerError, match=r"expected tensors named unet\.\* alone, got \d+ other names"):
+    with pytest.raises(SteerError, match=r"expected only tensors named unet\.\*, got \d+ other names"):
         read_state(other)
     torch.save({**state, "unet.conv_in.weight": torch.zeros(1)}, other)
     with pytest.raises(SteerError, match=r"does not fit this symmflow model: .*1 of another shape \(unet\.conv_in"):

@@ -122,15 +122,15 @@ def test_a_rows_length_and_temperature_are_its_own_and_a_plan_speaks_of_texts(tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prompts": "a red circle and " * 9}, r"has 37 tokens, and the model's texts have at most 24"),
+        ({"prompts": "a red circle and " * 9}, r"has 37 tokens, but the model's texts have at most 24"),
         ({"prompts": "a xylophone"}, r"the model does not know 'xylophone'"),
-        ({"prompts": "a red circle", "length": 4}, r"a prompt has 4 tokens, and length=4 counts them too"),
+        ({"prompts": "a red circle", "length": 4}, r"a prompt has 4 tokens, and length=4 includes them"),
         ({"prompts": "a", "length": 99}, r"length=99: this model's texts have at most 24 tokens"),
         ({"prompts": "a", "reward": "clip"}, r"reward 'clip' scores images, and this model makes texts"),
         ({"prompts": "a", "reward": "length+min(shapes,length)"}, r"reward 'shapes' scores images"),
         ({"prompts": "a", "width": 64, "height": 64}, r"width is a setting of images, and this model makes texts"),
-        ({"prompts": "a", "reward": "regex:("}, r"is no regular expression"),
-        ({"prompts": "a", "reward": "mentions"}, r"says what is asked for"),
+        ({"prompts": "a", "reward": "regex:("}, r"is not a regular expression"),
+        ({"prompts": "a", "reward": "mentions"}, r"gives any words"),
         ({"prompts": "a", "reward": "fluency:/nowhere"}, r"reward 'fluency:/nowhere': no such folder"),
         ({"prompts": "a", "reward": "length", "methods": "carinox"}, r"a text has no gradient|carinox"),
         ({"prompts": "a", "methods": "dmd2"}, r"dmd2 has students of image models only, and this model makes texts"),
@@ -142,7 +142,7 @@ def test_a_rows_length_and_temperature_are_its_own_and_a_plan_speaks_of_texts(tm
             {"prompts": Prompt("a", metadata={"negative": "b"})},
             r"negative is a setting of images, and this model makes",
         ),
-        ({"prompts": "a red [EOS] star"}, r"\[EOS\] is no text here; .* a prompt takes \[MASK\] alone"),
+        ({"prompts": "a red [EOS] star"}, r"\[EOS\] is not allowed; .* a prompt takes is \[MASK\]"),
     ],
 )
 def test_mistakes_are_one_line(sampler: Sampler, arguments: dict, message: str) -> None:
@@ -247,7 +247,7 @@ def test_a_classifier_scores_the_probability_of_its_label(models: Path) -> None:
     assert cls(argument=f"{models}/judge/calm")(["star " * 600], texts[:1]).isfinite().all()
     with pytest.raises(SteerError, match=r"unknown label of .*'txic' — did you mean 'Toxic'\? \(known: Toxic, calm\)"):
         cls(argument=f"{models}/judge/txic")
-    with pytest.raises(SteerError, match="that is a folder, and no label"):
+    with pytest.raises(SteerError, match="that is a folder without a label"):
         cls(argument=f"{models}/judge")
     with pytest.raises(SteerError, match="name a classifier and a label"):
         cls(argument=None)
