@@ -76,6 +76,7 @@ def fit(
                     _measure(task, run, done, log, display)
             display.show(done, recipe.total, note=f"{done}/{recipe.total} {note}")
             if stopped and not last:
+                accelerator.wait_for_everyone()  # a launcher ends all processes when one ends, even one that writes
                 display.say(f"stopped after step {done} of {recipe.total}; continue with --resume")
                 raise KeyboardInterrupt
     accelerator.wait_for_everyone()
