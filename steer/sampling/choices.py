@@ -54,10 +54,6 @@ class Choices:
         check_setting(name, value)
         self._suggested.setdefault(name, (value, by))
 
-    def asked(self, name: str) -> bool:
-        """Whether anybody set or suggested this field, so that it is not the model's default."""
-        return name in self._required or name in self._suggested
-
     def required(self, name: str) -> tuple[Any, str] | None:
         """Return the value that is required of a field and by whom (``"you"``, a method), or ``None``."""
         return self._required.get(name)

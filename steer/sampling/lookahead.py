@@ -6,10 +6,11 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.processes.gaussian import Gaussian, kernel_mean
+from steer.sampling.batch import Batch
 from steer.sampling.state import State
 
 
-def rollout(state: State, steps: int) -> Tensor:
+def rollout(state: Batch, steps: int) -> Tensor:
     """Return x0 ``[N, …]`` at the end of the probability flow from ``state.x``, in ``steps`` more evaluations.
 
     Between prediction and transition the first estimate of x0 is there already; every evaluation more is spent at one
@@ -25,7 +26,7 @@ def rollout(state: State, steps: int) -> Tensor:
         raise SteerError(
             f"a look-ahead needs a Gaussian process, got {type(process).__name__}; leave the look-ahead out"
         )
-    here = state
+    here: Batch = state
     for index in _coming(process.index, process.length, steps):
         ahead = process.at(index)
         here = state.standing_at(ahead, kernel_mean(here.x, here.x0, process.level, ahead.level, 0.0))

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 
 from steer.errors import SteerError
-from steer.models.device import memory_gb
 from steer.models.load import Model
-from steer.processes.noise import keyed
 from steer.prompts.prompt import Prompt, check_seed, text_id
 from steer.registry.plugins import Plugins
 from steer.results.cost import Cost
@@ -31,14 +26,14 @@ from steer.rewards.by_name import (
     make_reward,
     reward_list,
 )
+from steer.sampling.checks import check_memory, warn_of_shared_noise
+from steer.sampling.choosing import CHOICES, chosen_of
 from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
 from steer.sampling.packs import PACK_ROWS, Group, group_alike, pack_size
 from steer.sampling.run import Run
 from steer.sampling.state import State
 from steer.sampling.trace import trace_of
-
-CHOICES = ("best", "weighted", "all")
 
 
 class Session:
@@ -144,7 +139,7 @@ class Session:
             try:
                 probe = self.run(group.prompts)
                 probe.process()
-                _check_memory(probe)
+                check_memory(probe)
             except SteerError as error:
                 if group.settings or group.options:
                     prompt = group.prompts[0]
@@ -154,7 +149,7 @@ class Session:
                 raise
             checked.append((group, probe))
         for _, probe in checked:
-            _warn_of_shared_noise(probe)
+            warn_of_shared_noise(probe)
         return checked
 
     def packs(self, prompts: Iterable[Prompt]) -> list[tuple[Prompt, ...]]:
@@ -237,7 +232,7 @@ class Session:
                 choose=self.choose,
                 run_seed=self.run_seed,
             )
-            chosen = _choose(particles, self.choose, job)
+            chosen = chosen_of(particles, self.choose, job)
             trace, modality = trace_of(state, index), run.backbone.modality
             items.append(Item(job.prompt, job.seed, particles, chosen, trace, recipe, modality))
         return items
@@ -266,53 +261,6 @@ def _encode(run: Run) -> None:
             run.encode()
     except Exception:
         return
-
-
-def _choose(samples: Sequence[Sample], how: str, job: Any) -> tuple[int, ...]:
-    if how == "all":
-        return tuple(range(len(samples)))
-    if how == "best":
-        return (max(range(len(samples)), key=lambda i: _reward(samples[i])),)
-    weights = np.array([sample.log_weight for sample in samples])
-    weights = np.exp(weights - weights.max())
-    generator = keyed(job.seed, job.prompt.id, "choose")
-    return (int(generator.choice(len(samples), p=weights / weights.sum())),)
-
-
-def _reward(sample: Sample) -> float:
-    return float("-inf") if sample.reward is None else sample.reward
-
-
-def _warn_of_shared_noise(run: Run) -> None:
-    """Warn where one text is drawn twice with slots that share seeds: those images are copies."""
-    seeds: dict[str, list[int]] = {}
-    for job in run.jobs:
-        seeds.setdefault(str(job.prompt), []).append(job.seed)
-    for text, known in seeds.items():
-        known.sort()
-        if any(b - a < run.particles for a, b in pairwise(known)):
-            warnings.warn(
-                f"prompt {text[:60]!r} is drawn several times with overlapping seeds (each takes "
-                f"{run.particles}, from its seed on); some images will be equal",
-                stacklevel=3,
-            )
-
-
-def _check_memory(run: Run) -> None:
-    """Refuse a population whose finished images alone are larger than this machine's memory.
-
-    A lower bound: what gets past may still run out of memory, but a slip of the keyboard does not make the system
-    kill the process without a word.
-    """
-    width, height, have = run.get("width"), run.get("height"), memory_gb()
-    if width is None or height is None or have is None:
-        return
-    need = run.particles * 3 * 4 * width * height / 1e9
-    if need > have:
-        raise SteerError(
-            f"{run.particles} particles of {width}x{height} pixels take at least {need:.0f} GB, this machine has "
-            f"{have:.0f} GB; lower --size or --particles"
-        )
 
 
 @contextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from steer.errors import SteerError
 from steer.models.backbone import Conditioning
 from steer.models.media.media import joined
 from steer.processes import Process, RandomX0
@@ -17,14 +15,13 @@ from steer.processes.noise import Streams, keyed
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import RewardFunction
 from steer.sampling import gradients
+from steer.sampling.batch import Batch
 from steer.sampling.events import Event
 from steer.sampling.forwards import Forwards
 from steer.sampling.start import Job, Start
 
-T = TypeVar("T")
 
-
-class State:
+class State(Batch):
     """A population of N particles of one or several prompts, in lockstep.
 
     Attributes:
@@ -61,101 +58,18 @@ class State:
         denoiser: str = "base",
         draw: int = 0,
     ) -> None:
-        self.forwards = forwards
+        super().__init__(process, x, forwards=forwards, job=job, conditioning=conditioning, denoiser=denoiser)
         self._fresh_slot = fresh_slot
-        self.process = process
         self.jobs = tuple(jobs)
-        self.job = job
         self.slot = slot
         self.streams = streams
-        self.conditioning = conditioning
-        self.denoiser = denoiser
         self.draw = draw
         self.ancestors = slot.clone()
         self.log_weight = torch.zeros(len(slot), dtype=torch.float64)
         self.extra: dict[str, Tensor] = {}
-        self.biased = False
         self.events: list[Event] = []
-        self._x = x
-        self._prediction: Tensor | None = None
-        self._cache: dict[str, Any] = {}
-
-    def __len__(self) -> int:
-        return len(self.slot)
-
-    # ---- where the population stands -------------------------------------------------------------------
-
-    @property
-    def step(self) -> int:
-        """Steps taken so far."""
-        return self.process.index
-
-    @property
-    def steps(self) -> int:
-        """Steps in all."""
-        return self.process.length
-
-    @property
-    def done(self) -> bool:
-        """Whether ``x`` is final."""
-        return self.process.done
-
-    @property
-    def whole(self) -> bool:
-        """Whether a step begins here; within one of a second-order scheduler, ``x`` is a trial point, and a change of
-        it is all but lost. Reindexing is exact either way."""
-        return self.process.whole
-
-    @property
-    def timestep(self) -> Tensor:
-        """The denoiser's time at this step, 0-dimensional."""
-        return self.process.timestep
-
-    @property
-    def alpha(self) -> float:
-        """Signal level: ``x = alpha·x0 + sigma·noise``."""
-        return self.process.level[0]
-
-    @property
-    def sigma(self) -> float:
-        """Noise level."""
-        return self.process.level[1]
 
     # ---- what the particles are ------------------------------------------------------------------------
-
-    @property
-    def x(self) -> Tensor:
-        """Latents at the current noise level; assigning marks the run as biased."""
-        return self._x
-
-    @x.setter
-    def x(self, value: Tensor) -> None:
-        self._check_like(value, "x")
-        self._x = value
-        self._prediction = None
-        self._cache.clear()
-        self.biased = True
-
-    @property
-    def prediction(self) -> Tensor | None:
-        """The denoiser's output for ``x``; assigning marks the run as biased."""
-        return self._prediction
-
-    @prediction.setter
-    def prediction(self, value: Tensor) -> None:
-        self._check_like(value, "prediction")
-        self._prediction = value
-        self._cache.clear()
-        self.biased = True
-
-    @property
-    def x0(self) -> Tensor:
-        """The estimate of the final x, its mode where it is a random draw; at the end it is x."""
-        if self.done:
-            return self._x
-        if self._prediction is None:
-            raise RuntimeError("x0 is known between after_predict and the end of the step, and after the last one")
-        return self._cached("x0", lambda: self.process.estimate(self._x, self._require_prediction()))
 
     @property
     def draws_x0(self) -> bool:
@@ -177,11 +91,6 @@ class State:
             generator = keyed(job.seed, job.prompt.id, "x0", slot=slot, step=self.step, draw=self.draw)
             rows.append(torch.from_numpy(generator.random((count, *x.shape[1:]))))
         return process.draw_x0(x, prediction, torch.stack(rows).to(x.device))
-
-    @property
-    def samples(self) -> Any:
-        """Decoded ``x0``, chunk by chunk, kept until x changes."""
-        return self._cached("samples", lambda: self.forwards.decode(self.x0))
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -360,44 +269,11 @@ class State:
 
     # ---- for the loop ----------------------------------------------------------------------------------
 
-    def predict(self) -> None:
-        """Ask the denoiser for its output for the current ``x``."""
-        x = self.process.model_input(self._x)
-        self.accept_prediction(self.forwards.predict(self.denoiser, x, self.timestep, self.conditioning, self.job))
-
-    def accept_prediction(self, prediction: Tensor) -> None:
-        """Take the denoiser's output for the current ``x`` from elsewhere."""
-        self._prediction = prediction
-        self._cache.clear()
-
     def advance(self) -> None:
         """Take the process's step."""
         self._x = self.process.step(self._x, self._require_prediction(), self.streams)
         self._prediction = None
         self._cache.clear()
-
-    def forward(self, x: Tensor, rows: Tensor, *, keep: bool = False) -> Tensor:
-        """Return the denoiser's output for other latents of some rows, in one forward that is not booked.
-
-        Args:
-            x: ``[len(rows), …]``.
-            rows: which rows they stand for.
-            keep: keep the activations if a graph is made, instead of computing them again on the way back.
-        """
-        conditioning = self.conditioning.rows(self.job[rows])
-        x = self.process.model_input(x)
-        return self.forwards.predict_rows(self.denoiser, x, self.timestep, conditioning, keep=keep)
-
-    def standing_at(self, process: Process, x: Tensor) -> State:
-        """Return a view of the population at another noise level, to be predicted there and not to be stepped.
-
-        Args:
-            process: as it stands there.
-            x: ``[N, …]``, the latents there.
-        """
-        view = copy.copy(self)
-        view.process, view._x, view._prediction, view._cache = process, x, None, {}
-        return view
 
     # ---- inside ----------------------------------------------------------------------------------------
 
@@ -423,12 +299,6 @@ class State:
         self._record("reward", True, {"reward": rewards.tolist()})
         return rewards
 
-    def _cached(self, name: str, compute: Callable[[], T]) -> T:
-        if name not in self._cache:
-            self._cache[name] = compute()
-        found: T = self._cache[name]
-        return found
-
     def _gather(self, rows: Tensor) -> None:
         count = len(self)
         self.process.select(rows, count)
@@ -443,14 +313,3 @@ class State:
         timestep = 0.0 if self.done else float(self.timestep)
         rows = tuple(self.job.tolist()), tuple(self.slot.tolist())
         self.events.append(Event(kind, self.step, timestep, *rows, data, by_row, self.draw))
-
-    def _require_prediction(self) -> Tensor:
-        if self._prediction is None:
-            raise RuntimeError("the denoiser has not run at this step")
-        return self._prediction
-
-    def _check_like(self, value: Tensor, name: str) -> None:
-        # of tokens, a prediction has one dimension more than x
-        like = self._prediction if name == "prediction" and self._prediction is not None else self._x
-        if value.shape != like.shape:
-            raise SteerError(f"a method set state.{name} to shape {tuple(value.shape)}, expected {tuple(like.shape)}")

@@ -18,8 +18,8 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.registry.plugins import Plugins
+from steer.sampling.choosing import CHOICES
 from steer.sampling.methods_by_name import find_method
-from steer.sampling.session import CHOICES
 from steer.settings.options import build, describe, parse_assignments
 from steer.settings.run import SETTINGS, canonical, check_setting
 
