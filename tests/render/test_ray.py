@@ -29,7 +29,7 @@ from steer.sampling.request import SamplingRequest
 
 def test_two_workers_one_of_them_killed(place: Path) -> None:
     arguments = ["render", "prompts.jsonl", "-m", "tiny", "-p", "fk", "-r", "./rewards.py:brightness", "-n", 2]
-    arguments += ["--steps", 3, "--chunk", 4]
+    arguments += ["--steps", 12, "--chunk", 4]  # long enough to be killed in
     alone = processes.start([*arguments, "--out", "alone"], place)
     alone.join(timeout=300)
     together = processes.start(

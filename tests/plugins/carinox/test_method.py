@@ -133,7 +133,7 @@ def test_slots_say_where_to_start() -> None:
     assert state.slot.tolist() == [0, 94, 58] * 2
     expected = torch.randn(1, 2, generator=torch.Generator().manual_seed(7 + 94))
     assert torch.allclose(run.noise(state.origin)[4], expected[0])
-    for options, said in (({"slots": "0,0"}, "each once"), ({"slots": "-1"}, "from 0 on"),
+    for options, said in (({"slots": "0,0"}, "distinct"), ({"slots": "-1"}, "at least 0"),
                           ({"slots": "1,2", "seeds": 5}, "slots names 2; leave seeds out")):  # fmt: skip
         with pytest.raises(SteerError, match=said):
             linear_run(options)

@@ -82,7 +82,7 @@ def test_draws_of_x0_are_those_of_their_slot_whatever_else_is_drawn() -> None:
     draws = []
     for each in made:
         state = each.begin()
-        state.accept_prediction(each.predict(state))
+        state.predict()
         draws.append(state.x0_draws(4)[state.rows_of(len(each.jobs) - 1)])
     assert torch.equal(draws[0], draws[1])
     assert draws[0].shape == (3, 4, 3) and len(torch.unique(draws[0].flatten(0, 1), dim=0)) > 3
