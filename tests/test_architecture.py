@@ -34,6 +34,7 @@ def modules(folder: Path, above: str = "") -> dict[str, Path]:
 STEER = modules(ROOT / "steer")
 PLUGINS = {name: file for folder in (ROOT / "plugins").glob("steer_*") for name, file in modules(folder).items()}
 ALL = {**STEER, **PLUGINS}
+NAMES = {file: name for name, file in ALL.items()}
 
 
 def imports(file: Path) -> Iterator[tuple[str, str, int]]:
@@ -42,7 +43,10 @@ def imports(file: Path) -> Iterator[tuple[str, str, int]]:
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield from ((node.module, alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield ".relative", "", node.lineno
+            above = NAMES[file].split(".")[: None if file.stem == "__init__" else -1]
+            package = above[: len(above) - node.level + 1]
+            home = ".".join([*package, node.module] if node.module else package)
+            yield from ((home, alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from ((alias.name, "", node.lineno) for alias in node.names)
 

@@ -78,7 +78,7 @@ def share(values: Sequence[float]) -> Interval:
 
 
 def win_rate(first: Sequence[float], second: Sequence[float]) -> Interval:
-    """Return how often the first of two methods is better, over prompts; a draw is half a win.
+    """Return how often the first of two methods is better, over prompts; a tie counts as half a win.
 
     Args:
         first: one value per prompt.

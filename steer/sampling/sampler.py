@@ -127,7 +127,7 @@ class Sampler:
             **settings: see :meth:`stream`.
 
         Returns:
-            Samples ``[J·k, …]``; images are float ``[J·k, 3, H, W]`` in [0, 1], texts :class:`steer.Texts`.
+            Samples ``[J·k, …]``; images are float ``[J·k, 3, H, W]`` in [0, 1], texts :class:`steer.plugin.Texts`.
         """
         rows = with_seed(as_prompts(prompts), seed)
         if len(noise) == 0 or len(noise) % len(rows):

@@ -160,7 +160,7 @@ def _reference(request: Request, entries: Sequence[Entry]) -> str:
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    """Return what a folder must have been begun with to be gone on with; which entries and budgets may grow."""
+    """Return what a folder must have been begun with to be resumed; entries and budgets may be added."""
     sampling = request.sampling
     return {
         "reward": sampling.reward,

@@ -72,7 +72,7 @@ def differences(summary: Summary) -> Table | None:
         ),
         held("wins", lambda against: level(against.wins, 2)),
     ]
-    note = "Paired over prompts and seeds, at the same budget; a draw is half a win."
+    note = "Paired over prompts and seeds, at the same budget; a tie counts as half a win."
     if summary.success is not None:
         note += " Failures left: a method's failures over the reference's; empty where that has none."
     return _table(f"Differences to {summary.reference}", columns, lines, note)
@@ -93,7 +93,7 @@ def cost(summary: Summary) -> Table:
         spent("seconds", "seconds", 3),
         spent("peak MB", "memory_mb", 0),
     ]
-    note = "Means a prompt; NFE are denoiser evaluations, guidance counted as two. Judging is not part of it."
+    note = "Means per prompt; NFE are denoiser evaluations, guidance counted as two. Judging is not part of it."
     return _table("Cost", columns, summary.lines, note)
 
 

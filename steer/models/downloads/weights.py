@@ -3,7 +3,7 @@
 A plugin declares its weights when it registers, without importing torch::
 
     HPS = Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_970_000_000, license="Apache-2.0")
-    registry.reward("hps", "steer_rewards.hps:HPS", weights=[HPS])
+    registry.reward("hps", "my_package.hps:Hps", weights=[HPS])
 
 so that ``steer download hps``, ``steer doctor`` and ``steer plugins show hps`` know of them. Weights that depend on
 the reward's argument (``vqa:xl``) are declared as ``weights="module:function"``; the function takes the argument, else

@@ -33,7 +33,7 @@ def generate_command(recipe: Mapping[str, Any]) -> str:
     negative = prompt.get("metadata", {}).get("negative") or settings.get("negative")
     for key, value in as_typed({**settings, "negative": negative}).items():
         if value != TYPED[key].off:
-            words += [TYPED[key].flags[0], f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [TYPED[key].flags[0], _number(value) if isinstance(value, float) else str(value)]
     words += ["--seed", str(prompt["seed"])]
     return " ".join(shlex.quote(str(word)) for word in [*words, "--choose", recipe["choose"]])
 
@@ -41,3 +41,8 @@ def generate_command(recipe: Mapping[str, Any]) -> str:
 def _not_an_option(text: str) -> str:
     """Keep a prompt that begins with a dash from being read as an option."""
     return f" {text}" if text.startswith("-") else text
+
+
+def _number(value: float) -> str:
+    """Return a number with all its digits, a whole one without its point: the same setting comes back."""
+    return str(int(value)) if value.is_integer() else repr(value)
