@@ -67,7 +67,7 @@ def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
     assert "draws from a mask, got a class" in message(masks, **{"class": "box"})
     assert "did you mean 'disc'" in message(classes, **{"class": "disk"})
     for name in ("3", "-1"):
-        assert f"class {name}: the model has 3, 0 (none) to 2 (disc)" in message(classes, **{"class": name})
+        assert f"class {name}: the model has 3 classes, 0 (none) to 2 (disc)" in message(classes, **{"class": name})
     assert "unknown class '²'" in message(classes, **{"class": "²"})
     odd = tmp_path / "odd.png"
     Image.new("RGB", (16, 16), (1, 2, 3)).save(odd)
