@@ -33,7 +33,7 @@ _SIGNS = {
     r".*\S\s--(?:cfg_scale|height|negative_prompt|sampler_name|seed|steps|width)\b": Look(
         "a prompt with flags behind it", 'begin the line with --prompt "…"'
     ),
-    r".*(?:\{[^{}]*\|[^{}]*\}|(?<!\w)__[A-Za-z][\w/*-]*__(?!\w))": Look(
+    r".*(?:\{[^{}|]*+\|[^{}]*+\}|(?<!\w)__[A-Za-z][\w/*-]{0,60}__(?!\w))": Look(
         "a wildcard of Dynamic Prompts", "write the texts out"
     ),
 }

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
-from steer.prompts.reading import Reading, Rows, kind_of
+from steer.prompts.reading import MakeRow, Reading, Rows, kind_of
 from steer.settings.text_files import check_line
-
-MakeRow = Callable[[Any, str], Prompt]
-"""Makes a prompt from a row and its place."""
 
 SHAPES = 'a list of prompts, objects by id, or {"prompts": [...]}'
 
@@ -62,8 +60,7 @@ def parse(text: str, where: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
             raise SteerError(f"{where}: an object has the key {twice[:60]!r} twice; keep one, so that none is lost")
         return found
 

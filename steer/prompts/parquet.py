@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from steer.errors import SteerError, message_of
-from steer.prompts.prompt import Prompt
-from steer.prompts.reading import Reading, Rows
+from steer.prompts.reading import MakeRow, Reading, Rows
 
 BATCH = 1024
-
-MakeRow = Callable[[dict[str, Any], str], Prompt]
-"""Makes a prompt from a row, by column, and its place."""
 
 
 def parquet_rows(source: Any, name: str, reading: Reading, known: frozenset[str], make: MakeRow) -> Rows:

@@ -16,6 +16,9 @@ TEXT_KEYS = ("prompt", "prompts", "text", "caption", "captions")
 Rows = Iterator[tuple[str, Callable[[], Prompt]]]
 """Each row's place, and a function that makes a prompt of it or raises ``SteerError``."""
 
+MakeRow = Callable[[Any, str], Prompt]
+"""Makes a prompt from a row and its place."""
+
 
 @dataclass
 class Reading:

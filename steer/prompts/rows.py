@@ -64,7 +64,7 @@ def from_row(row: Any, where: str, *, typed: bool = True, reading: Reading | Non
         seed=_seed(given.get("seed"), where, typed=typed, wrap=reading.wrap_seeds),
         metadata=metadata,
         settings=settings,
-        options=_options(plain(given.get("options"), where, reading), where),
+        options=_options(given.get("options"), where, reading),
     )
 
 
@@ -202,7 +202,7 @@ def _size(value: Any, where: str) -> tuple[int, int]:
     return parse_size(value, where)
 
 
-def _options(value: Any, where: str) -> dict[str, dict[str, Any]]:
+def _options(value: Any, where: str, reading: Reading) -> dict[str, dict[str, Any]]:
     """Read method options: an object of objects (or its JSON), assignments, or a text of assignments."""
     if value is None:
         return {}
@@ -214,6 +214,7 @@ def _options(value: Any, where: str) -> dict[str, dict[str, Any]]:
                 raise SteerError(f"{where}: options {value[:60]!r} are not JSON") from None
         else:
             value = value.split()
+    value = plain(value, where, reading)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         try:
             return {owner: dict(table) for owner, table in parse_assignments(value).items()}

@@ -7,14 +7,14 @@ without quoting, quotes count only around a whole cell; elsewhere they are plain
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
-from steer.prompts.reading import Reading, Rows
+from steer.prompts.reading import MakeRow, Reading, Rows
 from steer.settings.text_files import check_line
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -26,9 +26,6 @@ _LINE = re.compile(r"[^\r\n]*+")
 _BREAK = re.compile(r"\r\n|\r|\n")
 _BLANK = re.compile(r"[ \t\f\v]*(?:\r\n|\r|\n)")
 _SPACES = re.compile(r'[ ]*+(?=")')
-
-MakeRow = Callable[[dict[str, Any], str], Prompt]
-"""Makes a prompt from a row's cells, by column, and its place."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +99,10 @@ def _columns(head: Record, name: str, reading: Reading) -> list[str]:
     """Return a name for every column; one without a name (pandas' index) is named by its number."""
     where = f"{name}, line {head.line}"
     columns = [cell or f"column {number}" for number, cell in enumerate(_named(head.cells), 1)]
-    for column in columns:
-        check_line(column, where)
-        if columns.count(column) > 1:
-            raise SteerError(f"{where}: two columns are named {column[:60]!r}; rename one, so that none is lost")
+    check_line("".join(columns), where)
+    ((column, times),) = Counter(columns).most_common(1)
+    if times > 1:
+        raise SteerError(f"{where}: two columns are named {column[:60]!r}; rename one, so that none is lost")
     return columns
 
 
@@ -113,7 +110,8 @@ def _made(record: Record, columns: list[str], name: str, reading: Reading, make:
     where = f"{name}, line {record.line}"
     if record.broken:
         raise SteerError(f"{where}: {record.broken}")
-    cells = [check_line(cell, where) for cell in record.cells]
+    cells = record.cells
+    check_line("".join(cells), where)
     if any(cell.strip() for cell in cells[len(columns) :]):
         raise SteerError(
             f"{where}: {len(cells)} cells under {len(columns)} columns; quote texts that hold the delimiter"

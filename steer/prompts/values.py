@@ -17,7 +17,7 @@ MAX_DEPTH = 64
 """Deepest nesting of lists and objects in metadata; libraries fail on deeper ones."""
 
 _WHOLE = re.compile(r"[+-]?\d{1,300}(?:\.0*)?")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,3})?")
 _MISSING = frozenset({"na", "n/a", "nan", "none", "null"})
 """What R, pandas and databases write into the cell of a number that is missing."""
 _EXACT = 2.0**53

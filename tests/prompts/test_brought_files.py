@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,16 @@ def test_a_seed_whose_digits_are_lost_is_refused(kind: str, tmp_path: Path) -> N
 def test_an_empty_value_is_not_set(kind: str, tmp_path: Path) -> None:
     empty = {"jsonl": None, "json": "", "parquet": None}.get(kind, "")
     keys = ("id", "category", *WHOLE, "guidance", "scheduler", "size", "options")
-    first = {"prompt": "a", "id": "x", "category": "y", **dict.fromkeys(WHOLE, 7), "guidance": 2.5,
-             "scheduler": "ddim", "size": "7x7", "options": "fk.lambda=4"}  # fmt: skip
+    first = {
+        "prompt": "a",
+        "id": "x",
+        "category": "y",
+        **dict.fromkeys(WHOLE, 7),
+        "guidance": 2.5,
+        "scheduler": "ddim",
+        "size": "7x7",
+        "options": "fk.lambda=4",
+    }
     full, prompt = read_prompts(write(tmp_path, kind, [first, {"prompt": "b", **dict.fromkeys(keys, empty)}]))
     assert full.seed == 7 and full.options == {"fk": {"lambda": "4"}}
     assert (prompt.seed, prompt.category, prompt.settings, prompt.options) == (None, None, {}, {})
@@ -168,11 +177,21 @@ def test_any_column_by_name(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
 def test_samplers_by_the_names_of_a1111(kind: str, tmp_path: Path) -> None:
     names = {
-        "Heun": "heun", "DPM2": "dpm2", "DPM2 a": "dpm2-a", "Euler a": "euler-a", "DPM++ 2M Karras": "dpm++-karras",
-        "DPM++ 2M SDE": "dpm++-sde", "DEIS": "deis", "PLMS": "pndm", "LMS Karras": "lms-karras",
-        "DPM2 a Karras": "dpm2-a-karras", "DPM++ 2M SDE Exponential": "dpm++-sde-exponential", "k_dpm_2_a": "dpm2-a",
-        "k_euler_a": "euler-a", "k_dpmpp_2m": "dpm++",
-    }  # fmt: skip
+        "Heun": "heun",
+        "DPM2": "dpm2",
+        "DPM2 a": "dpm2-a",
+        "Euler a": "euler-a",
+        "DPM++ 2M Karras": "dpm++-karras",
+        "DPM++ 2M SDE": "dpm++-sde",
+        "DEIS": "deis",
+        "PLMS": "pndm",
+        "LMS Karras": "lms-karras",
+        "DPM2 a Karras": "dpm2-a-karras",
+        "DPM++ 2M SDE Exponential": "dpm++-sde-exponential",
+        "k_dpm_2_a": "dpm2-a",
+        "k_euler_a": "euler-a",
+        "k_dpmpp_2m": "dpm++",
+    }
     for key in ("sampler_name", "scheduler"):
         rows = [{"prompt": name, key: name} for name in names]
         found = read_prompts(write(tmp_path, kind, rows))
@@ -196,9 +215,11 @@ def test_every_sampler_named_is_here_and_is_told_by_the_same_name() -> None:
 
 def test_two_keys_of_one_setting_must_agree() -> None:
     for row in (
-        {"guidance": 3, "cfg_scale": 4}, {"negative": "a", "negative_prompt": "b"}, {"size": "512x512", "width": 256},
+        {"guidance": 3, "cfg_scale": 4},
+        {"negative": "a", "negative_prompt": "b"},
+        {"size": "512x512", "width": 256},
         {"sampler_name": "Euler", "scheduler": "dpm++"},
-    ):  # fmt: skip
+    ):
         with pytest.raises(SteerError, match="contradict each other"):
             from_row({"prompt": "a", **row}, "row")
     with pytest.raises(SteerError, match="'seed' twice, in different cases"):
@@ -274,8 +295,13 @@ def test_delimiters_and_encodings_of_excel(encoding: str, delimiter: str, first:
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "txt", "jsonl", "json"])
 def test_other_encodings_are_told_with_the_remedy(kind: str, tmp_path: Path) -> None:
-    text = {"csv": "prompt\na\ncafé\n", "tsv": "prompt\na\ncafé\n", "txt": "b\na\ncafé\n",
-            "jsonl": '"b"\n"a"\n"café"\n', "json": '["b",\n"a",\n"café"]'}[kind]  # fmt: skip
+    text = {
+        "csv": "prompt\na\ncafé\n",
+        "tsv": "prompt\na\ncafé\n",
+        "txt": "b\na\ncafé\n",
+        "jsonl": '"b"\n"a"\n"café"\n',
+        "json": '["b",\n"a",\n"café"]',
+    }[kind]
     file = tmp_path / f"f.{kind}"
     file.write_bytes(text.encode("cp1252"))
     message = refused(file)
@@ -386,24 +412,65 @@ def test_documents_that_are_refused(kind: str, text: str, message: str, tmp_path
     assert message in found and len(found) < 500
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("csv", "prompt,seed\na," + "9" * 200_000),
+        ("csv", "prompt,guidance\na," + "9" * 200_000 + "x"),
+        ("csv", "prompt\n" + '"a""' * 100_000),
+        ("csv", "prompt,n\n" + '"a\n' * 10_000),
+        ("tsv", "prompt\tn\n" + '"a\tb\n' * 10_000),
+        ("csv", ",".join(f"c{n}" for n in range(20_000)) + ",prompt,prompt\na"),
+        ("jsonl", "{" + ",".join(f'"k{n}":1' for n in range(50_000)) + ',"a":1,"a":2}'),
+        ("txt", "{" + "|" * 200_000),
+        ("txt", "/__a" * 50_000),
+        ("txt", "a --" * 50_000),
+        ("txt", "--prompt " + "a " * 100_000 + "'"),
+    ],
+)
+def test_the_time_to_read_grows_with_the_length_and_not_with_its_square(kind: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / f"f.{kind}").write_text(text)
+    begun = time.process_time()
+    try:
+        said(tmp_path / f"f.{kind}", skip_bad=True)
+    except SteerError as error:
+        assert len(str(error)) < 1000
+    assert time.process_time() - begun < 5
+
+
+def test_options_given_as_text_hold_no_nan(tmp_path: Path) -> None:
+    (tmp_path / "f.jsonl").write_text(json.dumps({"prompt": "a", "options": '{"fk": {"lambda": NaN, "at": [2]}}'}))
+    (prompt,) = read_prompts(tmp_path / "f.jsonl")
+    assert prompt.options == {"fk": {"at": [2]}}
+
+
 # ---- Parquet -----------------------------------------------------------------------------------------
 
 
 def test_bytes_are_left_in_the_file(tmp_path: Path) -> None:
-    rows = [{
-        "prompt": "a", "photo": b"\0" * 1000, "image": {"bytes": b"\0" * 1000, "path": "a.png"}, "all": [b"x"],
-        "deep": {"inner": {"bytes": b"x", "kept": 1}},
-    }]  # fmt: skip
+    rows = [
+        {
+            "prompt": "a",
+            "photo": b"\0" * 1000,
+            "image": {"bytes": b"\0" * 1000, "path": "a.png"},
+            "all": [b"x"],
+            "deep": {"inner": {"bytes": b"x", "kept": 1}},
+        }
+    ]
     found, (warning,) = said(write(tmp_path, "parquet", rows))
     assert found.prompts[0].metadata == {"image": {"path": "a.png"}, "deep": {"inner": {"kept": 1}}}
     assert warning.endswith("columns of bytes are left out: photo, image.bytes, all, deep.inner.bytes")
 
 
 def test_columns_of_other_types(tmp_path: Path) -> None:
-    table = pyarrow.table({
-        "prompt": pyarrow.array([b"caf\xc3\xa9"], pyarrow.binary()), "Seed": ["7.0"],
-        "at": pyarrow.array([1], pyarrow.timestamp("ns")), "words": pyarrow.array(["x"]).dictionary_encode(),
-    })  # fmt: skip
+    table = pyarrow.table(
+        {
+            "prompt": pyarrow.array([b"caf\xc3\xa9"], pyarrow.binary()),
+            "Seed": ["7.0"],
+            "at": pyarrow.array([1], pyarrow.timestamp("ns")),
+            "words": pyarrow.array(["x"]).dictionary_encode(),
+        }
+    )
     pyarrow.parquet.write_table(table, tmp_path / "p.parquet")
     (prompt,) = read_prompts(tmp_path / "p.parquet")
     assert (prompt, prompt.seed) == ("café", 7)
@@ -454,10 +521,17 @@ def test_other_formats_are_told_once(text: str, line: int, what: str, tmp_path: 
 @pytest.mark.parametrize(
     "text",
     [
-        "#1 fan of owls", "a red circle -- wide", "masterpiece, text, 1girl\nan owl", "3. FC\nan owl",
-        "a (red:1.3) {x}", "50% off: a sign", "an owl_with_feathers", "a positive: attitude", "https://x.org//a",
+        "#1 fan of owls",
+        "a red circle -- wide",
+        "masterpiece, text, 1girl\nan owl",
+        "3. FC\nan owl",
+        "a (red:1.3) {x}",
+        "50% off: a sign",
+        "an owl_with_feathers",
+        "a positive: attitude",
+        "https://x.org//a",
     ],
-)  # fmt: skip
+)
 def test_prompts_that_only_look_odd(text: str, tmp_path: Path) -> None:
     assert told(tmp_path, "txt", text) == (text.split("\n"), [])
 
@@ -467,15 +541,20 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
     folder.mkdir()
     assert "holds no .txt file" in refused(folder)
     for name, text in (
-        ("b.txt", "\ufefftwo\nlines\n"), ("a.txt", "an owl\n"), (".hidden.txt", "x"), ("a.png", "x"),
+        ("b.txt", "\ufefftwo\nlines\n"),
+        ("a.txt", "an owl\n"),
+        (".hidden.txt", "x"),
+        ("a.png", "x"),
         ("flags.TXT", '--prompt "x" --seed 7'),
-    ):  # fmt: skip
+    ):
         (folder / name).write_text(text)
     (folder / "sub.txt").mkdir()
     found = read_prompts(folder)
     assert [(str(p), p.id, p.seed) for p in found] == [
-        ("an owl", "a", None), ("two\nlines", "b", None), ("x", "flags", 7),
-    ]  # fmt: skip
+        ("an owl", "a", None),
+        ("two\nlines", "b", None),
+        ("x", "flags", 7),
+    ]
     (folder / "empty.txt").write_text(" \n")
     assert "empty.txt: has no text" in refused(folder)
     assert "no columns" in refused(folder, column="x")
@@ -486,8 +565,10 @@ def test_flags_that_a1111_alone_knows(tmp_path: Path) -> None:
     prompts, warned = told(tmp_path, "txt", text)
     assert [str(prompt) for prompt in prompts] == ["a", "b"]
     assert [" ".join(warning.split()[2:7]) for warning in warned] == [
-        "1: A1111's --outpath_grids is ignored;", "1: A1111's --tiling is ignored;", "2: A1111's --styles is ignored;",
-    ]  # fmt: skip
+        "1: A1111's --outpath_grids is ignored;",
+        "1: A1111's --tiling is ignored;",
+        "2: A1111's --styles is ignored;",
+    ]
 
 
 def test_the_query_of_a_url_is_no_part_of_its_suffix(tmp_path: Path) -> None:
