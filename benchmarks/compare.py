@@ -16,13 +16,13 @@ import click
 import torch
 from measures import ROOT, spread, write_section
 
-from steer.evaluate.compare.run import Request, compare_all
+from steer.evaluate.compare.compare_all import Request, compare_all
 from steer.evaluate.compare.summary import Summary
 from steer.evaluate.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
 from steer.prompts.files import read_prompts
 from steer.results.storage import write_atomic
 from steer.sampling.request import SamplingRequest
-from steer.settings.run import RunSettings
+from steer.settings.run_settings import RunSettings
 
 IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- compare: made by benchmarks/compare.py -->", "<!-- compare: end -->"

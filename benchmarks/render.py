@@ -41,7 +41,7 @@ from steer.render import Renderer, Spec
 from steer.render.local import LocalEngine
 from steer.render.tally import Progress
 from steer.sampling.request import SamplingRequest
-from steer.settings.run import RunSettings
+from steer.settings.run_settings import RunSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))

@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steer.cli.bars import Bar as Bar
-    from steer.cli.shared import log_option as log_option
-    from steer.cli.shared import quiet_libraries as quiet_libraries
-    from steer.cli.tables import stdout as stdout
-    from steer.cli.tables import table as table
+    from steer.cli.parts.bars import Bar as Bar
+    from steer.cli.parts.shared import log_option as log_option
+    from steer.cli.parts.shared import quiet_libraries as quiet_libraries
+    from steer.cli.parts.tables import stdout as stdout
+    from steer.cli.parts.tables import table as table
     from steer.errors import message_of as message_of
     from steer.errors import nearest as nearest
     from steer.errors import one_line as one_line
@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     from steer.sampling.start import Start as Start
     from steer.sampling.timetable import Timetable as Timetable
     from steer.sampling.vjp import vjp as vjp
-    from steer.settings.run import parse_size as parse_size
+    from steer.settings.run_settings import parse_size as parse_size
     from steer.settings.text_files import read_text as read_text
 
 # Loaded at first use: listing plugins or printing help must not wait for torch.
@@ -165,7 +165,7 @@ _HOMES = {
     "PROMPT_SUFFIXES": "steer.prompts.files",  # endings of prompt files
     "check_seed": "steer.prompts.prompt",  # checks that a seed is in range
     "text_id": "steer.prompts.prompt",  # the id of a text
-    "parse_size": "steer.settings.run",  # width and height of `512x768`
+    "parse_size": "steer.settings.run_settings",  # width and height of `512x768`
     "ImageError": "steer.evaluate.score.images",  # a file that is no usable image
     "read_image": "steer.evaluate.score.images",  # pixels of an image file from anywhere
     "find_images": "steer.evaluate.score.images",  # image files in files and folders
@@ -184,11 +184,11 @@ _HOMES = {
     "Interval": "steer.evaluate.statistics",  # an estimate with its interval
     "percentile_interval": "steer.evaluate.statistics",  # an interval of bootstrap draws
     # Commands
-    "log_option": "steer.cli.shared",  # `--log FILE`
-    "quiet_libraries": "steer.cli.shared",  # turns off bars and notices of model libraries
-    "stdout": "steer.cli.tables",  # a console that prints text as it is
-    "table": "steer.cli.tables",  # a table to print
-    "Bar": "steer.cli.bars",  # a progress bar
+    "log_option": "steer.cli.parts.shared",  # `--log FILE`
+    "quiet_libraries": "steer.cli.parts.shared",  # turns off bars and notices of model libraries
+    "stdout": "steer.cli.parts.tables",  # a console that prints text as it is
+    "table": "steer.cli.parts.tables",  # a table to print
+    "Bar": "steer.cli.parts.bars",  # a progress bar
     "one_line": "steer.errors",  # text that is safe to print
 }
 

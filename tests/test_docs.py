@@ -67,8 +67,8 @@ def test_every_family_and_scheduler_is_documented() -> None:
 
 
 def test_the_run_file_of_the_readme_is_one(tmp_path: Path) -> None:
-    from steer.cli.config import read_toml
     from steer.cli.generate import RUN_KEYS
+    from steer.cli.parts.config import read_toml
     from steer.cli.render import RENDER_KEYS
 
     (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -123,7 +123,7 @@ class FK(Method):
             kept = diagnosis[1] if gamma == 1 else (1 - gamma) * own[chosen] + log_mean_exp(gamma * own)
             log_weight[rows] = torch.as_tensor(kept, dtype=torch.float64)
         if any(resampled):
-            state.resample(ancestors, log_weight)
+            state.copy_from(ancestors, log_weight)
         self._note(state, diagnostics, resampled)
 
     @staticmethod

@@ -13,9 +13,9 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from steer.cli.bars import DownloadBars
 from steer.cli.commands import BUILT_IN
-from steer.cli.shared import log_option, one_line
+from steer.cli.parts.bars import DownloadBars
+from steer.cli.parts.shared import log_option, one_line
 from steer.errors import SteerError, nearest
 from steer.models.downloads import fetching
 

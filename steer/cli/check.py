@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from steer.cli.shared import log_option, one_line
+from steer.cli.parts.shared import log_option, one_line
 from steer.errors import SteerError
 from steer.settings.options import parse_assignments
 
@@ -30,7 +30,7 @@ def check() -> None:
 @log_option
 def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, out: Path | None, as_json: bool) -> None:
     """Check the reward NAME, an expression or ./file.py:function; exit code 1 if a check fails."""
-    from steer.cli.shared import quiet_libraries
+    from steer.cli.parts.shared import quiet_libraries
     from steer.models.device import pick_device
     from steer.registry.plugins import manager
     from steer.rewards.by_name import make_reward

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from steer.cli.bars import Bar
-from steer.cli.config import default_model
-from steer.cli.options import GroupedCommand, option
-from steer.cli.prompts import how_read, prompt_options
-from steer.cli.sampling import OUTPUT, SAMPLING, gathered, model_options, request_of, run_options
-from steer.cli.shared import log_option, one_line, quiet_libraries
-from steer.cli.tables import stdout, table
+from steer.cli.parts.bars import Bar
+from steer.cli.parts.config import default_model
+from steer.cli.parts.option_groups import GroupedCommand, option
+from steer.cli.parts.prompt_options import how_read, prompt_options
+from steer.cli.parts.sampling_options import OUTPUT, SAMPLING, gathered, model_options, request_of, run_options
+from steer.cli.parts.shared import log_option, one_line, quiet_libraries
+from steer.cli.parts.tables import stdout, table
 from steer.errors import SteerError
 from steer.prompts.files import collect
 
@@ -118,7 +118,7 @@ def compare(
     prompts, tuning = collect(files, **reading).prompts, collect([tune], **reading).prompts if tune else []
     sampling = request_of(values)
 
-    from steer.evaluate.compare.run import Request, compare_all
+    from steer.evaluate.compare.compare_all import Request, compare_all
     from steer.evaluate.compare.tables import tables
 
     quiet_libraries()

@@ -9,15 +9,15 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from steer.cli.shared import one_line
-from steer.cli.tables import table
+from steer.cli.parts.shared import one_line
+from steer.cli.parts.tables import table
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def doctor(as_json: bool) -> None:
     """Check the installation: versions, devices, memory, plugins, cached weights, what can run here."""
-    from steer.cli.diagnosis import diagnose
+    from steer.cli.parts.diagnosis import diagnose
     from steer.registry.plugins import manager
 
     data = diagnose(manager())

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from steer.cli.shared import log_option
+from steer.cli.parts.shared import log_option
 from steer.errors import SteerError, unknown
 from steer.models.downloads.source import Source
 from steer.models.downloads.weights import cached, fetch, reachable

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from steer.cli.shared import log_option, one_line
+from steer.cli.parts.shared import log_option, one_line
 from steer.errors import SteerError
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from steer.cli.config import default_model, read_toml
-from steer.cli.inputs import WithInputs, check_inputs, typed_inputs
-from steer.cli.options import option, run_file_keys
-from steer.cli.prompts import how_read, prompt_options
-from steer.cli.sampling import INPUT, OUTPUT, PLUGIN_OPTIONS, gathered, request_of, sampling_options
-from steer.cli.shared import log_option, quiet_libraries
+from steer.cli.parts.config import default_model, read_toml
+from steer.cli.parts.input_options import WithInputs, check_inputs, typed_inputs
+from steer.cli.parts.option_groups import option, run_file_keys
+from steer.cli.parts.prompt_options import how_read, prompt_options
+from steer.cli.parts.sampling_options import INPUT, OUTPUT, PLUGIN_OPTIONS, gathered, request_of, sampling_options
+from steer.cli.parts.shared import log_option, quiet_libraries
 from steer.errors import SteerError
 from steer.prompts.files import read_prompts
 from steer.prompts.inputs import prompts_with
@@ -71,9 +71,9 @@ def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **giv
     out = values.get("out") or f"outputs/{time.strftime('%Y%m%d-%H%M%S')}"
     request = request_of(values)
 
-    from steer.cli.interrupt import Interrupt
-    from steer.cli.progress import GenerationProgress
-    from steer.cli.report import print_report
+    from steer.cli.parts.generate_progress import GenerationProgress
+    from steer.cli.parts.generate_report import print_report
+    from steer.cli.parts.interrupt import Interrupt
     from steer.render.generation import generate as sample_into
 
     quiet_libraries()

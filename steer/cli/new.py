@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from steer.cli.shared import log_option, one_line
+from steer.cli.parts.shared import log_option, one_line
 
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Folder for the package's folder."

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from steer.cli.tables import stdout, table
+from steer.cli.parts.tables import stdout, table
 from steer.errors import SteerError, unknown
 from steer.models.downloads import weights
 from steer.registry.health import health

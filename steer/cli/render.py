@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.cli.config import default_model, read_toml
-from steer.cli.options import GroupedCommand, option, run_file_keys
-from steer.cli.prompts import how_read, prompt_options
-from steer.cli.sampling import INPUT, OUTPUT, PLUGIN_OPTIONS, SAMPLING, gathered, request_of, sampling_options
-from steer.cli.shared import log_option, one_line, quiet_libraries
+from steer.cli.parts.config import default_model, read_toml
+from steer.cli.parts.option_groups import GroupedCommand, option, run_file_keys
+from steer.cli.parts.prompt_options import how_read, prompt_options
+from steer.cli.parts.sampling_options import (
+    INPUT,
+    OUTPUT,
+    PLUGIN_OPTIONS,
+    SAMPLING,
+    gathered,
+    request_of,
+    sampling_options,
+)
+from steer.cli.parts.shared import log_option, one_line, quiet_libraries
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
 
@@ -88,7 +96,7 @@ def render(
             raise SteerError(f"{name}={values[name]}: expected {low} or more")
     request = request_of(values)
 
-    from steer.cli.watching import JsonEvents, ProgressLine, print_plan
+    from steer.cli.parts.render_progress import JsonEvents, ProgressLine, print_plan
     from steer.render import Renderer, Spec
 
     if dry_run:

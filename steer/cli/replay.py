@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from steer.cli.options import GroupedCommand, option
-from steer.cli.sampling import INPUT, MODEL, OUTPUT
-from steer.cli.shared import log_option, one_line, quiet_libraries
+from steer.cli.parts.option_groups import GroupedCommand, option
+from steer.cli.parts.sampling_options import INPUT, MODEL, OUTPUT
+from steer.cli.parts.shared import log_option, one_line, quiet_libraries
 from steer.errors import SteerError
 
 
@@ -25,7 +25,7 @@ from steer.errors import SteerError
 @log_option
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
     """Reproduce the image or text in FILE, bit for bit on the same machine."""
-    from steer.render.recipes import read_recipe, request_of
+    from steer.render.replay import read_recipe, request_of
 
     recipe, slot = read_recipe(file)
     values = [str(value) for options in recipe.options.values() for value in options.values()]  # carinox.guard
@@ -37,7 +37,7 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
     if not recipe.replayable:
         raise SteerError("cannot replay the sample: its method or reward was an object in memory, not a name")
 
-    from steer.cli.progress import ProgressBar
+    from steer.cli.parts.generate_progress import ProgressBar
     from steer.results.folder import OutputFolder
     from steer.results.recipe import versions
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from steer.cli.shared import log_option, one_line
-from steer.cli.tables import stdout, table
+from steer.cli.parts.shared import log_option, one_line
+from steer.cli.parts.tables import stdout, table
 from steer.settings.options import parse_assignments
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def rewards(
     Nothing is downloaded: rewards whose weights are not on this machine are skipped.
     """
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"  # read when the libraries are imported
-    from steer.cli.shared import quiet_libraries
+    from steer.cli.parts.shared import quiet_libraries
     from steer.evaluate.agreement import compare
     from steer.models.device import pick_device
     from steer.registry.local_files import is_file_reference

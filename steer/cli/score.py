@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.cli.bars import Bar
-from steer.cli.shared import log_option, one_line
-from steer.cli.tables import stdout, table
+from steer.cli.parts.bars import Bar
+from steer.cli.parts.shared import log_option, one_line
+from steer.cli.parts.tables import stdout, table
 from steer.errors import SteerError
 from steer.settings.options import parse_assignments
 
@@ -62,7 +62,7 @@ def score(
     if prompt is not None and metadata is not None:
         raise SteerError("got both --prompt and --metadata; give one of the two")
 
-    from steer.cli.shared import quiet_libraries
+    from steer.cli.parts.shared import quiet_libraries
     from steer.evaluate.score.images import ImageError, find_images
     from steer.evaluate.score.prompts import PromptSource, check_prompts, needs_prompt
     from steer.evaluate.score.rows import open_rows, read_rows, write_row

@@ -228,7 +228,7 @@ class Backbone(abc.ABC):
         """Return a fresh noise process for latents of this shape, by the scheduler that the settings name.
 
         Args:
-            settings: the run's, by name (:data:`steer.settings.run.SETTINGS`).
+            settings: the run's, by name (:data:`steer.settings.run_settings.SETTINGS`).
         """
         scheduler = make_scheduler(settings["scheduler"], self.scheduler)
         steps = settings["steps"]

@@ -18,7 +18,7 @@ from steer.models.downloads.source import Source
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply
 from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
-from steer.settings.run import check_setting
+from steer.settings.run_settings import check_setting
 from steer.settings.text_files import read_text
 
 log = logging.getLogger(__name__)

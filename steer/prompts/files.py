@@ -17,7 +17,7 @@ from steer.prompts.foreign import tell_foreign
 from steer.prompts.objects import document_rows, holds_lines, line_rows
 from steer.prompts.parquet import parquet_rows
 from steer.prompts.prompt import KnownIds, Prompt
-from steer.prompts.reading import Reading, Rows
+from steer.prompts.reading_options import Reading, Rows
 from steer.prompts.rows import OWN, from_row
 from steer.prompts.tables import table_rows
 from steer.settings.text_files import check_line, decoded, loosely_decoded, read_bytes

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from steer.errors import SteerError, nearest
-from steer.prompts.reading import Reading
+from steer.prompts.reading_options import Reading
 from steer.prompts.rows import OWN
 
 IGNORED = {

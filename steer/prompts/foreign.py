@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steer.prompts.reading import TEXT_KEYS, Reading
+from steer.prompts.reading_options import TEXT_KEYS, Reading
 
 
 @dataclass(frozen=True)

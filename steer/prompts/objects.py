@@ -10,7 +10,7 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
-from steer.prompts.reading import MakeRow, Reading, Rows, kind_of
+from steer.prompts.reading_options import MakeRow, Reading, Rows, kind_of
 from steer.settings.text_files import check_line
 
 SHAPES = 'a list of prompts, objects by id, or {"prompts": [...]}'

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from steer.errors import SteerError, message_of
-from steer.prompts.reading import MakeRow, Reading, Rows
+from steer.prompts.reading_options import MakeRow, Reading, Rows
 
 BATCH = 1024
 

@@ -1,4 +1,4 @@
-"""How prompt files are read, and the warnings that readers give."""
+"""Options of reading prompt files, and the warnings of one reading."""
 
 from __future__ import annotations
 

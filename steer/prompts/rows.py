@@ -10,11 +10,11 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt, check_seed
-from steer.prompts.reading import TEXT_KEYS, Reading, kind_of
+from steer.prompts.reading_options import TEXT_KEYS, Reading, kind_of
 from steer.prompts.samplers import SCHEDULES, scheduler_of
 from steer.prompts.values import fraction, is_missing, is_unset, own_seed, plain, unicode, whole
 from steer.settings.options import parse_assignments
-from steer.settings.run import SETTINGS, SIZE, check_setting, parse_size
+from steer.settings.run_settings import SETTINGS, SIZE, check_setting, parse_size
 
 SETTING_OF = {key: name for name, setting in SETTINGS.items() for key in setting.rows}
 """Keys of a row that set a run's setting for this prompt alone."""

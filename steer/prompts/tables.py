@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
-from steer.prompts.reading import MakeRow, Reading, Rows
+from steer.prompts.reading_options import MakeRow, Reading, Rows
 from steer.settings.text_files import check_line
 
 DELIMITERS = (",", ";", "\t", "|")

@@ -11,7 +11,7 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.prompts.prompt import MAX_SEED, check_seed
-from steer.prompts.reading import Reading
+from steer.prompts.reading_options import Reading
 
 MAX_DEPTH = 64
 """Deepest nesting of lists and objects in metadata; libraries fail on deeper ones."""

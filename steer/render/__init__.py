@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steer.render.renderer import Renderer
-    from steer.render.report import Plan, Summary, Watcher
     from steer.render.spec import Spec
+    from steer.render.watcher import Plan, Summary, Watcher
 
 __all__ = ["Plan", "Renderer", "Spec", "Summary", "Watcher"]
 
 # Loaded at first use: the page reads journals and must not wait for torch.
 _LAZY = {
-    "Plan": "steer.render.report",
+    "Plan": "steer.render.watcher",
     "Renderer": "steer.render.renderer",
     "Spec": "steer.render.spec",
-    "Summary": "steer.render.report",
-    "Watcher": "steer.render.report",
+    "Summary": "steer.render.watcher",
+    "Watcher": "steer.render.watcher",
 }
 
 

@@ -14,8 +14,8 @@ from steer.render.folder import RenderFolder
 from steer.render.interrupts import stopping
 from steer.render.outcomes import Failed, Outcome
 from steer.render.refresher import Refresher
-from steer.render.report import Plan, Summary, Watcher
 from steer.render.tally import Tally
+from steer.render.watcher import Plan, Summary, Watcher
 from steer.results.cost import Cost
 from steer.results.storage.base import StorageError
 

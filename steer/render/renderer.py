@@ -17,9 +17,9 @@ from steer.render.layout import Layout, check_names
 from steer.render.page import build_page
 from steer.render.refresher import Refresher
 from steer.render.render_pass import RenderPass
-from steer.render.report import Plan, Summary, Watcher
 from steer.render.runfile import KEPT, check_ours, check_same, format_of, read_run, write_run
 from steer.render.spec import Spec, tasks_of
+from steer.render.watcher import Plan, Summary, Watcher
 from steer.results.storage import storage_at
 
 MakeEngine = Callable[[Spec], Engine]

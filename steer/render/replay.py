@@ -1,4 +1,4 @@
-"""Reading back how a sample was made: from its own file, or from the folder's files beside it. Nothing is trusted."""
+"""From a sample back to its recipe, and to the request that makes it again. Files are not trusted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from steer.results.names import RESULT
 from steer.results.recipe import PNG_KEY, SCHEMA, Recipe
 from steer.results.rows import chosen_particles
 from steer.sampling.request import SamplingRequest
-from steer.settings.run import RunSettings
+from steer.settings.run_settings import RunSettings
 
 
 def read_recipe(path: Path) -> tuple[Recipe, int]:

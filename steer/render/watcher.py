@@ -1,4 +1,4 @@
-"""What a render tells: its plan, how it goes, how it ended."""
+"""What a render reports to a watcher: its plan, its progress and its summary."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from steer.sampling.method import acting_hooks
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
 from steer.sampling.state import State
 from steer.sampling.trace import trace_of
-from steer.settings.run import SETTINGS
+from steer.settings.run_settings import SETTINGS
 
 Decoder = Callable[[Tensor], Tensor]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steer.errors import SteerError
-from steer.settings.run import SETTINGS, applies, check_modality, check_setting
+from steer.settings.run_settings import SETTINGS, applies, check_modality, check_setting
 
 
 class Choices:

@@ -10,7 +10,7 @@ from steer.errors import SteerError
 from steer.models.backbone import Backbone, Conditioning
 from steer.prompts.prompt import Prompt
 from steer.sampling.choices import Choices
-from steer.settings.run import check_modality
+from steer.settings.run_settings import check_modality
 
 
 def encode(backbone: Backbone, choices: Choices, prompts: Sequence[Prompt]) -> Conditioning:

@@ -11,7 +11,7 @@ from steer.registry.plugins import manager
 from steer.rewards.by_name import OptionValues, RewardSpec, check_judges, reward_names
 from steer.sampling.methods_by_name import MethodSpec, check_names
 from steer.sampling.sampler import Sampler
-from steer.settings.run import RunSettings
+from steer.settings.run_settings import RunSettings
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Sampler:
             choose: ``"best"`` by reward, ``"weighted"`` drawn by weight, or ``"all"``; best if there is a reward.
             observers: objects with hook wrappers that only watch.
             **settings: fields of a run: ``steps``, ``guidance_scale``, ``eta``, ``scheduler``, ``timesteps``,
-                ``width``, ``height``, ``negative``, ``chunk`` (:data:`steer.settings.run.SETTINGS`).
+                ``width``, ``height``, ``negative``, ``chunk`` (:data:`steer.settings.run_settings.SETTINGS`).
 
         Raises:
             SteerError: before anything is computed, for whatever of this does not fit together.

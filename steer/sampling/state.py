@@ -171,8 +171,8 @@ class State(Batch):
         """Return the indices of a prompt's rows, in order."""
         return (self.job == job).nonzero().flatten()
 
-    def resample(self, ancestors: Tensor, log_weight: Tensor) -> None:
-        """Copy content: row i becomes a copy of row ``ancestors[i]``; slots and their streams stay.
+    def copy_from(self, ancestors: Tensor, log_weight: Tensor) -> None:
+        """Make row i a copy of row ``ancestors[i]``; slots and their noise streams stay.
 
         Args:
             ancestors: int64 ``[N]``, row indices; each must belong to the same prompt as its row.
@@ -187,7 +187,7 @@ class State(Batch):
     def keep(self, rows: Tensor) -> None:
         """Reindex everything per particle, slots included: row i becomes the old row ``rows[i]``.
 
-        Each row may be taken once; use :meth:`resample` to copy and :meth:`spawn` to add. Leaving rows out marks
+        Each row may be taken once; use :meth:`copy_from` to copy and :meth:`spawn` to add. Leaving rows out marks
         the run as biased: who is pruned is no weighted draw.
         """
         if len(torch.unique(rows)) != len(rows):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from steer.cli import diagnosis as doctor
+from steer.cli.parts import diagnosis as doctor
 from steer.registry.declarations import Weights
 from steer.registry.plugins import Broken, Plugins
 from steer.registry.registry import Entry, Origin

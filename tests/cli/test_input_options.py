@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from steer import Prompt, SteerError
-from steer.cli.inputs import check_inputs
+from steer.cli.parts.input_options import check_inputs
 from steer.prompts.inputs import prompts_with
 from steer.registry.declarations import Input
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from steer.cli.config import read_toml
+from steer.cli.parts.config import read_toml
+from steer.cli.parts.sampling_options import gathered, request_of
 from steer.cli.render import RENDER_KEYS
-from steer.cli.sampling import gathered, request_of
 from steer.errors import SteerError
+from steer.evaluate.compare.compare_all import Request, _asked
 from steer.evaluate.compare.folder import Folder
-from steer.evaluate.compare.run import Request, _asked
 from steer.prompts.prompt import Prompt
-from steer.render import recipes
+from steer.render import replay
 from steer.results.recipe import Recipe
 from steer.sampling.request import SamplingRequest
-from steer.settings.run import RunSettings
+from steer.settings.run_settings import RunSettings
 
 RUN = """
 # To go on: steer render --config old/run.toml
@@ -104,7 +104,7 @@ def test_a_run_file(tmp_path: Path) -> None:
 
 
 def test_a_recipe() -> None:
-    request = recipes.request_of(Recipe(**json.loads(RECIPE)), model="elsewhere")
+    request = replay.request_of(Recipe(**json.loads(RECIPE)), model="elsewhere")
     assert request.settings == ASKED.having(timesteps=(900, 400), denoiser="base", true_cfg_scale=1.0)
     assert (request.model, request.dtype, request.seed) == ("elsewhere", "fp32", None)
     assert set(request.arguments()) >= {"methods", "reward", "judge", "options", "choose", "run_seed", "timesteps"}

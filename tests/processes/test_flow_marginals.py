@@ -98,7 +98,7 @@ def test_copies_part_where_there_is_noise_and_only_there(settings, part) -> None
     run = made(steps=6, particles=4, chunk=4, **settings)
     state = run.sample(until=3)
     assert state.process.stochastic is part
-    state.resample(torch.tensor([2, 2, 2, 2]), torch.zeros(4, dtype=torch.float64))
+    state.copy_from(torch.tensor([2, 2, 2, 2]), torch.zeros(4, dtype=torch.float64))
     assert torch.equal(state.x, state.x[:1].expand(4, -1))
     run.sample(state, until=4)
     assert bool(torch.pdist(state.x).min() > 0) is part

@@ -59,7 +59,7 @@ def test_a_copy_goes_on_as_its_parent_would(tiny_pipe, name: str, at: int) -> No
     state = run.sample(until=at)
     rows = torch.tensor([2, 2, 0])
     state.predict()
-    state.resample(rows, torch.zeros(3))
+    state.copy_from(rows, torch.zeros(3))
     state.advance()
     assert torch.equal(run.sample(state).x, expected[rows])
 

@@ -25,8 +25,8 @@ from steer.prompts.prompt import Prompt
 from steer.render import Renderer, Spec, render_pass
 from steer.render.local import LocalEngine, reason_of
 from steer.render.previews import _ancestor, _spread
-from steer.render.recipes import read_recipe, request_of
 from steer.render.refresher import FIRST_SECONDS, Refresher
+from steer.render.replay import read_recipe, request_of
 from steer.results.names import file_stem
 from steer.results.storage import storage_at
 from steer.sampling.sampler import Sampler

@@ -11,7 +11,7 @@ from support.tiny import brightness
 
 from steer import Sampler, SteerError
 from steer.registry.plugins import Plugins
-from steer.render.recipes import read_recipe
+from steer.render.replay import read_recipe
 from steer.rewards.by_name import check_judges, make_reward, reward_names
 from steer.rewards.expressions import Minimum, Scale, Term, join, leaves, parse_expression
 from steer.rewards.reward import Reward, is_differentiable

@@ -163,7 +163,7 @@ def test_resampling_by_itself_leaves_log_z_alone(make_run) -> None:
     state = run.sample(until=2)
     state.log_weight = torch.log(torch.tensor([0.2, 0.3, 1.0], dtype=torch.float64))
     before = trace_of(state, 0)["log_z"]
-    state.resample(torch.tensor([2, 2, 2]), torch.full((3,), before))
+    state.copy_from(torch.tensor([2, 2, 2]), torch.full((3,), before))
     assert trace_of(state, 0)["log_z"] == pytest.approx(before)
 
 

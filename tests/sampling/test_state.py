@@ -50,7 +50,7 @@ def test_resample_copies_content_and_leaves_slots(make_run) -> None:
     calls = state.forwards.books.cost.reward_calls
     rows = torch.tensor([2, 2, 0, 3, 5, 5])
     weights = torch.arange(6, dtype=torch.float64)
-    state.resample(rows, weights)
+    state.copy_from(rows, weights)
     for name, value in content(state).items():
         assert torch.equal(value, before[name][rows]), name
     assert state.forwards.books.cost.reward_calls == calls  # copied, not scored again
@@ -64,7 +64,7 @@ def test_resample_copies_content_and_leaves_slots(make_run) -> None:
 
 def test_copies_part_in_the_next_stochastic_transition(make_run) -> None:
     state = predicted(make_run(eta=1.0))
-    state.resample(torch.tensor([0, 0, 2, 3, 3, 3]), torch.zeros(6))
+    state.copy_from(torch.tensor([0, 0, 2, 3, 3, 3]), torch.zeros(6))
     assert torch.equal(state.x[0], state.x[1])
     state.advance()
     assert not torch.allclose(state.x[0], state.x[1])
@@ -73,7 +73,7 @@ def test_copies_part_in_the_next_stochastic_transition(make_run) -> None:
 def test_resampling_across_prompts_is_refused(make_run) -> None:
     state = predicted(make_run())
     with pytest.raises(ValueError, match="own prompt"):
-        state.resample(torch.tensor([3, 1, 2, 3, 4, 5]), torch.zeros(6))
+        state.copy_from(torch.tensor([3, 1, 2, 3, 4, 5]), torch.zeros(6))
 
 
 def test_keep_takes_slots_and_streams_along(make_run) -> None:
@@ -111,7 +111,7 @@ def test_a_multistep_copy_has_its_parent_s_history(make_run, scheduler) -> None:
     unbroken = make_run(scheduler=scheduler).sample()
     run = make_run(scheduler=scheduler)
     state = run.sample(until=3)
-    state.resample(rows, torch.zeros(6))
+    state.copy_from(rows, torch.zeros(6))
     run.sample(state)
     assert torch.allclose(state.x, unbroken.x[rows], atol=1e-5)
 
@@ -122,7 +122,7 @@ def test_one_particle_s_history_of_a_single_row_population(make_run) -> None:
     state = run.sample(until=2)
     sigmas = state.process.scheduler.sigmas.clone()
     timesteps = state.process.scheduler.timesteps.clone()
-    state.resample(torch.tensor([1, 1, 1, 4, 4, 4]), torch.zeros(6))
+    state.copy_from(torch.tensor([1, 1, 1, 4, 4, 4]), torch.zeros(6))
     assert torch.equal(state.process.scheduler.sigmas, sigmas)
     assert torch.equal(state.process.scheduler.timesteps, timesteps)
 
@@ -167,7 +167,7 @@ def test_assigning_the_prediction_moves_x0(make_run) -> None:
 def test_pruning_and_spawning_take_log_z_away_and_reordering_does_not(make_run) -> None:
     state = make_run().sample(until=1)
     state.keep(torch.tensor([5, 4, 3, 2, 1, 0]))
-    state.resample(torch.tensor([1, 1, 2, 3, 3, 3]), torch.zeros(6))
+    state.copy_from(torch.tensor([1, 1, 2, 3, 3, 3]), torch.zeros(6))
     assert not state.biased
     state.keep(torch.tensor([0, 3]))
     assert state.biased

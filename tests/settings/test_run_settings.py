@@ -11,7 +11,7 @@ import pytest
 from support.settings import places
 
 from steer.errors import SteerError
-from steer.settings.run import SETTINGS, RunSettings, as_typed, check_modality
+from steer.settings.run_settings import SETTINGS, RunSettings, as_typed, check_modality
 
 VALUES = {
     "timesteps": (9, 5, 1), "guidance_scale": 2.5, "true_cfg_scale": 1.5, "eta": 0.5, "temperature": 0.5,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
-    "processes", "steer.render.local", "steer.cli.watching",
+    "processes", "steer.render.local", "steer.cli.parts.render_progress",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
 ])  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from steer.rewards.by_name import reward_list
 from steer.sampling.request import SamplingRequest
-from steer.settings.run import SETTINGS, RunSettings
+from steer.settings.run_settings import SETTINGS, RunSettings
 from support.tiny import brightness
 
 ARGUMENTS = {"steps": 3, "guidance_scale": 1.0, "particles": 2, "chunk": 4, "reward": brightness, "methods": ["fk"]}

@@ -16,16 +16,16 @@ import click
 def places(name: str, value: Any, folder: Path) -> dict[str, Any]:
     """Return what each place makes of a setting's value; ``folder`` is for a run file."""
     from steer.cli.compare import compare
-    from steer.cli.config import read_toml
     from steer.cli.generate import RUN_KEYS, generate
+    from steer.cli.parts.config import read_toml
+    from steer.cli.parts.sampling_options import gathered
     from steer.cli.render import RENDER_KEYS, render
-    from steer.cli.sampling import gathered
     from steer.evaluate.compare.spec import parse_entries
     from steer.prompts.rows import from_row
     from steer.registry.plugins import manager
     from steer.render.page.command import generate_command
-    from steer.render.recipes import settings_of
-    from steer.settings.run import SETTINGS, RunSettings
+    from steer.render.replay import settings_of
+    from steer.settings.run_settings import SETTINGS, RunSettings
 
     setting = SETTINGS[name]
     found: dict[str, Any] = {}
@@ -67,12 +67,12 @@ ADDED = """    made_up: Annotated[
 
 
 def with_one_more(folder: Path) -> None:
-    """Put a module in the place of :mod:`steer.settings.run` that declares one more setting; import nothing before."""
-    name, before = "steer.settings.run", "    denoiser: Annotated["
+    """Load :mod:`steer.settings.run_settings` with one more setting; nothing may be imported before."""
+    name, before = "steer.settings.run_settings", "    denoiser: Annotated["
     root = Path(__file__).resolve().parents[2]
-    source = (root / "steer" / "settings" / "run.py").read_text()
+    source = (root / "steer" / "settings" / "run_settings.py").read_text()
     assert source.count(before) == 1 and name not in sys.modules
-    file = folder / "run.py"
+    file = folder / "run_settings.py"
     file.write_text(source.replace(before, ADDED + before))
     spec = spec_from_file_location(name, file)
     assert spec and spec.loader

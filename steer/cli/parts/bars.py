@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.cli.shared import live_terminal, one_line
+from steer.cli.parts.shared import live_terminal, one_line
 from steer.models.downloads import fetching
 from steer.registry.declarations import size_text
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from steer.cli.bars import Bar
-from steer.cli.interrupt import Interrupt
+from steer.cli.parts.bars import Bar
+from steer.cli.parts.interrupt import Interrupt
 from steer.registry.registration import hookimpl
 from steer.sampling.run import Run
 from steer.sampling.start import Job

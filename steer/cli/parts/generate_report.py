@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from steer.cli.shared import one_line
-from steer.cli.tables import stdout, table
+from steer.cli.parts.shared import one_line
+from steer.cli.parts.tables import stdout, table
 from steer.results.cost import Cost
 from steer.results.names import comparison_name, overview_name
 from steer.sampling.sampler import Item

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from steer.cli.options import GroupedCommand, GroupedOption
+from steer.cli.parts.option_groups import GroupedCommand, GroupedOption
 from steer.errors import SteerError, unknown
 from steer.registry.declarations import Input
 from steer.registry.plugins import manager

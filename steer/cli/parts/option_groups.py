@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from steer.settings.run import Setting
+from steer.settings.run_settings import Setting
 
 OTHER = "Other"
 """The group of options without one, such as ``--help``."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from steer.cli.options import Decorator, option, options
-from steer.cli.sampling import INPUT
+from steer.cli.parts.option_groups import Decorator, option, options
+from steer.cli.parts.sampling_options import INPUT
 from steer.prompts.prompt import MAX_SEED
 
 prompt_options: Decorator = options(

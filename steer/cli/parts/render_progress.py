@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from steer.cli.bars import Bar
-from steer.cli.shared import one_line
+from steer.cli.parts.bars import Bar
+from steer.cli.parts.shared import one_line
 from steer.models.media import media_of
 from steer.registry.registration import hookimpl
 from steer.render.engine import PlannedGroup
-from steer.render.report import Plan, Summary
 from steer.render.tally import Progress as Standing
+from steer.render.watcher import Plan, Summary
 from steer.sampling.state import State
 
 EVENT_SECONDS = 5.0

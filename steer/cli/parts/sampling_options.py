@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from steer.cli.options import Decorator, option, options, setting_option
+from steer.cli.parts.option_groups import Decorator, option, options, setting_option
 from steer.errors import SteerError
 from steer.settings.options import parse_assignments
-from steer.settings.run import TYPED, RunSettings
+from steer.settings.run_settings import TYPED, RunSettings
 
 if TYPE_CHECKING:
     from steer.sampling.request import SamplingRequest

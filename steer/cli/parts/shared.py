@@ -1,4 +1,4 @@
-"""What several commands share: the log, quiet libraries, and text that is safe to print."""
+"""What several commands share: ``--log``, quiet libraries, and whether stderr is a live terminal."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from steer.cli.shared import one_line
+from steer.cli.parts.shared import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

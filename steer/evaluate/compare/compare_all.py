@@ -1,4 +1,4 @@
-"""From what was asked to a written report."""
+"""``compare_all``: run a whole comparison, from the request to the written report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from steer.sampling.methods_by_name import check_names
 from steer.sampling.request import SamplingRequest
 from steer.sampling.sampler import Sampler
 from steer.settings.options import parse_assignments
-from steer.settings.run import as_typed, check_modality
+from steer.settings.run_settings import as_typed, check_modality
 
 EXAMPLES = 8
 PREFERRED = "best-of-n"

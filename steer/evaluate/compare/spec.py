@@ -21,7 +21,7 @@ from steer.registry.plugins import Plugins
 from steer.sampling.choosing import CHOICES
 from steer.sampling.methods_by_name import find_method
 from steer.settings.options import build, describe, parse_assignments
-from steer.settings.run import SETTINGS, canonical, check_setting
+from steer.settings.run_settings import SETTINGS, canonical, check_setting
 
 PLAIN = "plain"
 SHAPE = re.compile(r"(?:(?P<label>[^:=]+)=)?(?P<methods>.+?)(?::(?P<options>[\w.-]+=.*))?", re.DOTALL)

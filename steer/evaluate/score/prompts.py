@@ -12,7 +12,7 @@ from steer.errors import SteerError
 from steer.evaluate.score.images import ImageError, read_image, read_texts
 from steer.prompts.objects import parse
 from steer.prompts.prompt import Prompt
-from steer.prompts.reading import Reading
+from steer.prompts.reading_options import Reading
 from steer.prompts.values import plain
 from steer.results.names import METADATA
 from steer.results.recipe import PNG_KEY
@@ -25,7 +25,7 @@ def read_metadata(path: Path, column: str | None = None) -> dict[Path, Prompt]:
 
     Args:
         path: the file.
-        column: the key that holds the prompts; by default one of :data:`steer.prompts.reading.TEXT_KEYS`.
+        column: the key that holds the prompts; by default one of :data:`steer.prompts.reading_options.TEXT_KEYS`.
 
     Raises:
         SteerError: naming the line that cannot be read.

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from steer.settings.run import TYPED, as_typed
+from steer.settings.run_settings import TYPED, as_typed
 
 
 def replay_command(place: str) -> str:

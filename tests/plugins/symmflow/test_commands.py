@@ -15,7 +15,7 @@ from PIL import Image
 
 from steer import SteerError
 from steer.cli.app import app
-from steer.render.recipes import read_recipe
+from steer.render.replay import read_recipe
 from steer_symmflow.images import mask_of, pack_mask
 from steer_symmflow.model import load
 from steer_symmflow.reading.votes import votes
