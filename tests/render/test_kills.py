@@ -111,7 +111,7 @@ def small_disk(place: Path) -> Iterator[Path]:
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("no right to mount a file system; test_storage.py has the limit that needs none")
+        pytest.skip("no right to mount a file system; tests/results/storage has the limit that needs none")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
