@@ -9,8 +9,6 @@ One pool of plain samples, each scored by every reward and the judge, serves bes
 every CARINOX run each candidate is kept, so that fewer seeds and fewer iterations are read off the same run.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import subprocess

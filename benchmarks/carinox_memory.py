@@ -6,8 +6,6 @@ Four rewards of the sizes that matter are differentiated one after another: CLIP
 are), ViT-L-14 and ViT-B-16, untrained. ``--smoke`` shrinks everything, to try the script where there is no GPU.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from contextlib import nullcontext

@@ -7,8 +7,6 @@ it was; delete the folder to start anew. What is swept is tuned on ``prompts/sha
 ``prompts/shapes-eval.jsonl``. The section stands between two markers; the rest of the file is not touched.
 """
 
-from __future__ import annotations
-
 import platform
 from pathlib import Path
 

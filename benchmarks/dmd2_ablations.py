@@ -6,8 +6,6 @@ One run a row, one after the other, each with as many student updates; what is f
 off goes on. `python benchmarks/students.py --ablations runs/ablations` puts the table into docs/results.md.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -7,8 +7,6 @@ layer, for prompts are encoded once and are not what is measured. The reward is 
 cost is nothing. ``--smoke`` shrinks everything, to try the script where there is no GPU.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 import time

@@ -7,8 +7,6 @@ where it was; delete the folder to start anew, also for another number of prompt
 markers; the rest of the file is not touched.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import time

@@ -7,8 +7,6 @@ is put in (quotes, byte order marks, NUL, huge numbers, NaN, deep brackets, othe
 back the same from what a render keeps of it, as strict JSON. With ``--keep``, inputs that fail are written there.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import io
 import json

@@ -7,8 +7,6 @@ round. What was measured is kept in the output folder row by row; `python benchm
 the table into docs/results.md.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

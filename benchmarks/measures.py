@@ -1,7 +1,5 @@
 """What several benchmarks measure images with, and how they put a section into docs/results.md."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 from collections.abc import Sequence

@@ -9,8 +9,6 @@ prompts and steps, and of memory in particles; ``--profile`` lists where the tim
 three forwards. ``--clock cpu`` times the processor instead of the wall, for machines that do other work.
 """
 
-from __future__ import annotations
-
 import cProfile
 import json
 import pstats

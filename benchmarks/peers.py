@@ -8,8 +8,6 @@ CLIP. Both take turns, one prompt at a time and over a file of prompts, and the 
 over ours.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

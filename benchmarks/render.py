@@ -13,8 +13,6 @@ does the same at the size of SD 1.5 and SDXL with random weights. ``memory`` ren
 run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -7,8 +7,6 @@ on where it was; delete the output folder to measure anew. What a benchmark prin
 folder, how long it took, all attempts together, in ``took.json``.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -8,8 +8,6 @@ was; delete the folder to start anew. The section stands between two markers, th
 handover between markers of their own: without their folders they stay as they are, like the rest of the file.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import time

@@ -7,8 +7,6 @@ as it is known, so that an interrupted run goes on where it was; delete the fold
 between two markers; the rest of the file is not touched.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import tempfile

@@ -6,8 +6,6 @@ What is drawn is kept in the output folder as soon as it is known, so that an in
 delete the folder to start anew. The section stands between two markers; the rest of the file is not touched.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

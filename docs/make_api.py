@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -106,8 +108,12 @@ def _signature(value: Any, name: str) -> str:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
-    result = "" if inspect.isclass(value) else f" -> {signature.return_annotation}"
-    signature = signature.replace(return_annotation=inspect.Signature.empty)
+    written = _written(value)
+    result = "" if inspect.isclass(value) else f" -> {written.get('return', signature.return_annotation)}"
+    signature = signature.replace(
+        parameters=[p.replace(annotation=written.get(p.name, p.annotation)) for p in signature.parameters.values()],
+        return_annotation=inspect.Signature.empty,
+    )
     text = f"{name}{signature}{result}".replace("'", "")
     if len(text) <= WIDTH:
         return text
@@ -119,6 +125,25 @@ def _signature(value: Any, name: str) -> str:
         star |= parameter.kind is parameter.VAR_POSITIONAL
         parts.append(str(parameter).replace("'", ""))
     return "\n".join([f"{name}(", *(f"    {part}," for part in parts), f"){result.replace(chr(39), '')}"])
+
+
+def _written(value: Any) -> dict[str, str]:
+    """Return the annotations of a call's parameters as they are written in the source, by name."""
+    above = reversed(value.__mro__[1:]) if inspect.isclass(value) else ()
+    fields = {
+        name: text for base in above if base.__module__.startswith("steer") for name, text in _written(base).items()
+    }
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(value))).body
+    for part in node.body if isinstance(node, ast.ClassDef) else [node]:
+        if isinstance(part, ast.AnnAssign):
+            fields[ast.unparse(part.target)] = ast.unparse(part.annotation)
+        elif isinstance(part, ast.FunctionDef) and (part is node or part.name in ("__init__", "__new__")):
+            for argument in ast.walk(part.args):
+                if isinstance(argument, ast.arg) and argument.annotation is not None:
+                    fields[argument.arg] = ast.unparse(argument.annotation)
+            if part is node and part.returns is not None:
+                fields["return"] = ast.unparse(part.returns)
+    return fields
 
 
 def _made_by_nobody(cls: type) -> bool:

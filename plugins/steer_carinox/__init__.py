@@ -1,13 +1,7 @@
 """CARINOX: optimizing and exploring the initial noise under several rewards, by category (arXiv 2509.17458)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from steer import hookimpl
-
-if TYPE_CHECKING:
-    from steer.plugin import Registry
+from steer.plugin import Registry
 
 
 @hookimpl

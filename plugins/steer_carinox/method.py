@@ -1,7 +1,5 @@
 """CARINOX as a method: gradient ascent on the noises of several seeds; the best image is kept."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache

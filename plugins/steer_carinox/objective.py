@@ -1,7 +1,5 @@
 """The mathematics of CARINOX, one row per noise: regularizer, clipping and steps. Pure functions of tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """A run's reward as CARINOX takes it: single rewards on a scale of about 0..1, each with a base weight."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from steer import SteerError

@@ -1,7 +1,5 @@
 """The state of each seed across iterations: its best noise, its plateau, its guard."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

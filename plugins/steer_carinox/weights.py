@@ -1,7 +1,5 @@
 """Tables of category weights: the published one, files from ``steer calibrate``, and lists on the command line."""
 
-from __future__ import annotations
-
 import json
 import math
 import tomllib

@@ -1,13 +1,7 @@
 """DMD2: train and use one- and few-step students of diffusion models (arXiv 2405.14867)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from steer import hookimpl
-
-if TYPE_CHECKING:
-    from steer.plugin import Registry
+from steer.plugin import Registry
 
 
 @hookimpl

@@ -1,7 +1,5 @@
 """From the user's options to a student: where its weights are, its steps, and a denoiser with these weights."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Mapping

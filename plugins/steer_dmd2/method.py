@@ -1,7 +1,5 @@
 """DMD2 as a method: a student's weights, scheduler and timesteps replace the model's own."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from steer import Method, SteerError, hookimpl

@@ -1,7 +1,5 @@
 """The one declaration of ``dmd2``'s options."""
 
-from __future__ import annotations
-
 from steer import Field, Options
 
 

@@ -1,7 +1,5 @@
 """Students by name: published ones, and those that ship with steer. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

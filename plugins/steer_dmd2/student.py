@@ -1,7 +1,5 @@
 """A student on disk: a folder with its weights and ``student.json``, which describes it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

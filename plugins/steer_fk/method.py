@@ -1,7 +1,5 @@
 """FK steering as a method: weigh by potentials, resample, continue (arXiv 2501.06848, Algorithm 1)."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -4,8 +4,6 @@ For any intermediate potentials, the last one is exp(λ·r_0) divided by the pro
 potentials is then exp(λ·r_0), and the final population is weighted for p(x0)·exp(λ·r(x0)).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -4,8 +4,6 @@ All are unbiased: the expected number of copies of particle i is n·W_i. They di
 number (Douc, Cappé & Moulines 2005, *Comparison of resampling schemes for particle filtering*).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 A small network on the image half of a CLIP ViT-L-14. The prompt is not used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

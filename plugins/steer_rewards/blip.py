@@ -4,8 +4,6 @@ The checkpoints of BLIP's authors and of ImageReward hold timm's vision transfor
 transformers has both under other names, and with another epsilon in the vision transformer.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from pathlib import Path

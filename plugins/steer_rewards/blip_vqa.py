@@ -1,7 +1,5 @@
 """BLIP-VQA: the probability that the answer to a question about an image is yes. The base of ``da`` and ``bvqa``."""
 
-from __future__ import annotations
-
 import functools
 import weakref
 from collections.abc import Sequence

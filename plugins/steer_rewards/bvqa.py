@@ -3,8 +3,6 @@
 Each noun phrase becomes a question ("a red bear?"). The score is the product of p_yes / (p_yes + p_no).
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn import functional
 

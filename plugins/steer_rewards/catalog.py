@@ -3,8 +3,6 @@
 Sizes are computed from the number of parameters and the published precision.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -8,8 +8,6 @@ error in a file is raised before the model changes::
     fill(model, file, key_map=str.lower, dtype=torch.float32, device=device)
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager

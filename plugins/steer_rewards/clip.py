@@ -3,8 +3,6 @@
 Works with any open_clip model. Its preprocessing runs on tensors, so that gradients reach the image.
 """
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 from collections.abc import Iterator, Sequence

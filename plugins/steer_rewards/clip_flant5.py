@@ -1,7 +1,5 @@
 """CLIP-FlanT5 (Lin et al. 2024, arXiv 2404.01291): Flan-T5 that reads images as projected CLIP patches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

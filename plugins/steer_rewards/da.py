@@ -3,8 +3,6 @@
 A prompt is split into assertions, each becomes a question, and the score is the mean probability of "yes".
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from steer_rewards.blip_vqa import BlipVqa

@@ -1,7 +1,5 @@
 """Images and texts as unit vectors in one space: the base of all rewards built on a CLIP."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal

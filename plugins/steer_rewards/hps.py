@@ -5,8 +5,6 @@ are scaled by their longest side and padded with black to a square; a CLIP would
 v2.0 (``hps:v2.0``) are not comparable.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

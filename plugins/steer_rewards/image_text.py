@@ -3,8 +3,6 @@
 It is the probability of the answer's first token among all tokens, as VQAScore defines it for such models.
 """
 
-from __future__ import annotations
-
 import inspect
 import logging
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A ViT-L encodes the image, BERT reads the prompt with cross attention to it, and
 features into a number. Scores are standardized by the published mean and standard deviation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How well an image compresses (Black et al. 2023, DDPO, arXiv 2305.13301): minus its JPEG size."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ A phrase begins at a determiner and ends at a conjunction, a relation or a verb.
 (:mod:`steer_rewards.words`) and their order; there is no tagger and no grammar.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 

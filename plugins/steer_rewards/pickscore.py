@@ -1,7 +1,5 @@
 """PickScore (Kirstain et al. 2023, arXiv 2305.01569): a CLIP ViT-H-14 fine-tuned on users' choices between images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

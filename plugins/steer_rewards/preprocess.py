@@ -1,7 +1,5 @@
 """Differentiable preprocessing of image tensors that matches the reference transforms on PIL images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

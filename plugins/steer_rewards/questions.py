@@ -6,8 +6,6 @@ The references use a language model (DA-score, Singh & Zheng 2023, arXiv 2307.04
 are pure functions of text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

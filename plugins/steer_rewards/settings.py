@@ -1,7 +1,5 @@
 """Configuration files that lie beside weights."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """CLIPs in transformers' classes and layout: the base of PickScore and the aesthetic score."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from pathlib import Path

@@ -3,8 +3,6 @@
 The answer comes from CLIP-FlanT5, which the paper trained for this, or any image-text-to-text model of transformers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

@@ -1,13 +1,7 @@
 """Searches without gradients: independent samples, random steps around the best, and early pruning of the worst."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from steer import hookimpl
-
-if TYPE_CHECKING:
-    from steer.plugin import Registry
+from steer.plugin import Registry
 
 
 @hookimpl

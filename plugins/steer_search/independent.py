@@ -1,7 +1,5 @@
 """The best of independent samples: a fixed number, or as many as a budget allows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The pool of a search: the samples that it keeps."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ The idea is from Jamieson & Talwalkar 2016 (arXiv 1502.07943): a cheap look at m
 Here the cheap look is an intermediate estimate of x0, or a short look-ahead.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

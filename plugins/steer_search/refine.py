@@ -5,8 +5,6 @@ changes its details (SDEdit, arXiv 2108.01073), at half the cost of a fresh samp
 is an evolutionary search that needs no gradient, and whose mutations come from the model itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """When one more sample is not worth its cost: a sample budget that depends on the prompt's difficulty."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 For rewards without a gradient. A neighbor is sqrt(1 − r²)·best + r·new, which is again standard normal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any

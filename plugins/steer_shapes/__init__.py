@@ -1,13 +1,7 @@
 """The embedded world of steer: scenes, verifier, reward and small models trained on them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from steer import hookimpl
-
-if TYPE_CHECKING:
-    from steer.plugin import Registry
+from steer.plugin import Registry
 
 
 @hookimpl

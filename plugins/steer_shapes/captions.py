@@ -4,8 +4,6 @@ A hash of its text assigns every sentence to exactly one split, so a held-out pr
 whatever the set's seed or size.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A small differentiable detector of the embedded world: where objects are, and what they are."""
 
-from __future__ import annotations
-
 import weakref
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Scenes with prompts that they meet, nearly meet or miss, for checking and comparing rewards."""
 
-from __future__ import annotations
-
 from itertools import cycle
 
 import numpy as np

@@ -11,8 +11,6 @@
 If a sentence has two relations, the first phrase is the subject of both. Related phrases are singular.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

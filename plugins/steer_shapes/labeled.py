@@ -1,7 +1,5 @@
 """Scenes with labels, for training and testing segmenters and classifiers."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

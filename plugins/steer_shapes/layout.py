@@ -1,7 +1,5 @@
 """Scenes that meet given requirements; open attributes and positions are random."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

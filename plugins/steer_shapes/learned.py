@@ -3,8 +3,6 @@
 Category weights exist for such rewards: none judges everything, and the prompt decides which one matters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Prompts that differ from a given one in a single thing, for tests and CLIP training."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Paths of the weights that ship with this package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"

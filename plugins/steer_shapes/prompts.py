@@ -4,8 +4,6 @@ Three disjoint sets: examples from the training split, and the ``tune`` and ``ev
 training set contains (see :func:`steer_shapes.captions.split_of`).
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Draw scenes with 4x supersampling, for smooth edges."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import cos, pi, sin
 

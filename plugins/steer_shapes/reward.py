@@ -1,7 +1,5 @@
 """The ``shapes`` reward: the share of a prompt's requirements that an image meets."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import permutations

@@ -5,8 +5,6 @@ down. An object's center and radius describe its *bounding box*: every shape fil
 ``2 * radius`` on each side, so its size can be measured in an image for any shape.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 CANVAS = 64

@@ -1,7 +1,5 @@
 """Captions as texts: training data for a language model of the shapes world, and a reward for its sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 

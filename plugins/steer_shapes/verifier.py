@@ -6,8 +6,6 @@ its color from the hues inside, its texture from the white on it. An attribute t
 determined is ``None``; no image raises an error, however noisy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 

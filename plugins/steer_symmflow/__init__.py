@@ -1,14 +1,7 @@
 """SymmFlow: one flow that draws, segments and classifies (arXiv 2506.10634)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from steer import hookimpl
-from steer.plugin import Input
-
-if TYPE_CHECKING:
-    from steer.plugin import Registry
+from steer.plugin import Input, Registry
 
 
 @hookimpl

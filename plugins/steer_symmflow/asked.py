@@ -1,7 +1,5 @@
 """A prompt's request to a model: the labels of its mask, or the number of its class."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """A SymmFlow model as a backbone: the sampler draws images from a mask or a class, with all hooks."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from types import SimpleNamespace
 from typing import Any

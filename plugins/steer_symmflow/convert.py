@@ -1,7 +1,5 @@
 """``steer convert symmflow``: convert a published checkpoint to a folder for ``symmflow:FOLDER``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

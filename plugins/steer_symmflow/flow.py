@@ -8,8 +8,6 @@ At t=0 the state is noise and the semantics; at t=1 it is the image and noise. E
 z = (x, m), ``[N, 2·C, H, W]``, with the image's channels first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

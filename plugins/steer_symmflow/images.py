@@ -1,7 +1,5 @@
 """From image files to labels; and masks as text in a prompt's metadata."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import io

@@ -1,7 +1,5 @@
 """Both directions of a model: images from semantics, and semantics from images."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The symmetric flow as a noise process: the image half loses noise while the semantics half gains it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

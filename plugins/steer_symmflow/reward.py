@@ -1,7 +1,5 @@
 """The reward ``symmflow``: does an image match the prompt's mask or class?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

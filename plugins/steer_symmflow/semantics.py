@@ -4,8 +4,6 @@ Discrete values become continuous by adding uniform noise smaller than the dista
 (dequantization), so that the flow has a density to learn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ The published SD variant (hub repository ``ocaetas/SymmFlow``) is a state dict o
 8 channels in and out; it takes t in [0, 1] without scaling.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,13 +1,7 @@
 """Text by masked diffusion: models, rewards of texts, and a small shipped model (arXiv 2406.07524)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from steer import hookimpl
-
-if TYPE_CHECKING:
-    from steer.plugin import Registry
+from steer.plugin import Registry
 
 
 @hookimpl

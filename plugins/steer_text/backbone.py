@@ -1,7 +1,5 @@
 """Any masked language model of transformers as a backbone: masked diffusion continues a prefix."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from types import SimpleNamespace

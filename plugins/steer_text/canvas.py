@@ -1,7 +1,5 @@
 """Block diffusion by canvases (DiffusionGemma): denoise a canvas of random tokens, append it, and begin the next."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Models of transformers and their tokenizers, from folders and from the hub. Their code is never run."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """DiffusionGemma as a backbone: diffusers' ``DiffusionGemmaPipeline``. Without methods, its samples are the same."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Mapping

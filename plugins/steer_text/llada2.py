@@ -1,7 +1,5 @@
 """LLaDA2 as a backbone: diffusers' ``LLaDA2Pipeline``, with the pipeline's own samples if no method is used."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Absorbing-state diffusion of tokens (MDLM, arXiv 2406.07524): all masked at t = 1, all shown at t = 0."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Tokens that are whole words, for small corpora."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

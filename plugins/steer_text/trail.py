@@ -1,7 +1,5 @@
 """The tokens of a text at intermediate steps, for traces. An observer that changes nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from typing import Any
 

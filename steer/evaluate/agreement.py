@@ -1,7 +1,5 @@
 """Comparing rewards on samples whose truth is known: agreement by category, time and memory."""
 
-from __future__ import annotations
-
 import gc
 import math
 import statistics

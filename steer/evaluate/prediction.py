@@ -4,8 +4,6 @@ Of N samples with rewards r and verdicts v, best-of-n for n ≤ N needs no sampl
 a U-statistic that the order of the rewards gives in closed form (as pass@k is estimated, arXiv 2107.03374, eq. 1).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Intervals for what a comparison claims: over prompts, by bootstrap or by score tests."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

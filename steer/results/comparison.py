@@ -1,7 +1,5 @@
 """Plain samples beside steered ones: a sheet of pictures, or lines of text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from steer.errors import one_line

@@ -1,7 +1,5 @@
 """What sampling returns: samples, and one item per prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """What sampling returns for all prompts together."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The picture of a search: every candidate's reward over what was spent, and what a method noted along the way."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Contact sheets: pictures in a grid with their prompts and scores, and plain beside steered ones."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Traces: what happened to the particles of one prompt, step by step, as plain data and as a picture."""
 
-from __future__ import annotations
-
 import warnings
 from io import BytesIO
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """From names and options to methods and rewards."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path

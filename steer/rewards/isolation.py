@@ -1,7 +1,5 @@
 """One reward cannot spoil another: each is called on copies, and what it changed of the process is put back."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A reward is anything callable as ``reward(samples, prompts) -> Tensor [N]``, hig
 is one; a plugin subclasses :class:`Reward`.
 """
 
-from __future__ import annotations
-
 import inspect
 import logging
 from collections.abc import Callable, Sequence

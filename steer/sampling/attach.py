@@ -13,8 +13,6 @@ at the start. Where a method asks for stochastic transitions and the scheduler's
 flow-match Euler), the stand-in takes the step by the kernel of :mod:`steer.processes.gaussian`.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """What a run has spent, in all and per prompt."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Budgets of a search, counted prompt by prompt so that none depends on what else is in the pack."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What is checked of a run before anything is computed."""
 
-from __future__ import annotations
-
 import warnings
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Who asked for what: the settings of a run by the user, its methods and the model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which of a prompt's particles are its result."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

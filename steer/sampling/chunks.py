@@ -1,7 +1,5 @@
 """Running a batch in chunks of one size."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """From a run's prompts and settings to the model's conditioning."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

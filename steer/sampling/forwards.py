@@ -1,7 +1,5 @@
 """What a run asks of its model and its reward: chunk by chunk, and booked where it is asked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

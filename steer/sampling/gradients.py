@@ -7,8 +7,6 @@ decoder are checkpointed: a scheduler that is computed again would count its ste
 inside would be drawn anew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ The hooks are called on the methods that are active in a run, in the order in wh
 method does not implement costs nothing.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Look-ahead: where a particle would end up, from a few coarse steps without noise."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from steer.errors import SteerError

@@ -1,7 +1,5 @@
 """Methods by name: registered ones, local files, classes and instances."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Sequence

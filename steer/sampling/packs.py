@@ -1,7 +1,5 @@
 """Packs: which prompts go through the loop together. Like with like, in batches that are full."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A run: one pass of work over a pack of prompts, and the denoising loop."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The Python API: ``Sampler(model).generate(prompts, …) → Result``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 

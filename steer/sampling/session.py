@@ -1,7 +1,5 @@
 """A session: what is the same for all prompts of a call, made once; it turns packs of prompts into items."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """When a method acts: at some of a run's steps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from steer.sampling.state import State

@@ -1,7 +1,5 @@
 """Traces: what happened to the particles of one prompt, step by step, as plain data."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

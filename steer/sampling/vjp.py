@@ -1,7 +1,5 @@
 """Gradients of losses of the samples by the initial noise, for methods that search by them."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

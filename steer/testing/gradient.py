@@ -1,7 +1,5 @@
 """Whether a reward's gradient is the slope of its score, and all of it."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 

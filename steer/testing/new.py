@@ -1,7 +1,5 @@
 """New plugin packages from the templates in ``steer/testing/templates``."""
 
-from __future__ import annotations
-
 import keyword
 import re
 import shutil

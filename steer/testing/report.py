@@ -1,7 +1,5 @@
 """A report of checks as files: ``report.json`` and a picture of the best and the worst scored samples."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from PIL import Image

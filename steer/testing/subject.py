@@ -1,7 +1,5 @@
 """What the checks of a reward look at, and how one of them fails."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

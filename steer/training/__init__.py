@@ -1,7 +1,5 @@
 """What the trainings of plugins share: one loop, one set of command-line options, checkpoints and exports."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Moving averages of weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """The folder of a run: its recipe, its checkpoint, and whether another training may write or resume there."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Where a run says how far it is."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from typing import Protocol
 

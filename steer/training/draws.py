@@ -1,7 +1,5 @@
 """Randomness addressed by what it is for, so that a resumed run draws what an uninterrupted one would."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

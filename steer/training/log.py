@@ -1,7 +1,5 @@
 """What a run writes down: ``log.jsonl`` and, if its writer is installed, TensorBoard's files."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The one training loop: seeded by step, resumable to the bit, on one device or many."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Mapping

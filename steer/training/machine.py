@@ -1,7 +1,5 @@
 """The devices and processes that a training runs on, by accelerate."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The command-line options that all trainings have, in one order and with one meaning."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """How a training runs: what decides its weights, and what is only kept and shown on the way."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

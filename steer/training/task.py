@@ -1,7 +1,5 @@
 """What is trained: networks with their optimizers, and the losses of every step."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

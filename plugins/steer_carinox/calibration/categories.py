@@ -3,8 +3,6 @@
 Categories are those of T2I-CompBench++ (arXiv 2307.06350); CARINOX weighs its rewards by them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``steer categories``: the category of each prompt, the reason, and the weights of its rewards."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """Category weights from ratings: each reward's rank correlation with them, within each category. Pure functions."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Files of ratings: their lines, and the rewards' scores of each image."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence

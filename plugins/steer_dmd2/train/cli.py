@@ -1,7 +1,5 @@
 """``steer train dmd2``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The GAN's head, on the critic's bottleneck features (arXiv 2405.14867, sec. 4.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any

@@ -4,8 +4,6 @@ Images are encoded once, before training. The posterior's mean and standard devi
 draws fresh latents.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Write the averaged student as a folder for ``--plugin dmd2``."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The losses of DMD2 (arXiv 2405.14867) as pure functions: tensors in, a scalar out."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

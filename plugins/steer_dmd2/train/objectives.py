@@ -1,7 +1,5 @@
 """The objective of each phase: batches of the student's inputs, and the losses on them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -4,8 +4,6 @@ The paper's one-step SDXL student starts with it (arXiv 2405.14867, appendix). A
 time.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The recipe of a distillation run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from steer import SteerError

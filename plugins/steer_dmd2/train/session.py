@@ -1,7 +1,5 @@
 """A whole run: prepare, train, export."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """DMD2 as a training task (arXiv 2405.14867): student and critic on two time scales, a GAN, backward simulation."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The teacher: a model of a UNet family, its text encoder, autoencoder and noise schedule."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

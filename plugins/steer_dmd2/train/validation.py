@@ -1,7 +1,5 @@
 """Validation of the averaged student: a sheet of samples and their rewards."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

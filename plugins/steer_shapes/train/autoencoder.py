@@ -1,7 +1,5 @@
 """Stage 1: a KL autoencoder, 64x64x3 to 16x16x4."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``steer train shapes``: train the embedded models from scratch."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import click

@@ -1,7 +1,5 @@
 """Stage 3: a CLIP for the shapes world, trained with captions and images that differ in one thing."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass

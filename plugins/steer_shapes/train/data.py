@@ -1,7 +1,5 @@
 """Training data: captions and images, drawn from the grammar's training split."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Stage 4: the detector for the differentiable rewards."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Measure exported weights: ``python -m steer_shapes.train.evaluate images`` and ``clip``."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

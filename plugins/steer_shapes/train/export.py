@@ -1,7 +1,5 @@
 """Write trained models as folders that diffusers and open_clip load."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The base of the stages: a recipe, and one update of all modules per step."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass

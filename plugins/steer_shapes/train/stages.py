@@ -1,7 +1,5 @@
 """The stages by name; each trains in its own folder, and the weights are exported beside these folders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

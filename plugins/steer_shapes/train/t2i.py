@@ -1,7 +1,5 @@
 """Stage 2: text to image, with a text encoder and a U-Net on the autoencoder's latents."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from pathlib import Path
 

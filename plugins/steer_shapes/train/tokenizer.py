@@ -4,8 +4,6 @@ It is ordinary byte-pair encoding over CLIP's full byte alphabet, learned until 
 token. Words outside the grammar split into letters instead of failing.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from itertools import pairwise

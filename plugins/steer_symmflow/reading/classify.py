@@ -1,7 +1,5 @@
 """``steer classify``: classes of images, by running the flow backward from them."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Code that both commands share: options, the model, and images batch by batch."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass

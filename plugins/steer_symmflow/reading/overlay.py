@@ -1,7 +1,5 @@
 """Pictures of the result: the mask, the mask over its image, and where the draws agree."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw

@@ -1,7 +1,5 @@
 """Rows for people and for programs: a table, JSON or CSV on stdout."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """A model's labels of images with their confidence: several noise draws vote."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

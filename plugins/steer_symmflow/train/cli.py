@@ -1,7 +1,5 @@
 """``steer train symmflow``."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 
 import click

@@ -1,7 +1,5 @@
 """Training data of SymmFlow: labeled images from folders, from data sets in packages, or drawn on demand."""
 
-from __future__ import annotations
-
 import csv
 import inspect
 import io

@@ -1,7 +1,5 @@
 """Sheets of a model's results: image, mask, inferred mask, image drawn from the mask."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw

@@ -1,7 +1,5 @@
 """Training of a symmetric flow: its recipe, its losses, and the quality of its averaged weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The base of the text rewards."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 

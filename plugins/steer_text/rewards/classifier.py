@@ -1,7 +1,5 @@
 """Any text classifier of transformers as a reward: acceptability, toxicity, sentiment, formality …"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fluency: how likely a causal language model finds a text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

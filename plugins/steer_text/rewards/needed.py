@@ -1,7 +1,5 @@
 """The hub files of text rewards, by their argument; imports no torch."""
 
-from __future__ import annotations
-
 from steer.plugin import Needed, Repository, Source
 
 

@@ -1,7 +1,5 @@
 """Rewards that read only the text: its length, the words in it, and whether a pattern matches."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

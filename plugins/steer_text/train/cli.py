@@ -1,7 +1,5 @@
 """``steer train text``."""
 
-from __future__ import annotations
-
 import click
 
 from steer.training import TrainingOptions, option, training_options

@@ -1,7 +1,5 @@
 """The objective of a masked-diffusion model (MDLM, arXiv 2406.07524, eq. 11)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

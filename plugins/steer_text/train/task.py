@@ -1,7 +1,5 @@
 """A masked-diffusion model of sentences: its recipe, its losses and its export."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Equal budgets: how large each method's population may be so that all cost the same."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

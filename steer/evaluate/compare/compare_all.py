@@ -1,7 +1,5 @@
 """``compare_all``: run a whole comparison, from the request to the written report."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

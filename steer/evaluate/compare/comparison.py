@@ -1,7 +1,5 @@
 """A comparison: every method fitted to every budget, tuned where there are prompts for that, and run on the rest."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

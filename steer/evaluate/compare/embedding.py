@@ -1,7 +1,5 @@
 """How far images are from each other: distances between CLIP embeddings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The folder of a comparison: what was asked, how methods were fitted, and rows as they are known."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

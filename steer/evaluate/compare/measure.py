@@ -1,7 +1,5 @@
 """Runs one entry on prompts and measures what came out: rewards, verdicts, spread and cost, a row a drawing."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Peak memory of a stretch of work."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Pictures of a comparison: scaling curves, reward beside judge, categories."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from steer.evaluate.compare.summary import Line, Summary, budget_text

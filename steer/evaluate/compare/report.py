@@ -1,7 +1,5 @@
 """The report of a comparison: one HTML file that needs nothing else, and the same in Markdown."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass

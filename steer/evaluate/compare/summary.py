@@ -1,7 +1,5 @@
 """What a comparison says: means with intervals, paired differences, diversity, over-optimization and cost."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field

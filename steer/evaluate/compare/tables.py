@@ -1,7 +1,5 @@
 """A summary as tables: the same columns for the terminal, Markdown and HTML."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

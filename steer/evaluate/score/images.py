@@ -1,7 +1,5 @@
 """Image files: which there are, and what they show. Whatever is wrong with one is an :class:`ImageError`."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping

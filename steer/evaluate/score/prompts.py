@@ -1,7 +1,5 @@
 """What images were made for: prompts from the command, from metadata files, or from the PNG itself."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Rows of scores, and the file that they are kept in so that scoring goes on where it stopped."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Places for output files: folders of this machine, and whatever fsspec reaches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from steer.errors import SteerError, message_of
