@@ -122,8 +122,8 @@ def profiled(
     total = sum(own for _, _, own, _, _ in table.values())
     forwards = sum(
         whole for (file, _, name), (_, _, _, whole, _) in table.items()
-        if (name in ("predict", "decode") and file.endswith("backbones/sd.py")) or
-        (name == "__call__" and file.endswith("rewards.py"))
+        if (name in ("predict", "decode") and file.endswith("families/sd.py")) or
+        (name == "__call__" and file.endswith("rewards/reward.py"))
     )  # fmt: skip
     ours = [
         (own, f"{file.rpartition('/')[2]}:{name}") for (file, _, name), (_, _, own, _, _) in table.items()
