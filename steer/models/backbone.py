@@ -22,6 +22,7 @@ from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams
 from steer.processes.schedulers import make_scheduler, set_timesteps
 from steer.prompts.prompt import Prompt
+from steer.prompts.syntax import WRITTEN
 
 
 def evaluations(guided: bool) -> int:
@@ -47,6 +48,12 @@ class Conditioning:
     def guided(self) -> bool:
         """Whether there is guidance."""
         return self.uncond is not None
+
+    @property
+    def ragged(self) -> bool:
+        """Whether texts have lengths of their own, in ``length`` ``[J]``. One forward cannot hold several prompts then:
+        padding would make an image depend, in its last bits, on the prompts beside it."""
+        return "length" in self.cond
 
     @property
     def evaluations(self) -> int:
@@ -105,9 +112,8 @@ class Backbone(abc.ABC):
     """The short name (:data:`steer.models.options.PREVIEWS`) of the preview decoder made for the family's latents."""
     inputs: ClassVar[frozenset[str]] = frozenset()
     """Registered inputs that the model draws from, found in a prompt's metadata."""
-    mixes_prompts: ClassVar[bool] = True
-    """Whether one forward can hold several prompts. Where texts have lengths of their own it cannot: padding would
-    make an image depend, in its last bits, on the prompts beside it."""
+    weighs_text: ClassVar[bool] = False
+    """Whether it can encode texts with weights (:mod:`steer.prompts.syntax`)."""
     packs_prompts: ClassVar[bool] = True
     """Whether one population can hold several prompts: not where it depends on a prompt how many steps there are."""
 
@@ -169,12 +175,17 @@ class Backbone(abc.ABC):
         return Conditioning(cond, uncond, guidance_scale)
 
     def _encode_cached(self, prompt: Prompt, negative: str | None) -> Encoded:
-        key = (str(prompt), negative, *self.conditioned_on(prompt))
+        written = prompt.metadata.get(WRITTEN) if self.weighs_text else None
+        key = (str(prompt), written, negative, *self.conditioned_on(prompt))
         with self._encoding:  # texts are encoded ahead by a thread; neither tokenizers nor the eviction may meet
             if key not in self._encoded:
                 if len(self._encoded) >= ENCODED_KEPT:
                     self._encoded.pop(next(iter(self._encoded)))
-                self._encoded[key] = self.encode_one(prompt, negative)
+                self._encoded[key] = (
+                    self.encode_one(prompt, negative)
+                    if written is None
+                    else self.encode_weighted(prompt, written, negative)
+                )
             return self._encoded[key]
 
     def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
@@ -188,6 +199,16 @@ class Backbone(abc.ABC):
         Tensors may differ in their second dimension from prompt to prompt; they are padded with zeros then, and the
         backbone keeps their length beside them.
         """
+
+    def encode_weighted(self, prompt: Prompt, written: str, negative: str | None) -> Encoded:
+        """Encode as :meth:`encode_one` does, with the weights that the texts give; only if :attr:`weighs_text`.
+
+        Args:
+            prompt: its plain words, and what else the conditioning depends on.
+            written: its words with their weights.
+            negative: as written.
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:

@@ -53,9 +53,9 @@ class Prompt(str):
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:  # pickling keeps the attributes
         return (str(self),), dict(self._attributes)
 
-    def having(self, **changes: Any) -> Prompt:
-        """Return a copy with some attributes changed."""
-        return Prompt(str(self), **{**self._attributes, **changes})
+    def having(self, *, text: str | None = None, **changes: Any) -> Prompt:
+        """Return a copy with its text or some attributes changed."""
+        return Prompt(str(self) if text is None else text, **{**self._attributes, **changes})
 
     @property
     def _attributes(self) -> dict[str, Any]:

@@ -27,6 +27,11 @@ def checkpointed(function: Callable[..., Tensor], x: Tensor, *arguments: Any) ->
     return out
 
 
+def groups_of(job: Tensor, conditioning: Conditioning) -> Tensor | None:
+    """Return what must not share a forward, one number per row ``[N]``; ``None`` if any rows may."""
+    return job if conditioning.ragged else None
+
+
 class Forwards:
     """Predictions, decodings and scores for rows of a run. It knows no population.
 
@@ -62,7 +67,7 @@ class Forwards:
         def forward(rows: Tensor) -> Tensor:
             return self.predict_rows(denoiser, x[rows.to(x.device)], timestep, conditioning.rows(job[rows]))
 
-        out, padding = self.chunks.map(forward, len(job), self.groups(job))
+        out, padding = self.chunks.map(forward, len(job), groups_of(job, conditioning))
         self.books.predicted(job, conditioning.evaluations, padding)
         return out
 
@@ -80,10 +85,6 @@ class Forwards:
         """
         predict = partial(self.backbone.predict, denoiser, conditioning=conditioning)
         return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
-
-    def groups(self, job: Tensor) -> Tensor | None:
-        """Return what must not share a forward, one number per row; ``None`` if any rows may."""
-        return None if self.backbone.mixes_prompts else job
 
     def decoder(self, *, final: bool) -> Decode:
         """Return the decoder of final latents, or that of estimates on the way."""

@@ -69,6 +69,7 @@ def by_latents(
     estimate: Callable[[Tensor, Tensor], Tensor],
     prompts: Sequence[Prompt],
     job: Tensor,
+    groups: Tensor | None,
     step: int | None,
     evaluations: int,
 ) -> tuple[Tensor, Tensor]:
@@ -81,6 +82,7 @@ def by_latents(
         estimate: of x0 ``[B, …]``, from some rows' latents ``[B, …]`` and the rows ``[B]``.
         prompts: of each row.
         job: ``[N]``, the prompt of each row.
+        groups: what must not share a forward, ``[N]``; ``None`` if any rows may.
         step: where it is an estimate, for messages; ``None`` at the end.
         evaluations: of the denoiser that an estimate takes.
 
@@ -98,7 +100,7 @@ def by_latents(
             samples = checkpointed(decode, estimate(leaf, rows))
             return pull(samples, leaf, loss, {}, [prompts[row] for row in rows.tolist()], step)
 
-    (values, grads, _), padding = forwards.chunks.map_several(pull_rows, len(x), forwards.groups(job))
+    (values, grads, _), padding = forwards.chunks.map_several(pull_rows, len(x), groups)
     forwards.books.predicted(job, evaluations, padding)
     forwards.books.went_back(job, evaluations, recomputed=True)
     forwards.books.scored(decodes=len(x), rewards=len(x))

@@ -16,6 +16,7 @@ from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams, hashed_seed
 from steer.prompts.prompt import Prompt
+from steer.prompts.syntax import spoken, weighted
 from steer.registry.registration import implementations
 from steer.rewards.reward import WeightedSum
 from steer.sampling.books import Books
@@ -72,6 +73,13 @@ class Run:
         """
         self.backbone = backbone = backbone.view()
         self.reward, self.hooks, self.choose = reward, hooks, choose
+        if weighted(syntax := (settings or {}).get("prompt_syntax")):
+            if not backbone.weighs_text:
+                raise SteerError(
+                    f"prompt_syntax={syntax} weighs words for the text encoders of Stable Diffusion 1, 2 and XL; "
+                    f"{type(backbone).__name__} has another: leave --prompt-syntax out"
+                )
+            prompts = [spoken(prompt) for prompt in prompts]
         self.jobs = tuple(
             Job(p, p.seed if p.seed is not None else hashed_seed("prompt", run_seed, p.id))
             for p in map(backbone.completed, prompts)

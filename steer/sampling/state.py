@@ -17,7 +17,7 @@ from steer.rewards.reward import RewardFunction
 from steer.sampling import gradients
 from steer.sampling.batch import Batch
 from steer.sampling.events import Event
-from steer.sampling.forwards import Forwards
+from steer.sampling.forwards import Forwards, groups_of
 from steer.sampling.start import Job, Start
 
 
@@ -161,6 +161,7 @@ class State(Batch):
             estimate,
             self.prompts,
             self.job,
+            groups_of(self.job, self.conditioning),
             self._estimated_at,
             evaluations,
         )

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from steer.sampling.forwards import checkpointed
+from steer.sampling.forwards import checkpointed, groups_of
 from steer.sampling.gradients import Gradients, Losses, Merge, check_differentiable, pull
 from steer.sampling.run import Run
 from steer.sampling.start import Start
@@ -62,7 +62,9 @@ def vjp(
             return pull(samples, leaf, losses, watched, state.prompts, None, join)
 
     forwards = run.forwards
-    (values, grads, seen), padding = forwards.chunks.map_several(pull_rows, len(start), forwards.groups(start.job))
+    (values, grads, seen), padding = forwards.chunks.map_several(
+        pull_rows, len(start), groups_of(start.job, conditioning)
+    )
     evaluations = conditioning.evaluations
     back = min(steps, steps if truncate is None else truncate)
     ways = len(losses) if merge is None else 1

@@ -125,6 +125,17 @@ class RunSettings(pydantic.BaseModel):
             off="",
         ),
     ] = None
+    prompt_syntax: Annotated[
+        str | None,
+        Setting(
+            "how prompts are read: none, or a1111 for (word:1.3), [word], BREAK and texts of any length",
+            modality="image",
+            flags=("--prompt-syntax",),
+            metavar="NAME",
+            rows=("prompt_syntax",),
+            off="none",
+        ),
+    ] = None
     length: Annotated[
         int | None,
         Setting(

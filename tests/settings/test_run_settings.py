@@ -15,7 +15,7 @@ from steer.settings.run_settings import SETTINGS, RunSettings, as_typed, check_m
 
 VALUES = {
     "timesteps": (9, 5, 1), "guidance_scale": 2.5, "true_cfg_scale": 1.5, "eta": 0.5, "temperature": 0.5,
-    "scheduler": "ddim", "negative": "a blue square", "denoiser": "base",
+    "scheduler": "ddim", "negative": "a blue square", "denoiser": "base", "prompt_syntax": "a1111",
 }  # fmt: skip
 EVERYWHERE = {"particles", "steps", "guidance_scale", "true_cfg_scale", "eta", "scheduler", "negative", "length"}
 

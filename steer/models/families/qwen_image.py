@@ -32,7 +32,6 @@ class QwenImage(Backbone):
     default_steps = 50
     default_guidance = 4.0
     half = torch.bfloat16
-    mixes_prompts = False
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.transformer)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, guide, to_image, warn_if_cut
+from steer.models.families.clip_text import encode_texts
+from steer.models.families.flow import trimmed
 from steer.prompts.prompt import Prompt
 
 
@@ -17,6 +20,7 @@ class StableDiffusion(Backbone):
     default_steps = 50
     default_guidance = 7.5
     preview = "taesd"
+    weighs_text = True
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.unet)
@@ -32,6 +36,17 @@ class StableDiffusion(Backbone):
         )
         return {"text": cond}, None if negative is None else {"text": uncond}
 
+    def encode_weighted(self, prompt: Prompt, written: str, negative: str | None) -> Encoded:
+        cond, *uncond = self._texts_with_weights([written] if negative is None else [written, negative])
+        sides = [{"text": text, "length": torch.tensor([text.shape[1]])} for text, _ in (cond, *uncond)]
+        return sides[0], sides[1] if uncond else None
+
+    def _texts_with_weights(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
+        def forward(ids: Tensor) -> tuple[Tensor, Tensor]:
+            return tuple(self.pipe.text_encoder(ids, return_dict=False)[:2])
+
+        return encode_texts(texts, [(self.pipe.tokenizer, forward)], self.pipe.maybe_convert_prompt, self.device)
+
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         config = self.pipe.unet.config
         factor = self.pipe.vae_scale_factor
@@ -45,6 +60,8 @@ class StableDiffusion(Backbone):
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         unet: Any = self.denoisers[denoiser]
         text = conditioning.batched("text")
+        if conditioning.ragged:
+            text = trimmed(text, conditioning.cond["length"])
         if conditioning.guided:
             x = torch.cat([x, x])
         keywords = self._denoiser_keywords(x, conditioning)

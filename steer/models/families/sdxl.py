@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from functools import cached_property
+from collections.abc import Hashable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.backbone import Conditioning, Encoded, overflow_safe, to_image, unscaled, warn_if_cut
+from steer.models.families.clip_text import encode_texts
 from steer.models.families.sd import StableDiffusion
 from steer.prompts.prompt import Prompt
 
@@ -39,6 +40,32 @@ class StableDiffusionXL(StableDiffusion):
             do_classifier_free_guidance=negative is not None,
             negative_prompt=negative or None,
         )
+        ids = self._sizes(prompt)
+        cond = {"text": text, "pooled": pooled, "sizes": ids}
+        return cond, None if negative is None else {"text": untext, "pooled": unpooled, "sizes": ids}
+
+    def encode_weighted(self, prompt: Prompt, written: str, negative: str | None) -> Encoded:
+        # no negative prompt is not an empty one, as above
+        zeros = negative == "" and self.pipe.config.force_zeros_for_empty_prompt
+        ids = self._sizes(prompt)
+        sides = [
+            {"text": text, "length": torch.tensor([text.shape[1]]), "pooled": pooled, "sizes": ids}
+            for text, pooled in self._texts_with_weights(
+                [written] if negative is None or zeros else [written, negative]
+            )
+        ]
+        if zeros:
+            sides.append({**sides[0], **{name: torch.zeros_like(sides[0][name]) for name in ("text", "pooled")}})
+        return sides[0], None if negative is None else sides[1]
+
+    def _texts_with_weights(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
+        pipe = self.pipe
+        encoders = [(pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)]
+        forwards = [(tokenizer, partial(_penultimate, part)) for tokenizer, part in encoders if part is not None]
+        return encode_texts(texts, forwards, pipe.maybe_convert_prompt, self.device)
+
+    def _sizes(self, prompt: Prompt) -> Tensor:
+        """Return the micro-conditioning ``[1, 6]``."""
         # NaN: as large as the image, which is known when it is made
         unknown = (float("nan"), float("nan"))
         sizes = (
@@ -47,9 +74,7 @@ class StableDiffusionXL(StableDiffusion):
             _pair(prompt, "target_size") or unknown,
         )
         # the model wants height first
-        ids = torch.tensor([[float(value) for pair in sizes for value in reversed(pair)]], device=self.device)
-        cond = {"text": text, "pooled": pooled, "sizes": ids}
-        return cond, None if negative is None else {"text": untext, "pooled": unpooled, "sizes": ids}
+        return torch.tensor([[float(value) for pair in sizes for value in reversed(pair)]], device=self.device)
 
     def decode(self, x: Tensor) -> Tensor:
         vae = self._decoder
@@ -65,6 +90,11 @@ class StableDiffusionXL(StableDiffusion):
     @cached_property
     def _decoder(self) -> Any:
         return overflow_safe(self.pipe.vae)
+
+
+def _penultimate(encoder: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
+    out = encoder(ids, output_hidden_states=True)
+    return out.hidden_states[-2], out[0]
 
 
 def _pair(prompt: Prompt, name: str) -> tuple[int, int] | None:

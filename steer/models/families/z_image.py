@@ -31,7 +31,6 @@ class ZImage(Backbone):
     default_guidance = 5.0
     half = torch.bfloat16
     preview = "taef1"  # the autoencoder is that of Flux.1
-    mixes_prompts = False
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.transformer)
