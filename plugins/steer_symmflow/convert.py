@@ -5,10 +5,7 @@ from pathlib import Path
 import click
 
 from steer import SteerError
-from steer.plugin import DTYPES, log_option, parse_size, quiet_libraries
-from steer_symmflow.model import SymmFlowConfig
-from steer_symmflow.stable_diffusion import fetched, official
-from steer_symmflow.train.data import read_labels
+from steer.plugin import log_option
 
 
 @click.command()
@@ -19,11 +16,23 @@ from steer_symmflow.train.data import read_labels
               help='JSON: {"sky": [0, 0, 255], …}, the color of each label.')  # fmt: skip
 @click.option("--size", default="256x256", show_default=True, metavar="WxH", help="Image size in pixels.")
 @click.option("--beta", default=6.0, show_default=True, type=float, help="Width of the dequantization.")
-@click.option("--dtype", default="fp16", show_default=True, type=click.Choice(list(DTYPES)))
+@click.option(
+    "--dtype",
+    default="fp16",
+    show_default=True,
+    type=click.Choice(("fp32", "bf16", "fp16")),
+    help="Precision of the weights.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the model.")
 @log_option
 def command(checkpoint: str, base: str, labels: Path, size: str, beta: float, dtype: str, out: Path) -> None:
     """Convert CHECKPOINT, the published SD variant of SymmFlow: a file, or ORG/REPOSITORY/FILE of the hub."""
+    # imported here: help should not wait for torch
+    from steer.plugin import DTYPES, parse_size, quiet_libraries
+    from steer_symmflow.model import SymmFlowConfig
+    from steer_symmflow.stable_diffusion import fetched, official
+    from steer_symmflow.train.data import read_labels
+
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SteerError(f"{out} is {'not empty' if out.is_dir() else 'not a folder'}; choose another --out")
     table = read_labels(labels)

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from steer import SteerError
 from steer.plugin import manager, read_text, unknown
 
-Source = Callable[[np.random.Generator], str]
+if TYPE_CHECKING:
+    import numpy as np
+
+Source = Callable[["np.random.Generator"], str]
 """Draws a sentence."""
 
 DEFAULT = ("shapes-captions:0.75", "small-town:0.25")
@@ -44,6 +46,8 @@ class Mixture:
         self.names = tuple(names)
         parts = [_named(name) for name in names]
         self._sources = [source for source, _ in parts]
+        import numpy as np
+
         shares = np.array([share for _, share in parts])
         self._shares = shares / shares.sum()
 

@@ -13,7 +13,7 @@ from steer.cli.parts.bars import Bar
 from steer.cli.parts.config import default_model
 from steer.cli.parts.option_groups import GroupedCommand, option
 from steer.cli.parts.prompt_options import how_read, prompt_options
-from steer.cli.parts.sampling_options import OUTPUT, SAMPLING, gathered, model_options, request_of, run_options
+from steer.cli.parts.sampling_options import OUTPUT, gathered, model_options, replicates_option, request_of, run_options
 from steer.cli.parts.shared import log_option, one_line, quiet_libraries
 from steer.cli.parts.tables import stdout, table
 from steer.errors import SteerError
@@ -81,14 +81,7 @@ NO_METHODS = ("plain", "best-of-n", "fk")
 )
 @model_options
 @run_options
-@option(
-    "--replicates",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    group=SAMPLING,
-    help="Independent samples per prompt.",
-)
+@replicates_option
 @option(
     "--out",
     metavar="FOLDER",
@@ -131,7 +124,7 @@ def compare(
         assignments=option,
         success=values.get("success"),
         reference=values.get("reference"),
-        replicates=values["replicates"],
+        replicates=values.get("replicates", 1),
         embed=values.get("embed"),
         clock=values["clock"],
     )

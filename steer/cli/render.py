@@ -15,8 +15,8 @@ from steer.cli.parts.sampling_options import (
     INPUT,
     OUTPUT,
     PLUGIN_OPTIONS,
-    SAMPLING,
     gathered,
+    replicates_option,
     request_of,
     sampling_options,
 )
@@ -46,9 +46,11 @@ MACHINES = "Machines"
 )
 @option("--retry-failed", is_flag=True, group=INPUT, in_file=False, help="Retry prompts that failed before.")
 @sampling_options
-@option("--replicates", type=int, group=SAMPLING, help="Independent samples per prompt.")
+@replicates_option
 @option("--out", metavar="PLACE", group=OUTPUT, help="Output folder or fsspec URL; outputs/TIME by default.")
-@option("--layout", group=OUTPUT, help="images, or geneval for the folders that GenEval's evaluation reads.")
+@option(
+    "--layout", metavar="images|geneval", group=OUTPUT, help="Layout of the folder; GenEval's evaluation reads geneval."
+)
 @option(
     "--previews",
     type=int,
@@ -64,7 +66,7 @@ MACHINES = "Machines"
     help="Show the plan, its cost and disk space; download and write nothing.",
 )
 @option("--json", "as_json", is_flag=True, group=OUTPUT, in_file=False, help="Print events as JSON lines on stdout.")
-@option("--engine", group=MACHINES, help="local, or ray for many GPUs and machines.")
+@option("--engine", metavar="local|ray", group=MACHINES, help="Where to render; ray is for many GPUs and machines.")
 @option("--address", metavar="HOST:PORT", group=MACHINES, help="Ray cluster; without it, Ray runs on this machine.")
 @option("--workers", type=int, group=MACHINES, help="Ray workers; by default one per GPU, or two without GPUs.")
 @log_option

@@ -4,10 +4,6 @@ from pathlib import Path
 
 import click
 
-from steer import Prompt, read_prompts
-from steer_carinox.calibration.categories import category_of
-from steer_carinox.weights import find_table
-
 
 @click.command("categories")
 @click.argument("prompts", nargs=-1)
@@ -15,6 +11,11 @@ from steer_carinox.weights import find_table
 @click.option("--weights", default="published", show_default=True, help="Table of weights to show.")
 def command(prompts: tuple[str, ...], file: Path | None, weights: str) -> None:
     """Show the category of each prompt, the reason, and the category's weights."""
+    # imported here: help should not wait for torch
+    from steer import Prompt, read_prompts
+    from steer_carinox.calibration.categories import category_of
+    from steer_carinox.weights import find_table
+
     table = find_table(weights)
     rows = [*map(Prompt, prompts), *(read_prompts(file) if file else [])]
     if not rows:

@@ -2,21 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.plugin import (
-    MAX_CELLS,
-    Cell,
-    contact_sheet,
-    find_images,
-    log_option,
-    quiet_libraries,
-    storage_at,
-)
-from steer_symmflow.reading.common import open_model, png, reading_options, readings
-from steer_symmflow.reading.tables import check_format, print_rows
+from steer.plugin import log_option
+from steer_symmflow.reading.options import reading_options
+
+if TYPE_CHECKING:
+    from steer.plugin import Cell
 
 
 @click.command()
@@ -32,6 +26,11 @@ def command(
     The confidence is the share of draws of the noise that agree. Files that cannot be read are reported, the others
     are classified, and the exit code is 1.
     """
+    # imported here: help should not wait for torch
+    from steer.plugin import MAX_CELLS, contact_sheet, find_images, quiet_libraries, storage_at
+    from steer_symmflow.reading.common import open_model, png, readings
+    from steer_symmflow.reading.tables import check_format, print_rows
+
     check_format(as_json, as_csv)
     paths = find_images(images)
     quiet_libraries()

@@ -1,7 +1,7 @@
-"""Code that both commands share: options, the model, and images batch by batch."""
+"""Code that both commands share: loading the model, and reading images batch by batch."""
 
 import io
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,34 +13,8 @@ from torch import Tensor
 
 from steer import SteerError
 from steer.plugin import Bar, ImageError, check_seed, one_line, pick_device, pick_dtype, read_image
-from steer_symmflow.flow import SOLVERS
 from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.reading.votes import fitted, votes
-
-
-def reading_options(model: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the images and the inference options to a command; ``model`` is the default model."""
-    options = (
-        click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path)),
-        click.option("-m", "--model", default=model, show_default=True, help="symmflow:NAME or symmflow:FOLDER."),
-        click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Steps of the flow."),
-        click.option("--scheduler", default="euler", show_default=True, type=click.Choice(list(SOLVERS))),
-        click.option("--draws", default=4, show_default=True, type=click.IntRange(1),
-                     help="Noise draws; the share that agrees is the confidence."),
-        click.option("--seed", default=0, show_default=True, help="Seed of the first draw; draw i has seed + i."),
-        click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images per forward pass."),
-        click.option("--device", help="cpu, cuda, …; CUDA if available."),
-        click.option("--dtype", help="fp32, bf16 or fp16."),
-        click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout."),
-        click.option("--csv", "as_csv", is_flag=True, help="Print as CSV on stdout."),
-    )  # fmt: skip
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 @dataclass(frozen=True)

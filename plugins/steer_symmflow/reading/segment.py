@@ -4,16 +4,18 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from PIL import Image
 
-from steer.plugin import find_images, log_option, quiet_libraries, storage_at
-from steer_symmflow.model import SymmFlowConfig
-from steer_symmflow.reading.common import Reading, open_model, png, reading_options, readings
-from steer_symmflow.reading.overlay import gray_picture, mask_picture, overlay
-from steer_symmflow.reading.tables import check_format, print_rows
+from steer.plugin import log_option
+from steer_symmflow.reading.options import reading_options
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from steer_symmflow.model import SymmFlowConfig
+    from steer_symmflow.reading.common import Reading
 
 
 @click.command()
@@ -29,6 +31,11 @@ def command(
     Each gets a color mask of its own size, an overlay, and a map of the share of noise draws that agree. Files that
     cannot be read are reported, the others are segmented, and the exit code is 1.
     """
+    # imported here: help should not wait for torch
+    from steer.plugin import find_images, quiet_libraries, storage_at
+    from steer_symmflow.reading.common import open_model, png, readings
+    from steer_symmflow.reading.tables import check_format, print_rows
+
     check_format(as_json, as_csv)
     paths = find_images(images)
     quiet_libraries()
@@ -54,6 +61,8 @@ def command(
 
 def _row(config: SymmFlowConfig, reading: Reading) -> tuple[dict[str, Any], dict[str, Image.Image]]:
     """Return an image's row and its pictures."""
+    from steer_symmflow.reading.overlay import gray_picture, mask_picture, overlay
+
     sure, labels = reading.votes.max(dim=0)
     size = reading.picture.height, reading.picture.width
     mask = mask_picture(config, labels.numpy(), size)

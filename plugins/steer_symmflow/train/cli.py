@@ -3,15 +3,9 @@
 from dataclasses import asdict, replace
 
 import click
-import torch
 
 from steer import SteerError
-from steer.plugin import Bar, manager, parse_size, quiet_libraries
-from steer.training import RunFolder, TrainingOptions, fit, option, positive, start, training_options
-from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
-from steer_symmflow.stable_diffusion import doubled, on_base
-from steer_symmflow.train.data import open_data
-from steer_symmflow.train.task import FlowTask, Recipe
+from steer.training import TrainingOptions, option, positive, training_options
 
 HEAD = 32
 """Channels of an attention head."""
@@ -24,14 +18,21 @@ HEAD = 32
     "--init",
     str,
     None,
-    "Start from a Stable Diffusion, its channels doubled, or from a flow of other data.",
+    "Model to start from: a Stable Diffusion (its channels are doubled) or a flow of other data.",
     metavar="FOLDER|ID|symmflow:NAME",
 )
 @option("--widths", str, "64,96,128", "Channels of the U-Net's levels.", metavar="C,C,…")
-@option("--patch", click.IntRange(1), 2, "Side of the blocks that become channels.")
-@option("--beta", float, None, "Width of the dequantization.", "6 for masks, 4 for classes", callback=positive)
-@option("--image-weight", click.FloatRange(0, 1), 0.5, "w of the loss.")
-@option("--late", click.FloatRange(0, 1), 0.1, "Share of the times that are t=1 exactly, where inference begins.")
+@option("--patch", click.IntRange(1), 2, "Side in pixels of the blocks that become channels.")
+@option(
+    "--beta",
+    float,
+    None,
+    "Width of the labels' dequantization.",
+    "6 for masks, 4 for classes",
+    callback=positive,
+)
+@option("--image-weight", click.FloatRange(0, 1), 0.5, "Weight of the image in the loss; the rest is for the labels.")
+@option("--late", click.FloatRange(0, 1), 0.1, "Share of training times set to exactly t=1, where inference begins.")
 @training_options(steps=3000, batch=32, rate=1e-3, ema=0.999, precision="auto")
 def command(
     given: TrainingOptions,
@@ -46,9 +47,20 @@ def command(
 ) -> None:
     """Train a symmetric flow on images with masks or classes.
 
-    Data is a known name, torchvision:CLASS:FOLDER, a folder with images/, masks/ and labels.json, one with a subfolder
-    per class, or one with a metadata.csv of file_name,label. --widths and --patch are for training from scratch.
+    Data is a known name, torchvision:CLASS:FOLDER, or a folder. A folder has images/, masks/ and labels.json, or a
+    subfolder per class, or a metadata.csv with the columns file_name and label. --widths and --patch apply to training
+    from scratch.
     """
+    # imported here: help should not wait for torch
+    import torch
+
+    from steer.plugin import Bar, manager, quiet_libraries
+    from steer.training import RunFolder, fit, start
+    from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, begun_from, find, load
+    from steer_symmflow.stable_diffusion import doubled, on_base
+    from steer_symmflow.train.data import open_data
+    from steer_symmflow.train.task import FlowTask, Recipe
+
     quiet_libraries()
     run = RunFolder(given.out, resume=given.resume)
     _check_source(init)
@@ -120,6 +132,8 @@ def _widths(text: str) -> tuple[int, ...]:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
+    from steer.plugin import parse_size
+
     width, height = parse_size(text)
     if not (width and height):
         raise SteerError(f"size {text!r}: expected WIDTHxHEIGHT above 0")

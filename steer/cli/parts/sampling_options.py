@@ -19,7 +19,7 @@ INPUT, MODEL, SAMPLING, STEERING, OUTPUT = "Input", "Model", "Sampling", "Steeri
 model_options: Decorator = options(
     option("-m", "--model", group=MODEL, help="Model: a known name, a folder in diffusers format, or a hub id."),
     option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one."),
-    option("--dtype", group=MODEL, help="fp32, bf16 or fp16."),
+    option("--dtype", metavar="fp32|bf16|fp16", group=MODEL, help="Precision of the weights."),
     option(
         "--lora",
         multiple=True,
@@ -27,15 +27,15 @@ model_options: Decorator = options(
         group=MODEL,
         help="LoRA to fuse in: file, folder or hub id; repeatable.",
     ),
-    option("--offload", group=MODEL, help="none, model or sequential: keep idle parts off the GPU."),
+    option("--offload", metavar="none|model|sequential", group=MODEL, help="Keep idle parts of the model off the GPU."),
     option("--compile/--no-compile", default=None, group=MODEL, help="Compile the denoiser."),
     option("--attention", metavar="NAME", group=MODEL, help="diffusers' attention backend: native, flash, xformers, …"),
     option(
         "--vae",
         multiple=True,
-        metavar="SAVING",
+        metavar="slicing|tiling",
         group=MODEL,
-        help="slicing or tiling: decode in less memory; repeatable.",
+        help="Decode in less memory; repeatable.",
     ),
     option(
         "--preview",
@@ -57,6 +57,10 @@ run_options: Decorator = options(
     option("--run-seed", type=int, group=SAMPLING, help="Run seed, from which hashed seeds derive; 0 by default."),
 )
 """The settings of the run, and its seeds."""
+
+replicates_option: Decorator = option(
+    "--replicates", type=int, metavar="N", group=SAMPLING, help="Independent samples per prompt; 1 by default."
+)
 
 steering_options: Decorator = options(
     option(
@@ -85,7 +89,7 @@ steering_options: Decorator = options(
         group=STEERING,
         help="Plugin option; repeatable.",
     ),
-    option("--choose", group=STEERING, help="Which particles to keep: best, weighted or all."),
+    option("--choose", metavar="best|weighted|all", group=STEERING, help="Which particles to keep."),
 )
 """What steers, what judges, and what is kept."""
 
