@@ -1,4 +1,4 @@
-"""Rendering prompt files: nothing lost, nothing twice, on one machine or many."""
+"""Rendering prompt files into folders, resumable, on one machine or many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines: what plans and renders packs, here or on other machines."""
+"""``Engine``, the protocol of what plans and renders packs, and its groups and packs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Pack = Sequence[Prompt]
 
 @dataclass(frozen=True)
 class PlannedGroup:
-    """Prompts that go through the loop together, and what each of them takes.
+    """Prompts with equal settings, split into packs, and the cost of each prompt.
 
     Attributes:
         packs: the prompts, pack by pack.
-        settings: as resolved by methods, the user and the model.
+        settings: as resolved from methods, user and model.
         nfe: denoiser evaluations per prompt, for one pass; a method that searches may take more.
         images: images per prompt.
-        size: width and height in pixels; of texts, tokens and 1.
-        modality: what is made, such as ``"image"`` or ``"text"``.
+        size: width and height in pixels; for texts, tokens and 1.
+        modality: of the samples, such as ``"image"`` or ``"text"``.
     """
 
     packs: tuple[Pack, ...]
@@ -61,8 +61,8 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def outcomes(self, packs: Sequence[Pack], stop: Event) -> Iterator[Outcome]:
-        """Render packs; once ``stop`` is set, finish those in flight and begin no other."""
+        """Render packs; once ``stop`` is set, finish those in flight and start no other."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Give up what the engine holds."""
+        """Release the engine's resources."""

@@ -1,4 +1,4 @@
-"""The folder of a render: samples, journal, metadata and what is needed to go on."""
+"""The folder of a render: samples, journal, metadata, and the prompts, from which it resumes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from steer.results.storage import Storage
 
 
 class RenderFolder:
-    """Writes outcomes as they come. An image is there before the journal says so.
+    """Writes outcomes as they come. An image is written before the journal names it.
 
     Attributes:
-        storage: the place.
-        layout: where images go.
-        journal: what is done.
+        storage: the folder's storage.
+        layout: the images' file names.
+        journal: the finished and failed tasks.
     """
 
     def __init__(self, storage: Storage, layout: Layout) -> None:
@@ -41,7 +41,7 @@ class RenderFolder:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Keep others out for the length of a block; logs are durable after it, whatever happened."""
+        """Lock the folder within the block; the logs are durable after it, even after an error."""
         with self.storage.lock():
             try:
                 yield
@@ -51,8 +51,8 @@ class RenderFolder:
     def missing(self, tasks: Iterable[Task], *, retry_failed: bool = False) -> tuple[list[Task], int, int]:
         """Return the tasks that are not done, and how many are done and failed.
 
-        A task is done if the journal says so, of these very words and settings, and its files are there. One that
-        failed is not tried again unless ``retry_failed``.
+        A task is done if the journal has it with these words and settings, and its files exist. A failed task is not
+        tried again unless ``retry_failed``.
         """
         self._taken.clear()
         entries = self.journal.entries()
@@ -80,7 +80,7 @@ class RenderFolder:
         """Write a finished task: its images, then its details and its line in the journal, which is returned.
 
         Raises:
-            StorageError: if it cannot be written; nothing says then that it is done.
+            StorageError: if it cannot be written; the journal does not name the task then.
         """
         task = self._tasks[outcome.id]
         files = self.layout.samples(task, list(outcome.files), media_of(outcome.modality))
@@ -92,7 +92,7 @@ class RenderFolder:
         with self._lock:
             self.storage.append(DETAILS, detail)
             self.journal.write(row)
-        with self._lock:  # nobody may take a name between the look and the removal
+        with self._lock:  # no other thread may take a name between the check and the removal
             for name in set(self._old.pop(outcome.id, ())) - set(files) - self._taken:
                 self.storage.remove(name)
         self._forget(outcome.id)
@@ -107,12 +107,12 @@ class RenderFolder:
         return row
 
     def all_prompts(self, prompts: Iterable[Prompt]) -> list[Prompt]:
-        """Return the prompts of earlier calls and these; a row that came back changed replaces the earlier one."""
+        """Return the prompts of earlier calls and these; a changed row replaces the earlier one."""
         known = {prompt.id: prompt for prompt in read_stored_prompts(self.storage)}
         return list({**known, **{prompt.id: prompt for prompt in prompts}}.values())
 
     def remember(self, prompts: Iterable[Prompt]) -> None:
-        """Keep the prompts, so that the render can go on without their files."""
+        """Keep the prompts, so that the render can resume without their files."""
         lines = (json.dumps(as_row(prompt), ensure_ascii=True, default=str) for prompt in prompts)
         data = "".join(f"{line}\n" for line in lines).encode()
         if data != self.storage.read(PROMPTS):
@@ -142,5 +142,5 @@ class RenderFolder:
                 self._taken.update(files)
 
     def _forget(self, identity: str) -> None:
-        # memory does not grow with what is done
+        # memory does not grow with the number of finished tasks
         del self._tasks[identity], self._digests[identity]

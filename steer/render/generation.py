@@ -1,4 +1,4 @@
-"""Prompts to a folder in one go, as ``steer generate`` does: what is finished stays, and nothing is resumed."""
+"""Sampling prompts into a folder for ``steer generate``: finished items stay if it ends early; it does not resume."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from steer.sampling.sampler import Sampler
 
 
 class GenerationWatcher(Protocol):
-    """Sees what happens, and may end it by raising."""
+    """Sees the progress, and may end it by raising."""
 
     def part(self, prompts: int, label: str) -> AbstractContextManager[Sequence[object]]:
-        """Return a context around so many prompts that gives observers of their runs."""
+        """Return a context around ``count`` prompts that gives observers of their runs."""
 
     def written(self) -> None:
         """An item is written, and another follows."""
 
     def stopped(self, done: int, prompts: int, place: str) -> None:
-        """So many prompts were finished when an error or Ctrl-C ended it; they are kept in ``place``."""
+        """An error or Ctrl-C ended it; the prompts finished before are kept in ``place``."""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What was made.
+    """The items that were made, and their cost.
 
     Attributes:
         items: in the prompts' order.
-        plain: the same prompts without methods, if they were asked for.
+        plain: the same prompts without methods, if requested.
         cost: of the items.
-        data: what ``result.json`` holds.
+        data: the content of ``result.json``.
     """
 
     items: list[Item]
@@ -60,15 +60,15 @@ def generate(
     """Sample prompts into a folder, every item written as soon as it is finished.
 
     Args:
-        prompts: what is sampled.
-        request: how.
+        prompts: the prompts.
+        request: model, methods and settings.
         place: a path or an fsspec URL.
-        watcher: sees what happens.
+        watcher: sees the progress.
         baseline: also sample the prompts without methods, into ``plain`` there, and compare.
         drawn_from: the inputs that stand in for prompts, if any.
 
     Raises:
-        SteerError: for what does not fit together, or a model that reads none of the inputs and so has nothing to draw.
+        SteerError: for settings that contradict each other, or a model that reads none of the inputs.
     """
     folder = OutputFolder(place)
     plain_folder = OutputFolder(f"{place}/plain") if baseline else None
@@ -83,7 +83,7 @@ def generate(
     try:
         same = [without_methods(item) for item in items]
         plain, plain_cost = _sampled(sampler, same, request.unsteered(), plain_folder, watcher, "plain")
-    except BaseException:  # the steered ones are finished, whatever became of those beside them
+    except BaseException:  # the steered items are finished, even if their baseline is not
         folder.finish(cost, complete=False)
         raise
     plain_folder.finish(plain_cost)
@@ -110,10 +110,10 @@ def _sampled(
             for item in sampler.stream(prompts, seed=request.seed, observers=observers, **request.arguments()):
                 folder.write(item)
                 items.append(item)
-                if len(items) < len(prompts):  # what is finished all the same is no less complete
+                if len(items) < len(prompts):  # items that finished despite it are complete
                     watcher.written()
     except BaseException:
-        if items:  # Ctrl-C or an error in the middle: what is finished stays, with its sheet and result.json
+        if items:  # Ctrl-C or an error in the middle: finished items stay, with their sheet and result.json
             folder.finish(sampler.last_cost, complete=False)
             watcher.stopped(len(items), len(prompts), folder.storage.name)
         raise
@@ -122,7 +122,7 @@ def _sampled(
 
 
 def without_methods(item: Item) -> Prompt:
-    """Return an item's prompt for a plain run: its seed and the settings that its methods led to as its own."""
+    """Return an item's prompt for a plain run, with its seed and the settings that its methods chose."""
     settings = {name: value for name, value in item.recipe.settings.items() if value is not None}
     return item.prompt.having(seed=item.seed, settings=settings, options={})
 

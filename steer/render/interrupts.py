@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks to stop, the second means it."""
+"""Ctrl-C and SIGTERM: the first asks the render to stop, the second ends it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stopping(stop: threading.Event, say: Callable[[], None]) -> Iterator[None]:
-    """Set ``stop`` at the first signal and call ``say``; the second is what it is without this.
+    """Set ``stop`` and call ``say`` at the first signal; the second has its usual effect.
 
-    Outside the main thread, which alone gets signals, this does nothing.
+    This does nothing outside the main thread, because no other thread gets signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,7 +32,7 @@ def stopping(stop: threading.Event, say: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
     for number in SIGNALS:
-        # a job that was started to ignore Ctrl-C goes on doing so
+        # a job that was started to ignore Ctrl-C still ignores it
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:

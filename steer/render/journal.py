@@ -1,4 +1,4 @@
-"""The journal: which prompts are done and which failed, one JSON line each; the last line of a prompt counts."""
+"""The journal: one JSON line per finished or failed prompt; the last line of a prompt counts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from steer.results.storage import Storage
 log = logging.getLogger(__name__)
 
 JOURNAL, DETAILS = "journal.jsonl", "details.jsonl"
-"""The journal, and beside it what is too large for it: recipes, traces, small pictures for the page."""
+"""The journal, and the file of larger data beside it: recipes, traces and small pictures for the page."""
 
 SYNC_SECONDS = 1.0
-"""How much may be done twice after a power cut; a killed process loses nothing."""
+"""Work that may be repeated after a power cut; a killed process loses nothing."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the journal says of a prompt: whether it is done, of which digest, and its files."""
+    """The journal's entry of a prompt: whether it is done, its digest and its files."""
 
     done: bool
     digest: str
@@ -34,11 +34,11 @@ class Entry:
 
 
 def digest_of(task: Task, *, placed: bool) -> str:
-    """Return a hash of all that a task says: a prompt that was changed is another one under the same id.
+    """Return a hash of a task: a changed prompt under the same id has another hash.
 
     Args:
         task: the task.
-        placed: whether its place among the others counts.
+        placed: whether its place among the other tasks counts.
     """
     data = {**as_row(task.prompt), "place": [task.index, task.replicate] if placed else None}
     text = json.dumps(data, sort_keys=True, ensure_ascii=True, default=str)
@@ -46,7 +46,7 @@ def digest_of(task: Task, *, placed: bool) -> str:
 
 
 def place_of(row: Mapping[str, Any]) -> tuple[int, int]:
-    """Return what sorts lines as the prompts were given: threads finish in no order."""
+    """Return the sort key that puts lines into the prompts' order, in which threads do not finish."""
     return row.get("index", 0), row.get("replicate", 0)
 
 
@@ -58,7 +58,7 @@ class Journal:
         self._synced = time.monotonic()
 
     def entries(self) -> dict[str, Entry]:
-        """Return the last entry of every prompt by id. A damaged line is as good as none: its prompt is done again."""
+        """Return the last entry of every prompt by id. A damaged line is left out: its prompt is rendered again."""
         found: dict[str, Entry] = {}
         for number, line in enumerate(self._storage.lines(JOURNAL)):
             try:

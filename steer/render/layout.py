@@ -1,4 +1,4 @@
-"""Where a task's samples go: a folder per medium, or the tree that GenEval's evaluation reads."""
+"""File names of samples: a folder per medium, or the tree that GenEval's evaluation reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Layout:
 
     @property
     def placed(self) -> bool:
-        """Whether a file's name depends on the place of its row among the others."""
+        """Whether a file's name depends on its row's number."""
         return self.kind == "geneval"
 
     def samples(self, task: Task, slots: Sequence[int], medium: Medium) -> list[str]:

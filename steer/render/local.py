@@ -1,4 +1,4 @@
-"""The engine of one process."""
+"""``LocalEngine``: renders in this process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from steer.sampling.session import Session, image_size, pack_size_of
 log = logging.getLogger(__name__)
 
 REASON = 500
-"""Characters of a reason at most, about."""
+"""Longest reason in characters, about."""
 
 
 class LocalEngine(Engine):
@@ -41,10 +41,10 @@ class LocalEngine(Engine):
         """Load everything.
 
         Args:
-            spec: what to render and how.
+            spec: the request and how it is rendered.
             observers: objects with hook wrappers that only watch.
             small_packs: make packs that just fill a chunk, so that several engines share the work evenly.
-            pack_prompts: prompts per pack, whatever fits.
+            pack_prompts: prompts per pack, instead of as many as fit.
         """
         sampler = spec.request.sampler()
         self._previews = Previews(spec.previews) if spec.previews else None
@@ -88,7 +88,7 @@ class LocalEngine(Engine):
         prompts = [job.prompt for job in run.jobs]
         try:
             items = self._session.items(run)
-        # plugins raise what they like, and none of it may cost the other prompts their images
+        # plugins may raise anything; the other prompts must still get their images
         except Exception as error:
             if len(prompts) > 1:
                 for half in halves(prompts):
@@ -103,21 +103,21 @@ class LocalEngine(Engine):
 
 
 class FirstChunks:
-    """Splits forwards as renders did whose ``run.toml`` has format 1, so that the rest gets the same bits."""
+    """Splits forwards as in renders whose ``run.toml`` has format 1, whose other images then get the same bits."""
 
     @hookimpl(wrapper=True)
     def configure(self, run: Run) -> Iterator[None]:
-        """Suggest the size once the particles are known, for methods may set them."""
+        """Suggest the size once the particles are known, because methods may set them."""
         yield
         run.suggest("chunk", min(run.particles, 4 if run.backbone.device.type == "cpu" else 16), by="run.toml")
 
 
 def reason_of(error: Exception) -> str:
-    """Return an error on one line; its kind too, unless it was meant for people."""
+    """Return an error on one line, with its type unless it is a ``SteerError``."""
     from steer.errors import SteerError
 
     text = " ".join(str(error).split())
     if not isinstance(error, SteerError):
         text = f"{type(error).__name__}: {text}"
-    # a long prompt in the middle must not cost the end, which says what to do
+    # shorten a long prompt in the middle: the end says what to do
     return text if len(text) <= REASON else f"{text[: REASON // 2]} … {text[-REASON // 2 :]}"

@@ -1,4 +1,4 @@
-"""What becomes of a task: files in memory, or a reason why there are none."""
+"""Outcomes of a task: its files in memory, or the reason of its failure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Rendered:
     Attributes:
         id: the prompt's.
         files: the samples as files by slot, in the order of choice.
-        row: what it came to (:func:`steer.results.rows.item_row`), without files.
+        row: its results (:func:`steer.results.rows.item_row`), without files.
         detail: trace, recipe and small pictures for the page.
-        modality: what the samples are.
+        modality: of the samples.
     """
 
     id: str
@@ -32,14 +32,14 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Failed:
-    """A task that cannot be done, and why."""
+    """A failed task, with the reason."""
 
     id: str
     reason: str
 
 
 Outcome = Failed | Callable[[], Rendered]
-"""A failure, or what makes the files: called by a thread while the device works on."""
+"""A failure, or a function that makes the files; a thread calls it while the device continues."""
 
 
 def rendered(item: Item, cost: Mapping[str, float], strips: Mapping[int, bytes]) -> Rendered:
@@ -47,7 +47,7 @@ def rendered(item: Item, cost: Mapping[str, float], strips: Mapping[int, bytes])
 
     Args:
         item: the item.
-        cost: its share of what its pack cost.
+        cost: its share of its pack's cost.
         strips: previews of x0 over the steps as WebP, by slot.
     """
     chosen = [item.samples[index] for index in item.chosen]

@@ -1,4 +1,4 @@
-"""Previews: what x0 looked like on the way, for the page. An observer that changes nothing."""
+"""Previews: pictures of x0 at some steps, for the page, made by an observer that changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIDE = 96
 
 @dataclass(frozen=True)
 class _Frame:
-    """All particles of a pack at one step: small pictures, whose rows are known by prompt and slot."""
+    """Small pictures of all particles of a pack at one step, by prompt and slot."""
 
     step: int
     rows: dict[tuple[str, int], int]
@@ -33,13 +33,13 @@ class Previews:
     """Decodes x0 at a few steps, after the methods' hooks; the decodes are booked in the run's cost."""
 
     def __init__(self, count: int) -> None:
-        """Args: count: steps at which to look, spread evenly; 1 or more."""
+        """Args: count: number of steps to picture, spread evenly; 1 or more."""
         self._count = count
         self._frames: list[_Frame] = []
 
     @hookimpl(wrapper=True)
     def begin(self, state: State) -> Generator[None, Any, Any]:
-        """Forget the pack before."""
+        """Forget the previous pack."""
         result = yield
         self._frames = []
         return result

@@ -1,4 +1,4 @@
-"""The engine of many GPUs and machines: Ray actors that pull packs. No cluster code of our own."""
+"""``RayEngine``: renders on many GPUs and machines by Ray actors that pull packs."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from steer.render.spec import Spec
 from steer.sampling.packs import halves
 
 AHEAD = 2
-"""Packs that a worker has: the one in hand and the next, so that it need not wait for the driver."""
+"""Packs per worker: the current one and the next, so that it does not wait for the driver."""
 
 TRIES = 3
-"""So many workers may die of a pack before it is split, or given up if it is one prompt."""
+"""Deaths of workers by one pack before it is split, or before it fails if it is one prompt."""
 
 CPU_WORKERS = 2
-"""Workers where there is no GPU and nobody says how many."""
+"""Default number of workers without a GPU."""
 
 STORE_BYTES = 512 * 2**20
-"""Of Ray's object store on this machine: finished packs on their way to the driver."""
+"""Size of Ray's object store on this machine, which holds finished packs on their way to the driver."""
 
 
 @dataclass(frozen=True)
 class _Mistake:
-    """A user's mistake that a worker found; an exception would come back with a traceback around it."""
+    """A user's mistake that a worker found; an exception would arrive with a traceback around it."""
 
     text: str
 
 
 class Worker:
-    """What runs in an actor: the engine of one process, and threads that encode."""
+    """The content of an actor: a local engine, and threads that encode."""
 
     def __init__(self, spec: Spec, folder: str, threads: int | None) -> None:
-        """Args: spec: what to render; folder: the driver's, for local files; threads: of torch on the CPU."""
+        """Args: spec: what is rendered; folder: the driver's, for local files; threads: of torch on the CPU."""
         self._spec, self._folder, self._threads = spec, folder, threads
         self._engine: Any = None
 
@@ -76,8 +76,8 @@ class Worker:
         return groups, self._engine.dtype, self._engine.searching
 
     def render(self, pack: Pack) -> _Mistake | list[Rendered | Failed]:
-        """Render a pack, encoding what is finished while the rest is computed."""
-        if self._engine is None:  # this machine may lack what the others have
+        """Render a pack; finished items are encoded while the others are computed."""
+        if self._engine is None:  # this machine may lack files that the others have
             mistake = self.load()
             if mistake:
                 return _Mistake(f"{mistake.text} (on {socket.gethostname()})")
@@ -91,21 +91,21 @@ class Worker:
 
 @dataclass
 class _Pull:
-    """A pack that waits or is being rendered, and how many workers died of it."""
+    """A pack in the queue or in work, and how many workers died of it."""
 
     pack: Pack
     deaths: int = 0
 
 
 class RayEngine(Engine):
-    """One actor a GPU, or a few CPU workers. A worker that dies is replaced, and what it had is done again."""
+    """One actor per GPU, or a few CPU workers. A worker that dies is replaced, and its packs are rendered again."""
 
     def __init__(self, spec: Spec, *, address: str | None = None, workers: int | None = None) -> None:
         """Start Ray, or connect to a cluster, and load the model in every worker.
 
         Args:
-            spec: what to render; files that it names must be on every machine under the same path.
-            address: of a running cluster (``"auto"``, ``"host:port"``, ``"ray://…"``); this machine otherwise.
+            spec: what is rendered; files that it names must be on every machine under the same path.
+            address: of a running cluster (``"auto"``, ``"host:port"``, ``"ray://…"``); by default this machine.
             workers: how many; by default one per GPU, or :data:`CPU_WORKERS`.
 
         Raises:
@@ -122,7 +122,7 @@ class RayEngine(Engine):
         gpus = 0 if spec.request.device == "cpu" else int(resources.get("GPU", 0))
         count = workers or gpus or CPU_WORKERS
         threads = None if gpus else max(1, int(resources.get("CPU", 1)) // count)
-        # a worker is replaced here, where its packs are known, and not by Ray
+        # Ray must not replace a worker: only this class knows its packs
         options = {"num_gpus": 1 if gpus else 0, "num_cpus": 1, "max_restarts": 0, "max_task_retries": 0}
         actor = self._ray.remote(Worker)
         self._make = lambda: actor.options(**options).remote(spec, str(Path.cwd()), threads)
@@ -169,7 +169,7 @@ class RayEngine(Engine):
             self._ray.shutdown()
 
     def _feed(self, waiting: deque[_Pull], running: dict[Any, tuple[int, _Pull]]) -> None:
-        """Give every worker its next packs, the idlest first."""
+        """Give every worker its next packs, those with the fewest first."""
         loads = [0] * len(self._workers)
         for place, _ in running.values():
             loads[place] += 1
@@ -207,23 +207,23 @@ def _given(result: Rendered) -> Outcome:
 
 
 def send_local_files(ray: Any) -> None:
-    """Let what local files define travel whole: no worker can import them by the names that they have here."""
+    """Send objects of local files by value: workers cannot import these files by their names here."""
     for name, module in list(sys.modules.items()):
         if name.startswith(LOCAL):
             ray.cloudpickle.register_pickle_by_value(module)
 
 
 def _import_ray() -> Any:
-    # read when Ray is imported or started: nothing is sent anywhere, and workers, which are what the machine is for,
-    # need not give way to everything else on it
+    # read when Ray is imported or started: no usage data are sent, and workers, which are the machine's main load,
+    # run at normal priority
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine is no reason to give up
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine takes longer to start
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
     except ImportError:
-        raise SteerError("--engine ray takes Ray; pip install 'steer-diffusion[ray]'") from None
+        raise SteerError("--engine ray needs Ray; pip install 'steer-diffusion[ray]'") from None
     return ray
 
 
@@ -233,10 +233,10 @@ def _start(ray: Any, address: str | None, workers: int | None) -> None:
         if address is not None:
             ray.init(address=address, **quiet)
             return
-        # as many CPUs as workers: they wait for the device, or were asked for
+        # as many CPUs as workers: they wait for the device, or the user chose their number
         cpus = max(os.cpu_count() or 1, workers or 1)
         ray.init(address="local", include_dashboard=False, num_cpus=cpus, object_store_memory=STORE_BYTES, **quiet)
-    except Exception as error:  # Ray raises what it likes, bare Exception too
+    except Exception as error:  # Ray may raise anything, bare Exception too
         where = f"the Ray cluster at {address}" if address else "Ray on this machine"
         raise SteerError(f"{where} cannot be reached: {_first_line(error)}") from error
 

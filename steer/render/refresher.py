@@ -1,4 +1,4 @@
-"""When the page is built again while a render goes on."""
+"""``Refresher``: rebuilds the page from time to time during a render."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 FIRST_SECONDS, SECONDS = 30.0, 120.0
-"""When the page is there for the first time, and how often it is built again."""
+"""Seconds until the page is first built, and between later builds."""
 
 SHARE = 0.02
-"""Of the time, at most, that building takes: with many images it is built less often."""
+"""Largest share of the time that building takes: with many images the page is built less often."""
 
 
 class Refresher:
-    """Does something every few minutes, in whichever thread comes by; never in two at a time.
+    """Does some work every few minutes, in one of the calling threads at a time.
 
-    What goes wrong with it is told and tried again later: a page is not worth a night's render.
+    A failure gives a warning and is retried later: the page must not end the render.
     """
 
     def __init__(self, work: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
-        """Args: work: what to do; clock: seconds, for tests."""
+        """Args: work: called from time to time; clock: seconds, for tests."""
         self._work, self._clock = work, clock
         self._busy = threading.Lock()
         self._due = clock() + FIRST_SECONDS
 
     def come_by(self) -> None:
-        """Do it if it is due and nobody is at it."""
+        """Do the work if it is due and no other thread does it."""
         if self._clock() < self._due or not self._busy.acquire(blocking=False):
             return
         try:

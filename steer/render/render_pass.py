@@ -1,4 +1,4 @@
-"""One pass of a render: outcomes come from the engine and are written by threads while it works on."""
+"""One pass of a render: threads write the engine's outcomes while it continues."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ WRITERS = 4
 """Threads that encode and write images while the device works."""
 
 WAITING = 128
-"""Finished prompts that may wait to be written; the device waits beyond, so that memory stays flat."""
+"""Most finished prompts that wait to be written; then the device waits, so that memory stays flat."""
 
 HOPELESS = 50
-"""So many failures and not one success end a render: something is wrong with all of them."""
+"""Failures without a success after which a render ends, because all prompts would fail."""
 
 
 class RenderPass:
-    """Renders what a plan lacks, once."""
+    """Renders the missing tasks of a plan, once."""
 
     def __init__(self, folder: RenderFolder, plan: Plan, watcher: Watcher | None, page: Refresher) -> None:
-        """Args: folder: where to; plan: what; watcher: sees it; page: built now and then, for people who wait."""
+        """Args: folder: to write to; plan: the tasks; watcher: sees the progress; page: rebuilt from time to time."""
         self._folder, self._plan, self._watcher, self._page = folder, plan, watcher, page
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -44,13 +44,13 @@ class RenderPass:
         self._last_failure = ""
 
     def run(self, engine: Engine | None) -> Summary:
-        """Render; return when everything is written, or somebody asked to stop and what was in flight is written.
+        """Render; return when everything is written, or after a request to stop, when the packs in flight are written.
 
         Args:
-            engine: what renders; ``None`` if nothing is to do.
+            engine: renders the packs; ``None`` if nothing is missing.
 
         Raises:
-            SteerError: if the folder cannot be written to any more, or nothing but failures came.
+            SteerError: if the folder cannot be written to any more, or all prompts failed.
         """
         say = self._watcher.stopping if self._watcher else _nothing
         with stopping(self._stop, say), ThreadPoolExecutor(WRITERS, "steer-write") as pool:
@@ -63,12 +63,12 @@ class RenderPass:
             raise self._ended(self._broken) from self._broken
         if self._hopeless:
             raise SteerError(
-                f"the first {self._tally.failed} prompts all failed, the last was {self._last_failure}; mend it, then "
-                "start again with --retry-failed"
+                f"the first {self._tally.failed} prompts all failed, the last: {self._last_failure}; fix the cause and "
+                "run again with --retry-failed"
             )
         progress = self._tally.progress
         stopped = self._stop.is_set() and progress.done + progress.failed < self._plan.todo
-        # rows have their share of a pack each
+        # each row has its share of a pack
         cost = Cost(**{name: value if name == "seconds" else round(value) for name, value in self._spent.items()})
         return Summary(self._plan, progress, cost, self._tally.seconds, stopped, self._folder.storage.name)
 
@@ -103,12 +103,12 @@ class RenderPass:
         return self._tally.failed >= HOPELESS and not self._tally.done and not self._plan.done
 
     def _ended(self, error: Exception) -> Exception:
-        """Return what ends a render that cannot write any more: what is done stays."""
+        """Return the error that ends a render which cannot write any more; finished prompts stay."""
         if not isinstance(error, StorageError):
             return error
         done = self._plan.done + self._tally.done
         return SteerError(
-            f"{error.what}; {done} of {self._plan.tasks} prompts are done: mend it, then start again to go on"
+            f"{error.what}; {done} of {self._plan.tasks} prompts are done; fix the cause, then run again to resume"
         )
 
 

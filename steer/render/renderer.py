@@ -1,4 +1,4 @@
-"""The renderer: finds what is missing in a folder and has an engine make it."""
+"""``Renderer``: finds the missing prompts of a folder and has an engine render them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeEngine = Callable[[Spec], Engine]
 
 
 class Renderer:
-    """Renders prompts into a folder; started again, it makes exactly what is missing."""
+    """Renders prompts into a folder; run again, it renders exactly the missing ones."""
 
     def __init__(
         self,
@@ -39,20 +39,20 @@ class Renderer:
         retry_failed: bool = False,
         watcher: Watcher | None = None,
     ) -> None:
-        """Check that the folder can be written to, and that nothing else was begun there.
+        """Check that the folder can be written to and holds nothing else.
 
         Args:
             place: a path or an fsspec URL.
-            spec: what decides the images.
-            make_engine: makes the engine; called when all else is known to be right, for it takes long.
+            spec: everything that decides the images.
+            make_engine: makes the engine; called after all other checks, because it takes long.
             layout: ``"images"`` or ``"geneval"``.
-            values: what ``run.toml`` keeps; a render goes on only with the same.
+            values: content of ``run.toml``; a render resumes only with the same values.
             retry_failed: whether prompts that failed before are tried again.
-            watcher: sees what happens.
+            watcher: sees the progress.
 
         Raises:
-            SteerError: if it cannot be written to, holds a render with other settings, or files that are not of a
-                render and would be written over.
+            SteerError: if it cannot be written to, holds a render with other settings, or holds other files that a
+                render would overwrite.
         """
         self._folder = RenderFolder(storage_at(place), Layout(layout))
         self._values = {**(values or {}), "layout": layout, "out": self._folder.storage.name}
@@ -70,20 +70,20 @@ class Renderer:
         self._spec = replace(_with_kept(spec, self._values), run_format=format_of(stored))
 
     def plan(self, prompts: Iterable[Prompt]) -> Plan:
-        """Say what :meth:`render` would do; loads the model and writes nothing."""
+        """Return the plan of :meth:`render`; loads the model and writes nothing."""
         with ExitStack() as stack:
             return self._plan(stack, self._folder.all_prompts(prompts))[0]
 
     def render(self, prompts: Iterable[Prompt]) -> Summary:
-        """Render what is missing.
+        """Render the missing prompts.
 
         Raises:
-            SteerError: for whatever does not fit together, before anything is computed; and if the folder cannot be
-                written to any more, or nothing but failures came.
+            SteerError: for mistakes in the settings, before anything is computed; and if the folder cannot be written
+                to any more, or all prompts failed.
         """
         storage = self._folder.storage
         with ExitStack() as stack:
-            if self._begun:  # somebody who renders there is found before the model is loaded
+            if self._begun:  # another render in this folder is found before the model is loaded
                 stack.enter_context(self._folder.open())
             rows = self._folder.all_prompts(prompts)
             plan, engine = self._plan(stack, rows)
@@ -106,7 +106,7 @@ class Renderer:
         return summary
 
     def _plan(self, stack: ExitStack, rows: Sequence[Prompt]) -> tuple[Plan, Engine | None]:
-        """Find what is missing; make an engine that plans it, if anything is."""
+        """Find the missing prompts; make an engine that plans them, if there are any."""
         tasks = tasks_of(enumerate(rows), seed=self._spec.request.seed, replicates=self._spec.replicates)
         check_names(tasks)
         missing, done, failed = self._folder.missing(tasks, retry_failed=self._retry)
@@ -120,7 +120,7 @@ class Renderer:
         return plan, engine
 
     def _chunk(self, plan: Plan) -> int | None:
-        """Return the chunk size to go on with: the one given or kept, else the one of all groups when it began."""
+        """Return the chunk size to resume with: the given or kept one, else that of all groups when it began."""
         given = self._values.get("chunk")
         if given is not None or self._begun:
             return given
@@ -128,7 +128,7 @@ class Renderer:
         return sizes.pop() if len(sizes) == 1 else None
 
     def _check_pictured(self, medium: Medium) -> None:
-        """Raise for what only pictures have, if the model makes none."""
+        """Raise for options that only pictures have, if the model makes none."""
         asked = {"layout geneval": self._folder.layout.kind == "geneval", "previews": self._spec.previews}
         for name in asked:
             if asked[name] and not medium.pictured:
@@ -136,7 +136,7 @@ class Renderer:
 
 
 def _with_kept(spec: Spec, values: Mapping[str, Any]) -> Spec:
-    """Return the spec with what an earlier session settled."""
+    """Return the spec with the values of an earlier session."""
     request = spec.request
     if values.get("chunk") is not None:
         request = request.having(chunk=values["chunk"])

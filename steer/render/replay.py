@@ -26,7 +26,7 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
     The file is not trusted: only plain data of known names is taken.
 
     Raises:
-        SteerError: if there is no such file, or nothing tells how it was made.
+        SteerError: if there is no such file, or it has no recipe.
     """
     medium = media_at(path)
     texts = medium.texts_in(path)
@@ -48,7 +48,7 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
 
 
 def _recipe_within(texts: Mapping[str, str], name: str, medium: Medium) -> Any:
-    """Return what the texts in a file say of how it was made."""
+    """Return the recipe in the texts of a file."""
     if PNG_KEY not in texts:
         kind = medium.suffix.removeprefix(".").upper()
         raise SteerError(f"{name} carries no steer recipe; only {kind}s made by steer can be replayed")
@@ -61,7 +61,7 @@ def _recipe_within(texts: Mapping[str, str], name: str, medium: Medium) -> Any:
 def _recipe_beside(path: Path, sample: str) -> dict[str, Any]:
     """Return the recipe of a file that carries none, its ``slot`` included.
 
-    It stands in ``result.json`` in its folder (``steer generate``), or in the journal of the folder above (``steer
+    It is in ``result.json`` in its folder (``steer generate``), or beside the journal of the folder above (``steer
     render``).
     """
     if not path.is_file():
@@ -70,7 +70,7 @@ def _recipe_beside(path: Path, sample: str) -> dict[str, Any]:
         if name == path.name:
             return {**recipe, "slot": row["slot"]}
     raise SteerError(
-        f"{sample}: nothing beside it tells how it was made; it can be replayed in the folder that steer wrote "
+        f"{sample}: there is no recipe beside it; it can be replayed in the folder that steer wrote "
         f"({RESULT}, or {JOURNAL} above it)"
     )
 
@@ -99,7 +99,7 @@ def _files(row: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[Found]
         for name, particle in zip(names, chosen_particles(row), strict=True):
             if "slot" in particle:
                 yield name, particle, recipe
-    except (KeyError, TypeError, ValueError):  # a damaged entry tells of no file
+    except (KeyError, TypeError, ValueError):  # a damaged entry names no file
         return
 
 
@@ -126,7 +126,7 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def _check(recipe: Recipe, slot: Any) -> None:
-    """Raise unless every field has its type and every setting is one that a user may give, within its range."""
+    """Raise unless every field has its type, and every setting is known to users and within its range."""
     for name, hint in get_type_hints(Recipe).items():
         kind = get_origin(hint) or hint
         if not isinstance(getattr(recipe, name), kind):
@@ -151,25 +151,25 @@ def _check(recipe: Recipe, slot: Any) -> None:
 
 
 def settings_of(recipe: Recipe) -> RunSettings:
-    """Return the settings that a recipe resolved; JSON has lists for tuples.
+    """Return a recipe's resolved settings; JSON has lists for tuples.
 
     Raises:
-        SteerError: for one that no user may give.
+        SteerError: for a setting that users cannot give.
     """
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.settings.items()}
     return RunSettings.model_validate(values)
 
 
 def request_of(recipe: Recipe, *, model: str | None = None, device: str | None = None) -> SamplingRequest:
-    """Return what has to be asked for to make a recipe's samples again.
+    """Return the request that makes a recipe's samples again.
 
     Args:
-        recipe: how they were made.
-        model: where the model is now, if not where the recipe says.
-        device: another than CUDA if there is one.
+        recipe: the samples' recipe.
+        model: the model's present place, if the recipe names another one.
+        device: by default CUDA if there is one.
 
     Raises:
-        SteerError: for a dtype that cannot be asked for.
+        SteerError: for an unknown dtype.
     """
     return SamplingRequest(
         model=model or recipe.model,

@@ -1,4 +1,4 @@
-"""``run.toml``: how a folder was rendered, so that it can go on, and so that nothing else goes into it."""
+"""``run.toml``: the settings of a rendered folder, from which it resumes, and which protect it from other renders."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ RUN, PROMPTS = "run.toml", "prompts.jsonl"
 
 WHERE = ("file", "prompts", "out", "device", "engine", "address", "workers")
 HOW_FAST = ("chunk", "offload", "compile", "previews", "versions")
-"""Keys that may change when a render goes on: these decide at most an image's last bits."""
+"""Keys that may change when a render resumes: they decide at most an image's last bits."""
 
 GROWS = "replicates"
-"""May become more when a render goes on: the drawings that are there stay as they are."""
+"""This may increase when a render resumes: existing samples stay as they are."""
 
 KEPT = ("chunk", "dtype", "previews")
-"""Keys that a render goes on with unless others are given."""
+"""Keys that a resumed render keeps unless others are given."""
 
 
 OTHERS = (METADATA, PROMPTS, JOURNAL, DETAILS, RESULT)
-"""Files that a render writes or that another command of ours did: where there is no run.toml they are not ours."""
+"""Files of a render or of another steer command: without a run.toml they do not belong to a render."""
 
 
 def check_ours(storage: Storage) -> None:
-    """Raise if a folder that no render was begun in holds files that one would write over.
+    """Raise if a folder without a render holds files that a render would overwrite.
 
     Raises:
         SteerError: naming the file.
@@ -52,7 +52,7 @@ def check_ours(storage: Storage) -> None:
 
 
 def read_run(storage: Storage) -> dict[str, Any]:
-    """Return what ``run.toml`` holds; empty if there is none.
+    """Return the content of ``run.toml``; empty if there is none.
 
     Raises:
         SteerError: if it cannot be read.
@@ -79,19 +79,19 @@ def check_same(stored: Mapping[str, Any], values: Mapping[str, Any], place: str)
         if key not in (*WHERE, *HOW_FAST) and old.get(key) != new.get(key):
             was, now = (json.dumps(table.get(key), ensure_ascii=False)[:80] for table in (old, new))
             raise SteerError(
-                f"output folder {place} was begun with {key}={was}, got {key}={now}; go on with the same, or choose "
+                f"output folder {place} was begun with {key}={was}, got {key}={now}; give the same, or choose "
                 "another --out"
             )
 
 
 def format_of(stored: Mapping[str, Any]) -> int:
-    """Return the format of a ``run.toml``, given what it holds; one that is yet to be written has the newest."""
+    """Return the format of a ``run.toml`` with this content; a new one has the newest."""
     return int(stored["versions"].get("format", 1)) if "versions" in stored else FORMAT
 
 
 def write_run(storage: Storage, values: Mapping[str, Any], run_format: int = FORMAT) -> None:
     """Write ``run.toml``: the values, and the versions that decide an image's bits."""
-    head = f"# To go on: steer render --config {storage.url(RUN)}\n"
+    head = f"# Resume with: steer render --config {storage.url(RUN)}\n"
     made_by = {"format": run_format, **versions()}
     text = tomli_w.dumps({**_plain(values), "file": [storage.url(PROMPTS)], "versions": made_by})
     storage.write(RUN, (head + text).encode())

@@ -1,4 +1,4 @@
-"""What is rendered and how, as plain data that travels to workers."""
+"""``Spec`` and ``Task``: a render's settings and its prompts, as plain data that travel to workers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:  # pages are built without torch
 LAYOUTS = ("images", "geneval")
 
 FORMAT = 2
-"""Of ``run.toml``. In format 1 a forward without a chunk had at most 4 particles of a prompt on a CPU, else 16."""
+"""Format of ``run.toml``. In format 1, the default chunk was at most 4 particles of a prompt on a CPU, else 16."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Everything that decides the images, besides the prompts.
+    """Everything that decides the images, except the prompts.
 
     Attributes:
-        request: what is asked of the sampler.
+        request: model, methods and settings.
         replicates: independent samples per prompt.
-        previews: at how many steps previews of x0 are kept for the page.
-        run_format: of the ``run.toml`` that it goes on from (:data:`FORMAT`).
+        previews: number of steps at which previews of x0 are kept for the page.
+        run_format: of the ``run.toml`` that it resumes from (:data:`FORMAT`).
     """
 
     request: SamplingRequest
@@ -40,9 +40,9 @@ class Task:
     """One prompt to render.
 
     Attributes:
-        prompt: with the id that its files and its line in the journal go by.
-        index: the place of its row among all rows, from 0.
-        replicate: which drawing of that row it is, from 0.
+        prompt: with the id that names its files and its line in the journal.
+        index: number of its row among all rows, from 0.
+        replicate: number of its sample of that row, from 0.
     """
 
     prompt: Prompt
@@ -51,18 +51,18 @@ class Task:
 
 
 def tasks_of(prompts: Iterable[tuple[int, Prompt]], *, seed: int | None = None, replicates: int = 1) -> list[Task]:
-    """Return the tasks that prompts stand for.
+    """Return the tasks of prompts: one per replicate.
 
     Args:
-        prompts: each with its place among all rows.
+        prompts: each with its row's number.
         seed: of prompts that have none of their own.
-        replicates: how often each is drawn.
+        replicates: independent samples per prompt.
 
-    The first drawing of a prompt is the one that it would have alone. The others have hashed seeds: the particles of
-    seed s + 1 are those of seed s but one.
+    The first replicate is the sample that the prompt has alone. The others have hashed seeds, because the particles of
+    seeds s and s + 1 are the same except one.
 
     Raises:
-        SteerError: for a seed out of range, or fewer than one drawing.
+        SteerError: for a seed out of range, or fewer than one replicate.
     """
     from steer.processes.noise import hashed_seed
 

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 WINDOW = 60.0
-"""Seconds over which the rate is taken, so that it follows what happens now."""
+"""Seconds over which the rate is averaged."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a render stands.
+    """The progress of a render.
 
     Attributes:
         done: prompts done in this session.
         failed: prompts failed in this session.
         total: prompts of this session.
         images: images written in this session.
-        images_per_second: of late; 0 before the first.
+        images_per_second: the recent rate; 0 before the first.
         seconds_left: ``None`` before the first.
         mean_reward: over the chosen images; ``None`` without a reward.
-        best_reward: likewise.
+        best_reward: over the chosen images; ``None`` without a reward.
     """
 
     done: int
@@ -50,7 +50,7 @@ class Tally:
         self._sum, self._scored, self._best = 0.0, 0, float("-inf")
 
     def add_done(self, row: Mapping[str, Any]) -> None:
-        """Count a line of the journal of a prompt that is done."""
+        """Count a finished prompt by its line of the journal."""
         self.done += 1
         self.images += len(row["files"])
         if row["reward"] is not None:
@@ -66,7 +66,7 @@ class Tally:
 
     @property
     def progress(self) -> Progress:
-        """Where it stands."""
+        """The progress now."""
         began, prompts, images = self._recent[0]
         seconds = self._clock() - began
         settled = self.done + self.failed
@@ -84,7 +84,7 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the beginning."""
         return self._clock() - self._began
 
     def _tick(self) -> None:

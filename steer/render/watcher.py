@@ -11,23 +11,23 @@ from steer.render.tally import Progress
 from steer.results.cost import Cost
 
 PIXEL_BYTES = 1.6
-"""Of a PNG, a pixel of a photograph-like picture; plain pictures take a fraction of it."""
+"""Bytes per pixel of a PNG of a photograph-like picture; plain pictures take a fraction of it."""
 
 RECIPE_BYTES, DETAIL_BYTES = 2_500, 8_000
-"""Of a recipe in a PNG, and of a prompt's lines in the journal, the details and the page."""
+"""Bytes of a recipe in a PNG, and of a prompt's lines in the journal, the details and the page."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a render will do.
+    """The work of a render.
 
     Attributes:
         tasks: prompts in all, replicates counted.
-        done: of these, done already.
-        failed: of these, failed before and not to be tried again.
-        groups: the rest, like with like.
-        free_bytes: what can still be written, if known.
-        searching: whether a method owns an outer loop, so that costs are those of one pass.
+        done: prompts done before.
+        failed: prompts that failed before and are not tried again.
+        groups: the other prompts, grouped by equal settings.
+        free_bytes: free space of the folder, if known.
+        searching: whether a method owns an outer loop; the costs are those of one pass then.
     """
 
     tasks: int
@@ -49,17 +49,17 @@ class Plan:
 
     @property
     def modality(self) -> str:
-        """What is made, such as ``"image"`` or ``"text"``."""
+        """Modality of the samples, such as ``"image"`` or ``"text"``."""
         return self.groups[0].modality if self.groups else "image"
 
     @property
     def nfe(self) -> int:
-        """Denoiser evaluations, for one pass a prompt."""
+        """Denoiser evaluations for one pass per prompt."""
         return sum(group.count * group.nfe for group in self.groups)
 
     @property
     def bytes(self) -> int:
-        """Roughly what the images and their details take."""
+        """Approximate size of the images and their details."""
         return sum(group.count * (group.images * _image_bytes(group) + DETAIL_BYTES) for group in self.groups)
 
     @property
@@ -70,11 +70,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a render ended.
+    """The end of a render.
 
     Attributes:
-        plan: what was to be done.
-        progress: what was done in this session.
+        plan: its plan.
+        progress: of this session.
         cost: of this session.
         seconds: of this session, from the first pack on.
         stopped: whether it was asked to stop before the end.
@@ -100,7 +100,7 @@ class Summary:
 
 
 class Watcher(Protocol):
-    """Sees what happens; called by one thread at a time."""
+    """Sees a render's progress; called by one thread at a time."""
 
     def begin(self, plan: Plan, place: str) -> None:
         """The plan is made, nothing is computed yet."""
@@ -112,7 +112,7 @@ class Watcher(Protocol):
         """A prompt failed; ``row`` is its line in the journal."""
 
     def stopping(self) -> None:
-        """Somebody asked to stop; what is in flight is finished first."""
+        """The user asked to stop; packs in flight are finished first."""
 
     def end(self, summary: Summary) -> None:
         """All is written."""

@@ -7,9 +7,9 @@
         images = pipe(image=control, num_inference_steps=30, **kwargs).images
     best = images[attachment.best[0]]
 
-For the length of the block a stand-in for ``pipe.scheduler`` runs the hooks round each of its steps. The pipeline
+Within the block, a stand-in for ``pipe.scheduler`` runs the hooks around each of its steps. The pipeline
 makes the predictions, so there are no gradients through it, no other denoiser, and as many particles at the end as
-at the start. Where a method asks for stochastic transitions and the scheduler's own step has no ``eta`` (Euler,
+at the start. If a method asks for stochastic transitions and the scheduler's own step has no ``eta`` (Euler,
 flow-match Euler), the stand-in takes the step by the kernel of :mod:`steer.processes.gaussian`.
 """
 
@@ -41,7 +41,7 @@ Decoder = Callable[[Tensor], Tensor]
 
 
 class attach:  # noqa: N801 - used like a function
-    """A pipeline whose next call is steered; see the module's text for how.
+    """A pipeline whose next call is steered; the module's docstring has an example.
 
     Attributes:
         state: the population, once the pipeline's call began.
@@ -64,20 +64,20 @@ class attach:  # noqa: N801 - used like a function
         """Prepare.
 
         Args:
-            pipe: any diffusers pipeline that calls ``scheduler.step`` once a step on guided predictions.
+            pipe: any diffusers pipeline that calls ``scheduler.step`` once per step, on guided predictions.
             prompts: texts.
             particles: particles per prompt; the method's default if left out.
             methods: see :meth:`steer.Sampler.stream`.
             reward: see :meth:`steer.Sampler.stream`.
             options: plugin options.
             seed: seed of slot 0 of every prompt without one of its own.
-            run_seed: what the seeds of other prompts are hashed from.
+            run_seed: from it and the prompts' ids the other seeds are hashed.
             decode: latents ``[N, …]`` to samples; by default the pipeline's autoencoder, for latents ``[N, C, H, W]``.
-                Packed latents (Flux, Qwen-Image) have no rule: their image size is the call's affair.
-            plugins: where names are looked up.
+                Packed latents (Flux, Qwen-Image) need it: they do not say the image size.
+            plugins: the plugins to look up names in.
 
         Raises:
-            SteerError: for whatever of this does not fit together.
+            SteerError: if the arguments contradict each other.
         """
         found = plugins if plugins is not None else manager()
         self.pipe = pipe
@@ -92,19 +92,19 @@ class attach:  # noqa: N801 - used like a function
         self.run = make_run(
             self._backbone, rows, settings={"particles": particles}, methods=active, reward=scorer, run_seed=run_seed
         )
-        self.run.process()  # what the methods ask of the scheduler shows here
+        self.run.process()  # the methods' requests to the scheduler are known here
         for name in SETTINGS:
             needed = self.run.choices.required(name)
             if needed is not None and name not in ("particles", "eta"):
                 raise SteerError(
-                    f"method {needed[1]!r} needs {name}={needed[0]!r}, which the pipeline's call decides here; use it "
+                    f"method {needed[1]!r} needs {name}={needed[0]!r}, but the pipeline's call decides it; use it "
                     "with steer.Sampler, or choose another method"
                 )
         for method in active:
             for hook in sorted(acting_hooks([method]) & {"before_predict", "search"}):
                 raise SteerError(
-                    f"method {method.name!r} uses the hook {hook}, which a stock pipeline's call has no place "
-                    "for; use it with steer.Sampler, or choose another method"
+                    f"method {method.name!r} uses the hook {hook}, which a stock pipeline's call does not have"
+                    "; use it with steer.Sampler, or choose another method"
                 )
 
     def __enter__(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class attach:  # noqa: N801 - used like a function
                 f"the pipeline works on {len(sample)} latents, expected {len(start)} "
                 f"({len(self.run.jobs)} prompts x {self.run.particles} particles); pass on all that the block gives"
             )
-        # a step that knows eta has the call's; the methods' is for the others
+        # a step that takes eta gets the call's; the others get the methods'
         takes_eta = "eta" in inspect.signature(self._stand_in.step).parameters
         process = _Attached(self._stand_in, eta=keywords.get("eta") if takes_eta else self.run.get("eta"))
         process.start_at(timestep)
@@ -194,20 +194,20 @@ class attach:  # noqa: N801 - used like a function
 
 
 class _Attached(Gaussian):
-    """The stand-in's own steps as a process: levels and estimates are ours, the transition is the pipeline's call, or
-    the kernel's where that cannot have the noise that was asked for."""
+    """The stand-in's own steps as a process. Levels and estimates are ours. The transition is the pipeline's call, or
+    the kernel's if the call cannot have the requested noise."""
 
     def bind(self, step: Any, keywords: dict[str, Any]) -> None:
         """Set how the coming transition is made."""
         self._call = functools.partial(step, **{**keywords, "return_dict": False})
 
     def start_at(self, timestep: Any) -> None:
-        """Begin where the pipeline does: image-to-image skips the first timesteps."""
+        """Begin at the pipeline's first timestep: image-to-image skips some."""
         matches = (self._timesteps == torch.as_tensor(timestep).to(self._timesteps)).nonzero()
         self._index = int(matches[0]) if len(matches) else 0
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
-        if self._kernel:  # computed in fp32, as the schedulers' steps are; the pipeline goes on in its own precision
+        if self._kernel:  # computed in fp32, as the schedulers' steps are; the pipeline continues in its own precision
             return super().step(x.float(), prediction.float(), streams).to(prediction.dtype)
         result: Tensor = self._call(prediction, self.timestep, x)[0]
         self._index += 1
@@ -238,7 +238,7 @@ class _Stock(Backbone):
         vae = getattr(self.pipe, "vae", None)
         if vae is None or x.ndim != 4:
             raise SteerError(
-                f"{type(self.pipe).__name__}: latents {tuple(x.shape)} cannot be decoded by a rule; pass decode="
+                f"{type(self.pipe).__name__}: latents {tuple(x.shape)} have no default decoder; pass decode="
             )
         if self._vae is None:
             self._vae = overflow_safe(vae)

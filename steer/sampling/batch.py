@@ -1,4 +1,4 @@
-"""Rows of latents at one noise level, and what the model says of them."""
+"""Rows of latents at one noise level, with the model's prediction for them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 
 class Batch:
-    """N rows in lockstep. It knows no slots and no weights; a :class:`steer.State` does.
+    """N rows in lockstep, without slots and weights; :class:`steer.State` adds those.
 
     Attributes:
-        process: where on the schedule the rows stand, and how they go on.
+        process: the rows' place on the schedule, and the transition to the next one.
         forwards: model and reward, chunk by chunk.
         job: ``[N]`` int64 on the CPU, the index of each row's prompt.
         conditioning: of the prompts.
         denoiser: name of the weights.
-        biased: whether somebody changed x or the prediction.
+        biased: whether a method changed x or the prediction.
     """
 
     def __init__(
@@ -129,12 +129,12 @@ class Batch:
     # ---- what the denoiser says ------------------------------------------------------------------------
 
     def predict(self) -> None:
-        """Ask the denoiser for its output for the current ``x``."""
+        """Run the denoiser on the current ``x``."""
         x = self.process.model_input(self._x)
         self.accept_prediction(self.forwards.predict(self.denoiser, x, self.timestep, self.conditioning, self.job))
 
     def accept_prediction(self, prediction: Tensor) -> None:
-        """Take the denoiser's output for the current ``x`` from elsewhere."""
+        """Set the denoiser's output for the current ``x``."""
         self._prediction = prediction
         self._cache.clear()
 

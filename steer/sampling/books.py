@@ -1,4 +1,4 @@
-"""What a run has spent, in all and per prompt."""
+"""Accounts of a run's cost, in total and per prompt."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from steer.results.cost import Cost
 
 
 class Books:
-    """Counts a run's work. Budgets go by what a prompt has spent, so that none depends on what else is in the pack.
+    """Counts a run's work. Budgets are per prompt, so that none depends on the other prompts of the pack.
 
     Attributes:
         cost: of all prompts together.
@@ -32,7 +32,7 @@ class Books:
         self.spent += evaluations * self._rows(job)
 
     def went_back(self, job: Tensor, evaluations: int, *, recomputed: bool) -> None:
-        """Count evaluations per row that a gradient went back through, and whether each was computed again for that."""
+        """Count evaluations per row that a gradient was pulled through, and whether each was recomputed for it."""
         again = evaluations if recomputed else 0
         self.cost.backwards += len(job) * evaluations
         self.cost.recomputed += len(job) * again

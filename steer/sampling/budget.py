@@ -11,7 +11,7 @@ from steer.sampling.run import Run
 
 
 class Budget:
-    """What a search may still spend of evaluations and time; both may be unlimited.
+    """The evaluations and seconds that a search may still spend; both may be unlimited.
 
     Evaluations are those of :attr:`Run.spent`, a prompt's own. Time is the pack's, so many seconds times its
     prompts: what a clock decides depends on the machine, and its outcome belongs into the recipe
@@ -50,7 +50,7 @@ class Budget:
     def end_round(self) -> None:
         """Note that a round ended, for the length of the next one; the first begins with the budget.
 
-        What a round of other methods takes is known when it is over, so that they may overdraw: that is told.
+        The cost of a round of other methods is known only afterward, so it may overdraw the budget: a warning says so.
         """
         now = time.perf_counter()
         self._last_round, self._round = now - self._round, now
@@ -80,7 +80,7 @@ def outer_search(run: Run, method: Method) -> str | None:
 
 
 def refuse_inner_clock(run: Run, method: Method, seconds: float | None) -> None:
-    """Raise where a search within another one has a clock: a recipe has one number, not one for every round.
+    """Raise if a search within another one has a clock: a recipe holds one number, not one per round.
 
     Raises:
         SteerError: naming both.
@@ -88,6 +88,6 @@ def refuse_inner_clock(run: Run, method: Method, seconds: float | None) -> None:
     outer = outer_search(run, method)
     if seconds is not None and outer is not None:
         raise SteerError(
-            f"{method.name}.seconds={seconds:g} within {outer} could not be replayed, for each round would end where "
-            f"its clock says; give {outer}.seconds, or {method.name} a budget in evaluations (nfe)"
+            f"{method.name}.seconds={seconds:g} within {outer} cannot be replayed, as each round has its own clock; "
+            f"give {outer}.seconds, or {method.name} a budget in evaluations (nfe)"
         )

@@ -1,4 +1,4 @@
-"""What is checked of a run before anything is computed."""
+"""Checks of a run before anything is computed."""
 
 import warnings
 from itertools import pairwise
@@ -9,7 +9,7 @@ from steer.sampling.run import Run
 
 
 def warn_of_shared_noise(run: Run) -> None:
-    """Warn where one text is drawn twice with slots that share seeds: those images are copies."""
+    """Warn if a text is sampled twice with slots that share seeds: those images are copies."""
     seeds: dict[str, list[int]] = {}
     for job in run.jobs:
         seeds.setdefault(str(job.prompt), []).append(job.seed)
@@ -17,7 +17,7 @@ def warn_of_shared_noise(run: Run) -> None:
         known.sort()
         if any(b - a < run.particles for a, b in pairwise(known)):
             warnings.warn(
-                f"prompt {text[:60]!r} is drawn several times with overlapping seeds (each takes "
+                f"prompt {text[:60]!r} is sampled several times with overlapping seeds (each takes "
                 f"{run.particles}, from its seed on); some images will be equal",
                 stacklevel=3,
             )
@@ -26,8 +26,8 @@ def warn_of_shared_noise(run: Run) -> None:
 def check_memory(run: Run) -> None:
     """Refuse a population whose finished images alone are larger than this machine's memory.
 
-    A lower bound: what gets past may still run out of memory, but a slip of the keyboard does not make the system
-    kill the process without a word.
+    This is a lower bound: a run that passes may still run out of memory. But a typing error does not make the system
+    kill the process without a message.
     """
     width, height, have = run.get("width"), run.get("height"), memory_gb()
     if width is None or height is None or have is None:

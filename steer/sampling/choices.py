@@ -1,4 +1,4 @@
-"""Who asked for what: the settings of a run by the user, its methods and the model."""
+"""The settings of a run, each with the user, the method or the model that chose it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,15 +8,15 @@ from steer.settings.run_settings import SETTINGS, applies, check_modality, check
 
 
 class Choices:
-    """Settings in the order of their claims: what is required, else what is suggested, else the model's default."""
+    """Settings by priority: a required value, else a suggested one, else the model's default."""
 
     def __init__(self, asked: Mapping[str, Any], defaults: Mapping[str, Any], modality: str) -> None:
-        """Take the user's word.
+        """Take the user's settings.
 
         Args:
             asked: what the user asked for; ``None`` values mean "not asked".
-            defaults: what holds if nobody asks.
-            modality: of what the model makes.
+            defaults: values of settings that neither the user nor a method chooses.
+            modality: of the model's output.
 
         Raises:
             SteerError: for a value out of range, or a setting that the model does not have.
@@ -48,7 +48,7 @@ class Choices:
         self._required[name] = (value, by)
 
     def suggest(self, name: str, value: Any, *, by: str) -> None:
-        """Offer a value that holds unless somebody asks for another."""
+        """Offer a value that holds unless the user or a method requires another."""
         check_setting(name, value)
         self._suggested.setdefault(name, (value, by))
 
@@ -61,5 +61,5 @@ class Choices:
         return {name: self.get(name) for name in SETTINGS}
 
     def resolved(self) -> dict[str, Any]:
-        """Return every setting for the recipe, ``None`` for those that are not of what the model makes."""
+        """Return every setting for the recipe, ``None`` for those of another modality."""
         return {name: value if applies(name, self._modality) else None for name, value in self.all().items()}

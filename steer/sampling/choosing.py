@@ -1,4 +1,4 @@
-"""Which of a prompt's particles are its result."""
+"""Choosing a prompt's result among its particles."""
 
 from collections.abc import Sequence
 

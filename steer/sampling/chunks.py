@@ -1,4 +1,4 @@
-"""Running a batch in chunks of one size."""
+"""Running a batch in chunks of one size, and the default size."""
 
 import logging
 import math
@@ -13,11 +13,11 @@ from steer.models.media.media import joined
 log = logging.getLogger(__name__)
 
 MOST_ON_CPU, MOST_ELSEWHERE = 8, 16
-"""Rows per forward at most, unless somebody asks for more."""
+"""Rows per forward at most, unless the user asks for more."""
 
 
 def default_chunk(device: str, particles: int) -> int:
-    """Return the rows of a forward if nobody asks for a number: equal parts of a prompt's particles.
+    """Return the default number of rows per forward: equal parts of a prompt's particles.
 
     It depends on nothing else, so that a prompt gives the same bits alone and in a pack, by ``generate`` and by
     ``render``. A part divides the particles, and nothing is padded, unless only small parts would: eleven particles on

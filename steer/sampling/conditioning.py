@@ -1,4 +1,4 @@
-"""From a run's prompts and settings to the model's conditioning."""
+"""Encoding a run's prompts and settings into the model's conditioning."""
 
 import math
 import warnings

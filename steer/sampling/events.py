@@ -1,4 +1,4 @@
-"""What happened to a population, as plain numbers: the material of traces."""
+"""Events in the life of a population, as plain numbers: traces consist of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from steer.sampling.start import Start
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to the population, for traces: plain numbers only.
+    """One event, for traces: plain numbers only.
 
     Attributes:
         kind: ``"reward"``, ``"resample"`` or the name of a method's own record.
@@ -19,8 +19,8 @@ class Event:
         jobs: index of the prompt of each row.
         slots: slot of each row.
         data: name to one value per row, or one value per prompt.
-        by_row: which of the two.
-        draw: which population of a search it happened to.
+        by_row: whether ``data`` has one value per row.
+        draw: number of the search's population.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Event:
             steps: denoising steps.
             **data: one value per row; ``origin`` (``"seed"``, ``"neighbor"``, ``"gradient"``), ``reward`` and
                 ``spent`` (the prompt's part of :attr:`steer.results.cost.Cost.forwards` when the sample was known) are
-                plotted.
+                plotted
         """
         rows = tuple(start.job.tolist()), tuple(start.slot.tolist())
         return cls("candidate", steps, 0.0, *rows, data, by_row=True, draw=start.draw)

@@ -1,4 +1,4 @@
-"""What a run asks of its model and its reward: chunk by chunk, and booked where it is asked."""
+"""Calls of a run's model and reward: predict, decode, score and judge, in chunks, with their cost booked."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,18 +28,18 @@ def checkpointed(function: Callable[..., Tensor], x: Tensor, *arguments: Any) ->
 
 
 def groups_of(job: Tensor, conditioning: Conditioning) -> Tensor | None:
-    """Return what must not share a forward, one number per row ``[N]``; ``None`` if any rows may."""
+    """Return a group per row ``[N]``: rows of different groups cannot share a forward. ``None`` if all can."""
     return job if conditioning.ragged else None
 
 
 class Forwards:
-    """Predictions, decodings and scores for rows of a run. It knows no population.
+    """Predictions, decoded samples and scores for rows of a run.
 
     Attributes:
         backbone: the model.
         chunks: how forwards are split.
-        books: what they cost.
-        reward: what steers, or ``None``.
+        books: accounts of their cost.
+        reward: the reward that steers, or ``None``.
         preview: cheaper decoder of latents ``[B, C, H, W]`` for rewards before the last step, or ``None``.
     """
 
@@ -87,7 +87,7 @@ class Forwards:
         return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
 
     def decoder(self, *, final: bool) -> Decode:
-        """Return the decoder of final latents, or that of estimates on the way."""
+        """Return the decoder of final latents, or the decoder of estimates before the end."""
         return self.backbone.decode if final or self.preview is None else self.preview
 
     def decode(self, x0: Tensor, *, final: bool = True) -> Any:
@@ -103,8 +103,8 @@ class Forwards:
         Args:
             x0: ``[N, …]``.
             prompts: of each row.
-            step: at which these are estimates, for messages; ``None`` if they are final.
-            samples: what they are decoded to, if that is known.
+            step: the step of these estimates, for messages; ``None`` if they are final.
+            samples: the decoded latents, if known.
 
         Returns:
             ``[N]``.
@@ -114,7 +114,7 @@ class Forwards:
         """
         reward = self.required_reward()
         decode = self.decoder(final=step is None)
-        if step is not None and self.preview is not None:  # rewards on the way are all by the same decoder
+        if step is not None and self.preview is not None:  # all rewards before the end use the same decoder
             samples = None
 
         def evaluate(rows: Tensor) -> Tensor:

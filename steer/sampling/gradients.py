@@ -1,10 +1,9 @@
 """Gradients of rewards by noise or latents: chunk by chunk, one reward after another.
 
-A chunk goes forward once. Its samples are then a leaf for each loss in turn, whose own graph is gone before the
-next one's is made, and what comes back at the samples is pulled through decoder and denoiser. So memory is one
-chunk's way through the generator plus one reward, however many seeds and rewards there are. Only denoiser and
-decoder are checkpointed: a scheduler that is computed again would count its steps twice, and noise that is drawn
-inside would be drawn anew.
+A chunk goes forward once. Its samples are then a leaf for one loss after another. Each loss's graph is freed before
+the next one is made, and its gradient by the samples is pulled back through decoder and denoiser. So memory holds one
+chunk in the generator plus one reward, for any number of seeds and rewards. Only denoiser and decoder are
+checkpointed: a recomputed scheduler would count its steps twice, and recomputed noise would be drawn anew.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from steer.rewards.reward import RewardFunction, score, without_gradient
 from steer.sampling.forwards import Forwards, checkpointed
 
 Merge = Callable[[Tensor, Tensor], Tensor]
-"""Takes gradients of all losses by samples ``[R, B, …]`` and their rows ``[B]``, gives one gradient ``[B, …]``."""
+"""Merges the gradients of all losses by the samples ``[R, B, …]`` of rows ``[B]`` into one gradient ``[B, …]``."""
 
 Losses = Mapping[str, RewardFunction]
 """Differentiable functions of (samples, prompts) by name, one value per sample; the caller chooses the sign."""
@@ -28,13 +27,13 @@ Losses = Mapping[str, RewardFunction]
 
 @dataclass(frozen=True)
 class Gradients:
-    """What :func:`steer.sampling.vjp.vjp` returns, for R losses, W watched rewards and N rows.
+    """Result of :func:`steer.sampling.vjp.vjp`, for R losses, W watched rewards and N rows.
 
-    A row whose sample or gradient is not finite keeps what it got: it says nothing of the other rows.
+    A row whose sample or gradient is not finite keeps its values; the other rows are not affected.
 
     Attributes:
         values: float64 ``[R, N]`` on the CPU, the losses.
-        grads: fp32 ``[R, N, …]`` on the backbone's device, of each loss by each row's noise; ``[1, N, …]`` where they
+        grads: fp32 ``[R, N, …]`` on the backbone's device, of each loss by each row's noise; ``[1, N, …]`` if they
             were merged.
         watched: float64 ``[W, N]`` on the CPU.
     """
@@ -58,7 +57,7 @@ def check_differentiable(backbone: Backbone) -> None:
     """
     if not backbone.continuous:
         raise SteerError(
-            f"a {backbone.modality} has no gradient by its noise, for its tokens are drawn; steer it by fk or best-of-n"
+            f"a {backbone.modality} has no gradient, because its tokens are random draws; steer it by fk or best-of-n"
         )
 
 
@@ -73,7 +72,7 @@ def by_latents(
     step: int | None,
     evaluations: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return a reward of decoded estimates and its gradient by the latents that they are made from.
+    """Return a reward of decoded estimates and its gradient by the latents.
 
     Args:
         forwards: decoder, chunks and books.
@@ -82,15 +81,15 @@ def by_latents(
         estimate: of x0 ``[B, …]``, from some rows' latents ``[B, …]`` and the rows ``[B]``.
         prompts: of each row.
         job: ``[N]``, the prompt of each row.
-        groups: what must not share a forward, ``[N]``; ``None`` if any rows may.
-        step: where it is an estimate, for messages; ``None`` at the end.
-        evaluations: of the denoiser that an estimate takes.
+        groups: ``[N]``: rows of different groups cannot share a forward; ``None`` if all can.
+        step: the step of the estimate, for messages; ``None`` at the end.
+        evaluations: denoiser evaluations per estimate.
 
     Returns:
         Values, float64 ``[N]`` on the CPU, and gradients ``[N, …]``.
 
     Raises:
-        SteerError: for a reward that gives no gradient, or one that is not finite.
+        SteerError: if the reward is not differentiable, or the gradient is not finite.
     """
     decode = forwards.decoder(final=step is None)
 
@@ -129,19 +128,19 @@ def pull(
 
     Args:
         samples: ``[B, …]``, with a graph that begins at ``leaf``.
-        leaf: what the gradients are by.
-        losses: what to differentiate.
-        watch: rewards whose values alone are wanted.
+        leaf: the tensor to differentiate by.
+        losses: functions to differentiate.
+        watch: rewards to evaluate without gradients.
         prompts: of each row.
         step: for messages; ``None`` at the end.
-        join: makes few gradients by the samples of those of all losses, before they go back.
+        join: merges the losses' gradients by the samples, before they are pulled back.
 
     Returns:
-        Losses ``[B, R]``, their gradients ``[B, R, …]`` by ``leaf``, and what is watched ``[B, W]``.
+        Losses ``[B, R]``, their gradients ``[B, R, …]`` by ``leaf``, and watched values ``[B, W]``.
     """
     pixels = samples.detach()
     sound = torch.isfinite(pixels).flatten(1).all(dim=1)
-    # a half-precision overflow in one row must not end the others: the row is scored on nothing and marked
+    # a half-precision overflow in one row must not end the others: the row is scored on zeros and marked
     pixels = torch.where(_like(sound, pixels), pixels, 0.0)
     values: list[Tensor] = []
     grads: list[Tensor] = []
@@ -187,9 +186,9 @@ def _differentiate(
 
 
 def no_gradient(name: str) -> SteerError:
-    """Return the error for a reward that a gradient was asked of in vain."""
+    """Return the error for a reward that is not differentiable."""
     return SteerError(
-        f"reward {name!r} gives no gradient; take a differentiable one, or a search that needs none "
+        f"reward {name!r} is not differentiable; choose one that is, or a search without gradients "
         "(--plugin zero-order, --plugin best-of-n)"
     )
 

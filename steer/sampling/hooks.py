@@ -1,4 +1,4 @@
-"""Every hook of a run, and how methods and a run are put together.
+"""The hooks of a run, and the making of a run with its methods.
 
 The hooks are called on the methods that are active in a run, in the order in which they were named. A hook that a
 method does not implement costs nothing.
@@ -26,7 +26,7 @@ def configure(run: Run) -> None:
 
 @hookspec
 def begin(state: State) -> None:
-    """Noise and conditioning are there, nothing was predicted yet: check what is needed, or replace the noise."""
+    """Noise and conditioning are known, nothing is predicted yet: check requirements, or replace the noise."""
 
 
 @hookspec
@@ -45,7 +45,7 @@ def after_predict(state: State) -> None:
 
 @hookspec
 def after_step(state: State) -> None:
-    """Every step, ``state.x`` at the next noise level and ``x0`` not yet known: observe."""
+    """Every step, with ``state.x`` at the next noise level and ``x0`` not yet known: observe."""
 
 
 @hookspec
@@ -57,15 +57,15 @@ def finish(state: State) -> None:
 def search(run: Run, sample: Callable[..., State]) -> State:
     """Own the outer loop: ``sample(start)`` draws one population; searches nest, the first named is outermost.
 
-    ``run.start`` says which rows the search is to work on; ``sample()`` draws those, ``sample(start)`` others (other
-    slots, other noise). Finished populations are put together by ``State.joined``.
+    ``run.start`` holds the rows of the search. ``sample()`` draws those, ``sample(start)`` draws other slots or other
+    noise. ``State.joined`` joins finished populations.
     """
     raise NotImplementedError  # a specification; never called
 
 
 @hookspec
 def after_round(run: Run, done: int, total: int | None) -> None:
-    """A search has done so many of its rounds (``None``: nobody knows of how many): observe."""
+    """A search finished ``done`` of ``total`` rounds (``None`` if the total is unknown): observe."""
 
 
 def hook_manager(methods: Sequence[Method], observers: Iterable[object] = ()) -> pluggy.PluginManager:
@@ -76,7 +76,7 @@ def hook_manager(methods: Sequence[Method], observers: Iterable[object] = ()) ->
         observers: objects with hook wrappers that only watch.
 
     Raises:
-        SteerError: for a method that is named twice, or a function that is no hook.
+        SteerError: for a method that is named twice, or a function that is not a hook.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(sys.modules[__name__])

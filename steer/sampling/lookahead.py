@@ -1,4 +1,4 @@
-"""Look-ahead: where a particle would end up, from a few coarse steps without noise."""
+"""Look-ahead: a sharper estimate of a particle's end, from a few coarse steps without noise."""
 
 from torch import Tensor
 
@@ -11,10 +11,10 @@ from steer.sampling.state import State
 def rollout(state: Batch, steps: int) -> Tensor:
     """Return x0 ``[N, …]`` at the end of the probability flow from ``state.x``, in ``steps`` more evaluations.
 
-    Between prediction and transition the first estimate of x0 is there already; every evaluation more is spent at one
-    of the coming timesteps, evenly spaced, along the kernel with sd 0 (DDIM's eq. 12 with η=0, arXiv 2010.02502). With
-    none it is ``state.x0``; with all that are left, what the deterministic sampler would make of the particle. A
-    blurred mean becomes a sharp guess. The population itself stays as it is; the evaluations are booked.
+    Between prediction and transition, the first estimate of x0 is known already. Every further evaluation is spent at
+    one of the coming timesteps, evenly spaced, along the kernel with sd 0 (DDIM's eq. 12 with η=0, arXiv 2010.02502).
+    With ``steps=0`` the result is ``state.x0``; with all steps that are left, it is the deterministic sampler's
+    sample. The population does not change; the evaluations are booked.
 
     Raises:
         SteerError: for a process that has no such flow (tokens, two coupled flows).
@@ -34,7 +34,7 @@ def rollout(state: Batch, steps: int) -> Tensor:
 
 
 def rewards_ahead(state: State, steps: int) -> Tensor:
-    """Return each particle's reward by a look-ahead of ``steps`` evaluations, by its own x0 if there are none.
+    """Return each particle's reward after a look-ahead of ``steps`` evaluations; with 0, the reward of its x0.
 
     Returns:
         float64 ``[N]`` on the CPU.
@@ -46,7 +46,7 @@ def rewards_ahead(state: State, steps: int) -> Tensor:
 
 
 def _coming(index: int, length: int, steps: int) -> list[int]:
-    """Return which of the evaluations after ``index`` to make: as even as whole numbers go."""
+    """Return the evaluations after ``index`` to make, as evenly spaced as whole numbers allow."""
     left = length - index - 1
     steps = min(steps, left)
     return [index + round((step + 1) * (left + 1) / (steps + 1)) for step in range(steps)]

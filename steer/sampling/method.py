@@ -1,4 +1,4 @@
-"""The base of method plugins."""
+"""``Method``: the base class of method plugins."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 
 class Method:
-    """A way of steering: sees the state through hooks and knows no model family.
+    """A way of steering, which sees the state through hooks and depends on no model family.
 
     A subclass names itself, declares its options and implements hooks of :mod:`steer.sampling.hooks`, each marked
-    ``@steer.hookimpl``. One instance lives for one run; whatever belongs to particles goes into
-    ``state.extra``, so that it follows them when they are resampled.
+    ``@steer.hookimpl``. One instance lives for one run. Data of particles go into ``state.extra``, so that they follow
+    the particles when these are resampled.
 
-    How large it is, and what may make it larger or smaller, it declares too: ``steer compare`` fits methods to equal
-    budgets by that, and knows of no method more than it declares.
+    It also declares its size and budget options: ``steer compare`` fits methods to equal budgets by these alone.
 
     Attributes:
         name: the method's name, used in options (``-o name.option=value``) and messages.
@@ -43,13 +42,13 @@ class Method:
     least_particles: ClassVar[int] = 1
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Raise for a declaration that names an option which the method does not have."""
+        """Raise if a declaration names an option that the method does not have."""
         super().__init_subclass__(**keywords)
         known = {row.name for row in declarations.describe(cls.Options)}
         for declared, option in cls.sizing().items():
             if isinstance(option, str) and option not in known:
                 raise SteerError(
-                    f"method {cls.name!r} declares {declared}={option!r}, which is none of its options "
+                    f"method {cls.name!r} declares {declared}={option!r}, which is not one of its options "
                     f"({', '.join(sorted(known)) or 'none'}); declare one of them, or None"
                 )
 
@@ -59,7 +58,7 @@ class Method:
 
     @classmethod
     def sizing(cls) -> dict[str, str | int | None]:
-        """Return what is declared of the method's size, by the attribute's name."""
+        """Return the declarations of the method's size, by attribute."""
         return {
             "size_option": cls.size_option,
             "budget_option": cls.budget_option,
@@ -72,7 +71,7 @@ class Method:
 
         Args:
             run: the run.
-            what_for: what the method needs it to do, for the message.
+            what_for: the purpose, for the message, as in "choose by".
 
         Raises:
             SteerError: if it has none.
@@ -84,11 +83,10 @@ class Method:
         return run.reward
 
     def ask_for_particles(self, run: Run) -> None:
-        """Have a run draw as many particles per prompt as :attr:`size_option` says; what the user asks for goes first.
+        """Set the run's particles per prompt by :attr:`size_option`; the user's ``--particles`` has priority.
 
         Raises:
-            SteerError: for fewer than :attr:`least_particles`, or if the user asks for one number and the option for
-                another.
+            SteerError: for fewer than :attr:`least_particles`, or if the user's number and the option's differ.
         """
         assert self.size_option is not None, f"{type(self).__name__} declares no size_option"
         count, given = declarations.value_of(self.options, self.size_option)
@@ -100,9 +98,9 @@ class Method:
             )
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
-        """Return options that make this prompt's result again, where those given would not.
+        """Return options that reproduce this prompt's result, if the given ones do not.
 
-        What a clock decided (a budget in seconds) or a file held stands in the recipe as what it came to.
+        The recipe holds their outcome: the number of samples that a budget in seconds allowed, or a file's content.
 
         Args:
             job: index into the run's prompts.
@@ -111,7 +109,7 @@ class Method:
 
 
 def acting_hooks(methods: Iterable[Method]) -> set[str]:
-    """Return the hooks by which some of these methods act on particles: what they choose and watch leaves those be."""
+    """Return the hooks by which these methods change particles; choosing and watching do not."""
     return {
         hook
         for hook in RUN_HOOKS

@@ -60,7 +60,7 @@ MethodSpec = str | Method | type[Method]
 
 
 def method_list(methods: Sequence[MethodSpec] | MethodSpec) -> Sequence[MethodSpec]:
-    """Return methods as a list, where one may have been given alone."""
+    """Return methods as a list; a single one may be given alone."""
     return [methods] if isinstance(methods, (str, type)) or not isinstance(methods, Sequence) else methods
 
 
@@ -73,7 +73,7 @@ def make_methods(specs: Sequence[MethodSpec], options: OptionValues, plugins: Pl
     methods = []
     for spec in specs:
         if isinstance(spec, Method):
-            # what it notes of one run must not be another's, which is prepared while the first is at work
+            # one run's notes must not reach another run, which is prepared while the first one computes
             methods.append(copy.copy(spec))
             continue
         cls = find_method(spec, plugins) if isinstance(spec, str) else method_class(spec, spec)
@@ -84,17 +84,17 @@ def make_methods(specs: Sequence[MethodSpec], options: OptionValues, plugins: Pl
 def check_names(
     methods: Sequence[MethodSpec], rewards: Sequence[RewardSpec], options: OptionValues, plugins: Plugins
 ) -> None:
-    """Look up every name and validate every option without loading weights, so that a typing error costs no wait.
+    """Look up every name and validate every option, without loading weights: a typing error shows at once.
 
     Raises:
-        SteerError: for whatever :func:`make_methods` and :func:`make_reward` would not take.
+        SteerError: see :func:`make_methods` and :func:`make_reward`.
     """
     make_methods(methods, options, plugins)
     check_rewards(rewards, options, plugins)
 
 
 def check_owners(options: OptionValues, methods: Sequence[Method], rewards: Sequence[RewardSpec]) -> None:
-    """Raise if options were given for a plugin that takes no part in the run.
+    """Raise if options were given for a plugin that is not active in the run.
 
     Raises:
         SteerError: naming the option and the plugins that are active.

@@ -1,4 +1,4 @@
-"""Packs: which prompts go through the loop together. Like with like, in batches that are full."""
+"""Packs: prompts with equal settings that go through the loop together, in full batches."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from steer.prompts.prompt import Prompt
 
 PACK_ROWS = 64
-"""Particles that go through the loop together, at most; no result depends on it."""
+"""Most particles that go through the loop together; no result depends on it."""
 
 PACK_PIXELS = PACK_ROWS * 512 * 512
 """Pixels of finished images held at a time; larger images go through in smaller packs."""
@@ -19,7 +19,7 @@ class Group:
     """Prompts with the same settings and options of their own.
 
     Attributes:
-        prompts: in their order.
+        prompts: in the order given.
         settings: fields of a run that these prompts set for themselves.
         options: options of methods that they set for themselves.
     """
@@ -34,7 +34,7 @@ class Group:
 
 
 def group_alike(prompts: Iterable[Prompt]) -> list[Group]:
-    """Group prompts by what they set for themselves; groups and their prompts keep the order given."""
+    """Group prompts by their own settings; groups and their prompts keep the order given."""
     groups: dict[str, list[Prompt]] = {}
     for prompt in prompts:
         key = repr((_sorted(prompt.settings), {owner: _sorted(table) for owner, table in _sorted(prompt.options)}))
@@ -43,7 +43,7 @@ def group_alike(prompts: Iterable[Prompt]) -> list[Group]:
 
 
 def pack_size(particles: int, chunk: int, pixels: int, rows: int = PACK_ROWS) -> int:
-    """Return how many prompts make a pack: as many as memory takes, rounded down to full chunks where that goes.
+    """Return the number of prompts per pack: as many as memory takes, rounded down to full chunks if possible.
 
     Args:
         particles: rows per prompt.
@@ -52,7 +52,7 @@ def pack_size(particles: int, chunk: int, pixels: int, rows: int = PACK_ROWS) ->
         rows: particles at most; ``chunk`` gives the smallest packs that fill one.
     """
     most = max(1, min(rows, max(chunk, PACK_PIXELS // pixels)) // particles)
-    filling = chunk // math.gcd(chunk, particles)  # so many prompts fill whole chunks
+    filling = chunk // math.gcd(chunk, particles)  # this many prompts fill whole chunks
     return most // filling * filling or most
 
 

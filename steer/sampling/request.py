@@ -1,4 +1,4 @@
-"""What is asked of a sampler, as one object that the commands hand on."""
+"""``SamplingRequest``: model, methods, rewards, options and settings in one object, made by the commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steer.settings.run_settings import RunSettings
 
 @dataclass(frozen=True)
 class SamplingRequest:
-    """Everything that decides the samples, besides the prompts.
+    """Everything that decides the samples, except the prompts.
 
     It travels to workers: unless a method, a reward or the model is an object in memory, it is plain data.
 
@@ -26,13 +26,13 @@ class SamplingRequest:
         device: where to compute; ``None`` takes CUDA if there is one.
         dtype: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``None``.
         methods: outermost first.
-        reward: what steers; several are summed.
-        judge: what is only reported.
+        reward: rewards that steer; several are summed.
+        judge: rewards that are only reported.
         options: of plugins, by owner.
         settings: of the run.
         seed: of every prompt that has none of its own.
-        run_seed: what the seeds of other prompts are hashed from.
-        choose: how results are chosen among particles; ``None`` for the usual way.
+        run_seed: from it and the prompts' ids the other seeds are hashed.
+        choose: how results are chosen among particles; ``None`` is best if there is a reward, else all.
     """
 
     model: Any = "shapes"
@@ -52,7 +52,7 @@ class SamplingRequest:
         """Look up every name and validate every option, loading no weights.
 
         Raises:
-            SteerError: for what is unknown or does not fit.
+            SteerError: for an unknown name or an invalid option.
         """
         check_judges(self.reward, self.judge)
         check_names(self.methods, [*self.reward, *self.judge], self.options, manager())
@@ -62,7 +62,7 @@ class SamplingRequest:
         return Sampler(self.model, device=self.device, dtype=self.dtype, model_options=self.model_options)
 
     def arguments(self) -> Mapping[str, Any]:
-        """Return the arguments of :meth:`steer.Sampler.stream` but for the seed, which tasks have already."""
+        """Return the arguments of :meth:`steer.Sampler.stream` except the seed, which tasks have already."""
         return {
             "methods": self.methods,
             "reward": self.reward,

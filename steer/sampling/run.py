@@ -1,4 +1,4 @@
-"""A run: one pass of work over a pack of prompts, and the denoising loop."""
+"""``Run``: the denoising loop for a pack of prompts, within the methods' searches."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -29,20 +29,20 @@ from steer.sampling.state import State
 
 
 class Run:
-    """One pass of work over a pack of prompts with a set of methods. :func:`steer.sampling.hooks.make_run` makes it.
+    """Samples a pack of prompts with a set of methods. :func:`steer.sampling.hooks.make_run` makes it.
 
     Attributes:
-        backbone: the model, in a view of the run's own: what weights methods bring, no other run sees.
-        reward: what steers, or ``None``.
+        backbone: a view of the model for this run: no other run sees the weights that methods bring.
+        reward: the reward that steers, or ``None``.
         jobs: the prompts with their seeds, in order.
         hooks: the methods and observers that take part.
-        choose: how the result is chosen of the particles; a search drops what cannot be.
-        choices: who asked for what.
+        choose: how the result is chosen among the particles; a search drops those that cannot be chosen.
+        choices: the settings by priority.
         forwards: model and reward, chunk by chunk.
-        cost: what has been spent so far.
-        spent: int64 ``[J]``, the part of each prompt in :attr:`Cost.forwards`; budgets count by it.
-        finalists: particles per prompt that are left at the end, if a method that prunes says so in ``configure``;
-            packs are made so large that these fill them.
+        cost: the cost so far.
+        spent: int64 ``[J]``, each prompt's part of :attr:`Cost.forwards`; budgets count by it.
+        finalists: particles per prompt that are left at the end, if a method that prunes sets it in ``configure``;
+            packs are made large enough for these to fill them.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Run:
         self.choices.set(name, value, by=by)
 
     def suggest(self, name: str, value: Any, *, by: str) -> None:
-        """Offer a value that holds unless somebody asks for another."""
+        """Offer a value that holds unless the user or a method requires another."""
         self.choices.suggest(name, value, by=by)
 
     @property
@@ -128,7 +128,7 @@ class Run:
         self.backbone.denoisers.promise(denoiser)
 
     def load_weights(self) -> None:
-        """Fetch and read the weights that methods bring, so that it is no part of what is measured after.
+        """Fetch and read the weights that methods bring, so that later measurements do not include it.
 
         Raises:
             SteerError: see :meth:`steer.models.denoisers.Denoisers.resolve`.
@@ -156,8 +156,7 @@ class Run:
 
     @property
     def start(self) -> Start:
-        """Where the next fresh population begins: what the search around this one asked for, else all prompts'
-        slots from 0 on."""
+        """The rows of the next fresh population: those of the surrounding search, else all prompts' slots from 0 on."""
         if self._start is not None:
             return self._start
         return Start.of(range(len(self.jobs)), range(self.particles))
@@ -168,7 +167,7 @@ class Run:
     def _nested(
         self, function: Callable[..., State], sample: Callable[[Start | None], State]
     ) -> Callable[[Start | None], State]:
-        """Return a search as a function of where it begins; the search itself asks ``run.start``."""
+        """Return a search as a function of its start, which the search reads from ``run.start``."""
 
         def outer(start: Start | None = None) -> State:
             around, self._start = self._start, self.start if start is None else start
@@ -194,19 +193,19 @@ class Run:
         """Denoise a population to the end, or to a step.
 
         Args:
-            state: a population to go on with; a fresh one is made if there is none.
-            start: where a fresh population begins; :attr:`start` by default.
+            state: a population to continue with; by default a fresh one.
+            start: the rows of a fresh population; :attr:`start` by default.
             particles: the same as a start of all prompts' slots 0..particles−1.
             noise: ``[N, …]`` initial noise of a fresh population instead of the start's.
             until: stop when this many steps are done.
             denoiser: name of the weights to use; the setting's by default.
             hooks: whether the methods take part.
             grad: keep the graph from ``noise`` (or ``state.x``) to ``x`` and the samples. The denoiser and the
-                decoder are checkpointed, so that memory does not grow with the steps; the scheduler is not, for
-                a recomputed step would count twice, nor are the noise streams.
+                decoder are checkpointed, so that memory does not grow with the steps. The scheduler and the noise
+                streams are not, because a recomputed step would count twice.
 
         Returns:
-            The population; ``state.done`` tells whether it is final.
+            The population; ``state.done`` says whether it is final.
         """
         with torch.set_grad_enabled(grad):
             if state is None:
@@ -237,7 +236,7 @@ class Run:
     def begin(
         self, start: Start | None = None, *, conditioning: Conditioning | None = None, denoiser: str | None = None
     ) -> State:
-        """Make a population at the first noise level, its streams fresh.
+        """Make a population at the first noise level, with fresh noise streams.
 
         Args:
             start: its rows; :attr:`start` by default.
@@ -273,13 +272,13 @@ class Run:
         conditioning: Conditioning,
         denoiser: str = "base",
     ) -> State:
-        """Make a population of latents that are there already.
+        """Make a population from existing latents.
 
         Args:
             start: its rows.
             process: as it stands.
             x: ``[N, …]``.
-            streams: of the rows, as whoever drew ``x`` left them.
+            streams: of the rows, in their state after ``x`` was drawn.
             conditioning: of the run's prompts.
             denoiser: name of the weights to use.
         """
@@ -301,7 +300,7 @@ class Run:
     def renoised(self, x0: Tensor, start: Start, step: int) -> State:
         """Make a population of given data, noised to where ``step`` steps are done (SDEdit, arXiv 2108.01073).
 
-        :meth:`sample` goes on with it. It stands in no relation to the model's own distribution: there is no log Z.
+        :meth:`sample` continues with it. It is not a sample of the model's own distribution, so there is no log Z.
 
         Args:
             x0: final latents ``[N, …]``.
@@ -322,17 +321,17 @@ class Run:
         return state
 
     def streams(self, start: Start) -> Streams:
-        """Return the noise streams of a population that begins there."""
+        """Return the noise streams of a population with this start."""
         return Streams.seeded([self.jobs[job].seed for job in start.job.tolist()], start.streams.tolist())
 
     def noise(self, start: Start) -> Tensor:
-        """Return the initial noise ``[N, …]`` that a population starting there has, on the backbone's device."""
+        """Return the initial noise ``[N, …]`` of a population with this start, on the backbone's device."""
         if start.noise is not None:
             return start.noise.to(self.backbone.device)
         return self.backbone.noise(self.streams(start), self.latent_shape)
 
     def fresh_start(self, jobs: Sequence[int], count: int) -> Start:
-        """Return the next population of a search: ``count`` slots of each prompt that no particle has had."""
+        """Return the start of a search's next population: ``count`` fresh slots of each prompt."""
         return self._slots.start(jobs, count)
 
     # ---- what the model is asked with ------------------------------------------------------------------
@@ -367,4 +366,4 @@ def _nothing(**_: object) -> None:
 
 
 _SILENT = SimpleNamespace(before_predict=_nothing, after_predict=_nothing, after_step=_nothing)
-"""The loop's hooks if no method takes part."""
+"""The loop's hooks without methods."""

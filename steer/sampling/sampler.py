@@ -33,7 +33,7 @@ class Sampler:
         model_options: ModelOptions | None = None,
         plugins: Plugins | None = None,
     ) -> None:
-        """Load a model; see :func:`steer.models.load.load_model` for what it can be."""
+        """Load a model: a known name, a folder, a hub id or a pipeline (:func:`steer.models.load.load_model`)."""
         self.plugins = plugins if plugins is not None else manager()
         self.model = load_model(model, self.plugins, device=device, dtype=dtype, options=model_options)
         self.backbone = self.model.backbone
@@ -63,16 +63,16 @@ class Sampler:
     ) -> Iterator[Item]:
         """Sample and steer, yielding each prompt's item as soon as its pack is done.
 
-        Prompts that set the same for themselves share packs, so that items come group by group.
+        Prompts with equal settings of their own share packs, so items come group by group.
 
         Args:
-            prompts: texts or :class:`~steer.prompts.prompt.Prompt` objects, whose own settings and options come first.
+            prompts: texts or :class:`~steer.prompts.prompt.Prompt` objects, whose own settings have priority.
             methods: names (``"fk"``), ``./file.py`` references, classes or instances; outermost first. Each pack
                 takes a copy of an instance.
             reward: an expression (``"shapes:1+clip:0.5"``), a function of (samples, prompts), a
                 :class:`~steer.rewards.reward.Reward`, or several, which are summed.
-            judge: like ``reward``, each scored on its own when all is done and reported, but never steered or
-                chosen by; may not be a reward too.
+            judge: like ``reward``. Each judge is scored at the end and reported; it does not steer or choose, and may
+                not be a reward too.
             options: plugin options, ``{"fk": {"lambda": 4.0}}``.
             particles: particles per prompt.
             seed: seed of slot 0 of every prompt that has none of its own, 0..2³²−1; slot i is seeded
@@ -84,7 +84,7 @@ class Sampler:
                 ``width``, ``height``, ``negative``, ``chunk`` (:data:`steer.settings.run_settings.SETTINGS`).
 
         Raises:
-            SteerError: before anything is computed, for whatever of this does not fit together.
+            SteerError: before anything is computed, if the arguments contradict each other.
         """
         session = Session(
             self.model,

@@ -1,4 +1,4 @@
-"""A session: what is the same for all prompts of a call, made once; it turns packs of prompts into items."""
+"""``Session``: methods, rewards and settings of one call, made once; it turns packs of prompts into items."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +38,7 @@ class Session:
     """Methods, reward, judges, options and settings, ready for any number of packs.
 
     Attributes:
-        cost: what its packs have cost so far.
+        cost: of its packs so far.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Session:
         """Make the rewards; weights that are not on this machine yet are fetched when the first pack begins.
 
         Args:
-            model: what samples.
-            plugins: where names are looked up.
+            model: the model to sample from.
+            plugins: the plugins to look up names in.
             methods: see :meth:`steer.sampling.sampler.Sampler.stream`, as for all others.
 
         Raises:
-            SteerError: for whatever of this does not fit together, whatever the prompts.
+            SteerError: if the arguments contradict each other for any prompt.
         """
         self.methods, self.reward, self.judge = method_list(methods), reward_list(reward), reward_list(judge)
         check_judges(self.reward, self.judge)
@@ -79,7 +79,7 @@ class Session:
         self.settings = {**settings, "particles": particles}
         device = self.backbone.device
         check_modalities([*self.reward, *self.judge], self.backbone.modality, self.options, plugins)
-        # what only plans fetches nothing
+        # planning fetches nothing
         self._scorer = make_reward(self.reward, self.options, plugins, device, fetch=False)
         self._judges = make_judges(self.judge, self.options, plugins, device, fetch=False)
         self.choose = choose or ("best" if self._scorer else "all")
@@ -88,7 +88,7 @@ class Session:
     # ---- packs -----------------------------------------------------------------------------------------
 
     def run(self, pack: Sequence[Prompt]) -> Run:
-        """Return a run over a pack: prompts that set the same for themselves."""
+        """Return a run over a pack of prompts with equal settings of their own."""
         first = pack[0]
         active = make_methods(self.methods, self.options_of(first), self.plugins)
         check_owners(self.options, active, [*self.reward, *self.judge])
@@ -119,14 +119,14 @@ class Session:
         return options
 
     def options_of(self, prompt: Prompt) -> dict[str, dict[str, Any]]:
-        """Return the options that hold for a prompt: its own before those of the call."""
+        """Return a prompt's options: its own override those of the call."""
         merged = {owner: dict(table) for owner, table in self.options.items()}
         for owner, table in prompt.options.items():
             merged.setdefault(owner, {}).update(table)
         return merged
 
     def groups(self, prompts: Iterable[Prompt]) -> list[tuple[Group, Run]]:
-        """Group prompts, like with like, each group with a run that was checked and computes nothing.
+        """Group prompts with equal settings; each group comes with a checked run that computes nothing.
 
         Raises:
             SteerError: for every mistake in the settings, before anything is computed; names the prompt if the
@@ -141,7 +141,7 @@ class Session:
             except SteerError as error:
                 if group.settings or group.options:
                     prompt = group.prompts[0]
-                    # an id that was hashed from the text is in nobody's file
+                    # the user's file does not have an id that was hashed from the text
                     name = str(prompt) if prompt.id.startswith(text_id(prompt)) else prompt.id
                     raise SteerError(f"prompt {name[:80]!r}: {error}") from error
                 raise
@@ -155,14 +155,14 @@ class Session:
         return [pack for group, probe in self.groups(prompts) for pack in group.packs(pack_size_of(probe))]
 
     def stream(self, prompts: Iterable[Prompt]) -> Iterator[Item]:
-        """Yield each prompt's item as soon as its pack is done; packs hold like with like."""
+        """Yield each prompt's item as soon as its pack is done."""
         packs = self.packs(prompts)
         for run in self.encoded_ahead(map(self.run, packs)):
             yield from self.items(run)
 
     def encoded_ahead(self, runs: Iterable[Run]) -> Iterator[Run]:
-        """Yield runs, each with its weights loaded, and its texts encoded by a thread while the device was busy with
-        the one before."""
+        """Yield runs with their weights loaded; a thread encodes the texts of one while the device works on the one
+        before."""
         runs = map(self._with_weights, runs)
         if self.backbone.offloaded:  # parts move between devices as they are called
             yield from runs
@@ -191,7 +191,7 @@ class Session:
         with _timed(run.cost):
             size = run.chunks.size
             items = self._items(run, run.search())
-        if run.chunks.size < size:  # memory did not suffice: the packs to come need not find that out again
+        if run.chunks.size < size:  # memory did not suffice: later packs begin with the smaller chunk
             self.settings["chunk"] = run.chunks.size
         self.cost = self.cost + run.cost
         return items
@@ -237,7 +237,7 @@ class Session:
 
 
 def pack_size_of(run: Run, *, small: bool = False) -> int:
-    """Return how many prompts like those of a run make a pack; ``small`` packs just fill a chunk."""
+    """Return the number of prompts per pack for prompts like a run's; ``small`` packs just fill a chunk."""
     if not run.backbone.packs_prompts:
         return 1
     width, height = image_size(run)
@@ -253,7 +253,7 @@ def image_size(run: Run) -> tuple[int, int]:
 
 
 def _encode(run: Run) -> None:
-    """Encode a run's prompts into the backbone's memory; what goes wrong shows again where it is used."""
+    """Encode a run's prompts into the backbone's memory; an error shows again when the run encodes them."""
     try:
         with torch.no_grad():
             run.encode()

@@ -1,4 +1,4 @@
-"""Where a fresh population begins: which slots of which prompts, with what seeds and what noise."""
+"""``Start``: the rows of a fresh population, that is the slots of each prompt, their seeds and their noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from steer.prompts.prompt import Prompt
 
 @dataclass(frozen=True)
 class Job:
-    """One prompt's part of a run."""
+    """A prompt of a run with its seed."""
 
     prompt: Prompt
     seed: int
@@ -21,15 +21,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Start:
-    """The rows of a population that is yet to be made.
+    """The rows of a new population.
 
     Attributes:
         job: int64 ``[N]`` on the CPU, the index of each row's prompt, ascending.
         slot: int64 ``[N]`` on the CPU; no prompt has a slot twice.
-        noise: ``[N, …]`` standard normal initial noise, or ``None`` for that of the slots' own streams.
-        stream: int64 ``[N]``, the slots whose streams the transitions draw from; the rows' own where ``None``. A
-            search that walks through noises keeps the stream it began with, or every step would land elsewhere.
-        draw: which population of a search this is; part of the key of a method's own randomness.
+        noise: ``[N, …]`` standard normal initial noise; ``None`` takes that of the slots' own streams.
+        stream: int64 ``[N]``, the slots whose streams the transitions draw from; ``None`` takes the rows' own. A search
+            that walks through noises keeps the stream of its first one, so that a small step changes little.
+        draw: number of the search's population, from 0; part of the key of a method's own randomness.
     """
 
     job: Tensor
@@ -68,7 +68,7 @@ class Start:
 
 
 class Slots:
-    """Which slots of each prompt have had a particle, so that fresh ones can be given out."""
+    """The used slots of each prompt, so that fresh ones can be given out."""
 
     def __init__(self, prompts: int) -> None:
         """Args: prompts: how many there are."""
@@ -76,18 +76,18 @@ class Slots:
         self._draws = 0
 
     def take(self, start: Start) -> None:
-        """Mark the slots of a population as taken, and all below them."""
+        """Mark the slots of a population, and all below them, as used."""
         for job, slot in zip(start.job.tolist(), start.slot.tolist(), strict=True):
             self._next[job] = max(self._next[job], slot + 1)
 
     def fresh(self, job: int) -> int:
-        """Return a slot of a prompt that no particle has had."""
+        """Return an unused slot of a prompt."""
         slot = self._next[job]
         self._next[job] += 1
         return slot
 
     def start(self, jobs: Sequence[int], count: int) -> Start:
-        """Return the next population of a search: ``count`` fresh slots of each prompt."""
+        """Return the start of a search's next population: ``count`` fresh slots of each prompt."""
         self._draws += 1
         slots = torch.tensor([[self.fresh(job) for _ in range(count)] for job in jobs], dtype=torch.int64)
         job = torch.tensor(jobs, dtype=torch.int64).repeat_interleave(count)

@@ -1,4 +1,4 @@
-"""State: everything there is per particle, and how it is reindexed."""
+"""``State``: the particles, with operations that copy, drop, add and join them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class State(Batch):
         samples: decoded ``x0``; images are float ``[N, 3, H, W]`` in [0, 1], texts
             :class:`steer.models.media.text.Texts`.
         extra: a method's own data, by name; tensors with one row per particle.
-        draw: which population of a search this is, from 0; a method keys its randomness by it.
-        forwards: model and reward, as the population asks them.
-        biased: whether a method changed x, the prediction or who is in the population without accounting for it
-            in ``log_weight``; there is no log Z then.
-        events: what happened, for traces.
+        draw: number of the search's population, from 0; a method keys its randomness by it.
+        forwards: calls of model and reward.
+        biased: whether a method changed x, the prediction or the population without accounting for it in
+            ``log_weight``; there is no log Z then.
+        events: for traces.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class State(Batch):
 
     @property
     def draws_x0(self) -> bool:
-        """Whether x0 is a random draw here, as tokens are before the end, and not one estimate."""
+        """Whether x0 is a random draw at this step (tokens before the end) and not one estimate."""
         return not self.done and isinstance(self.process, RandomX0)
 
     def x0_draws(self, count: int) -> Tensor:
-        """Draw ``count`` values of x0 a particle, ``[N, count, …]``, each keyed by its slot and the step.
+        """Draw ``count`` values of x0 per particle, ``[N, count, …]``, each keyed by its slot and the step.
 
         Raises:
-            RuntimeError: where x0 is no random draw (:attr:`draws_x0`), or the denoiser has not run.
+            RuntimeError: if x0 is not a random draw (:attr:`draws_x0`), or the denoiser has not run.
         """
         process, x, prediction = self.process, self._x, self._require_prediction()
         if self.done or not isinstance(process, RandomX0):
@@ -103,7 +103,7 @@ class State(Batch):
         Decoding and scoring go chunk by chunk, so that memory does not grow with the population.
 
         Args:
-            draws: score so many random draws of x0 a particle instead; where :attr:`draws_x0`.
+            draws: score this many random draws of x0 per particle instead; needs :attr:`draws_x0`.
 
         Returns:
             float64 ``[N]`` on the CPU, or ``[N, draws]``.
@@ -116,7 +116,7 @@ class State(Batch):
         return self._cached(f"rewards:{draws}", lambda: self._evaluate_draws(draws))
 
     def rewards_of(self, x0: Tensor) -> Tensor:
-        """Score other values of x0 in place of the particles' own, such as where a look-ahead leads to.
+        """Score other values of x0 in place of the particles' own, such as those of a look-ahead.
 
         Args:
             x0: ``[N, …]``.
@@ -132,18 +132,18 @@ class State(Batch):
     def gradient(self, reward: RewardFunction | None = None, *, name: str = "reward") -> tuple[Tensor, Tensor]:
         """Return the reward of each particle's decoded ``x0`` and its gradient by ``x``, for guidance within a hook.
 
-        The denoiser is asked once more, for its prediction was made without a graph; it and the way back are booked.
-        Chunk by chunk: memory does not grow with the population. At the end the gradient is that of decoding alone.
+        The denoiser runs once more, because its prediction was made without a graph; both passes are booked. Memory
+        does not grow with the population. At the end the gradient is that of decoding alone.
 
         Args:
             reward: a differentiable function of (samples, prompts); the run's reward by default.
-            name: what a given reward is called in messages.
+            name: the given reward's name in messages.
 
         Returns:
             Values, float64 ``[N]`` on the CPU, and gradients ``[N, …]`` like ``x``.
 
         Raises:
-            SteerError: if there is no reward, it gives no gradient, or one that is not finite; if x is tokens.
+            SteerError: if there is no reward, it is not differentiable, its gradient is not finite, or x is tokens.
         """
         gradients.check_differentiable(self.forwards.backbone)
         if reward is None:
@@ -188,8 +188,8 @@ class State(Batch):
     def keep(self, rows: Tensor) -> None:
         """Reindex everything per particle, slots included: row i becomes the old row ``rows[i]``.
 
-        Each row may be taken once; use :meth:`copy_from` to copy and :meth:`spawn` to add. Leaving rows out marks
-        the run as biased: who is pruned is no weighted draw.
+        Each row may be taken once; use :meth:`copy_from` to copy and :meth:`spawn` to add. Leaving rows out marks the
+        run as biased, because pruning is not a weighted draw.
         """
         if len(torch.unique(rows)) != len(rows):
             raise ValueError("keep() takes each row once; a slot cannot be in two places")
@@ -200,7 +200,7 @@ class State(Batch):
         self.streams = self.streams.keep(rows.tolist())
 
     def spawn(self, parents: Tensor) -> None:
-        """Add copies of the given rows in fresh slots, never used before, with noise streams of their own.
+        """Add copies of the given rows in unused slots, with noise streams of their own.
 
         Marks the run as biased: copies beside their parent count its weight twice.
         """
@@ -217,10 +217,10 @@ class State(Batch):
 
     @classmethod
     def joined(cls, states: Sequence[State]) -> State:
-        """Return finished populations of one run as one: what a search drew in several rounds.
+        """Return finished populations of one run as one, such as the rounds of a search.
 
-        Rows keep slot, streams and weight, so a prompt's log-mean-exp stays an estimate of Z. Of ``extra`` and of
-        what is cached, that is kept which all have.
+        Rows keep slot, streams and weight, so a prompt's log-mean-exp stays an estimate of Z. Entries of ``extra`` and
+        of the cache are kept if all populations have them.
         """
         first, *others = states
         if not all(state.done for state in states) or len({id(state.forwards) for state in states}) > 1:
@@ -256,16 +256,16 @@ class State(Batch):
     # ---- for methods and traces ------------------------------------------------------------------------
 
     def record(self, kind: str, **per_job: Sequence[Any]) -> None:
-        """Note a method's diagnostics, one value per prompt, for traces."""
+        """Record a method's diagnostics, one value per prompt, for traces."""
         self._record(kind, False, {name: list(values) for name, values in per_job.items()})
 
     def note(self, kind: str, **per_row: Sequence[Any]) -> None:
-        """Note plain data, one value per particle, for traces."""
+        """Record plain data, one value per particle, for traces."""
         self._record(kind, True, {name: list(values) for name, values in per_row.items()})
 
     @property
     def origin(self) -> Start:
-        """The rows as a start, without their noise: for what a search records of them."""
+        """The rows as a start, without their noise, for the records of a search."""
         return Start(self.job, self.slot, draw=self.draw)
 
     # ---- for the loop ----------------------------------------------------------------------------------

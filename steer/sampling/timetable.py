@@ -1,4 +1,4 @@
-"""When a method acts: at some of a run's steps."""
+"""``Timetable``: the steps at which a method acts."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,7 @@ from steer.sampling.state import State
 class Timetable:
     """Steps at which a method acts, by the steps done before.
 
-    What falls within a step of a second-order scheduler waits for the next one to begin, where x0 is best known. It is
-    false if there is no step.
+    A due action within a step of a second-order scheduler waits for the next step to begin, when x0 is best known.
     """
 
     def __init__(self, steps: Iterable[int]) -> None:

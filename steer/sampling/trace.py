@@ -1,4 +1,4 @@
-"""Traces: what happened to the particles of one prompt, step by step, as plain data."""
+"""Traces: the events of one prompt's particles, step by step, as plain data."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
 
     Returns:
         ``{"schema", "prompt", "seed", "particles", "steps", "log_z", "biased", "unique_ancestors", "events"}``;
-        every event has ``kind``, ``step``, ``timestep``, ``draw`` (which population of a search, from 0) and its
+        every event has ``kind``, ``step``, ``timestep``, ``draw`` (number of the search's population, from 0) and its
         data: a list with one value per particle (in the order of ``slots``), or a single value for the prompt.
     """
     rows = state.rows_of(job)
@@ -23,7 +23,7 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
     events: list[dict[str, Any]] = []
     for event in state.events:
         mine = [i for i, j in enumerate(event.jobs) if j == job]
-        if not mine:  # a search had done with this prompt
+        if not mine:  # a search had finished this prompt
             continue
         row: dict[str, Any] = {"kind": event.kind, "step": event.step, "timestep": event.timestep, "draw": event.draw}
         row["slots"] = [event.slots[i] for i in mine]

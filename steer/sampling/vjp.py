@@ -1,4 +1,4 @@
-"""Gradients of losses of the samples by the initial noise, for methods that search by them."""
+"""``vjp``: gradients of losses of the samples by the initial noise."""
 
 from functools import partial
 
@@ -26,21 +26,21 @@ def vjp(
     """Sample without hooks and pull each loss back to the initial noise.
 
     Args:
-        run: gives model, settings, chunks and the books.
+        run: has the model, the settings, the chunks and the books.
         start: rows and their noise.
-        losses: what to differentiate, at least one.
-        watch: rewards of the same samples whose values alone are wanted.
-        merge: makes one gradient by the samples of those of all losses, which then goes back once instead of once per
-            loss: the way back through the generator is most of the time.
-        truncate: the gradient goes through the denoiser of the last so many steps only. Before, its output counts as
-            a constant and the gradient follows the sampler's linear path: that keeps the product of many Jacobians
-            from exploding or vanishing, and saves their way back. ``None`` takes all steps.
-        recompute: forget the activations of denoiser and decoder and compute them again on the way back. Without, a
-            chunk takes the memory of all its evaluations at once, and each way back costs a forward less.
+        losses: functions to differentiate, at least one.
+        watch: rewards of the same samples to evaluate without gradients.
+        merge: merges the losses' gradients by the samples, so that one backward pass through the generator, which
+            takes most of the time, serves all losses.
+        truncate: number of last steps whose denoiser the gradient passes. Before them, the denoiser's output counts as
+            a constant and the gradient follows the sampler's linear path: the product of many Jacobians cannot explode
+            or vanish, and their backward passes are saved. ``None`` takes all steps.
+        recompute: drop the activations of denoiser and decoder, and compute them again in the backward pass. Without
+            it, a chunk takes the memory of all its evaluations at once, and a backward pass costs one forward less.
         denoiser: name of the weights to use, instead of the run's own.
 
     Raises:
-        SteerError: for a loss that gives no gradient, naming it; if the model makes texts: tokens have no gradient.
+        SteerError: if a loss is not differentiable, or the model makes texts: tokens have no gradient.
     """
     check_differentiable(run.backbone)
     watched = watch or {}

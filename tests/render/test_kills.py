@@ -119,7 +119,7 @@ def small_disk(place: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_it_and_room_lets_it_go_on(place: Path, small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(b"x" * 120_000)
     text = finished(place, *command("disk/out"), code=2)
-    assert "No space left on device" in text and "start again to go on" in text
+    assert "No space left on device" in text and "run again to resume" in text
     (line,) = (line for line in text.splitlines() if line.startswith("steer: error"))
     assert f"of {PROMPTS} prompts are done" in line
     out = small_disk / "out"

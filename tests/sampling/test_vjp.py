@@ -237,7 +237,7 @@ def test_a_reward_without_gradient_is_named(make) -> None:
 
     run = make()
     for reward in (Verdict(), rounded, beside, WeightedSum([("energy", 1.0, energy), ("verdict", 1.0, Verdict())])):
-        with pytest.raises(SteerError, match=r"'verdict' gives no gradient; .*zero-order"):
+        with pytest.raises(SteerError, match=r"'verdict' is not differentiable; .*zero-order"):
             vjp(run, run.start, {"verdict": reward})
 
 

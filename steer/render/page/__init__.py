@@ -1,4 +1,4 @@
-"""The page: what was rendered, for people, in static files that need no server and no network."""
+"""The page that shows rendered folders, in static files that need no server and no network."""
 
 from steer.render.page.build import Page, build_page, check_page
 

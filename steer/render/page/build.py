@@ -1,7 +1,7 @@
-"""Building the page: ``index.html`` with everything in it but the data, which lies beside it in scripts.
+"""Building the page: ``index.html``, and the data in scripts beside it.
 
-A page that was opened from a disk may load scripts and pictures but not fetch files: so data are scripts, cut into
-pieces that are loaded when they come into view.
+A page opened from a disk may load scripts and pictures, but not fetch files. So the data are scripts, cut into pieces
+that are loaded when they come into view.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ MARK = b'<meta name="generator" content="steer">'
 SCRIPTS = ("data.js", "charts.js", "picks.js", "grid.js", "compare.js", "tokens.js", "detail.js", "app.js")
 ROWS_A_FILE = 2_500
 TEXT_SHOWN = 4_000
-"""Characters of a text; its file has all of them."""
+"""Characters of a text that the page shows; its file has all."""
 DETAILS_A_FILE, THUMBNAILS_A_FILE = 50, 100
 FILE_BYTES = 1_500_000
-"""A piece ends here, whatever it holds: it is loaded whole to show one image."""
+"""Largest piece in bytes: a whole piece is loaded to show one image."""
 _OURS = re.compile(rf"{FOLDER}/(rows|head|details|thumbs)-\d+\.js")
-"""What an earlier build wrote; other files in that folder are somebody's."""
+"""Names of files that an earlier build wrote; other files in that folder are the user's."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What was built: where, and how much it shows."""
+    """A built page: its place, and how much it shows."""
 
     place: str
     images: int
@@ -59,7 +59,7 @@ def build_page(storage: Storage) -> Page | None:
     """Build the page of all runs in a folder and below it; return ``None`` if there is none.
 
     Raises:
-        SteerError: if an ``index.html`` of something else would be written over.
+        SteerError: if it would overwrite an ``index.html`` that steer did not write.
     """
     runs = find_runs(storage)
     if not runs:
@@ -69,7 +69,7 @@ def build_page(storage: Storage) -> Page | None:
 
 
 def check_page(storage: Storage) -> None:
-    """Raise if a folder holds an ``index.html`` that is not a page of ours."""
+    """Raise if a folder holds an ``index.html`` that steer did not write."""
     page = storage.read(INDEX)
     if page is not None and MARK not in page:
         raise SteerError(f"{storage.url(INDEX)} is not a page of steer's; choose another folder, or move it away")
@@ -122,7 +122,7 @@ class _Builder:
     def _entries(
         self, run: int, row: Mapping[str, Any], piece: int, thumbnails: Sequence[tuple[int, int]]
     ) -> Iterator[list[Any]]:
-        """Yield an entry an image; ``data.js`` has the columns' names."""
+        """Yield one entry per image; ``data.js`` has the columns' names."""
         width, height = row.get("size") or [0, 0]
         category = row.get("category")
         category_number = -1 if category is None else self._categories.number(category)
@@ -208,7 +208,7 @@ class _Pieces:
         return at
 
     def finish(self) -> dict[str, tuple[int, int]]:
-        """Write what is left; return where entries with an id are."""
+        """Write the last piece; return the places of entries with an id."""
         if self._part:
             self._flush()
         return self._where
@@ -221,7 +221,7 @@ class _Pieces:
 
 
 def _shown(text: Any) -> str | None:
-    """Return a sample that is a text as far as the page shows it."""
+    """Return the part of a text sample that the page shows."""
     return text[:TEXT_SHOWN] if isinstance(text, str) else None
 
 
@@ -237,7 +237,7 @@ def _commands(detail: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _facts(recipe: Any) -> dict[str, Any]:
-    """Return what tells a run from another."""
+    """Return the facts that distinguish a run from another."""
     if not isinstance(recipe, dict):
         return {"methods": [], "reward": [], "model": ""}
     return {key: recipe.get(key) for key in ("methods", "reward", "model")}
@@ -248,7 +248,7 @@ def _parts(rows: list[Any], size: int) -> Iterable[list[Any]]:
 
 
 def _html(scripts: Iterable[str], version: str) -> str:
-    """Return the page: its style and scripts inside it, whose hash is the only one that a browser may run."""
+    """Return the page with its style and scripts inside; a browser may run only scripts of their hash."""
     folder = resources.files("steer.render.page") / "static"
     style, code = (folder / "page.css").read_text(), "\n".join((folder / name).read_text() for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""What there is to show: the runs in a folder, their images and details. Files may come from others: checked."""
+"""Collecting the runs in a folder, their images and details. Files may come from others, so they are checked."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Run:
     """A run to show.
 
     Attributes:
-        folder: relative to the page's; empty if it is the same.
+        folder: relative to the page's; empty if it is the page's.
         storage: of the run's folder.
-        rendered: whether ``steer render`` made it, and not ``steer generate``.
+        rendered: whether ``steer render`` made it, not ``steer generate``.
     """
 
     folder: str
@@ -32,7 +32,7 @@ class Run:
     rendered: bool
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield what each prompt came to, as the journal has it; what cannot be shown is left out."""
+        """Yield each prompt's results from the journal; entries that cannot be shown are left out."""
         for row in Journal(self.storage).rows() if self.rendered else self._results():
             if _showable(row):
                 yield row
@@ -40,7 +40,7 @@ class Run:
                 log.warning("%s: a damaged entry is left out", self.storage.name)
 
     def details(self) -> Iterator[dict[str, Any]]:
-        """Yield recipe, trace and small pictures of prompts, some perhaps more than once: the last counts."""
+        """Yield recipe, trace and small pictures of prompts; if a prompt comes more than once, the last counts."""
         if not self.rendered:
             for row in filter(_showable, self._results()):
                 data = self.storage.read(f"{TRACES}/{file_stem(row['id'])}.json")
@@ -62,7 +62,7 @@ class Run:
 
 
 def find_runs(storage: Storage) -> list[Run]:
-    """Return the runs in a folder and below it, those above first."""
+    """Return the runs in a folder and below it, upper folders first."""
     found: dict[str, bool] = {}
     for name in sorted(storage.sizes()):
         folder, _, file = name.rpartition("/")
@@ -73,7 +73,7 @@ def find_runs(storage: Storage) -> list[Run]:
 
 
 def _showable(row: Mapping[str, Any]) -> bool:
-    """Whether a row has what the page needs, of the types that it needs."""
+    """Whether a row has the fields that the page needs, with their types."""
     try:
         if not all(isinstance(row[key], str) for key in ("id", "prompt")):
             return False

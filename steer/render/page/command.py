@@ -1,4 +1,4 @@
-"""Commands that make an image again, or another like it."""
+"""The commands on the page: replay an image, or generate others like it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from steer.settings.run_settings import TYPED, as_typed
 
 
 def replay_command(place: str) -> str:
-    """Return the command that makes the very sample in a file again."""
+    """Return the command that reproduces the sample in a file."""
     return f"steer replay {shlex.quote(place)}"
 
 
 def generate_command(recipe: Mapping[str, Any]) -> str:
-    """Return a ``steer generate`` command with a recipe's prompt and settings, to go on from.
+    """Return a ``steer generate`` command with a recipe's prompt and settings, to start from.
 
-    The settings are those that were resolved, so that it does not change when defaults do. With a prompt that has an
-    id of its own the images are others of the same kind: resampling is addressed by the id.
+    It has the resolved settings, so it does not change when defaults do. For a prompt with an id of its own, the images
+    are others of the same kind, because resampling is addressed by the id.
     """
     settings, prompt = recipe["settings"], recipe["prompt"]
     words = ["steer", "generate", _not_an_option(prompt["text"]), "-m", recipe["model"]]
@@ -44,5 +44,5 @@ def _not_an_option(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Return a number with all its digits, a whole one without its point: the same setting comes back."""
+    """Return a number with all its digits, a whole one without its point, so that it is read back unchanged."""
     return str(int(value)) if value.is_integer() else repr(value)

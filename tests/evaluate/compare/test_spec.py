@@ -193,5 +193,7 @@ def test_methods_are_fitted_by_what_they_declare_whatever_their_options_are_call
 
 
 def test_a_declaration_of_an_option_that_is_none_is_told() -> None:
-    with pytest.raises(SteerError, match=r"'lost' declares size_option='birds', which is none of its options \(none\)"):
+    with pytest.raises(
+        SteerError, match=r"'lost' declares size_option='birds', which is not one of its options \(none\)"
+    ):
         type("Lost", (Method,), {"name": "lost", "size_option": "birds"})

@@ -95,9 +95,9 @@ def test_rewards_that_cannot_be_climbed_are_refused() -> None:
     class Verdict(Reward):
         pass
 
-    with pytest.raises(SteerError, match=r"'judge' gives no gradient; .*zero-order"):
+    with pytest.raises(SteerError, match=r"'judge' is not differentiable; .*zero-order"):
         terms_of(WeightedSum([("mine", 1.0, mean), ("judge", 1.0, Verdict())]))
-    with pytest.raises(SteerError, match="'judge' gives no gradient"):
+    with pytest.raises(SteerError, match="'judge' is not differentiable"):
         terms_of(WeightedSum([("judge@0..2", 1.0, Scaled("judge", Verdict(), 0, 2))]))
     for weight in (0, -1):
         with pytest.raises(SteerError, match="give a positive one"):
