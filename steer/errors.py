@@ -1,4 +1,4 @@
-"""The one exception family that means "the user can fix this"."""
+"""``SteerError``: mistakes that the user can fix; and helpers for messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 class SteerError(Exception):
     """A mistake that the user can fix.
 
-    The message is one line that says what was got, what was expected and how to fix it. The command line
+    The message is one line with the given value, the expected one and the fix. The command line
     prints it and exits with code 2; every other exception is a bug and keeps its traceback.
     """
 
@@ -19,7 +19,7 @@ class RewardError(SteerError):
 
 
 def message_of(error: BaseException, most: int = 160) -> str:
-    """Return what an error of a library says, on one line of at most ``most`` characters, or else its class."""
+    """Return a library error's message on one line of at most ``most`` characters, or its class if there is none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= most else f"{text[: most - 1]}…"
 

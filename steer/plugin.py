@@ -1,4 +1,4 @@
-"""What plugins may import from steer, besides :mod:`steer`, :mod:`steer.testing` and :mod:`steer.training`."""
+"""Names for plugin authors, besides those of :mod:`steer`, :mod:`steer.testing` and :mod:`steer.training`."""
 
 from __future__ import annotations
 
@@ -95,22 +95,22 @@ if TYPE_CHECKING:
 # Loaded at first use: listing plugins or printing help must not wait for torch.
 _HOMES = {
     # Registering
-    "Registry": "steer.registry.registry",  # what `steer_register(registry)` fills
+    "Registry": "steer.registry.registry",  # the argument of `steer_register(registry)`
     "Plugins": "steer.registry.plugins",  # all plugins of a process
     "manager": "steer.registry.plugins",  # the plugins of this process
     "Weights": "steer.registry.declarations",  # a file of weights that a plugin needs
     "Repository": "steer.registry.declarations",  # a whole repository that a plugin needs
     "Needed": "steer.registry.declarations",  # either of the two
-    "Input": "steer.registry.declarations",  # what a model draws from besides a text
+    "Input": "steer.registry.declarations",  # an input of models besides the text
     # Messages
     "message_of": "steer.errors",  # another library's error on one line
     "nearest": "steer.errors",  # a suggestion for a misspelled name
     "unknown": "steer.errors",  # the error for an unknown name
     # Methods
-    "Run": "steer.sampling.run",  # one pass of work over a pack of prompts
-    "Start": "steer.sampling.start",  # where a population begins: prompts, slots, noise
-    "Event": "steer.sampling.events",  # something that happened, for traces
-    "Budget": "steer.sampling.budget",  # what a search may still cost
+    "Run": "steer.sampling.run",  # the denoising loop for a pack of prompts
+    "Start": "steer.sampling.start",  # the rows of a fresh population: prompts, slots, noise
+    "Event": "steer.sampling.events",  # an event, for traces
+    "Budget": "steer.sampling.budget",  # the evaluations and seconds left to a search
     "outer_search": "steer.sampling.budget",  # the search around a method, if any
     "refuse_inner_clock": "steer.sampling.budget",  # only the outermost search may have a time limit
     "make_run": "steer.sampling.hooks",  # a run with its methods
@@ -118,8 +118,8 @@ _HOMES = {
     "outside": "steer.sampling.hooks",  # the methods named before one
     "within": "steer.sampling.hooks",  # the methods named after one
     "acting_hooks": "steer.sampling.method",  # the hooks by which methods act on particles
-    "rollout": "steer.sampling.lookahead",  # where particles would end up, from a few coarse steps
-    "rewards_ahead": "steer.sampling.lookahead",  # the rewards of particles there
+    "rollout": "steer.sampling.lookahead",  # estimates of the particles' ends, from a few coarse steps
+    "rewards_ahead": "steer.sampling.lookahead",  # their rewards
     "Timetable": "steer.sampling.timetable",  # the steps at which a method acts
     "Gradients": "steer.sampling.gradients",  # losses and their gradients with respect to the noise
     "Merge": "steer.sampling.gradients",  # combines several gradients into one
@@ -149,31 +149,31 @@ _HOMES = {
     "locate": "steer.models.downloads.weights",  # the local path of declared weights, fetched if need be
     "at_hand": "steer.models.downloads.weights",  # the same, or `None` if they are not fetched yet
     "read_tensors": "steer.models.downloads.checkpoints",  # tensors of an untrusted checkpoint; runs no code of it
-    "Source": "steer.models.downloads.source",  # what a user named: a file, a folder or a hub id
+    "Source": "steer.models.downloads.source",  # a name given by the user: a file, a folder or a hub id
     "hub": "steer.models.downloads.hub",  # the hub: `reachable`, `cached_file`, `fetch`
     # Rewards
     "RewardFunction": "steer.rewards.reward",  # anything callable as `reward(samples, prompts)`
     "WeightedSum": "steer.rewards.reward",  # several rewards as one
     "Scaled": "steer.rewards.reward",  # a reward in units of its own spread
     "checked": "steer.rewards.reward",  # a reward's scores, checked
-    "without_gradient": "steer.rewards.reward",  # the part of a reward that has no gradient
+    "without_gradient": "steer.rewards.reward",  # the name of a reward's part that is not differentiable
     "parse_expression": "steer.rewards.expressions",  # the terms of `shapes:1+clip:0.5`
     "leaves": "steer.rewards.expressions",  # all rewards named in an expression
     "make_reward": "steer.rewards.by_name",  # a reward by its expression
-    "check_modalities": "steer.rewards.by_name",  # checks that rewards fit what a model makes
+    "check_modalities": "steer.rewards.by_name",  # checks that rewards score the model's modality
     # Prompts and images
     "PROMPT_SUFFIXES": "steer.prompts.files",  # endings of prompt files
     "check_seed": "steer.prompts.prompt",  # checks that a seed is in range
     "text_id": "steer.prompts.prompt",  # the id of a text
     "parse_size": "steer.settings.run_settings",  # width and height of `512x768`
-    "ImageError": "steer.evaluate.score.images",  # a file that is no usable image
-    "read_image": "steer.evaluate.score.images",  # pixels of an image file from anywhere
+    "ImageError": "steer.evaluate.score.images",  # the error for a file that is not a usable image
+    "read_image": "steer.evaluate.score.images",  # pixels of an untrusted image file
     "find_images": "steer.evaluate.score.images",  # image files in files and folders
     "IMAGE_SUFFIXES": "steer.evaluate.score.images",  # endings of image files
     "IMAGE_FORMATS": "steer.evaluate.score.images",  # image formats that are read
     "MAX_PIXELS": "steer.evaluate.score.images",  # pixels of the largest image that is read
     # Files
-    "read_text": "steer.settings.text_files",  # a small text file, whatever its byte order mark
+    "read_text": "steer.settings.text_files",  # a small text file in any Unicode encoding
     # Output
     "storage_at": "steer.results.storage",  # a place for files: a folder or an fsspec URL
     "write_atomic": "steer.results.storage.local",  # write a file whole or not at all

@@ -21,15 +21,15 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one reward came to.
+    """The result for one reward.
 
     Attributes:
         name: its expression.
         correlation: Spearman's rank correlation with the truth by category, ``"all"`` for all samples together;
-            ``None`` where either is constant.
+            ``None`` if either is constant.
         batch_ms: median time of a batch in milliseconds.
-        memory_mb: what loading and scoring took, of the GPU if it runs there, else of the process.
-        skipped: why it could not be compared, else empty.
+        memory_mb: peak memory of loading and scoring, of the GPU if it runs there, else of the process.
+        skipped: the reason if it could not be compared, else empty.
     """
 
     name: str
@@ -48,10 +48,10 @@ def compare(
     *,
     batch: int = 16,
 ) -> Comparison:
-    """Load a reward, score all samples and compare with the truth; one that cannot be had is skipped, saying why."""
+    """Load a reward, score all samples and compare with the truth; one that fails to load is skipped with a reason."""
     gc.collect()
     if samples.is_cuda:
-        torch.cuda.reset_peak_memory_stats(samples.device)  # else the largest reward so far hides all after it
+        torch.cuda.reset_peak_memory_stats(samples.device)  # else the largest reward so far hides all later ones
     before = _memory_mb(samples.device)
     seconds, scores = [], []
     try:

@@ -1,4 +1,4 @@
-"""What best-of-n would come to, predicted from independent samples that are there already.
+"""The score of best-of-n, predicted from existing independent samples.
 
 Of N samples with rewards r and verdicts v, best-of-n for n ≤ N needs no sampling: its mean over all subsets of n is
 a U-statistic that the order of the rewards gives in closed form (as pass@k is estimated, arXiv 2107.03374, eq. 1).
@@ -16,9 +16,9 @@ Floats = NDArray[np.float64]
 def rank_chances(count: int, n: int) -> Floats:
     """Return the chance ``[count]`` of each rank, lowest first, to be the best of n.
 
-    For n ≤ count, among n drawn without replacement: C(i−1, n−1) / C(count, n) for rank i, without bias. Beyond, with
-    replacement: (i/count)ⁿ − ((i−1)/count)ⁿ; that can't know of rewards above the best one seen, so it is a lower bound
-    of the reward.
+    For n ≤ count, n are drawn without replacement: C(i−1, n−1) / C(count, n) for rank i, without bias. For larger n,
+    they are drawn with replacement: (i/count)ⁿ − ((i−1)/count)ⁿ. This leaves out rewards above the best one seen, so it
+    is a lower bound of the reward.
 
     Raises:
         ValueError: if there are no samples or n is less than one.
@@ -37,9 +37,9 @@ def best_of_n(rewards: Sequence[float], verdicts: Sequence[float], n: int) -> fl
     """Return the expected verdict on the sample of highest reward among n.
 
     Args:
-        rewards: one per sample, what is chosen by; samples of equal reward are equally likely to be chosen.
-        verdicts: one per sample, of the judge; give the rewards again for the expected reward itself.
-        n: how many are drawn; above the number of samples this extrapolates (:func:`rank_chances`).
+        rewards: one per sample, to choose by; samples of equal reward are equally likely to be chosen.
+        verdicts: the judge's, one per sample; give the rewards again for the expected reward itself.
+        n: samples to choose among; above ``len(rewards)`` this extrapolates (:func:`rank_chances`).
     """
     reward, verdict = np.asarray(rewards, dtype=np.float64), np.asarray(verdicts, dtype=np.float64)
     order = np.argsort(reward, kind="stable")
@@ -50,11 +50,10 @@ def best_of_n(rewards: Sequence[float], verdicts: Sequence[float], n: int) -> fl
 
 
 def false_positives(rewards: Sequence[float], passed: Sequence[bool]) -> float | None:
-    """Return how often the reward approves of what the judge rejects, among what it approves of.
+    """Return the share that the judge rejects among the samples that the reward approves.
 
-    The reward approves of as many samples as the judge passes, those that it scores highest, so that no scale has to be
-    agreed on; equal rewards at the limit count in part. 0 is a reward as good as the judge, 1 minus the judge's rate
-    one that knows nothing.
+    The reward approves its highest scores, as many as the judge passes, so no common scale is needed; equal rewards at
+    the limit count in part. A reward as good as the judge gives 0, an uninformative one 1 minus the judge's rate.
 
     Returns:
         A share, or ``None`` if the judge passes none or all.

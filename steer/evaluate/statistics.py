@@ -1,4 +1,4 @@
-"""Intervals for what a comparison claims: over prompts, by bootstrap or by score tests."""
+"""Confidence intervals over prompts, by bootstrap or by score tests."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,12 +28,12 @@ class Interval:
 def bootstrap_mean(values: Sequence[float], *, draws: int = 10_000, seed: int = 0) -> Interval:
     """Return the mean of one value per prompt with its 95% bootstrap interval.
 
-    Bias-corrected and accelerated (BCa; Efron 1987, JASA 82, eq. 6.6), its quantiles moved outwards as Student's t and
-    the sample's sd ask for (Hesterberg 2015, arXiv 1411.5279, §5.3): percentiles alone are too narrow with few prompts,
-    and one-sided with skewed values.
+    Bias-corrected and accelerated (BCa; Efron 1987, JASA 82, eq. 6.6), its quantiles moved outward for Student's t and
+    the sample's sd (Hesterberg 2015, arXiv 1411.5279, §5.3): percentiles alone are too narrow with few prompts, and
+    one-sided with skewed values.
 
-    For two methods on the same prompts give the differences: the interval is then a paired one. Prompts are what
-    is resampled; average a prompt's particles first, for they are not independent of each other.
+    For two methods on the same prompts, give the differences: the interval is then paired. The bootstrap resamples
+    prompts; average a prompt's particles first, because they are not independent of each other.
 
     Args:
         values: one finite number per prompt, at least ``MIN_PROMPTS``.
@@ -56,11 +56,11 @@ def bootstrap_mean(values: Sequence[float], *, draws: int = 10_000, seed: int = 
 
 
 def share(values: Sequence[float]) -> Interval:
-    """Return the share of successes, one value in [0, 1] a prompt, with Wilson's 95% interval (1927, JASA 22).
+    """Return the share of successes, one value in [0, 1] per prompt, with Wilson's 95% interval (1927, JASA 22).
 
     A bootstrap of eight successes in eight would claim certainty. Values between 0 and 1, as replicates or particles of
     a prompt give them, count as so many more or fewer prompts as their variance is smaller or larger than that of zeros
-    and ones (Korn & Graubard 1998, Survey Methodology 24). scipy's interval takes whole numbers of prompts only.
+    and ones (Korn & Graubard 1998, Survey Methodology 24). scipy's interval takes only whole numbers of prompts.
 
     Raises:
         ValueError: for too few values, or others than 0 to 1.
@@ -90,11 +90,11 @@ def win_rate(first: Sequence[float], second: Sequence[float]) -> Interval:
 def difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Return the difference of two methods' shares of successes, paired over prompts, with its 95% interval.
 
-    Tango's score interval (:func:`balance`) where every prompt succeeds or fails; the bootstrap of the differences
-    where replicates or particles give shares of a prompt.
+    Tango's score interval (:func:`balance`) if every prompt succeeds or fails; the bootstrap of the differences if
+    replicates or particles give shares of a prompt.
 
     Args:
-        first: one value in [0, 1] a prompt.
+        first: one value in [0, 1] per prompt.
         second: of the same prompts.
     """
     differences = _shares(first) - _shares(second)
@@ -104,13 +104,13 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Interval:
 
 
 def balance(signs: Sequence[float]) -> Interval:
-    """Return the share of ones less that of minus ones, zeros being draws, with Tango's 95% score interval.
+    """Return the share of ones minus that of minus ones, with Tango's 95% score interval; zeros are ties.
 
     Tango 1998, Statistics in Medicine 17: the differences that a score test does not reject, its variance taken at
-    each under that difference. Where all are alike, a bootstrap would claim certainty.
+    each under that difference. If all signs are equal, a bootstrap would claim certainty.
 
     Args:
-        signs: one of −1, 0 and 1 a prompt.
+        signs: −1, 0 or 1 per prompt.
 
     Raises:
         ValueError: for too few values, or others.
@@ -132,20 +132,20 @@ def balance(signs: Sequence[float]) -> Interval:
 
 
 def ratio(first: Sequence[float], second: Sequence[float]) -> Interval | None:
-    """Return the share of one method over that of another, failures for example, paired over prompts.
+    """Return the ratio of two methods' shares, of failures for example, paired over prompts.
 
     With the 95% score interval of Nam & Blackwelder (2002, Statistics in Medicine 21) and Tang, Tang & Chan (2003, the
     same, 22): the ratios that a score test does not reject. With few failures left, percentiles of a
     bootstrap miss the truth in up to one case of four. Values between 0 and 1 enter with their design effect, their
-    variance over that of zeros and ones of the same moments (Rao & Scott 1992, Biometrics 48); all alike, they count
-    as zeros and ones.
+    variance over that of zeros and ones of the same moments (Rao & Scott 1992, Biometrics 48); if all are equal, they
+    count as zeros and ones.
 
     Args:
-        first: one value in [0, 1] a prompt.
+        first: one value in [0, 1] per prompt.
         second: of the same prompts.
 
     Returns:
-        ``None`` where the second's mean is zero.
+        ``None`` if the second's mean is zero.
 
     Raises:
         ValueError: for too few values, or others than 0 to 1.
@@ -175,7 +175,7 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Interval | None:
 
 
 def percentile_interval(estimate: float, samples: NDArray[np.float64]) -> Interval:
-    """Return an estimate with the 95% interval of its bootstrap samples ``[draws]``, whatever was resampled."""
+    """Return an estimate with the 95% interval of its bootstrap samples ``[draws]``."""
     low, high = np.quantile(samples, [0.025, 0.975])
     return Interval(estimate, float(low), float(high))
 
@@ -187,9 +187,9 @@ def _standardized(away: float, variance: float) -> float:
 
 
 def _crossing(score: Callable[[float], float], estimate: float, end: float, level: float) -> float:
-    """Return where a falling score, zero at the estimate, reaches a level; ``end`` if not before."""
+    """Return the point at which a falling score, zero at the estimate, reaches a level; at most ``end``."""
     near, far = estimate, end
-    for _ in range(60):  # halving, for the score may be infinite at the end
+    for _ in range(60):  # halving, because the score may be infinite at the end
         middle = (near + far) / 2
         if abs(score(middle)) < abs(level):
             near = middle

@@ -1,4 +1,4 @@
-"""Noise processes: how a state gets from noise to data."""
+"""Noise processes: the noise levels, the transitions between them, and the noise that these draw."""
 
 from steer.processes.process import Process, RandomX0
 

@@ -1,7 +1,7 @@
-"""The Gaussian process x_t = alpha·x0 + sigma·noise over any diffusers scheduler.
+"""The Gaussian process x_t = alpha·x0 + sigma·noise over any diffusers scheduler, and its transition kernel.
 
-Unsteered or steered, a step is the stock scheduler's own wherever it can do what is asked; the kernel below
-serves the rest (``eta`` on schedulers that have none) and gives every transition's mean and sd in closed form.
+A step is the stock scheduler's own whenever it has the requested ``eta``. The kernel below takes the other steps, and
+gives every transition's mean and sd in closed form.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def kernel_mean(x: Tensor, x0: Tensor, here: tuple[float, float], there: tuple[f
 
 
 class Gaussian:
-    """A scheduler's way from noise to data, as a :class:`steer.processes.Process`.
+    """A scheduler as a :class:`steer.processes.Process`.
 
     Args:
-        scheduler: a fresh scheduler whose timesteps are set; owned from now on.
-        eta: stochasticity in [0, 1]; ``None`` leaves the scheduler's own.
+        scheduler: a fresh scheduler whose timesteps are set; the process owns it.
+        eta: stochasticity in [0, 1]; ``None`` keeps the scheduler's own.
 
     Raises:
-        SteerError: if ``eta`` is asked of a scheduler that cannot have one.
+        SteerError: if the scheduler cannot have this ``eta``.
     """
 
     def __init__(self, scheduler: Any, *, eta: float | None = None) -> None:
@@ -71,7 +71,7 @@ class Gaussian:
                 scheduler_kind(scheduler), "ddim, ddpm, euler or euler-a"
             )
             raise SteerError(
-                f"eta={eta:g} is not possible with {type(scheduler).__name__}, whose steps have a rule of their own; "
+                f"eta={eta:g} is not possible with {type(scheduler).__name__}, whose steps have no eta; "
                 f"use --scheduler {others}, or leave eta out"
             )
         if self._kernel and self._clips:
@@ -124,7 +124,7 @@ class Gaussian:
 
     def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
         alpha, sigma = self._level(self._index)
-        if self._edm:  # the model's output is neither noise nor data, but a mixture by level
+        if self._edm:  # the model's output is a mixture of noise and data, by level
             return self._clip(self.scheduler.precondition_outputs(x, prediction, sigma))
         kind = "flow" if self._family == "flow" else self.scheduler.config.get("prediction_type", "epsilon")
         if kind == "flow":
@@ -132,7 +132,7 @@ class Gaussian:
         elif kind == "epsilon":
             x0 = (x - sigma * prediction) / alpha
         elif kind == "v_prediction":
-            # v belongs to the variance-preserving x; alpha = 1 schedules are brought there first
+            # v belongs to the variance-preserving x; schedules with alpha = 1 are converted first
             norm = math.hypot(alpha, sigma)
             a, s = alpha / norm, sigma / norm
             x0 = a * (x / norm) - s * prediction
@@ -143,7 +143,7 @@ class Gaussian:
         return self._clip(x0)
 
     def skip_to(self, index: int) -> None:
-        """Stand at another evaluation of the schedule, with no history: where noised data is to be denoised from.
+        """Move to another evaluation of the schedule, without history, to denoise noised data from there.
 
         Raises:
             ValueError: if there is no such evaluation.
@@ -155,8 +155,9 @@ class Gaussian:
             self.scheduler.set_begin_index(index)
 
     def at(self, index: int) -> Gaussian:
-        """Return this process as it stands at another evaluation, for a look at the levels and the model's input there;
-        it shares the scheduler's history and is not to be stepped."""
+        """Return this process at another evaluation, to read the levels and the model's input there.
+
+        It shares the scheduler's history and must not be stepped."""
         other = copy.copy(self)
         other.scheduler = copy.copy(self.scheduler)
         other._index = index
@@ -203,7 +204,7 @@ class Gaussian:
                 setattr(self.scheduler, name, _select(value, rows, count))
 
     def _advance_scheduler(self) -> None:
-        """Keep the scheduler's own counter right when the kernel stepped in its place."""
+        """Advance the scheduler's own counter after a step of the kernel."""
         if getattr(self.scheduler, "_step_index", None) is not None:
             self.scheduler._step_index += 1
 
@@ -233,7 +234,7 @@ class Gaussian:
         timestep = int(self._timesteps[index])
         if hasattr(self.scheduler, "previous_timestep"):
             previous = int(self.scheduler.previous_timestep(timestep))
-        else:  # as DDIM's own step does, which is not always the next timestep of the list
+        else:  # as in DDIM's own step, which is not always the next timestep of the list
             previous = timestep - self.scheduler.config.num_train_timesteps // self.length
         if previous >= 0:
             return _vp(float(self.scheduler.alphas_cumprod[previous]))
@@ -273,7 +274,7 @@ def _family(scheduler: Any) -> str:
 
 
 def _own_eta(scheduler: Any) -> float | None:
-    """The eta that a one-step scheduler's own step amounts to; ``None`` for multistep and other rules."""
+    """The eta of a one-step scheduler's own step; ``None`` for multistep and other schedulers."""
     if scheduler.config.get("stochastic_sampling"):
         return None
     return {
@@ -287,7 +288,7 @@ def _own_eta(scheduler: Any) -> float | None:
 
 
 def _select(value: Any, rows: Tensor, count: int) -> Any:
-    # schedules are one-dimensional; whatever has a row per particle and more is history
+    # schedules are one-dimensional; tensors with a row per particle and more dimensions are history
     if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == count:
         return value[rows.to(value.device)]
     return value

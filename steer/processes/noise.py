@@ -1,4 +1,4 @@
-"""Addressed randomness: what a particle draws depends on who it is, never on who is computed beside it."""
+"""Addressed randomness: a particle's noise depends on its prompt and slot, never on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def keyed(
 ) -> np.random.Generator:
     """Return the counter-based generator (Philox) addressed by the key.
 
-    Used for everything but a particle's own noise: resampling, rollouts, weighted choice, search.
+    Used for everything except a particle's own noise: resampling, rollouts, weighted choice, search.
     """
     digest = _digest((seed, prompt_id, purpose, slot, step, draw))
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
@@ -35,10 +35,10 @@ def slot_generator(seed: int, slot: int) -> torch.Generator:
 
 
 class Streams:
-    """The noise streams of a population, one CPU generator a slot.
+    """The noise streams of a population, one CPU generator per slot.
 
-    Initial noise and then each transition's noise are drawn from a slot's stream in order, as a stock diffusers
-    pipeline does that is given the same generators.
+    Initial noise and then each transition's noise are drawn from a slot's stream in order, as in a stock diffusers
+    pipeline with the same generators.
     """
 
     def __init__(self, generators: Iterable[torch.Generator]) -> None:
@@ -61,7 +61,7 @@ class Streams:
     def uniform(self, shape: Sequence[int], device: torch.device | str) -> Tensor:
         """Draw from [0, 1) ``[N, *shape]`` in fp64, row by row on the CPU, then move it.
 
-        For categorical draws: with 24 bits, rare tokens of a large vocabulary would come too seldom (arXiv
+        For categorical draws: with 24 bits, rare tokens of a large vocabulary would be drawn too seldom (arXiv
         2409.02908, §4).
         """
         rows = [torch.rand(1, *shape, generator=generator, dtype=torch.float64) for generator in self.generators]

@@ -1,4 +1,4 @@
-"""What the loop asks of a noise process; it computes nothing itself."""
+"""``Process``: the interface of noise processes, to subclass for a new one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from steer.processes.noise import Streams
 
 
 class Process(Protocol):
-    """One population's way through the noise levels. Each State owns one; it counts its own steps."""
+    """The position of one population on the way from noise to data, and its next transition. Each State owns one."""
 
     @property
     def index(self) -> int:
@@ -19,7 +19,7 @@ class Process(Protocol):
 
     @property
     def length(self) -> int:
-        """Evaluations in all, as far as known."""
+        """Total number of evaluations, as far as known."""
         ...
 
     @property
@@ -29,22 +29,22 @@ class Process(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether ``x`` stands at the beginning of a step, not at the trial point within one of a higher order."""
+        """Whether a step begins at ``x``, which is not the trial point within a step of higher order."""
         ...
 
     @property
     def timestep(self) -> Tensor:
-        """The time that the denoiser is asked at, 0-dimensional."""
+        """The denoiser's time input, 0-dimensional."""
         ...
 
     @property
     def level(self) -> tuple[float, float]:
-        """(alpha, sigma) of the current ``x = alpha·x0 + sigma·noise``; of tokens, the shares shown and masked."""
+        """(alpha, sigma) of the current ``x = alpha·x0 + sigma·noise``; for tokens, the shares shown and masked."""
         ...
 
     @property
     def stochastic(self) -> bool:
-        """Whether transitions draw noise, so that copies of a particle part."""
+        """Whether transitions draw noise, so that copies of a particle diverge."""
         ...
 
     def prior(self, noise: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Process(Protocol):
         ...
 
     def model_input(self, x: Tensor) -> Tensor:
-        """Scale ``x`` as the denoiser wants it."""
+        """Scale ``x`` for the denoiser."""
         ...
 
     def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
@@ -60,23 +60,23 @@ class Process(Protocol):
         ...
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
-        """Take one transition, drawing its noise row by row from ``streams``; counts up."""
+        """Take one transition, with noise drawn row by row from ``streams``, and advance :attr:`index`."""
         ...
 
     def select(self, rows: Tensor, count: int) -> None:
-        """Reindex whatever is kept per particle: row i becomes the old ``rows[i]`` of ``count``."""
+        """Reindex all data per particle: row i becomes the old ``rows[i]`` of ``count``."""
         ...
 
 
 @runtime_checkable
 class RandomX0(Protocol):
-    """What a process has besides, if the denoiser gives a distribution of x0 and not one value: that of tokens.
+    """A process whose denoiser gives a distribution of x0, such as one of tokens.
 
-    :meth:`Process.estimate` gives its mode then.
+    :meth:`Process.estimate` returns the distribution's mode.
     """
 
     def draw_x0(self, x: Tensor, prediction: Tensor, uniform: Tensor) -> Tensor:
-        """Draw m values of x0 a particle.
+        """Draw m values of x0 per particle.
 
         Args:
             x: ``[N, …]``.

@@ -15,7 +15,7 @@ from steer.errors import SteerError, unknown
 
 @dataclass(frozen=True)
 class Named:
-    """A scheduler by its short name: the diffusers class and what to change in the pipeline's own configuration.
+    """A scheduler by its short name: the diffusers class and its changes to the pipeline's own configuration.
 
     Attributes:
         kind: ``"diffusion"`` (alphas_cumprod; ε-, v- or x0-prediction), ``"flow"`` (x = (1−σ)·x0 + σ·noise) or
@@ -79,7 +79,7 @@ SCHEDULERS: dict[str, Named] = {
 
 
 def scheduler_kind(scheduler: Any) -> str:
-    """Return ``"flow"``, ``"edm"`` or ``"diffusion"``: what a pipeline with this scheduler was trained for."""
+    """Return the training of a pipeline with this scheduler: ``"flow"``, ``"edm"`` or ``"diffusion"``."""
     if type(scheduler).__name__.startswith("EDM"):
         return "edm"
     flow = "FlowMatch" in type(scheduler).__name__ or scheduler.config.get("prediction_type") == "flow_prediction"
@@ -102,7 +102,7 @@ def make_scheduler(name: str | None, base: Any) -> Any:
         raise SteerError(
             f"scheduler {name!r} is for {named.kind} models, this one is of the kind {kind!r}; use one of {fitting}"
         )
-    import diffusers  # takes seconds; whoever only looks at a method's options does not wait for it
+    import diffusers  # takes seconds; showing a method's options must not wait for it
 
     cls, changes = getattr(diffusers, named.class_name), named.changes
     if type(base) is cls and not changes:
@@ -113,14 +113,14 @@ def make_scheduler(name: str | None, base: Any) -> Any:
             f"scheduler {name!r} cannot shift noise levels by the image's size, as this model needs; use flow-euler, "
             "flow-dpm++ or flow-unipc"
         )
-    # classes differ in this default: a config that never mentions it would turn clipping on
+    # classes differ in this default: a config without it would turn clipping on
     if "clip_sample" in parameters:
         changes = {"clip_sample": base.config.get("clip_sample", False), **changes}
-    # one thing under two names
+    # two names of one option
     shift = base.config.get("shift", base.config.get("flow_shift"))
     if kind == "flow" and shift is not None:
         changes = {("flow_shift" if "flow_shift" in parameters else "shift"): shift, **changes}
-    # what another class has no use for would be logged as a mistake of the user's
+    # diffusers would warn of keys that the other class does not have
     known = {key: value for key, value in base.config.items() if key in parameters or key.startswith("_")}
     return cls.from_config(known, **changes)
 
@@ -131,8 +131,8 @@ def set_timesteps(
     """Set a scheduler's timesteps: ``steps`` of the pipeline's spacing, or the given ones.
 
     Args:
-        keywords: what the pipeline gives besides the steps (``sigmas``, ``mu``); what this scheduler has no use
-            for is left out.
+        keywords: the pipeline's arguments besides the steps (``sigmas``, ``mu``); those that this scheduler does not
+            take are left out.
 
     Raises:
         SteerError: if there are more steps than the model was trained with, or explicit timesteps are not taken.
@@ -141,7 +141,7 @@ def set_timesteps(
     if steps > trained:
         raise SteerError(f"steps={steps} is more than the scheduler's {trained} training timesteps; ask for fewer")
     if steps == 1 and timesteps is None and scheduler.config.get("shift_terminal"):
-        raise SteerError("steps=1 is not possible where the schedule is stretched to end above 0; ask for 2 or more")
+        raise SteerError("steps=1 is not possible with a schedule that is stretched to end above 0; ask for 2 or more")
     taken = inspect.signature(scheduler.set_timesteps).parameters
     keywords = {name: value for name, value in keywords.items() if name in taken}
     if not scheduler.config.get("use_dynamic_shifting"):
@@ -158,20 +158,20 @@ def _set_explicit(
     scheduler: Any, timesteps: Sequence[float], trained: int, device: torch.device, **keywords: Any
 ) -> None:
     flow, own = scheduler_kind(scheduler) == "flow", "FlowMatch" in type(scheduler).__name__
-    # a solver for diffusion that stands in on a flow takes them only with the noise levels of diffusion
+    # a diffusion solver on a flow takes them only with the noise levels of diffusion
     if "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters or (flow and not own):
         others = "flow-euler" if flow else "ddpm, euler, dpm++ or lcm"
         raise SteerError(f"{type(scheduler).__name__} takes no explicit timesteps; use --scheduler {others}")
     if not flow:
         keywords.pop("sigmas", None)
         log = logging.getLogger(type(scheduler).__module__)
-        log.disabled, before = True, log.disabled  # LCM's doubts a first timestep that students were trained for
+        log.disabled, before = True, log.disabled  # LCM's warns of a first timestep that students were trained for
         try:
             scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)
         finally:
             log.disabled = before
         return
-    # the class shifts sigmas and leaves the timesteps that were given: set so that both say the same
+    # the class shifts sigmas but not the given timesteps: make both agree
     sigmas = [t / trained for t in timesteps]
     keywords["sigmas"] = sigmas
     scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)

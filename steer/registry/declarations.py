@@ -1,4 +1,4 @@
-"""What a plugin declares: weights that it needs, and inputs that its models draw from. Plain data."""
+"""Declarations of plugins, as plain data: the weights to download, and inputs other than a text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Weights:
     """One file on the hub, or elsewhere.
 
     Attributes:
-        repo: ``"org/name"``; for a file that is elsewhere, its owner.
+        repo: ``"org/name"``; for a file outside the hub, its owner.
         file: its path in the repository.
-        size: bytes, as published or estimated from the number of parameters; ``None`` if not known. It is for messages
+        size: bytes, as published or estimated from the number of parameters; ``None`` if unknown. It is for messages
             only, because a download is verified against the hub's own size.
-        sha256: of the file, verified after fetching; by default the one that the hub states.
+        sha256: of the file, verified after fetching; by default the hub's.
         revision: branch, tag or commit; the main branch by default.
-        license: as the authors state it.
+        license: as stated by the authors.
         option: the plugin's option that takes a local file or a folder with the file; ``""`` if its argument does.
         otherwise: an alternative file, for repositories without ``file``.
         url: address of a file that is not on the hub; the download is kept in the hub client's cache.
@@ -65,7 +65,7 @@ Needed = Weights | Repository
 
 
 def size_text(size: int | None) -> str:
-    """Return a size as people read it: ``"2.0 GB"``."""
+    """Return a size as text, such as ``"2.0 GB"``."""
     if size is None:
         return "size unknown"
     for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -76,7 +76,7 @@ def size_text(size: int | None) -> str:
 
 @dataclass(frozen=True)
 class Input:
-    """How an input is given: ``steer generate --NAME VALUE``.
+    """The declaration of an input, ``steer generate --NAME VALUE``.
 
     Attributes:
         metavar: placeholder of the value in the help; empty for a flag.

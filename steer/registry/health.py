@@ -1,4 +1,4 @@
-"""Whether the objects that plugins register exist, judged by the source: takes a second and imports no torch."""
+"""Checks from the source whether registered objects exist: takes a second and does not import torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from steer.registry.registry import Entry
 
 
 def health(entry: Entry) -> str:
-    """Return ``"ok"`` if the source defines the target and all that it imports is installed, else `Entry.health`.
+    """Return ``"ok"`` if the source defines the target and its imports are installed, else `Entry.health`.
 
-    So the reason of a failure always comes from a real import. "ok" says less than `Entry.health` does: an import that
-    would fail halfway is not detected.
+    So the reason of a failure always comes from a real import. An import that would fail halfway is not detected.
     """
     if not isinstance(entry.target, str):
         return entry.health

@@ -1,4 +1,4 @@
-"""Python files of the user's own, ``./mine.py:NAME``, in place of installed plugins."""
+"""Methods and rewards from the user's Python files, ``./mine.py:NAME``, instead of installed plugins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCAL = "steer_local_"
 
 
 def load_module(path: str) -> ModuleType:
-    """Import a local Python file under a name of its own.
+    """Import a local Python file under a module name of its own.
 
     Raises:
         SteerError: if there is no such file, or it fails to import.
@@ -35,7 +35,7 @@ def _load_module(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise SteerError(f"plugin file {file} is not a Python file (expected a name ending in .py)")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look names of annotations up there
+    sys.modules[name] = module  # dataclasses and pydantic look up the names of annotations there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

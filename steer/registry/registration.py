@@ -1,4 +1,4 @@
-"""How a plugin registers: the marker of hooks, the one hook that is called at start, and the check of names."""
+"""Registering plugins: the marker ``hookimpl``, the hook ``steer_register``, and the check of hook names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What plugins provide, by kind and name."""
+"""``Registry``: everything that plugins provide, by kind and name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a plugin comes from: its name, version (if packaged) and place."""
+    """The origin of a plugin: its name, version (if packaged) and place."""
 
     plugin: str
     version: str
@@ -93,7 +93,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Known:
-    """As an attribute of a `Registry`: all things of a kind, by name."""
+    """A `Registry` attribute: all entries of a kind, by name."""
 
     kind: str
 
@@ -105,8 +105,8 @@ class _Known:
 class Registry:
     """Everything that plugins provide, by kind and name.
 
-    ``registry.KIND(name, target, summary="…")`` registers one thing. A target is the object itself or
-    ``"module:attribute"``, which is imported at first use; the summary is a line for listings. A target is
+    ``registry.KIND(name, target, summary="…")`` registers one entry. A target is the object itself or
+    ``"module:attribute"``, which is imported at first use; the summary is a line for listings. The target is
 
     - of a ``method``: a ``steer.Method`` subclass;
     - of a ``reward``: a ``steer.Reward`` subclass, or a function of (samples, prompts);
@@ -115,10 +115,10 @@ class Registry:
       called for the model ``NAME:ARGUMENT``;
     - of a ``clip``, a short name for one: a function that returns its folder in open_clip's layout;
     - of ``samples`` to try rewards on: a function that returns float images ``[N, 3, H, W]`` in [0, 1] and N prompts;
-    - of ``data``: what the commands that train on data of this kind take. The kind is ``of``: ``"captioned images"``
-      (``steer train dmd2``), ``"labeled images"`` (``symmflow``), ``"texts"`` (``text``), or one of your own;
-    - of an ``input``, what a model draws from besides a text: an `Input`. ``steer generate --NAME VALUE`` puts it into
-      the metadata of the prompts, where the model's backbone and rewards find it;
+    - of ``data``: a source of training data. Its kind is ``of``: ``"captioned images"`` (``steer train dmd2``),
+      ``"labeled images"`` (``symmflow``), ``"texts"`` (``text``), or one of your own;
+    - of an ``input`` of models besides the text: an `Input`. ``steer generate --NAME VALUE`` puts it into the metadata
+      of the prompts, for the model's backbone and rewards;
     - of a ``backbone``, named like the diffusers pipeline class that it serves: a `Backbone` subclass;
     - of a ``command``, named ``"verb"`` or ``"verb noun"`` (``steer train shapes``): a click command.
 

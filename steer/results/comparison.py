@@ -1,4 +1,4 @@
-"""Plain samples beside steered ones: a sheet of pictures, or lines of text."""
+"""The baseline beside the steered samples: a sheet of pictures, or lines of text."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from steer.results.sheets import Row, Tile, comparison_sheet, score_text
 
 
 def comparison(plain: Sequence[Item], steered: Sequence[Item], steered_by: str) -> bytes:
-    """Return a file with each prompt's plain particles and its steered ones.
+    """Return a file with each prompt's plain particles and its steered particles.
 
     Args:
         plain: the prompts without methods.
@@ -34,7 +34,7 @@ def _sheet(plain: Sequence[Item], steered: Sequence[Item], steered_by: str) -> b
 
 
 def _listing(plain: Sequence[Item], steered: Sequence[Item]) -> str:
-    """Return each particle on a line, its score before it, the results starred."""
+    """Return each particle on a line after its score, with results starred."""
     lines = []
     for old, new in zip(plain, steered, strict=True):
         lines.append(f"{new.prompt}")

@@ -1,4 +1,4 @@
-"""What a run has cost."""
+"""``Cost``: counters of a run's work."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 
 @dataclass
 class Cost:
-    """Counters of a run; every forward is booked here, look-ahead and search included.
+    """Counters of a run's work; every forward is booked here, look-ahead and search included.
 
     Attributes:
         nfe: denoiser evaluations, one per particle and step, two with guidance.
-        backwards: denoiser evaluations that a gradient went back through, each about as dear as two forwards.
-        recomputed: evaluations made once more on the way back, because activations are not kept; not part of ``nfe``.
+        backwards: denoiser evaluations in backward passes, each about as expensive as two forwards.
+        recomputed: evaluations repeated in backward passes, because activations are not kept; not part of ``nfe``.
         decodes: samples decoded.
         reward_calls: samples scored.
-        padding: denoiser evaluations spent on filling chunks up; not part of ``nfe``.
+        padding: denoiser evaluations of rows that fill chunks; not part of ``nfe``.
         seconds: wall time.
     """
 
@@ -32,7 +32,7 @@ class Cost:
 
     @property
     def forwards(self) -> int:
-        """The denoiser's work in forward evaluations, a backward one counted as two."""
+        """The denoiser's work in forward evaluations; a backward one counts as two."""
         return self.nfe + self.recomputed + 2 * self.backwards
 
     def as_dict(self) -> dict[str, float]:

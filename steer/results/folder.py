@@ -1,4 +1,4 @@
-"""Output folders: samples with their recipes, traces, an overview, ``result.json``. Whole files or none."""
+"""``OutputFolder``: writes samples with their recipes, traces, an overview and ``result.json``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from steer.results.items import Item
 
 TRAIL = "tokens"
-"""Kind of the events that say how a text came to be; charts are not drawn for them alone."""
+"""Kind of the events that record a text's tokens; charts are not drawn for them alone."""
 
 
 class OutputFolder:
-    """A folder that is filled item by item, so that what is finished is never lost.
+    """A folder that is filled item by item, so that finished items are never lost. Files are written whole.
 
     Attributes:
-        storage: where it is; ``storage.name`` is for people.
+        storage: the folder's storage; ``storage.name`` is for messages.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -45,7 +45,7 @@ class OutputFolder:
         self._lines: dict[str, str] = {}
 
     def write(self, item: Item) -> list[str]:
-        """Write one prompt's chosen samples, its trace and the trace's plot; return the samples' places."""
+        """Write one prompt's chosen samples, its trace and the trace's plot; return the samples' file names."""
         files = []
         for index in item.chosen:
             sample = item.samples[index]
@@ -57,7 +57,7 @@ class OutputFolder:
         trace = f"{TRACES}/{file_stem(item.prompt.id)}"
         self.write_json(f"{trace}.json", item.trace)
         if any(event["kind"] != TRAIL for event in item.trace["events"]):
-            from steer.results.trace_plot import plot  # matplotlib takes its time to load
+            from steer.results.trace_plot import plot  # matplotlib loads slowly
 
             self.storage.write(f"{trace}.png", plot(item.trace))
         row = item_row(item, files)
@@ -69,12 +69,12 @@ class OutputFolder:
         return [self.storage.url(file) for file in files]
 
     def write_bytes(self, name: str, data: bytes) -> str:
-        """Write a file that is no sample, such as a comparison; return its place."""
+        """Write a file that is not a sample, such as a comparison; return its place."""
         self.storage.write(name, data)
         return self.storage.url(name)
 
     def write_picture(self, name: str, picture: Image.Image) -> str:
-        """Write a picture that is no sample; return its place."""
+        """Write a picture that is not a sample; return its place."""
         return self.write_bytes(name, image_bytes(picture))
 
     def write_json(self, name: str, data: Any) -> str:
@@ -83,7 +83,7 @@ class OutputFolder:
         return self.write_bytes(name, text.encode("utf-8", "surrogatepass"))
 
     def finish(self, cost: Cost, **more: Any) -> dict[str, Any]:
-        """Write the overview of all items and ``result.json``; return what the latter holds."""
+        """Write the overview of all items and ``result.json``; return the content of the latter."""
         data: dict[str, Any] = {"schema": 1, "items": self._rows, "cost": cost.as_dict(), **more}
         if self._cells:
             self.write_picture(CONTACT_SHEET, contact_sheet(self._cells))

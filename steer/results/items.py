@@ -1,4 +1,4 @@
-"""What sampling returns: samples, and one item per prompt."""
+"""``Sample`` and ``Item``: finished particles, and the result of one prompt."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Sample:
     """One particle at the end.
 
     Attributes:
-        value: the decoded sample as its medium has it: a picture, a string.
+        value: the decoded sample in its medium's type: a picture or a string.
         slot: its slot; ``seed + slot`` seeded its noise.
         reward: its score, ``None`` without a reward.
         log_weight: its log importance weight.
@@ -31,22 +31,22 @@ class Sample:
 
     @property
     def image(self) -> Image.Image:
-        """The image; a ``TypeError`` if it is none."""
+        """The image; ``TypeError`` for a text."""
         if not isinstance(self.value, Image.Image):
-            raise TypeError("this sample is no image: use .text, or .value for any kind")
+            raise TypeError("this sample is not an image: use .text, or .value for any kind")
         return self.value
 
     @property
     def text(self) -> str:
-        """The text; a ``TypeError`` if it is none."""
+        """The text; ``TypeError`` for an image."""
         if not isinstance(self.value, str):
-            raise TypeError("this sample is no text: use .image, or .value for any kind")
+            raise TypeError("this sample is not a text: use .image, or .value for any kind")
         return self.value
 
 
 @dataclass(frozen=True)
 class Item:
-    """What one prompt came to.
+    """The result of one prompt.
 
     Attributes:
         prompt: the prompt.
@@ -55,7 +55,7 @@ class Item:
         chosen: indices into ``samples``.
         trace: see :func:`steer.sampling.trace.trace_of`.
         recipe: reproduces it.
-        modality: what the samples are, such as ``"image"`` or ``"text"``.
+        modality: of the samples, such as ``"image"`` or ``"text"``.
     """
 
     prompt: Prompt
@@ -68,11 +68,11 @@ class Item:
 
     @property
     def medium(self) -> Medium:
-        """What is known of samples of this kind."""
+        """The medium of the samples."""
         return media_of(self.modality)
 
     def sample_bytes(self, index: int) -> bytes:
-        """Return one of the samples as a file, its recipe within if files of its medium can carry one."""
+        """Return a sample as a file, with its recipe if files of its medium can carry one."""
         sample = self.samples[index]
         return self.medium.encoded(sample.value, self.recipe.texts(sample.slot))
 

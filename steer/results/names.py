@@ -1,4 +1,4 @@
-"""Names of the files in an output folder. Whoever reads a folder takes them from here, without loading a model."""
+"""Names of the files in an output folder, for writers and readers; importing them loads no model."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 RESULT, TRACES, METADATA = "result.json", "traces", "metadata.jsonl"
 CONTACT_SHEET, COMPARISON, TEXT_COMPARISON = "sheet.png", "compare.png", "compare.txt"
-"""Files beside the samples that are none."""
+"""Files beside the samples that are not samples."""
 
 
 def overview_name(medium: Medium) -> str:
-    """Return the file that shows all chosen samples at once: a contact sheet, or a line of JSON per sample."""
+    """Return the overview of all chosen samples: a contact sheet, or a file with one line of JSON per sample."""
     return CONTACT_SHEET if medium.pictured else f"{medium.plural}.jsonl"
 
 
 def comparison_name(medium: Medium) -> str:
-    """Return the file that shows plain samples beside steered ones."""
+    """Return the file with plain samples beside steered ones."""
     return COMPARISON if medium.pictured else TEXT_COMPARISON
 
 
@@ -32,8 +32,8 @@ def sample_name(prompt_id: str, slot: int, medium: Medium) -> str:
 def file_stem(prompt_id: str) -> str:
     """Return a file name for a prompt id.
 
-    Ids come from files of others: whatever is no plain name is hashed, and so is whatever another id's name could
-    be, on file systems that tell no case too.
+    Ids come from files of others. An id that is not a plain name is hashed, and so is one whose name could clash with
+    another's on a file system that ignores case.
     """
     if re.fullmatch(r"[a-z0-9_][a-z0-9_.-]{0,79}", prompt_id) and not re.search(r"-[0-9a-f]{12}$", prompt_id):
         return prompt_id

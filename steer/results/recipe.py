@@ -1,4 +1,4 @@
-"""Recipes: everything that reproduces a sample. An image's file carries it; a text's stands beside it."""
+"""``Recipe``: everything that reproduces a sample. An image's file carries it; a text's stands beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PNG_KEY = "steer"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a prompt's images were made.
+    """Model, prompt, settings, methods and rewards of a sample.
 
     Attributes:
         model: the model's name as given.
@@ -30,12 +30,12 @@ class Recipe:
         reward: expressions.
         options: plugin options.
         choose: how the result was chosen.
-        run_seed: what seeds were hashed from.
+        run_seed: from it and the prompt's id the seed was hashed.
         device: device type and dtype of the weights; bits depend on them.
         versions: of the packages that decide the bits.
         sampler: the scheduler's name as A1111 spells it, or its class.
-        replayable: whether names suffice; false if an object in memory took part.
-        judge: names of what was reported beside the reward; no image depends on it.
+        replayable: whether names suffice; false if a method, a reward or the model was an object in memory.
+        judge: names of judges; no image depends on them.
         cfg_setting: the setting with the scale of classifier-free guidance (:class:`steer.models.backbone.Backbone`).
     """
 
@@ -111,7 +111,7 @@ class Recipe:
         return asdict(self)
 
     def texts(self, slot: int) -> dict[str, str]:
-        """Return the texts that the file of one slot's sample carries: the recipe, and what A1111 tools read."""
+        """Return the texts that the file of one slot's sample carries: the recipe, and ``parameters``."""
         payload = json.dumps({**self.as_dict(), "slot": slot}, ensure_ascii=True, sort_keys=True, default=str)
         return {PNG_KEY: payload, "parameters": self.parameters(slot)}
 
@@ -151,7 +151,7 @@ A1111_NAMES = {
     "KDPM2AncestralDiscreteScheduler": "DPM2 a",
     "LCMScheduler": "LCM",
 }
-"""What A1111 calls the schedulers of diffusers."""
+"""A1111's names of diffusers' schedulers."""
 
 
 def sampler_name(scheduler: str | None, own: Any) -> str:
@@ -159,7 +159,7 @@ def sampler_name(scheduler: str | None, own: Any) -> str:
 
     Args:
         scheduler: the short name that was asked for, if any.
-        own: the model's own scheduler, used where none was asked for.
+        own: the model's own scheduler, used if ``name`` is ``None``.
     """
     if own is None:  # a process without a scheduler of diffusers knows its solvers by their short names
         return scheduler or "default"
@@ -176,7 +176,7 @@ def sampler_name(scheduler: str | None, own: Any) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Quote as A1111 does where a value would break the list of facts."""
+    """Quote a value that would break the list of facts, as A1111 does."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",:\n") else text
 

@@ -1,4 +1,4 @@
-"""What sampling returns for all prompts together."""
+"""``Result``: the items of all prompts, and their cost."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from steer.results.items import Item
 
 @dataclass(frozen=True)
 class Result:
-    """What :meth:`steer.sampling.sampler.Sampler.generate` returns: one item per prompt, and the cost of all."""
+    """Result of :meth:`steer.sampling.sampler.Sampler.generate`: one item per prompt, and the cost of all."""
 
     items: tuple[Item, ...]
     cost: Cost

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from steer.results.items import Item
 
 SCORES = ("slot", "reward", "judge", "log_weight")
-"""What a row says of every particle."""
+"""The fields of a row with one value per particle."""
 
 
 def item_row(item: Item, files: Sequence[str]) -> dict[str, Any]:
-    """Return what an item came to as plain data, its samples' files included, its recipe and trace not."""
+    """Return an item's results and file names as plain data, without its recipe and trace."""
     return {
         "id": item.prompt.id,
         "prompt": str(item.prompt),
@@ -54,7 +54,7 @@ def seed_of(row: Mapping[str, Any], particle: Mapping[str, Any]) -> int:
 def metadata_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a row per chosen sample of an item's row, in the form that Hugging Face's imagefolder reads.
 
-    What the medium says of a sample, as the text of a text, is part of it.
+    It includes the medium's fields, such as the text of a text.
     """
     # every row has the same columns of the same types
     for file, particle in zip(row["files"], chosen_particles(row), strict=True):

@@ -1,4 +1,4 @@
-"""The picture of a search: every candidate's reward over what was spent, and what a method noted along the way."""
+"""The plot of a search: every candidate's reward over the evaluations spent, and the method's other values."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ import numpy as np
 
 COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 OWN = ("origin", "reward", "spent", "iteration")
-"""What the upper panel shows; all else that a candidate carries is drawn below."""
+"""Values in the upper panel; the other values of candidates are drawn below."""
 
 
 def draw_search(trace: dict[str, Any]) -> Any:
     """Return a figure of a trace with candidates.
 
-    Above: each candidate's reward over the denoiser evaluations spent on the prompt until then, colored by where it
-    came from, and the best so far. Below, for a search with iterations: the mean over seeds of everything else that
-    its candidates carry (single rewards, what was watched), each brought to 0..1 over its own range.
+    Above: each candidate's reward over the denoiser evaluations spent on the prompt until then, colored by its origin,
+    and the best so far. Below, for a search with iterations: the mean over seeds of the candidates' other values
+    (single rewards, watched rewards), each scaled to 0..1 over its own range.
     """
     from matplotlib.figure import Figure
 
@@ -53,7 +53,7 @@ def _draw_candidates(axes: Any, events: Sequence[dict[str, Any]]) -> None:
 def _curves(events: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
     """Return the mean over rows of all further values, by iteration; a break between the populations of a search.
 
-    A row that has stopped counts with what it had last: without it, the mean would move because of who is left.
+    A row that has stopped counts with its last value: without it, the mean would change because a row is missing.
     """
     curves: dict[str, list[tuple[float, float]]] = {}
     last: dict[str, dict[int, float]] = {}

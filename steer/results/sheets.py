@@ -21,7 +21,7 @@ BLUE, GRAY, INK = "#0b5394", "#777777", "#111111"
 
 
 def score_text(reward: float | None) -> str:
-    """Return a score as it stands under a picture; empty without a reward."""
+    """Return a score as text under a picture; empty without a reward."""
     return "" if reward is None else f"{reward:.3f}"
 
 
@@ -30,7 +30,7 @@ def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Im
 
     Args:
         cells: pictures of any size, scaled to fit.
-        columns: cells a row; about as many as rows by default.
+        columns: cells per row; about as many as rows by default.
     """
     cells = cells[:MAX_CELLS]
     columns = columns or min(6, math.ceil(math.sqrt(len(cells))))
@@ -59,8 +59,8 @@ class Tile:
 
     Attributes:
         picture: the image.
-        score: its reward as text, or nothing.
-        chosen: whether it is the result; framed.
+        score: its reward as text, or empty.
+        chosen: whether it is the result; it is framed then.
     """
 
     picture: Image.Image
@@ -86,7 +86,7 @@ DIVIDE = 28
 def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
     """Draw one row per prompt: plain particles on the left, steered ones on the right, the chosen ones framed.
 
-    At most ``MAX_ROWS`` prompts and ``MAX_TILES`` particles a side are shown, the chosen ones among them.
+    At most ``MAX_ROWS`` prompts and ``MAX_TILES`` particles per side are shown, the chosen ones among them.
 
     Args:
         rows: prompts with their particles in the order of slots.
@@ -155,9 +155,9 @@ def _paste(sheet: Image.Image, picture: Image.Image, left: int, top: int, side: 
 
 
 def _wrap(text: str, width: int, lines: int, size: int = 11) -> list[str]:
-    """Break text into at most ``lines`` lines of ``width`` pixels; the last ends in … where something is left out."""
+    """Break text into at most ``lines`` lines of ``width`` pixels; the last ends in … if something is left out."""
     font = _font(size)
-    # far more than can be shown; measuring 10,000 characters would take its time
+    # far more than can be shown; measuring 10,000 characters is slow
     words = "".join(c if c.isprintable() else " " for c in text[: 40 * lines + width * lines]).split()
     done: list[str] = []
     line = ""

@@ -1,4 +1,4 @@
-"""Traces: what happened to the particles of one prompt, step by step, as plain data and as a picture."""
+"""The plot of a trace: the particles' genealogy, rewards and ESS by step."""
 
 import warnings
 from io import BytesIO
@@ -9,13 +9,13 @@ from steer.results.search_plot import draw_search, shorten
 
 LIVING, DEAD = "#1f77b4", "#cfcfcf"
 BEND = 0.35
-"""Share of a stretch that the curve from a parent to its copy takes."""
+"""Share of the steps between resamplings that the curve from a parent to its copy takes."""
 
 
 def plot(trace: dict[str, Any]) -> bytes:
     """Draw a trace as a PNG: the particles' genealogy colored by reward, and rewards and ESS by step.
 
-    Of a search, its candidates are drawn (:mod:`steer.results.search_plot`).
+    A search gets a plot of its candidates instead (:mod:`steer.results.search_plot`).
     """
     from matplotlib.figure import Figure
 
@@ -45,7 +45,7 @@ def png(figure: Any) -> bytes:
 
 
 def _draw_genealogy(axes: Any, trace: dict[str, Any]) -> None:
-    """Draw every particle as a line; one that is resampled away ends, and copies branch off their parent."""
+    """Draw every particle as a line; a line that is resampled away ends, and copies branch off their parent."""
     from matplotlib.ticker import MaxNLocator
 
     steps, count = trace["steps"], trace["particles"]

@@ -1,4 +1,4 @@
-"""From names and options to methods and rewards."""
+"""Rewards by name: from expressions, options and functions to ``Reward`` objects and judges."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ RewardSpec = str | RewardFunction | Reward
 
 
 def reward_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpec]:
-    """Return rewards as a list, where one or none may have been given."""
+    """Return rewards as a list; one or none may be given alone."""
     if reward is None:
         return []
     return [reward] if isinstance(reward, str) or callable(reward) else list(reward)
@@ -49,15 +49,15 @@ def make_reward(
 ) -> WeightedSum | None:
     """Make the sum of the given rewards: expressions like ``"shapes:1+clip:0.5"``, functions or instances.
 
-    A reward that is named twice is made once; with ``shared``, also where another call with the same has made it.
-    Without ``fetch``, one whose weights are not on this machine yet fetches them when it is :meth:`Reward.ready`.
+    A reward that is named twice is made once; with ``shared``, also if another call with the same dictionary made it.
+    Without ``fetch``, a reward whose weights are not on this machine yet fetches them in :meth:`Reward.ready`.
     """
     shared = {} if shared is None else shared
     terms: list[tuple[str, float, RewardFunction]] = []
     for spec in specs:
         if isinstance(spec, str):
             terms += _make_terms(parse_expression(spec), options, plugins, device, shared, fetch)
-        elif isinstance(spec, WeightedSum):  # made before; its terms stay apart for methods that look at each
+        elif isinstance(spec, WeightedSum):  # made before; its terms stay separate for methods that use them one by one
             terms += spec.terms
         else:
             terms.append((spec_name(spec), 1.0, as_function(spec_name(spec), spec)))
@@ -67,7 +67,7 @@ def make_reward(
 def make_judges(
     specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device, *, fetch: bool = True
 ) -> dict[str, WeightedSum]:
-    """Make each judge on its own, by the name under which its scores are reported; see :func:`make_reward`."""
+    """Make each judge separately, by the name under which its scores are reported; see :func:`make_reward`."""
     judges = {}
     for spec in specs:
         judge = make_reward([spec], options, plugins, device, fetch=fetch)
@@ -77,7 +77,7 @@ def make_judges(
 
 
 def check_judges(rewards: Sequence[RewardSpec], judges: Sequence[RewardSpec]) -> None:
-    """Raise if something both steers and judges: its score says nothing of a sample that was chosen by it.
+    """Raise if a reward both steers and judges: its score is biased for samples that it chose.
 
     Raises:
         SteerError: naming it.
@@ -102,9 +102,9 @@ def _identities(specs: Sequence[RewardSpec]) -> dict[str, object]:
 
 
 def _identity(term: Term) -> object:
-    """Return what a reward is whatever it is called: its name and weights (``hps`` is ``hps:v2.1``), or its file.
+    """Return a reward's identity, equal for all its spellings: name and weights (``hps`` is ``hps:v2.1``), or file.
 
-    Of what takes its weights from the argument, that says more than they do (``classifier:ID/LABEL``).
+    For a reward that takes its weights from the argument, it is the argument (``classifier:ID/LABEL``).
     """
     if is_file_reference(term.name):
         return Path(term.name).expanduser().resolve(), term.argument
@@ -114,7 +114,7 @@ def _identity(term: Term) -> object:
 
 
 def spec_name(spec: RewardSpec) -> str:
-    """Return what a reward is called: an expression itself, else the name of the object or its class."""
+    """Return a reward's name: the expression itself, else the name of the object or its class."""
     if isinstance(spec, str):
         return spec
     return str(getattr(spec, "name", None) or getattr(spec, "__name__", None) or type(spec).__name__)
@@ -131,7 +131,7 @@ def check_rewards(specs: Sequence[RewardSpec], options: OptionValues, plugins: P
     """Look up every reward and validate its options without loading weights.
 
     Raises:
-        SteerError: for whatever :func:`make_reward` would not take.
+        SteerError: see :func:`make_reward`.
     """
     for spec in specs:
         for term in leaves(parse_expression(spec)) if isinstance(spec, str) else ():
@@ -143,7 +143,7 @@ def check_rewards(specs: Sequence[RewardSpec], options: OptionValues, plugins: P
 def check_modalities(
     specs: Sequence[RewardSpec], modality: str, options: OptionValues, plugins: Plugins, who: str = "this model makes"
 ) -> None:
-    """Raise if a reward scores something else than samples of a modality; loads no weights.
+    """Raise if a reward does not score samples of a modality; loads no weights.
 
     Raises:
         SteerError: naming it.
@@ -202,7 +202,7 @@ def _one_reward(
     if declared is None:
         return as_function(term.name, target)
     keywords: dict[str, Any] = {"argument": argument, "device": device}
-    # one with a constructor of its own loads there
+    # a reward with a constructor of its own loads in it
     if not fetch and target.__init__ is Reward.__init__:
         keywords["later"] = not weights.complete(_needed(term, declared, plugins), declared)
     made: RewardFunction = target(declared, **keywords)
@@ -214,14 +214,14 @@ def _needed(term: Term, declared: Options | None, plugins: Plugins) -> Sequence[
     entry = plugins.registry.rewards.get(term.name)
     if entry is None:
         return ()
-    # if the reward's name gives no model, its option of that name does
+    # if the reward's name gives no model, its option ``model`` does
     return entry.weights(term.argument if term.argument is not None else getattr(declared, "model", None))
 
 
 def _find_reward(
     name: str, argument: str | None, options: OptionValues, plugins: Plugins
 ) -> tuple[Any, Options | None, str | None]:
-    """Return what a reward's name stands for, its options if it declares some, and the argument left to it."""
+    """Return a name's reward, its declaration of options if it has one, and its argument."""
     if is_file_reference(name):
         if argument is None:
             raise SteerError(f"reward {name!r}: name the function in the file, as in {name}:brightness")
@@ -235,5 +235,5 @@ def _find_reward(
         return target, build(target.Options, options.get(name, {}), name), argument
     if argument is not None:
         raise SteerError(f"reward {name!r} takes no argument, got {argument!r}")
-    # a class that only has __call__ is as good as a function of (samples, prompts)
+    # a class with __call__ counts as a function of (samples, prompts)
     return as_function(name, target() if inspect.isclass(target) else target), None, None

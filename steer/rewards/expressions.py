@@ -1,6 +1,6 @@
-"""Reward expressions: text to terms. ``hps:2+min(clip@15..35,shapes)`` is a weighted sum of two terms.
+"""Parsing reward expressions: ``hps:2+min(clip@15..35,shapes)`` is a weighted sum of two terms.
 
-What can be written, ``[]`` marking what may be left out::
+The grammar, with optional parts in ``[]``::
 
     expression  term + term + …
     term        NAME[:ARGUMENT][@SCALE][:WEIGHT]  or  min(expression, expression, …)[:WEIGHT]
@@ -8,7 +8,7 @@ What can be written, ``[]`` marking what may be left out::
                 zMEAN,SD    (score − MEAN) / SD
                 z           the same with the mean and sd that the reward declares as ``typical``
 
-Every number is stated and none is taken from a batch: a score must stay a function of the sample and its prompt.
+No number is taken from a batch: a score must be a function of the sample and its prompt alone.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Scale:
-    """How a score is brought to a common scale: ``(score − center) / width``.
+    """The scale of a score: ``(score − center) / width``.
 
     Attributes:
         text: as written, without the ``@``.
-        center: what becomes 0; ``None`` stands for the mean that the reward declares.
-        width: what becomes 1; ``None`` as before.
+        center: the score that becomes 0; ``None`` for the mean that the reward declares.
+        width: the difference that becomes 1; ``None`` for the sd that the reward declares.
     """
 
     text: str
@@ -52,7 +52,7 @@ class Term:
 
     @property
     def label(self) -> str:
-        """The reward's name with its argument: what it is, without how much it counts."""
+        """The reward's name with its argument, without the weight."""
         return self.name if self.argument is None else f"{self.name}:{self.argument}"
 
     def __str__(self) -> str:
@@ -62,14 +62,14 @@ class Term:
 
 @dataclass(frozen=True)
 class Minimum:
-    """The least of several sums, times a weight."""
+    """The minimum of several sums, times a weight."""
 
     parts: tuple[tuple[Node, ...], ...]
     weight: float = 1.0
 
     @property
     def label(self) -> str:
-        """As written, without the weight."""
+        """The term without its weight."""
         return f"min({','.join(join(part) for part in self.parts)})"
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ def join(nodes: Iterable[Node]) -> str:
 
 
 def leaves(nodes: Iterable[Node]) -> Iterator[Term]:
-    """Yield every reward that takes part, those within ``min`` included."""
+    """Yield every reward of an expression, those within ``min`` included."""
     for node in nodes:
         if isinstance(node, Term):
             yield node
@@ -101,7 +101,7 @@ def parse_expression(expression: str) -> list[Node]:
     Term(name='clip', argument='shapes', weight=0.5, scale=None)
 
     Raises:
-        SteerError: for whatever cannot be read, with an example of what can.
+        SteerError: for text that cannot be parsed, with an example.
     """
     return [_node(piece.strip(), expression) for piece in _split(expression, "+")]
 
@@ -110,13 +110,13 @@ _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WEIGHT = re.compile(_NUMBER)
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 _Z = re.compile(rf"z(?:({_NUMBER}),({_NUMBER}))?")
-_SCALE = re.compile(r"@(?=[^/@]*$)")  # not the @ within a path or of a hub revision before one
+_SCALE = re.compile(r"@(?=[^/@]*$)")  # not the @ of a path or of a hub revision
 _MINIMUM = re.compile(rf"min\((.*)\)(?::({_NUMBER}))?", re.DOTALL)
 _NUMBER_AHEAD = re.compile(r"\s*[+-]?\.?\d")
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split outside parentheses; no term begins with a number, so ``1e+3`` and ``z25,4`` stay whole."""
+    """Split outside parentheses. No term begins with a number, so ``1e+3`` and ``z25,4`` stay whole."""
     pieces, depth, start = [], 0, 0
     for index, character in enumerate(text):
         depth += (character == "(") - (character == ")")

@@ -1,4 +1,4 @@
-"""One reward cannot spoil another: each is called on copies, and what it changed of the process is put back."""
+"""Isolation of rewards: each is called on copies, and its changes to the process are undone."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -13,17 +13,17 @@ from steer.prompts.prompt import Prompt
 
 
 def copies(samples: Any, prompts: Sequence[Prompt]) -> tuple[Any, list[Prompt]]:
-    """Return samples and prompts that a reward may change as it likes.
+    """Return copies of samples and prompts that a reward may change.
 
-    A copy of the pixels costs little beside any reward. Gradients flow through it to the samples.
+    A copy of the pixels costs little compared with a reward. Gradients flow through it to the samples.
     """
     return samples.clone() if isinstance(samples, Tensor) else samples, list(prompts)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put back at the end what code of others may have changed: global random generators, torch's grad mode, number of
-    threads and default dtype."""
+    """Restore at the end the state of the process: global random generators, torch's grad mode, number of threads and
+    default dtype."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     python, numpy = random.getstate(), np.random.get_state()
     grad, threads, dtype = torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype()

@@ -1,4 +1,4 @@
-"""Rewards: what scores samples, how several combine, and how a score is checked.
+"""``Reward``, the base class of rewards; sums, scales and minima of rewards; and the check of scores.
 
 A reward is anything callable as ``reward(samples, prompts) -> Tensor [N]``, higher is better. A plain function
 is one; a plugin subclasses :class:`Reward`.
@@ -54,10 +54,10 @@ class Reward:
     lives on one device, holds its weights, and may cache text work between calls.
 
     Attributes:
-        modality: what it scores, one of :data:`steer.models.media.MEDIA`; ``None`` for samples of any kind.
-        differentiable: whether gradients flow from the score to float samples; an instance may know better.
-        needs_prompt: whether the score depends on the prompt; if not, ``steer score`` asks for none.
-        typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if not known.
+        modality: of the samples that it scores, one of :data:`steer.models.media.MEDIA`; ``None`` for any.
+        differentiable: whether gradients flow from the score to float samples; an instance may set its own value.
+        needs_prompt: whether the score depends on the prompt; if not, ``steer score`` needs none.
+        typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if unknown.
         Options: the declaration of the reward's options.
     """
 
@@ -77,14 +77,14 @@ class Reward:
         dtype: torch.dtype | None = None,
         later: bool = False,
     ) -> None:
-        """Take over the arguments, then :meth:`prepare`.
+        """Keep the arguments, then :meth:`prepare`.
 
         Args:
             options: validated options, or ``None`` for the defaults.
             argument: the text after the colon in ``clip:ViT-B-32/laion2b_s34b_b79k``, if any.
-            device: where the reward computes.
+            device: to compute on.
             dtype: precision of its weights; ``None`` lets the reward choose.
-            later: leave it to :meth:`ready` to prepare.
+            later: let :meth:`ready` prepare.
         """
         self.options = options if options is not None else self.Options()
         self.argument = argument
@@ -94,7 +94,7 @@ class Reward:
             self.ready()
 
     def ready(self) -> None:
-        """Prepare, unless that is done.
+        """Prepare, unless already done.
 
         Raises:
             SteerError: see :meth:`prepare`.
@@ -104,15 +104,16 @@ class Reward:
             self._is_ready = True
 
     def prepare(self) -> None:
-        """Load what the reward needs; called once, when options, argument, device and dtype are known.
+        """Load the reward's weights; called once, when options, argument, device and dtype are known.
 
         Raises:
-            SteerError: if it cannot be had.
+            SteerError: if they cannot be loaded.
         """
 
     def completed(self, prompt: Prompt) -> Prompt:
-        """Return a prompt whose metadata holds all that its score depends on, so that a recipe needs no other file: one
-        that it names is read here, before anything is drawn.
+        """Return a prompt whose metadata hold everything that its score depends on: a recipe needs no other file.
+
+        A file that the prompt names is read here, before anything is sampled.
 
         Raises:
             SteerError: for a prompt that cannot be scored.
@@ -133,7 +134,7 @@ class Reward:
 
 
 def check_modality(name: str, reward: object, modality: str, who: str = "this model makes") -> None:
-    """Raise if a reward, or its class, says that it scores something else than a model makes; functions say nothing.
+    """Raise if a reward or its class declares another modality than the model's; functions declare none.
 
     Raises:
         SteerError: naming both.
@@ -150,45 +151,45 @@ def check_modality(name: str, reward: object, modality: str, who: str = "this mo
 
 
 class Combination(Reward):
-    """A reward made of others. It checks each of them on its own, so that an error names the one at fault."""
+    """A reward made of others. It checks each of them separately, so that an error names the one at fault."""
 
-    modality = None  # each part has its own
+    modality = None  # each part has its own modality
 
     def __init__(self) -> None:
         super().__init__(later=True)
 
     @property
     def parts(self) -> Sequence[RewardFunction]:
-        """What it is made of."""
+        """Its parts."""
         raise NotImplementedError
 
     @property
     def is_differentiable(self) -> bool:
-        """Whether every part is."""
+        """Whether every part is differentiable."""
         return all(is_differentiable(part) for part in self.parts)
 
     def prepare(self) -> None:
-        """Have every part ready."""
+        """Prepare every part."""
         for part in self.parts:
             if isinstance(part, Reward):
                 part.ready()
 
     def completed(self, prompt: Prompt) -> Prompt:
-        """Return a prompt that holds what every part needs."""
+        """Return a prompt with the metadata that every part needs."""
         for part in self.parts:
             if isinstance(part, Reward):
                 if type(part).completed not in (Reward.completed, Combination.completed):
-                    part.ready()  # what it makes of prompts may depend on what it loads
+                    part.ready()  # a part may complete prompts by its weights
                 prompt = part.completed(prompt)
         return prompt
 
     def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
-        """Score; ``step`` is for messages."""
+        """Score samples; ``step`` is for messages."""
         raise NotImplementedError
 
 
 class WeightedSum(Combination):
-    """Sum of rewards, each times its weight. With one term of weight 1 it is that reward."""
+    """Weighted sum of rewards. With one term of weight 1 it is that reward."""
 
     def __init__(self, terms: Sequence[tuple[str, float, RewardFunction]]) -> None:
         """Args: terms: (name, weight, reward) of each summand."""
@@ -202,7 +203,7 @@ class WeightedSum(Combination):
 
     @property
     def parts(self) -> Sequence[RewardFunction]:
-        """The summands."""
+        """The terms' rewards."""
         return [reward for _, _, reward in self.terms]
 
     def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
@@ -219,13 +220,13 @@ class Scaled(Combination):
     """A reward on a stated scale: ``(score − center) / width``. It never looks at the rest of a batch."""
 
     def __init__(self, name: str, reward: RewardFunction, center: float, width: float) -> None:
-        """Args: name: the reward's, for messages; center: what becomes 0; width: what becomes 1, positive."""
+        """Args: name: the reward's, for messages; center: becomes 0; width: becomes 1, positive."""
         super().__init__()
         self.name, self.reward, self.center, self.width = name, reward, center, width
 
     @property
     def parts(self) -> Sequence[RewardFunction]:
-        """The reward that is scaled."""
+        """The scaled reward."""
         return [self.reward]
 
     def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
@@ -234,7 +235,7 @@ class Scaled(Combination):
 
 
 class Least(Combination):
-    """The least of several sums, sample by sample; the gradient is that of the least."""
+    """The minimum of several sums per sample; the gradient is that of the smallest."""
 
     def __init__(self, sums: Sequence[WeightedSum]) -> None:
         """Args: sums: one or more."""
@@ -247,12 +248,12 @@ class Least(Combination):
         return self.sums
 
     def __call__(self, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None) -> Tensor:
-        """Return the least scores ``[N]``."""
+        """Return the smallest scores ``[N]``."""
         return torch.stack([part(samples, prompts, step=step) for part in self.sums]).amin(dim=0)
 
 
 def is_differentiable(reward: RewardFunction) -> bool:
-    """Whether a reward says that gradients flow from its score to the samples."""
+    """Whether a reward declares that gradients flow from its score to the samples."""
     if isinstance(reward, Combination):
         return reward.is_differentiable
     return bool(getattr(reward, "differentiable", False))
@@ -274,7 +275,7 @@ def without_gradient(name: str, reward: RewardFunction) -> str | None:
 def score(
     name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None
 ) -> Tensor:
-    """Call a reward, combined or not; see :func:`checked` for what it raises."""
+    """Call a reward, combined or not; raises as :func:`checked` does."""
     if isinstance(reward, Combination):
         return reward(samples, prompts, step=step)
     return checked(name, reward, samples, prompts, step=step)
@@ -283,11 +284,11 @@ def score(
 def checked(
     name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None
 ) -> Tensor:
-    """Call a reward on copies of the samples and check what it returns: float ``[N]``, finite.
+    """Call a reward on copies of the samples and check its scores: float ``[N]``, finite.
 
     Raises:
-        RewardError: naming the reward, the prompt and the step. The traceback of a reward that raises goes to
-            the log; a mistake of the user's that the reward itself reports (``SteerError``) passes unchanged.
+        RewardError: naming the reward, the prompt and the step. The traceback of a reward that raises goes to the log.
+            A ``SteerError`` of the reward passes unchanged.
     """
     where = "on the final samples" if step is None else f"at step {step}"
     if isinstance(reward, Reward):

@@ -23,15 +23,15 @@ class Setting:
     """The declaration of one setting.
 
     Attributes:
-        meaning: what it is, in lower case and without a period; appears in help and in messages.
+        meaning: its description in help and messages, in lower case and without a period.
         low: least value of a number.
         high: largest value of a number.
-        modality: the output of the models that have it, ``"image"`` or ``"text"``; ``None`` for all models.
+        modality: of the models that have it, ``"image"`` or ``"text"``; ``None`` for all models.
         flags: options of the command line, a short one first; empty if only methods and Python code set it.
         metavar: placeholder of the value in help, if its type says too little.
         group: the group of options that help lists it in.
         rows: keys by which a row of a prompt file sets it for its prompt alone; the last one present counts.
-        off: the value at which it does nothing.
+        off: the value without effect.
         kind: types of its value, from the annotation.
     """
 
@@ -212,7 +212,7 @@ SETTINGS: dict[str, Setting] = {
 """Every setting's declaration by its name."""
 
 SIZE = Setting("image size in pixels", modality="image", flags=("--size",), metavar="WxH", kind=(str,))
-"""How the width and the height are typed: ``512x768``."""
+"""The option for width and height: ``512x768``."""
 
 TYPED: dict[str, Setting] = {setting.key: setting for setting in (*SETTINGS.values(), SIZE) if setting.key}
 """The settings that users type, by their keys in a run file."""
@@ -271,7 +271,7 @@ def applies(name: str, modality: str) -> bool:
 
 
 def check_modality(name: str, modality: str) -> None:
-    """Raise unless models of a modality have a setting."""
+    """Raise if models of a modality do not have a setting."""
     if not applies(name, modality):
         raise SteerError(
             f"{name} is a setting of {SETTINGS[name].modality}s, and this model makes {modality}s; leave it out"

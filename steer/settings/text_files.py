@@ -1,4 +1,4 @@
-"""The one reader of small text files, which people write and other programs save.
+"""Reading small text files in any Unicode encoding.
 
 Prompt files, run files, ``steer.toml``, ``steer.json`` and metadata come from Excel, Notepad and PowerShell too: a byte
 order mark says how a file is encoded and is not part of its text. A file without one must be UTF-8: other encodings
@@ -14,7 +14,7 @@ from steer.errors import SteerError, message_of
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like UTF-16's mark, so it is looked for first
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like UTF-16's mark, so it is checked first
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -30,7 +30,7 @@ def read_bytes(place: str | Path, what: str) -> bytes:
 
     Args:
         place: the path or URL.
-        what: what the file is, for messages, such as ``"config file"``.
+        what: the kind of the file, for messages, such as ``"config file"``.
 
     Raises:
         SteerError: naming the place, if it does not exist or cannot be read.
@@ -77,10 +77,10 @@ def decoded(data: bytes, name: str) -> str:
 
 
 def loosely_decoded(data: bytes, name: str) -> str:
-    """Return text in which bytes that are not UTF-8 stay recognizable, so that :func:`check_line` finds their line.
+    """Return text in which bytes that are not UTF-8 are marked, so that :func:`check_line` finds their line.
 
     Raises:
-        SteerError: if a file with a UTF-16 or UTF-32 byte order mark is damaged: none of it can be trusted.
+        SteerError: if a file with a UTF-16 or UTF-32 byte order mark is damaged, because its text cannot be trusted.
     """
     mark, encoding = next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
     data = data[len(mark) :]
@@ -92,7 +92,7 @@ def loosely_decoded(data: bytes, name: str) -> str:
 
 
 def check_line(line: str, where: str) -> str:
-    """Return a line, if it is text.
+    """Return a line after checking that it is text.
 
     Raises:
         SteerError: if it holds bytes that are not UTF-8, or NUL as UTF-16 without a mark does.

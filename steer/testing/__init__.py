@@ -1,4 +1,4 @@
-"""What a reward must keep to, as checks: for ``steer check reward`` and for a plugin's own tests.
+"""Checks of a reward's contract, for ``steer check reward`` and for a plugin's own tests.
 
 In a test::
 

@@ -1,4 +1,4 @@
-"""The contract of a reward, check by check. Each check is a function of a :class:`Subject` and returns what it saw."""
+"""The contract of a reward: each check is a function of a :class:`Subject` that returns its finding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from steer.testing.gradient import gradient
 from steer.testing.subject import Failed, Subject
 
 TOLERANCE = 1e-4
-"""Batches of other sizes take other kernels: scores may differ by this share of their size, and no more."""
+"""Largest relative difference of scores between batch sizes, which use different kernels."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Report:
     Attributes:
         name: the reward's.
         checks: in the order in which they ran.
-        scores: of ``samples``, by which the best and the worst are shown; empty if they could not be had.
+        scores: of ``samples``, to show the best and the worst; empty if scoring failed.
         samples: float ``[N, 3, H, W]``.
         prompts: N prompts.
     """
@@ -60,7 +60,7 @@ class Report:
         """Return the report itself if no check failed.
 
         Raises:
-            AssertionError: listing the checks that failed, as a test wants it.
+            AssertionError: listing the checks that failed.
         """
         broken = [f"{check.name}: {check.detail}" for check in self.checks if check.status == "failed"]
         if broken:
@@ -88,7 +88,7 @@ def shape(subject: Subject) -> str:
 
 
 def extremes(subject: Subject) -> str:
-    """Finite on black, white and noise: what x0 looks like at the first steps."""
+    """Finite on black, white and noise, which x0 resembles at the first steps."""
     first = subject.samples[:1]
     noise = torch.rand(first.shape, generator=torch.Generator().manual_seed(1)).to(first)
     subject.score(torch.cat([torch.zeros_like(first), torch.ones_like(first), noise]), subject.prompts[:1] * 3)
@@ -96,7 +96,7 @@ def extremes(subject: Subject) -> str:
 
 
 def dtype_and_device(subject: Subject) -> str:
-    """Floating point, on the samples' device."""
+    """The scores are floats on the samples' device."""
     with torch.no_grad():
         scores = subject.reward(subject.samples.clone(), list(subject.prompts))
     if not scores.is_floating_point():
@@ -107,9 +107,9 @@ def dtype_and_device(subject: Subject) -> str:
 
 
 def determinism(subject: Subject) -> str:
-    """The same call gives the same bits, or a steered image could never be made again."""
+    """The same call gives the same bits, else a steered image could not be reproduced."""
     first = subject.score()
-    # steer puts the global generators back after each call; in a render others advance them in between
+    # steer restores the global generators after each call; in a render other code advances them in between
     random.random(), np.random.random(), torch.rand(1)
     second = subject.score()
     if not torch.equal(first, second):
@@ -118,7 +118,7 @@ def determinism(subject: Subject) -> str:
 
 
 def input_unchanged(subject: Subject) -> str:
-    """Samples and prompts are shared with the sampler and other rewards: nobody may write to them."""
+    """The reward does not change samples and prompts, which the sampler and other rewards share."""
     samples, prompts = subject.samples.clone(), list(subject.prompts)
     with torch.no_grad():
         subject.reward(samples, prompts)
@@ -126,11 +126,11 @@ def input_unchanged(subject: Subject) -> str:
         raise Failed("the reward changed its samples in place; work on a copy")
     if prompts != list(subject.prompts):
         raise Failed("the reward changed the list of prompts; work on a copy")
-    return "samples and prompts are as they were"
+    return "samples and prompts are unchanged"
 
 
 def batch_invariance(subject: Subject) -> str:
-    """A sample scored alone gets what it gets in a batch."""
+    """A sample has the same score alone as in a batch."""
     alone = [subject.score(subject.samples[i : i + 1], subject.prompts[i : i + 1]) for i in range(len(subject.samples))]
     return _same(subject.score(), torch.cat(alone), "a batch and its samples one by one")
 
@@ -151,7 +151,7 @@ def row_independence(subject: Subject) -> str:
 
 
 def speed(subject: Subject) -> str:
-    """Not judged, only told."""
+    """Reported without a verdict."""
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -160,7 +160,7 @@ def speed(subject: Subject) -> str:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     each = 1000 * statistics.median(seconds) / len(subject.samples)
-    return f"{each:.2f} ms a sample in a batch of {len(subject.samples)}"
+    return f"{each:.2f} ms per sample in a batch of {len(subject.samples)}"
 
 
 CHECKS: tuple[Callable[[Subject], str | None], ...] = (
@@ -192,12 +192,12 @@ def check_reward(
 
     Args:
         reward: a ``steer.Reward`` or a function of (samples, prompts).
-        samples: float ``[N, 3, H, W]`` in [0, 1] to try it on; scenes of the embedded world by default.
+        samples: float ``[N, 3, H, W]`` in [0, 1] to score; scenes of the embedded world by default.
         prompts: N prompts.
         name: for the report; the reward's own by default.
-        differentiable: whether to check its gradient; what the reward declares by default.
-        device: where the samples are.
-        batch: how many samples the checks use; all are scored for the pictures.
+        differentiable: whether to check its gradient; by default as the reward declares.
+        device: of the samples.
+        batch: number of samples in the checks; all are scored for the pictures.
 
     Raises:
         SteerError: if samples and prompts do not fit each other.
@@ -209,7 +209,7 @@ def check_reward(
     rows = tuple(p if isinstance(p, Prompt) else Prompt(p) for p in prompts)
     samples = samples.to(device)
     title = name or getattr(reward, "name", None) or getattr(reward, "__name__", None) or type(reward).__name__
-    # spread over the set, so that several categories of prompts take part
+    # spread over the set, so that it has several categories of prompts
     picked = torch.linspace(0, len(rows) - 1, min(batch, len(rows))).round().long().tolist()
     subject = Subject(
         str(title),
@@ -223,7 +223,7 @@ def check_reward(
 
 
 def example_samples(plugins: Plugins | None = None) -> tuple[Tensor, list[Prompt]]:
-    """Return samples with prompts: what the first plugin that brings some gives, else noise of a fixed seed."""
+    """Return samples with prompts: those of the first plugin that has some, else noise of a fixed seed."""
     known = (plugins or manager()).registry.entries["samples"]
     if known:
         samples, prompts = next(iter(known.values())).load()()
@@ -238,7 +238,7 @@ def _run(check: Callable[[Subject], str | None], subject: Subject) -> Check:
         detail = check(subject)
     except Failed as failure:
         return Check(name, "failed", str(failure))
-    except Exception as error:  # a reward of somebody else: whatever it raises is its failure
+    except Exception as error:  # code of a plugin author: any exception is a failure of the reward
         return Check(name, "failed", f"{type(error).__name__}: {message_of(error, 200)}")
     return Check(name, "skipped", "not declared differentiable") if detail is None else Check(name, "passed", detail)
 

@@ -1,4 +1,4 @@
-"""Whether a reward's gradient is the slope of its score, and all of it."""
+"""Checks that a reward's gradient is complete and agrees with finite differences of its score."""
 
 import functools
 from collections.abc import Callable
@@ -10,22 +10,22 @@ from steer.testing.subject import Failed, Subject
 
 GRADIENT_TOLERANCE = 0.05
 RANDOM_TOLERANCE = 0.25
-"""Along random directions slopes are small and rounding counts more; a part that is lost shows as much more."""
+"""Along random directions, slopes are small and rounding counts more; a lost part shows as much more than this."""
 RANDOM_DIRECTIONS = 4
 STEPS = (3e-2, 1e-2, 3e-3, 1e-3)
-"""Steps of the finite differences: float32 needs large ones, curvature small ones; the best agreement counts."""
+"""Steps of the finite differences. Rounding needs large ones, curvature small ones; the best agreement counts."""
 
 
 def gradient(subject: Subject) -> str | None:
-    """The gradient agrees with finite differences, row by row: along itself, and along random directions.
+    """The gradient agrees with finite differences per row: along itself, and along random directions.
 
-    Along itself a slope is largest, and so best told from rounding; but a gradient that lacks a part, as of two
-    channels that pass a detach(), is right along itself. A random direction sees what is missing.
+    Along itself, the slope is largest and rounding matters least. But a gradient that lacks a part, for example of a
+    channel that passes a detach(), is right along itself; a random direction shows the lost part.
     """
     if not subject.differentiable:
         return None
     count = min(3, len(subject.samples))
-    # away from 0 and 1, where a reward that clamps has no two-sided derivative
+    # away from 0 and 1, at which a reward that clamps has no two-sided derivative
     base = (0.1 + 0.8 * subject.samples[:count]).detach()
     prompts = list(subject.prompts[:count])
     leaf = base.clone().requires_grad_()
@@ -59,7 +59,7 @@ def gradient(subject: Subject) -> str | None:
         raise Failed(
             f"gradient and finite differences differ by {worst:.1%}, expected at most {GRADIENT_TOLERANCE:.0%}"
         )
-    # what the two small steps miss of the line through the large one is rounding: 1e-2 of a score in bf16
+    # the two small steps' deviation from the line through the large one is rounding: 1e-2 of a score in bf16
     noise = max(
         abs(d - large * length / longest) for *_, ((longest, large), *rest) in random for length, d in rest[-2:]
     )

@@ -1,4 +1,4 @@
-"""New plugin packages from the templates in ``steer/testing/templates``."""
+"""Writing new plugin packages from the templates in ``steer/testing/templates``, for ``steer new``."""
 
 import keyword
 import re
@@ -14,19 +14,19 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def create(kind: str, name: str, parent: Path, plugins: Plugins) -> list[Path]:
-    """Write a plugin package that works at once after ``pip install -e``.
+    """Write a plugin package that works after ``pip install -e``.
 
     Args:
         kind: ``"reward"`` or ``"method"``.
-        name: what users will call it: lower case, digits and hyphens.
+        name: of lower-case letters, digits and hyphens.
         parent: the package's folder ``steer-NAME`` is made in it.
-        plugins: known names, which may not be taken again.
+        plugins: the known plugins, whose names are taken.
 
     Returns:
         The files written.
 
     Raises:
-        SteerError: for a name that cannot be used or is taken, or a folder that is there already.
+        SteerError: for a name that is invalid or taken, or a folder that exists already.
     """
     check_name(kind, name, plugins)
     words = {
@@ -50,7 +50,7 @@ def create(kind: str, name: str, parent: Path, plugins: Plugins) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # it was made here, a moment ago
+        shutil.rmtree(folder, ignore_errors=True)  # it was made here just now
         raise
     return list(contents)
 
@@ -60,7 +60,7 @@ def check_name(kind: str, name: str, plugins: Plugins) -> None:
     module = name.replace("-", "_")
     if not NAME.fullmatch(name) or len(name) > 40 or keyword.iskeyword(module):
         raise SteerError(
-            f"{name!r} is no name for a {kind}; expected lower-case letters, digits and hyphens, beginning with a "
+            f"{name!r} is no valid {kind} name; expected lower-case letters, digits and hyphens, beginning with a "
             "letter, such as bright-sky"
         )
     taken = plugins.registry.entries["reward"].get(name) or plugins.registry.entries["method"].get(name)

@@ -1,4 +1,4 @@
-"""A report of checks as files: ``report.json`` and a picture of the best and the worst scored samples."""
+"""Writing the report of checks: ``report.json`` and a picture of the samples with the best and worst scores."""
 
 from pathlib import Path
 

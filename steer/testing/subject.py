@@ -1,4 +1,4 @@
-"""What the checks of a reward look at, and how one of them fails."""
+"""``Subject``: a reward with samples and prompts to check it on; and the failure of a check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from steer.rewards.reward import RewardFunction, checked
 
 
 class Failed(Exception):  # noqa: N818 - not an error of the program: the outcome of a check
-    """A check that found the contract broken; its text says how."""
+    """The reward breaks the contract; the text says how."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A reward with what it is tried on: samples ``[N, 3, H, W]`` with N >= 2 prompts."""
+    """A reward with samples ``[N, 3, H, W]`` and N >= 2 prompts to check it on."""
 
     name: str
     reward: RewardFunction
@@ -26,7 +26,7 @@ class Subject:
     differentiable: bool
 
     def score(self, samples: Tensor | None = None, prompts: Sequence[Prompt] | None = None) -> Tensor:
-        """Score without gradients; whatever goes wrong fails the check."""
+        """Score without gradients; any exception fails the check."""
         try:
             with torch.no_grad():
                 return checked(

@@ -1,4 +1,4 @@
-"""What the trainings of plugins share: one loop, one set of command-line options, checkpoints and exports."""
+"""Shared parts of plugins' trainings: the loop, command-line options, checkpoints and exports."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,9 @@ _HOMES = {
     "RunFolder": "steer.training.checkpoints",  # recipe, checkpoint, log and sheets of a run
     "older_run": "steer.training.checkpoints",  # the error for a folder that an older steer trained in
     "read_checkpoint": "steer.training.checkpoints",  # the checkpoint of a run
-    "TrainingRecipe": "steer.training.recipe",  # all that decides the weights
-    "Watch": "steer.training.recipe",  # how often it is saved, measured and logged
-    "Display": "steer.training.display",  # where a run says how far it is; `steer.plugin.Bar` is one
+    "TrainingRecipe": "steer.training.recipe",  # everything that decides the weights
+    "Watch": "steer.training.recipe",  # the steps between checkpoints, measurements and log rows
+    "Display": "steer.training.display",  # shows a run's progress; `steer.plugin.Bar` is one
     "training_options": "steer.training.options",  # the command-line options that all trainings have
     "TrainingOptions": "steer.training.options",  # their values
     "option": "steer.training.options",  # an option of click whose help says its default

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return what a training changes in a module, by name: parameters that have a gradient, and buffers."""
+    """Return the tensors that a training changes in a module, by name: parameters with a gradient, and buffers."""
     frozen = {name for name, value in module.named_parameters(remove_duplicate=False) if not value.requires_grad}
     return {name: value.detach() for name, value in module.state_dict().items() if name not in frozen}
 
 
 def begun_average(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's trained weights as the begin of their moving average, in fp32."""
+    """Return a module's trained weights in fp32, to begin their moving average."""
     state = {name: value.clone() for name, value in trained_state(module).items()}
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
@@ -30,5 +30,5 @@ def move_average(average: Mapping[str, Tensor], module: nn.Module, step: int, de
 
 
 def kept(step: int, decay: float) -> float:
-    """Return what an average keeps of itself: its memory grows with the run, up to ``decay``."""
+    """Return the decay of an average at a step: it grows with the run, up to ``decay``."""
     return min(decay, (1 + step) / (10 + step))

@@ -1,4 +1,4 @@
-"""The folder of a run: its recipe, its checkpoint, and whether another training may write or resume there."""
+"""``RunFolder``: the recipe and the checkpoint of a run, and the checks before a training writes or resumes there."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from steer.training.files import write_whole
 from steer.training.recipe import TrainingRecipe
 
 PARTS = ("parts", "step", "seconds", "processes")
-"""What a checkpoint holds: the state of each part, steps and seconds so far, and by how many processes."""
+"""Content of a checkpoint: the state of each part, steps and seconds so far, and the number of processes."""
 
 
 class RunFolder:
@@ -20,14 +20,14 @@ class RunFolder:
 
     Attributes:
         path: of the folder, which is made with its first file.
-        resume: whether the run that it holds is continued.
+        resume: whether to resume the run in it.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         """Check that the folder can be written to and holds no run yet or, to resume, one.
 
         Raises:
-            SteerError: saying which of these does not hold.
+            SteerError: if it cannot be written to, holds a run, or holds none to resume.
         """
         self.path, self.resume = path, resume
         self.recipe, self.checkpoint, self.log = path / "recipe.json", path / "checkpoint.pt", path / "log.jsonl"
@@ -37,7 +37,7 @@ class RunFolder:
         if not self.recipe.is_file() and self.checkpoint.is_file():
             raise older_run(path)
         if self.recipe.is_file() and not resume:
-            raise SteerError(f"{path} holds a run already; continue it with --resume, or choose another --out")
+            raise SteerError(f"{path} holds a run already; resume it with --resume, or choose another --out")
         if resume and not self.recipe.is_file():
             raise SteerError(f"--resume: {path} holds no run; leave --resume out to start one")
 
@@ -61,11 +61,11 @@ class RunFolder:
         write_whole(self.recipe, lambda path: path.write_text(text, encoding="utf-8"))
 
     def sheet(self, step: int) -> Path:
-        """Return where the sample sheet after so many steps goes."""
+        """Return the file of the sample sheet after ``step`` steps."""
         return self.path / "sheets" / f"{step:06d}.png"
 
     def check(self, training: str, recipe: TrainingRecipe, **facts: object) -> None:
-        """Check that a resumed run began with the same; only :attr:`TrainingRecipe.free` may differ.
+        """Check that a resumed run began with the same recipe; only :attr:`TrainingRecipe.free` may differ.
 
         Raises:
             SteerError: naming the first difference.
@@ -90,15 +90,15 @@ class RunFolder:
 
 
 def older_run(path: Path) -> SteerError:
-    """Return the error for a run of a steer whose trainings had loops of their own."""
+    """Return the error for a run of an older version."""
     return SteerError(f"{path} holds a run of an older steer, which this one cannot resume; choose another --out")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what :func:`save_checkpoint` wrote of a run; runs no code of the file.
+    """Read a file of :func:`save_checkpoint`; runs no code of the file.
 
     Raises:
-        SteerError: if it is damaged, or of something else.
+        SteerError: if it is damaged, or not a checkpoint of a run.
     """
     import torch
 
@@ -131,6 +131,6 @@ def _save(state: Mapping[str, Any], path: Path) -> None:
         with path.open("wb") as file:
             torch.save(state, file)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # a full disk, on which torch cannot finish its archive either
+        if isinstance(error.__context__, OSError):  # a full disk, on which torch cannot finish its archive
             raise error.__context__ from None
         raise

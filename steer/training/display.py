@@ -1,4 +1,4 @@
-"""Where a run says how far it is."""
+"""``Display``: the interface that shows a run's progress."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -8,14 +8,14 @@ class Display(AbstractContextManager[object], Protocol):
     """A display, shown while its context is entered; :class:`steer.plugin.Bar` is one."""
 
     def show(self, done: float, total: float | None = None, *, note: str | None = None) -> None:
-        """Show that so much is done, and a note behind it."""
+        """Show the progress with a note."""
 
     def say(self, text: str) -> None:
         """Print a line."""
 
 
 class Silent(Display):
-    """Says nothing: of several processes the first one speaks for all."""
+    """Shows nothing: of several processes, only the first one has a display."""
 
     def show(self, done: float, total: float | None = None, *, note: str | None = None) -> None:
         """Show nothing."""

@@ -1,4 +1,4 @@
-"""Randomness addressed by what it is for, so that a resumed run draws what an uninterrupted one would."""
+"""Randomness keyed by purpose and step, so that a resumed run draws the same numbers as an uninterrupted one."""
 
 import zlib
 

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Writing files and folders whole or not at all."""
 
 import os
 import shutil
@@ -22,12 +22,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # what a killed run left
+        temporary.unlink(missing_ok=True)  # left by a killed run
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
         with suppress(OSError):  # not every mount has modes
-            temporary.chmod(mode)  # safetensors writes files that only their owner can read
+            temporary.chmod(mode)  # safetensors makes files that only their owner can read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # a power cut must not leave the new name on an empty file
         temporary.replace(path)
@@ -41,12 +41,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``path`` to write into, and put it in its place at the end of the block.
+    """Give an empty folder beside ``path`` to write into, and move it to ``path`` at the end of the block.
 
     An error leaves the old folder as it was. If the process is killed at the moment of the exchange, the next call
     restores the folder.
     """
-    path = path.resolve()  # of a link: the folder that it leads to
+    path = path.resolve()  # for a link, the folder that it leads to
     fresh, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     shutil.rmtree(fresh, ignore_errors=True)
     if old.exists() and not path.exists():

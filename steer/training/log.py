@@ -1,4 +1,4 @@
-"""What a run writes down: ``log.jsonl`` and, if its writer is installed, TensorBoard's files."""
+"""The log of a run: ``log.jsonl`` and, if its writer is installed, TensorBoard's files."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ class Log:
     """Rows of numbers by step; ``log.jsonl`` needs no reader, TensorBoard reads the folder ``tensorboard``."""
 
     def __init__(self, run: RunFolder, *, first: int) -> None:
-        """Continue after ``first`` steps: rows of later steps are dropped, for those will be taken again."""
+        """Continue after ``first`` steps: rows of later steps are dropped, because these steps will be repeated."""
         self.path = run.log
         log = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
         kept = rows_until(log, first)
@@ -46,8 +46,7 @@ class Log:
 def rows_until(log: str, step: int) -> str:
     """Return the rows of a log up to a step.
 
-    What a killed run logged after its last checkpoint is logged again by the run that resumes it. A row that the kill
-    cut off belongs to no step.
+    A resumed run logs the steps after the last checkpoint again. A row that was cut off belongs to no step.
     """
     return "".join(f"{row}\n" for row in log.splitlines() if _step(row) <= step)
 

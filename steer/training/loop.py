@@ -31,17 +31,17 @@ def fit(
 
     Each step makes the task's updates. An update adds up the gradients of ``recipe.accumulate`` micro-batches per
     process, averages them over the processes, clips their norm, steps the part's optimizer and moves its average. N
-    processes do what one does that accumulates N times as many batches.
+    processes do the same as one that accumulates N times as many batches.
 
     A checkpoint is written every ``watch.save_every`` steps, at the end, and at Ctrl-C or SIGTERM, which take effect
-    after the step. A run that was killed and resumed ends with the same weights and the same log as one that was not.
+    after the step. A resumed run ends with the same weights and the same log as an uninterrupted one.
 
     Args:
         task: with its networks on ``accelerator.device``.
         recipe: of the run.
         run: the folder, after :meth:`RunFolder.begin`. If it holds a checkpoint, the run is resumed from it.
         accelerator: of :func:`steer.training.start`.
-        watch: what is kept and shown on the way.
+        watch: steps between checkpoints, sheets and log rows.
         display: entered here, on the first process only.
 
     Raises:
@@ -74,15 +74,15 @@ def fit(
                     _measure(task, run, done, log, display)
             display.show(done, recipe.total, note=f"{done}/{recipe.total} {note}")
             if stopped and not last:
-                accelerator.wait_for_everyone()  # a launcher ends all processes when one ends, even one that writes
-                display.say(f"stopped after step {done} of {recipe.total}; continue with --resume")
+                accelerator.wait_for_everyone()  # a launcher ends all processes when one ends, even while one writes
+                display.say(f"stopped after step {done} of {recipe.total}; resume with --resume")
                 raise KeyboardInterrupt
     accelerator.wait_for_everyone()
 
 
 def _step(task: Task, step: int, recipe: TrainingRecipe, accelerator: Accelerator) -> dict[str, float]:
-    """Make a step's updates; return what they measured, each the last time it was."""
-    torch.manual_seed(recipe.seed + step)  # for networks that draw themselves, such as dropout
+    """Make a step's updates; return the last value of each measure."""
+    torch.manual_seed(recipe.seed + step)  # for networks with randomness of their own, such as dropout
     values: dict[str, float] = {}
     for update in task.updates(step):
         measured = _update(task.parts[update.part], update, step, recipe, accelerator)
@@ -100,7 +100,7 @@ def _update(
     part.optimizer.zero_grad(set_to_none=True)
     values = {"rate": update.rate}
     for index in range(recipe.accumulate):
-        # two processes draw what one does that accumulates two batches
+        # two processes draw the same as one that accumulates two batches
         losses = update.losses(index * accelerator.num_processes + accelerator.process_index)
         check_finite(losses["loss"], step)
         accelerator.backward(losses["loss"] / recipe.accumulate)
@@ -109,7 +109,7 @@ def _update(
     average_gradients(accelerator, part.parameters)
     accelerator.unscale_gradients(part.optimizer)
     norm = nn.utils.clip_grad_norm_(part.parameters, recipe.clip)
-    if accelerator.scaler is None:  # which leaves out steps whose scaled gradients are too large
+    if accelerator.scaler is None:  # the scaler skips steps whose scaled gradients overflow
         check_finite(norm, step, "gradient")
     part.optimizer.step()
     part.move_average(step, recipe.ema)
@@ -138,7 +138,7 @@ def _resume(task: Task, recipe: TrainingRecipe, run: RunFolder, processes: int, 
     """Load the checkpoint, if there is one; return the steps and seconds so far.
 
     Raises:
-        SteerError: if it is of other networks, or further than the recipe goes.
+        SteerError: if it is of other networks, or has more steps than the recipe.
     """
     if not run.checkpoint.is_file():
         return 0, 0.0
@@ -156,7 +156,9 @@ def _resume(task: Task, recipe: TrainingRecipe, run: RunFolder, processes: int, 
         )
     if state["processes"] != processes:
         before = state["processes"]
-        display.say(f"{before} processes before, {processes} now: from here on batches are not an unbroken run's")
+        display.say(
+            f"{before} processes before, {processes} now: the next batches differ from those of an uninterrupted run"
+        )
     return done, float(state["seconds"])
 
 

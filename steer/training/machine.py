@@ -1,4 +1,4 @@
-"""The devices and processes that a training runs on, by accelerate."""
+"""The devices and processes of a training, by accelerate."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def start(precision: str, device: str | None = None, threads: int | None = None)
         threads: CPU threads.
 
     Raises:
-        SteerError: for a device that is not there, or a precision that it lacks.
+        SteerError: for a missing device, or a precision that it lacks.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -44,7 +44,7 @@ def start(precision: str, device: str | None = None, threads: int | None = None)
 
 
 def mean_over_processes(accelerator: Accelerator, values: Mapping[str, float]) -> dict[str, float]:
-    """Return the mean of each value over all processes; each must ask with the same names."""
+    """Return the mean of each value over all processes, which must all pass the same names."""
     if accelerator.num_processes == 1:
         return dict(values)
     row = torch.tensor(list(values.values()), device=accelerator.device)

@@ -1,4 +1,4 @@
-"""The command-line options that all trainings have, in one order and with one meaning."""
+"""The command-line options that all trainings share."""
 
 import functools
 import math
@@ -17,7 +17,7 @@ F = Callable[..., Any]
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What was given; a field is ``None`` if it was not and the training has a default of its own kind."""
+    """The values of the shared options; ``None`` leaves a field to the training."""
 
     out: Path
     resume: bool
@@ -36,7 +36,7 @@ class TrainingOptions:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The fields of a :class:`TrainingRecipe` that were given, by name; the precision is the machine's to say."""
+        """The fields of a :class:`TrainingRecipe` that were given, by name; the machine decides the precision."""
         names = ("steps", "batch", "rate", "accumulate", "ema", "seed")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -71,7 +71,7 @@ def training_options(
 ) -> Callable[[F], F]:
     """Return a decorator that adds the shared options, with a training's defaults, to a click command.
 
-    The command gets them as one :class:`TrainingOptions`, its first argument. Options of its own stand below.
+    The command gets them as one :class:`TrainingOptions`, its first argument.
 
     Args:
         out: default folder; ``None`` makes ``--out`` required.
@@ -79,15 +79,15 @@ def training_options(
         precision: default mixed precision.
         device: ``None`` leaves it to accelerate.
         threads: CPU threads; ``None`` leaves them to torch.
-        own: what help says of a default that is left to the training.
+        own: the default in help if the training decides it.
     """
     every, folder = click.IntRange(1), click.Path(file_okay=False, path_type=Path)
     precisions = click.Choice(("auto", "no", "bf16", "fp16"))
     options: list[Callable[[F], F]] = [
         option("--out", folder, out, "Folder of the run.", required=out is None),
-        click.option("--resume", is_flag=True, help="Continue the run in --out."),
-        option("--steps", every, steps, "Steps to train, those before --resume included.", own),
-        option("--batch", every, batch, "Rows per forward and process.", own),
+        click.option("--resume", is_flag=True, help="Resume the run in --out."),
+        option("--steps", every, steps, "Total steps, those before --resume included.", own),
+        option("--batch", every, batch, "Rows per forward pass and process.", own),
         option("--rate", float, rate, "Peak learning rate.", own, callback=positive),
         option("--accumulate", every, 1, "Batches per update."),
         option("--ema", click.FloatRange(0, 1, max_open=True), ema, "Decay of the averaged weights per step.", own),
@@ -115,14 +115,14 @@ def training_options(
 
 
 def option(flag: str, kind: Any, default: Any, text: str, unset: str = "", **more: Any) -> Callable[[F], F]:
-    """Return a click option whose help says its default, also if that is no value.
+    """Return a click option whose help shows its default, even if that is not a value.
 
     Args:
         flag: such as ``"--rate"``, or ``"--on/--off"``.
         kind: its type.
         default: its value if it is not given.
         text: its help.
-        unset: what happens if it is not given, for a default of ``None``.
+        unset: the effect of leaving it out, for a default of ``None``.
         more: for :func:`click.option`.
     """
     if default is None and unset:

@@ -1,4 +1,4 @@
-"""How a training runs: what decides its weights, and what is only kept and shown on the way."""
+"""``TrainingRecipe``: all that decides the weights; ``Watch``: steps between checkpoints, sheets and log rows."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
-    """All that decides the weights; a training adds fields of its own.
+    """Everything that decides the weights; a training adds fields of its own.
 
     Attributes:
         steps: steps of the training; each may be several updates.
@@ -20,7 +20,7 @@ class TrainingRecipe:
     """
 
     free: ClassVar[tuple[str, ...]] = ("steps", "precision")
-    """Fields that may differ when a run is resumed: how far it goes, and what the device computes in."""
+    """Fields that may differ when a run is resumed: the number of steps and the precision."""
 
     steps: int
     batch: int
@@ -33,13 +33,13 @@ class TrainingRecipe:
 
     @property
     def total(self) -> int:
-        """All steps of the loop."""
+        """Total steps of the loop."""
         return self.steps
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Steps between checkpoints, between sample sheets and between rows of the log; none of it changes the weights."""
+    """Steps between checkpoints, between sample sheets and between rows of the log; they do not change the weights."""
 
     save_every: int = 250
     sheet_every: int = 500

@@ -1,4 +1,4 @@
-"""What is trained: networks with their optimizers, and the losses of every step."""
+"""``Task`` and ``Part``: the networks to train with their optimizers, and the losses of every step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -17,12 +17,12 @@ class Part:
 
     Attributes:
         module: the networks; parameters without gradient are neither trained nor kept in checkpoints.
-        parameters: those that are trained.
+        parameters: the trained parameters.
         average: weights averaged over the steps, in fp32 and by name; empty if none are kept.
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, *, averaged: bool = True) -> None:
-        """Take networks on the device they are trained on."""
+        """Take networks on their training device."""
         self.module, self.optimizer = module, optimizer
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.average = begun_average(module) if averaged else {}
@@ -33,7 +33,7 @@ class Part:
             move_average(self.average, self.module, step, decay)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {
             "weights": trained_state(self.module),
             "optimizer": self.optimizer.state_dict(),
@@ -41,7 +41,7 @@ class Part:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take what :meth:`state` gave.
+        """Load a state of :meth:`state`.
 
         Raises:
             ValueError, RuntimeError, KeyError: if it is of other networks.
@@ -66,7 +66,7 @@ class Update:
     """One update of a part.
 
     Attributes:
-        part: which.
+        part: the part to update.
         rate: the learning rate.
         losses: gives the losses of a micro-batch by its number, counted over all processes. ``"loss"`` is minimized,
             the others are logged.
@@ -82,7 +82,7 @@ class Task(ABC):
 
     Attributes:
         name: of the command, such as ``"dmd2"``.
-        parts: what is trained, by name.
+        parts: the networks to train, by name.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Task(ABC):
 
     @abstractmethod
     def updates(self, step: int) -> Iterable[Update]:
-        """Return the updates that make a step, from 0 on, in order; each sees the weights that the one before left.
+        """Return the updates of a step, which counts from 0, in order; each sees the weights after the one before.
 
         All randomness must come from generators keyed by the step and the micro-batch
         (:class:`steer.training.Draw`): then a resumed run equals one that was never interrupted.
@@ -117,7 +117,7 @@ def adamw(
     """Return AdamW for the parameters of a module that have a gradient.
 
     Args:
-        module: on the device it is trained on.
+        module: on its training device.
         rate: learning rate until an update sets its own.
         betas: decay of the averages of gradient and squared gradient.
         weight_decay: of the weights.

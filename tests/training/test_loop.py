@@ -150,7 +150,7 @@ def test_ctrl_c_ends_a_run_after_the_step_with_a_checkpoint(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         train(interrupted, tmp_path / "parts", said=said)
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["step"] == 47
-    assert said.lines[-1] == "stopped after step 47 of 60; continue with --resume"
+    assert said.lines[-1] == "stopped after step 47 of 60; resume with --resume"
     train(Line(), tmp_path / "parts", resume=True)
     assert_equal_runs(train(Line(), tmp_path / "whole"), tmp_path / "parts")
 
@@ -161,7 +161,7 @@ def test_a_run_is_resumed_by_its_own_recipe_or_not_at_all(tmp_path: Path) -> Non
     train(Line(), tmp_path)
     checkpoint = tmp_path / "checkpoint.pt"
     kept = checkpoint.read_bytes()
-    with pytest.raises(SteerError, match="holds a run already; continue it with --resume"):
+    with pytest.raises(SteerError, match="holds a run already; resume it with --resume"):
         train(Line(), tmp_path)
     other = TrainingRecipe(steps=60, batch=8, rate=0.1, seed=4)
     with pytest.raises(SteerError, match="has seed=3, now it is 4"):

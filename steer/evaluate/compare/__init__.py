@@ -1,6 +1,6 @@
-"""``steer compare``: what methods gain at equal cost, on a measure that none of them was steered by.
+"""``steer compare``: the gain of methods at equal cost, by a judge that steers none of them.
 
-``spec`` reads what is compared, ``budgets`` makes it cost the same, ``measure`` runs and judges it, ``comparison`` does
-so for all of it into a ``folder`` that can be resumed, ``summary`` says what came out, and ``tables``, ``plots``
-and ``report`` show it.
+``spec`` parses the methods, ``budgets`` makes their costs equal, and ``measure`` runs and judges one of them.
+``comparison`` runs all into a resumable ``folder``, ``summary`` computes the results, and ``tables``, ``plots`` and
+``report`` show them. ``compare_all`` does everything.
 """

@@ -1,4 +1,4 @@
-"""Equal budgets: how large each method's population may be so that all cost the same."""
+"""Equal budgets: the size of each method's population at which all methods cost the same."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -13,12 +13,12 @@ from steer.sampling.methods_by_name import find_method
 KINDS = {"nfe": "NFE", "seconds": "s"}
 TRIES = 6
 CLOSE = 0.97
-"""A population that takes this share of the seconds is not made larger: clocks are no more exact than that."""
+"""A population that takes this share of the seconds is not enlarged: clocks are no more exact than that."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one prompt may cost: denoiser evaluations (guidance counts as two) or seconds."""
+    """A budget per prompt: denoiser evaluations (guidance counts as two) or seconds."""
 
     kind: str
     amount: float
@@ -28,20 +28,20 @@ class Budget:
 
     @property
     def key(self) -> str:
-        """As typed."""
+        """The budget as typed."""
         return f"{self.kind}={self.amount:g}"
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a trial cost a prompt on average."""
+    """A trial's mean cost per prompt."""
 
     nfe: float
     seconds: float
 
 
 Trial = Callable[[Entry], Spent]
-"""Samples a few prompts and says what that cost."""
+"""Samples a few prompts and returns the cost."""
 
 
 def parse_budgets(texts: Iterable[str]) -> list[Budget]:
@@ -67,7 +67,7 @@ def parse_budgets(texts: Iterable[str]) -> list[Budget]:
 
 @dataclass(frozen=True)
 class Lever:
-    """What makes an entry larger or smaller: an option of one of its methods, or the run's ``particles``."""
+    """The option that sets an entry's size: one of its methods' options, or the run's ``particles``."""
 
     owner: str | None = None
     option: str = "particles"
@@ -82,20 +82,20 @@ class Lever:
 def fit(entry: Entry, budget: Budget, trial: Trial, plugins: Plugins, *, takes_less: bool = False) -> Entry:
     """Return the entry as large as a budget allows.
 
-    A method that declares a ``budget_option`` keeps to it by itself; others take as many particles as the budget pays
-    for, by the option that they declare as their size, else by the run's ``particles``. An entry that says its size is
-    left as it is. Seconds are brought to evaluations by what a trial takes.
+    A method that declares a ``budget_option`` keeps to the budget by itself. Others get as many particles as the budget
+    pays for, by the option that they declare as their size, else by the run's ``particles``. An entry with a given size
+    is not changed. Trials convert seconds to evaluations.
 
     Args:
-        entry: what is to cost the budget.
-        budget: a prompt's.
+        entry: the entry.
+        budget: per prompt.
         trial: runs an entry on some prompts.
-        plugins: where methods are looked up.
-        takes_less: the entry is known to do with a smaller budget of the kind, so that one that keeps to evaluations by
+        plugins: the plugins to look methods up in.
+        takes_less: the entry is known to fit a smaller budget of this kind, so an entry that keeps to evaluations by
             itself needs no trial.
 
     Raises:
-        SteerError: for a budget that is too small, saying the least that works.
+        SteerError: for a budget that is too small, with the least that works.
     """
     methods = [find_method(name, plugins) for name in entry.methods]
     evaluations = _budget_lever(entry, methods)
@@ -123,7 +123,7 @@ def _fit_particles(entry: Entry, budget: Budget, trial: Trial, lever: Lever, lea
         slope = max((known[b] - known[a]) / (b - a), 1e-9)
         best = max(size for size in sizes if known[size] <= budget.amount)
         count = best + int((budget.amount - known[best]) / slope + 1e-9)
-        if budget.kind == "seconds":  # time may stand still until a chunk is full: no line reaches far
+        if budget.kind == "seconds":  # time may not grow until a chunk is full, so a line extrapolates badly
             count = min(count, 2 * best)
         too_many = [size for size in sizes if known[size] > budget.amount]
         count = min([count, 65_536, *(size - 1 for size in too_many)])
@@ -137,7 +137,7 @@ def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, lever: Lever, take
     if budget.kind == "nfe":
         fitted = lever.at(entry, int(budget.amount))
         if not takes_less:
-            trial(fitted)  # a budget that is too small is the method's own to tell
+            trial(fitted)  # the method itself reports a budget that is too small
         return fitted
     least, spent = _smallest(entry, trial, lever)
     _check(entry, budget, spent.seconds, "it")
@@ -149,7 +149,7 @@ def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, lever: Lever, take
         above = [size for size, seconds in known.items() if seconds > budget.amount and size > best]
         if known[best] >= CLOSE * budget.amount or (above and min(above) - best <= least // 2):
             break
-        if not above:  # time stands still until a chunk is full: only doubling finds out
+        if not above:  # time does not grow until a chunk is full, so the size is doubled
             wanted = 2 * best
         else:
             low, high = known[best], known[min(above)]
@@ -161,7 +161,7 @@ def _fit_budgeted(entry: Entry, budget: Budget, trial: Trial, lever: Lever, take
 
 
 def _smallest(entry: Entry, trial: Trial, lever: Lever) -> tuple[int, Spent]:
-    """Return a small budget that a method takes, found by doubling, and what it costs."""
+    """Return a small budget that a method accepts, found by doubling, and its cost."""
     evaluations = 16
     while True:
         try:
@@ -180,13 +180,13 @@ def _check(entry: Entry, budget: Budget, least: float, what: str) -> None:
     if least > budget.amount:
         needed = f"{math.ceil(least)}" if budget.kind == "nfe" else f"{least:.3g}"
         raise SteerError(
-            f"budget {budget.key} is too small for {entry.label!r}: {what} takes {least:.4g} {KINDS[budget.kind]} a "
+            f"budget {budget.key} is too small for {entry.label!r}: {what} takes {least:.4g} {KINDS[budget.kind]} per "
             f"prompt; give at least {budget.kind}={needed}, or lower its steps"
         )
 
 
 def _budget_lever(entry: Entry, methods: Sequence[type[Method]]) -> Lever | None:
-    """Return the budget of the outermost method that keeps to one by itself and was given no size."""
+    """Return the budget option of the outermost method that declares one and has no given size."""
     for method in methods:
         if method.budget_option is not None and not _sized(entry, method):
             return Lever(method.name, method.budget_option)
@@ -194,7 +194,7 @@ def _budget_lever(entry: Entry, methods: Sequence[type[Method]]) -> Lever | None
 
 
 def _size_lever(methods: Sequence[type[Method]]) -> Lever:
-    """Return the size of the outermost method that declares one, else the run's particles."""
+    """Return the size option of the outermost method that declares one, else the run's particles."""
     for method in methods:
         if method.size_option is not None:
             return Lever(method.name, method.size_option)
@@ -206,6 +206,6 @@ def _says_size(entry: Entry, methods: Sequence[type[Method]]) -> bool:
 
 
 def _sized(entry: Entry, method: type[Method]) -> bool:
-    """Whether the entry sets what decides how large a method is."""
+    """Whether the entry sets the option that decides a method's size."""
     deciding = {method.size_option, method.budget_option, method.clock_option}
     return not deciding.isdisjoint(entry.options.get(method.name, {}))

@@ -34,26 +34,26 @@ from steer.settings.run_settings import as_typed, check_modality
 
 EXAMPLES = 8
 PREFERRED = "best-of-n"
-"""The reference, where nobody names one: what every method must be held against."""
+"""The reference if the user names none: every method must be compared with it."""
 EMBEDDED = "shapes"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What ``steer compare`` was asked for.
+    """The arguments of ``steer compare``.
 
     Attributes:
-        prompts: what all are sampled on.
-        methods: specs of what is compared (:mod:`steer.evaluate.compare.spec`).
-        sampling: model, reward, judges, seeds and the settings that hold where a method says no others.
-        tuning: other prompts, to choose among swept values on.
-        budget: what one prompt may cost, as typed.
+        prompts: the prompts that every method samples.
+        methods: specs of the methods to compare (:mod:`steer.evaluate.compare.spec`).
+        sampling: model, reward, judges, seeds, and the settings of methods that do not set their own.
+        tuning: other prompts, on which swept values are chosen.
+        budget: budgets per prompt, as typed.
         assignments: options of methods, rewards and entries, as typed.
         success: score of the first judge that counts as a success.
-        reference: what the others are held against.
+        reference: the method that the others are compared with.
         replicates: independent samples per prompt.
-        embed: name of the CLIP that tells how images spread.
-        clock: what seconds are, ``"wall"`` or ``"cpu"``.
+        embed: name of the CLIP that measures the spread of images.
+        clock: the clock of seconds, ``"wall"`` or ``"cpu"``.
     """
 
     prompts: Sequence[Prompt]
@@ -70,10 +70,10 @@ class Request:
 
 
 def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
-    """Run a comparison, or what is missing of it, and write its report.
+    """Run the missing parts of a comparison, and write its report.
 
     Raises:
-        SteerError: for whatever of it does not fit together, before the model is loaded where that can be known.
+        SteerError: if the arguments contradict each other, before the model is loaded if possible.
     """
     asked = request.sampling
     entries, budgets, reward_options = _checked(request)
@@ -109,7 +109,7 @@ def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
 
 
 def _checked(request: Request) -> tuple[list[Entry], list[Budget], dict[str, dict[str, Any]]]:
-    """Find what is wrong before a model is loaded."""
+    """Find mistakes before a model is loaded."""
     plugins, asked = manager(), request.sampling
     if not asked.judge:
         raise SteerError("got no judge to compare by; name a reward that steers nothing with --judge")
@@ -121,7 +121,7 @@ def _checked(request: Request) -> tuple[list[Entry], list[Budget], dict[str, dic
     if len(request.prompts) < MIN_PROMPTS:
         raise SteerError(
             f"got {len(request.prompts)} prompts, too few for an interval; expected at least {MIN_PROMPTS} (more "
-            "--replicates do not help: it is prompts that differ)"
+            "--replicates do not help: the interval is over prompts)"
         )
     different = len({_digest({**as_row(prompt), "id": None, "seed": None}) for prompt in request.prompts})
     if different < MIN_PROMPTS:
@@ -148,7 +148,7 @@ def _reference(request: Request, entries: Sequence[Entry]) -> str:
         return PREFERRED if PREFERRED in families else families[0]
     for entry in entries:
         if request.reference == entry.family or (request.reference == entry.label and request.tuning):
-            return entry.family  # which of its variants is run is known when they are tuned
+            return entry.family  # tuning decides later which of its variants is run
         if request.reference == entry.label:
             return entry.label
     raise SteerError(
@@ -158,7 +158,7 @@ def _reference(request: Request, entries: Sequence[Entry]) -> str:
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    """Return what a folder must have been begun with to be resumed; entries and budgets may be added."""
+    """Return the facts that must be equal to resume a folder; entries and budgets may be added."""
     sampling = request.sampling
     return {
         "reward": sampling.reward,
@@ -183,7 +183,7 @@ def _digest(rows: Any) -> str:
 
 
 def _examples(prompts: Sequence[Prompt]) -> list[int]:
-    """Return the places of prompts that are shown: the first of each category, then evenly."""
+    """Return the numbers of the prompts to show: the first of each category, then evenly spread ones."""
     first: dict[str | None, int] = {}
     for place, prompt in enumerate(prompts):
         first.setdefault(prompt.category, place)

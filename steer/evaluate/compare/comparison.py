@@ -1,4 +1,4 @@
-"""A comparison: every method fitted to every budget, tuned where there are prompts for that, and run on the rest."""
+"""``Comparison``: fits every method to every budget, tunes it on other prompts if given, and runs it."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from steer.evaluate.compare.spec import Entry
 from steer.render.spec import Task
 
 Tell = Callable[[str, int, int], None]
-"""Told what is being done, how many of it are done, and of how many."""
+"""Called with the present work, the number of finished parts and their total."""
 
 PILOT = 8
-"""Prompts at most by which seconds are fitted; evaluations need one."""
+"""Most prompts for fitting seconds; evaluations need one."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Cell:
 
     Attributes:
         entry: as fitted.
-        budget: a prompt's, or ``None`` where entries cost what they cost.
-        rows: one a drawing.
-        tuned: what the variants of its family came to on the tuning prompts, if there was a choice.
+        budget: per prompt, or ``None`` without a budget.
+        rows: one per sample.
+        tuned: the scores of its family's variants on the tuning prompts, if there was a choice.
     """
 
     entry: Entry
@@ -38,23 +38,23 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What it is called in the folder."""
+        """Its name in the folder."""
         return cell_name(self.entry, self.budget)
 
 
 def cell_name(entry: Entry, budget: Budget | None, split: str = "") -> str:
-    """Return what a cell is called in the folder: an entry with other options under the same label is another one."""
+    """Return a cell's name in the folder; entries with the same label and other options have other names."""
     name = entry.label if budget is None else f"{entry.label} @ {budget.key}"
     what = json.dumps([entry.methods, entry.options, entry.settings, entry.choose], sort_keys=True, default=str)
     return f"{split} {name} {hashlib.blake2b(what.encode(), digest_size=4).hexdigest()}".strip()
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 class Comparison:
-    """Runs what a folder lacks."""
+    """Runs the parts that a folder lacks."""
 
     def __init__(
         self,
@@ -69,12 +69,12 @@ class Comparison:
     ) -> None:
         """Args:
         measurer: samples and judges.
-        folder: open; keeps rows.
-        tasks: what is drawn, the same of every entry.
+        folder: keeps rows; already open.
+        tasks: the samples to draw, the same for every entry.
         tuning: other tasks, on which one of several variants is chosen.
-        success: the first judge's score from which an image counts as a success; tuning goes by it.
-        examples: places of the prompts whose images are kept.
-        tell: told how far each part is.
+        success: the least score of the first judge that counts as a success; tuning maximizes successes then.
+        examples: numbers of the prompts whose images are kept.
+        tell: called with the progress of each part.
         """
         self.measurer, self.folder, self.tasks, self.tuning = measurer, folder, tuple(tasks), tuple(tuning)
         self.success, self.examples, self.tell = success, frozenset(examples), tell
@@ -84,7 +84,7 @@ class Comparison:
         """Return all cells, budget by budget.
 
         Raises:
-            SteerError: before anything long is run, for a budget that is too small.
+            SteerError: for a budget that is too small, before anything long is run.
         """
         chances: list[Budget | None] = [*budgets] or [None]
         fitted: dict[tuple[str, Budget | None], Entry] = {}
@@ -131,10 +131,10 @@ class Comparison:
         def trial(entry: Entry) -> Spent:
             nonlocal warm
             key = cell_name(entry, None)
-            # budgets begin with the same small populations; a clock's one bad reading must not count for all of them
+            # budgets begin with the same small populations; one bad reading of a clock must not count for all of them
             if budget.kind == "nfe" and key in self._spent:
                 return self._spent[key]
-            if not warm and budget.kind == "seconds":  # what is set up at the first use is no part of the time
+            if not warm and budget.kind == "seconds":  # setup at the first use is not part of the time
                 self.measurer.trial(entry, pilot[:1])
                 warm = True
             spent = self.measurer.trial(entry, pilot)
@@ -171,9 +171,9 @@ class Comparison:
 
 
 def verdict(row: Row, success: float | None, judge: str | None = None) -> float:
-    """Return a row's score by a judge, the first by default; 1 or 0 where ``success`` says what counts as one.
+    """Return a row's score by a judge, the first by default; with ``success``, 1 or 0.
 
-    Where nothing was chosen, it is the mean over the particles.
+    If nothing was chosen, it is the mean over the particles.
     """
     name = next(iter(row["judge"])) if judge is None else judge
     if success is None:

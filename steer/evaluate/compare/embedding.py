@@ -1,4 +1,4 @@
-"""How far images are from each other: distances between CLIP embeddings."""
+"""The spread of images: distances between their CLIP embeddings."""
 
 from collections.abc import Callable
 
@@ -19,11 +19,11 @@ def load_embedding(name: str, plugins: Plugins, device: torch.device) -> Embed:
 
     Args:
         name: a CLIP that a plugin brings (``shapes``), or ``ARCHITECTURE/PRETRAINED`` of open_clip.
-        plugins: where it is looked up.
-        device: where it computes.
+        plugins: the plugins to look it up in.
+        device: to compute on.
 
     Raises:
-        SteerError: if there is none of that name, or it cannot be had.
+        SteerError: if there is none of that name, or it cannot be loaded.
     """
     import open_clip
 

@@ -1,4 +1,4 @@
-"""The folder of a comparison: what was asked, how methods were fitted, and rows as they are known."""
+"""The folder of a comparison: its arguments, the fitted sizes of methods, and the rows so far."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ ASKED, FITS, CELLS, IMAGES = "compare.json", "fits.json", "cells", "images"
 
 
 class Folder:
-    """Keeps a comparison's rows, so that one that was interrupted goes on.
+    """Keeps a comparison's rows, so that an interrupted one resumes.
 
     Attributes:
-        storage: the place.
+        storage: the folder's storage.
     """
 
     def __init__(self, place: str) -> None:
@@ -32,12 +32,12 @@ class Folder:
 
     @contextmanager
     def open(self, asked: Mapping[str, Any]) -> Iterator[None]:
-        """Keep others out for the length of a block, after checking that this is the same comparison.
+        """Lock the folder within the block, after checking that it holds the same comparison.
 
-        One that ended before it had a row, as by a budget that is too small, is no other: it is begun anew.
+        A comparison without rows, for example after a budget that was too small, is started over.
 
         Raises:
-            SteerError: if the folder holds another one, naming what differs.
+            SteerError: if the folder holds another one, naming the differences.
         """
         self.storage.check()
         with self.storage.lock():
@@ -50,7 +50,7 @@ class Folder:
                 different = sorted(k for k in {*stored, *plain} if stored.get(k) != plain.get(k))
                 raise SteerError(
                     f"{self.storage.name} holds a comparison with another {' and '.join(different)}; choose another "
-                    "--out, or repeat that command to go on with it"
+                    "--out, or repeat that command to resume it"
                 )
             try:
                 yield
@@ -60,18 +60,18 @@ class Folder:
     # ---- fits ------------------------------------------------------------------------------------------
 
     def fit(self, cell: str) -> Entry | None:
-        """Return how a cell's entry was fitted to its budget, if it was."""
+        """Return the fitted options of a cell's entry, if it was fitted."""
         stored = (self._json(FITS) or {}).get(cell)
         return None if stored is None else Entry(**{**stored, "methods": tuple(stored["methods"])})
 
     def keep_fit(self, cell: str, entry: Entry) -> None:
-        """Note how a cell's entry was fitted."""
+        """Keep the fitted options of a cell's entry."""
         self._write(FITS, {**(self._json(FITS) or {}), cell: asdict(entry)})
 
     # ---- rows ------------------------------------------------------------------------------------------
 
     def rows(self, cell: str) -> dict[str, Row]:
-        """Return a cell's rows so far by prompt id; a damaged line is as good as none."""
+        """Return a cell's rows so far by prompt id; damaged lines are left out."""
         found: dict[str, Row] = {}
         for line in self.storage.lines(f"{CELLS}/{slug(cell)}.jsonl"):
             try:
@@ -82,22 +82,22 @@ class Folder:
         return found
 
     def add(self, cell: str, rows: Sequence[Row]) -> None:
-        """Append rows; what was written stays if the next line is never finished."""
+        """Append rows; finished lines stay if the next one is cut off."""
         lines = "".join(json.dumps(row, default=str) + "\n" for row in rows)
         self.storage.append(f"{CELLS}/{slug(cell)}.jsonl", lines.encode())
 
     def keep_image(self, cell: str, number: int, image: Image.Image) -> None:
-        """Keep an example, ``number`` being the place of its prompt."""
+        """Keep an example; ``number`` is that of its prompt."""
         self.storage.write(self.image_name(cell, number), image_bytes(image))
 
     def image(self, cell: str, number: int) -> Image.Image | None:
-        """Return an example that was kept."""
+        """Return a kept example."""
         data = self.storage.read(self.image_name(cell, number))
         return None if data is None else Image.open(BytesIO(data)).convert("RGB")
 
     @staticmethod
     def image_name(cell: str, number: int) -> str:
-        """Return where an example is, within the folder."""
+        """Return an example's file name within the folder."""
         return f"{IMAGES}/{slug(cell)}/{number:05d}.png"
 
     def _json(self, name: str) -> Any:
@@ -114,7 +114,7 @@ class Folder:
 
 
 def _said(asked: Any) -> Any:
-    """Return what a comparison was begun with, without what nobody said: other versions note other such things."""
+    """Return a comparison's arguments without the unset ones, which differ between versions."""
     return asked if asked is None else {name: value for name, value in asked.items() if value not in (None, {})}
 
 

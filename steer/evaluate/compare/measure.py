@@ -1,4 +1,4 @@
-"""Runs one entry on prompts and measures what came out: rewards, verdicts, spread and cost, a row a drawing."""
+"""``Measurer``: samples one entry and measures rewards, verdicts, spread and cost, one row per sample."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,16 +30,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for everything that is compared.
+    """The settings that all entries share.
 
     Attributes:
         reward: expressions that steer.
-        judges: expressions that only report; the first is what is compared by.
+        judges: expressions that are only reported; the first one decides.
         options: of rewards and judges, by owner.
-        run: settings of the run, as ``steps``, where neither an entry nor its methods say others.
-        run_seed: what seeds are hashed from.
-        clock: ``"wall"``, or ``"cpu"`` for the process's processor time, which other work on the machine
-            does not lengthen.
+        run: settings of the run, such as ``steps``, unless an entry or its methods set others.
+        run_seed: from it and the prompts' ids the seeds are hashed.
+        clock: ``"wall"``, or ``"cpu"`` for the process's processor time, which other processes do not lengthen.
         embedding: of images, for their spread; ``None`` for none.
     """
 
@@ -54,7 +53,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row, and a picture of the sample that it speaks of; what has none stands in the row itself."""
+    """A row, and a picture of its sample; a text stands in the row itself."""
 
     row: Row
     image: Image.Image | None
@@ -76,8 +75,8 @@ class Measurer:
     def session(self, entry: Entry) -> Session:
         """Return an entry's session.
 
-        A method that only configures, as a student does, leaves samples that nothing was chosen of: like plain ones
-        they get no reward while they are made, and all count.
+        The samples of a method that only configures, such as a student, are not chosen. Like plain ones they get no
+        reward while they are made, and all count.
         """
         steers = bool(acting_hooks(make_methods(entry.methods, entry.options, self.plugins)))
         choose, reward = entry.choose, self._reward
@@ -97,9 +96,9 @@ class Measurer:
         )
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Raise for a prompt that a reward or judge cannot read, before anything is drawn for it.
+        """Raise for a prompt that a reward or judge cannot read, before anything is sampled.
 
-        The score of noise, or of one word, says nothing: only a mistake of the user's that a reward reports counts.
+        A noise sample is scored for this. Its score does not count; only a mistake that a reward reports does.
 
         Raises:
             SteerError: naming it.
@@ -113,15 +112,15 @@ class Measurer:
                     reward(samples, [prompt])
 
     def trial(self, entry: Entry, tasks: Sequence[Task]) -> Spent:
-        """Sample some tasks and return what that cost a prompt."""
+        """Sample some tasks and return the cost per prompt."""
         rows = [measured.row for measured in self.rows(entry, tasks, scored=False)]
         return Spent(float(np.mean([row["nfe"] for row in rows])), float(np.mean([row["seconds"] for row in rows])))
 
     def rows(self, entry: Entry, tasks: Sequence[Task], *, scored: bool = True) -> Iterator[Measured]:
         """Sample tasks, yielding each as soon as its pack is done.
 
-        Weights are loaded and texts encoded before the clock starts. What judges and embeddings take is not counted
-        either. Cost is a prompt's part of its pack.
+        The clock excludes loading weights, encoding texts, judges and embeddings. A prompt's cost is its part of its
+        pack's.
         """
         session = self.session(entry)
         by_id = {task.prompt.id: task for task in tasks}

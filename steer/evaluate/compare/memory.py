@@ -1,4 +1,4 @@
-"""Peak memory of a stretch of work."""
+"""Peak memory between two points in time."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Measures what a device held at most since the last :meth:`start`: the GPU's allocator, or the whole process."""
+    """Measures the peak memory since the last :meth:`start`: of the GPU's allocator, or of the process."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -25,7 +25,7 @@ class PeakMemory:
             return
 
     def megabytes(self) -> float | None:
-        """Return the peak in MB, or ``None`` where nobody tells."""
+        """Return the peak in MB, or ``None`` if the system does not report it."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) / 1e6
         try:

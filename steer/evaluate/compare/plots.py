@@ -10,7 +10,7 @@ WIDTH, HEIGHT = 8.0, 4.2
 
 
 def plots(summary: Summary) -> dict[str, bytes]:
-    """Return PNG files by name; only those that have something to show."""
+    """Return PNG files by name; plots without data are left out."""
     found = {"scores": _scores(summary)}
     curves = _curves(summary)
     if any(len(lines) > 1 for lines in curves.values()):
@@ -39,7 +39,7 @@ def _families(summary: Summary) -> dict[str, list[Line]]:
 
 
 def _curves(summary: Summary) -> dict[str, list[Line]]:
-    """Return lines by curve: a family's, or where several of its variants have the same budget, each variant's."""
+    """Return lines by curve: one per family, or one per variant if several variants have the same budget."""
     found: dict[str, list[Line]] = {}
     for family, lines in _families(summary).items():
         budgets = [line.budget for line in lines if line.budget is not None]
@@ -77,15 +77,15 @@ def _scaling(summary: Summary, curves: dict[str, list[Line]], cost: str, label: 
         high = [value.high for _, value in points]
         color = f"C{place % 10}"
         axes.plot(x, [value.estimate for _, value in points], "o-", color=color, label=_plain(name))
-        axes.vlines(x, low, high, color=color, alpha=0.5, lw=1)  # a band alone shows nothing of a single point
+        axes.vlines(x, low, high, color=color, alpha=0.5, lw=1)  # a band does not show a single point
         axes.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
     if cost == "nfe":
         what = "judge" if summary.success is None else "success"
-        told: str | None = "best-of-n, predicted from\nsamples that nothing chose"
+        told: str | None = "best-of-n, predicted from\nindependent samples"
         for points_ in summary.predictions.values():
             known = [p for p in points_ if not p["extrapolated"]]
             axes.plot([p["nfe"] for p in known], [p[what] for p in known], ":", color="#888888", lw=1, label=told)
-            told = None  # one entry of the legend is enough
+            told = None  # one entry in the legend
     _plain_ticks(axes.xaxis)
     axes.set_xlabel(label)
     axes.set_ylabel(_name(summary), parse_math=False)
@@ -99,7 +99,7 @@ def _hacking(summary: Summary) -> bytes:
     for place, (name, lines) in enumerate(_curves(summary).items()):
         known = [line.hacking for line in lines if line.hacking]
         x, y = [gain["reward"] for gain in known], [gain["judge"] for gain in known]
-        # the points lie too close together to bear labels: the legend names them, and larger budgets have larger ones
+        # the points are too close together for labels: the legend names them, and larger budgets have larger points
         sizes = [24 + 48 * rank / len(x) for rank in range(len(x))]
         axes.plot(x, y, "-", color=f"C{place % 10}", lw=1, alpha=0.5)
         axes.scatter(x, y, s=sizes, color=f"C{place % 10}", label=_plain(name))
@@ -126,7 +126,7 @@ def _color(summary: Summary, family: str) -> str:
 
 
 def _plain_ticks(axis: Any) -> None:
-    """Write the ticks of a logarithmic axis as plain numbers, several also where it spans less than a decade."""
+    """Write the ticks of a logarithmic axis as plain numbers, several even if it spans less than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     low, high = axis.get_view_interval()

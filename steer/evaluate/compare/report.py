@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file that needs nothing else, and the same in Markdown."""
+"""The report of a comparison: one self-contained HTML file, and the same in Markdown."""
 
 import base64
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ img{max-width:100%}
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt with an image and a score of each cell.
+    """One prompt with each cell's image and score.
 
     Attributes:
         prompt: its text.
@@ -41,7 +41,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Files:
-    """What a report consists of, by file name."""
+    """The files of a report."""
 
     html: str
     markdown: str
@@ -52,9 +52,9 @@ def report(summary: Summary, facts: Sequence[str], examples: Sequence[Example]) 
     """Write the report.
 
     Args:
-        summary: what is told.
-        facts: sentences on what was compared and on what.
-        examples: prompts that are shown.
+        summary: the results.
+        facts: sentences about the comparison.
+        examples: the prompts to show.
     """
     pictures = plots(summary)
     html, markdown = _html(summary, facts, examples, pictures), _markdown(summary, facts, pictures)
@@ -64,7 +64,7 @@ def report(summary: Summary, facts: Sequence[str], examples: Sequence[Example]) 
 def _html(summary: Summary, facts: Sequence[str], examples: Sequence[Example], pictures: dict[str, bytes]) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
-        # nothing in it may be run or fetched, whatever a prompt says
+        # no prompt can make a browser run or fetch anything
         "<meta http-equiv=Content-Security-Policy "
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
         f"<meta name=viewport content='width=device-width'><title>Comparison</title><style>{CSS}</style>",

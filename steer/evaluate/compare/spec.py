@@ -1,4 +1,4 @@
-"""What is compared: methods as they are typed, with options of their own, and the values that they are swept over.
+"""Specs of methods to compare: parses methods with their options and the values that these are swept over.
 
 fk                           a method with its defaults
 plain                        none
@@ -26,7 +26,7 @@ from steer.settings.run_settings import SETTINGS, canonical, check_setting
 PLAIN = "plain"
 SHAPE = re.compile(r"(?:(?P<label>[^:=]+)=)?(?P<methods>.+?)(?::(?P<options>[\w.-]+=.*))?", re.DOTALL)
 Address = tuple[str | None, str]
-"""Whose option a name is, and the name; a setting of the run is nobody's."""
+"""The owner of an option and its name; a setting of the run has no owner."""
 EXAMPLE = "fk:particles=4,lambda=5, plain, dmd2+fk or NAME=fk:lambda=5"
 
 
@@ -35,13 +35,13 @@ class Entry:
     """One way of sampling.
 
     Attributes:
-        label: what it is called.
-        family: what it is called without the values that it was swept over; variants of one family are a curve.
+        label: its name.
+        family: its name without swept values; the variants of a family form a curve.
         methods: names or file references, outermost first.
         options: of methods, by owner.
         settings: of the run.
-        choose: how the result is chosen, ``None`` for the usual way.
-        swept: the values that make it differ from its family.
+        choose: how the result is chosen; ``None`` for the default.
+        swept: the swept values of this variant.
     """
 
     label: str
@@ -64,16 +64,15 @@ class Entry:
 
 
 def parse_entries(specs: Sequence[str], assignments: Iterable[str], plugins: Plugins) -> list[Entry]:
-    """Return the entries that specs stand for, swept ones once for each value.
+    """Return the entries of specs; a swept spec gives one entry per value.
 
     Args:
         specs: as typed; see the module.
-        assignments: ``OWNER.OPTION=VALUE[,VALUE…]``, for all entries in which the owner, a method or an entry's name,
-            takes part; several values are a sweep unless the option takes a list.
+        assignments: ``OWNER.OPTION=VALUE[,VALUE…]``, for all entries with the owner, which is a method or an entry's
+            name; several values are a sweep unless the option takes a list.
 
     Raises:
-        SteerError: for whatever is not of that form, an unknown name, a value that is not allowed, or a name that
-            two entries share.
+        SteerError: for another form, an unknown name, an invalid value, or a name that two entries share.
     """
     given = parse_assignments(assignments)
     used: set[str] = set()
@@ -81,7 +80,7 @@ def parse_entries(specs: Sequence[str], assignments: Iterable[str], plugins: Plu
     unused = [owner for owner in given if owner not in used]
     if unused:
         known = ", ".join(dict.fromkeys(name for e in entries for name in (e.family, *_owners(e.methods, plugins))))
-        raise SteerError(f"option {unused[0]}.{next(iter(given[unused[0]]))} is for none that is compared ({known})")
+        raise SteerError(f"option {unused[0]}.{next(iter(given[unused[0]]))} belongs to no compared method ({known})")
     labels = [entry.label for entry in entries]
     for label in labels:
         if labels.count(label) > 1:
@@ -150,14 +149,14 @@ def _owners(methods: Sequence[str], plugins: Plugins) -> dict[str, Any]:
 
 
 def _address(key: str, owners: Mapping[str, Any], spec: str) -> Address:
-    """Return whose option a name is: of the method before the dot, of the first that has it, or of the run."""
+    """Return the owner of an option: the method before the dot, the first method that has it, or the run."""
     owner, dot, name = key.rpartition(".")
     if dot:
         if owner not in owners:
             known = ", ".join(owners) or PLAIN
-            raise SteerError(f"method {spec!r}: {key} is for {owner!r}, which takes no part ({known})")
+            raise SteerError(f"method {spec!r}: {key} is for {owner!r}, which is not part of it ({known})")
         if canonical(name) not in SETTINGS or _has(owners[owner], name):
-            return owner, name  # an unknown one is told when it is validated
+            return owner, name  # validation reports an unknown one
     for owner, cls in owners.items():
         if _has(cls, name):
             return owner, name
@@ -192,6 +191,6 @@ def _setting(name: str, text: str) -> Any:
         elif int in kinds:
             value = int(text)
     except ValueError:
-        pass  # the check says what was expected
+        pass  # the check's message says what is expected
     check_setting(name, value)
     return value

@@ -1,4 +1,4 @@
-"""What a comparison says: means with intervals, paired differences, diversity, over-optimization and cost."""
+"""Results of a comparison: means with intervals, paired differences, diversity, over-optimization and cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from steer.evaluate.statistics import MIN_PROMPTS, Interval, bootstrap_mean, dif
 
 COST = ("nfe", "backwards", "decodes", "reward_calls", "padding", "seconds", "memory_mb")
 AHEAD = 4
-"""Best-of-n is predicted for up to so many times the samples that there are."""
+"""Best-of-n is predicted for up to this many times the existing samples."""
 
 Value = Callable[[Row], float]
 
 
 @dataclass(frozen=True)
 class Against:
-    """A method beside the reference at the same budget, paired over prompts.
+    """A method against the reference at the same budget, paired over prompts.
 
     Attributes:
         chosen: difference of the judge's scores.
@@ -40,28 +40,28 @@ class Against:
 
 @dataclass(frozen=True)
 class Line:
-    """What one cell came to.
+    """The results of one cell.
 
     Attributes:
         label: of the entry.
-        family: variants of one family are a curve.
-        budget: a prompt's, as typed, or ``None``.
-        swept: values that make it differ from its family.
-        settings: settings and options that it was run with.
-        prompts: how many.
-        drawings: rows: prompts times replicates.
-        chosen: the first judge's score of the chosen image; where nothing was chosen, of a particle.
+        family: the variants of a family form a curve.
+        budget: per prompt, as typed, or ``None``.
+        swept: the swept values of this variant.
+        settings: its settings and options.
+        prompts: number of prompts.
+        drawings: number of rows: prompts times replicates.
+        chosen: the first judge's score of the chosen image; if nothing was chosen, the mean over particles.
         success: share of chosen images that the judge passes.
         particles: the judge's score of a particle.
         judges: scores of the chosen image by all judges.
         reward: the steering reward of the chosen image.
-        categories: chosen and success by category; without limits where prompts are too few.
-        spread: mean CLIP distance within a population; across replicates where there are.
+        categories: chosen and success by category; without limits if prompts are too few.
+        spread: mean CLIP distance within a population.
         ancestors: distinct first particles that the final ones descend from.
-        false_positives: share of what the reward approves of that the judge rejects.
+        false_positives: share that the judge rejects among the samples that the reward approves.
         hacking: gains of reward and judge over the baseline, in its standard deviations.
-        cost: a prompt's.
-        against: beside the reference, where that is another cell.
+        cost: per prompt.
+        against: comparison with the reference, unless it is this cell.
         tuned: scores of the variants that it was chosen from.
     """
 
@@ -90,7 +90,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Summary:
-    """All lines, what they are measured against, and predictions of best-of-n from samples that nothing chose."""
+    """All lines, their reference, and predictions of best-of-n from independent samples."""
 
     reference: str
     judge: str
@@ -99,7 +99,7 @@ class Summary:
     predictions: dict[str, list[dict[str, float]]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data; what is infinite is ``None``, for JSON has no such number."""
+        """Return plain data; infinite numbers are ``None``, because JSON has none."""
         found: dict[str, Any] = _finite(asdict(self))
         return found
 
@@ -109,7 +109,7 @@ def summarize(cells: Sequence[Cell], reference: str, success: float | None) -> S
 
     Args:
         cells: budget by budget, all of the same prompts.
-        reference: family, or one of its variants by its label, that others are held against.
+        reference: the family, or the label of a variant, that the others are compared with.
         success: the least score of an image that counts as a success.
 
     Raises:
@@ -133,12 +133,12 @@ def summarize(cells: Sequence[Cell], reference: str, success: float | None) -> S
 
 
 def _unsteered(cell: Cell) -> bool:
-    """Whether its samples are independent: those of a population that a reward had a hand in are not."""
+    """Whether its samples are independent; those of a population that a reward steered are not."""
     return all(row["choose"] == "all" and not row["reward_calls"] for row in cell.rows)
 
 
 def by_prompt(rows: Sequence[Row], value: Value) -> list[float]:
-    """Return one value per prompt, its replicates averaged: they are not independent of each other."""
+    """Return one value per prompt, the mean of its replicates, which are not independent of each other."""
     found: dict[int, list[float]] = {}
     for row in rows:
         found.setdefault(row["index"], []).append(value(row))
@@ -230,7 +230,7 @@ def _spread_replicates(rows: Sequence[Row]) -> float | None:
 
 
 def _false_positives(rows: Sequence[Row], success: float | None) -> float | None:
-    """Within each prompt, then averaged: a reward's scale differs from prompt to prompt."""
+    """Return the mean over prompts: a reward's scale differs between prompts."""
     if success is None or rows[0]["rewards"] is None:
         return None
     judge = next(iter(rows[0]["judge"]))
@@ -247,7 +247,7 @@ def _hacking(rows: Sequence[Row], baseline: Sequence[Row]) -> dict[str, float] |
         particles = [value for values in there for value in (values or [])]
         if not particles or np.std(particles) == 0:
             return None
-        # each prompt by its own mean; the sd is that within prompts, which is what can be gained by choosing
+        # relative to each prompt's mean; the sd is that within prompts, because choosing can gain only that
         several = [values for values in there if len(values or []) > 1]
         within = np.sqrt(np.mean([np.var(values, ddof=1) for values in several])) if several else 0.0
         if within == 0:
@@ -276,7 +276,7 @@ def _predicted(rows: Sequence[Row], success: float | None) -> list[dict[str, flo
 
 
 def budget_text(key: str | None) -> str:
-    """Return a budget as people read it."""
+    """Return a budget as readable text."""
     if key is None:
         return ""
     kind, _, amount = key.partition("=")

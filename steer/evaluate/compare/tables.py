@@ -1,4 +1,4 @@
-"""A summary as tables: the same columns for the terminal, Markdown and HTML."""
+"""A summary as tables, for the terminal, Markdown and HTML."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ class Table:
     """A titled table of texts.
 
     Attributes:
-        title: what it shows.
+        title: of the table.
         head: of its columns.
-        rows: cells, as many as the head has.
-        note: what a reader must know.
+        rows: of one cell per column.
+        note: explains the table.
     """
 
     title: str
@@ -28,13 +28,13 @@ Column = tuple[str, Callable[[Line], str]]
 
 
 def tables(summary: Summary) -> list[Table]:
-    """Return all tables that a summary fills."""
+    """Return the tables of a summary; empty ones are left out."""
     found = [scores(summary), differences(summary), cost(summary), diversity(summary), categories(summary)]
     return [table for table in found if table is not None]
 
 
 def scores(summary: Summary) -> Table:
-    """What each method came to, by the judge."""
+    """Each method's results by the judge."""
     passed = "" if summary.success is None else f"{summary.judge} >= {summary.success:g}"
 
     def judged(name: str) -> Column:
@@ -52,7 +52,7 @@ def scores(summary: Summary) -> Table:
 
 
 def differences(summary: Summary) -> Table | None:
-    """Each method beside the reference, paired over prompts."""
+    """Each method against the reference, paired over prompts."""
     lines = [line for line in summary.lines if line.against is not None]
     if not lines:
         return None
@@ -72,12 +72,12 @@ def differences(summary: Summary) -> Table | None:
     ]
     note = "Paired over prompts and seeds, at the same budget; a tie counts as half a win."
     if summary.success is not None:
-        note += " Failures left: a method's failures over the reference's; empty where that has none."
+        note += " Failures left: a method's failures over the reference's; empty if the reference has none."
     return _table(f"Differences to {summary.reference}", columns, lines, note)
 
 
 def cost(summary: Summary) -> Table:
-    """What a prompt cost."""
+    """The cost per prompt."""
 
     def spent(title: str, name: str, digits: int) -> Column:
         return title, lambda line: _number(line.cost[name], digits)
@@ -91,12 +91,12 @@ def cost(summary: Summary) -> Table:
         spent("seconds", "seconds", 3),
         spent("peak MB", "memory_mb", 0),
     ]
-    note = "Means per prompt; NFE are denoiser evaluations, guidance counted as two. Judging is not part of it."
+    note = "Means per prompt; NFE are denoiser evaluations, guidance counted as two. Judging is not included."
     return _table("Cost", columns, summary.lines, note)
 
 
 def diversity(summary: Summary) -> Table:
-    """What was chosen by, and what is left of the population."""
+    """The steering reward, and the diversity of the population."""
     over_seeds = any(line.spread_replicates is not None for line in summary.lines)
     columns = [
         *_where(summary),
@@ -138,7 +138,7 @@ def categories(summary: Summary) -> Table | None:
         f"By category: {what}",
         [*_where(summary), *map(of, names)],
         summary.lines,
-        "Without an interval where prompts are too few.",
+        "Without an interval if prompts are too few.",
     )
 
 
@@ -150,7 +150,7 @@ def markdown(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that is only text in a Markdown table."""
+    """Return text escaped for a Markdown table."""
     text = " ".join(text.split())
     for character in "\\`*_{}[]<>|#":
         if character in "[]" or (character == "_" and "__" not in text):
@@ -172,7 +172,7 @@ def _where(summary: Summary) -> list[Column]:
 
 
 def _when(shown: object, *columns: Column) -> tuple[Column, ...]:
-    """Return columns that are shown only sometimes."""
+    """Return columns if a condition holds."""
     return columns if shown else ()
 
 

@@ -1,4 +1,4 @@
-"""Places for output files: folders of this machine, and whatever fsspec reaches."""
+"""Places for output files: folders of this machine, and every file system that fsspec knows."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def storage_at(place: str | Path) -> Storage:
     """Return the storage at a path or an fsspec URL (``s3://bucket/run``, ``memory://run``, ``file:///tmp/run``).
 
     Raises:
-        SteerError: for a URL whose protocol nothing here speaks.
+        SteerError: for a URL of an unknown protocol.
     """
     text = str(place)
     if isinstance(place, Path) or "://" not in text:

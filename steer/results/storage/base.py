@@ -1,4 +1,4 @@
-"""What every place for output files can do."""
+"""``Storage``: the interface of places for output files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from steer.errors import SteerError, message_of
 class Storage(abc.ABC):
     """A place for output files. Files are written whole or not at all; logs grow line by line.
 
-    Names are relative, with ``/`` between folders, which are made as needed. Methods may be called by several
-    threads, logs by one at a time.
+    Names are relative, with ``/`` between folders, which are made as needed. Several threads may call methods; only
+    one at a time may write a log.
 
     Attributes:
         name: the place as shown to people.
@@ -43,7 +43,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is no error."""
+        """Remove a file, if it exists."""
 
     @abc.abstractmethod
     def sizes(self, folder: str = "") -> dict[str, int]:
@@ -61,22 +61,22 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def lines(self, log: str) -> Iterator[bytes]:
-        """Yield a log's lines, without a last one that was cut short; none if there is no such log."""
+        """Yield a log's lines, without a last one that was cut off; none if there is no such log."""
 
     @abc.abstractmethod
     def sync(self) -> None:
-        """Make what was appended durable."""
+        """Make appended lines durable."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Make logs durable and give them up."""
+        """Make logs durable and close them."""
 
     @abc.abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Keep others from writing for the length of a block. What a process held that died on this machine is free.
+        """Lock the place within the block. The lock of a process that died on this machine is free.
 
         Raises:
-            SteerError: if somebody else writes here.
+            SteerError: if another process writes here.
         """
 
     @abc.abstractmethod
@@ -84,11 +84,11 @@ class Storage(abc.ABC):
         """Return the place of a folder below this one; of this one if ``folder`` is empty."""
 
     def url(self, name: str) -> str:
-        """Return where a file is, for people."""
+        """Return a file's place, for messages."""
         return f"{self.name}/{name}"
 
     def free_bytes(self) -> int | None:
-        """Return how much can still be written, or ``None`` if nobody knows."""
+        """Return the free space in bytes, or ``None`` if it is unknown."""
         return None
 
     def unwritable(self, error: Exception) -> StorageError:
@@ -102,10 +102,10 @@ class Storage(abc.ABC):
 
 
 class StorageError(SteerError):
-    """A place that cannot be written to, or not any more.
+    """A place that cannot be written to, or no longer.
 
     Attributes:
-        what: what is wrong, without what to do about it.
+        what: the fault, without its remedy.
     """
 
     def __init__(self, what: str) -> None:

@@ -22,7 +22,7 @@ TEMPORARY = ".part"
 
 
 class LocalStorage(Storage):
-    """A folder. It is made with the first file, so that an error before leaves nothing."""
+    """A folder. It is made with its first file, so that an earlier error leaves nothing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -139,7 +139,7 @@ class LocalStorage(Storage):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        # the system lets go of it when the process ends, however it ends
+        # the system releases it whenever the process ends
         try:
             self._make(self.folder)
             lock = filelock.FileLock(self.folder / LOCK)
@@ -150,7 +150,7 @@ class LocalStorage(Storage):
         except OSError as error:
             raise self.unwritable(error) from None
         try:
-            for name in self.sizes():  # of a process that was killed while it wrote
+            for name in self.sizes():  # left by a process that was killed while it wrote
                 if name.endswith(TEMPORARY) and name.rpartition("/")[2].startswith("."):
                     self.remove(name)
             self.write(f"{LOCK}-owner", f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -202,7 +202,7 @@ def _whole(path: Path) -> int:
 
 
 def _umask() -> int:
-    # asked once: it can only be asked by setting it, which other threads would see
+    # read once: reading it means setting it, which other threads would see
     current = os.umask(0o022)
     os.umask(current)
     return current

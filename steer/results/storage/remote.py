@@ -1,4 +1,4 @@
-"""Places that fsspec reaches: object stores, file servers, memory."""
+"""Storage by fsspec: object stores, file servers, memory."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from steer.results.storage.base import Storage
 
 LOCK = "lock.json"
 WHOLE_PUTS = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "oci", "hf"}
-"""Protocols under which a file appears when it is complete; elsewhere it is moved into place."""
+"""Protocols in which a file appears when it is complete; in others it is moved into place."""
 
 BLOCK_BYTES = 256_000
-"""Objects cannot be appended to: a log is a row of blocks of about this size, and a line is written with its block."""
+"""Size of a log's blocks in bytes, about. Objects cannot be appended to, so a line is written with its block."""
 
 SETTLE_SECONDS = 1.0
-"""How long after claiming a place it is looked at again: of two that found it free, the one that wrote last has it."""
+"""Seconds after claiming a place until it is checked: of two processes that found it free, the last writer has it."""
 
 
 class RemoteStorage(Storage):
-    """A folder of a file system of fsspec's."""
+    """A folder of an fsspec file system."""
 
     def __init__(self, system: Any, root: str, name: str) -> None:
         """Args: system: the file system; root: the folder on it; name: the URL as given."""
         self._system, self._root, self.name = system, root.rstrip("/"), name
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
         self._whole_puts = bool(protocols & WHOLE_PUTS)
-        self._blocks: dict[str, tuple[int, bytes]] = {}  # of each log: the last block's number and lines
+        self._blocks: dict[str, tuple[int, bytes]] = {}  # by log: the last block's number and lines
 
     def check(self) -> None:
         name = f".steer-{uuid.uuid4().hex}"
@@ -56,7 +56,7 @@ class RemoteStorage(Storage):
                 if self._system.exists(temporary):
                     self._system.rm_file(temporary)
                 raise
-        except Exception as error:  # each file system raises what its client library does
+        except Exception as error:  # each file system raises its client library's errors
             raise self.unwritable(error) from error
 
     def read(self, name: str) -> bytes | None:
@@ -73,7 +73,7 @@ class RemoteStorage(Storage):
             self._system.rm_file(self._path(name))
         except FileNotFoundError:
             return
-        except Exception as error:  # each file system raises what its client library does
+        except Exception as error:  # each file system raises its client library's errors
             raise self.unwritable(error) from error
 
     def sizes(self, folder: str = "") -> dict[str, int]:
@@ -82,7 +82,7 @@ class RemoteStorage(Storage):
             found = self._system.find(self._path(folder).rstrip("/"), detail=True)
         except FileNotFoundError:
             return {}
-        except Exception as error:  # each file system raises what its client library does
+        except Exception as error:  # each file system raises its client library's errors
             raise SteerError(f"{self.name} cannot be read ({message_of(error)})") from error
         root = self._system._strip_protocol(self._root)
         return {path.removeprefix(f"{root}/"): info["size"] for path, info in found.items()}
@@ -103,11 +103,11 @@ class RemoteStorage(Storage):
                     yield line
 
     def sync(self) -> None:
-        """Nothing to do: what is written is durable."""
+        """Nothing to do: written files are durable."""
 
     def close(self) -> None:
         for log in self._blocks:
-            # a death in between leaves lines twice, which says nothing new
+            # a death in between leaves lines twice, which is harmless
             self.write(log, b"".join(self.lines(log)))
             for number in self._numbers(log):
                 self.remove(_block(log, number))
@@ -127,7 +127,7 @@ class RemoteStorage(Storage):
         try:
             yield
         finally:
-            with contextlib.suppress(SteerError):  # the next one is told how to remove it
+            with contextlib.suppress(SteerError):  # the next process says how to remove it
                 if self._claim().get("token") == token:
                     self.remove(LOCK)
 
@@ -135,7 +135,7 @@ class RemoteStorage(Storage):
         return RemoteStorage(self._system, self._path(folder), self.url(folder) if folder else self.name)
 
     def _holder(self) -> str | None:
-        """Return who holds the place, if anybody; of a process elsewhere nobody here can tell whether it lives."""
+        """Return the process that holds the place, if any; whether a process on another machine lives is unknown."""
         claim = self._claim()
         process, host = claim.get("process"), claim.get("host")
         if not claim or (host == socket.gethostname() and not _lives(process)):

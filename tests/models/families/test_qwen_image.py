@@ -74,7 +74,7 @@ def test_a_guidance_embedding_that_diffusers_lacks_is_refused() -> None:
 def test_schedules_that_do_not_exist_are_refused() -> None:
     backbone = load_model(tiny_qwen_image(), manager()).backbone
     size = {"width": 16, "height": 16}
-    with pytest.raises(SteerError, match="steps=1 is not possible where the schedule is stretched"):
+    with pytest.raises(SteerError, match="steps=1 is not possible with a schedule that is stretched"):
         make_run(backbone, [Prompt("a")], settings={"steps": 1, **size}).search()
     for name in ("flow-dpm++", "flow-unipc"):
         with pytest.raises(SteerError, match="takes no explicit timesteps; use --scheduler flow-euler"):

@@ -42,7 +42,7 @@ def test_stages_resume_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
     arguments = ["--stage", "detector", "--batch", 4, "--threads", 1, "--precision", "no", "--out", tmp_path]
     trained = CliRunner().invoke(command, [*map(str, arguments), "--steps", "1"], catch_exceptions=False)
     assert trained.exit_code == 0 and (tmp_path / "weights" / "detector" / "detector.safetensors").is_file()
-    assert "holds a run already; continue it with --resume" in message(*arguments)
+    assert "holds a run already; resume it with --resume" in message(*arguments)
     assert "has seed=0, now it is 1" in message(*arguments, "--resume", "--seed", 1)
     (tmp_path / "clip.pt").touch()
     assert "holds a run of an older steer" in message("--out", tmp_path, "--resume")

@@ -157,7 +157,7 @@ def test_training_starts_from_a_stable_diffusion_and_goes_on(base, tmp_path: Pat
     assert {"accuracy_1", "accuracy_5"} <= set(rows[-1])
     assert (tmp_path / "run" / "sheets" / "000002.png").is_file()
     if kind == "masks":
-        with pytest.raises(SteerError, match="holds a run already; continue it with --resume"):
+        with pytest.raises(SteerError, match="holds a run already; resume it with --resume"):
             train("run", 2)
         train("run", 3, "--resume")
         assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
