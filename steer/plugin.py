@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from steer.cli.parts.bars import Bar as Bar
     from steer.cli.parts.shared import log_option as log_option
     from steer.cli.parts.shared import quiet_libraries as quiet_libraries
+    from steer.cli.parts.streams import csv_option as csv_option
+    from steer.cli.parts.streams import json_option as json_option
+    from steer.cli.parts.streams import put_csv as put_csv
+    from steer.cli.parts.streams import put_json as put_json
     from steer.cli.parts.tables import stdout as stdout
     from steer.cli.parts.tables import table as table
     from steer.errors import message_of as message_of
@@ -90,6 +94,7 @@ if TYPE_CHECKING:
     from steer.sampling.timetable import Timetable as Timetable
     from steer.sampling.vjp import vjp as vjp
     from steer.settings.run_settings import parse_size as parse_size
+    from steer.settings.strict_json import json_text as json_text
     from steer.settings.text_files import read_text as read_text
 
 # Loaded at first use: listing plugins or printing help must not wait for torch.
@@ -174,6 +179,7 @@ _HOMES = {
     "MAX_PIXELS": "steer.evaluate.score.images",  # pixels of the largest image that is read
     # Files
     "read_text": "steer.settings.text_files",  # a small text file in any Unicode encoding
+    "json_text": "steer.settings.strict_json",  # data as JSON that every parser reads
     # Output
     "storage_at": "steer.results.storage",  # a place for files: a folder or an fsspec URL
     "write_atomic": "steer.results.storage.local",  # write a file whole or not at all
@@ -189,6 +195,10 @@ _HOMES = {
     "stdout": "steer.cli.parts.tables",  # a console that prints text as it is
     "table": "steer.cli.parts.tables",  # a table to print
     "Bar": "steer.cli.parts.bars",  # a progress bar
+    "json_option": "steer.cli.parts.streams",  # `--json`; only `put_json` then writes to stdout
+    "csv_option": "steer.cli.parts.streams",  # `--csv`; only `put_csv` then writes to stdout
+    "put_json": "steer.cli.parts.streams",  # data to stdout as JSON
+    "put_csv": "steer.cli.parts.streams",  # rows to stdout as CSV
     "one_line": "steer.errors",  # text that is safe to print
 }
 

@@ -1,6 +1,5 @@
 """Tables of category weights: the published one, files from ``steer calibrate``, and lists on the command line."""
 
-import json
 import math
 import tomllib
 import warnings
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steer import SteerError
-from steer.plugin import read_text
+from steer.plugin import json_text, read_text
 from steer_carinox.calibration.categories import CATEGORIES, canonical
 from steer_carinox.terms import Term
 
@@ -110,8 +109,8 @@ def toml_text(rows: Mapping[str, Mapping[str, float]], comments: Sequence[str] =
     """Return a table as the text of a TOML file."""
     lines = [f"# {comment}" for comment in comments]
     for category, row in rows.items():
-        lines += ["", f"[weights.{json.dumps(category)}]"]
-        lines += [f"{json.dumps(name, ensure_ascii=False)} = {weight:.4f}" for name, weight in row.items()]
+        lines += ["", f"[weights.{json_text(category)}]"]
+        lines += [f"{json_text(name, readable=True)} = {weight:.4f}" for name, weight in row.items()]
     return "\n".join(lines).lstrip() + "\n"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steer import SteerError
+from steer.plugin import json_text
 from steer.training import write_whole
 
 CARD = "student.json"
@@ -68,7 +69,7 @@ def write_card(student: Student, folder: Path) -> None:
         "prediction": student.prediction,
         "training": dict(student.training),
     }
-    text = json.dumps(data, indent=1) + "\n"
+    text = json_text(data, indent=1) + "\n"
     write_whole(folder / CARD, lambda path: path.write_text(text, encoding="utf-8"))
 
 

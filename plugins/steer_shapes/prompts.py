@@ -4,11 +4,12 @@ Three disjoint sets: examples from the training split, and the ``tune`` and ``ev
 training set contains (see :func:`steer_shapes.captions.split_of`).
 """
 
-import json
 from pathlib import Path
 
 import click
 import numpy as np
+
+from steer.plugin import json_text
 
 from .captions import sample_requirements
 from .grammar import CATEGORIES
@@ -37,7 +38,7 @@ def prompt_rows(prefix: str, split: str, count: int, seed: int = 0) -> list[dict
 
 def file_text(name: str) -> str:
     """Return the content of one of :data:`FILES`, one JSON object per line."""
-    return "".join(json.dumps(row) + "\n" for row in prompt_rows(*FILES[name]))
+    return "".join(f"{json_text(row)}\n" for row in prompt_rows(*FILES[name]))
 
 
 @click.command()

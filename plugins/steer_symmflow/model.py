@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
-from steer.plugin import Source, message_of
+from steer.plugin import Source, json_text, message_of
 from steer.training import write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
@@ -169,7 +169,7 @@ class SymmFlowModel(nn.Module):
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write configuration and weights to a folder."""
         state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in self.state_dict().items() if "vae." not in k}
-        config = json.dumps(asdict(self.config), indent=1) + "\n"
+        config = json_text(asdict(self.config), indent=1) + "\n"
         write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
         write_whole(folder / CONFIG, lambda path: path.write_text(config, encoding="utf-8"))
         if self.vae is not None:

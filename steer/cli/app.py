@@ -14,6 +14,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from steer.cli.commands import BUILT_IN
+from steer.cli.parts import streams
 from steer.cli.parts.bars import DownloadBars
 from steer.cli.parts.shared import log_option, one_line
 from steer.errors import SteerError, nearest
@@ -84,7 +85,9 @@ class App(LazyGroup):
         from steer.registry.plugins import manager
 
         found: dict[str, dict[str, tuple[str, str]]] = {}
-        for words, entry in manager().registry.commands.items():
+        with streams.reserved():  # plugins are imported here, whichever command is meant
+            commands = manager().registry.commands
+        for words, entry in commands.items():
             verb, _, noun = words.partition(" ")
             if verb in BUILT_IN:
                 warnings.warn(
@@ -103,7 +106,8 @@ def _sentence(text: str) -> str:
 
 def _load(target: str) -> click.Command:
     module, _, attribute = target.partition(":")
-    command: click.Command = getattr(importlib.import_module(module), attribute)
+    with streams.reserved():
+        command: click.Command = getattr(importlib.import_module(module), attribute)
     return command
 
 
@@ -115,11 +119,28 @@ def app() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line and exit code 2, a bug keeps its traceback."""
+    """Run the command line; a user's mistake ends in one line and exit code 2, a bug keeps its traceback.
+
+    A stdout that is full or closed ends no command; see :mod:`steer.cli.parts.streams`.
+    """
+    streams.guard()
+    code: int | str | None = 0
+    try:
+        _run()
+    except SystemExit as stop:
+        code = stop.code
+    lost = streams.end()
+    if code or lost:
+        sys.exit(code or lost)
+
+
+def _run() -> None:
     # without a handler, logging's last resort would print to stderr what belongs in --log FILE
     logging.getLogger("steer").addHandler(logging.NullHandler())
     # and a library that sets up the root logger would print every traceback
     logging.getLogger("steer").propagate = False
+    # a log that cannot be written to must not print tracebacks of its own
+    logging.raiseExceptions = False
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     # bars and notices of libraries would break ours; set before they are imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -149,9 +170,6 @@ def main() -> None:
             raise
         logging.getLogger("steer").error("out of memory", exc_info=True)
         _fail(f"out of memory ({str(error)[:150]}); lower --size, --particles or --chunk, or try --vae tiling")
-    except BrokenPipeError:  # `steer … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     finally:
         bars.close()
 

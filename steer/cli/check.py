@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from steer.cli.parts.shared import log_option, one_line
+from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 from steer.settings.options import parse_assignments
 
@@ -26,7 +26,7 @@ def check() -> None:
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
 @click.option("--batch", type=click.IntRange(2), default=8, show_default=True, help="Samples per check.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the report and pictures there.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, callback=reserve, help="Print the report as JSON on stdout.")
 @log_option
 def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, out: Path | None, as_json: bool) -> None:
     """Check the reward NAME, an expression or ./file.py:function; exit code 1 if a check fails."""
@@ -50,7 +50,7 @@ def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, o
     report = check_reward(alone, name=name, device=place, batch=batch)
     files = write_report(report, out) if out else []
     if as_json:
-        click.echo(json.dumps({**report.as_dict(), "files": files}, indent=1))
+        put_json({**report.as_dict(), "files": files})
     else:
         from rich.console import Console
         from rich.markup import escape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from steer.cli.parts.option_groups import GroupedCommand, option
 from steer.cli.parts.prompt_options import how_read, prompt_options
 from steer.cli.parts.sampling_options import OUTPUT, gathered, model_options, replicates_option, request_of, run_options
 from steer.cli.parts.shared import log_option, one_line, quiet_libraries
+from steer.cli.parts.streams import put_json, reserve
 from steer.cli.parts.tables import stdout, table
 from steer.errors import SteerError
 from steer.prompts.files import collect
@@ -88,7 +88,7 @@ NO_METHODS = ("plain", "best-of-n", "fk")
     group=OUTPUT,
     help="Output folder; resumes the comparison in it; outputs/compare-TIME by default.",
 )
-@option("--json", "as_json", is_flag=True, group=OUTPUT, help="Print the summary as JSON on stdout.")
+@option("--json", "as_json", is_flag=True, callback=reserve, group=OUTPUT, help="Print the summary as JSON on stdout.")
 @log_option
 def compare(
     files: tuple[str, ...], methods: tuple[str, ...], option: tuple[str, ...], as_json: bool, **given: Any
@@ -131,7 +131,7 @@ def compare(
     with Bar("loading", lines=True) as bar:
         summary = compare_all(request, out, tell=lambda what, done, total: bar.show(done, total, label=what))
     if as_json:
-        click.echo(json.dumps(summary.as_dict(), indent=1))
+        put_json(summary.as_dict())
         return
     _print(tables(summary))
     click.echo(f"report: {one_line(out)}/report.html, report.md, summary.json")

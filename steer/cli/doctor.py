@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,11 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from steer.cli.parts.shared import one_line
+from steer.cli.parts.streams import json_option, put_json
 from steer.cli.parts.tables import table
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@json_option
 def doctor(as_json: bool) -> None:
     """Check the installation: versions, devices, memory, plugins, cached weights, what can run here."""
     from steer.cli.parts.diagnosis import diagnose
@@ -22,7 +22,7 @@ def doctor(as_json: bool) -> None:
 
     data = diagnose(manager())
     if as_json:
-        click.echo(json.dumps(data, indent=1, ensure_ascii=False))
+        put_json(data)
         return
     _print(data, Console())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from steer.cli.parts.shared import log_option
+from steer.cli.parts.streams import json_option, put_json
 from steer.errors import SteerError, unknown
 from steer.models.downloads.source import Source
 from steer.models.downloads.weights import cached, fetch, reachable
@@ -47,7 +47,7 @@ class Item:
     metavar="FOLDER",
     help="Put the files into FOLDER/REPOSITORY, to copy to another machine, instead of the hub's cache.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@json_option
 @log_option
 def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
     """Fetch the weights of rewards, methods, preview decoders and models from the hub.
@@ -74,7 +74,7 @@ def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
         if not as_json:
             _print(rows[-1])
     if as_json:
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        put_json(rows)
     elif not rows:
         click.echo(f"{', '.join(names)}: nothing to fetch; the installation contains all it needs")
 

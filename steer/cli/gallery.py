@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from steer.cli.parts.shared import log_option, one_line
+from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 
 
 @click.command()
 @click.argument("folder", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, callback=reserve, help="Print the result as JSON on stdout.")
 @log_option
 def gallery(folder: str, as_json: bool) -> None:
     """Build DIR/index.html from the runs in DIR and below it.
@@ -28,7 +27,7 @@ def gallery(folder: str, as_json: bool) -> None:
         raise SteerError(f"{folder} holds no run; expected a folder of steer render or generate, or a folder above it")
     if as_json:
         data = {"page": page.place, "images": page.images, "failed": page.failed, "runs": page.runs}
-        click.echo(json.dumps(data, indent=1))
+        put_json(data)
         return
     runs = f"{page.runs} run" + ("s" if page.runs > 1 else "")
     click.echo(f"{page.images} images of {runs}: {one_line(page.place)}")

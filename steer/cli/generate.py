@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from steer.cli.parts.option_groups import option, run_file_keys
 from steer.cli.parts.prompt_options import how_read, prompt_options
 from steer.cli.parts.sampling_options import INPUT, OUTPUT, PLUGIN_OPTIONS, gathered, request_of, sampling_options
 from steer.cli.parts.shared import log_option, quiet_libraries
+from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 from steer.prompts.files import read_prompts
 from steer.prompts.inputs import prompts_with
@@ -47,7 +47,15 @@ from steer.registry.plugins import manager
     help="Also sample the same prompts without methods, and compare.",
 )
 @option("--out", metavar="FOLDER", group=OUTPUT, help="Output folder; outputs/TIME by default.")
-@option("--json", "as_json", is_flag=True, group=OUTPUT, in_file=False, help="Print the result as JSON on stdout.")
+@option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=reserve,
+    group=OUTPUT,
+    in_file=False,
+    help="Print the result as JSON on stdout.",
+)
 @log_option
 def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **given: Any) -> None:
     """Render PROMPTS, steered or not.
@@ -83,7 +91,7 @@ def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **giv
         watcher, baseline = GenerationProgress(interrupt), bool(values.get("baseline"))
         made = sample_into(rows, request, out, watcher, baseline=baseline, drawn_from=drawn_from)
     if as_json:
-        click.echo(json.dumps(made.data, indent=1, ensure_ascii=True, default=str))
+        put_json(made.data)
     else:
         print_report(made.items, made.plain, made.cost, out)
 

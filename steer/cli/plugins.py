@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
+from steer.cli.parts.streams import json_option, put_json, reserve
 from steer.cli.parts.tables import stdout, table
 from steer.errors import SteerError, unknown
 from steer.models.downloads import weights
@@ -30,7 +30,7 @@ FIRST = ("method", "reward", "model")
 @click.group(invoke_without_command=True)
 @click.option("--all", "everything", is_flag=True, help="List every kind, also training data and commands.")
 @click.option("--check", is_flag=True, help="Import each plugin and report those that fail; takes longer.")
-@click.option("--json", "as_json", is_flag=True, help="Print the whole list as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, callback=reserve, help="Print the whole list as JSON on stdout.")
 @click.pass_context
 def plugins(context: click.Context, everything: bool, check: bool, as_json: bool) -> None:
     """List methods, rewards and models with origin, version and health, and everything that is broken."""
@@ -44,7 +44,7 @@ def plugins(context: click.Context, everything: bool, check: bool, as_json: bool
             | {"health": f"broken: {broken.reason}", "summary": ""}
         )
     if as_json:
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        put_json(rows)
         return
     shown = [row for row in rows if everything or row["kind"] in FIRST or row["health"] != "ok"]
     console = stdout()
@@ -59,7 +59,7 @@ def plugins(context: click.Context, everything: bool, check: bool, as_json: bool
 
 @plugins.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@json_option
 def show(name: str, as_json: bool) -> None:
     """Show the options of the plugin NAME: type, default, range and meaning."""
     found = [entry for entry in manager().registry if entry.name == name]
@@ -70,7 +70,7 @@ def show(name: str, as_json: bool) -> None:
         raise unknown("plugin", name, {entry.name for entry in manager().registry})
     shown = [_details(entry) for entry in found]
     if as_json:
-        click.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        put_json(shown)
         return
     console = Console()
     for details in shown:

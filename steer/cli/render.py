@@ -21,6 +21,7 @@ from steer.cli.parts.sampling_options import (
     sampling_options,
 )
 from steer.cli.parts.shared import log_option, one_line, quiet_libraries
+from steer.cli.parts.streams import reserve
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
 
@@ -65,7 +66,15 @@ MACHINES = "Machines"
     in_file=False,
     help="Show the plan, its cost and disk space; download and write nothing.",
 )
-@option("--json", "as_json", is_flag=True, group=OUTPUT, in_file=False, help="Print events as JSON lines on stdout.")
+@option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=reserve,
+    group=OUTPUT,
+    in_file=False,
+    help="Print events as JSON lines on stdout.",
+)
 @option("--engine", metavar="local|ray", group=MACHINES, help="Where to render; ray is for many GPUs and machines.")
 @option("--address", metavar="HOST:PORT", group=MACHINES, help="Ray cluster; without it, Ray runs on this machine.")
 @option("--workers", type=int, group=MACHINES, help="Ray workers; by default one per GPU, or two without GPUs.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 from steer.cli.parts.option_groups import GroupedCommand, option
 from steer.cli.parts.sampling_options import INPUT, MODEL, OUTPUT
 from steer.cli.parts.shared import log_option, one_line, quiet_libraries
+from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 
 
@@ -21,7 +21,7 @@ from steer.errors import SteerError
 @option("-m", "--model", group=MODEL, help="Where the model is now, if the recipe names another place.")
 @option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one; bits may differ between devices.")
 @option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, group=OUTPUT, help="Output folder.")
-@option("--json", "as_json", is_flag=True, group=OUTPUT, help="Print the outcome as JSON on stdout.")
+@option("--json", "as_json", is_flag=True, callback=reserve, group=OUTPUT, help="Print the outcome as JSON on stdout.")
 @log_option
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
     """Reproduce the image or text in FILE, bit for bit on the same machine."""
@@ -58,7 +58,7 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
         name: [recipe.versions.get(name), now] for name, now in versions().items() if recipe.versions.get(name) != now
     }
     if as_json:
-        click.echo(json.dumps(outcome, indent=1))
+        put_json(outcome)
         return
     by = f" by up to {difference}/255" if item.medium.pictured else ""
     verdict = "equal to the original" if outcome["equal"] else f"differs{by}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from steer.cli.parts.shared import log_option, one_line
+from steer.cli.parts.streams import json_option, put_json
 from steer.cli.parts.tables import stdout, table
 from steer.settings.options import parse_assignments
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples per call.")
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@json_option
 @log_option
 def rewards(
     names: tuple[str, ...], truth: str, option: tuple[str, ...], batch: int, device: str | None, as_json: bool
@@ -65,7 +65,7 @@ def rewards(
     rows = [compare(name, partial(make, name), images, prompts, facts, batch=batch) for name in chosen]
     if as_json:
         data = {"truth": truth, "samples": len(prompts), "batch": batch, "rewards": [asdict(row) for row in rows]}
-        click.echo(json.dumps(data, indent=1))
+        put_json(data)
     else:
         _print(rows, truth, len(prompts), batch)
 

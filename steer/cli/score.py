@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +11,7 @@ import click
 
 from steer.cli.parts.bars import Bar
 from steer.cli.parts.shared import log_option, one_line
+from steer.cli.parts.streams import csv_option, json_option, put_csv, put_json
 from steer.cli.parts.tables import stdout, table
 from steer.errors import SteerError
 from steer.settings.options import parse_assignments
@@ -36,8 +34,8 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Images per call.")
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Append scores as JSON lines; resumes.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print as CSV on stdout.")
+@json_option
+@csv_option
 @log_option
 def score(
     images: tuple[Path, ...],
@@ -115,14 +113,11 @@ def _print(rows: list[Row], errors: list[ImageError], names: list[str], as_json:
             "means": means,
             "errors": [str(error) for error in errors],
         }
-        click.echo(json.dumps(data, indent=1))
+        put_json(data)
         return
     if as_csv:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(["file", "prompt", *names])
-        writer.writerows([row.file, row.prompt, *(row.scores[name] for name in names)] for row in rows)
-        click.echo(text.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # names of files can be any bytes
+        scored = ([row.file, row.prompt, *(row.scores[name] for name in names)] for row in rows)
+        put_csv([["file", "prompt", *names], *scored])
         return
     cells = ((row.file, row.prompt, *(f"{row.scores[name]:.4f}" for name in names)) for row in rows)
     shown = table(("file", "prompt", *names), cells, text=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from steer.render.spec import Task
 from steer.results.names import METADATA
 from steer.results.rows import metadata_rows
 from steer.results.storage import Storage
+from steer.settings.strict_json import json_text
 
 
 class RenderFolder:
@@ -88,7 +88,7 @@ class RenderFolder:
         for name, data in (*zip(files, outcome.files.values(), strict=True), *self.layout.extras(task).items()):
             self.storage.write(name, data)
         row = {**outcome.row, **self._facts(task), "status": "done", "files": files}
-        detail = json.dumps(outcome.detail, ensure_ascii=True, default=str).encode() + b"\n"
+        detail = f"{json_text(outcome.detail)}\n".encode()
         with self._lock:
             self.storage.append(DETAILS, detail)
             self.journal.write(row)
@@ -113,8 +113,7 @@ class RenderFolder:
 
     def remember(self, prompts: Iterable[Prompt]) -> None:
         """Keep the prompts, so that the render can resume without their files."""
-        lines = (json.dumps(as_row(prompt), ensure_ascii=True, default=str) for prompt in prompts)
-        data = "".join(f"{line}\n" for line in lines).encode()
+        data = "".join(f"{json_text(as_row(prompt))}\n" for prompt in prompts).encode()
         if data != self.storage.read(PROMPTS):
             self.storage.write(PROMPTS, data)
 
@@ -122,7 +121,7 @@ class RenderFolder:
         """Write ``metadata.jsonl``, one row per image, in the form that Hugging Face's imagefolder reads."""
         self.storage.sync()
         images = [
-            (*place_of(row), number, json.dumps(image, ensure_ascii=False))
+            (*place_of(row), number, json_text(image, readable=True))
             for row in self.journal.rows()
             if row["status"] == "done"
             for number, image in enumerate(metadata_rows(row))

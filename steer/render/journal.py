@@ -13,6 +13,7 @@ from typing import Any
 from steer.prompts.rows import as_row
 from steer.render.spec import Task
 from steer.results.storage import Storage
+from steer.settings.strict_json import json_text
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def digest_of(task: Task, *, placed: bool) -> str:
         placed: whether its place among the other tasks counts.
     """
     data = {**as_row(task.prompt), "place": [task.index, task.replicate] if placed else None}
-    text = json.dumps(data, sort_keys=True, ensure_ascii=True, default=str)
+    text = json_text(data, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -80,8 +81,7 @@ class Journal:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a line."""
-        data = json.dumps(row, ensure_ascii=True, default=str)
-        self._storage.append(JOURNAL, data.encode() + b"\n")
+        self._storage.append(JOURNAL, f"{json_text(row)}\n".encode())
         now = time.monotonic()
         if now - self._synced >= SYNC_SECONDS:
             self._synced = now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from steer.models.media import MEDIA, Medium
 from steer.prompts.rows import as_row
 from steer.render.spec import LAYOUTS, Task
 from steer.results.names import file_stem, sample_name
+from steer.settings.strict_json import json_text
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Layout:
         if self.kind == "images" or task.replicate:
             return {}
         row = as_row(task.prompt)
-        return {f"geneval/{task.index:05d}/metadata.jsonl": (json.dumps(row, ensure_ascii=True) + "\n").encode()}
+        return {f"geneval/{task.index:05d}/metadata.jsonl": f"{json_text(row)}\n".encode()}
 
 
 def check_names(tasks: Sequence[Task]) -> None:

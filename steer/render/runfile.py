@@ -18,6 +18,7 @@ from steer.render.spec import FORMAT
 from steer.results.names import METADATA, RESULT
 from steer.results.recipe import versions
 from steer.results.storage import Storage
+from steer.settings.strict_json import json_text
 from steer.settings.text_files import decoded
 
 RUN, PROMPTS = "run.toml", "prompts.jsonl"
@@ -77,7 +78,7 @@ def check_same(stored: Mapping[str, Any], values: Mapping[str, Any], place: str)
         if key == GROWS and new.get(key, 1) >= old.get(key, 1):
             continue
         if key not in (*WHERE, *HOW_FAST) and old.get(key) != new.get(key):
-            was, now = (json.dumps(table.get(key), ensure_ascii=False)[:80] for table in (old, new))
+            was, now = (json_text(table.get(key), readable=True)[:80] for table in (old, new))
             raise SteerError(
                 f"output folder {place} was begun with {key}={was}, got {key}={now}; give the same, or choose "
                 "another --out"
@@ -105,5 +106,5 @@ def read_stored_prompts(storage: Storage) -> list[Prompt]:
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as TOML gives them back: no nulls, lists for tuples, tables last."""
-    data = json.loads(json.dumps({key: value for key, value in values.items() if value not in (None, [], (), {})}))
+    data = json.loads(json_text({key: value for key, value in values.items() if value not in (None, [], (), {})}))
     return dict(sorted(data.items(), key=lambda pair: isinstance(pair[1], dict)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from steer.results.names import CONTACT_SHEET, RESULT, TRACES, file_stem, overvi
 from steer.results.rows import item_row, metadata_rows
 from steer.results.sheets import Cell, contact_sheet, score_text
 from steer.results.storage import storage_at
+from steer.settings.strict_json import json_text
 
 if TYPE_CHECKING:
     from steer.results.items import Item
@@ -64,7 +64,7 @@ class OutputFolder:
         self._rows.append({**row, "recipe": item.recipe.as_dict()})
         if not item.medium.pictured:
             name = overview_name(item.medium)
-            lines = (f"{json.dumps(line, ensure_ascii=False)}\n" for line in metadata_rows(row))
+            lines = (f"{json_text(line, readable=True)}\n" for line in metadata_rows(row))
             self._lines[name] = self._lines.get(name, "") + "".join(lines)
         return [self.storage.url(file) for file in files]
 
@@ -79,8 +79,7 @@ class OutputFolder:
 
     def write_json(self, name: str, data: Any) -> str:
         """Write plain data as JSON; return its place."""
-        text = json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n"
-        return self.write_bytes(name, text.encode("utf-8", "surrogatepass"))
+        return self.write_bytes(name, f"{json_text(data, indent=1, readable=True)}\n".encode())
 
     def finish(self, cost: Cost, **more: Any) -> dict[str, Any]:
         """Write the overview of all items and ``result.json``; return the content of the latter."""
@@ -88,6 +87,6 @@ class OutputFolder:
         if self._cells:
             self.write_picture(CONTACT_SHEET, contact_sheet(self._cells))
         for name, lines in self._lines.items():
-            self.write_bytes(name, lines.encode("utf-8", "surrogatepass"))
+            self.write_bytes(name, lines.encode())
         self.write_json(RESULT, data)
         return data

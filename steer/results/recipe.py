@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
+from steer.settings.strict_json import json_text
 
 SCHEMA = 1
 PNG_KEY = "steer"
@@ -112,7 +112,7 @@ class Recipe:
 
     def texts(self, slot: int) -> dict[str, str]:
         """Return the texts that the file of one slot's sample carries: the recipe, and ``parameters``."""
-        payload = json.dumps({**self.as_dict(), "slot": slot}, ensure_ascii=True, sort_keys=True, default=str)
+        payload = json_text({**self.as_dict(), "slot": slot}, sort_keys=True)
         return {PNG_KEY: payload, "parameters": self.parameters(slot)}
 
     def parameters(self, slot: int) -> str:
@@ -178,7 +178,7 @@ def sampler_name(scheduler: str | None, own: Any) -> str:
 def _quoted(value: object) -> str:
     """Quote a value that would break the list of facts, as A1111 does."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",:\n") else text
+    return json_text(text, readable=True) if any(c in text for c in ",:\n") else text
 
 
 def versions() -> dict[str, str]:

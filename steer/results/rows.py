@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from steer.settings.strict_json import json_text
 
 if TYPE_CHECKING:
     from steer.results.items import Item
@@ -66,5 +67,5 @@ def metadata_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "category": row["category"],
             "seed": seed_of(row, particle),
             **{name: particle[name] for name in SCORES},
-            "judge": json.dumps(particle["judge"]) if particle["judge"] else None,
+            "judge": json_text(particle["judge"]) if particle["judge"] else None,
         }

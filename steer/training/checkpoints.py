@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError, message_of
+from steer.settings.strict_json import json_text
 from steer.training.files import write_whole
 from steer.training.recipe import TrainingRecipe
 
@@ -57,7 +58,7 @@ class RunFolder:
         self.check(training, recipe, **facts)
         if not PartialState().is_main_process:
             return
-        text = json.dumps({"training": training, **asdict(recipe), **facts}, indent=1) + "\n"
+        text = json_text({"training": training, **asdict(recipe), **facts}, indent=1) + "\n"
         write_whole(self.recipe, lambda path: path.write_text(text, encoding="utf-8"))
 
     def sheet(self, step: int) -> Path:
@@ -72,7 +73,7 @@ class RunFolder:
         """
         if not self.resume:
             return
-        ours = json.loads(json.dumps({"training": training, **asdict(recipe), **facts}))  # tuples are lists there
+        ours = json.loads(json_text({"training": training, **asdict(recipe), **facts}))  # tuples are lists there
         try:
             theirs = json.loads(self.recipe.read_text(encoding="utf-8"))
             if not isinstance(theirs, dict):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from steer.settings.strict_json import json_text
 from steer.training.checkpoints import RunFolder
 from steer.training.files import write_whole
 
@@ -30,7 +31,7 @@ class Log:
     def note(self, step: int, **values: float | str) -> None:
         """Write one row."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.write(f"{json_text({'step': step, **values})}\n")
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steer import SteerError, read_prompts
-from steer.plugin import IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, read_image, read_text
+from steer.plugin import IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, json_text, read_image, read_text
 from steer.training import write_whole
 
 BATCH = 32
@@ -194,7 +194,7 @@ def _drawn(draw: Any, count: int, seed: int, source: str, size: tuple[int, int])
 
 def _key(*parts: object) -> str:
     """Return a hash of everything that the encoded images depend on."""
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json_text(parts).encode(), digest_size=16).hexdigest()
 
 
 @torch.no_grad()
@@ -215,6 +215,6 @@ def _encoded(batches: Iterator[tuple[Tensor, list[str]]], encode: Encode, cache:
     # captions and key are written last, because latents without them are ignored
     captions_file.unlink(missing_ok=True)
     write_whole(cache, lambda path: save_file({"mean": mean, "std": std}, path))
-    text = json.dumps({"key": key, "captions": captions})
+    text = json_text({"key": key, "captions": captions})
     write_whole(captions_file, lambda path: path.write_text(text, encoding="utf-8"))
     return Dataset(captions, mean, std)

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import nn
 
+from steer.plugin import json_text
 from steer.training import replaced_folder
 
 from . import clip, t2i
@@ -27,10 +28,10 @@ def export_pipeline(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) ->
         path = place / "text_encoder" / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         config["dtype"] = "float32"
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        path.write_text(json_text(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         _write_plain_tokenizer(place / "tokenizer")
         # steer's defaults for this model; diffusers ignores the file
-        (place / "steer.json").write_text(json.dumps(DEFAULTS) + "\n", encoding="utf-8")
+        (place / "steer.json").write_text(json_text(DEFAULTS) + "\n", encoding="utf-8")
     return folder
 
 
@@ -51,7 +52,7 @@ def export_clip(modules: nn.ModuleDict, folder: Path) -> Path:
     }
     with replaced_folder(folder) as place:
         save_file(weights, place / "open_clip_model.safetensors", metadata={"format": "pt"})
-        (place / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (place / "open_clip_config.json").write_text(json_text(config, indent=2) + "\n", encoding="utf-8")
         tokenizers.build().save_pretrained(place)
     return folder
 
@@ -68,7 +69,7 @@ def _write_plain_tokenizer(folder: Path) -> None:
     """Also write ``vocab.json`` and ``merges.txt``, because older transformers reads only those."""
     words = tokenizers.build()
     vocabulary = dict(sorted(words.get_vocab().items(), key=lambda item: item[1]))
-    text = json.dumps(vocabulary, ensure_ascii=False)
+    text = json_text(vocabulary, readable=True)
     (folder / "vocab.json").write_text(text, encoding="utf-8")
     merges = [" ".join(pair) for pair in tokenizers.learn_merges(tokenizers.words())]
     text = "\n".join(["#version: 0.2", *merges]) + "\n"

@@ -12,7 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from steer import SteerError
-from steer.plugin import Bar, ImageError, check_seed, one_line, pick_device, pick_dtype, read_image
+from steer.plugin import (
+    Bar,
+    ImageError,
+    check_seed,
+    one_line,
+    pick_device,
+    pick_dtype,
+    read_image,
+)
 from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.reading.votes import fitted, votes
 

@@ -26,8 +26,8 @@ def reading_options(model: str) -> Callable[[Callable[..., Any]], Callable[..., 
         click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images per forward pass."),
         click.option("--device", help="cpu, cuda, …; CUDA if available."),
         click.option("--dtype", metavar="fp32|bf16|fp16", help="Precision of the weights."),
-        click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout."),
-        click.option("--csv", "as_csv", is_flag=True, help="Print as CSV on stdout."),
+        json_option,
+        csv_option,
     )  # fmt: skip
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

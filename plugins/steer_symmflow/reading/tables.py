@@ -1,15 +1,10 @@
 """Rows for people and for programs: a table, JSON or CSV on stdout."""
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
 from steer import SteerError
-from steer.plugin import one_line, stdout, table
+from steer.plugin import one_line, put_csv, put_json, stdout, table
 
 WRITTEN = frozenset({"mask", "overlay", "confidence-map"})
 """Keys with paths of files, which do not fit in a table."""
@@ -24,15 +19,11 @@ def check_format(as_json: bool, as_csv: bool) -> None:
 def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
     """Print rows with equal keys as JSON, as CSV, or as a table with rounded numbers."""
     if as_json:
-        click.echo(json.dumps({"rows": rows, "errors": list(errors)}, indent=1))
+        put_json({"rows": rows, "errors": list(errors)})
         return
     if as_csv:
         flat = [_flat(row) for row in rows]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(flat[0]) if flat else [])
-        writer.writeheader()
-        writer.writerows(flat)
-        click.echo(text.getvalue().encode("utf-8", "backslashreplace"), nl=False)  # file names can be any bytes
+        put_csv([list(flat[0]) if flat else [], *(row.values() for row in flat)])
         return
     if not rows:
         return

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from steer import SteerError
+from steer.plugin import json_text
 from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, replaced_folder, warmup_cosine
 from steer_text import tokenizer
 from steer_text.data import Mixture
@@ -63,7 +64,7 @@ class TextTask(Task):
         self.mixture = Mixture(recipe.data)
         sentences = self.mixture.batch(Draw(recipe.seed, 0).rng, VOCABULARY_DRAWS)
         self.tokenizer = tokenizer.build(sentences, length=recipe.length)
-        words = json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        words = json_text(self.tokenizer.get_vocab(), sort_keys=True)
         self.words = hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
         torch.manual_seed(recipe.seed)
         self.model = make_model(recipe, len(self.tokenizer)).to(machine.device).train()
@@ -94,7 +95,7 @@ class TextTask(Task):
             path = folder / "config.json"
             config = json.loads(path.read_text(encoding="utf-8"))
             config["dtype"] = "float32"
-            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            path.write_text(json_text(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return target
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict
@@ -14,6 +12,7 @@ import click
 
 from steer.cli.parts.bars import Bar
 from steer.cli.parts.shared import one_line
+from steer.cli.parts.streams import put_json
 from steer.models.media import media_of
 from steer.registry.registration import hookimpl
 from steer.render.engine import PlannedGroup
@@ -66,8 +65,7 @@ class JsonEvents:
 
     @staticmethod
     def _tell(event: str, **facts: Any) -> None:
-        sys.stdout.write(json.dumps({"event": event, **facts}, ensure_ascii=True) + "\n")
-        sys.stdout.flush()
+        put_json({"event": event, **facts}, indent=None)
 
 
 class ProgressLine(Bar):
@@ -143,7 +141,7 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
             {"prompts": group.count, "packs": len(group.packs), "nfe": group.nfe, "settings": dict(group.settings)}
             for group in plan.groups
         ]
-        click.echo(json.dumps({"out": place, **_plan_facts(plan), "groups": groups}, indent=1, default=str))
+        put_json({"out": place, **_plan_facts(plan), "groups": groups})
         return
     click.echo(
         f"{one_line(place)}: {count(plan.tasks, 'prompt')}, {plan.done} done, {plan.failed} failed, {plan.todo} to do"

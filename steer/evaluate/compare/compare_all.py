@@ -1,7 +1,6 @@
 """``compare_all``: run a whole comparison, from the request to the written report."""
 
 import hashlib
-import json
 import math
 import platform
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from steer.sampling.request import SamplingRequest
 from steer.sampling.sampler import Sampler
 from steer.settings.options import parse_assignments
 from steer.settings.run_settings import as_typed, check_modality
+from steer.settings.strict_json import json_text
 
 EXAMPLES = 8
 PREFERRED = "best-of-n"
@@ -104,7 +104,7 @@ def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
             folder.storage.write(name, data)
         folder.storage.write("report.html", files.html.encode())
         folder.storage.write("report.md", files.markdown.encode())
-        folder.storage.write("summary.json", (json.dumps(summary.as_dict(), indent=1) + "\n").encode())
+        folder.storage.write("summary.json", f"{json_text(summary.as_dict(), indent=1)}\n".encode())
     return summary
 
 
@@ -179,7 +179,7 @@ def _asked(request: Request) -> dict[str, Any]:
 
 
 def _digest(rows: Any) -> str:
-    return hashlib.blake2b(json.dumps(rows, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(json_text(rows, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _examples(prompts: Sequence[Prompt]) -> list[int]:

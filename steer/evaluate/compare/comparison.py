@@ -1,7 +1,6 @@
 """``Comparison``: fits every method to every budget, tunes it on other prompts if given, and runs it."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from steer.evaluate.compare.folder import Folder
 from steer.evaluate.compare.measure import Measurer, Row
 from steer.evaluate.compare.spec import Entry
 from steer.render.spec import Task
+from steer.settings.strict_json import json_text
 
 Tell = Callable[[str, int, int], None]
 """Called with the present work, the number of finished parts and their total."""
@@ -45,7 +45,7 @@ class Cell:
 def cell_name(entry: Entry, budget: Budget | None, split: str = "") -> str:
     """Return a cell's name in the folder; entries with the same label and other options have other names."""
     name = entry.label if budget is None else f"{entry.label} @ {budget.key}"
-    what = json.dumps([entry.methods, entry.options, entry.settings, entry.choose], sort_keys=True, default=str)
+    what = json_text([entry.methods, entry.options, entry.settings, entry.choose], sort_keys=True)
     return f"{split} {name} {hashlib.blake2b(what.encode(), digest_size=4).hexdigest()}".strip()
 
 

@@ -16,6 +16,7 @@ from steer.evaluate.compare.measure import Row
 from steer.evaluate.compare.spec import Entry
 from steer.models.media.image import image_bytes
 from steer.results.storage import storage_at
+from steer.settings.strict_json import json_text
 
 ASKED, FITS, CELLS, IMAGES = "compare.json", "fits.json", "cells", "images"
 
@@ -41,7 +42,7 @@ class Folder:
         """
         self.storage.check()
         with self.storage.lock():
-            stored, plain = _said(self._json(ASKED)), _said(json.loads(json.dumps(asked, default=str)))
+            stored, plain = _said(self._json(ASKED)), _said(json.loads(json_text(asked)))
             if stored is None or (stored != plain and not self.storage.sizes(CELLS)):
                 if stored is not None:
                     self.storage.remove(FITS)
@@ -83,7 +84,7 @@ class Folder:
 
     def add(self, cell: str, rows: Sequence[Row]) -> None:
         """Append rows; finished lines stay if the next one is cut off."""
-        lines = "".join(json.dumps(row, default=str) + "\n" for row in rows)
+        lines = "".join(f"{json_text(row)}\n" for row in rows)
         self.storage.append(f"{CELLS}/{slug(cell)}.jsonl", lines.encode())
 
     def keep_image(self, cell: str, number: int, image: Image.Image) -> None:
@@ -110,7 +111,7 @@ class Folder:
             ) from None
 
     def _write(self, name: str, data: Any) -> None:
-        self.storage.write(name, (json.dumps(data, indent=1, default=str) + "\n").encode())
+        self.storage.write(name, f"{json_text(data, indent=1)}\n".encode())
 
 
 def _said(asked: Any) -> Any:

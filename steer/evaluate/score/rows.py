@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from steer.errors import SteerError
 from steer.evaluate.score.images import Picture
 from steer.prompts.prompt import Prompt
+from steer.settings.strict_json import json_text
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ def open_rows(path: Path) -> TextIO:
 
 def write_row(file: TextIO, row: Row) -> None:
     """Append a row and hand it to the system at once: what is scored survives a kill."""
-    file.write(json.dumps(asdict(row), ensure_ascii=True) + "\n")
+    file.write(f"{json_text(asdict(row))}\n")
     file.flush()
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as they come back from a file, to compare them with those."""
-    found: dict[str, Any] = json.loads(json.dumps(values, default=str, sort_keys=True))
+    found: dict[str, Any] = json.loads(json_text(values, sort_keys=True))
     return found

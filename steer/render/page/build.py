@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from steer.render.page.collect import Run, find_runs
 from steer.render.page.command import generate_command, replay_command
 from steer.results.rows import chosen_particles, seed_of
 from steer.results.storage import Storage
+from steer.settings.strict_json import json_text
 
 INDEX, FOLDER = "index.html", "page"
 MARK = b'<meta name="generator" content="steer">'
@@ -179,7 +179,7 @@ class _Builder:
 
     def write_as(self, name: str, kind: str, number: int, text: str) -> None:
         """Write data, as JSON, in a script that hands them to the page."""
-        script = f"steer.take({json.dumps(kind)},{number},{text});\n".encode()
+        script = f"steer.take({json_text(kind)},{number},{text});\n".encode()
         self._hash.update(script)
         self._storage.write(name, script)
         self._written.add(name)
@@ -226,7 +226,7 @@ def _shown(text: Any) -> str | None:
 
 
 def _json(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=True, separators=(",", ":"), default=str)
+    return json_text(data, compact=True)
 
 
 def _commands(detail: Mapping[str, Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from steer.errors import SteerError, message_of
 from steer.results.storage.base import Storage
+from steer.settings.strict_json import json_text
 
 LOCK = "lock.json"
 WHOLE_PUTS = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "oci", "hf"}
@@ -120,7 +121,7 @@ class RemoteStorage(Storage):
             raise self.in_use(held)
         token = uuid.uuid4().hex
         claim = {"process": os.getpid(), "host": socket.gethostname(), "time": time.time(), "token": token}
-        self.write(LOCK, json.dumps(claim).encode())
+        self.write(LOCK, json_text(claim).encode())
         time.sleep(SETTLE_SECONDS)
         if self._claim().get("token") != token:
             raise self.in_use("another process that began at the same time")

@@ -1,0 +1,43 @@
+"""The one writer of JSON: every parser reads what it writes, also those that know no ``NaN``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def json_text(
+    data: Any, *, indent: int | None = None, readable: bool = False, sort_keys: bool = False, compact: bool = False
+) -> str:
+    """Return data as strict JSON.
+
+    NaN and infinities become null, arrays and tensors lists, and objects that JSON does not know their text.
+
+    Args:
+        data: plain data.
+        indent: spaces per level; one line by default.
+        readable: keep letters beyond ASCII as they are. Halves of characters, which UTF-8 does not have, stay escaped.
+        sort_keys: write keys in order.
+        compact: leave out spaces.
+    """
+    how: dict[str, Any] = {"indent": indent, "ensure_ascii": not readable, "sort_keys": sort_keys}
+    how |= {"separators": (",", ":")} if compact else {}
+    try:
+        text = json.dumps(data, allow_nan=False, default=_known, **how)
+    except ValueError:  # only then, because the walk takes longer than the writing
+        text = json.dumps(_finite(data), allow_nan=False, default=_known, **how)
+    return text.encode("utf-8", "backslashreplace").decode() if readable else text  # \udc80 is JSON's escape too
+
+
+def _known(value: Any) -> Any:
+    return _finite(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {str(k) if isinstance(k, float) else k: _finite(value) for k, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, (list, tuple)) else data
