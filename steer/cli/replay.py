@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from steer.cli.parts.shared import log_option, one_line, quiet_libraries
 from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 
+ROUNDING = 1
+"""By how many of 255 levels an image may differ and still be the same: other processors round otherwise."""
+
 
 @click.command(cls=GroupedCommand)
 @click.argument("file", type=click.Path(path_type=Path))
@@ -24,7 +28,11 @@ from steer.errors import SteerError
 @option("--json", "as_json", is_flag=True, callback=reserve, group=OUTPUT, help="Print the outcome as JSON on stdout.")
 @log_option
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
-    """Reproduce the image or text in FILE, bit for bit on the same machine."""
+    """Reproduce the image or text in FILE, bit for bit on the same machine.
+
+    The exit code is 0 if it is the same, and 1 if it differs; it is written either way. On another processor pixels may
+    be rounded otherwise: images are the same if no channel of a pixel differs by more than 1/255.
+    """
     from steer.render.replay import read_recipe, request_of
 
     recipe, slot = read_recipe(file)
@@ -53,15 +61,18 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
         raise SteerError(f"the recipe made no particle {slot}; the file was changed by hand")
     written = folder.write(replace(item, chosen=(index,)))[0]
     difference = item.medium.difference(file.read_bytes(), item.samples[index].value)
-    outcome: dict[str, Any] = {"file": str(written), "equal": difference == 0, "max_difference": difference}
+    same = difference <= ROUNDING
+    outcome: dict[str, Any] = {"file": str(written), "equal": difference == 0, "same": same}
+    outcome["max_difference"] = difference
     outcome["versions_differ"] = {
         name: [recipe.versions.get(name), now] for name, now in versions().items() if recipe.versions.get(name) != now
     }
     if as_json:
         put_json(outcome)
-        return
-    by = f" by up to {difference}/255" if item.medium.pictured else ""
-    verdict = "equal to the original" if outcome["equal"] else f"differs{by}"
-    click.echo(f"{one_line(str(written))}: {verdict}")
-    for name, (then, now) in outcome["versions_differ"].items():
-        click.echo(f"  {name} was {one_line(str(then))}, is {now}")
+    else:
+        by = f" by up to {difference}/255" if item.medium.pictured else ""
+        verdict = f"the same, but for rounding{by}" if same else f"differs from the original{by}"
+        click.echo(f"{one_line(str(written))}: {verdict if difference else 'equal to the original'}")
+        for name, (then, now) in outcome["versions_differ"].items():
+            click.echo(f"  {name} was {one_line(str(then))}, is {now}")
+    sys.exit(0 if same else 1)
