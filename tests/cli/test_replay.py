@@ -41,6 +41,27 @@ def test_steered_images_replay_bit_for_bit(steer: Steer, tiny: Path, prompts: li
     assert (done.code, "equal to the original" in done.out) == (0, True)
 
 
+@pytest.mark.parametrize(
+    ("levels", "code", "said"), [(1, 0, "but for rounding by up to 1/255"), (40, 1, "by up to 40/255")]
+)
+def test_the_exit_code_says_whether_the_image_is_the_same(
+    steer: Steer, tiny: Path, levels: int, code: int, said: str
+) -> None:
+    (made,) = _make(steer, tiny, "out", "a red circle")
+    image = Image.open(made)
+    texts = PngImagePlugin.PngInfo()
+    for key, text in image.text.items():  # type: ignore[attr-defined]
+        texts.add_text(key, text)
+    red, *rest = image.getpixel((3, 5))  # type: ignore[misc]
+    image.putpixel((3, 5), (red + levels if red < 128 else red - levels, *rest))
+    image.save(made, pnginfo=texts)
+    done = steer("replay", made, "--out", "again")
+    assert (done.code, said in done.out) == (code, True)
+    assert Path("again", made.name).is_file()
+    outcome = json.loads(steer("replay", made, "--json").out)
+    assert (outcome["equal"], outcome["same"], outcome["max_difference"]) == (False, code == 0, levels)
+
+
 def test_parameters_are_written_as_a1111_does(steer: Steer, tiny: Path) -> None:
     arguments = ["-n", "2", "--seed", "7", "--scheduler", "dpm++", "--negative", "blurry", "--choose", "all"]
     made = _make(steer, tiny, "out", "a red circle", *arguments)

@@ -31,7 +31,7 @@ def start(
         folder: to work in.
         output: the file there that what it prints goes to.
         errors: that of its stderr, or a terminal's name; the same by default.
-        environment: set before it begins; libraries that are loaded already do not see it.
+        environment: set before it begins; libraries that are loaded already do not see it, but the streams do.
     """
     words = [str(argument) for argument in arguments]
     child = _CONTEXT.Process(target=_main, args=(words, str(folder), output, errors, dict(environment or {})))
@@ -59,6 +59,8 @@ def _main(arguments: list[str], folder: str, output: str, errors: str | None, en
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     os.dup2(os.open(output, flags), 1)
     os.dup2(1 if errors is None else os.open(errors, flags | os.O_NOCTTY), 2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding=environment.get("PYTHONIOENCODING"))  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     sys.argv = ["steer", *arguments]

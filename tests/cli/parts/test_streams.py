@@ -1,0 +1,149 @@
+"""Standard streams: what programs read is steer's alone, and a stdout that is full or closed costs no work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from PIL import Image
+from support import processes
+from support.commands import Steer
+
+from steer.cli.app import app
+from steer.cli.parts.streams import reserve
+
+NOISY = """
+import ctypes, os, subprocess, sys
+print("noise at import")
+def noisy(samples, prompts):
+    print("noise of print")
+    sys.__stdout__.write("noise of another stream\\n")
+    os.write(1, b"noise of a descriptor\\n")
+    ctypes.CDLL(None).puts(b"noise of C")
+    subprocess.run(["echo", "noise of a child"])
+    return samples.mean(dim=(1, 2, 3))
+def judge(samples, prompts): return noisy(samples, prompts)
+"""
+REWARD = ["-r", "./noisy.py:noisy"]
+COMMANDS = {
+    "generate": ["generate", "a 猫", *REWARD, "--baseline", "--json"],
+    "render": ["render", "p.txt", *REWARD, "--out", "r", "--json"],
+    "plan": ["render", "p.txt", *REWARD, "--dry-run", "--json"],
+    "compare": ["compare", "p.txt", *REWARD, "--judge", "./noisy.py:judge", "--method", "plain", "--json"],
+    "replay": ["replay", "made/x-000.png", "--allow-files", "--json"],
+    "score --json": ["score", "photo.png", "--prompt", "", *REWARD, "--json"],
+    "score --csv": ["score", "photo.png", "--prompt", "", *REWARD, "--csv"],
+    "rewards": ["rewards", "./noisy.py:noisy", "--truth", "./noisy.py:judge", "--json"],
+    "check": ["check", "reward", "./noisy.py:noisy", "--json"],
+}
+SAMPLING = ("generate", "render", "plan", "compare")
+
+
+def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command by its words."""
+    context = click.Context(app, **app.context_settings)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{above}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{above}{name} ")
+
+
+def test_every_command_for_programs_reserves_stdout() -> None:
+    found = {
+        f"{words} {option.opts[0]}": option.callback
+        for words, command in commands(app)
+        for option in command.params
+        if {"--json", "--csv"} & set(option.opts)
+    }
+    assert len(found) >= 16
+    assert set(found.values()) == {reserve}, found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_others_print_goes_to_stderr(steer: Steer, tiny: Path, place: Path, name: str) -> None:
+    (place / "noisy.py").write_text(NOISY)
+    (place / "p.txt").write_text("".join(f"a red circle {n}\n" for n in range(6)))
+    Image.new("RGB", (16, 16), "red").save(place / "photo.png")
+    small = ["-m", tiny, "--steps", "1", "--guidance", "1"]
+    if name == "replay":
+        (place / "one.jsonl").write_text('{"prompt": "a red circle", "id": "x"}')
+        assert steer("generate", "-f", "one.jsonl", *REWARD, *small, "--out", "made").code == 0
+    done = steer(*COMMANDS[name], *(small if name in SAMPLING else []))
+    assert done.code == 0, done.err
+    if name == "score --csv":
+        assert done.out.splitlines()[0] == "file,prompt,./noisy.py:noisy" and len(done.out.splitlines()) == 2
+    else:
+        for line in done.out.splitlines() if name == "render" else [done.out]:
+            json.loads(line)
+    if name != "plan":
+        for kind in ("print", "another stream", "a descriptor", "C", "a child"):
+            assert f"noise of {kind}\n" in done.err
+    assert steer("gallery", "--help").out.startswith("Usage")  # all is as it was
+
+
+GENERATE = ["generate", "猫", "--steps", 1, "--guidance", 1, "--out", "out"]
+
+
+def _finished(place: Path, tiny: Path, *more: object, output: str = "o.txt", **environment: str) -> tuple[int, str]:
+    child = processes.start([*GENERATE, "-m", tiny, *more], place, output, "errors.txt", environment)
+    if output == "pipe":
+        os.close(os.open(place / "pipe", os.O_RDONLY))
+    child.join(timeout=300)
+    assert child.exitcode is not None
+    assert json.loads((place / "out" / "result.json").read_text())["items"][0]["prompt"] == GENERATE[1]
+    return child.exitcode, (place / "errors.txt").read_text()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_stdout_is_one_line_and_exit_code_1(tiny: Path, place: Path, more: list[str]) -> None:
+    code, told = _finished(place, tiny, *more, output="/dev/full")
+    assert (code, told.splitlines()) == (
+        1, ["steer: error: stdout cannot be written to (No space left on device); files are complete"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reader_that_goes_away_ends_nothing(tiny: Path, place: Path, more: list[str]) -> None:
+    os.mkfifo(place / "pipe")
+    assert _finished(place, tiny, *more, output="pipe") == (141, "")
+
+
+def test_a_render_goes_on_without_its_reader(tiny: Path, place: Path) -> None:
+    (place / "p.txt").write_text("".join(f"a red circle {n}\n" for n in range(6)))
+    os.mkfifo(place / "pipe")
+    words = ["render", "p.txt", "-m", tiny, "--steps", 1, "--guidance", 1, "--out", "r", "--json"]
+    child = processes.start(words, place, "pipe", "errors.txt")
+    with (place / "pipe").open() as pipe:
+        assert json.loads(pipe.readline())["event"] == "begin"
+    child.join(timeout=300)
+    assert (child.exitcode, (place / "errors.txt").read_text()) == (141, "")
+    assert len((place / "r" / "metadata.jsonl").read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_letters_that_an_encoding_lacks_are_escaped(tiny: Path, place: Path, encoding: str) -> None:
+    (place / "rewards.py").write_text("def r(samples, prompts): return samples.mean(dim=(1, 2, 3))")
+    code, told = _finished(place, tiny, "-r", "./rewards.py:r", PYTHONIOENCODING=encoding)
+    assert (code, told) == (0, "")
+    assert "\\u732b" in (place / "o.txt").read_text(encoding)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_the_null_device(place: Path, closed: str) -> None:
+    code = (
+        "import os, sys; sys.argv = ['steer', 'plugins', '--json']\n"
+        "from steer.cli.app import main\n"
+        "try: main()\n"
+        "finally: assert os.open('x', os.O_CREAT) > 2"
+    )
+    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (closed == "2>&-")
