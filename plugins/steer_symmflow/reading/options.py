@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from steer.plugin import csv_option, json_option
+
 SOLVERS = ("euler", "midpoint", "rk4")
 """Names in :data:`steer_symmflow.flow.SOLVERS`, which imports torch: help should not wait for it."""
 
