@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from steer.models.downloads.weights import locate as locate
     from steer.models.families.sd import StableDiffusion as StableDiffusion
     from steer.models.load import load_model as load_model
+    from steer.models.media.image import image_bytes as image_bytes
+    from steer.models.media.image import pictures as pictures
     from steer.models.media.text import Texts as Texts
     from steer.processes.gaussian import kernel_mean as kernel_mean
     from steer.processes.gaussian import kernel_sd as kernel_sd
@@ -174,6 +176,8 @@ _HOMES = {
     "ImageError": "steer.evaluate.score.images",  # the error for a file that is not a usable image
     "read_image": "steer.evaluate.score.images",  # pixels of an untrusted image file
     "find_images": "steer.evaluate.score.images",  # image files in files and folders
+    "pictures": "steer.models.media.image",  # image samples as pictures
+    "image_bytes": "steer.models.media.image",  # a picture as an image file
     "IMAGE_SUFFIXES": "steer.evaluate.score.images",  # endings of image files
     "IMAGE_FORMATS": "steer.evaluate.score.images",  # image formats that are read
     "MAX_PIXELS": "steer.evaluate.score.images",  # pixels of the largest image that is read

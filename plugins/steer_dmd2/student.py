@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +59,7 @@ def not_made_for(name: str, steps: int, schedules: Mapping[int, Any]) -> SteerEr
 
 def write_card(student: Student, folder: Path) -> None:
     """Write ``student.json``."""
-    data = {
-        "format": FORMAT,
-        "family": student.family,
-        "base": student.base,
-        "schedules": {str(steps): list(timesteps) for steps, timesteps in student.schedules.items()},
-        "form": student.form,
-        "guidance_scale": student.guidance_scale,
-        "prediction": student.prediction,
-        "training": dict(student.training),
-    }
-    text = json_text(data, indent=1) + "\n"
+    text = json_text({"format": FORMAT, **asdict(student)}, indent=1) + "\n"
     write_whole(folder / CARD, lambda path: path.write_text(text, encoding="utf-8"))
 
 

@@ -42,11 +42,6 @@ class Aesthetic(Reward):
     options: AestheticOptions
 
     def prepare(self) -> None:
-        """Load the weights.
-
-        Raises:
-            SteerError: if they are not available or do not fit.
-        """
         catalog.no_argument("aesthetic", self.argument, option="head")
         head = locate(catalog.AESTHETIC_HEAD, owner="aesthetic", given=self.options.head)
         file = locate(catalog.AESTHETIC_CLIP, owner="aesthetic", given=self.options.clip)
@@ -62,7 +57,6 @@ class Aesthetic(Reward):
         )
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
-        """Score images ``[N, 3, H, W]`` in [0, 1]."""
         scores: Tensor = self.head(self.embedder.images(samples))
         return scores.squeeze(1).to(samples.device)
 

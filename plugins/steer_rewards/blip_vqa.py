@@ -58,11 +58,7 @@ class BlipVqa(Reward):
     name: ClassVar[str]
 
     def prepare(self) -> None:
-        """Load BLIP's own checkpoint, or with ``da:ORG/MODEL`` or ``da:FOLDER`` one in transformers' format.
-
-        Raises:
-            SteerError: if the weights are not available or do not fit.
-        """
+        """Load BLIP's own checkpoint, or with ``da:ORG/MODEL`` or ``da:FOLDER`` one in transformers' format."""
         file = _weights(self.name, self.argument, self.options.weights)
         self.precision = self.dtype or DTYPES[self.options.dtype]
         self.model = load(file, self.device, self.precision)

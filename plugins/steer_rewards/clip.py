@@ -57,18 +57,13 @@ class Clip(Reward):
     options: ClipOptions
 
     def prepare(self) -> None:
-        """Load the CLIP that ``argument`` or the option ``model`` names.
-
-        Raises:
-            SteerError: if there is no such CLIP, or its weights are not available.
-        """
+        """Load the CLIP that ``argument`` or the option ``model`` names."""
         self.source = find(self.argument if self.argument is not None else self.options.model)
         precision = self.dtype or DTYPES[self.options.dtype]
         model, tokenizer = load(self.source, self.device, precision, self.options.weights)
         self.embedder = embedder("clip", model, tokenizer, self.device, precision)
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
-        """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
         return 100 * self.embedder.cosine(samples, prompts)
 
 

@@ -54,7 +54,6 @@ class Hps(Reward):
         self.embedder = embedder("hps", model, tokenizer, self.device, precision)
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
-        """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
         return self.embedder.cosine(samples, prompts)
 
 

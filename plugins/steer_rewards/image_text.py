@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from steer import SteerError
-from steer.plugin import message_of
+from steer.plugin import message_of, pictures
 from steer_rewards.clip_flant5 import ANSWER, QUESTION
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class ImageText:
 
     def _inputs(self, images: Tensor, texts: Sequence[str]) -> dict[str, Any]:
         found = self.processor(
-            images=[[image] for image in (images if self.differentiable else _pictures(images))],
+            images=[[image] for image in (images if self.differentiable else pictures(images))],
             text=[self._prompt(text) for text in texts],
             images_kwargs={"do_rescale": False} if self.differentiable else {},
             text_kwargs={"padding": True, "padding_side": "right"}, common_kwargs={"return_tensors": "pt"},
@@ -122,11 +121,6 @@ class ImageText:
             log.debug("the processor in %s takes no tensors", self.folder, exc_info=True)
             return False
         return any(isinstance(value, Tensor) and value.requires_grad for value in inputs.values())
-
-
-def _pictures(images: Tensor) -> list[Image.Image]:
-    pixels = (images.detach() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(picture) for picture in pixels]
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -67,11 +67,6 @@ class ImageReward(Reward):
     options: ImageRewardOptions
 
     def prepare(self) -> None:
-        """Load the model.
-
-        Raises:
-            SteerError: if the weights are not available or do not fit.
-        """
         catalog.no_argument("imagereward", self.argument)
         file = locate(catalog.IMAGEREWARD, owner="imagereward", given=self.options.weights)
         self.precision = self.dtype or DTYPES[self.options.dtype]
@@ -82,7 +77,6 @@ class ImageReward(Reward):
         self._tokens: dict[str, list[int]] = {}
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
-        """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
         pixels = self.pixels(samples)
         ids, mask = self.tokens([str(prompt) for prompt in prompts])
         scale = GRADIENT_SCALE if self.precision == torch.float16 else 1.0

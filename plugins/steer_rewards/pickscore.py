@@ -32,11 +32,6 @@ class PickScore(Reward):
     options: PickScoreOptions
 
     def prepare(self) -> None:
-        """Load the weights.
-
-        Raises:
-            SteerError: if they are not available or do not fit.
-        """
         catalog.no_argument("pickscore", self.argument)
         file = locate(catalog.PICKSCORE, owner="pickscore", given=self.options.weights)
         precision = self.dtype or DTYPES[self.options.dtype]
@@ -45,7 +40,6 @@ class PickScore(Reward):
         self.embedder = _embedder(self.model, self.device, precision)
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
-        """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
         return self.scale * self.embedder.cosine(samples, prompts)
 
 

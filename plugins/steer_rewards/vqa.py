@@ -49,11 +49,7 @@ class Vqa(Reward):
     options: VqaOptions
 
     def prepare(self) -> None:
-        """Load the model that ``argument`` or the option ``model`` names.
-
-        Raises:
-            SteerError: for an unknown model, if its weights are not available or do not fit, or for fp16.
-        """
+        """Load the model that ``argument`` or the option ``model`` names."""
         if self.dtype == torch.float16:
             raise SteerError("vqa cannot run in fp16, because T5 overflows; expected bf16 or fp32")
         precision = self.dtype or _precision(self.options.dtype, self.device)
@@ -77,7 +73,6 @@ class Vqa(Reward):
         self.differentiable = self.backend.differentiable
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
-        """Score images ``[N, 3, H, W]`` in [0, 1] against their prompts."""
         return self.backend.score(samples, [str(prompt) for prompt in prompts]).to(samples.device)
 
 

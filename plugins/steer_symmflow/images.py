@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from steer import SteerError
-from steer.plugin import IMAGE_FORMATS, MAX_PIXELS, message_of
+from steer.plugin import IMAGE_FORMATS, MAX_PIXELS, image_bytes, message_of
 
 PREFIX = "data:image/png;base64,"
 
@@ -73,10 +73,9 @@ def pack_mask(value: str) -> str:
     """
     rgb = Image.fromarray(read_rgb(Path(value).expanduser()))
     few = rgb.getcolors(256)
-    buffer = io.BytesIO()
     # a palette of exactly these colors loses nothing and is much smaller
-    (rgb.quantize(len(few), dither=Image.Dither.NONE) if few and _exact(rgb, len(few)) else rgb).save(buffer, "PNG")
-    return PREFIX + base64.b64encode(buffer.getvalue()).decode()
+    small = rgb.quantize(len(few), dither=Image.Dither.NONE) if few and _exact(rgb, len(few)) else rgb
+    return PREFIX + base64.b64encode(image_bytes(small)).decode()
 
 
 def mask_of(value: str, what: str) -> NDArray:

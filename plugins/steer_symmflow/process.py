@@ -29,26 +29,18 @@ class SymmetricFlow:
         """
         if eta > 0 and solver != "euler":
             raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}, which has no stochastic steps")
-        self.solver, self.eta = solver, eta
+        self.solver, self.eta, self.stochastic = solver, eta, eta > 0
         self._h = 1.0 / steps
         times = [t for step in range(steps) for t in flow.stages(solver, step * self._h, self._h)]
         self._times = torch.tensor(times, dtype=torch.float32, device=device)
         self._floats = times
-        self._index = 0
+        self.index, self.length = 0, len(times)
         self._base: Tensor | None = None
         self._known: list[Tensor] = []
 
     @property
-    def index(self) -> int:
-        return self._index
-
-    @property
-    def length(self) -> int:
-        return len(self._floats)
-
-    @property
     def done(self) -> bool:
-        return self._index >= self.length
+        return self.index >= self.length
 
     @property
     def whole(self) -> bool:
@@ -58,19 +50,15 @@ class SymmetricFlow:
     @property
     def time(self) -> float:
         """t of the next evaluation; 1 at the end."""
-        return 1.0 if self.done else self._floats[self._index]
+        return 1.0 if self.done else self._floats[self.index]
 
     @property
     def timestep(self) -> Tensor:
-        return self._times[min(self._index, self.length - 1)]
+        return self._times[min(self.index, self.length - 1)]
 
     @property
     def level(self) -> tuple[float, float]:
         return _level(self.time)
-
-    @property
-    def stochastic(self) -> bool:
-        return self.eta > 0
 
     def prior(self, noise: Tensor) -> Tensor:
         return noise
@@ -91,15 +79,12 @@ class SymmetricFlow:
             out = flow.combine(self._base, self._known, self.solver, self._h)
             if len(self._known) == len(flow.SOLVERS[self.solver]):
                 self._base, self._known = None, []
-        self._index += 1
+        self.index += 1
         return out
 
     def select(self, rows: Tensor, count: int) -> None:
-        def take(value: Tensor) -> Tensor:
-            return value[rows.to(value.device)]
-
-        self._base = None if self._base is None else take(self._base)
-        self._known = [take(value) for value in self._known]
+        self._base = None if self._base is None else self._base[rows.to(self._base.device)]
+        self._known = [value[rows.to(value.device)] for value in self._known]
 
     def _stochastic_step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         t = self.time

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steer.plugin import Streams
+from steer_text.process import OwnPace, drawn
 
 
 @dataclass(frozen=True)
@@ -69,46 +70,24 @@ class _Rows:
         return _Rows(self.block[rows], self.step[rows], self.edits[rows], self.done[rows], tail)
 
 
-class BlockRefinement:
+class BlockRefinement(OwnPace):
     """Diffusers' block-refinement scheduler as a :class:`steer.processes.Process`, for particles of one prompt.
 
     States are the tokens to write, int64 ``[N, length]``. Each particle goes through its blocks at its own pace, as in
     a batch of one. The model's input is ``[N, 2 + length + tail]``: the number of its block, the length, then the
-    tokens. Predictions are logits of that block, ``[N, block, V]``. The number of steps is not known beforehand:
-    ``length`` is the number if confidence saves none.
+    tokens. Predictions are logits of that block, ``[N, block, V]``. ``length`` is the number of steps if
+    confidence saves none.
     """
 
     def __init__(self, scheduler: Any, plan: Refinement, device: torch.device | str = "cpu") -> None:
         """Args: scheduler: a fresh ``BlockRefinementScheduler`` with steps set; plan: settings; device: of tokens."""
-        self._scheduler, self.plan, self._device = scheduler, plan, device
-        self._index = 0
+        self._scheduler, self.plan, self.device = scheduler, plan, device
+        self.most = plan.steps * (plan.blocks - plan.first)
         self._rows: _Rows | None = None
-
-    @property
-    def index(self) -> int:
-        return self._index
-
-    @property
-    def length(self) -> int:
-        plan = self.plan
-        return max(self._index, plan.steps * (plan.blocks - plan.first))
 
     @property
     def done(self) -> bool:
         return self._rows is not None and bool(self._rows.done.all())
-
-    @property
-    def whole(self) -> bool:
-        return True
-
-    @property
-    def timestep(self) -> Tensor:
-        return torch.tensor(float(self.length - self._index), device=self._device)
-
-    @property
-    def level(self) -> tuple[float, float]:
-        share = self._index / self.length
-        return share, 1 - share
 
     @property
     def stochastic(self) -> bool:
@@ -136,13 +115,7 @@ class BlockRefinement:
         heat = self.plan.keywords.get("temperature") or 0.0
         if heat == 0:
             return self.estimate(x, prediction).unsqueeze(1).expand(-1, uniform.shape[1], -1)
-        levels = torch.softmax(prediction.double() / heat, dim=-1).cumsum(dim=-1)
-        draws = []
-        for number in range(uniform.shape[1]):
-            target = uniform[:, number, : self.plan.block, None] * levels[..., -1:]
-            found = torch.searchsorted(levels, target.contiguous(), right=True).squeeze(-1)
-            draws.append(self._filled(x, found.clamp(max=levels.shape[-1] - 1)))
-        return torch.stack(draws, dim=1)
+        return torch.stack([self._filled(x, tokens) for tokens in drawn(prediction, heat, uniform)], dim=1)
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         rows, out = self._standing, x.clone()
@@ -152,7 +125,7 @@ class BlockRefinement:
             self._step_row(row, rows, whole, prediction[row : row + 1].cpu(), streams.generators[row])
             written = whole[0, len(self.plan.prompt) :].to(x.device)
             out[row], rows.tail[row] = written[: self.plan.length], written[self.plan.length :]
-        self._index += 1
+        self.index += 1
         return out
 
     def select(self, rows: Tensor, count: int) -> None:

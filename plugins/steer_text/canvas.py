@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.plugin import Streams
+from steer_text.process import OwnPace, drawn
 
 UNWRITTEN = -1
 """Value in ``x`` for tokens of canvases that have not begun."""
@@ -51,7 +52,7 @@ class _Row:
     done: bool = False
 
 
-class CanvasDiffusion:
+class CanvasDiffusion(OwnPace):
     """Canvases one after another as a :class:`steer.processes.Process`, for particles of one prompt.
 
     States are int64 ``[N, canvases·canvas]``, :data:`UNWRITTEN` for canvases that have not begun. Each particle goes at
@@ -60,41 +61,18 @@ class CanvasDiffusion:
     the tokens, and that prediction. Predictions are logits of the canvas, ``[N, canvas, words]``.
     """
 
+    stochastic = True  # canvases begin with random tokens and are noised again at each step
+
     def __init__(self, scheduler: Any, plan: Plan, device: torch.device | str = "cpu") -> None:
         """Args: scheduler: a fresh one whose steps are set; plan: the settings; device: of tokens."""
-        self._prototype, self.plan, self._device = scheduler, plan, device
+        self._prototype, self.plan, self.device = scheduler, plan, device
+        self.most = plan.steps * plan.canvases
         self._keywords = set(inspect.signature(scheduler.step).parameters)
-        self._index = 0
         self._rows: list[_Row] = []
-
-    @property
-    def index(self) -> int:
-        return self._index
-
-    @property
-    def length(self) -> int:
-        return max(self._index, self.plan.steps * self.plan.canvases)
 
     @property
     def done(self) -> bool:
         return bool(self._rows) and all(row.done for row in self._rows)
-
-    @property
-    def whole(self) -> bool:
-        return True
-
-    @property
-    def timestep(self) -> Tensor:
-        return torch.tensor(float(self.length - self._index), device=self._device)
-
-    @property
-    def level(self) -> tuple[float, float]:
-        share = self._index / self.length
-        return share, 1 - share
-
-    @property
-    def stochastic(self) -> bool:
-        return True  # canvases begin with random tokens and are noised again at each step
 
     def prior(self, noise: Tensor) -> Tensor:
         """Return the first canvas, drawn by the backbone; the others are unwritten."""
@@ -112,13 +90,8 @@ class CanvasDiffusion:
         return self._filled(x, prediction.argmax(dim=-1))
 
     def draw_x0(self, x: Tensor, prediction: Tensor, uniform: Tensor) -> Tensor:
-        levels = torch.softmax(prediction.double() / (self.plan.temperature or 1.0), dim=-1).cumsum(dim=-1)
-        draws = []
-        for number in range(uniform.shape[1]):
-            target = uniform[:, number, : self.plan.canvas, None] * levels[..., -1:]
-            found = torch.searchsorted(levels, target.contiguous(), right=True).squeeze(-1)
-            draws.append(self._filled(x, found.clamp(max=self.plan.words - 1)))
-        return torch.stack(draws, dim=1)
+        tokens = drawn(prediction, self.plan.temperature or 1.0, uniform)
+        return torch.stack([self._filled(x, draw) for draw in tokens], dim=1)
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         out = x.clone()
@@ -126,7 +99,7 @@ class CanvasDiffusion:
             if not row.done:
                 logits = prediction[number : number + 1].cpu()
                 self._step_row(row, out[number], logits, streams.generators[number])
-        self._index += 1
+        self.index += 1
         return out
 
     def select(self, rows: Tensor, count: int) -> None:

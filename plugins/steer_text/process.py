@@ -1,5 +1,7 @@
 """Absorbing-state diffusion of tokens (MDLM, arXiv 2406.07524): all masked at t = 1, all shown at t = 0."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,9 @@ class MaskedDiffusion:
     x0 is random here; each token is drawn independently (:class:`steer.processes.RandomX0`).
     """
 
+    whole = True
+    stochastic = True  # the choice of tokens to show is random at any temperature
+
     def __init__(self, steps: int, mask: int, *, temperature: float = 1.0, device: torch.device | str = "cpu") -> None:
         """Set the schedule.
 
@@ -28,36 +33,20 @@ class MaskedDiffusion:
         self.mask, self.temperature = mask, temperature
         self._times = torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()
         self._timesteps = torch.tensor(self._times[:-1], dtype=torch.float32, device=device)
-        self._index = 0
-
-    @property
-    def index(self) -> int:
-        return self._index
-
-    @property
-    def length(self) -> int:
-        return len(self._times) - 1
+        self.index, self.length = 0, steps
 
     @property
     def done(self) -> bool:
-        return self._index >= self.length
-
-    @property
-    def whole(self) -> bool:
-        return True
+        return self.index >= self.length
 
     @property
     def timestep(self) -> Tensor:
-        return self._timesteps[min(self._index, self.length - 1)]
+        return self._timesteps[min(self.index, self.length - 1)]
 
     @property
     def level(self) -> tuple[float, float]:
-        t = self._times[self._index]
+        t = self._times[self.index]
         return 1 - t, t
-
-    @property
-    def stochastic(self) -> bool:
-        return True  # the choice of tokens to show is random at any temperature
 
     def prior(self, noise: Tensor) -> Tensor:
         """Return only masks, ``[N, L]``; the noise has no effect."""
@@ -75,11 +64,11 @@ class MaskedDiffusion:
         return torch.where(masked, self._draw(prediction, uniform), x.unsqueeze(1))
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
-        t, s = self._times[self._index], self._times[self._index + 1]
+        t, s = self._times[self.index], self._times[self.index + 1]
         # two numbers per token, masked or not, so that a stream's position does not depend on its particle
         show, which = streams.uniform((2, *x.shape[1:]), x.device).unbind(dim=1)
         shown = (x == self.mask) & (show < (t - s) / t)
-        self._index += 1
+        self.index += 1
         return torch.where(shown, self._draw(prediction, which.unsqueeze(1)).squeeze(1), x)
 
     def select(self, rows: Tensor, count: int) -> None:
@@ -104,3 +93,38 @@ class MaskedDiffusion:
         found = torch.searchsorted(levels, target.contiguous(), right=True)
         last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1, keepdim=True)
         return found.minimum(last).movedim(-1, 1)
+
+
+class OwnPace:
+    """Base of the processes whose particles take their steps at their own pace, as in batches of one each.
+
+    Attributes:
+        most: steps if no particle is done before.
+        device: of times.
+    """
+
+    whole = True
+    index = 0
+    most: int
+    device: torch.device | str
+
+    @property
+    def length(self) -> int:
+        return max(self.index, self.most)
+
+    @property
+    def timestep(self) -> Tensor:
+        return torch.tensor(float(self.length - self.index), device=self.device)
+
+    @property
+    def level(self) -> tuple[float, float]:
+        share = self.index / self.length
+        return share, 1 - share
+
+
+def drawn(logits: Tensor, temperature: float, uniform: Tensor) -> Iterator[Tensor]:
+    """Yield m draws of tokens ``[N, L]`` from logits ``[N, L, V]``; of ``uniform [N, m, …]``, the first L are used."""
+    levels = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+    for numbers in uniform[..., : logits.shape[1], None].unbind(dim=1):
+        found = torch.searchsorted(levels, (numbers * levels[..., -1:]).contiguous(), right=True).squeeze(-1)
+        yield found.clamp(max=levels.shape[-1] - 1)

@@ -166,7 +166,9 @@ class World:
         return own[id(leaf)] if id(leaf) in own else Pretended(leaf, self)
 
     def _note_copy(self, func: Any, args: Any, there: bool) -> None:
-        target, source = (there, args[0]) if func is aten._to_copy.default else (isinstance(args[0], Pretended), args[1])
+        target, source = (
+            (there, args[0]) if func is aten._to_copy.default else (isinstance(args[0], Pretended), args[1])
+        )
         if isinstance(source, Pretended) != target:
             (self.traffic.uploads if target else self.traffic.syncs)[_site()] += 1
 
@@ -186,9 +188,7 @@ class World:
     def _check_devices(self, func: Any, args: Any, tensors: list[Tensor]) -> None:
         indices = args[1] if func in INDEXING else ()
         if indices and not isinstance(args[0], Pretended) and any(isinstance(index, Pretended) for index in indices):
-            raise RuntimeError(
-                "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
-            )
+            raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
         numbers = func in TAKES_NUMBERS or func in INDEXING or torch.Tag.pointwise in func.tags
         changed = args[0] if func._schema.is_mutable else None
         for tensor in tensors:

@@ -7,9 +7,10 @@ import pickle
 
 import pytest
 import torch
-from support.pretended import pretended
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from support.pretended import pretended
 
 pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself")
 

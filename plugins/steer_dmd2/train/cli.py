@@ -77,7 +77,7 @@ def command(
     from steer import read_prompts
     from steer.plugin import Bar, manager, parse_size, quiet_libraries
     from steer_dmd2.train.recipe import DEFAULT_TIMESTEPS, Recipe
-    from steer_dmd2.train.session import Validation, train
+    from steer_dmd2.train.session import train
 
     quiet_libraries()
     times = _timesteps(timesteps) if timesteps is not None else DEFAULT_TIMESTEPS.get(student_steps or 4)
@@ -107,7 +107,8 @@ def command(
         resume=given.resume,
         display=Bar("dmd2", lines=True),
         watch=given.watch,
-        validation=Validation(tuple(read_prompts(validate)) if validate else (), reward),
+        prompts=tuple(read_prompts(validate)) if validate else (),
+        reward=reward,
         scenes=scenes,
         device=given.device,
         threads=given.threads,

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steer import SteerError, read_prompts
-from steer.plugin import IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, json_text, read_image, read_text
+from steer.plugin import IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, json_text, pictures, read_image, read_text
 from steer.training import write_whole
 
 BATCH = 32
@@ -169,7 +169,7 @@ def _opened(pairs: list[tuple[Path, str]], size: tuple[int, int]) -> Iterator[tu
 
 def _open(path: Path, width: int, height: int) -> Tensor:
     """Read an image, scale it to cover the size, and crop its center: float ``[3, H, W]`` in [0, 1]."""
-    image = Image.fromarray((read_image(path).pixels * 255).round().byte().permute(1, 2, 0).numpy())
+    (image,) = pictures(read_image(path).pixels[None])
     scale = max(width / image.width, height / image.height)
     scaled = image.resize(
         (max(width, round(image.width * scale)), max(height, round(image.height * scale))), Image.Resampling.LANCZOS

@@ -1,7 +1,7 @@
 """A whole run: prepare, train, export."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from steer import Prompt, SteerError
@@ -15,19 +15,6 @@ from steer_dmd2.train.task import DMD2Task, start_of
 from steer_dmd2.train.teacher import Teacher
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Prompts and reward of validation; validation does not change the weights.
-
-    Attributes:
-        prompts: validation prompts; by default captions of the data.
-        reward: an expression that scores the samples.
-    """
-
-    prompts: Sequence[Prompt] = ()
-    reward: str | None = None
-
-
 def train(
     recipe: Recipe,
     out: Path,
@@ -36,7 +23,8 @@ def train(
     resume: bool,
     display: Display,
     watch: Watch,
-    validation: Validation,
+    prompts: Sequence[Prompt] = (),
+    reward: str | None = None,
     scenes: int = 16_384,
     device: str | None = None,
     threads: int | None = None,
@@ -50,7 +38,8 @@ def train(
         resume: whether ``out`` holds a run to continue.
         display: shows the progress.
         watch: steps between checkpoints, sheets and rows of the log.
-        validation: what the sheets show.
+        prompts: what the sheets show; by default captions of the data.
+        reward: an expression that scores the sheets' samples; it does not change the weights.
         scenes: images to draw from a registered data source.
         device, threads: see :func:`steer.training.start`.
 
@@ -59,11 +48,11 @@ def train(
     """
     recipe.check()
     run = RunFolder(out, resume=resume)
-    if validation.reward:
-        check_names([], [validation.reward], {}, plugins)
-        check_modalities([validation.reward], "image", {}, plugins, who="the student makes")
+    if reward:
+        check_names([], [reward], {}, plugins)
+        check_modalities([reward], "image", {}, plugins, who="the student makes")
     machine = start(recipe.precision, device, threads)
-    say = display.say if machine.is_main_process else _nothing
+    say = display.say if machine.is_main_process else lambda text: None
     teacher = Teacher(recipe.teacher, plugins, device=str(machine.device), width=recipe.width, height=recipe.height)
     recipe = replace(recipe, precision=machine.mixed_precision)
     if not recipe.guidance_scale:
@@ -73,7 +62,7 @@ def train(
     run.check("dmd2", recipe)
     # a resumed run takes the student from its checkpoint
     begin = None if recipe.start is None or run.checkpoint.is_file() else start_of(recipe.start, teacher)
-    reward = make_reward([validation.reward], {}, plugins, teacher.device) if validation.reward else None
+    scorer = make_reward([reward], {}, plugins, teacher.device) if reward else None
     say(f"{recipe.teacher}: data {recipe.data}")
     with machine.main_process_first():
         data = datasets.load(
@@ -102,17 +91,13 @@ def train(
                 autocast=machine.autocast,
                 progress=lambda done: say(f"pairs {done}/{recipe.pairs}"),
             )
-    task = DMD2Task(recipe, teacher, data, machine, pairs=pairs, start=begin, prompts=validation.prompts, reward=reward)
+    task = DMD2Task(recipe, teacher, data, machine, pairs=pairs, start=begin, prompts=prompts, reward=scorer)
     fit(task, recipe, run, machine, watch=watch, display=display)
     folder = out / "student"
     if machine.is_main_process:
         export(task, folder)
     machine.wait_for_everyone()
     return folder
-
-
-def _nothing(text: str) -> None:
-    """Print nothing, because the main process reports for all."""
 
 
 def _check_timesteps(recipe: Recipe, length: int) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from steer import Prompt, SteerError
@@ -137,8 +137,3 @@ def add_lora(unet: Any, rank: int) -> None:
     blocks = ("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj")
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=[*attention, *blocks]), adapter_name="dmd2")
-
-
-def trainable(module: nn.Module) -> list[Tensor]:
-    """Return the trainable parameters."""
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from steer import Prompt
-from steer.plugin import WeightedSum, contact_sheet, make_run
+from steer.plugin import WeightedSum, contact_sheet, make_run, pictures
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 SHOWN = 32
@@ -30,10 +29,9 @@ def sample(teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Seque
 def validate(images: Tensor, prompts: Sequence[Prompt], reward: WeightedSum | None, path: Path) -> dict[str, float]:
     """Write a sheet; return the reward's mean, and the share of images that reach a reward of 1."""
     scores = None if reward is None else reward(images, list(prompts)).double().cpu()
-    pixels = (images[:SHOWN] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    captions = [""] * len(pixels) if scores is None else [f"{score:.3f}" for score in scores.tolist()]
-    shown = zip(pixels, prompts, captions, strict=False)
-    contact_sheet([(Image.fromarray(picture), str(prompt), text) for picture, prompt, text in shown]).save(path)
+    captions = [""] * len(images) if scores is None else [f"{score:.3f}" for score in scores.tolist()]
+    shown = zip(pictures(images[:SHOWN]), map(str, prompts), captions, strict=False)
+    contact_sheet(list(shown)).save(path)
     if scores is None:
         return {}
     return {"reward": float(scores.mean()), "full_reward": float((scores >= 1).double().mean())}

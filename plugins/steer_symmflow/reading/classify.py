@@ -27,8 +27,8 @@ def command(
     are classified, and the exit code is 1.
     """
     # imported here: help should not wait for torch
-    from steer.plugin import MAX_CELLS, contact_sheet, find_images, quiet_libraries, storage_at
-    from steer_symmflow.reading.common import open_model, png, readings
+    from steer.plugin import MAX_CELLS, contact_sheet, find_images, image_bytes, quiet_libraries, storage_at
+    from steer_symmflow.reading.common import open_model, readings
     from steer_symmflow.reading.tables import check_format, print_rows
 
     check_format(as_json, as_csv)
@@ -50,5 +50,5 @@ def command(
             cells.append((reading.picture, f"{reading.path.name}: {label}", f"{shares[label]:.2f}"))
     print_rows(rows, errors, as_json=as_json, as_csv=as_csv)
     if place is not None and cells:
-        place.write("classes.png", png(contact_sheet(cells)))
+        place.write("classes.png", image_bytes(contact_sheet(cells)))
     sys.exit(1 if errors else 0)

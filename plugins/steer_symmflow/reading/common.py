@@ -1,6 +1,5 @@
 """Code that both commands share: loading the model, and reading images batch by batch."""
 
-import io
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from steer import SteerError
-from steer.plugin import (
-    Bar,
-    ImageError,
-    check_seed,
-    one_line,
-    pick_device,
-    pick_dtype,
-    read_image,
-)
+from steer.plugin import Bar, ImageError, check_seed, one_line, pick_device, pick_dtype, pictures, read_image
 from steer_symmflow.model import SymmFlowModel, find, load
 from steer_symmflow.reading.votes import fitted, votes
 
@@ -99,15 +90,8 @@ def read_all(
             yield error
             continue
         # as bytes, because waiting images are held at full size
-        picture = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
+        (picture,) = pictures(pixels[None])
         waiting.append((path, picture, fitted(pixels[None], model.config.size)))
         if len(waiting) == batch:
             yield from flush()
     yield from flush()
-
-
-def png(picture: Image.Image) -> bytes:
-    """Return a picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

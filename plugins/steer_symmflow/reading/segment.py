@@ -32,8 +32,8 @@ def command(
     cannot be read are reported, the others are segmented, and the exit code is 1.
     """
     # imported here: help should not wait for torch
-    from steer.plugin import find_images, quiet_libraries, storage_at
-    from steer_symmflow.reading.common import open_model, png, readings
+    from steer.plugin import find_images, image_bytes, quiet_libraries, storage_at
+    from steer_symmflow.reading.common import open_model, readings
     from steer_symmflow.reading.tables import check_format, print_rows
 
     check_format(as_json, as_csv)
@@ -50,7 +50,7 @@ def command(
         stem = _unique(_plain(reading.path.stem), used)
         for kind, picture in pictures.items():
             name = f"{stem}-{kind}.png"
-            place.write(name, png(picture))
+            place.write(name, image_bytes(picture))
             row[kind] = place.url(name)
         rows.append(row)
     print_rows(rows, errors, as_json=as_json, as_csv=as_csv)

@@ -1,10 +1,10 @@
 """Sheets of a model's results: image, mask, inferred mask, image drawn from the mask."""
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from steer.plugin import pictures
 from steer_symmflow.model import SymmFlowConfig
 
 ZOOM, GAP = 2, 2
@@ -17,18 +17,13 @@ def sheet_of(config: SymmFlowConfig, images: Tensor, truth: Tensor, found: Tenso
         images: ``[N, 3, H, W]`` in [0, 1]; so is ``drawn``.
         truth: labels ``[N]`` or ``[N, H, W]``; so are ``found``.
     """
-    rows = [_picture(images), _semantics(config, truth), _semantics(config, found), _picture(drawn)]
+    rows = [pictures(images), _semantics(config, truth), _semantics(config, found), pictures(drawn)]
     height, width = config.size
     sheet = Image.new("RGB", (len(images) * (width + GAP), len(rows) * (height + GAP)))
     for y, row in enumerate(rows):
         for x, cell in enumerate(row):
             sheet.paste(cell, (x * (width + GAP), y * (height + GAP)))
     return sheet.resize((sheet.width * ZOOM, sheet.height * ZOOM), Image.Resampling.NEAREST)
-
-
-def _picture(images: Tensor) -> list[Image.Image]:
-    bytes_ = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(image) for image in bytes_]
 
 
 def _semantics(config: SymmFlowConfig, labels: Tensor) -> list[Image.Image]:

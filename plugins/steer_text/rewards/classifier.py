@@ -35,11 +35,6 @@ class Classifier(TextReward):
     options: ClassifierOptions
 
     def prepare(self) -> None:
-        """Load the classifier.
-
-        Raises:
-            SteerError: if no classifier is named, it is not available, or it does not have the label.
-        """
         argument = self.argument or ""
         source, slash, label = argument.rpartition("/")
         if not slash or not label:
@@ -59,7 +54,6 @@ class Classifier(TextReward):
         self.apart = kind == "multi_label_classification" or model.config.num_labels == 1
 
     def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
-        """Score texts."""
         return once_each(samples, self._score)
 
     @torch.no_grad()

@@ -34,11 +34,6 @@ class Fluency(TextReward):
     options: FluencyOptions
 
     def prepare(self) -> None:
-        """Load the model.
-
-        Raises:
-            SteerError: if no model is named, or it is not available.
-        """
         if self.argument is None:
             raise SteerError("fluency: name a causal language model, such as fluency:openai-community/gpt2 or a folder")
         model, self.tokenizer = load("AutoModelForCausalLM", self.argument, f"reward 'fluency:{self.argument}'")
@@ -46,7 +41,6 @@ class Fluency(TextReward):
         self.most = min(self.options.max_tokens, longest(model, self.tokenizer))
 
     def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
-        """Score texts."""
         return once_each(samples, self._score)
 
     def _score(self, texts: list[str]) -> Tensor:

@@ -17,18 +17,12 @@ class Length(TextReward):
     """
 
     def prepare(self) -> None:
-        """Read N.
-
-        Raises:
-            SteerError: if it is not a positive number.
-        """
         argument = self.argument
         if argument is not None and not (argument.isdigit() and int(argument) > 0):
             raise SteerError(f"length:{argument}: expected a number of words and a weight, such as length:12:1")
         self.wanted = None if argument is None else int(argument)
 
     def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
-        """Count words."""
         words = torch.tensor([len(text.split()) for text in samples], dtype=torch.float32)
         return words if self.wanted is None else -(words - self.wanted).abs() / self.wanted
 
@@ -43,7 +37,6 @@ class Mentions(TextReward):
     needs_prompt = True
 
     def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
-        """Look for the words."""
         shares = []
         for text, prompt in zip(samples, prompts, strict=True):
             wanted = self._wanted(prompt)
@@ -86,11 +79,6 @@ class Regex(TextReward):
     options: RegexOptions
 
     def prepare(self) -> None:
-        """Compile the pattern.
-
-        Raises:
-            SteerError: if there is none, or it is not valid.
-        """
         pattern = self.argument if self.argument is not None else self.options.pattern
         if pattern is None:
             raise SteerError("regex: no pattern; give one as regex:PATTERN or -o regex.pattern=PATTERN")
@@ -100,5 +88,4 @@ class Regex(TextReward):
             raise SteerError(f"regex: {pattern[:80]!r} is not a regular expression: {error}") from None
 
     def __call__(self, samples: Sequence[str], prompts: Sequence[Prompt | str]) -> Tensor:
-        """Look for the pattern."""
         return torch.tensor([float(bool(self.pattern.search(text))) for text in samples])

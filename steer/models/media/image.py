@@ -27,7 +27,7 @@ class ImageMedium(Medium):
     pictured: ClassVar[bool] = True
 
     def values(self, samples: Tensor) -> list[Image.Image]:
-        return [Image.fromarray(image) for image in pixels_of(samples)]
+        return pictures(samples)
 
     def samples(self, values: Sequence[Image.Image], device: torch.device) -> Tensor:
         arrays = np.stack([np.asarray(value) for value in values])
@@ -72,8 +72,13 @@ class ImageMedium(Medium):
 
 def pixels_of(samples: Tensor) -> np.ndarray:
     """Return image samples as bytes ``[N, H, W, 3]``."""
-    pixels: np.ndarray = (samples * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+    pixels: np.ndarray = (samples.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
     return pixels
+
+
+def pictures(samples: Tensor) -> list[Image.Image]:
+    """Return image samples as pictures."""
+    return [Image.fromarray(image) for image in pixels_of(samples)]
 
 
 def image_bytes(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:

@@ -21,7 +21,6 @@ from steer.training.display import Silent
 from steer_dmd2.train import data as datasets
 from steer_dmd2.train import session
 from steer_dmd2.train.recipe import Recipe
-from steer_dmd2.train.session import Validation
 
 CAPTIONS = ["a red circle", "a blue square", "a photo of the circle"]
 
@@ -74,9 +73,8 @@ def train(
                 raise KilledError
 
     settings = Watch(**{"save_every": 2, "sheet_every": 100, "log_every": 1, **watch})
-    validation = Validation(reward=reward)
     return session.train(
-        recipe, out, manager(), watch=settings, validation=validation, resume=resume, device="cpu", display=Shown()
+        recipe, out, manager(), watch=settings, reward=reward, resume=resume, device="cpu", display=Shown()
     )
 
 
