@@ -44,10 +44,10 @@ def sample_requirements(category: str, rng: np.random.Generator, split: str | No
             return requirements
 
 
-def sample_training(rng: np.random.Generator) -> Requirements:
-    """Draw requirements of the training split by :data:`TRAINING_MIXTURE`."""
+def sample_training(rng: np.random.Generator, split: str = "train") -> Requirements:
+    """Draw requirements of a split by :data:`TRAINING_MIXTURE`."""
     category = rng.choice(list(TRAINING_MIXTURE), p=list(TRAINING_MIXTURE.values()))
-    return sample_requirements(str(category), rng, "train")
+    return sample_requirements(str(category), rng, split)
 
 
 def _pick(rng: np.random.Generator, values: tuple[str, ...]) -> str:
@@ -55,12 +55,7 @@ def _pick(rng: np.random.Generator, values: tuple[str, ...]) -> str:
 
 
 def _phrase(
-    rng: np.random.Generator,
-    *,
-    color: float = 0.0,
-    size: float = 0.0,
-    texture: float = 0.0,
-    count: int = 1,
+    rng: np.random.Generator, *, color: float = 0.0, size: float = 0.0, texture: float = 0.0, count: int = 1
 ) -> Phrase:
     """Draw a phrase that names each attribute with the given probability."""
     return Phrase(
@@ -120,14 +115,7 @@ def _complex(rng: np.random.Generator) -> Requirements:
     return Requirements(phrases, (Relation(0, str(first), 1), Relation(0, str(second), 2)))
 
 
-_SAMPLERS = {
-    "color": _color,
-    "shape": _shape,
-    "texture": _texture,
-    "numeracy": _numeracy,
-    "spatial": _spatial,
-    "complex": _complex,
-}
+_SAMPLERS = dict(zip(CATEGORIES, (_color, _shape, _texture, _numeracy, _spatial, _complex), strict=True))
 
 
 def rephrase(requirements: Requirements, rng: np.random.Generator, split: str) -> Requirements:

@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .captions import TRAINING_MIXTURE, sample_requirements
-from .layout import LayoutError, sample_scene
-from .render import render, render_labels
+from .layout import draw_scene
+from .render import render_batch, render_labels
 from .scenes import CANVAS, SHAPES, Scene
 
 MASK_COLORS = ((0, 0, 0), (255, 64, 64), (64, 255, 64), (64, 64, 255), (255, 255, 64), (64, 255, 255))
@@ -28,13 +27,9 @@ class ShapesMasks:
 
     def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
         """Draw scenes from a split: uint8 images ``[N, 64, 64, 3]`` and int64 masks ``[N, 64, 64]``."""
-        images = np.empty((count, CANVAS, CANVAS, 3), np.uint8)
-        masks = np.empty((count, CANVAS, CANVAS), np.int64)
-        for row in range(count):
-            scene = _scene(rng, split)
-            images[row] = render(scene)
-            masks[row] = render_labels(scene, [1 + SHAPES.index(obj.shape) for obj in scene])
-        return images, masks
+        scenes = [draw_scene(rng, split=split)[1] for _ in range(count)]
+        masks = [render_labels(scene, [1 + SHAPES.index(obj.shape) for obj in scene]) for scene in scenes]
+        return render_batch(scenes), np.stack(masks).astype(np.int64)
 
 
 class ShapesClasses:
@@ -47,23 +42,9 @@ class ShapesClasses:
 
     def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
         """Draw scenes from a split: uint8 images ``[N, 64, 64, 3]`` and int64 labels ``[N]``."""
-        images = np.empty((count, CANVAS, CANVAS, 3), np.uint8)
-        labels = np.empty(count, np.int64)
-        for row in range(count):
-            scene: Scene = ()
-            while len(scene) != 1:
-                scene = _scene(rng, split, "color")
-            images[row] = render(scene)
-            labels[row] = SHAPES.index(scene[0].shape)
-        return images, labels
-
-
-def _scene(rng: np.random.Generator, split: str, category: str | None = None) -> Scene:
-    """Draw a scene for a caption of the split, in the given category or else in one of the training mixture."""
-    names, shares = list(TRAINING_MIXTURE), list(TRAINING_MIXTURE.values())
-    while True:
-        chosen = category or str(rng.choice(names, p=shares))
-        try:
-            return sample_scene(sample_requirements(chosen, rng, split), rng)
-        except LayoutError:
-            continue  # too crowded to place; rare
+        scenes: list[Scene] = []
+        while len(scenes) < count:
+            _, scene = draw_scene(rng, split=split, category="color")
+            if len(scene) == 1:
+                scenes.append(scene)
+        return render_batch(scenes), np.array([SHAPES.index(scene[0].shape) for scene in scenes], np.int64)

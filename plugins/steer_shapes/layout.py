@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from .captions import sample_requirements, sample_training
 from .grammar import Phrase, Requirements
 from .scenes import CANVAS, COLORS, RADII, SIZES, TEXTURES, Scene, SceneObject, offset_along
 
@@ -44,6 +45,18 @@ def sample_scene(requirements: Requirements, rng: np.random.Generator, plain_sha
     raise LayoutError(f"found no place for the objects of {requirements.text()!r}")
 
 
+def draw_scene(
+    rng: np.random.Generator, plain_share: float = PLAIN_SHARE, *, split: str = "train", category: str | None = None
+) -> tuple[Requirements, Scene]:
+    """Draw requirements of a split, of one category or of the training mixture, and a scene that meets them."""
+    while True:
+        asked = sample_training(rng, split) if category is None else sample_requirements(category, rng, split)
+        try:
+            return asked, sample_scene(asked, rng, plain_share)
+        except LayoutError:
+            continue  # too crowded to place; rare
+
+
 def _complete(phrase: Phrase, rng: np.random.Generator, shrink: bool, plain_share: float) -> tuple[str, str, str]:
     """Return (color, size, texture) of one object of a phrase; open attributes are drawn."""
     color = phrase.color or COLORS[rng.integers(len(COLORS))]
@@ -55,10 +68,7 @@ def _complete(phrase: Phrase, rng: np.random.Generator, shrink: bool, plain_shar
 
 
 def _place(
-    radii: NDArray[np.float64],
-    relations: list[tuple[int, str, int]],
-    rng: np.random.Generator,
-    rounds: int,
+    radii: NDArray[np.float64], relations: list[tuple[int, str, int]], rng: np.random.Generator, rounds: int
 ) -> NDArray[np.float64] | None:
     """Return centers [n, 2] without overlap for which all relations hold clearly, or None."""
     count = len(radii)

@@ -116,7 +116,4 @@ def render_labels(scene: Scene, labels: Sequence[int], size: int = CANVAS) -> ND
 
 def render_batch(scenes: Sequence[Scene], size: int = CANVAS) -> NDArray[np.uint8]:
     """Draw scenes into one uint8 array [N, size, size, 3]."""
-    images = np.empty((len(scenes), size, size, 3), np.uint8)
-    for index, scene in enumerate(scenes):
-        images[index] = render(scene, size)
-    return images
+    return np.stack([render(scene, size) for scene in scenes])

@@ -55,11 +55,8 @@ class AutoencoderStage(Stage):
         weight = (1 + 3 * near) / (1 + 3 * near).mean()
         absolute, squared = (weight * error.abs()).mean(), (weight * error.square()).mean()
         divergence = posterior.kl().mean() / latents[0].numel()
-        return {
-            "loss": absolute + squared + KL_WEIGHT * divergence,
-            "mse": error.square().mean(),
-            "kl": divergence,
-        }
+        loss = absolute + squared + KL_WEIGHT * divergence
+        return {"loss": loss, "mse": error.square().mean(), "kl": divergence}
 
     def sheet(self, path: Path) -> dict[str, float]:
         """Write a sheet of scenes and their reconstructions; return the squared error."""

@@ -172,12 +172,7 @@ class ClipStage(Stage):
             + F.cross_entropy(inner.transpose(1, 2).reshape(-1, MEMBERS), place)
         ) / 2
         right = (inner.reshape(-1, MEMBERS).argmax(1) == place).float().mean()
-        return {
-            "loss": batch + GROUP_WEIGHT * group,
-            "batch": batch,
-            "group": group,
-            "group_right": right,
-        }
+        return {"loss": batch + GROUP_WEIGHT * group, "batch": batch, "group": group, "group_right": right}
 
     def sheet(self, path: Path) -> dict[str, float]:
         """Measure retrieval on captions of the tuning split."""

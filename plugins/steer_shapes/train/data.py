@@ -7,29 +7,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..captions import sample_training
-from ..grammar import Requirements
-from ..layout import PLAIN_SHARE, LayoutError, sample_scene
-from ..render import render, render_batch
-from ..scenes import CANVAS, Scene
-
-
-def draw_scene(rng: np.random.Generator, plain_share: float = PLAIN_SHARE) -> tuple[Requirements, Scene]:
-    """Draw one scene of the training mixture; return its requirements and the scene."""
-    while True:
-        requirements = sample_training(rng)
-        try:
-            return requirements, sample_scene(requirements, rng, plain_share)
-        except LayoutError:
-            continue  # Too crowded to place; rare.
+from ..layout import draw_scene
+from ..render import render_batch
 
 
 def draw_images(rng: np.random.Generator, count: int, plain_share: float) -> Tensor:
     """Draw scenes, often textured, for the autoencoder: float [N, 3, 64, 64] in [-1, 1]."""
-    images = np.empty((count, CANVAS, CANVAS, 3), np.uint8)
-    for index in range(count):
-        images[index] = render(draw_scene(rng, plain_share)[1])
-    return to_tensor(images) * 2 - 1
+    return to_tensor(render_batch([draw_scene(rng, plain_share)[1] for _ in range(count)])) * 2 - 1
 
 
 def scenes(rng: np.random.Generator, count: int) -> tuple[Tensor, list[str]]:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from steer.training import Draw
 
 from ..detector import ATTRIBUTES, GRID, STRIDE, Detector, Reading, split
+from ..layout import draw_scene
 from ..render import render_batch
 from ..scenes import Scene, SceneObject
 from .autoencoder import reconstruct
 from .clip import degrade
-from .data import draw_scene, to_tensor
+from .data import to_tensor
 from .stage import Recipe, Stage
 
 RECIPE = Recipe(steps=1200, batch=48, rate=2e-3, warmup=100, weight_decay=0.02, ema=0.995)

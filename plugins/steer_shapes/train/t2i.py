@@ -14,10 +14,11 @@ from steer.training import Draw, save_checkpoint
 
 from ..captions import rephrase, sample_requirements
 from ..grammar import CATEGORIES, parse_prompt
+from ..layout import draw_scene
 from ..render import render_batch
 from ..reward import ShapesReward
 from . import tokenizer as tokenizers
-from .data import draw_scene, save_sheet, to_tensor
+from .data import save_sheet, to_tensor
 from .stage import Recipe, Stage
 
 RECIPE = Recipe(steps=3000, batch=64, rate=1e-3, warmup=200, ema=0.999)
@@ -185,17 +186,9 @@ def generate(
     images = []
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
-        seeds = range(seed + start, seed + start + len(part))
-        images.append(
-            pipe(
-                part,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                eta=eta,
-                generator=[torch.Generator().manual_seed(s) for s in seeds],
-                output_type="pt",
-            )
-            .images.float()
-            .cpu()
+        seeds = [torch.Generator().manual_seed(seed + start + row) for row in range(len(part))]
+        out = pipe(
+            part, num_inference_steps=steps, guidance_scale=guidance, eta=eta, generator=seeds, output_type="pt"
         )
+        images.append(out.images.float().cpu())
     return torch.cat(images)

@@ -53,8 +53,9 @@ def test_stock_pipeline_draws_what_is_asked(pipe: StableDiffusionPipeline) -> No
 
 def test_autoencoder_keeps_scenes_readable(pipe: StableDiffusionPipeline) -> None:
     rng = np.random.default_rng(0)
+    from steer_shapes.layout import draw_scene
     from steer_shapes.render import render_batch
-    from steer_shapes.train.data import draw_scene, to_tensor
+    from steer_shapes.train.data import to_tensor
 
     drawn = [draw_scene(rng) for _ in range(64)]
     images = to_tensor(render_batch([scene for _, scene in drawn]))
