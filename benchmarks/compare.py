@@ -62,11 +62,7 @@ def run(kind: str, amounts: str, out: Path, count: int, tuning: int, methods: tu
         tuning=spread(read_prompts(ROOT / "prompts" / "shapes-tune.jsonl"), tuning) if swept else [],
         methods=methods,
         sampling=SamplingRequest(
-            reward=(REWARD,),
-            judge=(JUDGE,),
-            device="cpu",
-            dtype="fp32",
-            settings=RunSettings(steps=10, chunk=16),
+            reward=(REWARD,), judge=(JUDGE,), device="cpu", dtype="fp32", settings=RunSettings(steps=10, chunk=16)
         ),
         budget=[f"{kind}={amounts}"],
         success=1.0,

@@ -57,8 +57,7 @@ class Table:
         missing = [term.label for term, weight in zip(terms, found, strict=True) if weight is None]
         if missing and self.source not in ("published", "uniform"):
             warnings.warn(
-                f"{self.source} has no weight of {', '.join(missing)} in the category {category}; using 1",
-                stacklevel=2,
+                f"{self.source} has no weight of {', '.join(missing)} in the category {category}; using 1", stacklevel=2
             )
         weights = [1.0 if weight is None else weight for weight in found]
         if not any(weights):

@@ -46,8 +46,7 @@ class FKOptions(Options):
         "(look-ahead modulation); 0 scores the estimate of x0.",
     )
     reward_min: float = Field(
-        0.0,
-        description="Initial reward of a particle for diff and max; max ignores lower rewards until the end.",
+        0.0, description="Initial reward of a particle for diff and max; max ignores lower rewards until the end."
     )
 
     draws: int = Field(

@@ -23,12 +23,7 @@ NUMBERS = {"two": 2, "three": 3, "four": 4}
 _NUMBER_WORDS = {value: word for word, value in NUMBERS.items()}
 PLURALS = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
 _SINGULARS = {plural: shape for shape, plural in PLURALS.items()}
-RELATION_WORDS = {
-    "left": "to the left of",
-    "right": "to the right of",
-    "above": "above",
-    "below": "below",
-}
+RELATION_WORDS = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 
 
 class PromptError(SteerError, ValueError):

@@ -145,10 +145,7 @@ def _node(piece: str, expression: str) -> Node:
     if not name or not all(argument) or name.startswith("min("):
         raise SteerError(f"reward {expression!r}: cannot read {piece!r}; {EXPECTED}")
     return Term(
-        name,
-        ":".join(argument) or None,
-        _finite(weight, expression),
-        _scale(scale[0], expression) if scale else None,
+        name, ":".join(argument) or None, _finite(weight, expression), _scale(scale[0], expression) if scale else None
     )
 
 

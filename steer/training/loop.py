@@ -19,13 +19,7 @@ from steer.training.task import Part, Task, Update
 
 
 def fit(
-    task: Task,
-    recipe: TrainingRecipe,
-    run: RunFolder,
-    accelerator: Accelerator,
-    *,
-    watch: Watch,
-    display: Display,
+    task: Task, recipe: TrainingRecipe, run: RunFolder, accelerator: Accelerator, *, watch: Watch, display: Display
 ) -> None:
     """Train a task to the end of its recipe; afterward its parts hold the last and the averaged weights.
 

@@ -187,8 +187,6 @@ def generate(
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         seeds = [torch.Generator().manual_seed(seed + start + row) for row in range(len(part))]
-        out = pipe(
-            part, num_inference_steps=steps, guidance_scale=guidance, eta=eta, generator=seeds, output_type="pt"
-        )
+        out = pipe(part, num_inference_steps=steps, guidance_scale=guidance, eta=eta, generator=seeds, output_type="pt")
         images.append(out.images.float().cpu())
     return torch.cat(images)

@@ -23,14 +23,7 @@ HEAD = 32
 )
 @option("--widths", str, "64,96,128", "Channels of the U-Net's levels.", metavar="C,C,…")
 @option("--patch", click.IntRange(1), 2, "Side in pixels of the blocks that become channels.")
-@option(
-    "--beta",
-    float,
-    None,
-    "Width of the labels' dequantization.",
-    "6 for masks, 4 for classes",
-    callback=positive,
-)
+@option("--beta", float, None, "Width of the labels' dequantization.", "6 for masks, 4 for classes", callback=positive)
 @option("--image-weight", click.FloatRange(0, 1), 0.5, "Weight of the image in the loss; the rest is for the labels.")
 @option("--late", click.FloatRange(0, 1), 0.1, "Share of training times set to exactly t=1, where inference begins.")
 @training_options(steps=3000, batch=32, rate=1e-3, ema=0.999, precision="auto")

@@ -61,11 +61,7 @@ class Classifier(TextReward):
         parts = []
         for start in range(0, len(texts), BATCH):
             encoded = self.tokenizer(
-                texts[start : start + BATCH],
-                return_tensors="pt",
-                padding=True,
-                truncation=True,
-                max_length=self.most,
+                texts[start : start + BATCH], return_tensors="pt", padding=True, truncation=True, max_length=self.most
             ).to(self.device)
             logits = self.model(**encoded).logits.float()
             normal = torch.nn.functional.logsigmoid if self.apart else lambda z: torch.log_softmax(z, dim=-1)
