@@ -1,5 +1,7 @@
 """Sentences to train on: sources by name, local files, and mixtures of them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path

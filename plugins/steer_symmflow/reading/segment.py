@@ -1,5 +1,7 @@
 """``steer segment``: masks of images, by running the flow backward from them."""
 
+from __future__ import annotations
+
 import re
 import sys
 import time
