@@ -1,8 +1,8 @@
 """An accelerator that is not there: its tensors live on the CPU, and keep a device's rules.
 
-Within :func:`pretended`, ``"cuda"`` (or ``"mps"``) can be named wherever torch takes a device. What real code does there
-that a real device would refuse is an error here too, in torch's words: mixing devices, a generator of another device,
-``numpy()`` without ``cpu()``, float64 on MPS. What makes the device wait, and what is copied to it, is counted.
+Within :func:`pretended`, ``"cuda"`` (or ``"mps"``) can be named wherever torch takes a device. What real code does
+there that a real device would refuse is an error here too, in torch's words: mixing devices, a generator of another
+device, ``numpy()`` without ``cpu()``, float64 on MPS. What makes the device wait, and what is copied to it, is counted.
 
 The rules are those of torch 2.15: an operation takes tensors of one device; beside them a pointwise one takes CPU
 tensors without dimensions, as numbers; indices into the device's tensors may be on the CPU, and are copied.
@@ -98,7 +98,8 @@ class Pretended(Tensor):
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
         kind = self.device if self.is_cuda else self.device.type
         raise TypeError(
-            f"can't convert {kind} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+            f"can't convert {kind} device type tensor to numpy. "
+            "Use Tensor.cpu() to copy the tensor to host memory first."
         )
 
     __array__ = numpy
