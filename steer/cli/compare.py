@@ -11,7 +11,7 @@ import click
 from steer.cli.parts.bars import Bar
 from steer.cli.parts.config import default_model
 from steer.cli.parts.option_groups import GroupedCommand, option
-from steer.cli.parts.prompt_options import how_read, prompt_options
+from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import OUTPUT, gathered, model_options, replicates_option, request_of, run_options
 from steer.cli.parts.shared import log_option, one_line, quiet_libraries
 from steer.cli.parts.streams import put_json, reserve
@@ -108,7 +108,8 @@ def compare(
     out = values.get("out") or f"outputs/compare-{time.strftime('%Y%m%d-%H%M%S')}"
     tune = values.get("tune")
     reading = how_read(values)
-    prompts, tuning = collect(files, **reading).prompts, collect([tune], **reading).prompts if tune else []
+    tuning = collect([tune], **reading).prompts if tune else []
+    prompts = drawn(collect(files, **reading).prompts, values, anew=False)
     sampling = request_of(values)
 
     from steer.evaluate.compare.compare_all import Request, compare_all

@@ -11,7 +11,7 @@ import click
 from steer.cli.parts.config import default_model, read_toml
 from steer.cli.parts.input_options import WithInputs, check_inputs, typed_inputs
 from steer.cli.parts.option_groups import option, run_file_keys
-from steer.cli.parts.prompt_options import how_read, prompt_options
+from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import INPUT, OUTPUT, PLUGIN_OPTIONS, gathered, request_of, sampling_options
 from steer.cli.parts.shared import log_option, quiet_libraries
 from steer.cli.parts.streams import put_json, reserve
@@ -115,7 +115,9 @@ def _prompts_and_inputs(values: dict[str, Any], notes: list[str]) -> tuple[list[
     known = {name: entry.load() for name, entry in manager().registry.entries["input"].items()}
     named = [name for name, value in inputs.items() if not isinstance(value, bool)]
     alone = bool(named) and not {"prompts", "file"} & values.keys()
-    return prompts_with(None if alone else _prompts(values, notes), inputs, known), named if alone else []
+    return prompts_with(
+        None if alone else drawn(_prompts(values, notes), values, anew=False), inputs, known
+    ), named if alone else []
 
 
 def _prompts(values: dict[str, Any], notes: list[str]) -> list[Prompt]:

@@ -10,7 +10,7 @@ import click
 
 from steer.cli.parts.config import default_model, read_toml
 from steer.cli.parts.option_groups import GroupedCommand, option, run_file_keys
-from steer.cli.parts.prompt_options import how_read, prompt_options
+from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import (
     INPUT,
     OUTPUT,
@@ -96,15 +96,15 @@ def render(
     values = gathered(_run_file(config) if config else {}, given)
     if files:
         values["file"] = list(files)
-    prompts = _prompts(values, skip_bad)
+    for name, low in (("replicates", 1), ("previews", 0), ("workers", 1)):
+        if values.get(name, low) < low:
+            raise SteerError(f"{name}={values[name]}: expected {low} or more")
+    prompts = drawn(_prompts(values, skip_bad), values, anew=True)
     notes: list[str] = []
     if "model" not in values:
         values["model"], source = default_model()
         notes.append(f"model: {values['model']} ({source})")
     out = values.get("out") or f"outputs/{time.strftime('%Y%m%d-%H%M%S')}"
-    for name, low in (("replicates", 1), ("previews", 0), ("workers", 1)):
-        if values.get(name, low) < low:
-            raise SteerError(f"{name}={values[name]}: expected {low} or more")
     request = request_of(values)
 
     from steer.cli.parts.render_progress import JsonEvents, ProgressLine, print_plan

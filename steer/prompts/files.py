@@ -48,7 +48,9 @@ class Collected:
     bad: list[SteerError]
 
 
-def read_prompts(path: str | Path, *, column: str | None = None, wrap_seeds: bool = False) -> list[Prompt]:
+def read_prompts(
+    path: str | Path, *, column: str | None = None, wrap_seeds: bool = False, wildcards: bool = False
+) -> list[Prompt]:
     """Read a prompt file, whose suffix says what it is (:data:`PROMPT_SUFFIXES`), or a folder of ``.txt`` files.
 
     Args:
@@ -56,11 +58,12 @@ def read_prompts(path: str | Path, *, column: str | None = None, wrap_seeds: boo
         column: the column or key that holds the prompts; by default ``prompt``, ``text``, ``caption`` and their
             plurals are known.
         wrap_seeds: take seeds beyond 2³²−1 modulo 2³².
+        wildcards: ``__name__`` and ``{a|b}`` are expected, so do not warn of them.
 
     Raises:
         SteerError: naming the file, the line and what was expected.
     """
-    return collect([path], column=column, wrap_seeds=wrap_seeds).prompts
+    return collect([path], column=column, wrap_seeds=wrap_seeds, wildcards=wildcards).prompts
 
 
 def parse_prompts(data: bytes, *, name: str, kind: str = "txt") -> list[Prompt]:
@@ -69,7 +72,12 @@ def parse_prompts(data: bytes, *, name: str, kind: str = "txt") -> list[Prompt]:
 
 
 def collect(
-    paths: Iterable[str | Path], *, skip_bad: bool = False, column: str | None = None, wrap_seeds: bool = False
+    paths: Iterable[str | Path],
+    *,
+    skip_bad: bool = False,
+    column: str | None = None,
+    wrap_seeds: bool = False,
+    wildcards: bool = False,
 ) -> Collected:
     """Read several prompt files as one.
 
@@ -78,12 +86,13 @@ def collect(
         skip_bad: leave out rows that cannot be read, or have the id of an earlier one, instead of raising.
         column: the column or key that holds the prompts.
         wrap_seeds: take seeds beyond 2³²−1 modulo 2³².
+        wildcards: ``__name__`` and ``{a|b}`` are expected, so do not warn of them.
 
     Raises:
         SteerError: if a file cannot be read or no file holds a prompt, and for the first bad row.
     """
     paths = list(paths)
-    reading = Reading(column, wrap_seeds)
+    reading = Reading(column, wrap_seeds, wildcards)
     rows = (row for path in paths for row in _file_rows(path, reading))
     return _collect(rows, skip_bad, " and ".join(map(str, paths)))
 

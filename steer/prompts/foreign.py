@@ -18,6 +18,8 @@ class Look:
     remedy: str
 
 
+WILDCARD = Look("a wildcard of Dynamic Prompts", "draw it by --wildcards FOLDER, or write the texts out")
+
 _SIGNS = {
     r"(?i)(?:positive|negative)\s*:": Look(
         "ComfyUI Inspire-Pack's format (positive:, negative:, ---)", 'write --prompt "…" --negative_prompt "…"'
@@ -33,9 +35,7 @@ _SIGNS = {
     r".*\S\s--(?:cfg_scale|height|negative_prompt|sampler_name|seed|steps|width)\b": Look(
         "a prompt with flags behind it", 'begin the line with --prompt "…"'
     ),
-    r".*(?:\{[^{}|]*+\|[^{}]*+\}|(?<!\w)__[A-Za-z][\w/*-]{0,60}__(?!\w))": Look(
-        "a wildcard of Dynamic Prompts", "write the texts out"
-    ),
+    r".*(?:\{[^{}|]*+\|[^{}]*+\}|(?<!\w)__[A-Za-z][\w/*-]{0,60}__(?!\w))": WILDCARD,
 }
 _LOOKS = tuple((re.compile(sign), look) for sign, look in _SIGNS.items())
 _ITEM = re.compile(r"(?:[-*•]|\d+[.)])\s+\S")
@@ -52,7 +52,7 @@ def tell_foreign(lines: Sequence[tuple[str, str]], name: str, reading: Reading) 
     whole = _whole_file([line for line, _ in lines])
     for line, where in lines:
         look = whole or next((look for sign, look in _LOOKS if sign.match(line)), None)
-        if look is not None:
+        if look is not None and not (look is WILDCARD and reading.wildcards):
             reading.tell(
                 f"foreign {name}",
                 f"{where}: {line[:60]!r} looks like {look.what}, but every line of text is a prompt; {look.remedy}",

@@ -27,10 +27,12 @@ class Reading:
     Attributes:
         column: the column or key that holds the prompts; ``None`` for one of :data:`TEXT_KEYS`.
         wrap_seeds: take seeds beyond 2³²−1 modulo 2³².
+        wildcards: ``__name__`` and ``{a|b}`` are expected, to be drawn (:mod:`steer.prompts.wildcards`).
     """
 
     column: str | None = None
     wrap_seeds: bool = False
+    wildcards: bool = False
     _told: set[str] = field(default_factory=set)
 
     def tell(self, kind: str, message: str) -> None:
