@@ -1,31 +1,36 @@
-"""What all tests share. Nothing is downloaded: hub clients are told so before they are imported."""
+"""What all tests share. Nothing is downloaded: hub clients are told so before they are imported.
+
+No torch and nothing that imports it: the process that hands tests out to workers needs none, and they wait for it.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-import torch
 from support.marks import mark
-from support.tiny import tiny_sd
 
 pytest_plugins = ["support.commands"]
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def tiny_pipe():
     """A tiny random ε-prediction pipeline, shared: never change it."""
+    from support.tiny import tiny_sd
+
     return tiny_sd()
 
 
 @pytest.fixture(scope="session")
 def tiny_pipe_v():
     """The same with v-prediction."""
+    from support.tiny import tiny_sd
+
     return tiny_sd("v_prediction")
 
 
@@ -35,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function):
             mark(item)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the objects of imported modules: looking at them all takes half a second."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,6 +22,7 @@ lambda = 3.0
 """
 
 
+@pytest.mark.slow  # four figures of traces
 def test_a_run_file_and_what_overrides_it(steer: Steer, tiny: Path, place: Path) -> None:
     (place / "run.toml").write_text(RUN.format(model=tiny))
     arguments = ["generate", "--config", "run.toml", "--json", "--out", "out"]
@@ -46,6 +47,7 @@ def test_the_default_model(steer: Steer, tiny: Path, place: Path, monkeypatch: p
     assert "did you mean 'model'" in steer(*arguments).error()
 
 
+@pytest.mark.slow  # figures of traces and sheets
 def test_the_folder_and_the_report_of_a_comparison(
     steer: Steer, tiny: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ def _recipe(path: Path) -> dict[str, Any]:
 
 
 def _make(steer: Steer, tiny: Path, out: str, *arguments: str) -> list[Path]:
-    done = steer("generate", *arguments, "-m", tiny, "--steps", "4", "--out", out)
+    done = steer("generate", *arguments, "-m", tiny, "--steps", "3", "--out", out)
     assert done.code == 0, done.err
     return sorted(Path(out).glob("*-[0-9][0-9][0-9].png"))
 
@@ -33,7 +33,8 @@ def test_plain_images_replay_bit_for_bit(steer: Steer, tiny: Path, scheduler: st
     assert _recipe(again) == _recipe(made[3])
 
 
-@pytest.mark.parametrize("prompts", [["a red circle"], ["a blue square", "a red circle", "the photo"]])
+@pytest.mark.slow  # figures of traces
+@pytest.mark.parametrize("prompts", [["a red circle"], ["a blue square", "the photo"]])
 def test_steered_images_replay_bit_for_bit(steer: Steer, tiny: Path, prompts: list[str]) -> None:
     made = _make(steer, tiny, "out", *prompts, "-p", "fk", "-r", "./rewards.py:brightness", "-o", "fk.lambda=500")
     assert "--allow-files" in steer("replay", made[0]).error()
@@ -68,9 +69,10 @@ def test_parameters_are_written_as_a1111_does(steer: Steer, tiny: Path) -> None:
     text = Image.open(made[1]).text["parameters"]  # type: ignore[attr-defined]
     first, negative, facts = text.split("\n")
     assert (first, negative) == ("a red circle", "Negative prompt: blurry")
-    assert facts.startswith("Steps: 4, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 8, Size: 16x16, Model: ")
+    assert facts.startswith("Steps: 3, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 8, Size: 16x16, Model: ")
 
 
+@pytest.mark.slow  # six images, their traces and sheets
 def test_odd_prompts_and_ids_stay_in_the_folder_and_replay(steer: Steer, tiny: Path, place: Path) -> None:
     rows = [
         {"prompt": "👩 שלום \u0007\u001b[31m 日本 [/] [red]", "id": "../../x"},

@@ -206,6 +206,7 @@ def test_samplers_by_the_names_of_a1111(kind: str, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow  # makes every scheduler of diffusers
 def test_every_sampler_named_is_here_and_is_told_by_the_same_name() -> None:
     base = diffusers.DDIMScheduler(clip_sample=False)
     for name, ours in SAMPLERS.items():

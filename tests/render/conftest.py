@@ -20,8 +20,9 @@ def brightness(samples, prompts): return samples.mean(dim=(1, 2, 3))
 
 
 @pytest.fixture
-def render(tiny_pipe: Any) -> Render:
+def render(tiny_pipe: Any, monkeypatch: pytest.MonkeyPatch) -> Render:
     """Render prompts into a place with the tiny model; keywords are arguments of the sampler, or as named."""
+    monkeypatch.setattr("steer.results.storage.remote.SETTLE_SECONDS", 0.05)
 
     def run(
         prompts: Iterable[str | Prompt], place: str | Path, *, pack: int | None = None, watcher: Any = None,

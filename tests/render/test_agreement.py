@@ -19,10 +19,10 @@ from steer.sampling.sampler import Sampler
 PROMPTS = [Prompt("a red circle", seed=3), Prompt("a blue square", seed=50), Prompt("the circle", seed=7)]
 
 
-@pytest.mark.parametrize("particles", [1, 3, 4, 6, 11])
+@pytest.mark.parametrize("particles", [1, 3, 11])
 def test_generate_and_render_agree_to_the_bit(tiny_pipe: Any, tmp_path: Path, particles: int) -> None:
     arguments = {
-        "steps": 3, "eta": 1.0, "particles": particles, "choose": "all",
+        "steps": 2, "eta": 1.0, "particles": particles, "choose": "all",
         **({"methods": ["fk"], "reward": brightness} if particles > 1 else {}),
     }  # fmt: skip
     Renderer(tmp_path, Spec(asked(tiny_pipe, **arguments)), LocalEngine).render(PROMPTS)

@@ -15,6 +15,7 @@ from steer.registry.plugins import manager
 
 PROMPTS = ["a red circle", "a blue square"]
 OPTIONS = {"fk": {"lambda": 50.0}}
+STEPS = 5
 
 
 def brightness(samples: torch.Tensor, prompts: list[str]) -> torch.Tensor:
@@ -28,14 +29,21 @@ def pipe():
 
 def call(pipe, attachment, **keywords):
     with attachment as given:
-        return pipe(num_inference_steps=10, guidance_scale=5.0, output_type="pt", **given, **keywords).images
+        return pipe(num_inference_steps=STEPS, guidance_scale=5.0, output_type="pt", **given, **keywords).images
 
 
 def test_fk_in_a_stock_call_equals_fk_in_the_sampler(pipe) -> None:
     attachment = steer.attach(pipe, PROMPTS, 4, ["fk"], brightness, options=OPTIONS, seed=3)
     images = call(pipe, attachment)
     own = steer.Sampler(pipe).generate(
-        PROMPTS, methods=["fk"], reward=brightness, options=OPTIONS, particles=4, seed=3, steps=10, guidance_scale=5.0
+        PROMPTS,
+        methods=["fk"],
+        reward=brightness,
+        options=OPTIONS,
+        particles=4,
+        seed=3,
+        steps=STEPS,
+        guidance_scale=5.0,
     )
     expected = torch.tensor(own.rewards).flatten()
     assert torch.allclose(brightness(images, []).double(), expected.double(), atol=1e-5)
@@ -49,7 +57,7 @@ def test_without_methods_the_call_is_the_stock_call(pipe) -> None:
     images = call(pipe, attachment, eta=1.0)
     generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
     stock = pipe(
-        ["a red circle"], num_images_per_prompt=2, generator=generators, num_inference_steps=10, guidance_scale=5.0,
+        ["a red circle"], num_images_per_prompt=2, generator=generators, num_inference_steps=STEPS, guidance_scale=5.0,
         eta=1.0, output_type="pt",
     ).images  # fmt: skip
     assert torch.equal(images, stock)
@@ -67,7 +75,7 @@ def test_a_call_that_failed_leaves_nothing_to_the_next(pipe) -> None:
     attachment = steer.attach(pipe, PROMPTS, 4, ["fk"], brightness, options=OPTIONS, seed=3)
 
     def fail(pipe, step, timestep, given):
-        if step == 4:
+        if step == 2:
             raise KeyboardInterrupt
         return given
 
@@ -88,7 +96,7 @@ def test_a_scheduler_with_noise_of_its_own_needs_no_eta(pipe) -> None:
 
 
 def test_steering_raises_the_reward_over_plain_samples(pipe) -> None:
-    plain = steer.Sampler(pipe).generate(PROMPTS, particles=16, steps=10, reward=brightness, eta=1.0, seed=11)
+    plain = steer.Sampler(pipe).generate(PROMPTS, particles=16, steps=STEPS, reward=brightness, eta=1.0, seed=11)
     attachment = steer.attach(
         pipe, PROMPTS, 16, ["fk"], brightness, options={"fk": {"lambda": 300.0, "potential": "diff"}}, seed=11
     )

@@ -17,6 +17,8 @@ from steer.sampling.hooks import make_run
 
 TEXTS = ["a red circle", "a blue square"]
 SEEDS = [5, 90]
+STEPS = 5
+"""One more than the schedulers' highest order."""
 CASES = [
     ("ddim", 0.0), ("ddim", 1.0), ("ddim", None), ("ddpm", None), ("euler", None), ("euler-a", None),
     ("dpm++", None), ("dpm++-sde", None), ("unipc", None), ("pndm", None), ("deis", None), ("lms", None),
@@ -28,7 +30,7 @@ CASES = [
 
 def run_steer(pipe, scheduler: str, eta: float | None, **settings):
     prompts = [Prompt(text, seed=seed) for text, seed in zip(TEXTS, SEEDS, strict=True)]
-    given = {"steps": 8, "scheduler": scheduler, "chunk": 4, "particles": 2, "guidance_scale": 5.0, "eta": eta}
+    given = {"steps": STEPS, "scheduler": scheduler, "chunk": 4, "particles": 2, "guidance_scale": 5.0, "eta": eta}
     return make_run(load_model(pipe, manager()).backbone, prompts, settings={**given, **settings}).search()
 
 
@@ -38,7 +40,7 @@ def run_stock(pipe, scheduler: str, output: str, **keywords):
     stock.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed + slot) for seed in SEEDS for slot in range(2)]
     return stock(
-        TEXTS, num_images_per_prompt=2, num_inference_steps=8, generator=generators, output_type=output,
+        TEXTS, num_images_per_prompt=2, num_inference_steps=STEPS, generator=generators, output_type=output,
         **{"guidance_scale": 5.0, **keywords},
     ).images  # fmt: skip
 

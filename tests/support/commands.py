@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from support.tiny import tiny_sd
-
 REWARDS = """
 import torch
 
@@ -49,6 +47,8 @@ Steer = Callable[..., Done]
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random pipeline in diffusers format; never change it."""
+    from support.tiny import tiny_sd
+
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_sd().save_pretrained(folder)
     return folder

@@ -30,12 +30,13 @@ def command(steer, tiny: Path, place: Path):
     def run(*arguments: str, reward: str = "./rewards.py:brightness", judge: str = "./judge.py:red"):
         return steer(
             "compare", "p.jsonl", "-m", str(tiny), "-r", reward, "--judge", judge, "--steps", "2", "--guidance", "1",
-            "--chunk", "4", *arguments,
+            "--chunk", "8", *arguments,
         )  # fmt: skip
 
     return run
 
 
+@pytest.mark.slow  # six cells of twelve drawings, and figures
 def test_a_comparison_from_budget_to_report(command, place: Path) -> None:
     arguments = [
         "--method", "plain", "--method", "best-of-n", "--method", "fk:lambda=50", "--budget", "nfe=8,16", "--out", "c",
@@ -123,6 +124,7 @@ def test_mistakes_end_in_one_line_and_leave_no_rows(command, place: Path, argume
     assert not (place / "bad" / "cells").exists()
 
 
+@pytest.mark.slow  # two comparisons with their figures
 def test_a_sweep_without_tuning_says_what_it_is_not_held_against(command, place: Path) -> None:
     sweep = ["--method", "plain:particles=2", "--method", "best-of-n:n=2|3", "--out", "c", "--json"]
     assert not any(line["against"] for line in json.loads(command(*sweep).out)["lines"])

@@ -122,7 +122,7 @@ def test_fk_moves_brightness_up_by_more_than_chance(family: Family) -> None:
     def mean_by_prompt(methods: list[str]) -> torch.Tensor:
         result = Sampler(pipe).generate(
             prompts, methods=methods, reward=brightness, options={"fk": {"lambda": 1000.0}} if methods else None,
-            particles=4, steps=5, **{**family.plain, **size(family), **family.stochastic},
+            particles=4, steps=5, chunk=20, **{**family.plain, **size(family), **family.stochastic},
         )  # fmt: skip
         return torch.tensor([item.mean_reward for item in result.items])
 

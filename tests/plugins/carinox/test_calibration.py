@@ -59,6 +59,7 @@ def ratings(count: int, prompts: int, noise: float = 1.0, seed: int = 0) -> Rati
     return Ratings(rating, scores, np.arange(count) % prompts)
 
 
+@pytest.mark.slow  # how often intervals cover shows in dozens of them
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     big = ratings(40_000, 40_000)
     truth = correlations(big.rating, np.stack(list(big.scores.values())))

@@ -321,6 +321,7 @@ SETTINGS = {"steps": 1, "guidance_scale": 1.0, "chunk": 2, "eta": 0.0, "methods"
 TEXTS = [Prompt("a red circle", category="color"), Prompt("two blue squares", id="b")]
 
 
+@pytest.mark.slow  # gradients through a trained model
 def test_images_climb_and_no_result_depends_on_the_pack(shapes, tmp_path: Path) -> None:
     options = {"carinox": {"seeds": 2, "iterations": 3, "watch": ("shapes",), "weights": "clip=2"}}
     crowd = shapes.generate(TEXTS, options=options, **SETTINGS)
@@ -339,6 +340,7 @@ def test_images_climb_and_no_result_depends_on_the_pack(shapes, tmp_path: Path) 
         assert picture.height > 600
 
 
+@pytest.mark.slow  # gradients through a trained model
 def test_recipes_hold_what_files_and_rules_said(shapes, tmp_path: Path) -> None:
     (tmp_path / "w.toml").write_text('[weights.color]\n"clip:shapes" = 0.3\n[weights.numeracy]\nclip = 0.7\n')
     options = {"carinox": {"seeds": 1, "iterations": 2, "weights": str(tmp_path / "w.toml")}}

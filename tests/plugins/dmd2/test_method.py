@@ -34,6 +34,7 @@ def dmd2(sampler: Sampler, **options):
     return make_methods(["dmd2"], {"dmd2": options}, sampler.plugins)
 
 
+@pytest.mark.slow  # a trained model draws
 @pytest.mark.parametrize("steps", [1, 4])
 def test_the_embedded_students_draw_what_was_asked(shapes, steps: int) -> None:
     prompts = [Prompt(f"a {color} {shape}", seed=10 * index) for index, (color, shape) in enumerate(

@@ -74,8 +74,8 @@ def test_equal_rewards_never_resample_and_log_z_is_exact(tiny_pipe) -> None:
 def test_rewards_that_the_potential_cannot_see_are_warned_of(tiny_pipe, fk, warned) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        generate(tiny_pipe, reward=lambda samples, prompts: brightness(samples, prompts) - 2, fk=fk)
-        generate(tiny_pipe, reward=lambda samples, prompts: torch.zeros(len(prompts)))  # nothing to see at all
+        generate(tiny_pipe, reward=lambda samples, prompts: brightness(samples, prompts) - 2, fk=fk, steps=4)
+        generate(tiny_pipe, reward=lambda samples, prompts: torch.zeros(len(prompts)), steps=4)  # nothing to see at all
     assert sum("saw no reward above fk.reward_min=0" in str(warning.message) for warning in caught) == warned
 
 

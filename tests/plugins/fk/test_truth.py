@@ -117,7 +117,7 @@ def errors_in_se(state: State, potential: str = "diff") -> float:
 def test_tilted_moments_and_log_z_agree_with_the_closed_form(
     potential, scheme, ess_threshold, one_stream, record_testsuite_property
 ) -> None:
-    state = sample(4096, 32, potential=potential, scheme=scheme, ess_threshold=ess_threshold)
+    state = sample(2048, 32, potential=potential, scheme=scheme, ess_threshold=ess_threshold)
     worst = errors_in_se(state, potential)
     record_testsuite_property(f"SE {potential} {scheme} {ess_threshold}", round(worst, 2))
     assert worst < 4

@@ -36,7 +36,7 @@ def sampler(tiny_pipe) -> Sampler:
 
 
 def generate(sampler: Sampler, prompts: Any = TEXTS, **arguments: Any):
-    settings = {"steps": 2, "guidance_scale": 3.0, "chunk": 4, "reward": brightness, "seed": 5, **arguments}
+    settings = {"steps": 2, "guidance_scale": 3.0, "chunk": 6, "reward": brightness, "seed": 5, **arguments}
     return sampler.generate(prompts, **settings)
 
 

@@ -15,7 +15,7 @@ from steer_shapes.reward import ShapesReward, score
 from steer_shapes.scenes import CANVAS, COLORS, Scene
 from steer_shapes.verifier import parse_images
 
-SCENES = 200
+SCENES = 100
 
 
 def images_of(scenes: list[Scene], size: int = CANVAS) -> torch.Tensor:

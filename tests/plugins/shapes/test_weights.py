@@ -41,6 +41,7 @@ def test_size() -> None:
     assert suffixes <= {".safetensors", ".json", ".txt", ".md"}
 
 
+@pytest.mark.slow  # a trained model draws
 def test_stock_pipeline_draws_what_is_asked(pipe: StableDiffusionPipeline) -> None:
     parts = (pipe.unet, pipe.vae, pipe.text_encoder)
     assert {part.dtype for part in parts} == {torch.float32}
@@ -57,7 +58,7 @@ def test_autoencoder_keeps_scenes_readable(pipe: StableDiffusionPipeline) -> Non
     from steer_shapes.render import render_batch
     from steer_shapes.train.data import to_tensor
 
-    drawn = [draw_scene(rng) for _ in range(64)]
+    drawn = [draw_scene(rng) for _ in range(32)]
     images = to_tensor(render_batch([scene for _, scene in drawn]))
     with torch.no_grad():
         latents = pipe.vae.encode(images * 2 - 1).latent_dist.mean
@@ -76,6 +77,7 @@ def test_tokenizer_reads_every_word_as_one_token(pipe: StableDiffusionPipeline) 
     assert len(pipe.tokenizer("zebras, ünïcode & 日本").input_ids) > 5
 
 
+@pytest.mark.slow  # a trained model reads hundreds of images
 def test_stock_open_clip_tells_near_captions_apart() -> None:
     name = f"local-dir:{paths.clip()}"
     model, _ = open_clip.create_model_from_pretrained(name)

@@ -67,11 +67,11 @@ def test_rows_of_a_prompt_file_name_their_masks(folders, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("use", ["--reward", "--judge"])
-def test_what_a_reward_compares_with_goes_into_the_recipe(folders, tmp_path: Path, use: str) -> None:
+def test_what_a_reward_compares_with_goes_into_the_recipe(folders, tiny: Path, tmp_path: Path, use: str) -> None:
     mask, rows = tmp_path / "scene.png", tmp_path / "rows.jsonl"
     mask.write_bytes(folders["mask"].read_bytes())
     rows.write_text(json.dumps({"prompt": "a red star", "mask": str(mask), "seed": 3}) + "\n")
-    done("generate", "-f", rows, "-m", "shapes", use, f"symmflow:{folders['masks']}", "--steps", 1, "--device", "cpu",
+    done("generate", "-f", rows, "-m", tiny, use, f"symmflow:{folders['masks']}", "--steps", 1, "--device", "cpu",
          "--out", tmp_path / "out")  # fmt: skip
     mask.unlink()
     (image,) = (tmp_path / "out").glob("*-000.png")

@@ -22,6 +22,7 @@ def held_out(data: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels)
 
 
+@pytest.mark.slow  # two trained models read scenes
 @pytest.mark.parametrize("steps", [1, 5])
 def test_held_out_scenes_are_read(steps: int) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -25,6 +25,11 @@ from steer.results.storage.base import StorageError
 from steer.results.storage.remote import RemoteStorage
 
 
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_module, "SETTLE_SECONDS", 0.05)
+
+
 @pytest.fixture(params=["folder", "memory", "file", "local"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A path and URLs; ``local`` is fsspec's own view of a folder, which moves files into place."""
@@ -177,6 +182,7 @@ def test_remote_locks(lock: object, free: bool) -> None:
 
 def test_of_two_that_take_a_remote_lock_at_once_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"memory://{uuid.uuid4().hex}"
+    monkeypatch.setattr(remote_module, "SETTLE_SECONDS", 0.5)  # both have written by then
     looked = threading.Barrier(2, timeout=30)
     find = RemoteStorage._holder
     monkeypatch.setattr(RemoteStorage, "_holder", lambda self: (find(self), looked.wait())[0])
