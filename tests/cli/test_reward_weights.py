@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from support.commands import Steer
 from support.tiny_clips import hps_folder
 
@@ -21,6 +22,7 @@ def test_without_weights_the_command_ends_with_one_line(process: Steer, place: P
     assert not (place / "outputs").exists()
 
 
+@pytest.mark.slow  # figures of traces
 def test_with_a_local_file_it_steers_and_scores(steer: Steer, tiny: Path, place: Path) -> None:
     option = f"hps.weights={hps_folder(place / 'hps') / 'HPS_v2.1_compressed.pt'}"
     done = steer(

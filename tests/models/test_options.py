@@ -39,6 +39,7 @@ def image(options: ModelOptions) -> torch.Tensor:
     return Sampler(tiny_sd(), model_options=options).sample(noise, "a red circle", steps=4)
 
 
+@pytest.mark.slow  # loads four models
 def test_a_lora_changes_the_image_by_its_weight(lora: Path) -> None:
     none = image(ModelOptions())
     zero = image(ModelOptions(loras=((str(lora), 0.0),)))

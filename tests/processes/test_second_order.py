@@ -50,6 +50,7 @@ def test_level_and_estimate_are_right_at_every_evaluation(name: str) -> None:
     assert one.index == one.length == 2 * STEPS - 1
 
 
+@pytest.mark.slow  # evaluates the model twice a step
 @pytest.mark.parametrize("at", [2, 3])  # where a step begins, and within one
 @pytest.mark.parametrize("name", ["heun", "dpm2"])
 def test_a_copy_goes_on_as_its_parent_would(tiny_pipe, name: str, at: int) -> None:
@@ -64,6 +65,7 @@ def test_a_copy_goes_on_as_its_parent_would(tiny_pipe, name: str, at: int) -> No
     assert torch.equal(run.sample(state).x, expected[rows])
 
 
+@pytest.mark.slow  # evaluates the model twice a step
 def test_fk_resamples_where_a_step_begins(tiny_pipe) -> None:
     result = Sampler(tiny_pipe).generate(
         ["a red circle"], methods=["fk"], reward=brightness, options={"fk": {"at": [2, 5]}}, particles=3, steps=STEPS,

@@ -19,6 +19,7 @@ from steer.sampling.sampler import Sampler
 PROMPTS = [Prompt("a red circle", seed=3), Prompt("a blue square", seed=50), Prompt("the circle", seed=7)]
 
 
+@pytest.mark.slow  # every prompt twice
 @pytest.mark.parametrize("particles", [1, 3, 11])
 def test_generate_and_render_agree_to_the_bit(tiny_pipe: Any, tmp_path: Path, particles: int) -> None:
     arguments = {

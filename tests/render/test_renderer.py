@@ -115,6 +115,7 @@ def test_images_do_not_depend_on_packs_breaks_or_order(render: Render, tmp_path:
         assert all(abs(plain - other).max() <= 1 for other in others)  # 1e-4 may round to the next of 255 levels
 
 
+@pytest.mark.slow  # six renders
 def test_it_makes_exactly_what_is_missing(render: Render, tmp_path: Path) -> None:
     assert render(TEXTS[:3], tmp_path).progress.done == 3
     assert render(TEXTS[:3], tmp_path).progress.done == 0
@@ -144,6 +145,7 @@ def test_a_prompt_that_was_changed_is_made_again(render: Render, tmp_path: Path)
     assert [row["id"] for row in lines(tmp_path / "metadata.jsonl")] == ["p", "p", "q", "q"]
 
 
+@pytest.mark.slow  # six renders
 def test_a_failing_prompt_costs_only_itself(render: Render, tmp_path: Path) -> None:
     good, expected = tmp_path / "good", tmp_path / "expected"
     mended = False
@@ -279,6 +281,7 @@ class FullFileSystem(MemoryFileSystem):  # type: ignore[misc]
         super().pipe_file(path, value, **options)
 
 
+@pytest.mark.slow  # three renders of singles
 @pytest.mark.parametrize("room", [1, 9])
 def test_a_remote_place_that_is_full_for_a_while(render: Render, tmp_path: Path, room: int) -> None:
     fsspec.register_implementation("full", FullFileSystem, clobber=True)
@@ -358,6 +361,7 @@ def test_file_names_differ_whatever_the_file_system() -> None:
     assert file_stem("eval-01") == "eval-01"
 
 
+@pytest.mark.slow  # decodes on the way
 def test_previews_follow_the_line_of_descent(render: Render, tmp_path: Path) -> None:
     render(TEXTS[:2], tmp_path / "with", previews=3, steps=6, particles=4)
     render(TEXTS[:2], tmp_path / "without", steps=6, particles=4)

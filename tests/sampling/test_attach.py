@@ -95,6 +95,7 @@ def test_a_scheduler_with_noise_of_its_own_needs_no_eta(pipe) -> None:
     assert torch.allclose(attachment.state.rewards(), brightness(images, []).double(), atol=1e-5)
 
 
+@pytest.mark.slow  # a mean over thirty-two images, twice
 def test_steering_raises_the_reward_over_plain_samples(pipe) -> None:
     plain = steer.Sampler(pipe).generate(PROMPTS, particles=16, steps=STEPS, reward=brightness, eta=1.0, seed=11)
     attachment = steer.attach(

@@ -33,6 +33,7 @@ def farthest(a, b) -> float:
     return max(float((a[key] - b[key]).abs().max()) for key in a)
 
 
+@pytest.mark.slow  # fifteen images at four sizes of a chunk
 def test_an_image_alone_and_in_a_crowd(tiny_pipe) -> None:
     texts = TEXTS[:5]
     crowd = latents(tiny_pipe, texts, particles=3, chunk=4)

@@ -56,6 +56,7 @@ def noise_for(run: Run) -> Tensor:
     return run.noise(run.start).double()
 
 
+@pytest.mark.slow  # each both as a whole and in chunks
 @pytest.mark.parametrize("settings", [{"eta": 1.0}, {"scheduler": "dpm++"}, {"steps": 1}])
 def test_chunked_gradients_are_those_of_the_whole_graph(make, settings) -> None:
     run = make(**settings)
@@ -74,6 +75,7 @@ def test_chunked_gradients_are_those_of_the_whole_graph(make, settings) -> None:
             assert torch.allclose(got.grads[row], gradient, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow  # two evaluations per loss besides
 def test_gradients_agree_with_finite_differences(make) -> None:
     run = make(eta=1.0)
     noise = noise_for(run)
@@ -185,6 +187,7 @@ def peak_bytes(run: Run, losses) -> int:
     return live.peak
 
 
+@pytest.mark.slow  # three passes there and back with hooks on every tensor
 def test_memory_is_that_of_one_chunk_and_one_reward_whatever_the_seeds(make) -> None:
     def costly(samples: Tensor, prompts: list[str]) -> Tensor:
         value = samples
@@ -210,6 +213,7 @@ def test_what_was_spent_is_booked_to_the_forward(make) -> None:
     assert (cheap.cost.backwards, cheap.cost.recomputed) == (2 * rows * guided, 0)
 
 
+@pytest.mark.slow  # three sizes of a chunk
 def test_out_of_memory_restarts_the_chunk_at_half_its_size(make) -> None:
     def needs_room(samples: Tensor, prompts: list[str]) -> Tensor:
         if len(samples) > 1:

@@ -87,6 +87,7 @@ def test_a_comparison_from_budget_to_report(command, place: Path) -> None:
     assert "holds a comparison with another success" in command(*arguments, "--success", "0.4").error()
 
 
+@pytest.mark.slow  # draws for the tuning too
 def test_a_sweep_is_tuned_on_other_prompts(command, place: Path) -> None:
     texts = ["red", "blue", "the red square", "circle and square", "blue photo"]
     (place / "tune.txt").write_text("\n".join(texts))
@@ -133,6 +134,7 @@ def test_a_sweep_without_tuning_says_what_it_is_not_held_against(command, place:
     assert [line["against"] is not None for line in named["lines"]] == [True, True, False]
 
 
+@pytest.mark.slow  # a comparison with its figures
 def test_what_ended_before_its_first_row_is_begun_anew(command, place: Path) -> None:
     small = ["--method", "plain", "--budget", "nfe=1", "--out", "c"]
     assert "or lower its steps" in command(*small).error()

@@ -142,6 +142,7 @@ def lora_of(family: Family, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow  # loads three models
 @pytest.mark.parametrize("family", [DEV, DEV2], ids=lambda family: family.name)
 def test_a_lora_changes_the_latents_by_its_weight(family: Family, short: None, tmp_path: Path) -> None:
     folder = str(lora_of(family, tmp_path))
