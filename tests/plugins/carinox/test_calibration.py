@@ -71,6 +71,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     assert covered >= 40 * 0.95 - 3 * (40 * 0.95 * 0.05) ** 0.5 - 1
 
 
+@pytest.mark.slow  # seven bootstraps
 def test_doubts_are_named() -> None:
     assert calibrate(ratings(400, 80)).doubts == ()  # type: ignore[union-attr]
     few = calibrate(ratings(20, 4))

@@ -53,6 +53,7 @@ def generator(run: Run) -> tuple[Tensor, Tensor]:
     return (x[1:] - x[0]).T, x[0]
 
 
+@pytest.mark.slow  # dozens of iterations
 @pytest.mark.parametrize(
     "options", [{"lr": 0.1, "iterations": 90}, {"lr": 0.2, "optimizer": "adam", "iterations": 120}]
 )
@@ -81,6 +82,7 @@ def test_clipped_at_the_image_it_is_the_same_but_for_the_clipping() -> None:
     assert not torch.allclose(torch.tensor(clipped), torch.tensor(plain), atol=1e-3)
 
 
+@pytest.mark.slow  # a hundred and twenty iterations
 def test_with_the_regularizer_it_reaches_the_optimum_of_both(monkeypatch) -> None:
     """∇: w·2·Mᵀ(Mz + c − t) + λ·z·(1 − 1/‖z‖²) = 0, found by Newton from the unregularized optimum."""
     run = linear_run({"iterations": 120, "lr": 0.05, "regularize": 0.3, "seeds": 1})

@@ -32,6 +32,7 @@ def test_the_exponent_is_the_one_that_leaves_the_entropy_asked_for() -> None:
     assert normalized_entropy(np.zeros(7)) == pytest.approx(1)
 
 
+@pytest.mark.slow  # populations of a thousand
 @pytest.mark.parametrize("scheme", ["multinomial", "systematic"])
 def test_annealed_populations_keep_moments_and_log_z(scheme, monkeypatch) -> None:
     monkeypatch.setattr("steer.sampling.run.Streams", OneStream)
@@ -42,6 +43,7 @@ def test_annealed_populations_keep_moments_and_log_z(scheme, monkeypatch) -> Non
     assert errors_in_se(state) < 4.5
 
 
+@pytest.mark.slow  # eight populations, each with its own streams
 def test_annealing_keeps_more_ancestors() -> None:
     def ancestors(**options) -> float:
         state = sample(64, 8, **options)

@@ -81,6 +81,7 @@ def test_the_head_is_not_tied_to_the_embedding(folder: Path) -> None:
     assert torch.equal(model.t5.shared.weight, state["shared.weight"])
 
 
+@pytest.mark.slow  # lays out the published network
 @pytest.mark.parametrize("name", ["xl", "xxl"])
 def test_the_key_map_covers_the_published_checkpoints(name: str) -> None:
     width, inner, heads = REAL[name]
@@ -189,6 +190,7 @@ def test_it_steers(request, model: str) -> None:
     assert all(0 <= score <= 1 for score in result.rewards[0])
 
 
+@pytest.mark.slow  # loads models of transformers
 @pytest.mark.parametrize("write", [llava_folder, qwen2_vl_folder])
 def test_a_model_of_transformers_keeps_the_contract(write, tmp_path: Path) -> None:
     reward = Vqa(argument=str(write(tmp_path)))

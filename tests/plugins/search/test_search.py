@@ -265,6 +265,7 @@ def test_joined_populations_keep_rows_weights_and_caches() -> None:
 # ---- the command line ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # four commands and figures of traces
 def test_replay_is_bit_equal(sampler, tmp_path: Path) -> None:
     from click.testing import CliRunner
 

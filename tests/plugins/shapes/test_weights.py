@@ -52,6 +52,7 @@ def test_stock_pipeline_draws_what_is_asked(pipe: StableDiffusionPipeline) -> No
     assert rewards.mean() > 0.7 and (rewards == 1).any()
 
 
+@pytest.mark.slow  # a trained model
 def test_autoencoder_keeps_scenes_readable(pipe: StableDiffusionPipeline) -> None:
     rng = np.random.default_rng(0)
     from steer_shapes.layout import draw_scene

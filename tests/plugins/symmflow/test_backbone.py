@@ -40,7 +40,7 @@ def test_fk_steers_images_drawn_from_a_mask(folders) -> None:
 
     def means(methods: list[str]) -> torch.Tensor:
         result = sampler.generate(
-            prompts, methods=methods, reward=brightness, particles=4, steps=5, eta=1.0,
+            prompts, methods=methods, reward=brightness, particles=4, steps=5, eta=1.0, chunk=24,
             options={"fk": {"lambda": 1000.0}} if methods else None,
         )  # fmt: skip
         return torch.tensor([item.mean_reward for item in result.items])

@@ -72,6 +72,7 @@ def test_a_published_checkpoint_gives_the_velocities_of_a_direct_computation(bas
     )
 
 
+@pytest.mark.slow  # half precision is slow on a CPU
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_of_half_precision_draw_read_and_reward(base, published, tmp_path: Path, dtype: torch.dtype) -> None:
     official(published[0], str(base), CONFIG).save(tmp_path / "model", torch.float32)

@@ -82,7 +82,15 @@ def test_fk_steers_it() -> None:
         return torch.tensor([float(text.split().count("five")) for text in samples])
 
     sampler = Sampler(tiny(diffusers.BlockRefinementScheduler()), device="cpu")
-    run = {"particles": 6, "steps": 4, "length": CANVAS, "temperature": 1.0, "reward": fives, "choose": "all"}
+    run = {
+        "particles": 6,
+        "steps": 4,
+        "length": CANVAS,
+        "temperature": 1.0,
+        "reward": fives,
+        "choose": "all",
+        "chunk": 48,
+    }
     options = {"fk": {"lambda": 3.0, "start": 0.0, "every": 0.1, "end": 1.0}}
     prompts = [Prompt("one", id=str(seed), seed=seed) for seed in range(0, 800, 100)]
     plain = sampler.generate(prompts, **run).items

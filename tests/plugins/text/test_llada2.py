@@ -69,7 +69,7 @@ def test_fk_steers_it_and_heats_it_where_nobody_said_how_much(pipe: Any) -> None
         return torch.tensor([float(text.split().count("ten")) for text in samples])
 
     sampler = Sampler(pipe, device="cpu")
-    run = {"particles": 8, "steps": 4, "length": LENGTH, "reward": tens, "choose": "all"}
+    run = {"particles": 8, "steps": 4, "length": LENGTH, "reward": tens, "choose": "all", "chunk": 64}
     options = {"fk": {"lambda": 3.0, "start": 0.0, "every": 0.1, "end": 1.0}}
     prompts = [Prompt("one two three", id=str(seed), seed=seed) for seed in range(0, 800, 100)]
     plain = sampler.generate(prompts, temperature=1.0, **run).items

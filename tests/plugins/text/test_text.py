@@ -57,7 +57,14 @@ def test_fk_and_best_of_n_steer_by_a_plain_function(sampler: Sampler) -> None:
 
     prompts = [Prompt("a ...", id=str(seed), seed=seed) for seed in range(0, 800, 100)]
     plain, steered = (
-        sampler.generate(prompts, methods=methods, options=FK if methods else None, reward=stars, choose="all", **RUN)
+        sampler.generate(
+            prompts,
+            methods=methods,
+            options=FK if methods else None,
+            reward=stars,
+            choose="all",
+            **{**RUN, "chunk": 32},
+        )
         for methods in ((), "fk")
     )
     gain = [one.mean_reward - other.mean_reward for one, other in zip(steered.items, plain.items, strict=True)]
@@ -76,6 +83,7 @@ def test_a_trace_shows_tokens_coming_out_along_the_genealogy(sampler: Sampler) -
         assert "".join(last[sample.slot]) == sample.text.replace(" ", "")
 
 
+@pytest.mark.slow  # five commands and figures of traces
 def test_generate_render_and_replay_write_texts(tmp_path: Path) -> None:
     out, again = str(tmp_path / "out"), str(tmp_path / "again")
     words = ["-m", "text:shapes", "-p", "fk", "-r", "shapes-grammar", "-n", "2", "--steps", "6", "--device", "cpu"]
