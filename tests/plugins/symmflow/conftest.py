@@ -30,3 +30,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     mask.paste((255, 0, 0), (2, 3, 9, 12))
     mask.save(root / "mask.png")
     return {"masks": root / "masks", "classes": root / "classes", "mask": root / "mask.png"}
+
+
+@pytest.fixture(autouse=True)
+def small_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings measure and show few scenes."""
+    monkeypatch.setattr("steer_symmflow.train.task.MEASURED", 8)
+    monkeypatch.setattr("steer_symmflow.train.task.SHOWN", 4)
