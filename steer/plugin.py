@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from steer.errors import nearest as nearest
     from steer.errors import one_line as one_line
     from steer.errors import unknown as unknown
-    from steer.evaluate.score.images import IMAGE_FORMATS as IMAGE_FORMATS
     from steer.evaluate.score.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-    from steer.evaluate.score.images import MAX_PIXELS as MAX_PIXELS
     from steer.evaluate.score.images import ImageError as ImageError
     from steer.evaluate.score.images import find_images as find_images
+    from steer.evaluate.score.images import opened_image as opened_image
     from steer.evaluate.score.images import read_image as read_image
     from steer.evaluate.statistics import Interval as Interval
     from steer.evaluate.statistics import percentile_interval as percentile_interval
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
     from steer.registry.plugins import Plugins as Plugins
     from steer.registry.plugins import manager as manager
     from steer.registry.registry import Registry as Registry
+    from steer.results.lettering import draw_text as draw_text
     from steer.results.sheets import MAX_CELLS as MAX_CELLS
     from steer.results.sheets import Cell as Cell
     from steer.results.sheets import contact_sheet as contact_sheet
@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from steer.sampling.start import Start as Start
     from steer.sampling.timetable import Timetable as Timetable
     from steer.sampling.vjp import vjp as vjp
+    from steer.settings.folders import files_in as files_in
     from steer.settings.run_settings import parse_size as parse_size
     from steer.settings.strict_json import json_text as json_text
     from steer.settings.text_files import read_text as read_text
@@ -179,9 +180,9 @@ _HOMES = {
     "pictures": "steer.models.media.image",  # image samples as pictures
     "image_bytes": "steer.models.media.image",  # a picture as an image file
     "IMAGE_SUFFIXES": "steer.evaluate.score.images",  # endings of image files
-    "IMAGE_FORMATS": "steer.evaluate.score.images",  # image formats that are read
-    "MAX_PIXELS": "steer.evaluate.score.images",  # pixels of the largest image that is read
+    "opened_image": "steer.evaluate.score.images",  # an image in bytes from anywhere, opened and checked
     # Files
+    "files_in": "steer.settings.folders",  # files below a folder, without hidden ones
     "read_text": "steer.settings.text_files",  # a small text file in any Unicode encoding
     "json_text": "steer.settings.strict_json",  # data as JSON that every parser reads
     # Output
@@ -189,6 +190,7 @@ _HOMES = {
     "write_atomic": "steer.results.storage.local",  # write a file whole or not at all
     "Cell": "steer.results.sheets",  # a picture on a contact sheet
     "MAX_CELLS": "steer.results.sheets",  # pictures on one sheet
+    "draw_text": "steer.results.lettering",  # a line of text in any script on a picture
     "contact_sheet": "steer.results.sheets",  # many pictures on one
     "png": "steer.results.trace_plot",  # a figure as a PNG file
     "Interval": "steer.evaluate.statistics",  # an estimate with its interval

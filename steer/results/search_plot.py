@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from steer.results.lettering import is_shown
+
 COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 OWN = ("origin", "reward", "spent", "iteration")
 """Values in the upper panel; the other values of candidates are drawn below."""
@@ -94,5 +96,5 @@ def _draw_curves(axes: Any, curves: dict[str, list[tuple[float, float]]]) -> Non
 
 def shorten(text: str, width: int = 100) -> str:
     """Return text on one line, for a title."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = " ".join("".join(c if is_shown(c) else " " for c in text).split())
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,12 +1,12 @@
 """Contact sheets: pictures in a grid with their prompts and scores, and plain beside steered ones."""
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from steer.results.lettering import clusters, draw_text, is_shown, text_length
 
 Cell = tuple[Image.Image, str, str]
 """A picture, its caption and its score as text."""
@@ -46,10 +46,10 @@ def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Im
         _paste(sheet, picture, left, top, CELL)
         y = top + CELL + 4
         if score:
-            draw.text((left, y), score, fill=BLUE, font=_font(11))
+            draw_text(draw, (left, y), score, 11, BLUE)
             y += LINE_HEIGHT
         for number, line in enumerate(captions[index]):
-            draw.text((left, y + number * LINE_HEIGHT), line, fill=INK, font=_font(11))
+            draw_text(draw, (left, y + number * LINE_HEIGHT), line, 11, INK)
     return sheet
 
 
@@ -105,7 +105,7 @@ def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
     for number, row in enumerate(rows):
         y = top + number * height
         (line,) = _wrap(row.caption, sheet.width - 2 * MARGIN, 1, size=12)
-        draw.text((MARGIN, y), line, fill=INK, font=_font(12))
+        draw_text(draw, (MARGIN, y), line, 12, INK)
         for side, start in zip((row.plain, row.steered), starts, strict=True):
             for place, tile in enumerate(side):
                 _tile(sheet, draw, tile, start + place * (TILE + GAP), y + caption_height)
@@ -120,8 +120,8 @@ def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
 def _heading(draw: ImageDraw.ImageDraw, titles: tuple[str, str], starts: tuple[int, int], width: int) -> None:
     for title, start, end, color in zip(titles, starts, (starts[1], width), (GRAY, BLUE), strict=True):
         (line,) = _wrap(title, end - start - MARGIN, 1, size=15)
-        draw.text((start, MARGIN), line, fill=color, font=_font(15))
-    draw.text((starts[0], MARGIN + 22), "framed: the result", fill=GRAY, font=_font(10))
+        draw_text(draw, (start, MARGIN), line, 15, color)
+    draw_text(draw, (starts[0], MARGIN + 22), "framed: the result", 10, GRAY)
 
 
 def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
@@ -129,7 +129,7 @@ def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, 
         box = (left - FRAME, top - FRAME, left + TILE + FRAME - 1, top + TILE + FRAME - 1)
         draw.rectangle(box, outline=BLUE, width=FRAME)
     _paste(sheet, tile.picture, left, top, TILE)
-    draw.text((left, top + TILE + 5), tile.score, fill=BLUE if tile.chosen else GRAY, font=_font(11))
+    draw_text(draw, (left, top + TILE + 5), tile.score, 11, BLUE if tile.chosen else GRAY)
 
 
 def _sides(rows: Sequence[Row]) -> tuple[list[Sequence[Tile]], list[Sequence[Tile]]]:
@@ -156,21 +156,23 @@ def _paste(sheet: Image.Image, picture: Image.Image, left: int, top: int, side: 
 
 def _wrap(text: str, width: int, lines: int, size: int = 11) -> list[str]:
     """Break text into at most ``lines`` lines of ``width`` pixels; the last ends in … if something is left out."""
-    font = _font(size)
     # far more than can be shown; measuring 10,000 characters is slow
-    words = "".join(c if c.isprintable() else " " for c in text[: 40 * lines + width * lines]).split()
+    words = "".join(c if is_shown(c) else " " for c in text[: 40 * lines + width * lines]).split()
     done: list[str] = []
     line = ""
     while words:
         word = words.pop(0)
         longer = f"{line} {word}".strip()
-        if font.getlength(longer) <= width:
+        if text_length(longer, size) <= width:
             line = longer
         elif not line:  # one word that is too long: break it
-            cut = next(i for i in range(len(word), 0, -1) if i == 1 or font.getlength(word[:i]) <= width)
-            done.append(word[:cut])
-            if word[cut:]:
-                words.insert(0, word[cut:])
+            letters = list(clusters(word))
+            cut = 1
+            while cut < len(letters) and text_length("".join(letters[: cut + 1]), size) <= width:
+                cut += 1
+            done.append("".join(letters[:cut]))
+            if letters[cut:]:
+                words.insert(0, "".join(letters[cut:]))
         else:
             done.append(line)
             line = ""
@@ -180,18 +182,6 @@ def _wrap(text: str, width: int, lines: int, size: int = 11) -> list[str]:
     if len(done) <= lines:
         return done or [""]
     last = done[lines - 1]
-    while last and font.getlength(f"{last}…") > width:
+    while last and text_length(f"{last}…", size) > width:
         last = last[:-1]
     return [*done[: lines - 1], f"{last}…"]
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return matplotlib's DejaVu Sans, which knows far more scripts than Pillow's own font."""
-    import matplotlib
-
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    try:
-        return ImageFont.truetype(str(file), size)
-    except OSError:  # an installation without matplotlib's data
-        return ImageFont.load_default(size=size)

@@ -1,10 +1,10 @@
 """The plot of a trace: the particles' genealogy, rewards and ESS by step."""
 
-import warnings
 from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
+from steer.results.lettering import fit_fonts
 from steer.results.search_plot import draw_search, shorten
 
 LIVING, DEAD = "#1f77b4", "#cfcfcf"
@@ -37,10 +37,8 @@ def png(figure: Any) -> bytes:
 
     FigureCanvasAgg(figure)
     buffer = BytesIO()
-    with warnings.catch_warnings():
-        # prompts may hold letters that no font here has; they become boxes
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, format="png", dpi=110)
+    fit_fonts(figure)
+    figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 

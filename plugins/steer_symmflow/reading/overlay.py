@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from steer.plugin import draw_text
 from steer_symmflow.model import SymmFlowConfig
 
 SMALLEST = 256
@@ -61,7 +62,7 @@ def _with_legend(picture: Image.Image, found: list[tuple[str, tuple[int, int, in
     for row, (label, color) in enumerate(found):
         top = picture.height + 4 + row * line
         draw.rectangle((4, top, 14, top + 10), fill=color, outline="black")
-        draw.text((20, top - 1), label, fill="black")
+        draw_text(draw, (20, top - 1), label, 11, "black")
     if not found:
-        draw.text((4, picture.height + 3), "nothing but background", fill="black")
+        draw_text(draw, (4, picture.height + 3), "nothing but background", 11, "black")
     return sheet
