@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steer import SteerError
-from steer.plugin import json_text
+from steer.plugin import json_text, read_text
 from steer.training import write_whole
 
 CARD = "student.json"
@@ -73,7 +73,7 @@ def read_card(folder: Path) -> Student:
     if not path.is_file():
         raise SteerError(f"student folder {folder} has no {CARD}; expected a folder written by `steer train dmd2`")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path, "student card"))
         if data["format"] != FORMAT:
             raise SteerError(f"{path}: format {str(data['format'])[:40]!r}, but this version reads {FORMAT}")
         return Student(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
-from steer.plugin import Source, json_text, message_of
+from steer.plugin import Source, json_text, message_of, read_text
 from steer.training import write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
@@ -232,7 +232,7 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
         SteerError: if files are missing, damaged or do not match.
     """
     try:
-        data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        data = json.loads(read_text(folder / CONFIG, "symmflow model"))
         config = SymmFlowConfig.from_dict(data)
         model = SymmFlowModel(config)
         state = load_file(folder / WEIGHTS)

@@ -18,6 +18,7 @@ from steer.results.recipe import PNG_KEY, SCHEMA, Recipe
 from steer.results.rows import chosen_particles
 from steer.sampling.request import SamplingRequest
 from steer.settings.run_settings import RunSettings
+from steer.settings.text_files import read_text
 
 
 def read_recipe(path: Path) -> tuple[Recipe, int]:
@@ -105,8 +106,8 @@ def _files(row: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[Found]
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = read_text(file, "file").split("\n")
+    except SteerError:
         return
     for line in lines:
         try:
@@ -119,8 +120,8 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        data = json.loads(read_text(file, "file"))
+    except (SteerError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) and isinstance(data.get("items"), list) else {}
 

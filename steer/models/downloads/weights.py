@@ -27,6 +27,7 @@ from typing import Any
 from steer.errors import SteerError
 from steer.models.downloads import fetching, hub
 from steer.registry.declarations import Needed, Repository, Weights
+from steer.settings.text_files import read_text
 
 CONFIGS = ("model_index.json", "config.json")
 """What the libraries look for first in a repository: a diffusers pipeline, a model of transformers or diffusers."""
@@ -216,7 +217,7 @@ def _given(needed: Needed, path: Path, option: str) -> Path:
 
 def _read(file: Path) -> dict[str, object]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        value = json.loads(read_text(file, "file"))
+    except (SteerError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
