@@ -3,15 +3,14 @@
 import base64
 import binascii
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from steer import SteerError
-from steer.plugin import IMAGE_FORMATS, MAX_PIXELS, image_bytes, message_of
+from steer.plugin import image_bytes, opened_image
 
 PREFIX = "data:image/png;base64,"
 
@@ -101,16 +100,5 @@ def _exact(rgb: Image.Image, count: int) -> bool:
 
 
 def _decoded(data: bytes, what: str) -> NDArray:
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise SteerError(f"{what} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
-            rgb = image.convert("RGB")
-    except SteerError:
-        raise
-    # decoders can raise anything on hostile files
-    except Exception as error:
-        unknown = isinstance(error, UnidentifiedImageError)  # its text names an internal buffer
-        reason = "not a PNG, JPEG or WebP" if unknown else message_of(error, 120)
-        raise SteerError(f"{what} cannot be read: {reason}") from None
-    return np.asarray(rgb)
+    with opened_image(data, what) as image:
+        return np.asarray(image.convert("RGB"))

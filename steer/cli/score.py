@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 @click.option("-r", "--reward", multiple=True, required=True, metavar="EXPR", help="Reward; repeatable.")
 @click.option("--prompt", metavar="TEXT", help="Prompt of all images; '' if the reward needs none.")
 @click.option(
-    "--metadata", type=click.Path(path_type=Path), metavar="FILE", help="JSON lines with file_name and prompt."
+    "--metadata",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON lines or CSV with file_name and prompt, or a folder of texts.",
 )
 @click.option("--column", metavar="NAME", help="Key of --metadata that holds the prompts.")
 @click.option("-o", "option", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Plugin option; repeatable.")
@@ -52,8 +55,8 @@ def score(
 ) -> None:
     """Score IMAGES: files, or folders with all images in them.
 
-    An image's prompt comes from --prompt, --metadata, a metadata.jsonl beside it, or the PNG itself. Files that
-    cannot be read are reported and the others are scored; the exit code is then 1.
+    An image's prompt comes from --prompt, --metadata, a metadata.jsonl or text file beside it, or the image itself.
+    Files that cannot be read are reported and the others are scored; the exit code is then 1.
     """
     if as_json and as_csv:
         raise SteerError("got both --json and --csv; give one of the two")
@@ -85,8 +88,10 @@ def score(
         made = make_reward([name], options, manager(), place, shared)
         assert made is not None
         rewards[name] = made
-    source = PromptSource(prompt, metadata, column, needed=any(map(needs_prompt, rewards.values())))
+    source = PromptSource(prompt, metadata, column, needed=any(map(needs_prompt, rewards.values())), roots=images)
     check_prompts(paths, source)
+    if inferred := source.inferred():
+        click.echo(f"steer: images with prompts by {inferred}", err=True)
     rows: dict[str, Row] = {}
     errors: list[ImageError] = []
     with ExitStack() as stack:

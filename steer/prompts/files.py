@@ -20,6 +20,7 @@ from steer.prompts.prompt import KnownIds, Prompt
 from steer.prompts.reading_options import Reading, Rows
 from steer.prompts.rows import OWN, from_row
 from steer.prompts.tables import table_rows
+from steer.settings.folders import files_in
 from steer.settings.text_files import check_line, decoded, loosely_decoded, read_bytes
 
 PROMPT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -176,11 +177,8 @@ def _folder_rows(folder: Path, reading: Reading) -> Rows:
     if reading.column is not None:
         raise SteerError(f"{folder}: files of text have no columns; leave --column out")
     try:
-        files = sorted(
-            file
-            for file in folder.iterdir()
-            if file.suffix.lower() == ".txt" and not file.name.startswith(".") and file.is_file()
-        )
+        next(folder.iterdir(), None)  # raises for a folder that the walk would find empty
+        files = files_in(folder, [".txt"], below=False)
     except OSError as error:
         raise SteerError(f"prompt folder {folder} cannot be read ({error.strerror})") from None
     if not files:

@@ -411,7 +411,9 @@ def test_the_editors_form() -> None:
     circle = box(6, "CLIPTextEncode", {"clip": None}, "a red circle")
     right = Embedded("a red circle", "ComfyUI")
     assert found(**editor(KSAMPLER, circle, DOG, NOTE, links=LINKS)) == right
-    objects = [{"id": k, "origin_id": a, "origin_slot": b, "target_id": c, "target_slot": d} for k, a, b, c, d, _ in LINKS]
+    objects = [
+        {"id": k, "origin_id": a, "origin_slot": b, "target_id": c, "target_slot": d} for k, a, b, c, d, _ in LINKS
+    ]
     assert found(**editor(KSAMPLER, circle, DOG, NOTE, links=objects)) == right
     flux = box(6, "CLIPTextEncodeFlux", {"clip": None}, "", "a red circle", 3.5)
     assert found(**editor(KSAMPLER, flux, DOG, links=LINKS)) == right
@@ -421,7 +423,9 @@ def test_the_editors_form() -> None:
     getter = box(6, "GetNode", {}, "positive")
     setter = box(10, "SetNode", {"conditioning": 5}, "positive")
     held = box(11, "CLIPTextEncode", {"clip": None}, "a red circle")
-    assert found(**editor(KSAMPLER, getter, setter, held, DOG, links=[*LINKS, [5, 11, 0, 10, 0, "CONDITIONING"]])) == right
+    assert (
+        found(**editor(KSAMPLER, getter, setter, held, DOG, links=[*LINKS, [5, 11, 0, 10, 0, "CONDITIONING"]])) == right
+    )
     assert why(**editor(KSAMPLER, {**circle, "mode": 2}, DOG, NOTE, links=LINKS))  # muted
     combine = box(6, "ConditioningCombine", {"conditioning1": 5, "conditioning2": 6}, mode=4)  # bypassed
     other = box(12, "CLIPTextEncode", {"clip": None}, "left out")

@@ -18,7 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steer import SteerError, read_prompts
-from steer.plugin import IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, json_text, pictures, read_image, read_text
+from steer.plugin import (
+    IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, files_in, json_text, pictures, read_image, read_text,
+)  # fmt: skip
 from steer.training import write_whole
 
 BATCH = 32
@@ -149,7 +151,7 @@ def _inside(root: Path, name: str) -> Path | None:
 
 def _from_neighbors(folder: Path) -> list[tuple[Path, str]]:
     pairs = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()):
+    for path in files_in(folder, IMAGE_SUFFIXES):
         caption = path.with_suffix(".txt")
         text = read_text(caption, "caption").strip() if caption.is_file() else ""
         if not text:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steer import SteerError
-from steer.plugin import Plugins, message_of, read_image, read_text, unknown
+from steer.plugin import IMAGE_SUFFIXES, Plugins, files_in, message_of, read_image, read_text, unknown
 from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LABELS = "labels.json"
 """Beside a folder of masks: ``{"sky": [0, 0, 255], …}``, the color of each label, in order."""
 
@@ -191,9 +190,9 @@ def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
 def _mask_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
     table = read_labels(folder / LABELS)
     colors = tuple(table.values())
-    images = sorted(p for p in (folder / "images").glob("*") if p.suffix.lower() in SUFFIXES)
+    images = files_in(folder / "images", IMAGE_SUFFIXES, below=False)
     if not images:
-        raise SteerError(f"{folder / 'images'} holds no image ({', '.join(SUFFIXES)})")
+        raise SteerError(f"{folder / 'images'} holds no image ({', '.join(IMAGE_SUFFIXES)})")
     masks = []
     for path in images:
         match = next((m for s in (".png", path.suffix) if (m := folder / "masks" / f"{path.stem}{s}").is_file()), None)
@@ -229,12 +228,8 @@ def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
                 raise SteerError(f"{listing}, row {number}: no {'label' if row['file_name'] else 'file_name'}")
         pairs = [(folder / row["file_name"], row["label"]) for row in rows]
     else:
-        pairs = [
-            (path, sub.name)
-            for sub in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-            for path in sorted(sub.rglob("*"))
-            if path.suffix.lower() in SUFFIXES
-        ]
+        found = files_in(folder, IMAGE_SUFFIXES)
+        pairs = [(path, path.relative_to(folder).parts[0]) for path in found if path.parent != folder]
     names = tuple(sorted({label for _, label in pairs}))
     if len(names) < 2:
         raise SteerError(

@@ -1,24 +1,31 @@
 """Image files: which there are, and what they show. Whatever is wrong with one is an :class:`ImageError`."""
 
+import functools
 import hashlib
+import importlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from steer.errors import SteerError, message_of
-from steer.results.names import COMPARISON, CONTACT_SHEET, RESULT, TRACES
+from steer.prompts.pictures.carriers import texts_of
+from steer.results.names import COMPARISON, CONTACT_SHEET, METADATA, RESULT, TRACES
+from steer.settings.folders import files_in
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".jxl")
+"""Endings of image files. Those of formats that need a package which is not installed are found and reported."""
 MAX_PIXELS = 50_000_000
 """Larger images are refused: 100 bytes of a file can ask for gigabytes."""
+GRID, SAMPLES = "grid.png", "samples"
+"""GenEval's sheet of a prompt's samples, beside the folder that holds them."""
 
 
 class ImageError(SteerError):
@@ -37,7 +44,7 @@ class Picture:
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """Return files as named and, sorted, the images of folders and their subfolders; each once.
 
-    The sheets and plots that steer writes beside its samples are no samples.
+    Sheets and plots that steer and GenEval write beside samples are no samples.
 
     Raises:
         SteerError: for a path that does not exist, or if there is no image at all.
@@ -45,8 +52,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            images = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            found |= dict.fromkeys(sorted(p for p in images if not _is_plot(p)))
+            found |= dict.fromkeys(image for image in files_in(path, IMAGE_SUFFIXES) if not _is_plot(image))
         elif path.exists():
             found[path] = None
         else:
@@ -58,6 +64,8 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 def _is_plot(path: Path) -> bool:
     folder, plot = path.parent, path.name in (CONTACT_SHEET, COMPARISON)
+    if path.name == GRID:
+        return (folder / METADATA).is_file() and (folder / SAMPLES).is_dir()
     if folder.name == TRACES:
         folder, plot = folder.parent, True
     return plot and (folder / RESULT).is_file()
@@ -71,29 +79,73 @@ def read_image(path: Path) -> Picture:
     """
     try:
         data = path.read_bytes()
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data), formats=IMAGE_FORMATS) as image:
+    except OSError as error:
+        raise ImageError(f"image {path} cannot be read: {error.strerror or error}") from None
+    with opened_image(data, f"image {path}") as image:
+        image.load()
+        texts = texts_of(image)
+        pixels = _pixels(ImageOps.exif_transpose(image))
+    return Picture(pixels, texts, hashlib.blake2b(data, digest_size=8).hexdigest())
+
+
+@contextmanager
+def opened_image(data: bytes, what: str) -> Iterator[Image.Image]:
+    """Open an image of one of the formats of :data:`IMAGE_SUFFIXES`; its pixels are not decoded yet.
+
+    Args:
+        data: the file.
+        what: names it in messages, such as ``"image a.png"``.
+
+    Raises:
+        ImageError: if it is none, is damaged, or has more than ``MAX_PIXELS``; from within the block too.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data), formats=_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"image {path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
-            image.load()
-            texts = {k: str(v) for k, v in getattr(image, "text", {}).items()}
-            pixels = _pixels(ImageOps.exif_transpose(image))
-    except ImageError:
+                raise ImageError(f"{what} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            yield image
+    except SteerError:
         raise
     # decoders of hostile files raise what they like; none of it may stop the other images
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)  # its text names a buffer of ours
-        reason = "not a PNG, JPEG or WebP" if unknown else message_of(error, 120)
-        raise ImageError(f"image {path} cannot be read: {reason}") from None
-    return Picture(pixels, texts, hashlib.blake2b(data, digest_size=8).hexdigest())
+        reason = _unreadable(data) if unknown else message_of(error, 120)
+        raise ImageError(f"{what} cannot be read: {reason}") from None
 
 
 def read_texts(path: Path) -> dict[str, str]:
     """Return the texts at the beginning of an image file, without decoding it; none of a file that is no image."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=IMAGE_FORMATS) as image:
-            return {key: value for key, value in image.info.items() if isinstance(key, str) and isinstance(value, str)}
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
+            return texts_of(image)
     except Exception:  # as in read_image, which says what is wrong
         return {}
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats that Pillow reads here, with the packages that add some to it."""
+    added = []
+    for module, register, form in (("pillow_heif", "register_heif_opener", "HEIF"), ("pillow_jxl", "", "JXL")):
+        with suppress(Exception):  # not installed, or not for this Pillow
+            package = importlib.import_module(module)
+            if register:
+                getattr(package, register)()
+            added.append(form)
+    Image.init()
+    return tuple(form for form in ("PNG", "JPEG", "WEBP", "AVIF", *added) if form in Image.OPEN)
+
+
+def _unreadable(data: bytes) -> str:
+    """Return why Pillow does not know a file, and what to install if it could."""
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in (b"avif", b"avis") and not features.check("avif"):
+        return "it is AVIF; install pillow>=11.3"
+    if brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1") and "HEIF" not in _formats():
+        return "it is HEIC; install pillow-heif"
+    if data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")) and "JXL" not in _formats():
+        return "it is JPEG XL; install pillow-jxl-plugin"
+    return "not a PNG, JPEG or WebP, nor AVIF, HEIC or JPEG XL"
 
 
 def _pixels(image: Image.Image) -> Tensor:

@@ -1,98 +1,85 @@
-"""What images were made for: prompts from the command, from metadata files, or from the PNG itself."""
+"""What images were made for: prompts from the command, from files in their folders, or from the images themselves."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steer.errors import SteerError
 from steer.evaluate.score.images import ImageError, read_image, read_texts
-from steer.prompts.objects import parse
+from steer.evaluate.score.layouts import Layouts, Told, prompt_in_name, read_captions, read_metadata
+from steer.prompts.pictures.tools import Embedded, embedded_prompt
 from steer.prompts.prompt import Prompt
-from steer.prompts.reading_options import Reading
-from steer.prompts.values import plain
-from steer.results.names import METADATA
 from steer.results.recipe import PNG_KEY
 from steer.rewards.reward import RewardFunction
-from steer.settings.text_files import read_text
-
-
-def read_metadata(path: Path, column: str | None = None) -> dict[Path, Prompt]:
-    """Read prompts by image from JSON lines with ``file_name`` and a prompt (imagefolder form).
-
-    Args:
-        path: the file.
-        column: the key that holds the prompts; by default one of :data:`steer.prompts.reading_options.TEXT_KEYS`.
-
-    Raises:
-        SteerError: naming the line that cannot be read.
-    """
-    reading = Reading(column)
-    prompts = {}
-    for number, line in enumerate(read_text(path, "metadata file").split("\n"), 1):
-        if line.strip():
-            where = f"metadata file {path}, line {number}"
-            name, prompt = _listed(parse(line, where), where, reading)
-            prompts[(path.parent / name).resolve()] = prompt
-    return prompts
-
-
-def _listed(row: Any, where: str, reading: Reading) -> tuple[str, Prompt]:
-    """Return an image's name and its prompt from a line of metadata."""
-    keys = reading.text_keys(row) if isinstance(row, dict) else []
-    name = row.get("file_name") if keys else None
-    key = next((key for key in keys if isinstance(row[key], str)), None)
-    if not isinstance(name, str) or "\0" in name or key is None:
-        expected = f'{{"file_name": "0.png", "{reading.column or "prompt"}": "a red circle"}}'
-        there = f"; its keys are {', '.join(row)[:200]}" if isinstance(row, dict) else ""
-        raise SteerError(f"{where}: expected {expected}{there}")
-    row = plain(row, where, reading)
-    rest = {k: v for k, v in row.items() if k not in ("file_name", "prompt", "text", "id", "category", key)}
-    return name, Prompt(row[key], id=_named(row.get("id")), category=_named(row.get("category")), metadata=rest)
 
 
 @dataclass
 class PromptSource:
-    """Where the prompts of images come from: one for all, a metadata file, one beside an image, or the PNG itself."""
+    """Where the prompts of images come from.
+
+    Attributes:
+        prompt: one for all.
+        metadata: a file that names images, or a folder with a text for each; else what is beside and in images counts.
+        column: the key of metadata files that holds the prompts.
+        needed: whether an image without a prompt is an error.
+        roots: files and folders that the user named.
+    """
 
     prompt: str | None = None
     metadata: Path | None = None
     column: str | None = None
     needed: bool = True
+    roots: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         """Read the metadata file, if one was named."""
-        self._beside: dict[Path, dict[Path, Prompt]] = {}
-        self._named = read_metadata(self.metadata, self.column) if self.metadata is not None else None
+        self._layouts = Layouts(self.column, self.roots)
+        self._inferred: dict[str, set[Path]] = {}
+        self._named: dict[Path, Prompt] = {}
+        self._by_stem: dict[str, Prompt] = {}
+        if self.metadata is not None and self.metadata.is_dir():
+            self._by_stem = read_captions(self.metadata)
+        elif self.metadata is not None:
+            self._named = read_metadata(self.metadata, self.column)
 
     def of(self, path: Path, texts: Mapping[str, str]) -> Prompt:
         """Return an image's prompt.
+
+        Args:
+            path: the image.
+            texts: those that it carries.
 
         Raises:
             SteerError: if it has none and a reward needs one; names the image.
         """
         if self.prompt is not None:
             return Prompt(self.prompt)
-        found = self._listed(path) or prompt_from_texts(texts)
+        embedded = embedded_prompt(texts)
+        found = self._beside(path) or _carried(texts, embedded) or prompt_in_name(path)
         if found is not None:
-            return found
+            prompt, how = found
+            if how:
+                self._inferred.setdefault(how, set()).add(path)
+            return prompt
         if not self.needed:
             return Prompt("")
         where = f" in {self.metadata}" if self.metadata is not None else ""
+        why = f" ({embedded.tool}: {embedded.why})" if embedded is not None else ""
         raise SteerError(
-            f"image {path} has no prompt{where}; give --prompt TEXT for all, or --metadata FILE with lines such as "
-            f'{{"file_name": "{path.name}", "prompt": "…"}}'
+            f"image {path} has no prompt{where}{why}; give --prompt TEXT for all, or --metadata FILE with lines such "
+            f'as {{"file_name": "{path.name}", "prompt": "…"}}'
         )
 
-    def _listed(self, path: Path) -> Prompt | None:
-        if self._named is not None:
-            return self._named.get(path.resolve())
-        folder = path.resolve().parent
-        if folder not in self._beside:
-            file = folder / METADATA
-            self._beside[folder] = read_metadata(file, self.column) if file.is_file() else {}
-        return self._beside[folder].get(path.resolve())
+    def inferred(self) -> str:
+        """Return, on one line, how prompts were found that the user did not point to; empty if there are none."""
+        return ", ".join(f"{how}: {len(paths)}" for how, paths in sorted(self._inferred.items()))
+
+    def _beside(self, path: Path) -> Told | None:
+        if self.metadata is None:
+            return self._layouts.beside(path)
+        prompt = self._named.get(path.resolve()) or self._by_stem.get(path.stem)
+        return None if prompt is None else (prompt, "")
 
 
 def check_prompts(paths: Iterable[Path], prompts: PromptSource) -> None:
@@ -115,26 +102,24 @@ def check_prompts(paths: Iterable[Path], prompts: PromptSource) -> None:
 
 
 def prompt_from_texts(texts: Mapping[str, str]) -> Prompt | None:
-    """Return the prompt from a PNG's steer recipe or ``parameters`` text; ``None`` if it carries neither."""
+    """Return the prompt that an image carries: in steer's recipe, or as another tool wrote it; ``None`` without one."""
+    found = _carried(texts, embedded_prompt(texts))
+    return None if found is None else found[0]
+
+
+def _carried(texts: Mapping[str, str], embedded: Embedded | None) -> Told | None:
     try:
         prompt = json.loads(texts[PNG_KEY])["prompt"]
         str(prompt["text"]).encode()  # JSON can spell characters that are none
-        text, identity, category = str(prompt["text"]), str(prompt["id"]), _named(prompt.get("category"))
+        text, identity, category = str(prompt["text"]), str(prompt["id"]), prompt.get("category")
         metadata = prompt.get("metadata")
-        return Prompt(text, id=identity, category=category, metadata=metadata if isinstance(metadata, dict) else {})
+        named = {"id": identity, "category": None if category is None else str(category)}
+        return Prompt(text, **named, metadata=metadata if isinstance(metadata, dict) else {}), ""
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         pass  # made by another tool, or changed by hand
-    lines = []
-    for line in texts.get("parameters", "").splitlines():
-        if line.startswith(("Negative prompt:", "Steps:")):
-            break
-        lines.append(line)
-    text = "\n".join(lines).strip()
-    return Prompt(text) if text else None
-
-
-def _named(value: object) -> str | None:
-    return None if value is None else str(value)
+    if embedded is None or embedded.text is None:
+        return None
+    return Prompt(embedded.text), "" if embedded.tool == "A1111" else f"{embedded.tool}'s data in images"
 
 
 def needs_prompt(reward: RewardFunction) -> bool:

@@ -41,7 +41,7 @@ Link = tuple[str, int]
 """A node's id and the number of its output."""
 
 
-class NoPrompt(Exception):
+class NoPromptError(Exception):
     """A tool's text without a prompt that could be told; the message says why."""
 
     def __init__(self, tool: str, why: str) -> None:
@@ -61,7 +61,7 @@ def prompt_of_graph(data: Any) -> str | None:
     """Return the positive prompt of a graph in either form; ``None`` if the data are no graph.
 
     Raises:
-        NoPrompt: if no text, or several different ones, can be the prompt.
+        NoPromptError: if no text, or several different ones, can be the prompt.
     """
     nodes = _api_nodes(data) or _editor_nodes(data)
     if not nodes:
@@ -69,12 +69,12 @@ def prompt_of_graph(data: Any) -> str | None:
     try:
         texts, known = _Reader(nodes).positive()
     except RecursionError:
-        raise NoPrompt("ComfyUI", "its graph is too deep") from None
+        raise NoPromptError("ComfyUI", "its graph is too deep") from None
     if len(texts) > 1:
         shown = " and ".join(repr(text[:40]) for text in texts[:2])
-        raise NoPrompt("ComfyUI", f"its graph holds {len(texts)} different positive prompts: {shown}")
+        raise NoPromptError("ComfyUI", f"its graph holds {len(texts)} different positive prompts: {shown}")
     if not known or not texts:
-        raise NoPrompt("ComfyUI", "its graph does not say which text is the prompt")
+        raise NoPromptError("ComfyUI", "its graph does not say which text is the prompt")
     return texts[0]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steer.prompts.pictures.carriers import MAX_TEXT
-from steer.prompts.pictures.comfyui import NoPrompt, prompt_of_graph
+from steer.prompts.pictures.comfyui import NoPromptError, prompt_of_graph
 
 _LINES = re.compile(r"\r\n|\r|\n")
 _SETTINGS = re.compile(r"Steps: \d+\s*(?:,|$)")
@@ -49,7 +49,7 @@ def embedded_prompt(texts: Mapping[str, str]) -> Embedded | None:
     for read in (_invokeai, _parameters, _comfyui, _marked, _plain):
         try:
             found = read(by_name)
-        except NoPrompt as error:
+        except NoPromptError as error:
             return Embedded(None, error.tool, str(error))
         if found is not None:
             tool, text = found
@@ -102,7 +102,7 @@ def _invokeai(texts: Mapping[str, str]) -> Found:
             if isinstance(text, list):
                 parts = [part.get("prompt") for part in text if isinstance(part, dict)]
                 if len(parts) > 1:
-                    raise NoPrompt("InvokeAI", f"it holds {len(parts)} weighted prompts")
+                    raise NoPromptError("InvokeAI", f"it holds {len(parts)} weighted prompts")
                 text = parts[0] if parts else None
         elif dream := _DREAM.match(texts[name]):
             text = re.sub(r"\\(.)", r"\1", dream[1])

@@ -13,6 +13,7 @@ from steer.render.journal import DETAILS, JOURNAL, Journal
 from steer.results.names import RESULT, TRACES, file_stem
 from steer.results.rows import chosen_particles
 from steer.results.storage import Storage
+from steer.settings.folders import is_passed_over
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def find_runs(storage: Storage) -> list[Run]:
     found: dict[str, bool] = {}
     for name in sorted(storage.sizes()):
         folder, _, file = name.rpartition("/")
+        if is_passed_over(folder.split("/")):
+            continue
         if file == JOURNAL or (file == RESULT and folder not in found):
             found[folder] = file == JOURNAL
     order = sorted(found, key=lambda folder: (folder.count("/") if folder else -1, folder))

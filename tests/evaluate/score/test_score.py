@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -21,16 +20,6 @@ from steer.evaluate.score.rows import Row, read_rows
 from steer.evaluate.score.score import score_images
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import Reward
-
-REWARDS = """
-calls = []
-def bright(samples, prompts):
-    calls.append(len(prompts))
-    return samples.mean(dim=(1, 2, 3))
-def words(samples, prompts):
-    calls.append(len(prompts))
-    return samples.new_tensor([float(len(p.split())) for p in prompts])
-"""
 
 
 def save(path: Path, gray: int = 128, size: tuple[int, int] = (8, 8), **more) -> Path:
@@ -169,27 +158,6 @@ def test_sizes_do_not_mix_in_a_batch_and_errors_stop_nothing(tmp_path: Path) -> 
     assert sum(isinstance(row, ImageError) for row in out) == 1
 
 
-@pytest.fixture
-def steer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Run ``steer score`` in this process: exit code, stdout, stderr."""
-    from steer.cli.app import main
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "rewards.py").write_text(REWARDS)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["steer", "score", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
-
-
 def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -> None:
     from steer.registry.local_files import load_module
 
@@ -283,10 +251,11 @@ def test_a_corrupt_image_is_reported_the_rest_scored_and_the_code_is_1(steer, tm
 )
 def test_mistakes_end_in_one_line_and_code_2(steer, tmp_path: Path, arguments, message) -> None:
     save(tmp_path / "pics" / "good.png")
+    rewards = (tmp_path / "rewards.py").read_text()
     code, out, err = steer(*arguments)
     assert (code, out) == (2, "")
     assert message in err and err.count("\n") == 1
-    assert (tmp_path / "rewards.py").read_text() == REWARDS
+    assert (tmp_path / "rewards.py").read_text() == rewards
 
 
 def test_prompts_keep_their_identity_on_the_way(tmp_path: Path) -> None:
