@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import io
 from pathlib import Path
 
 import numpy as np

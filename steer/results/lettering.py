@@ -45,8 +45,6 @@ def draw_text(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, 
 
 def fit_fonts(figure: Any) -> None:
     """Let matplotlib draw a figure's texts in fonts that hold their letters."""
-    from matplotlib.font_manager import fontManager
-    from matplotlib.ft2font import FT2Font
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
@@ -55,9 +53,17 @@ def fit_fonts(figure: Any) -> None:
         text.set_text(drawable(text.get_text()))
         added = [file for file in _fonts_for(text.get_text()) if file != _first()]
         if added:
-            for file in added:
-                fontManager.addfont(file)
-            text.set_fontfamily([*text.get_fontfamily(), *(FT2Font(file).family_name for file in added)])
+            text.set_fontfamily([*text.get_fontfamily(), *map(_family, added)])
+
+
+@functools.cache
+def _family(file: str) -> str:
+    """Make a font known to matplotlib by a name of its own: fonts of several languages share their family's name."""
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    name = f"steer {Path(file).stem}"
+    fontManager.ttflist.append(FontEntry(fname=file, name=name, size="scalable"))
+    return name
 
 
 def drawable(text: str) -> str:

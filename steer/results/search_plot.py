@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 
 from steer.results.lettering import is_shown
 
@@ -95,6 +96,6 @@ def _draw_curves(axes: Any, curves: dict[str, list[tuple[float, float]]]) -> Non
 
 
 def shorten(text: str, width: int = 100) -> str:
-    """Return text on one line, for a title."""
+    """Return text on one line of so many columns, for a title; letters of Chinese, Japanese and Korean take two."""
     text = " ".join("".join(c if is_shown(c) else " " for c in text).split())
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"

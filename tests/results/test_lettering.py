@@ -91,4 +91,4 @@ def test_plots_get_the_fonts_that_their_texts_need() -> None:
     fit_fonts(figure)
     with warnings.catch_warnings(action="error"):
         figure.canvas.draw()
-    assert any(name.startswith("Kurinto") for name in figure.get_suptitle() and figure._suptitle.get_fontfamily())
+    assert "steer KurintoSansJP-Rg" in figure.texts[0].get_fontfamily()

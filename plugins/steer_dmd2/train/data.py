@@ -19,7 +19,14 @@ from torch import Tensor
 
 from steer import SteerError, read_prompts
 from steer.plugin import (
-    IMAGE_SUFFIXES, PROMPT_SUFFIXES, Plugins, files_in, json_text, pictures, read_image, read_text,
+    IMAGE_SUFFIXES,
+    PROMPT_SUFFIXES,
+    Plugins,
+    files_in,
+    json_text,
+    pictures,
+    read_image,
+    read_text,
 )  # fmt: skip
 from steer.training import write_whole
 

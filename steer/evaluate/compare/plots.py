@@ -4,6 +4,7 @@ from typing import Any
 
 from steer.evaluate.compare.summary import Line, Summary, budget_text
 from steer.evaluate.statistics import Interval
+from steer.results.lettering import drawable
 from steer.results.trace_plot import png
 
 WIDTH, HEIGHT = 8.0, 4.2
@@ -54,7 +55,7 @@ def _scores(summary: Summary) -> bytes:
         value = _measure(summary, line)
         error = [[value.estimate - value.low], [value.high - value.estimate]]
         axes.errorbar(value.estimate, place, xerr=error, fmt="o", color=_color(summary, line.family), capsize=3)
-    labels = [f"{line.label}  {budget_text(line.budget)}".rstrip() for line in summary.lines]
+    labels = [drawable(f"{line.label}  {budget_text(line.budget)}".rstrip()) for line in summary.lines]
     axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel(f"{_name(summary)} (95% interval)", parse_math=False)

@@ -111,10 +111,14 @@ def _carried(texts: Mapping[str, str], embedded: Embedded | None) -> Told | None
     try:
         prompt = json.loads(texts[PNG_KEY])["prompt"]
         str(prompt["text"]).encode()  # JSON can spell characters that are none
-        text, identity, category = str(prompt["text"]), str(prompt["id"]), prompt.get("category")
-        metadata = prompt.get("metadata")
-        named = {"id": identity, "category": None if category is None else str(category)}
-        return Prompt(text, **named, metadata=metadata if isinstance(metadata, dict) else {}), ""
+        category, metadata = prompt.get("category"), prompt.get("metadata")
+        recipe = Prompt(
+            str(prompt["text"]),
+            id=str(prompt["id"]),
+            category=None if category is None else str(category),
+            metadata=metadata if isinstance(metadata, dict) else {},
+        )
+        return recipe, ""
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         pass  # made by another tool, or changed by hand
     if embedded is None or embedded.text is None:
