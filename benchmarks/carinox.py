@@ -1,12 +1,12 @@
-"""Re-make the CARINOX section of docs/results.md: optimizing noises against choosing among them.
+"""Re-make the CARINOX section of docs/results.md: optimizing the noise compared with choosing among noises.
 
     python benchmarks/carinox.py [--out outputs/carinox] [--per-category 3] [--pool 256] [--iterations 30]
 
-Everything that is drawn is kept in the output folder prompt by prompt, so that an interrupted run goes on where it was;
-delete the folder to start anew. The section stands between two markers; the rest of the file is not touched.
+All samples are kept in the output folder prompt by prompt, so that an interrupted run resumes; delete the folder to
+start over. The section stands between two markers; the rest of the file is not changed.
 
-One pool of plain samples, each scored by every reward and the judge, serves best-of-n for any n and any weights. Of
-every CARINOX run each candidate is kept, so that fewer seeds and fewer iterations are read off the same run.
+One pool of plain samples, each scored by every reward and the judge, serves best-of-n for any n and any weights. Every
+candidate of a CARINOX run is kept, so one run gives the results of fewer seeds and fewer iterations too.
 """
 
 import json
@@ -225,9 +225,9 @@ def section(bench: Bench) -> list[str]:
         f"Made by `python benchmarks/carinox.py`. The one-step student of `shapes`, fp32 on {platform.machine()} CPU "
         f"({torch.get_num_threads()} threads), torch {torch.__version__}; {len(bench.prompts)} held-out prompts, as "
         f"many of each category. Climbed: {', '.join(f'`{e}`' for e in REWARDS.values())}. Judged by `{JUDGE}`, the "
-        "share of a prompt's requirements met, which nothing climbs or chooses by. Means over prompts with 95% "
+        "share of a prompt's requirements met, which no method optimizes or chooses by. Means over prompts with 95% "
         "percentile-bootstrap intervals; gains are relative to plain samples (the mean of "
-        f"{bench.pool} a prompt), paired. Settings: the paper's, {bench.iterations} iterations"
+        f"{bench.pool} per prompt), paired. Settings: the paper's, {bench.iterations} iterations"
         + (f", lr {bench.fixed['lr']:g}" if "lr" in bench.fixed else "")
         + ". *NFE* counts evaluations going forward, *work* a backward pass as two more. *Best-of-n* chooses among "
         "independent samples by the same rewards, calibrated alike; at equal seconds it has the samples that take as "
@@ -316,7 +316,7 @@ def _weights(found: dict[str, Calibration]) -> list[str]:
 @click.option("--iterations", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--lr", type=float, help="Learning rate, instead of the paper's.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--dry", is_flag=True, help="Print the section; leave docs/results.md alone.")
+@click.option("--dry", is_flag=True, help="Print the section; do not change docs/results.md.")
 def main(out: Path, per_category: int, pool: int, iterations: int, lr: float | None, threads: int, dry: bool) -> None:
     """Measure plain samples, best-of-n, ReNO and CARINOX on the one-step student."""
     torch.set_num_threads(threads)

@@ -1,9 +1,9 @@
-"""Seconds an iteration and peak memory of CARINOX on a full-size SDXL in one step, with random weights.
+"""Seconds per iteration and peak memory of CARINOX on a full-size SDXL in one step, with random weights.
 
     python benchmarks/carinox_memory.py [--device cuda] [--size 512] [--smoke] [--json]
 
 Four rewards of the sizes that matter are differentiated one after another: CLIPs of ViT-H-14 (as HPS and PickScore
-are), ViT-L-14 and ViT-B-16, untrained. ``--smoke`` shrinks everything, to try the script where there is no GPU.
+are), ViT-L-14 and ViT-B-16, untrained. ``--smoke`` shrinks everything, to try the script without a GPU.
 """
 
 import json
@@ -46,7 +46,7 @@ class Tower:
 
 
 def measure(sampler: Sampler, rewards: list[Any], seeds: int, size: int | None, **options: Any) -> dict[str, float]:
-    """Return seconds an iteration and peak memory of a warm run."""
+    """Return seconds per iteration and peak memory of a warm run."""
     cuda = sampler.backbone.device.type == "cuda"
     iterations = 3
 

@@ -1,10 +1,10 @@
-"""Re-make the comparison's section of docs/results.md: what wins at equal evaluations and at equal seconds.
+"""Re-make the comparison's section of docs/results.md: the best method at equal evaluations and at equal seconds.
 
     python benchmarks/compare.py [--out outputs/compare] [--prompts 42] [--budget nfe=40,80,160] [--budget seconds=1]
 
-It is ``steer compare`` on the embedded world: the same code, the same folders, so that an interrupted run goes on where
-it was; delete the folder to start anew. What is swept is tuned on ``prompts/shapes-tune.jsonl``, and the winners run on
-``prompts/shapes-eval.jsonl``. The section stands between two markers; the rest of the file is not touched.
+It is ``steer compare`` on the embedded world: the same code and the same folders, so that an interrupted run resumes;
+delete the folder to start over. Swept values are tuned on ``prompts/shapes-tune.jsonl``, and the winners run on
+``prompts/shapes-eval.jsonl``. The section stands between two markers; the rest of the file is not changed.
 """
 
 import platform
@@ -36,22 +36,22 @@ MAIN = (
     "dmd2+fk=dmd2+fk:dmd2.steps=4,potential=diff,lambda=1,at=1,2",
     "dmd2+prune=dmd2+prune:dmd2.steps=4",
 )
-"""What is compared; values with | between them are tuned. Best-of-n takes the ODE: at η=1 it was
-never the best of a budget."""
+"""The compared methods; values with | between them are tuned. Best-of-n uses the ODE, because η=1 was
+never the best at any budget."""
 ASCENT = "dmd2+carinox=dmd2+carinox:dmd2.steps=1,carinox.seeds=2"
-"""Only at equal evaluations, a way back through the model being counted as three, of each reward: one iteration of two
-seeds with all rewards' gradients takes about all of the seconds that others are given."""
+"""Compared only at equal evaluations; each reward's backward pass counts as three. One iteration of two seeds with all
+rewards' gradients takes about the whole budget of seconds."""
 IN_SECONDS = (
     "best-of-n:steps=5|10,eta=0",
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
     "dmd2+fk=dmd2+fk:dmd2.steps=4,potential=diff,lambda=1,at=1,2",
     "dmd2+prune=dmd2+prune:dmd2.steps=4",
 )
-"""At equal seconds those that could win are compared: FK without a student takes more time an evaluation than best-of-n
-and was no better at equal evaluations."""
+"""Compared at equal seconds: the methods that could win. FK without a student takes more time per evaluation than
+best-of-n and was no better at equal evaluations."""
 METHODS = {"nfe": (*MAIN, ASCENT), "seconds": IN_SECONDS}
 BUDGETS = {"nfe": "40,80,160", "seconds": "1"}
-"""A prompt's, of one CPU thread."""
+"""Per prompt, of one CPU thread."""
 
 
 def run(kind: str, amounts: str, out: Path, count: int, tuning: int, methods: tuple[str, ...]) -> Summary:

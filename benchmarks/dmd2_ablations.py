@@ -1,4 +1,4 @@
-"""What each part of DMD2 is worth on the embedded model: the same short run without it.
+"""Ablations of DMD2 on the embedded model: the same short run without each part.
 
     python benchmarks/dmd2_ablations.py --out runs/ablations [--steps 60]
 
@@ -39,7 +39,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     type=click.Path(path_type=Path),
     default=ROOT / "prompts" / "shapes-tune.jsonl",
     show_default=True,
-    help="Prompts that the last validation draws.",
+    help="Prompts of the last validation.",
 )
 def main(out: Path, steps: int, scenes: int, threads: int, validate: Path) -> None:
     """Train every variant."""

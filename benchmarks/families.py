@@ -1,10 +1,10 @@
-"""Images a second and peak memory of the model families at full size, with random weights.
+"""Images per second and peak memory of the model families at full size, with random weights.
 
     python benchmarks/families.py [--device cuda] [--family sd15 …] [--smoke] [--json]
 
 Weights are random: time and memory do not depend on their values. The text encoders have their full width and one
 layer, for prompts are encoded once and are not what is measured. The reward is the mean brightness, so that its own
-cost is nothing. ``--smoke`` shrinks everything, to try the script where there is no GPU.
+cost is nothing. ``--smoke`` shrinks everything, to try the script without a GPU.
 """
 
 import json
@@ -166,7 +166,7 @@ def brightness(samples: torch.Tensor, prompts: Any) -> torch.Tensor:
 
 
 def measure(sampler: Sampler, method: str, particles: int, steps: int, size: int | None) -> dict[str, float]:
-    """Return images a second and peak memory of a warm run."""
+    """Return images per second and peak memory of a warm run."""
     cuda = sampler.backbone.device.type == "cuda"
     arguments: dict[str, Any] = {"particles": particles, "steps": steps, "choose": "all", "width": size, "height": size}
     if method != "plain":

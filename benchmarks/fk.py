@@ -1,9 +1,9 @@
-"""Re-make the first section of docs/results.md: what FK steering buys on the embedded world at equal denoiser cost.
+"""Re-make the first section of docs/results.md: the gain of FK steering on the embedded world at equal denoiser cost.
 
     python benchmarks/fk.py [--out outputs/fk] [--prompts 60] [--tuning 18]
 
-Every configuration's scores are kept in the output folder as soon as they are known, so that an interrupted run goes on
-where it was; delete the folder to start anew, also for another number of prompts. The section stands between two
+Every configuration's scores are kept in the output folder as soon as they are known, so that an interrupted run
+resumes; delete the folder to start over, also for another number of prompts. The section stands between two
 markers; the rest of the file is not touched.
 """
 
@@ -242,7 +242,7 @@ def section(bench: Bench, reward: str) -> Iterator[str]:
 @click.option("--prompts", type=click.IntRange(6), default=60, show_default=True, help="Held-out prompts, of 240.")
 @click.option("--tuning", type=click.IntRange(6), default=18, show_default=True, help="Tuning prompts, of 60.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--dry", is_flag=True, help="Print the section; leave docs/results.md alone.")
+@click.option("--dry", is_flag=True, help="Print the section; do not change docs/results.md.")
 def main(out: Path, prompts: int, tuning: int, threads: int, dry: bool) -> None:
     """Compare FK with best-of-n of the same cost and write its section of docs/results.md."""
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Damaged inputs, by a seed: every one must be read, or refused by one line; none may hang or end in a traceback.
+"""Damaged inputs, by a seed: each must be read, or refused by one line; none may hang or end in a traceback.
 
     python benchmarks/fuzz.py prompts [--inputs 10000] [--seed 0] [--keep FOLDER]
 
@@ -209,7 +209,7 @@ def limited(seconds: int) -> Iterator[None]:
 
 
 def run(check: Callable[[Input, random.Random, Path], str], inputs: int, seed: int, keep: Path | None) -> Counter[str]:
-    """Check mutated inputs; return how many ended how. What fails is told on stderr."""
+    """Check mutated inputs; return the number of inputs by outcome. Failures are reported on stderr."""
     rng, outcomes, whole = random.Random(seed), Counter[str](), sources()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         for number in range(inputs):
@@ -231,9 +231,9 @@ CHECKS = {"prompts": check_prompts}
 
 @click.command()
 @click.argument("what", type=click.Choice(sorted(CHECKS)))
-@click.option("--inputs", type=click.IntRange(1), default=10_000, show_default=True, help="How many.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the mutations.")
-@click.option("--keep", type=click.Path(path_type=Path), metavar="FOLDER", help="Where inputs that fail are written.")
+@click.option("--inputs", type=click.IntRange(1), default=10_000, show_default=True, help="Number of inputs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the mutations.")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for inputs that fail.")
 def main(what: str, inputs: int, seed: int, keep: Path | None) -> None:
     """Read damaged inputs of one kind."""
     begun = time.monotonic()

@@ -1,10 +1,10 @@
-"""Which of a student's steps lose what: the student hands over to the teacher, or takes over from it, on the way.
+"""The loss of each step of a student: it hands over to the teacher, or takes over from it, at any step.
 
     python benchmarks/handover.py [--student FOLDER] [--out outputs/handover] [--prompts 168] [--images 1]
 
-The four-step student takes its first j steps and the guided teacher goes on from there, for every j; and the other way
-round. What was measured is kept in the output folder row by row; `python benchmarks/students.py --handover FOLDER` puts
-the table into docs/results.md.
+The four-step student takes its first j steps and the guided teacher the rest, for every j; and the reverse. Results are
+kept in the output folder row by row; `python benchmarks/students.py --handover FOLDER` puts the table into
+docs/results.md.
 """
 
 import json
@@ -117,7 +117,7 @@ class Bench:
 )
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "handover", show_default=True)
 @click.option("--prompts", type=click.IntRange(1), default=168, show_default=True, help="Held-out prompts, of 240.")
-@click.option("--images", type=click.IntRange(1), default=1, show_default=True, help="Images a prompt.")
+@click.option("--images", type=click.IntRange(1), default=1, show_default=True, help="Images per prompt.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 def main(student: Path, out: Path, prompts: int, images: int, threads: int) -> None:
     """Measure every way to share the work between teacher and student."""

@@ -1,4 +1,4 @@
-"""What several benchmarks measure images with, and how they put a section into docs/results.md."""
+"""Shared parts of the benchmarks: measures of images, and writing a section of docs/results.md."""
 
 import fcntl
 import os

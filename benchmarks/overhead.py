@@ -5,7 +5,7 @@
 Bare forwards are the denoiser, the decoder and the reward at the batch sizes and counts of the steered run, called
 in a plain loop. Both are timed in turn, and the ratio of their medians is reported. Peak memory is the process's own,
 each population in a process of its own, at a fixed chunk. ``--scaling`` fits log-log slopes of time in particles,
-prompts and steps, and of memory in particles; ``--profile`` lists where the time of a run goes that is none of the
+prompts and steps, and of memory in particles; ``--profile`` lists the time of a run outside of the
 three forwards. ``--clock cpu`` times the processor instead of the wall, for machines that do other work.
 """
 
@@ -115,7 +115,7 @@ def scaling(sampler: Sampler, reward: WeightedSum | None, chunk: int, clock: Any
 def profiled(
     sampler: Sampler, reward: WeightedSum | None, count: int, particles: int, steps: int, chunk: int
 ) -> list[str]:
-    """Return where a run's time goes: the three forwards together, then functions by their own time."""
+    """Return a run's time: the three forwards together, then functions by their own time."""
     profile = cProfile.Profile()
     profile.runcall(steered, sampler, reward, count, particles, steps, chunk)
     table = pstats.Stats(profile).stats  # type: ignore[attr-defined]
@@ -158,9 +158,9 @@ def max_rss() -> float:
 @click.option("--steps", default=30, show_default=True)
 @click.option("--chunk", default=4, show_default=True)
 @click.option("--repeats", default=5, show_default=True)
-@click.option("--scaling", "scales", is_flag=True, help="Also slopes in particles, prompts and steps.")
-@click.option("--profile", is_flag=True, help="Also where the rest of the time goes.")
-@click.option("--memory/--no-memory", default=True, show_default=True, help="Peak memory, in processes of its own.")
+@click.option("--scaling", "scales", is_flag=True, help="Also slopes of time in particles, prompts and steps.")
+@click.option("--profile", is_flag=True, help="Also the time outside of the forwards, by function.")
+@click.option("--memory/--no-memory", default=True, show_default=True, help="Also peak memory, in separate processes.")
 @click.option("--clock", type=click.Choice(("wall", "cpu")), default="wall", show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(

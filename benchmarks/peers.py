@@ -2,10 +2,9 @@
 
     python benchmarks/peers.py --fk-repo PATH [--prompts 8] [--particles 4] [--repeats 3] [--json]
 
-PATH is a checkout of the FK steering paper's repository (github.com/zacharyhorvitz/Fk-Diffusion-Steering); nothing of
-it is part of this one. Its pipeline is given the embedded model and, under the name that it asks for, the embedded
-CLIP. Both take turns, one prompt at a time and over a file of prompts, and the ratios of each turn are reported, theirs
-over ours.
+PATH is a checkout of the FK steering paper's repository (github.com/zacharyhorvitz/Fk-Diffusion-Steering), which is not
+part of this one. Its pipeline gets the embedded model, and the embedded CLIP under its own reward's name. Both take
+turns, with one prompt at a time and with a file of prompts. The ratios of each turn are reported, theirs over ours.
 """
 
 import contextlib
@@ -76,7 +75,7 @@ def turn(function: Callable[[], Any], clock: Callable[[], float]) -> float:
 @click.option("--particles", default=4, show_default=True)
 @click.option("--steps", default=10, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
-@click.option("--chunk", type=int, help="Of ours instead of the default; theirs takes a population at a time.")
+@click.option("--chunk", type=int, help="Our chunk, instead of the default; theirs is one population.")
 @click.option("--clock", type=click.Choice(("wall", "cpu")), default="wall", show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(

@@ -1,4 +1,4 @@
-"""Rendering: what packing gains, memory over ten thousand prompts, what the journal costs, kills, and the page.
+"""Rendering: the gain of packing, memory over ten thousand prompts, the cost of the journal, kills, and the page.
 
     python benchmarks/render.py packing [--prompts 48] [--particles 1] [--repeats 3]
     python benchmarks/render.py families [--device cuda] [--smoke]
@@ -7,10 +7,9 @@
     python benchmarks/render.py page [--images 10000]
 
 ``packing`` renders the same prompts packed and one prompt at a time in turn, in one process, images written. Wall and
-processor time are reported: on a machine that others use, only the latter means something on the CPU. ``families``
+processor time are reported: on a busy machine, only processor time is comparable on the CPU. ``families``
 does the same at the size of SD 1.5 and SDXL with random weights. ``memory`` renders with a tiny random model.
-``kills`` kills real processes at random moments and compares what is there at the end, bit for bit, with an unbroken
-run.
+``kills`` kills real processes at random moments and compares the final images, bit for bit, with an uninterrupted run.
 """
 
 import contextlib
@@ -71,7 +70,7 @@ def main() -> None:
 
 
 def timed_render(engine: LocalEngine, spec: Spec, rows: list[Prompt]) -> dict[str, float]:
-    """Render into a fresh folder; return images a second by wall and by processor time."""
+    """Render into a fresh folder; return images per second by wall and by processor time."""
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
         summary = Renderer(Path(folder) / "out", spec, lambda _: engine).render(rows)
@@ -154,7 +153,7 @@ def families(
 
 
 class Memory:
-    """Watches the process's memory while a render goes on."""
+    """Watches the process's memory during a render."""
 
     def __init__(self, every: int) -> None:
         self.every, self.seen = every, [0.0]
@@ -234,7 +233,7 @@ def memory(count: int) -> None:
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def kills(count: int, engine: str, seed: int) -> None:
-    """Kill renders at random moments, with Ray the driver or a worker; then compare with an unbroken run."""
+    """Kill renders at random moments, with Ray the driver or a worker; then compare with an uninterrupted run."""
     from support import processes
     from support.tiny import tiny_sd
 
@@ -268,13 +267,13 @@ def kills(count: int, engine: str, seed: int) -> None:
             time.sleep(chance.random() * (1 if until == before else 0.3))
             if not running.is_alive():
                 _to_the_end(running, place)
-                shutil.rmtree(place / "out")  # it came to its end: go on with a fresh one
+                shutil.rmtree(place / "out")  # it ended before the kill: continue with a fresh one
                 continue
             workers = _workers(running.pid) if worker else []
             victim = chance.choice(workers) if workers else running.pid
             _kill(victim)
             hit["worker" if workers else "driver"] += 1
-            if workers:  # goes on with another worker; later the driver is killed too, or it ends
+            if workers:  # it continues with another worker; later the driver is killed too, or it ends
                 continue_until = time.monotonic() + 20 * chance.random()
                 while running.is_alive() and time.monotonic() < continue_until:
                     time.sleep(0.05)
@@ -296,7 +295,7 @@ def _to_the_end(running: BaseProcess, place: Path) -> None:
     running.join()
     if running.exitcode:
         said = (place / "output.txt").read_text()[-2000:]
-        raise click.ClickException(f"a render that nobody killed ended with {running.exitcode}: {said}")
+        raise click.ClickException(f"a render that was not killed ended with {running.exitcode}: {said}")
 
 
 def _lines(path: Path) -> int:

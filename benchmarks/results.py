@@ -2,9 +2,9 @@
 
     python benchmarks/results.py [--out outputs/results] [--workers N]
 
-Each benchmark runs on one thread and writes its own section. What is finished is skipped and what was broken off goes
-on where it was; delete the output folder to measure anew. What a benchmark printed is in ``logs/`` of the output
-folder, how long it took, all attempts together, in ``took.json``.
+Each benchmark runs on one thread and writes its own section. Finished benchmarks are skipped and interrupted ones
+resume; delete the output folder to measure again. ``logs/`` of the output folder has their output, ``took.json`` their
+times, with all attempts added up.
 """
 
 import fcntl
@@ -64,8 +64,8 @@ PARTS = (
          reads=(("--ablations", "dmd2_ablations"), ("--handover", "handover"))),
     Part("text"),
 )  # fmt: skip
-"""Long ones first, and what others read before its turn, so that at the end no core waits for long: they take 66, 39,
-9, 36, 25, 22, 18 and 2 minutes."""
+"""Long ones first, and inputs of others before them, so that no core waits long at the end: they take 66, 39, 9, 36,
+25, 22, 18 and 2 minutes."""
 
 
 class PartError(Exception):

@@ -1,11 +1,11 @@
-"""Re-make the students' section of docs/results.md: what one- and four-step students keep of their teacher.
+"""Re-make the students' section of docs/results.md: one- and four-step students compared with their teacher.
 
     python benchmarks/students.py [--out outputs/students] [--particles 2] [--ablations runs/ablations]
         [--handover outputs/handover]
 
-What each model made is kept in the output folder as soon as it is known, so that an interrupted run goes on where it
-was; delete the folder to start anew. The section stands between two markers, the tables of the ablations and of the
-handover between markers of their own: without their folders they stay as they are, like the rest of the file.
+Each model's results are kept in the output folder as soon as they are known, so that an interrupted run resumes;
+delete the folder to start over. The section stands between two markers, the tables of the ablations and of the
+handover between markers of their own. Without their folders these tables are not changed, like the rest of the file.
 """
 
 import json
@@ -85,7 +85,7 @@ class Bench:
     def time(self, config: Config) -> float:
         """Return CPU seconds per image, text encoding and decoding included; other work counts little."""
         prompts = self.prompts[:: len(self.prompts) // 16][:16]
-        self._sample(config, prompts)  # whatever is set up at the first use is no part of the time
+        self._sample(config, prompts)  # setup at the first use is not part of the time
         began = time.process_time()
         self._sample(config, prompts)
         return (time.process_time() - began) / (len(prompts) * self.particles)
@@ -132,7 +132,7 @@ def section(bench: Bench) -> str:
         f"{bench.dtype} on {platform.machine()} CPU ({torch.get_num_threads()} threads), torch {torch.__version__}; "
         f"{len(bench.prompts)} held-out prompts, {bench.particles} images each, chunks of 32. *Exact* images meet all "
         "of their prompt, as the verifier sees it; *kept* is the share of the teacher's exactness. Intervals: 95% "
-        "percentile bootstrap over prompts, paired where two models are compared. *Fréchet*: between the embedded "
+        "percentile bootstrap over prompts, paired if two models are compared. *Fréchet*: between the embedded "
         f"CLIP's embeddings of {count} images and {SCENES} scenes of held-out captions; {count} other real scenes are "
         f"{floor:.4f} away. NFE counts guidance as two.",
         "",
@@ -193,7 +193,7 @@ def handover_lines(folder: Path | None) -> list[str]:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "students", show_default=True)
-@click.option("--particles", type=click.IntRange(1), default=2, show_default=True, help="Images a prompt.")
+@click.option("--particles", type=click.IntRange(1), default=2, show_default=True, help="Images per prompt.")
 @click.option("--dtype", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--ablations", type=click.Path(path_type=Path), help="Folder of runs to list as ablations.")

@@ -1,10 +1,10 @@
-"""Re-make the SymmFlow section of docs/results.md: what the embedded flows read and draw, by steps.
+"""Re-make the SymmFlow section of docs/results.md: reading and drawing by the embedded flows, by steps.
 
     python benchmarks/symmflow.py [--out outputs/symmflow] [--scenes 400] [--prompts 60]
 
-The digits' model is trained by this command too (a few minutes). What was measured is kept in the output folder as soon
-as it is known, so that an interrupted run goes on where it was; delete the folder to start anew. The section stands
-between two markers; the rest of the file is not touched.
+The digits' model is trained by this command too (a few minutes). Measurements are kept in the output folder as soon
+as they are known, so that an interrupted run resumes; delete the folder to start over. The section stands between two
+markers; the rest of the file is not changed.
 """
 
 import json
@@ -275,7 +275,7 @@ def section(bench: Bench) -> str:
         f"{len(bench.kept('digits-1', list))} held-out digits of scikit-learn's by a model that the command trains. "
         "Euler steps, one draw of the noise. Intervals: 95% bootstrap over scenes or prompts.",
         "",
-        "Reading, the flow run backwards from the image:",
+        "Reading, with the flow run backward from the image:",
         "",
         "| steps | mean IoU of masks | accuracy of classes | accuracy of digits |",
         "|---|---|---|---|",
@@ -290,26 +290,26 @@ def section(bench: Bench) -> str:
         *drawings(drawn, real),
         "",
         f"Drawing from classes, {bench.images} images, as many of each. *Exact* images show one object, of the class "
-        "asked for. *Fréchet*: to 2,000 held-out scenes of one object.",
+        "requested. *Fréchet*: to 2,000 held-out scenes of one object.",
         "",
         "| steps | exact | Fréchet |",
         "|---|---|---|",
         *drawings(ones, one),
         "",
-        f"Steering what a mask leaves open. {bench.prompts} held-out scenes; the mask says what is where, the caption "
+        f"Steering what a mask leaves open. {bench.prompts} held-out scenes; the mask gives places, the caption "
         "(color, texture or shape) how it looks, and `shapes` rewards images that meet the caption; 10 steps. *Best* "
         "is the share of prompts whose chosen image meets all of its caption, *all* the share of all particles that "
         "do. FK "
         "with λ=10 and its other defaults.",
         "",
-        "| method | NFE a prompt | best | all |",
+        "| method | NFE per prompt | best | all |",
         "|---|---|---|---|",
         *[f"| {name} | {data['nfe'] / bench.prompts:.0f} | {interval(data['best'])} | {interval(data['mean'])} |"
           for name, data in steered.items()],
         "",
         *verdict(steered, bench.particles),
         "",
-        "What the flow itself can promise: on jointly Gaussian image and semantics of correlation ρ, where the best "
+        "The limits of the flow itself: on jointly Gaussian image and semantics of correlation ρ, where the best "
         "velocity is known, the paper's ODE carries p(m) to p(x) exactly, but the mean of x given m comes out at "
         "0.68 to 0.79 of ρ·m, with as much more variance (`tests/plugins/symmflow/test_flow.py`). At no t are image "
         "and semantics both free of noise, so that the velocity never sees the pair: a symmetric flow is a good reader "

@@ -1,9 +1,9 @@
-"""Re-make the texts' section of docs/results.md: rare attributes, steered to at the cost of best-of-n.
+"""Re-make the texts' section of docs/results.md: steering to rare attributes at the cost of best-of-n.
 
     python benchmarks/text.py [--out outputs/text] [--prompts 32] [--plain 512]
 
-What is drawn is kept in the output folder as soon as it is known, so that an interrupted run goes on where it was;
-delete the folder to start anew. The section stands between two markers; the rest of the file is not touched.
+Samples are kept in the output folder as soon as they are known, so that an interrupted run resumes; delete the folder
+to start over. The section stands between two markers; the rest of the file is not changed.
 """
 
 import json
@@ -109,12 +109,13 @@ def section(bench: Bench, count: int, plain: int) -> str:
         BEGIN,
         "## Text: rare words, steered to",
         "",
-        f"The embedded text model (`text:shapes`) goes on from `{PREFIX}` in {STEPS} steps. Reward: `mentions:WORDS +",
+        f"The embedded text model (`text:shapes`) continues `{PREFIX}` in {STEPS} steps. Reward: `mentions:WORDS +",
         f"shapes-grammar`. Of {PARTICLES} particles the best is kept, without methods (best of {PARTICLES}), and by FK",
         "at the same number of denoiser evaluations: "
         f"`{' '.join(f'fk.{name}={value}' for name, value in FK.items())}`.",
-        "A hit has all the words and is a caption of the grammar. FK scores draws of x0 on the way, which take reward",
-        "calls and no denoiser evaluation; its options were chosen on other prompts, for `two` and `dotted,purple`.",
+        "A hit has all the words and is a caption of the grammar. FK scores draws of x0 before the end, which take",
+        "reward calls and no denoiser evaluation; its options were chosen on other prompts, for `two` "
+        "and `dotted,purple`.",
         f"Exact 95% intervals; {plain} plain texts, {count} prompts otherwise. Made by `python benchmarks/text.py`.",
         "",
         "| words | method | hits | captions | denoiser evaluations per text | reward calls per text |",
@@ -135,7 +136,9 @@ def section(bench: Bench, count: int, plain: int) -> str:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("outputs/text"), show_default=True)
-@click.option("--prompts", type=click.IntRange(1), default=32, show_default=True, help="Texts a method and attribute.")
+@click.option(
+    "--prompts", type=click.IntRange(1), default=32, show_default=True, help="Texts per method and attribute."
+)
 @click.option("--plain", type=click.IntRange(1), default=512, show_default=True, help="Plain texts.")
 def main(out: Path, prompts: int, plain: int) -> None:
     """Re-make the section."""

@@ -1,4 +1,4 @@
-"""docs/writing-a-plugin.md and docs/rewards.md: every block of code runs, every reward and expression is true."""
+"""docs/writing-a-plugin.md, extending.md and rewards.md: all code runs, every reward and expression is true."""
 
 from __future__ import annotations
 
@@ -60,6 +60,20 @@ def test_the_method_changes_the_image(place: Path, tiny_pipe) -> None:
     plain = sampler.generate("a red circle", **run).images[0]
     pulled = sampler.generate("a red circle", methods="./my_method.py", options={"pull": {"strength": 0.5}}, **run)
     assert pulled.images[0].tobytes() != plain.tobytes()
+
+
+def test_the_family_and_its_process_are_steered(tmp_path: Path) -> None:
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n# file: my_colors.py\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "my_colors.py").write_text(code)
+    plugins = Plugins()
+    plugins.load_entry_points()
+    plugins.registry.loader("colors", load_module(str(tmp_path / "my_colors.py")).from_name)
+    sampler = Sampler("colors:any", plugins=plugins)
+    run = {"particles": 4, "seed": 0, "reward": lambda samples, prompts: samples[:, 0].mean(dim=(1, 2))}
+    plain, fk = (sampler.generate("red", methods=methods, **run).items[0] for methods in ((), ("fk",)))
+    assert plain.mean_reward > 0.8
+    assert any(event["kind"] == "fk" for event in fk.trace["events"])
 
 
 def test_the_package_registers(place: Path) -> None:

@@ -33,7 +33,7 @@ class Table:
     """Multipliers of the base weights, by category.
 
     Attributes:
-        source: where the table comes from, for messages.
+        source: the table's origin, for messages.
         rows: category to reward to multiplier; a reward is listed by its label (``clip:shapes``) or its name.
         every: multipliers for all categories, instead of rows.
     """

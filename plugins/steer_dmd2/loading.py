@@ -1,4 +1,4 @@
-"""From the user's options to a student: where its weights are, its steps, and a denoiser with these weights."""
+"""From the user's options to a student: the place of its weights, its steps, and a denoiser with these weights."""
 
 import functools
 import re

@@ -14,4 +14,4 @@ BUILT_IN = {
     "rewards": ("steer.cli.rewards:rewards", "Compare rewards on the embedded evaluation scenes."),
     "score": ("steer.cli.score:score", "Score image files."),
 }
-"""Subcommands: where they are (imported at first use) and what they do."""
+"""Subcommands: their modules, imported at first use, and their summaries."""

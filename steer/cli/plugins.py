@@ -1,4 +1,4 @@
-"""``steer plugins``: what is installed, whether it works, and every option it has."""
+"""``steer plugins``: the installed plugins, their health and their options."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _details(entry: Entry) -> dict[str, Any]:
     loaded = entry.load()
     declaration = getattr(loaded, "Options", None)
     options = [asdict(row) for row in describe(declaration)] if declaration is not None else []
-    # a target that is no method has no sizing; its health says so
+    # a target that is not a method has no sizing; its health says so
     sizing = {"sizing": loaded.sizing()} if entry.kind == "method" and hasattr(loaded, "sizing") else {}
     needed = [weights.describe(one) for one in entry.weights()]
     return {**_row(entry, "ok"), **sizing, "options": options, "weights": needed}

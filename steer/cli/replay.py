@@ -22,7 +22,7 @@ ROUNDING = 1
 @click.command(cls=GroupedCommand)
 @click.argument("file", type=click.Path(path_type=Path))
 @option("--allow-files", is_flag=True, group=INPUT, help="Run the local .py files that the recipe names.")
-@option("-m", "--model", group=MODEL, help="Where the model is now, if the recipe names another place.")
+@option("-m", "--model", group=MODEL, help="The model's present place, if the recipe names another one.")
 @option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one; bits may differ between devices.")
 @option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, group=OUTPUT, help="Output folder.")
 @option("--json", "as_json", is_flag=True, callback=reserve, group=OUTPUT, help="Print the outcome as JSON on stdout.")

@@ -1,4 +1,4 @@
-"""Pictures of the result: the mask, the mask over its image, and where the draws agree."""
+"""Pictures of the result: the mask, the mask over its image, and the agreement of the draws."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ def mask_picture(config: SymmFlowConfig, labels: NDArray, size: tuple[int, int])
 
 
 def gray_picture(shares: NDArray, size: tuple[int, int]) -> Image.Image:
-    """Return shares ``[h, w]`` in [0, 1] as a gray image, white where all draws agree."""
+    """Return shares ``[h, w]`` in [0, 1] as a gray image, white if all draws agree."""
     return Image.fromarray((shares * 255).round().astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
 
 

@@ -96,7 +96,7 @@ def unet_config(widths: tuple[int, ...], patch: int, size: tuple[int, int]) -> d
         if side % smallest:
             raise SteerError(f"size {size[1]}x{size[0]} does not fit: expected multiples of {smallest}; give --size")
     if widths[-1] < HEAD:
-        raise SteerError(f"widths end with {widths[-1]}, expected at least {HEAD} where the attention is")
+        raise SteerError(f"widths end with {widths[-1]}, expected at least {HEAD} because its level has attention")
     down = ("DownBlock2D",) * (levels - 1) + ("AttnDownBlock2D",)
     return {
         "sample_size": size[0] // patch,

@@ -1,4 +1,4 @@
-"""Where the command line's values come from: options, then a run file, then ``steer.toml`` and the environment."""
+"""Reading run files, and the default model from ``steer.toml`` and the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine and installation can do: plain data for ``steer doctor``."""
+"""The facts that ``steer doctor`` prints, as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that say how prompt files are read."""
+"""The options for reading prompt files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that say what is sampled and how, and the request made from them."""
+"""The options of model, run and steering that commands share, and the ``SamplingRequest`` made from them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ model_options: Decorator = options(
         help="Decoder for rewards before the last step: taesd, …, a hub id or a folder.",
     ),
 )
-"""Which model, and how it is loaded."""
+"""The model, and how it is loaded."""
 
 run_options: Decorator = options(
     *map(setting_option, TYPED.values()),
@@ -91,10 +91,10 @@ steering_options: Decorator = options(
     ),
     option("--choose", metavar="best|weighted|all", group=STEERING, help="Which particles to keep."),
 )
-"""What steers, what judges, and what is kept."""
+"""Methods, rewards, judges, and the choice of particles."""
 
 sampling_options: Decorator = options(model_options, run_options, steering_options)
-"""All that decides a sample, besides the prompt."""
+"""Everything that decides a sample, except the prompt."""
 
 PLUGIN_OPTIONS: Mapping[str, Any] = {"options": dict}
 """The key of a run file for the options that ``-o`` sets: one table ``[options.PLUGIN]`` per plugin."""

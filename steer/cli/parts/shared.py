@@ -1,4 +1,4 @@
-"""What several commands share: ``--log``, quiet libraries, and whether stderr is a live terminal."""
+"""``--log``, quieting libraries, and the check for a live terminal, for all commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// What the controls do: filter, order, and which view is shown.
+// The controls: filter, order, and the choice of the view.
 
 const byId = (id) => document.getElementById(id);
 const state = { query: "", category: "", run: "", sort: "given", low: 0, high: 1000, view: "grid", size: 192, picked: false };

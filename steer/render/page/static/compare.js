@@ -1,6 +1,6 @@
-// Side by side: one row a prompt, one column a run, the seeds of each beside one another.
+// Side by side: one row per prompt, one column per run, with its seeds side by side.
 
-// Width by height, within what leaves room for the facts below a picture.
+// Width by height, limited so that the facts below a picture have room.
 const shapeOf = (entry) => (entry.width && entry.height ? Math.min(2, Math.max(0.65, entry.width / entry.height)) : 1);
 
 class Compare {

@@ -72,11 +72,11 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// What the samples are called: a page holds images, texts, or both.
+// The word for the samples: a page holds images, texts, or both.
 const noun = () => !steer.entries.some(isText) ? "images" : steer.entries.every(isText) ? "texts" : "samples";
 const isText = (entry) => entry.words !== null && entry.words !== undefined;
 
-// Makes a picture of an entry: its thumbnail where there is one, else the image itself; of a text, its words.
+// Makes a picture of an entry: its thumbnail if there is one, else the image itself; for a text, its words.
 function picture(entry, height, whole = false) {
   if (isText(entry)) return make("span", { class: "picture words", dir: "auto", style: height ? `height:${height}px` : null }, entry.words);
   const image = make("img", { alt: textOf(entry), decoding: "async", class: entry.width && entry.width <= 256 ? "pixels" : null });

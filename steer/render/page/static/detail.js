@@ -96,8 +96,8 @@ class Detail {
     if (!detail) return [];
     const parts = [];
     const replay = (detail.replay || [])[entry.number];
-    if (replay) parts.push(make("h3", {}, isText(entry) ? "This very text again" : "This very image again"), command(replay));
-    if (detail.command) parts.push(make("h3", {}, "Go on from it"), command(detail.command));
+    if (replay) parts.push(make("h3", {}, isText(entry) ? "Reproduce this text" : "Reproduce this image"), command(replay));
+    if (detail.command) parts.push(make("h3", {}, "Start from it"), command(detail.command));
     return parts;
   }
 
@@ -129,7 +129,7 @@ class Detail {
       }
     };
     image.src = `data:image/webp;base64,${strip}`;
-    return [make("h3", {}, "On the way ", make("small", {}, "what the model thought the image would be")), row,
+    return [make("h3", {}, "Intermediate steps ", make("small", {}, "the model's estimate of the image")), row,
       make("div", { class: "strip-note" }, make("span", {}, "first step"), make("span", {}, "last"))];
   }
 

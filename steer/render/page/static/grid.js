@@ -73,7 +73,7 @@ class Grid {
   }
 }
 
-// Height by width of most pictures, within reason: where all are portraits, tiles are.
+// Height by width of most pictures, within limits: if all are portraits, tiles are too.
 function commonShape(entries) {
   const counts = new Map();
   for (const { width, height } of entries) {

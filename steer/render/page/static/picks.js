@@ -1,4 +1,4 @@
-// Picks: images that somebody chose, remembered by this browser, handed on as a list of files.
+// Picks: images that the user chose, remembered by this browser, and copied as a list of files.
 
 const picks = {
   key: `steer picks ${location.pathname}`,
@@ -29,7 +29,7 @@ const picks = {
     showPicks();
   },
 
-  // What is there of them: an image may have gone since it was picked.
+  // The picks that still exist: an image may have been deleted since.
   entries() {
     return this.paths.size ? steer.entries.filter((entry) => this.has(entry)) : [];
   },

@@ -1,4 +1,4 @@
-// How a text came to be: its ancestors' tokens step by step, those that are new marked.
+// A text's tokens step by step, along its ancestors; new ones are marked.
 
 const TRAIL_ROWS = 24;
 
@@ -25,6 +25,6 @@ function tokenTrail(trace, slot) {
     before = tokens;
   });
   if (rows.length < 2) return [];
-  return [make("h3", {}, "On the way ", make("small", {}, "its tokens by steps done; gray ones are masked, colored ones are new")),
+  return [make("h3", {}, "Intermediate steps ", make("small", {}, "its tokens by steps done; gray ones are masked, colored ones are new")),
     make("ol", { class: "trail" }, rows)];
 }
