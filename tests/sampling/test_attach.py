@@ -134,6 +134,7 @@ def with_packed_latents(pipe):
     return dev, decode, {"width": 16, "height": 24}
 
 
+@pytest.mark.slow  # three families, each attached and sampled
 @pytest.mark.parametrize("made", [with_euler, with_latents_of_a_flow, with_packed_latents])
 def test_steps_without_eta_get_the_noise_that_fk_needs(pipe, made) -> None:
     other, decode, size = made(pipe)

@@ -50,6 +50,7 @@ def test_at_one_chunk_size_it_is_bit_equal(tiny_pipe) -> None:
         assert farthest(latents(tiny_pipe, texts, particles=particles, chunk=4), crowd) == 0
 
 
+@pytest.mark.slow  # three populations of several prompts
 def test_steered_images_are_bit_equal_alone_and_among_others(tiny_pipe) -> None:
     def steered(texts):
         result = steer.Sampler(tiny_pipe).generate(

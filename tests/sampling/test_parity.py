@@ -55,6 +55,7 @@ def test_latents_equal_stock(tiny_pipe, scheduler, eta, record_testsuite_propert
     assert difference <= 1e-5
 
 
+@pytest.mark.slow  # every sampler once more
 @pytest.mark.parametrize(("scheduler", "eta"), CASES)  # how levels are spaced has nothing to do with what is predicted
 def test_latents_of_v_prediction_equal_stock(tiny_pipe_v, scheduler, eta, record_testsuite_property) -> None:
     difference = farthest(tiny_pipe_v, scheduler, eta)
@@ -120,6 +121,7 @@ def test_without_guidance_and_with_a_negative_prompt(tiny_pipe) -> None:
     assert (state.x - run_stock(tiny_pipe, "ddim", "latent")).abs().max() > 1e-4
 
 
+@pytest.mark.slow  # seven runs
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_eta_on_euler_goes_from_euler_to_euler_ancestral(tiny_pipe, tiny_pipe_v, prediction) -> None:
     pipe = tiny_pipe if prediction == "epsilon" else tiny_pipe_v

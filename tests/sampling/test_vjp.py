@@ -131,6 +131,7 @@ def test_a_truncated_gradient_holds_the_early_predictions_constant(make) -> None
     assert not torch.allclose(full.grads[0], expected, rtol=1e-2)
 
 
+@pytest.mark.slow  # twice there and back
 def test_merged_gradients_go_back_once(make) -> None:
     run = make()
     separate = vjp(run, run.start, LOSSES)

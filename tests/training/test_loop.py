@@ -126,6 +126,7 @@ def fail() -> None:
     raise Interruption
 
 
+@pytest.mark.slow  # trains twice
 def test_a_killed_run_resumes_to_the_weights_and_the_log_of_an_unbroken_one(tmp_path: Path) -> None:
     whole = train(Line(), tmp_path / "whole")
     killed = Interrupting()

@@ -131,6 +131,7 @@ def rated_images(place: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow  # scores images and bootstraps
 def test_a_table_is_derived_from_images_and_carinox_can_read_it(place: Path) -> None:
     said = run(write(place / "ratings.jsonl", rated_images(place)))
     data = tomllib.loads((place / "out" / "w.toml").read_text())

@@ -180,6 +180,7 @@ def test_curves_of_the_trace_are_of_all_seeds_whoever_has_stopped() -> None:
     assert y == pytest.approx((2, 3, math.nan, 0.5), nan_ok=True)
 
 
+@pytest.mark.slow  # sixty iterations
 def test_a_guard_stops_where_it_falls() -> None:
     options = {"iterations": 60, "lr": 0.2, "momentum": 0.0, "guard": f"{__file__}:first_positive"}
     state = linear_run({**options, "seeds": 1}, settings={"particles": 1}).search()

@@ -62,6 +62,7 @@ def test_its_settings_are_in_the_recipe_and_a_contradiction_names_both(shapes) -
         shapes.generate("a red circle", denoiser="nothing")
 
 
+@pytest.mark.slow  # a trained model draws
 @pytest.mark.parametrize("order", [["dmd2", "fk"], ["fk", "dmd2"]])
 def test_fk_steers_the_four_step_student_and_its_copies_part(shapes, order) -> None:
     methods = make_methods(order, {"fk": {"at": (0, 1, 2), "lambda": 1000.0}}, shapes.plugins)
@@ -101,6 +102,7 @@ def test_bad_options_are_told_in_one_line(shapes, options, message: str) -> None
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow  # loads seven students
 def test_students_for_another_base_and_damaged_ones(shapes, tmp_path: Path) -> None:
     def refused(student: Path, message: str, sampler: Sampler = shapes) -> None:
         with pytest.raises(SteerError, match=message):

@@ -65,6 +65,7 @@ def test_the_key_map_covers_the_published_checkpoint() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow  # dozens of calls
 @pytest.mark.parametrize("name", ["da", "bvqa"])
 def test_they_keep_the_contract_of_a_reward(name: str, request) -> None:
     check_reward(request.getfixturevalue(name), *scenes(), name=name).require()

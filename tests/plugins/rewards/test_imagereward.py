@@ -53,6 +53,7 @@ def test_the_key_map_covers_the_published_checkpoint() -> None:
     assert sum(shape.numel() for shape in expected.values()) * 4 == pytest.approx(1.785e9, rel=1e-3)
 
 
+@pytest.mark.slow  # dozens of calls
 def test_it_keeps_the_contract_of_a_reward(reward: ImageReward) -> None:
     check_reward(reward, *scenes(), name="imagereward").require()
 

@@ -91,10 +91,12 @@ def test_a_configuration_that_makes_no_model_is_named(folder: Path, tmp_path: Pa
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow  # dozens of calls
 def test_it_keeps_the_contract_of_a_reward(pickscore: PickScore) -> None:
     check_reward(pickscore).require()
 
 
+@pytest.mark.slow  # lays out the published network
 def test_the_key_map_covers_the_published_checkpoint() -> None:
     published = layout("pickscore")
     mapped = {clip.key_map(name): shape for name, shape in published.items() if clip.key_map(name) is not None}
@@ -104,6 +106,7 @@ def test_the_key_map_covers_the_published_checkpoint() -> None:
     assert sum(shape.numel() for shape in mapped.values()) == 986_109_441
 
 
+@pytest.mark.slow  # lays out the published network
 def test_a_checkpoint_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
     with pytest.raises(SteerError, match=r"checkpoint .*model\.safetensors does not fit CLIPModel: \d+ missing"):

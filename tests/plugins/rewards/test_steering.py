@@ -42,6 +42,7 @@ def given(reward: str, folder: Path | None) -> tuple[str, dict[str, dict[str, st
     return reward, {} if folder is None else {reward: {"weights": str(folder)}}
 
 
+@pytest.mark.slow  # nine rewards on two families
 @pytest.mark.parametrize("reward", REWARDS)
 def test_fk_steers_by_each_reward_on_two_families(sampler: Sampler, folders: dict[str, Path], reward: str) -> None:
     expression, options = given(reward, folders.get(reward))

@@ -97,6 +97,7 @@ def test_the_key_map_covers_the_published_checkpoints(name: str) -> None:
     assert {name for name in published if key_map(name) is None} == {"embed_tokens.weight"}
 
 
+@pytest.mark.slow  # dozens of calls
 def test_it_keeps_the_contract_of_a_reward(vqa: Vqa) -> None:
     report = check_reward(vqa, *scenes(), name="vqa").require()
     assert any(check.name == "gradient" and check.status == "passed" for check in report.checks)

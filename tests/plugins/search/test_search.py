@@ -113,6 +113,7 @@ def test_a_budget_asks_for_the_particles_that_it_pays_for(sampler, nfe, particle
     assert run.particles == particles  # so that a pack of prompts fills its batches
 
 
+@pytest.mark.slow  # searches as long as it says
 def test_a_budget_in_seconds_ends_the_search_and_its_recipe_needs_no_clock(sampler) -> None:
     result = generate(sampler, TEXTS[:2], methods="random", options={"random": {"seconds": 0.4}}, particles=2)
     for item in result.items:
@@ -132,6 +133,7 @@ def test_a_target_ends_each_prompts_search_by_itself(sampler) -> None:
     assert result.cost.nfe == 4 * sum(len(candidates(trace, "slots")) for trace in result.trace)
 
 
+@pytest.mark.slow  # populations within searches
 def test_searches_nest_over_populations_that_steer(sampler) -> None:
     fk = {"fk": {"lambda": 300.0, "at": (1,)}}
     arguments = {"eta": 1.0, "steps": 3, "particles": 4}
@@ -208,6 +210,7 @@ def linear_run(
     )  # fmt: skip
 
 
+@pytest.mark.slow  # twenty searches of 128 samples, twice
 def test_random_steps_around_the_best_beat_fresh_seeds_at_equal_cost() -> None:
     seeds = range(0, 4000, 200)
     zero = linear_run(["zero-order"], {"zero-order": {"rounds": 15}}, seeds=seeds)

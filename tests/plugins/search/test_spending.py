@@ -34,6 +34,7 @@ def candidates(item: Any, name: str) -> list[Any]:
     return [value for event in item.trace["events"] if event["kind"] == "candidate" for value in event[name]]
 
 
+@pytest.mark.slow  # four searches of three prompts
 def test_pruned_particles_cost_nothing_more_and_the_others_are_what_they_were(sampler) -> None:
     result = generate(sampler, "prune", options={"particles": 6, "at": "0.25,0.5", "keep": 0.5}, choose="all")
     plain = generate(sampler, "best-of-n", options={"n": 6}, choose="all")
@@ -67,6 +68,7 @@ def test_packs_are_made_for_those_that_are_left(sampler) -> None:
     assert sizes == [64 // 8, 64 // 32]
 
 
+@pytest.mark.slow  # searches up to a budget
 @pytest.mark.parametrize("nfe", [24, 45, 80])
 def test_refinement_keeps_to_its_budget_and_gets_no_worse(sampler, nfe) -> None:
     options = {"nfe": nfe, "survivors": 2, "copies": 2}

@@ -107,6 +107,7 @@ def test_relations_are_one_where_none_is_asked() -> None:
     assert not gradient.any()
 
 
+@pytest.mark.slow  # dozens of calls each
 @pytest.mark.parametrize("cls", [*WON, ShapesClean])
 def test_contract_and_gradient(cls) -> None:
     pixels, prompts = examples()

@@ -66,6 +66,7 @@ def test_rows_of_a_prompt_file_name_their_masks(folders, tmp_path: Path) -> None
     assert recipe.prompt["metadata"]["mask"].startswith("data:image/png;base64,")
 
 
+@pytest.mark.slow  # two commands that load two models each
 @pytest.mark.parametrize("use", ["--reward", "--judge"])
 def test_what_a_reward_compares_with_goes_into_the_recipe(folders, tiny: Path, tmp_path: Path, use: str) -> None:
     mask, rows = tmp_path / "scene.png", tmp_path / "rows.jsonl"

@@ -58,6 +58,7 @@ def tiny(scheduler: Any) -> Any:
     return pipe
 
 
+@pytest.mark.slow  # imports the model and draws every text twice
 @pytest.mark.parametrize("name", ["BlockRefinementScheduler", "DiscreteDDIMScheduler", "EntropyBoundScheduler"])
 def test_plain_samples_are_the_stock_pipelines(name: str) -> None:
     pipe = tiny(getattr(diffusers, name)())

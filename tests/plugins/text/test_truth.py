@@ -58,6 +58,7 @@ def test_the_sampler_draws_from_the_chain_that_is_enumerated(prefix: str) -> Non
     assert chisquare([samples.count(word) for word in law], [4096 * mass for mass in law.values()]).pvalue > 0.01
 
 
+@pytest.mark.slow  # populations of hundreds
 @pytest.mark.parametrize("prefix", ["", "b"])
 @pytest.mark.parametrize("potential", list(OPTIONS))
 def test_fk_tends_to_the_tilted_distribution_as_the_root_of_particles(potential: str, prefix: str) -> None:
