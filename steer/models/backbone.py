@@ -1,4 +1,4 @@
-"""What a model family does for the sampler."""
+"""``Backbone``: the base class of model families; ``Conditioning``; and helpers that families share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Conditioning:
 
     Attributes:
         cond: name to ``[J, …]``.
-        uncond: the same for the empty or negative prompt, ``None`` where guidance is off.
+        uncond: the same for the empty or negative prompt, ``None`` if guidance is off.
         guidance_scale: applied by :meth:`Backbone.predict`.
     """
 
@@ -52,7 +52,7 @@ class Conditioning:
     @property
     def ragged(self) -> bool:
         """Whether texts have lengths of their own, in ``length`` ``[J]``. One forward cannot hold several prompts then:
-        padding would make an image depend, in its last bits, on the prompts beside it."""
+        padding would make the last bits of an image depend on the other prompts."""
         return "length" in self.cond
 
     @property
@@ -76,38 +76,38 @@ class Conditioning:
 
 
 Encoded = tuple[dict[str, Tensor], dict[str, Tensor] | None]
-"""One prompt's conditioning, name to ``[1, …]``, and that of its negative prompt; ``None`` where guidance is off."""
+"""One prompt's conditioning, name to ``[1, …]``, and that of its negative prompt; ``None`` if guidance is off."""
 
 ENCODED_KEPT = 256
 """Prompts whose encodings are kept; a population's own are held by its conditioning."""
 
 
 class Backbone(abc.ABC):
-    """One model family, mostly over a diffusers pipeline: conditioning in, prediction and samples out.
+    """One model family, mostly over a diffusers pipeline: encodes prompts, predicts and decodes.
 
-    Immutable: other weights are in the ``denoisers`` of a run's :meth:`view`, sharing encoder and decoder. Latents are
-    ``[N, C, H, W]`` as the autoencoder has them; a transformer that takes them packed packs them in :meth:`predict`, so
+    It is immutable: other weights are in the ``denoisers`` of a run's :meth:`view`, which shares encoder and decoder.
+    Latents are ``[N, C, H, W]`` in the autoencoder's layout. A family that packs them does so in :meth:`predict`, so
     that noise, previews and methods see one layout in every family.
 
     Attributes:
         pipe: the pipeline whose parts are used.
-        medium: what is known of samples of its :attr:`modality`.
+        medium: the medium of its :attr:`modality`.
         denoisers: modules by name; ``"base"`` is the pipeline's own.
         scheduler: the pipeline's scheduler, a prototype that is never stepped.
-        device: where the denoiser computes, as it was when the backbone was made.
+        device: of the denoiser, when the backbone was made.
     """
 
     modality: ClassVar[str] = "image"
-    """What its samples are, one of :data:`steer.models.media.MEDIA`; rewards say what they score."""
+    """Kind of its samples, one of :data:`steer.models.media.MEDIA`; rewards declare theirs too."""
     noisy: ClassVar[Mapping[str, Any]] = {"eta": 1.0}
-    """Settings under which transitions draw noise, for methods that need it where the defaults draw none."""
+    """Settings under which transitions draw noise, for methods that need it if the defaults draw none."""
     default_steps: int = 50
     default_guidance: float = 7.5
     cfg_setting: ClassVar[str] = "guidance_scale"
-    """The setting with the scale of classifier-free guidance; ``true_cfg_scale`` where the model takes
+    """The setting with the scale of classifier-free guidance; ``true_cfg_scale`` if the model takes
     ``guidance_scale`` as an input."""
     half: ClassVar[torch.dtype] = torch.float16
-    """Precision of the weights on CUDA where none is asked for."""
+    """Default precision of the weights on CUDA."""
     preview: ClassVar[str | None] = None
     """The short name (:data:`steer.models.options.PREVIEWS`) of the preview decoder made for the family's latents."""
     inputs: ClassVar[frozenset[str]] = frozenset()
@@ -115,14 +115,14 @@ class Backbone(abc.ABC):
     weighs_text: ClassVar[bool] = False
     """Whether it can encode texts with weights (:mod:`steer.prompts.syntax`)."""
     packs_prompts: ClassVar[bool] = True
-    """Whether one population can hold several prompts: not where it depends on a prompt how many steps there are."""
+    """Whether one population can hold several prompts; false if the number of steps depends on the prompt."""
 
     def __init__(self, pipe: Any, denoiser: torch.nn.Module) -> None:
         self.pipe = pipe
         self.medium: Medium = media_of(self.modality)
         self.scheduler = pipe.scheduler
         self.denoisers = Denoisers(denoiser)
-        # with offloading the weights may be elsewhere; asked once, for the pipeline walks all its modules to tell
+        # with offloading the weights may be elsewhere; read once, because the pipeline walks all its modules for it
         self.device: torch.device = pipe._execution_device
         self._encoded: dict[tuple[Hashable, ...], Encoded] = {}
         self._encoding = threading.Lock()
@@ -135,19 +135,19 @@ class Backbone(abc.ABC):
 
     @classmethod
     def precision(cls, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
-        """Return what ``from_pretrained`` takes as dtype for ``dtype``: by part, where some leave its range."""
+        """Return the ``dtype`` argument of ``from_pretrained``: by part, if some parts overflow in ``dtype``."""
         return dtype
 
     @abc.abstractmethod
     def guided(self, guidance_scale: float) -> bool:
-        """Whether this scale of classifier-free guidance means two evaluations a prediction."""
+        """Whether this scale of classifier-free guidance needs two evaluations per prediction."""
 
     def completed(self, prompt: Prompt) -> Prompt:
-        """Return a prompt whose metadata holds all that its images depend on, so that their recipe is complete: a file
-        that it names is read here.
+        """Return a prompt whose metadata hold everything that its images depend on, so that their recipe is complete. A
+        file that the prompt names is read here.
 
         Raises:
-            SteerError: for one that cannot be used.
+            SteerError: for a prompt that cannot be used.
         """
         return prompt
 
@@ -163,7 +163,7 @@ class Backbone(abc.ABC):
 
         Args:
             guidance_scale: of classifier-free guidance.
-            embedded_scale: the scale that the model takes as an input, where it does.
+            embedded_scale: the scale for models that take one as an input.
         """
         guided = self.guided(guidance_scale)
         rows = [
@@ -177,7 +177,7 @@ class Backbone(abc.ABC):
     def _encode_cached(self, prompt: Prompt, negative: str | None) -> Encoded:
         written = prompt.metadata.get(WRITTEN) if self.weighs_text else None
         key = (str(prompt), written, negative, *self.conditioned_on(prompt))
-        with self._encoding:  # texts are encoded ahead by a thread; neither tokenizers nor the eviction may meet
+        with self._encoding:  # a thread encodes texts ahead; tokenizers and the eviction must not run twice at once
             if key not in self._encoded:
                 if len(self._encoded) >= ENCODED_KEPT:
                     self._encoded.pop(next(iter(self._encoded)))
@@ -189,7 +189,7 @@ class Backbone(abc.ABC):
             return self._encoded[key]
 
     def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
-        """Return what the conditioning depends on besides the texts."""
+        """Return everything except the texts that the conditioning depends on."""
         return ()
 
     @abc.abstractmethod
@@ -204,7 +204,7 @@ class Backbone(abc.ABC):
         """Encode as :meth:`encode_one` does, with the weights that the texts give; only if :attr:`weighs_text`.
 
         Args:
-            prompt: its plain words, and what else the conditioning depends on.
+            prompt: its plain words, and all else that the conditioning depends on.
             written: its words with their weights.
             negative: as written.
         """
@@ -219,7 +219,7 @@ class Backbone(abc.ABC):
         """
 
     def shape(self, settings: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return the shape of one particle's ``x`` under a run's settings; of images, that of their latents.
+        """Return the shape of one particle's ``x`` under a run's settings; for images, that of their latents.
 
         Raises:
             SteerError: for settings that the model cannot follow.
@@ -227,22 +227,22 @@ class Backbone(abc.ABC):
         return self.latent_shape(settings["width"], settings["height"])
 
     def observers(self) -> Sequence[object]:
-        """Return objects with hook wrappers that put into traces what the family has to show; fresh ones each time."""
+        """Return fresh objects with hook wrappers that add the family's own events to traces."""
         return ()
 
     def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Return width and height of the image that latents of this shape are decoded to."""
+        """Return width and height of the image of latents with this shape."""
         factor = getattr(self.pipe, "vae_scale_factor", 8)
         return shape[-1] * factor, shape[-2] * factor
 
     @property
     def continuous(self) -> bool:
-        """Whether samples depend smoothly on the noise that they begin with, as methods need that change the noise."""
+        """Whether samples depend smoothly on their initial noise, as methods that change the noise need."""
         return self.medium.continuous
 
     @property
     def offloaded(self) -> bool:
-        """Whether parts move between devices as they are called, so that no two may be called at once."""
+        """Whether parts move between devices when called, so that no two may be called at once."""
         return any(map(offloaded, getattr(self.pipe, "components", {}).values()))
 
     def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
@@ -258,15 +258,15 @@ class Backbone(abc.ABC):
         return Gaussian(scheduler, eta=settings["eta"])
 
     def noise(self, streams: Streams, shape: tuple[int, ...]) -> Tensor:
-        """Draw a population's initial noise ``[N, *shape]``; models that begin with none leave the streams alone."""
+        """Draw a population's initial noise ``[N, *shape]``; models without initial noise do not use the streams."""
         return streams.normal(shape, self.device)
 
     def process_for(self, settings: Mapping[str, Any], shape: tuple[int, ...], prompts: Sequence[Prompt]) -> Process:
-        """Return a fresh noise process for a run's prompts; where it depends on them, they must not share packs."""
+        """Return a fresh noise process for a run's prompts; if it depends on them, they must not share packs."""
         return self.process(settings, shape)
 
     def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return the first x ``[N, …]`` of a population: the prior's noise, beside it whatever is known from the start.
+        """Return the first x ``[N, …]`` of a population: the prior's noise, joined with parts that are known already.
 
         Args:
             noise: ``[N, *latent_shape]``.
@@ -287,11 +287,11 @@ class Backbone(abc.ABC):
         """
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the pipeline gives ``set_timesteps`` besides the steps: ``sigmas``, a flow's shift ``mu``.
+        """Return the pipeline's arguments of ``set_timesteps`` besides the steps: ``sigmas``, a flow's shift ``mu``.
 
         Args:
             shape: of one particle's latents.
-            config: of the scheduler that is set, which may be another class than the pipeline's own.
+            config: of the scheduler, whose class may differ from the pipeline's own.
         """
         return {}
 
@@ -308,8 +308,8 @@ def to_image(decoded: Tensor) -> Tensor:
 
 
 def unscaled(x: Tensor, config: Any) -> Tensor:
-    """Return latents ``[B, C, H, W]`` as an autoencoder wants them, by its configuration: mean and standard deviation
-    of each channel, else one factor and one shift."""
+    """Return latents ``[B, C, H, W]`` scaled for an autoencoder, by its configuration: mean and standard deviation of
+    each channel, else one factor and one shift."""
     mean, std = (getattr(config, f"latents_{name}", None) for name in ("mean", "std"))
     if mean is not None and std is not None:
         mean, std = (torch.tensor(values).view(1, -1, 1, 1).to(x) for values in (mean, std))
@@ -320,10 +320,10 @@ def unscaled(x: Tensor, config: Any) -> Tensor:
 
 
 def overflow_safe(vae: Any) -> Any:
-    """Return a VAE in fp32 where its fp16 activations overflow.
+    """Return a VAE in fp32 if its fp16 activations overflow.
 
-    A copy, for the pipeline's own stays as it is; but one that is offloaded is converted in place, for its hooks hold
-    the other parts of the pipeline, and a copy would copy them all and move those.
+    It is a copy, so that the pipeline's own does not change. An offloaded VAE is converted in place, because its hooks
+    hold the other parts of the pipeline, and a copy would copy and move them all.
     """
     if vae.dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
         return vae
@@ -335,7 +335,7 @@ def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:
     ids = tokenizer(str(prompt), truncation=False).input_ids
     if len(ids) > limit:
         special = tokenizer.num_special_tokens_to_add()
-        ends = ids[-1] in tokenizer.all_special_ids  # an end token stays, in the place of a word's
+        ends = ids[-1] in tokenizer.all_special_ids  # an end token stays and takes a word's place
         cut = tokenizer.decode(ids[limit - 1 if ends else limit :], skip_special_tokens=True)
         shown = cut if len(cut) <= 120 else f"{cut[:119]}…"
         warnings.warn(

@@ -13,12 +13,12 @@ from steer.errors import unknown
 
 @dataclass(frozen=True)
 class Denoiser:
-    """Other weights for a model, named before anything is fetched or read.
+    """Other weights for a model, named before they are fetched or read.
 
     Attributes:
-        name: what the setting ``denoiser``, and so the recipe, calls them.
+        name: their value of the setting ``denoiser``, and so in the recipe.
         file: returns their file on this machine, fetching it if it is not there.
-        load: returns a module like the model's denoiser with the weights of that file; leaves the model's as it is.
+        load: returns a module like the model's denoiser with the weights of that file; does not change the model's.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Denoiser:
 class Denoisers(dict[str, nn.Module]):
     """Modules by name; ``"base"`` is the model's own.
 
-    A run has a view of its model's: what its methods promise is the run's own, and is read when a population begins.
-    What was read is kept as long as the model, for the packs to come, and read again only if the file has changed.
+    A run has a view of its model's table: weights that its methods promise are the run's own, and are read when a
+    population begins. They are kept as long as the model, for later packs, and read again only if the file has changed.
     """
 
     def __init__(self, base: nn.Module) -> None:
@@ -39,21 +39,21 @@ class Denoisers(dict[str, nn.Module]):
         self._read: dict[str, tuple[Hashable, nn.Module]] = {}
 
     def view(self) -> Denoisers:
-        """Return the same modules in a table of its own, which promises nothing yet; what was read is shared."""
+        """Return the same modules in a new table without promises; read weights are shared."""
         view = Denoisers(self["base"])
         view.update(self)
         view._read = self._read
         return view
 
     def promise(self, denoiser: Denoiser) -> None:
-        """Name weights that :meth:`resolve` is to bring."""
+        """Name weights for :meth:`resolve`."""
         self._promised[denoiser.name] = denoiser
 
     def resolve(self, name: str) -> None:
-        """Bring the weights of that name, if they were promised.
+        """Read the weights of that name, if they were promised.
 
         Raises:
-            SteerError: if nobody promised weights of that name, they cannot be fetched, or they do not fit the model.
+            SteerError: if no method promised weights of that name, they cannot be fetched, or do not fit the model.
         """
         denoiser = self._promised.get(name)
         if denoiser is not None:

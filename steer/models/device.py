@@ -1,4 +1,4 @@
-"""Precisions by the names that users give them, and where half precision pays."""
+"""Devices and precisions: names, defaults, memory, and whether a device computes in bfloat16."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def dtype_name(dtype: torch.dtype | str) -> str | None:
-    """Return the name of a precision, of torch's or as a recipe has it (``"float32"``); ``None`` if it has none."""
+    """Return the short name of a dtype of torch or of a recipe (``"float32"``); ``None`` if it has none."""
     plain = str(dtype).removeprefix("torch.")
     return next((name for name, known in DTYPES.items() if str(known) == f"torch.{plain}"), None)
 
@@ -21,8 +21,8 @@ def dtype_name(dtype: torch.dtype | str) -> str | None:
 def computes_bf16(device: torch.device | str) -> bool:
     """Return whether a device multiplies in bfloat16 itself.
 
-    A CPU without AVX-512 gets there through emulation, and was 36 times slower than in fp32 (a guided step of the
-    embedded model, AVX2, torch 2.15).
+    A CPU without AVX-512 emulates it, which was 36 times slower than fp32 (a guided step of the embedded model, AVX2,
+    torch 2.15).
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -33,7 +33,7 @@ def computes_bf16(device: torch.device | str) -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no room: its allocator's word, or that of a library which asked it in vain."""
+    """Whether an error means that a device ran out of memory, as reported by its allocator or by a library."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     if not isinstance(error, RuntimeError):
@@ -45,7 +45,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def memory_gb() -> float | None:
-    """Return the machine's memory in GB, if the system tells."""
+    """Return the machine's memory in GB, if the system reports it."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     except (AttributeError, ValueError, OSError):
@@ -56,7 +56,7 @@ def pick_device(name: str | None) -> torch.device:
     """Return the device to use: the named one, else CUDA if there is one, else the CPU.
 
     Raises:
-        SteerError: for a name that torch does not know or a device that is not there.
+        SteerError: for a name that torch does not know, or a missing device.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -68,7 +68,7 @@ def pick_device(name: str | None) -> torch.device:
         raise SteerError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
     try:
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, NotImplementedError, AssertionError) as error:  # each back end complains in its own way
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # each back end raises its own error
         raise SteerError(f"device {name!r} cannot compute here: {message_of(error)}; use --device cpu") from None
     return device
 

@@ -33,11 +33,10 @@ KNOWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
     "black-forest-labs/FLUX.1-schnell": {"steps": 4, "guidance_scale": 0.0},
     "PixArt-alpha/PixArt-LCM-XL-2-1024-MS": {"steps": 4, "guidance_scale": 0.0},
-    # the card asks for 9 of a pipeline whose last step began at sigma 0 and did nothing
+    # the card says 9, for a pipeline whose last step began at sigma 0 and had no effect
     "Tongyi-MAI/Z-Image-Turbo": {"steps": 8, "guidance_scale": 0.0},
 }
-"""Settings that distilled checkpoints are made for, by hub id, where the family's own would spoil the image. From
-their model cards."""
+"""Settings of distilled checkpoints, by hub id, from their model cards; the family's own would spoil the image."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,14 @@ def load_model(
 
     Args:
         model: a name that a plugin registered (``"shapes"``), a local folder in diffusers format, a hub id, or a
-            diffusers pipeline in memory (used as it is, where it is, unless ``device`` is given).
-        plugins: where names and backbones are looked up.
+            diffusers pipeline in memory (not changed, and not moved unless ``device`` is given).
+        plugins: the plugins to look names and backbones up in.
         device: ``"cpu"``, ``"cuda"``, …; by default CUDA if there is one.
         dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default the family's half precision on CUDA, else fp32.
         options: LoRAs, memory savings, compilation, preview decoder.
 
     Raises:
-        SteerError: for a model that is not there, cannot be fetched or belongs to no supported family.
+        SteerError: for a model that does not exist, cannot be fetched, or belongs to no supported family.
     """
     chosen = options if options is not None else ModelOptions()
     if not isinstance(model, (str, Path)):
@@ -92,11 +91,13 @@ def load_model(
     keywords: dict[str, Any] = {"torch_dtype": family.precision(pick_dtype(dtype, where, family.half))}
     if source.folder is None:
         keywords["local_files_only"] = not hub.reachable()
-    if "safety_checker" in config:  # never called here; not worth 1.2 GB
+    if "safety_checker" in config:  # never called here, and 1.2 GB large
         keywords.update(safety_checker=None, requires_safety_checker=False)
     try:
         pipe = getattr(diffusers, class_name).from_pretrained(source.place, **keywords)
-    except Exception as error:  # missing parts, damaged weights, foreign classes: a dozen kinds, all the folder's
+    except (
+        Exception
+    ) as error:  # missing parts, damaged weights, unknown classes: many kinds of error, all caused by the folder
         log.debug("loading %s failed", source.name, exc_info=True)
         raise SteerError(
             f"model {name!r} cannot be loaded ({type(error).__name__}: {message_of(error)}); a file of it is missing "
@@ -109,10 +110,10 @@ def load_model(
 
 
 def check_cached(name: str, plugins: Plugins) -> None:
-    """Raise for a model of the hub that is not in its cache: for what is not to fetch it.
+    """Raise for a hub model that is not in the cache; a dry run must not fetch it.
 
     Raises:
-        SteerError: saying how to fetch it.
+        SteerError: with the command that fetches it.
     """
     source = Source(name)
     if name in plugins.registry.models or not source.like_an_id() or source.folder is not None:
@@ -129,7 +130,9 @@ def _from_loader(
 ) -> Model:
     name = f"{kind}:{argument}"
     if options != ModelOptions():
-        raise SteerError(f"model {name!r} is no diffusers pipeline: LoRAs, offload, previews and the like do not apply")
+        raise SteerError(
+            f"model {name!r} is not a diffusers pipeline: LoRAs, offload, previews and the like do not apply"
+        )
     where = pick_device(device)
     backbone: Backbone = plugins.registry.loaders[kind].load()(argument, where, pick_dtype(dtype, where))
     return Model(name, backbone, {}, options)
@@ -148,7 +151,7 @@ def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
         return None
     dtype = next(backbone.denoisers["base"].parameters()).dtype
     if options.preview in PREVIEWS and options.preview != backbone.preview:
-        # families share numbers of channels, so that a wrong one would decode to nonsense without a word
+        # families share numbers of channels, so a wrong one would silently decode to nonsense
         fitting = f"use {backbone.preview}" if backbone.preview else "it has none; leave --preview out"
         raise SteerError(
             f"preview decoder {options.preview!r} is not for the latents of {type(backbone).__name__}: {fitting}"
@@ -201,15 +204,15 @@ def _pipeline_config(source: Source, name: str, plugins: Plugins) -> dict[str, A
 
     try:
         return dict(DiffusionPipeline.load_config(source.name, local_files_only=not hub.reachable()))
-    except Exception as error:  # the hub client raises a dozen kinds; all mean that it could not be had
+    except Exception as error:  # the hub client raises many kinds of error; all mean that it could not be fetched
         log.debug("loading %s failed", source.name, exc_info=True)
         if not hub.reachable():
             raise SteerError(
-                f"model {name!r} is no local folder and not in the hub's cache, and the hub cannot be reached "
+                f"model {name!r} is not a local folder or in the hub's cache, and the hub cannot be reached "
                 "(offline); go online once to fetch it, or give a local folder in diffusers format"
             ) from error
         raise SteerError(
-            f"model {name!r} is no local folder and could not be fetched from the hub ({type(error).__name__}); "
+            f"model {name!r} is not a local folder and could not be fetched from the hub ({type(error).__name__}); "
             "check the id, log in if it is gated, or give a local folder in diffusers format"
         ) from error
 

@@ -83,7 +83,7 @@ def parse_loras(texts: Iterable[str]) -> tuple[tuple[str, float], ...]:
 
 
 def apply(pipe: Any, options: ModelOptions, device: torch.device) -> None:
-    """Apply all options but the preview to a pipeline and put it where it belongs.
+    """Apply all options except the preview to a pipeline, and move it to its device.
 
     Raises:
         SteerError: for an option that the pipeline or the machine cannot follow.
@@ -91,7 +91,7 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device) -> None:
     for number, (path, weight) in enumerate(options.loras):
         _fuse_lora(pipe, path, weight, f"lora{number}")
     if options.offload == "none":
-        if not any(map(offloaded, pipe.components.values())):  # by its owner, who said where it goes
+        if not any(map(offloaded, pipe.components.values())):  # by its owner, who chose its place
             pipe.to(device)
     elif device.type != "cuda":
         raise SteerError(f"offload={options.offload} moves parts to a CUDA device and back; the device is {device}")
@@ -138,7 +138,7 @@ class Preview:
             name: a short name of :data:`PREVIEWS`, a hub id, or a folder.
 
         Raises:
-            SteerError: if it cannot be had.
+            SteerError: if it cannot be loaded.
         """
         from diffusers import AutoencoderTiny
 
@@ -155,13 +155,13 @@ class Preview:
         self.model.requires_grad_(False)
 
     def check(self, channels: int) -> None:
-        """Raise unless the decoder takes latents of so many channels."""
+        """Raise unless the decoder takes latents with this number of channels."""
         own = self.model.config.latent_channels
         if own != channels:
             raise SteerError(f"the preview decoder takes latents of {own} channels, the model's have {channels}")
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """Decode latents ``[B, C, H, W]`` as the denoiser has them to images ``[B, 3, H, W]`` in [0, 1]."""
+        """Decode the denoiser's latents ``[B, C, H, W]`` to images ``[B, 3, H, W]`` in [0, 1]."""
         image: Tensor = self.model.decode(latents.to(self.model.dtype), return_dict=False)[0]
         return (image.float() / 2 + 0.5).clamp(0, 1)
 
@@ -175,13 +175,15 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
             f"lora {path!r} does not exist; expected a .safetensors file, a folder or a hub id like org/name"
         )
     try:
-        # safetensors only: a pickled LoRA from somewhere could run code
+        # safetensors only: a pickled LoRA could run code
         pipe.load_lora_weights(source.place, adapter_name=name, use_safetensors=True)
     except ImportError as error:
         raise SteerError(
             f"LoRAs need the package peft ({message_of(error)}); pip install 'steer-diffusion[lora]'"
         ) from None
-    except Exception as error:  # shape mismatches, foreign keys, missing files: a dozen kinds, all the file's fault
+    except (
+        Exception
+    ) as error:  # shape mismatches, unknown keys, missing files: many kinds of error, all caused by the file
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: {message_of(error)}") from error
     if name not in {n for adapters in pipe.get_list_adapters().values() for n in adapters}:
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: none of its tensors belongs to the model")
@@ -191,7 +193,7 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
 
 
 def _warn_of_layers_left_out(pipe: Any, path: str, source: str, name: str) -> None:
-    """Warn where a LoRA has layers that the model lacks; diffusers takes the others and says so in its log only."""
+    """Warn if a LoRA has layers that the model lacks; diffusers takes the others and only logs it."""
     loaded = pipe.lora_state_dict(source, use_safetensors=True)
     tensors = loaded[0] if isinstance(loaded, tuple) else loaded
     there = sum(any(mark in key for mark in ("lora_A", "lora_down", "lora.down")) for key in tensors)

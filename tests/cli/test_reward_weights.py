@@ -17,7 +17,7 @@ def test_without_weights_the_command_ends_with_one_line(process: Steer, place: P
     )  # fmt: skip
     assert done.error() == (
         "hps needs HPS_v2.1_compressed.pt of xswu/HPSv2 (2.0 GB), which is not in the hub's cache, and the hub cannot "
-        "be reached: run `steer download hps` where it can, or copy it here and set -o hps.weights=PATH"
+        "be reached: run `steer download hps` on a machine that can, or copy it here and set -o hps.weights=PATH"
     )
     assert not (place / "outputs").exists()
 

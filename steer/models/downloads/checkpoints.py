@@ -1,4 +1,4 @@
-"""Checkpoints from others: tensors by name, read without running code."""
+"""Reading untrusted checkpoints: tensors by name, without running code."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def read_tensors(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoin
 
     Args:
         file: ``*.safetensors``, else a pickle of torch's.
-        keys: where in a pickle the state dict may be, the first that is there; a pickle without is taken whole.
-        what: what messages call the file.
+        keys: possible keys of the state dict in a pickle, of which the first present one counts; without any, the whole
+            pickle is the state dict.
+        what: the file's kind, for messages.
 
     Returns:
         Name to tensor, on the CPU; a pickle's tensors stay in the file until they are used.
@@ -35,11 +36,11 @@ def read_tensors(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoin
     try:
         content = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        # torch's words on a pickle with code run to a page, and advise to run the code
+        # torch's message about a pickle with code is a page long, and advises to run the code
         code = isinstance(error, pickle.UnpicklingError)
         reason = "no pickle of tensors alone" if code else message_of(error, 120)
         raise SteerError(
-            f"{what} {file} cannot be read ({reason}); it is truncated or no checkpoint: fetch or copy it again"
+            f"{what} {file} cannot be read ({reason}); it is truncated or not a checkpoint: fetch or copy it again"
         ) from error
     if isinstance(content, Mapping):
         content = next((content[key] for key in keys if isinstance(content.get(key), Mapping)), content)

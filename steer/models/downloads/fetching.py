@@ -1,7 +1,7 @@
-"""Files fetched so that a broken connection costs nothing: what has come is kept, gone on from, and verified.
+"""Resumable, verified downloads of files.
 
-The hub's client begins an interrupted download again from nothing. Here bytes go into a partial file beside the
-target, which the next attempt goes on from, and which becomes the target only when size and checksum are right.
+The hub's client starts an interrupted download over. Here bytes go into a partial file beside the target. The next
+attempt resumes it, and it becomes the target only when size and checksum are right.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from steer.errors import SteerError, message_of
 log = logging.getLogger(__name__)
 
 PATIENCE = 20.0
-"""Seconds until a server that says nothing is given up."""
+"""Seconds until a silent server counts as dead."""
 
 
 class NoSuchFile(SteerError):  # noqa: N818 - a mistake of the user's, as its parent is
-    """The place has no such file."""
+    """The server has no such file."""
 
 
 Observer = Callable[[str, int, int | None], None]
-"""What is told of a download as it goes on: the file as ``org/name: file``, bytes that are here, bytes in all."""
+"""Called during a download with the file as ``org/name: file``, the bytes so far and the total."""
 
 observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
-"""Who is told; without one the hub's own client draws its bar."""
+"""The present observer; without one, the hub's own client draws its bar."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file somewhere else.
+    """A file on a server.
 
     Attributes:
         name: for messages.
-        url: where its bytes are.
-        tag: what changes when the file does; usable as a file's name.
+        url: of its bytes.
+        tag: changes when the file does; usable as a file name.
         size: bytes, if known.
-        checksum: algorithm (``"git"`` or a name of hashlib's) and hexadecimal digest, if the place states one.
+        checksum: algorithm (``"git"`` or a name of hashlib's) and hexadecimal digest, if the server states one.
         headers: of the request.
     """
 
@@ -60,7 +60,7 @@ class Remote:
 
 
 def at(url: str, name: str) -> Remote:
-    """Ask a web server what a file is.
+    """Ask a web server for a file's properties.
 
     Raises:
         NoSuchFile: if it does not have it.
@@ -85,17 +85,17 @@ def at(url: str, name: str) -> Remote:
 
 
 def obtain(remote: Remote, target: Path, *, lock: Path, sha256: str | None = None) -> None:
-    """Fetch what is missing of a file, verify it and put it in its place; do nothing if it is there.
+    """Fetch the missing part of a file, verify it and move it to its place; do nothing if it exists.
 
     Args:
-        remote: what is fetched.
-        target: where it goes; folders are made.
-        lock: file that keeps other processes from fetching the same.
-        sha256: what it must be, beside what its place states.
+        remote: the file to fetch.
+        target: its local path; folders are made.
+        lock: lock file against other processes that fetch the same.
+        sha256: the required digest, in addition to the server's.
 
     Raises:
-        SteerError: if the disk is full, the connection breaks off (what has come is kept), the file is damaged (what
-            has come is deleted), or another file is in its place.
+        SteerError: if the disk is full, the connection breaks off (the partial file is kept), the file is damaged (it
+            is deleted), or another file is in its place.
     """
     from huggingface_hub.utils import WeakFileLock
 
@@ -113,11 +113,11 @@ def obtain(remote: Remote, target: Path, *, lock: Path, sha256: str | None = Non
             problem = _mismatch(part, remote)
             if problem:
                 part.unlink()
-                raise SteerError(f"{remote.name} came damaged ({problem}) and was deleted; fetch it again")
+                raise SteerError(f"{remote.name} arrived damaged ({problem}) and was deleted; fetch it again")
             part.replace(target)
         if sha256 is not None and digest(target, "sha256") != sha256:
             target.unlink()
-            raise SteerError(f"{remote.name} is not the file that was published: its sha256 is not {sha256}; deleted")
+            raise SteerError(f"{remote.name} is not the published file: its sha256 is not {sha256}; deleted")
 
 
 def digest(file: Path, algorithm: str) -> str:
@@ -151,18 +151,18 @@ def _stream(remote: Remote, part: Path) -> None:
                 expected_size=remote.size,
                 displayed_filename=remote.name,
             )
-    except Exception as error:  # of the connection, the server or the disk: a dozen classes
+    except Exception as error:  # errors of the connection, the server or the disk have many classes
         log.debug("fetching %s failed", remote.name, exc_info=True)
         here = part.stat().st_size if part.exists() else 0
         total = f" of {remote.size / 1e6:.1f}" if remote.size else ""
         raise SteerError(
-            f"{remote.name} broke off after {here / 1e6:.1f}{total} MB ({message_of(error)}); the same command goes on "
-            "from there"
+            f"{remote.name} broke off after {here / 1e6:.1f}{total} MB ({message_of(error)}); the same command "
+            "resumes it"
         ) from error
 
 
 class _Counting(io.FileIO):
-    """A file that is appended to and tells how long it is."""
+    """A file to append to, which reports its length."""
 
     def __init__(self, path: Path, done: int, tell: Callable[[int], object]) -> None:
         super().__init__(path, "r+b" if done else "wb")
@@ -179,7 +179,7 @@ class _Counting(io.FileIO):
 
 
 def _mismatch(file: Path, remote: Remote) -> str | None:
-    """Return what is wrong with a fetched file, if anything is."""
+    """Return the fault of a fetched file, if any."""
     size = file.stat().st_size
     if remote.size is not None and size != remote.size:
         return f"{size} bytes, expected {remote.size}"

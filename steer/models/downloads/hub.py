@@ -1,4 +1,4 @@
-"""The hub: whether it can be reached, what its cache holds, and files fetched from it into the cache.
+"""The hub: whether it can be reached, the content of its cache, and fetching files into the cache.
 
 The client library keeps the cache's layout, names files and authenticates; :mod:`.fetching` brings the bytes.
 """
@@ -25,18 +25,18 @@ UNUSED = ("safety_checker",)
 """Parts of pipelines that are never loaded here."""
 
 PATIENCE = 3.0
-"""Seconds that a connection may take. The hub's own client retries for half a minute where there is no network."""
+"""Seconds for a connection. Without a network, the hub's own client would retry for half a minute."""
 
 
 @functools.cache
 def reachable(url: str | None = None) -> bool:
-    """Whether the hub answers, or another place; asked once a process. False in offline mode: only caches are used."""
+    """Whether the hub or another server answers; checked once per process. False in offline mode."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
     if urllib.request.getproxies().keys() & {"https", "all"}:
-        return True  # the proxy's affair; names need not resolve here
+        return True  # the proxy resolves names
     place = urllib.parse.urlsplit(constants.ENDPOINT if url is None else url)
     port = place.port or (443 if place.scheme == "https" else 80)
     try:
@@ -48,36 +48,36 @@ def reachable(url: str | None = None) -> bool:
 
 
 def cached_file(repo: str, file: str, revision: str | None = None) -> Path | None:
-    """Return a file of the hub's cache, or ``None`` if it is not there."""
+    """Return a file of the hub's cache, or ``None`` if it is not cached."""
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         found = try_to_load_from_cache(repo, file, cache_dir=constants.HF_HUB_CACHE, revision=revision)
     except HFValidationError as error:
-        raise SteerError(f"{repo!r} is no name of a repository on the hub; expected ORG/NAME") from error
+        raise SteerError(f"{repo!r} is not the name of a hub repository; expected ORG/NAME") from error
     return Path(found) if isinstance(found, str) else None
 
 
 def fetch(
     repo: str, file: str, revision: str | None = None, sha256: str | None = None, *, into: Path | None = None
 ) -> Path:
-    """Fetch one file into the hub's cache, or a folder, and verify it; what is there already is not fetched again.
+    """Fetch one file into the hub's cache, or a folder, and verify it; an existing file is not fetched again.
 
     Args:
         repo: ``"org/name"``.
         file: its path in the repository.
         revision: branch, tag or commit.
-        sha256: what it must be; by default what the hub states, if it does.
-        into: a folder in place of the cache; the file gets its path in the repository there.
+        sha256: the required digest; by default the hub's, if it states one.
+        into: a folder instead of the cache; the file gets its path in the repository there.
 
     Returns:
         The fetched file.
 
     Raises:
         NoSuchFile: if the repository does not have it.
-        SteerError: if there is no such repository, it needs a login, the disk is full, the connection breaks off (what
-            has come is kept), or the file is damaged (what has come is deleted).
+        SteerError: if there is no such repository, it needs a login, the disk is full, the connection breaks off (the
+            partial file is kept), or the file is damaged (it is deleted).
     """
     from huggingface_hub import constants, hf_hub_download
 
@@ -85,7 +85,7 @@ def fetch(
     cache = Path(constants.HF_HUB_CACHE)
     folder = "models--" + repo.replace("/", "--")
     target = cache / folder / "blobs" / remote.tag if into is None else into / _inside(file)
-    # the lock that the hub's own clients take for this file
+    # the lock that the hub's own clients use for this file
     fetching.obtain(remote, target, lock=cache / ".locks" / folder / f"{remote.tag}.lock", sha256=sha256)
     if into is not None:
         return target
@@ -94,7 +94,7 @@ def fetch(
 
 
 def _remote(repo: str, file: str, revision: str | None) -> Remote:
-    """Ask the hub what a file is: its tag is the file's sha256, or git's hash of it."""
+    """Ask the hub for a file's properties: its tag is the file's sha256, or git's hash of it."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
@@ -128,7 +128,7 @@ def listing(repo: str, revision: str | None = None) -> list[tuple[str, int | Non
 
 
 def readable(files: Sequence[str]) -> list[str]:
-    """Select what transformers and diffusers read: configurations, tokenizers, and weights in one format.
+    """Select the files that transformers and diffusers read: configurations, tokenizers, and weights in one format.
 
     A folder's weights are its safetensors, else its pickles; no variants (``fp16``, ``non_ema``), no single-file
     checkpoints beside a pipeline, no other frameworks.
@@ -189,6 +189,6 @@ def _explained(what: str) -> Iterator[None]:
         ) from error
     except (errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
         raise NoSuchFile(f"{what} cannot be fetched: the hub has no such file or revision") from error
-    except Exception as error:  # of the connection or the server: a dozen classes
+    except Exception as error:  # errors of the connection or the server have many classes
         log.debug("asking for %s failed", what, exc_info=True)
         raise SteerError(f"{what} cannot be fetched: {type(error).__name__}: {message_of(error)}") from error

@@ -1,4 +1,4 @@
-"""What a user named: something on this machine, or an id on the hub."""
+"""``Source``: a name given by the user, for something on this machine or an id on the hub."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model, weights or the like are, as a user says it: a file, a folder, or a hub id."""
+    """The name of a model, of weights or the like: a file, a folder, or a hub id."""
 
     name: str
 
@@ -20,18 +20,18 @@ class Source:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of that name on this machine, if there is one."""
+        """The folder of that name on this machine, or ``None``."""
         path = self.path
         return path if path is not None and path.is_dir() else None
 
     @property
     def place(self) -> str:
-        """What ``from_pretrained`` takes: the path on this machine, else the name."""
+        """The argument for ``from_pretrained``: the path on this machine, else the name."""
         return str(self.path or self.name)
 
     @property
     def like_a_path(self) -> bool:
-        """Whether the name can only mean something on this machine, be it there or not."""
+        """Whether the name can only mean a path on this machine, even if it does not exist."""
         return self.name.startswith((".", "/", "~"))
 
     def like_an_id(self, *, bare: bool = False) -> bool:

@@ -1,18 +1,18 @@
-"""Weights that live on the hub: what a plugin declares, where they are on this machine, and how they get here.
+"""Weights on the hub that plugins declare: their place on this machine, and fetching them.
 
 A plugin declares its weights when it registers, without importing torch::
 
     HPS = Weights("xswu/HPSv2", "HPS_v2.1_compressed.pt", size=1_970_000_000, license="Apache-2.0")
     registry.reward("hps", "my_package.hps:Hps", weights=[HPS])
 
-so that ``steer download hps``, ``steer doctor`` and ``steer plugins show hps`` know of them. Weights that depend on
-the reward's argument (``vqa:xl``) are declared as ``weights="module:function"``; the function takes the argument, else
-what the user chose in the option ``model`` if the reward has one, else ``None``, and returns them. The plugin itself
+so that ``steer download hps``, ``steer doctor`` and ``steer plugins show hps`` know them. Weights that depend on the
+reward's argument (``vqa:xl``) are declared as ``weights="module:function"``. The function takes the argument, else the
+user's value of the option ``model`` if the reward has one, else ``None``, and returns the weights. The plugin itself
 asks for a path::
 
     file = locate(HPS, owner="hps", given=self.options.weights)
 
-and gets the user's own file if there is one, else the hub cache's, else one that is fetched now.
+and gets the user's own file if there is one, else the cached one, else one that is fetched now.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from steer.registry.declarations import Needed, Repository, Weights
 from steer.settings.text_files import read_text
 
 CONFIGS = ("model_index.json", "config.json")
-"""What the libraries look for first in a repository: a diffusers pipeline, a model of transformers or diffusers."""
+"""The index files of repositories: of a diffusers pipeline, and of a model of transformers or diffusers."""
 
 
 def cached(needed: Needed) -> Path | None:
-    """Return where weights are in the hub's cache: a file, or the folder of a complete repository."""
+    """Return the place of weights in the hub's cache: a file, or the folder of a complete repository."""
     if isinstance(needed, Weights) and needed.url is not None:
         kept = _kept(needed.file, needed.url)
         return kept if kept.is_file() else None
@@ -49,7 +49,7 @@ def cached(needed: Needed) -> Path | None:
 
 
 def describe(needed: Needed) -> dict[str, Any]:
-    """Return plain data on weights, for listings: repository, file, bytes, license, option, where they are cached."""
+    """Return plain data on weights, for listings: repository, file, bytes, license, option, cached path."""
     path = cached(needed)
     return {
         "repo": needed.repo,
@@ -63,7 +63,7 @@ def describe(needed: Needed) -> dict[str, Any]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder in the format of transformers or diffusers has its weights: no part, no shard is missing."""
+    """Whether a folder in the format of transformers or diffusers has all parts and shards of its weights."""
     index = folder / "model_index.json"
     if index.is_file():
         parts = [name for name, value in _read(index).items() if isinstance(value, list) and all(value)]
@@ -79,7 +79,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def at_hand(needed: Needed, *, owner: str, given: str | Path | None = None) -> Path | None:
-    """Return a local path for weights that are on this machine, ``None`` for others that can be fetched.
+    """Return a local path for weights on this machine, ``None`` for others that can be fetched.
 
     Args:
         needed: see :func:`locate`.
@@ -87,7 +87,7 @@ def at_hand(needed: Needed, *, owner: str, given: str | Path | None = None) -> P
         given: see :func:`locate`.
 
     Raises:
-        SteerError: if they are not here, and the place where they are does not answer.
+        SteerError: if they are not here, and their server does not answer.
     """
     if given is not None:
         return _given(needed, Path(given).expanduser(), f"{owner.partition(':')[0]}.{needed.option}")
@@ -101,32 +101,32 @@ def locate(needed: Needed, *, owner: str, given: str | Path | None = None) -> Pa
     """Return a local path for weights: the user's own, else the cached one, else one fetched now.
 
     Args:
-        needed: what is needed.
-        owner: the plugin with its argument as the user would type it (``"hps"``, ``"vqa:xxl"``), for messages.
-        given: what the user gave in the option ``needed.option``: the file, or a folder that holds it. For a
-            `Repository` its folder.
+        needed: the weights.
+        owner: the plugin with its argument as typed (``"hps"``, ``"vqa:xxl"``), for messages.
+        given: the user's value of the option ``needed.option``: the file, or a folder that holds it. For a
+            `Repository`, its folder.
 
     Returns:
         The file, or the folder of a `Repository`.
 
     Raises:
-        SteerError: one line with repository, file and size and the two ways to get them.
+        SteerError: one line with repository, file and size, and the two ways to get them.
     """
     return at_hand(needed, owner=owner, given=given) or fetch(needed)
 
 
 def complete(needed: Sequence[Needed], options: object) -> bool:
-    """Whether all weights are on this machine; a user who gives files of his own in the options is believed."""
+    """Whether all weights are on this machine; the user's own files in the options are not checked."""
     return _given_in(options, needed) or all(cached(one) is not None for one in needed)
 
 
 def check(needed: Sequence[Needed], *, owner: str, options: object) -> None:
-    """Raise if weights are not here and cannot be fetched: before anything large is loaded, not after.
+    """Raise if weights are not here and cannot be fetched, before anything large is loaded.
 
     Args:
-        needed: all that the plugin needs.
+        needed: all weights of the plugin.
         owner: the plugin with its argument.
-        options: the plugin's; a user who gives files of his own is believed, and the plugin looks itself.
+        options: the plugin's; the plugin itself checks the user's own files.
 
     Raises:
         SteerError: see :func:`locate`.
@@ -141,22 +141,22 @@ def _given_in(options: object, needed: Sequence[Needed]) -> bool:
 
 
 def out_of_reach(needed: Needed, owner: str) -> SteerError:
-    """Return the error for weights that are neither cached nor to be fetched: what, how large, and two ways out."""
+    """Return the error for weights that are not cached and cannot be fetched: their size, and two ways to get them."""
     plugin = owner.partition(":")[0]
     place = urllib.parse.urlsplit(needed.url).hostname if isinstance(needed, Weights) and needed.url else "the hub"
     way = f"set -o {plugin}.{needed.option}=PATH" if needed.option else "name its folder instead"
     return SteerError(
         f"{owner} needs {needed.label}, which is not in the hub's cache, and {place} cannot be reached: run "
-        f"`steer download {owner}` where it can, or copy it here and {way}"
+        f"`steer download {owner}` on a machine that can, or copy it here and {way}"
     )
 
 
 def fetch(needed: Needed, into: Path | None = None) -> Path:
-    """Fetch weights, going on where an earlier attempt broke off; verified.
+    """Fetch and verify weights; an interrupted download resumes.
 
     Args:
-        needed: what is fetched.
-        into: a folder in place of the hub's cache.
+        needed: the weights.
+        into: a folder instead of the hub's cache.
 
     Returns:
         The file, or the folder of a `Repository`.
@@ -185,12 +185,12 @@ def fetch(needed: Needed, into: Path | None = None) -> Path:
 
 
 def reachable(needed: Needed) -> bool:
-    """Whether the place answers from which weights are fetched."""
+    """Whether the server of weights answers."""
     return hub.reachable(needed.url if isinstance(needed, Weights) else None)
 
 
 def _kept(file: str, url: str) -> Path:
-    """Return where a file that is not on the hub is kept."""
+    """Return the local place of a file that is not on the hub."""
     from huggingface_hub import constants
 
     key = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
@@ -201,7 +201,7 @@ def _given(needed: Needed, path: Path, option: str) -> Path:
     if isinstance(needed, Repository):
         if path.is_dir():
             return path
-        raise SteerError(f"{option}={path} is no folder; expected one with the files of {needed.label}")
+        raise SteerError(f"{option}={path} is not a folder; expected one with the files of {needed.label}")
     if path.is_dir():
         for name in needed.files:
             for file in (path / name, path / Path(name).name):

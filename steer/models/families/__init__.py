@@ -1,4 +1,4 @@
-"""Model families; a plugin like any other. One small file each."""
+"""Model families, one small file each, registered like those of any plugin."""
 
 from steer.registry.registration import hookimpl
 from steer.registry.registry import Registry
@@ -6,7 +6,7 @@ from steer.registry.registry import Registry
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
-    """Name the pipeline classes that can be sampled."""
+    """Register the pipeline classes that can be sampled."""
     registry.backbone(
         "StableDiffusionPipeline",
         "steer.models.families.sd:StableDiffusion",

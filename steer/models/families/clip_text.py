@@ -49,7 +49,7 @@ def encode_texts(
     converted: Callable[[str, Any], str],
     device: torch.device,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Encode texts with weights, all to the same length; one chunk of weight 1 gives what stock gives.
+    """Encode texts with weights, all to the same length; one chunk of weight 1 gives the stock result.
 
     Args:
         texts: as written (:mod:`steer.prompts.syntax`).

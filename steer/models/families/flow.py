@@ -1,4 +1,4 @@
-"""What flow models have in common."""
+"""Helpers of flow models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def dynamic_shift(config: Any, tokens: int, *, max_shift: float = 1.15) -> float
 
     Args:
         config: the scheduler's configuration.
-        max_shift: for a configuration that does not say.
+        max_shift: for a configuration without one.
     """
     few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     low, high = config.get("base_shift", 0.5), config.get("max_shift", max_shift)

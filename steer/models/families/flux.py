@@ -29,7 +29,7 @@ class Flux(Backbone):
     half = torch.bfloat16
     preview: ClassVar[str | None] = "taef1"
     text_tokens: ClassVar[int] = 512
-    """Tokens that the pipeline gives a text room for."""
+    """Room for a text in the pipeline, in tokens."""
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.transformer)
@@ -87,7 +87,7 @@ class Flux(Backbone):
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         out = self._velocity(denoiser, x, timestep, conditioning.cond)
-        if conditioning.uncond is not None:  # a forward of its own, as in the pipeline: half the memory
+        if conditioning.uncond is not None:  # a separate forward, as in the pipeline, takes half the memory
             uncond = self._velocity(denoiser, x, timestep, conditioning.uncond)
             out = uncond + conditioning.guidance_scale * (out - uncond)
         return out

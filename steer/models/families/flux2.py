@@ -38,7 +38,7 @@ class Flux2(Flux):
 
     @property
     def _tokenizer(self) -> Any:
-        return self.pipe.tokenizer.tokenizer  # of a processor, which takes images too
+        return self.pipe.tokenizer.tokenizer  # the tokenizer of a processor that takes images too
 
     def _chat(self, text: str) -> str:
         """Return the chat that the text encoder reads."""
@@ -48,7 +48,7 @@ class Flux2(Flux):
 
     @cached_property
     def _tokens_before(self) -> int:
-        """Tokens that come before a prompt, without those that the tokenizer itself puts around any text."""
+        """Tokens before a prompt, without those that the tokenizer itself puts around any text."""
         before = self._chat(PLACE).partition(PLACE)[0]
         tokens: list[int] = self._tokenizer(before, add_special_tokens=False).input_ids
         return len(tokens) - int(self._tokenizer.num_special_tokens_to_add())

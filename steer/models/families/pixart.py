@@ -28,16 +28,16 @@ MICRO_CONDITIONED = 128
 class PixArtAlpha(Backbone):
     """Backbone of ``PixArtAlphaPipeline``.
 
-    Captions are cleaned as the pipeline's call does it: thoroughly where beautifulsoup4 and ftfy are installed, else
-    only put into lower case. The image has the size that is asked for; the pipeline's ``use_resolution_binning``,
-    which makes one of a trained size and resizes it, is off.
+    Captions are cleaned as the pipeline's call does it: thoroughly if beautifulsoup4 and ftfy are installed, else
+    only put into lower case. The image has the requested size; the pipeline's ``use_resolution_binning``, which makes
+    one of a trained size and resizes it, is off.
     """
 
     default_steps = 20
     default_guidance = 4.5
     preview = "taesd"
     text_tokens: ClassVar[int] = 120
-    """Tokens that the pipeline's call gives T5 room for."""
+    """T5's room for a text in the pipeline's call, in tokens."""
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.transformer)

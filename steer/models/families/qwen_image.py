@@ -23,10 +23,10 @@ TOKENS = 512
 
 
 class QwenImage(Backbone):
-    """Backbone of ``QwenImagePipeline``; ``guidance_scale`` is what the pipeline calls ``true_cfg_scale``.
+    """Backbone of ``QwenImagePipeline``; ``guidance_scale`` is the pipeline's ``true_cfg_scale``.
 
     Guidance keeps each token's length, as the pipeline does. An empty negative prompt is the blank that the model card
-    recommends, for the model knows no empty one.
+    recommends, because the model knows no empty one.
     """
 
     default_steps = 50

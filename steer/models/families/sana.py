@@ -1,7 +1,7 @@
 """Sana: a linear-attention transformer on a flow over the latents of a deep-compression autoencoder; texts by Gemma 2.
 
 Stock ``SanaPipeline`` repeats text masks in another order than texts when several prompts get several images each.
-Here every row carries its own mask, so that it equals the stock call with one image a prompt.
+Here every row carries its own mask, so that it equals the stock call with one image per prompt.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from steer.prompts.prompt import Prompt
 TEXT_TOKENS = 300
 """Tokens of the user's text, and one that begins it, that the transformer sees."""
 INSTRUCTION: list[str] = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
-"""What the pipeline's call puts before a prompt, though not before a negative one (arXiv 2410.10629, sec. 2.4)."""
+"""The pipeline's prefix of a prompt, but not of a negative one (arXiv 2410.10629, sec. 2.4)."""
 
 
 class Sana(Backbone):
-    """Backbone of ``SanaPipeline``. The image has the size that is asked for: no ``use_resolution_binning``."""
+    """Backbone of ``SanaPipeline``. The image has the requested size, without ``use_resolution_binning``."""
 
     default_steps = 20
     default_guidance = 4.5

@@ -15,7 +15,7 @@ from steer.prompts.prompt import Prompt
 
 
 class StableDiffusion(Backbone):
-    """Backbone of ``StableDiffusionPipeline``; ε- or v-prediction is the scheduler's affair."""
+    """Backbone of ``StableDiffusionPipeline``; the scheduler decides between ε- and v-prediction."""
 
     default_steps = 50
     default_guidance = 7.5
@@ -54,7 +54,7 @@ class StableDiffusion(Backbone):
         native_height, native_width = (native, native) if isinstance(native, int) else native
         width = native_width * factor if width is None else width
         height = native_height * factor if height is None else height
-        check_size(width, height, factor)  # the UNet pads what its downsamplings leave over
+        check_size(width, height, factor)  # the UNet pads the remainders of its downsamplings
         return config.in_channels, height // factor, width // factor
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
@@ -80,5 +80,5 @@ class StableDiffusion(Backbone):
         return to_image(vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0])
 
     def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
-        """Return what the UNet takes besides latents, timestep and text, one row for each of ``x``."""
+        """Return the UNet's arguments besides latents, timestep and text, one row for each of ``x``."""
         return {}

@@ -13,7 +13,7 @@ from steer.models.families.flow import dynamic_shift
 from steer.prompts.prompt import Prompt
 
 T5_TOKENS = 256
-"""Tokens that the pipeline gives T5 room for."""
+"""T5's room for a text in the pipeline, in tokens."""
 
 
 class StableDiffusion3(Backbone):

@@ -17,7 +17,7 @@ from steer.prompts.prompt import Prompt
 
 SIZES = ("original_size", "crop", "target_size")
 """Micro-conditioning (arXiv 2307.01952, sec. 2.2) that a prompt's metadata may give, each as ``[width, height]`` or
-``[left, top]`` in pixels; by default an uncropped image of the size that is made."""
+``[left, top]`` in pixels; by default an uncropped image of the sampled size."""
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -66,14 +66,14 @@ class StableDiffusionXL(StableDiffusion):
 
     def _sizes(self, prompt: Prompt) -> Tensor:
         """Return the micro-conditioning ``[1, 6]``."""
-        # NaN: as large as the image, which is known when it is made
+        # NaN stands for the image's size, which is known later
         unknown = (float("nan"), float("nan"))
         sizes = (
             _pair(prompt, "original_size") or unknown,
             _pair(prompt, "crop") or (0, 0),
             _pair(prompt, "target_size") or unknown,
         )
-        # the model wants height first
+        # the model takes height first
         return torch.tensor([[float(value) for pair in sizes for value in reversed(pair)]], device=self.device)
 
     def decode(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from steer.models.families.flow import dynamic_shift, trimmed
 from steer.prompts.prompt import Prompt
 
 TOKENS = 512
-"""Tokens that the pipeline gives the prompt in its chat template room for."""
+"""Room for the prompt in its chat template, in tokens."""
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"
 NATIVE = 1024
 
@@ -44,7 +44,7 @@ class ZImage(Backbone):
 
     @cached_property
     def _tokens_before(self) -> int:
-        """Tokens that the chat template puts before a prompt."""
+        """The chat template's tokens before a prompt."""
         messages = [{"role": "user", "content": PLACE}]
         chat = self.pipe.tokenizer.apply_chat_template(messages, tokenize=False)
         return len(self.pipe.tokenizer(chat.partition(PLACE)[0]).input_ids)

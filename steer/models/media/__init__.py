@@ -1,4 +1,4 @@
-"""Media: the kinds of sample that models make and rewards score, one object each. Nothing else tells them apart."""
+"""Media: images and texts, one object each with everything in which they differ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def media_of(modality: str) -> Medium:
     """Return the medium of a modality.
 
     Raises:
-        SteerError: if there is none of that name; lists those that there are.
+        SteerError: for an unknown name; lists the known ones.
     """
     if modality not in MEDIA:
         raise unknown("modality", modality, MEDIA)

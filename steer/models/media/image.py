@@ -1,4 +1,4 @@
-"""Images: float ``[N, 3, H, W]`` in [0, 1] as samples, pictures as values, PNGs as files, which carry their recipe."""
+"""Images: float ``[N, 3, H, W]`` in [0, 1] as samples, pictures as values, PNGs with their recipe as files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steer.errors import SteerError
 from steer.models.media.media import Medium
 
 THUMBNAIL, THUMBNAIL_FROM = 256, 384
-"""Pixels of a thumbnail's longer side, and the image size from which the page needs one."""
+"""Longer side of a thumbnail in pixels; the page needs thumbnails of larger images."""
 
 
 class ImageMedium(Medium):

@@ -1,4 +1,4 @@
-"""What a medium knows about its samples: how they become values, files, pictures and lines, and how two differ."""
+"""``Medium``: how samples of a kind become values, files, pictures and lines, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import Tensor
 class Medium(abc.ABC):
     """One kind of sample.
 
-    *Samples* are a batch as a model decodes it and a reward takes it: a tensor ``[N, …]``, or anything that is indexed
-    by rows as a tensor is. A *value* is one of them as a user gets it.
+    *Samples* are a batch in the form that models decode and rewards take: a tensor ``[N, …]``, or an object indexed by
+    rows like a tensor. A *value* is one of them in the user's form.
 
     Attributes:
-        name: what backbones and rewards declare as their ``modality``; its plural names a folder.
+        name: the ``modality`` that backbones and rewards declare; its plural names a folder.
         suffix: of a value's file.
         pictured: whether a value is shown as a picture. If not, it is shown as a line of text.
-        continuous: whether samples depend smoothly on the noise that they begin with, unless a backbone says otherwise.
+        continuous: whether samples depend smoothly on their initial noise, unless a backbone says otherwise.
     """
 
     name: ClassVar[str]
@@ -32,7 +32,7 @@ class Medium(abc.ABC):
 
     @property
     def plural(self) -> str:
-        """Several of them, in a sentence or as a folder's name."""
+        """The plural of the name, in sentences and as a folder's name."""
         return f"{self.name}s"
 
     # ---- samples and values ----------------------------------------------------------------------------
@@ -46,26 +46,26 @@ class Medium(abc.ABC):
         """Return values as samples again, for a reward on a device."""
 
     def probe(self, size: tuple[int, int], device: torch.device) -> Any:
-        """Return one sample without meaning, on which a reward is tried before anything is drawn.
+        """Return one sample without meaning, to try a reward on before anything is sampled.
 
         Args:
-            size: width and height in pixels, as the backbone tells them.
-            device: where the reward computes.
+            size: width and height in pixels, from the backbone.
+            device: of the reward.
         """
         raise NotImplementedError
 
     # ---- what is told of a value -----------------------------------------------------------------------
 
     def size(self, value: Any) -> dict[str, int]:
-        """Return the settings of a run that tell a value's size, for its recipe."""
+        """Return the settings of a run that give a value's size, for its recipe."""
         return {}
 
     def size_text(self, size: tuple[int, int]) -> str:
-        """Return a planned size, as the backbone tells it, for people."""
+        """Return a planned size as text."""
         return f"{size[0]}x{size[1]}"
 
     def facts(self, value: Any) -> dict[str, Any]:
-        """Return what a value's row of results says of it besides its scores; the page shows ``text``."""
+        """Return a value's fields in its row of results, besides its scores; the page shows ``text``."""
         return {}
 
     def line(self, value: Any) -> str:
@@ -101,7 +101,7 @@ class Medium(abc.ABC):
 
     @abc.abstractmethod
     def difference(self, file: bytes, value: Any) -> int:
-        """Return by how much a value differs from the one in a file: 0 if they are equal, 255 at most."""
+        """Return the difference between a value and the one in a file: 0 if they are equal, 255 at most."""
 
 
 def joined(parts: Sequence[Any]) -> Any:

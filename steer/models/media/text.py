@@ -12,10 +12,10 @@ from steer.models.media.media import Medium
 
 
 class Texts(Sequence[str]):
-    """N texts. An int gives a string; a slice or an int64 tensor of rows gives texts.
+    """N texts. Indexing by an int gives a string; by a slice or an int64 tensor of rows it gives texts.
 
     Attributes:
-        device: where rows that index them should be; texts are on the CPU.
+        device: for the rows that index them: texts are on the CPU.
     """
 
     device = torch.device("cpu")

@@ -64,7 +64,7 @@ def test_the_hubs_own_client_finds_what_was_fetched(online: Hub, tmp_path: Path)
 def test_a_download_that_broke_off_goes_on_where_it_was(online: Hub) -> None:
     # the client tries again by itself; after a few breaks without a byte it gives up
     online.cut = [100_000, *[0] * 20]
-    with pytest.raises(SteerError, match=r"broke off after 0\.1 of 0\.3 MB .*goes on from there"):
+    with pytest.raises(SteerError, match=r"broke off after 0\.1 of 0\.3 MB .*resumes it"):
         weights.fetch(WANTED)
     assert weights.cached(WANTED) is None
     online.cut.clear()
@@ -75,7 +75,7 @@ def test_a_download_that_broke_off_goes_on_where_it_was(online: Hub) -> None:
 
 def test_a_damaged_file_is_deleted_and_said_so(online: Hub, tmp_path: Path) -> None:
     online.spoil = True
-    with pytest.raises(SteerError, match=r"came damaged \(its sha256 is not [0-9a-f]{64}\) and was deleted"):
+    with pytest.raises(SteerError, match=r"arrived damaged \(its sha256 is not [0-9a-f]{64}\) and was deleted"):
         weights.fetch(WANTED)
     assert [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix != ".lock"] == []
     online.spoil = False
@@ -83,7 +83,7 @@ def test_a_damaged_file_is_deleted_and_said_so(online: Hub, tmp_path: Path) -> N
 
 
 def test_another_file_than_the_plugin_states_is_refused(online: Hub) -> None:
-    with pytest.raises(SteerError, match="not the file that was published"):
+    with pytest.raises(SteerError, match="not the published file"):
         weights.fetch(Weights("xswu/HPSv2", HPS, sha256="0" * 64))
     assert weights.cached(WANTED) is None
 

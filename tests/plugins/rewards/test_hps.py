@@ -96,7 +96,7 @@ def damaged(folder: Path, out: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("truncated", "cannot be read .*it is truncated or no checkpoint"),
+        ("truncated", "cannot be read .*it is truncated or not a checkpoint"),
         ("missing", "does not fit CLIP: 1 missing: visual.proj"),
         ("left over", "does not fit CLIP: 1 left over: score_predictor.weight"),
         ("shape", r"1 of another shape: text_projection \[16, 8\] instead of \[16, 16\]"),
@@ -124,7 +124,7 @@ def test_versions_are_told_apart_and_missing_weights_name_both_ways(tmp_path: Pa
             Hps(argument=argument)
         assert str(caught.value) == (
             f"{name} needs {file} of xswu/HPSv2 (2.0 GB), which is not in the hub's cache, and the hub cannot be "
-            f"reached: run `steer download {name}` where it can, or copy it here and set -o hps.weights=PATH"
+            f"reached: run `steer download {name}` on a machine that can, or copy it here and set -o hps.weights=PATH"
         )
     with pytest.raises(SteerError, match=r"hps has no version 'v2' — did you mean 'v2\.1'"):
         Hps(argument="v2")
