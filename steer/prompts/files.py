@@ -38,10 +38,10 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Collected:
-    """What prompt files hold.
+    """The content of prompt files.
 
     Attributes:
-        prompts: those that can be read, with distinct ids.
+        prompts: the readable ones, with distinct ids.
         bad: the errors of the other rows.
     """
 
@@ -52,7 +52,7 @@ class Collected:
 def read_prompts(
     path: str | Path, *, column: str | None = None, wrap_seeds: bool = False, wildcards: bool = False
 ) -> list[Prompt]:
-    """Read a prompt file, whose suffix says what it is (:data:`PROMPT_SUFFIXES`), or a folder of ``.txt`` files.
+    """Read a prompt file, whose suffix gives its format (:data:`PROMPT_SUFFIXES`), or a folder of ``.txt`` files.
 
     Args:
         path: a path or an fsspec URL.

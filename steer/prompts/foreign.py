@@ -12,7 +12,7 @@ from steer.prompts.reading_options import TEXT_KEYS, Reading
 
 @dataclass(frozen=True)
 class Look:
-    """What a line looks like, and what to do about it."""
+    """The format that a line looks like, and the remedy."""
 
     what: str
     remedy: str
@@ -61,7 +61,7 @@ def tell_foreign(lines: Sequence[tuple[str, str]], name: str, reading: Reading) 
 
 
 def _whole_file(lines: Sequence[str]) -> Look | None:
-    """Return what the whole file looks like if its lines are no prompts: a table, JSON, a list."""
+    """Return the format of a file whose lines are not prompts: a table, JSON, a list."""
     if lines and lines[0][0] in "[{":
         try:
             if isinstance(json.loads(lines[0]), dict | list):

@@ -1,4 +1,4 @@
-"""What models draw from besides a text: a mask, a class, an image. It travels in each prompt's metadata."""
+"""Inputs of models besides the text: a mask, a class, an image. They travel in each prompt's metadata."""
 
 from __future__ import annotations
 

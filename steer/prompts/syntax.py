@@ -1,7 +1,8 @@
 r"""Weights in prompts, as A1111's web UI writes them.
 
 ``(word)`` weighs 1.1, ``(word:1.3)`` 1.3 and ``[word]`` 1/1.1; nested weights multiply. A backslash takes a bracket
-literally, as in ``\(``. A bracket that is never closed weighs all that follows. The word ``BREAK`` begins a new chunk.
+literally, as in ``\(``. An unclosed bracket applies to the rest of the text. The word ``BREAK`` begins a new
+chunk.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from steer.prompts.prompt import Prompt
 
 SYNTAXES = ("none", "a1111")
 WRITTEN = "prompt_as_written"
-"""Where the metadata of a prompt keep its text with the weights."""
+"""Key of a prompt's metadata for its text with the weights."""
 
 MORE, LESS = 1.1, 1 / 1.1
 LARGEST = 100.0
@@ -45,7 +46,7 @@ def parse(text: str) -> list[Piece]:
     """Split a prompt into pieces of one weight, in order; neighbors of the same weight are one piece.
 
     Raises:
-        SteerError: for a weight beyond ±100, which leaves nothing of the text.
+        SteerError: for a weight beyond ±100, which would destroy the text's meaning.
     """
     pieces: list[Piece] = []
     opened: list[tuple[str, int]] = []  # bracket, and the first piece inside

@@ -35,7 +35,7 @@ class Record:
     Attributes:
         line: the number of its first line, from 1.
         cells: its cells.
-        broken: what is wrong with a row that cannot be split into cells, else empty.
+        broken: the fault of a row that cannot be split into cells, else empty.
         end: where the next row begins in the text.
         next_line: the number of that line.
     """

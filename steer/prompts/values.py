@@ -19,13 +19,13 @@ MAX_DEPTH = 64
 _WHOLE = re.compile(r"[+-]?\d{1,300}(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,3})?")
 _MISSING = frozenset({"na", "n/a", "nan", "none", "null"})
-"""What R, pandas and databases write into the cell of a number that is missing."""
+"""Texts that R, pandas and databases write for a missing number."""
 _EXACT = 2.0**53
 """Floats hold whole numbers below it exactly."""
 
 
 def is_missing(value: Any) -> bool:
-    """Whether the value of a number's key means that there is none."""
+    """Whether the value of a number's key means a missing number."""
     return is_unset(value) or (isinstance(value, str) and value.strip().lower() in _MISSING)
 
 
@@ -40,7 +40,7 @@ def whole(value: Any, key: str, where: str) -> int:
     """Return a whole number, however it is written: 7, 7.0, ``"7"``, ``"7.0"``.
 
     Raises:
-        SteerError: for anything else; 1.5 is never rounded, and true is no number.
+        SteerError: for anything else; 1.5 is never rounded, and true is not a number.
     """
     number = _from_text(value) if isinstance(value, str) else value
     if isinstance(number, float | decimal.Decimal) and math.isfinite(number) and number == int(number):
@@ -72,7 +72,7 @@ def own_seed(value: Any, where: str, *, wrap: bool = False) -> int | None:
     """Return a row's seed; −1 means that it has none, as in A1111 and ComfyUI.
 
     Args:
-        value: what the row holds.
+        value: of the row's key.
         where: the row, for messages.
         wrap: take a seed beyond 2³²−1 modulo 2³².
 
@@ -130,7 +130,7 @@ def _from_text(text: str) -> Any:
 
 
 def unicode(text: str, where: str) -> str:
-    """Return a text, unless it holds what JSON can spell and no file can hold."""
+    """Return a text after checking that it is Unicode, because JSON can spell text that is not."""
     try:
         text.encode()
     except UnicodeEncodeError:

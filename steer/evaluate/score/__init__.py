@@ -1,4 +1,4 @@
-"""Scoring image files: which there are, what they show, what they were made for, and what is scored already.
+"""Scoring image files: finding and reading them, their prompts, and the rows of scores so far.
 
-Files come from anywhere. One that is no image, cut short or far too large is reported and the others are scored.
+Files come from anywhere. One that is not an image, damaged or far too large is reported, and the others are scored.
 """

@@ -1,4 +1,4 @@
-"""Image files: which there are, and what they show. Whatever is wrong with one is an :class:`ImageError`."""
+"""Finding and reading image files; a file that cannot be used raises :class:`ImageError`."""
 
 import functools
 import hashlib
@@ -23,7 +23,7 @@ from steer.settings.folders import files_in
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".jxl")
 """Endings of image files. Those of formats that need a package which is not installed are found and reported."""
 MAX_PIXELS = 50_000_000
-"""Larger images are refused: 100 bytes of a file can ask for gigabytes."""
+"""Pixels of the largest image that is read: a file of 100 bytes could decode to gigabytes."""
 GRID, SAMPLES = "grid.png", "samples"
 """GenEval's sheet of a prompt's samples, beside the folder that holds them."""
 
@@ -44,7 +44,7 @@ class Picture:
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """Return files as named and, sorted, the images of folders and their subfolders; each once.
 
-    Sheets and plots that steer and GenEval write beside samples are no samples.
+    Sheets and plots that steer and GenEval write beside samples are left out.
 
     Raises:
         SteerError: for a path that does not exist, or if there is no image at all.
@@ -72,10 +72,10 @@ def _is_plot(path: Path) -> bool:
 
 
 def read_image(path: Path) -> Picture:
-    """Read an image, whatever its suffix says; transparent parts become white.
+    """Read an image, regardless of its suffix; transparent parts become white.
 
     Raises:
-        ImageError: if it is none, is damaged, or has more than ``MAX_PIXELS``.
+        ImageError: if it is not an image, is damaged, or has more than ``MAX_PIXELS``.
     """
     try:
         data = path.read_bytes()
@@ -106,19 +106,19 @@ def opened_image(data: bytes, what: str) -> Iterator[Image.Image]:
             yield image
     except SteerError:
         raise
-    # decoders of hostile files raise what they like; none of it may stop the other images
+    # decoders may raise anything for hostile files; the other images must still be scored
     except Exception as error:
-        unknown = isinstance(error, UnidentifiedImageError)  # its text names a buffer of ours
+        unknown = isinstance(error, UnidentifiedImageError)  # its text names an internal buffer
         reason = _unreadable(data) if unknown else message_of(error, 120)
         raise ImageError(f"{what} cannot be read: {reason}") from None
 
 
 def read_texts(path: Path) -> dict[str, str]:
-    """Return the texts at the beginning of an image file, without decoding it; none of a file that is no image."""
+    """Return the texts at the beginning of an image file, without decoding it; none for a file that is not an image."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
             return texts_of(image)
-    except Exception:  # as in read_image, which says what is wrong
+    except Exception:  # as in read_image, which reports the fault
         return {}
 
 
@@ -149,7 +149,7 @@ def _unreadable(data: bytes) -> str:
 
 
 def _pixels(image: Image.Image) -> Tensor:
-    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
+    if image.mode.startswith("I"):  # 16 bits per pixel, which convert() would cut off at 255
         gray = torch.from_numpy(np.asarray(image, dtype=np.float32) / 65535).clamp(0, 1)
         return gray.expand(3, -1, -1).contiguous()
     if image.has_transparency_data:

@@ -1,4 +1,4 @@
-"""What images were made for: prompts from the command, from files in their folders, or from the images themselves."""
+"""The prompts of images: from the command, from files in their folders, or from the images themselves."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,7 +83,7 @@ class PromptSource:
 
 
 def check_prompts(paths: Iterable[Path], prompts: PromptSource) -> None:
-    """Look for the prompt of every image before the first is scored, and not after an hour.
+    """Find the prompt of every image before the first is scored, so that a missing one shows at once.
 
     Raises:
         SteerError: naming the first image without one.
@@ -95,7 +95,7 @@ def check_prompts(paths: Iterable[Path], prompts: PromptSource) -> None:
             prompts.of(path, read_texts(path))
         except SteerError:
             try:
-                texts = read_image(path).texts  # those behind the pixels too
+                texts = read_image(path).texts  # also texts behind the pixels
             except ImageError:
                 continue  # reported when its turn comes
             prompts.of(path, texts)
@@ -110,7 +110,7 @@ def prompt_from_texts(texts: Mapping[str, str]) -> Prompt | None:
 def _carried(texts: Mapping[str, str], embedded: Embedded | None) -> Told | None:
     try:
         prompt = json.loads(texts[PNG_KEY])["prompt"]
-        str(prompt["text"]).encode()  # JSON can spell characters that are none
+        str(prompt["text"]).encode()  # JSON can spell invalid characters
         category, metadata = prompt.get("category"), prompt.get("metadata")
         recipe = Prompt(
             str(prompt["text"]),

@@ -1,4 +1,4 @@
-"""Rows of scores, and the file that they are kept in so that scoring goes on where it stopped."""
+"""Rows of scores, and the file from which scoring resumes."""
 
 import json
 import math
@@ -19,9 +19,9 @@ class Row:
 
     Attributes:
         file: its path as found.
-        prompt: what it was scored against; empty if the rewards read none.
+        prompt: its prompt; empty if the rewards read none.
         scores: by reward expression.
-        digest: of the file's bytes, so that a file that was replaced is scored again.
+        digest: of the file's bytes, so that a replaced file is scored again.
         options: plugin options that the scores depend on.
         metadata: of the prompt: some rewards take their questions from it.
     """
@@ -34,13 +34,13 @@ class Row:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def fits(self, picture: Picture, prompt: Prompt, rewards: Iterable[str], options: Mapping[str, Any]) -> bool:
-        """Whether these are the scores that are asked for."""
+        """Whether these are the requested scores."""
         asked = picture.digest, prompt, plain(options), plain(prompt.metadata)
         return (self.digest, self.prompt, self.options, self.metadata) == asked and set(rewards) <= set(self.scores)
 
 
 def read_rows(path: Path) -> dict[str, Row]:
-    """Read the rows of an earlier run by file; a last line without an end, cut short perhaps, is left out.
+    """Read the rows of an earlier run by file; a last line without an end, which may be cut off, is left out.
 
     Raises:
         SteerError: if the file holds something else, so that it is not overwritten.
@@ -85,12 +85,12 @@ def open_rows(path: Path) -> TextIO:
 
 
 def write_row(file: TextIO, row: Row) -> None:
-    """Append a row and hand it to the system at once: what is scored survives a kill."""
+    """Append a row and hand it to the system at once, so that it survives a kill."""
     file.write(f"{json_text(asdict(row))}\n")
     file.flush()
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they come back from a file, to compare them with those."""
+    """Return values in the form in which a file gives them back, for comparison."""
     found: dict[str, Any] = json.loads(json_text(values, sort_keys=True))
     return found

@@ -27,11 +27,11 @@ def score_images(
 
     Args:
         paths: the files.
-        rewards: by expression; each is reported on its own.
-        prompts: where prompts come from.
-        batch: images a call.
-        device: where the rewards compute.
-        done: known rows by file; those that still fit are yielded as they are.
+        rewards: by expression; each is reported separately.
+        prompts: finds the prompts.
+        batch: images per call.
+        device: of the rewards.
+        done: known rows by file; those that still apply are yielded unchanged.
         options: plugin options, kept with the scores.
 
     Yields:
@@ -74,7 +74,7 @@ def expressions_of(rewards: Sequence[str]) -> list[str]:
     """Return expressions, each once, after checking that they can be read.
 
     Raises:
-        SteerError: for an expression that cannot.
+        SteerError: for an invalid expression.
     """
     for text in rewards:
         list(leaves(parse_expression(text)))
