@@ -2,8 +2,8 @@
 
     python benchmarks/dmd2_ablations.py --out runs/ablations [--steps 60]
 
-One run a row, one after the other, each with as many student updates; what is finished is skipped and what was broken
-off goes on. `python benchmarks/students.py --ablations runs/ablations` puts the table into docs/results.md.
+One run per row, one after the other, each with as many student updates. Finished runs are skipped and interrupted ones
+resume. `python benchmarks/students.py --ablations runs/ablations` puts the table into docs/results.md.
 """
 
 import subprocess

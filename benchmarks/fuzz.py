@@ -217,7 +217,7 @@ def run(check: Callable[[Input, random.Random, Path], str], inputs: int, seed: i
             try:
                 with limited(SECONDS):
                     outcomes[check(case, rng, Path(folder))] += 1
-            except Exception:  # whatever is raised is what is looked for
+            except Exception:  # any exception is a finding
                 outcomes["failed"] += 1
                 click.echo(f"input {number} (.{case.kind}):\n{traceback.format_exc(limit=-4)[:2000]}", err=True)
                 if keep is not None:

@@ -39,7 +39,7 @@ class Preset:
         variants: by number of steps.
         default_steps: steps if the user sets none.
         scheduler: the scheduler that it was made for.
-        form: ``"unet"`` (all weights of the denoiser, whatever its class) or ``"lora"``.
+        form: ``"unet"`` (all weights of the denoiser, of any class) or ``"lora"``.
         prediction: what it predicts; the model's own scheduler must expect the same.
     """
 

@@ -1,7 +1,7 @@
 """Draw captions by category, and keep the evaluation's captions out of training.
 
 A hash of its text assigns every sentence to exactly one split, so a held-out prompt is in no training set,
-whatever the set's seed or size.
+for any seed and size of the set.
 """
 
 import hashlib

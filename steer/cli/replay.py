@@ -16,7 +16,7 @@ from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 
 ROUNDING = 1
-"""By how many of 255 levels an image may differ and still be the same: other processors round otherwise."""
+"""Largest difference of images that count as the same, of 255 levels: processors round differently."""
 
 
 @click.command(cls=GroupedCommand)
@@ -30,8 +30,8 @@ ROUNDING = 1
 def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
     """Reproduce the image or text in FILE, bit for bit on the same machine.
 
-    The exit code is 0 if it is the same, and 1 if it differs; it is written either way. On another processor pixels may
-    be rounded otherwise: images are the same if no channel of a pixel differs by more than 1/255.
+    The exit code is 0 if it is the same, and 1 if it differs; it is written either way. Processors round
+    differently: images count as the same if no channel of a pixel differs by more than 1/255.
     """
     from steer.render.replay import read_recipe, request_of
 
@@ -71,7 +71,7 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
         put_json(outcome)
     else:
         by = f" by up to {difference}/255" if item.medium.pictured else ""
-        verdict = f"the same, but for rounding{by}" if same else f"differs from the original{by}"
+        verdict = f"the same, except for rounding{by}" if same else f"differs from the original{by}"
         click.echo(f"{one_line(str(written))}: {verdict if difference else 'equal to the original'}")
         for name, (then, now) in outcome["versions_differ"].items():
             click.echo(f"  {name} was {one_line(str(then))}, is {now}")

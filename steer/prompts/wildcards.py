@@ -12,7 +12,7 @@ from steer.prompts.prompt import Prompt
 from steer.settings.text_files import read_text
 
 TEMPLATE = "template"
-"""Where the metadata of a prompt keep the text that it was drawn from."""
+"""Key of a prompt's metadata for its text with wildcards."""
 
 NAME = re.compile(r"(?<!\w)__([A-Za-z0-9][\w./-]*?)__(?!\w)")
 CHOICE = re.compile(r"\{([^{}]*)\}")
@@ -28,13 +28,13 @@ class Wildcards:
     """The lists of a folder: ``NAME.txt``, one alternative per line, ``#`` begins a comment; subfolders as ``a/b``."""
 
     def __init__(self, folder: Path) -> None:
-        """Look for lists.
+        """Find the lists.
 
         Raises:
             SteerError: if there is no such folder.
         """
         if not folder.is_dir():
-            raise SteerError(f"wildcards {folder} is no folder; expected one with lists such as color.txt")
+            raise SteerError(f"wildcards {folder} is not a folder; expected one with lists such as color.txt")
         self.folder = folder
         files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.txt"))}
         self._files = {name: file for name, file in files.items() if not file.name.startswith(".")}
@@ -89,7 +89,7 @@ class Wildcards:
 def drawn_prompts(
     prompts: Sequence[Prompt], folder: str | Path, *, run_seed: int = 0, replicates: int = 1
 ) -> list[Prompt]:
-    """Return prompts with wildcards drawn, each as often as asked for; replicates are drawn anew.
+    """Return prompts with wildcards drawn, ``replicates`` times each; every replicate is drawn anew.
 
     Args:
         prompts: as written.

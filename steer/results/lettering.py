@@ -1,4 +1,4 @@
-"""Text on pictures in any script: fonts by what they hold, one run of text after another.
+"""Text on pictures in any script: each part of a text is drawn in a font that has its characters.
 
 matplotlib's DejaVu Sans draws Latin, Greek, Cyrillic, Arabic, Hebrew and symbols. For the others the fonts of
 ``weblate-fonts`` come first, so that a sheet looks the same on every machine, and then those of the system. Raqm, which
@@ -18,13 +18,13 @@ from typing import Any
 from PIL import ImageDraw, ImageFont, features
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""Drawn for what no font holds."""
+"""Drawn for characters that no font has."""
 REMEDY = "install weblate-fonts, or fonts of your system such as Noto"
 
 _LIKELY = re.compile(r"noto|cjk|emoji|unifont|droid|wqy|pingfang|hiragino|msyh|yugoth|malgun|seguiemj|seguisym")
-"""Names of system fonts that hold many letters; they are looked at first."""
+"""Names of system fonts with many characters; these are tried first."""
 _MOST_FONTS = 600
-"""System fonts that are looked at: each takes some milliseconds."""
+"""Most system fonts to try: each takes some milliseconds."""
 _told: set[str] = set()
 
 
@@ -34,7 +34,7 @@ def text_length(text: str, size: int) -> float:
 
 
 def draw_text(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, fill: str) -> None:
-    """Draw one line of text in whatever script; ``place`` is its upper left corner."""
+    """Draw one line of text in any script; ``place`` is its upper left corner."""
     left, top = place
     baseline = top + _font(_first(), size).getmetrics()[0]
     for part, file in _runs(text):
@@ -87,7 +87,7 @@ def _runs(text: str) -> list[tuple[str, str]]:
     for cluster in clusters(text):
         last = runs[-1][1] if runs else None
         needed = {ord(c) for c in cluster if not _invisible(c)}
-        # a space or a mark between letters of one font interrupts no shaping
+        # a space or a mark between letters of one font does not interrupt shaping
         order = [last, *fonts] if last is not None and not cluster[0].isalnum() else fonts
         file = next((f for f in order if f and needed <= _held(f)), None)
         file = file or next((f for f in fonts if ord(cluster[0]) in _held(f)), fonts[0])

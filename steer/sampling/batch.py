@@ -114,7 +114,7 @@ class Batch:
 
     @property
     def x0(self) -> Tensor:
-        """The estimate of the final x, its mode where it is a random draw; at the end it is x."""
+        """The estimate of the final x, its mode if it is a random draw; at the end it is x."""
         if self.done:
             return self._x
         if self._prediction is None:

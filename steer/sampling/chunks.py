@@ -92,7 +92,7 @@ class Chunks:
                 parts.append(tuple(tensor[:real] for tensor in out))
                 start += size
                 continue
-            # not within the handler, where the traceback keeps the failed call's tensors alive
+            # outside of the handler, whose traceback keeps the failed call's tensors alive
             torch.cuda.empty_cache()
             self.size = size // 2
             log.warning("out of memory: the chunk size is %d from here on", self.size)

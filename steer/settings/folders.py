@@ -1,6 +1,6 @@
-"""The one walk through folders of files that people bring.
+"""Finding the files in a folder of the user; hidden ones are left out.
 
-What systems, editors and archives leave behind is passed over: everything hidden (``.ipynb_checkpoints``,
+Files that systems, editors and archives leave behind are left out: all hidden ones (``.ipynb_checkpoints``,
 ``.thumbnails``, ``._photo.jpg``) and ``__MACOSX``. A hidden folder that the user names is read.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def is_passed_over(parts: Iterable[str]) -> bool:
-    """Whether one of the names on the way from a walk's start to a file says that nobody means the file."""
+    """Whether a name on the path from a walk's start to a file marks it as one that users do not mean."""
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
@@ -18,9 +18,9 @@ def files_in(folder: Path, suffixes: Collection[str], *, below: bool = True) -> 
     """Return the files of a folder with one of the suffixes, in any case, sorted.
 
     Args:
-        folder: where the walk begins.
+        folder: the start of the walk.
         suffixes: in lower case, such as ``.png``.
-        below: subfolders too, other than linked ones.
+        below: include subfolders, except linked ones.
     """
     found: list[Path] = []
     for place, folders, names in os.walk(folder):

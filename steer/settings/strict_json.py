@@ -1,4 +1,4 @@
-"""The one writer of JSON: every parser reads what it writes, also those that know no ``NaN``."""
+"""Writing strict JSON, which parsers without ``NaN`` read too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def json_text(
 ) -> str:
     """Return data as strict JSON.
 
-    NaN and infinities become null, arrays and tensors lists, and objects that JSON does not know their text.
+    NaN and infinities become null, arrays and tensors become lists, and other objects become their text.
 
     Args:
         data: plain data.

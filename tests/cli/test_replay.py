@@ -43,7 +43,7 @@ def test_steered_images_replay_bit_for_bit(steer: Steer, tiny: Path, prompts: li
 
 
 @pytest.mark.parametrize(
-    ("levels", "code", "said"), [(1, 0, "but for rounding by up to 1/255"), (40, 1, "by up to 40/255")]
+    ("levels", "code", "said"), [(1, 0, "except for rounding by up to 1/255"), (40, 1, "by up to 40/255")]
 )
 def test_the_exit_code_says_whether_the_image_is_the_same(
     steer: Steer, tiny: Path, levels: int, code: int, said: str

@@ -21,7 +21,7 @@ from steer.results.names import COMPARISON, CONTACT_SHEET, METADATA, RESULT, TRA
 from steer.settings.folders import files_in
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".jxl")
-"""Endings of image files. Those of formats that need a package which is not installed are found and reported."""
+"""Endings of image files. Files that need a missing package are found and reported."""
 MAX_PIXELS = 50_000_000
 """Pixels of the largest image that is read: a file of 100 bytes could decode to gigabytes."""
 GRID, SAMPLES = "grid.png", "samples"
@@ -97,7 +97,7 @@ def opened_image(data: bytes, what: str) -> Iterator[Image.Image]:
         what: names it in messages, such as ``"image a.png"``.
 
     Raises:
-        ImageError: if it is none, is damaged, or has more than ``MAX_PIXELS``; from within the block too.
+        ImageError: if it is not an image, is damaged, or has more than ``MAX_PIXELS``; from within the block too.
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data), formats=_formats()) as image:

@@ -1,4 +1,4 @@
-"""Where a folder says what its images show: metadata files, captions beside images, and names of files.
+"""Prompts of images from their folder: metadata files, captions beside images, and file names.
 
 The layouts are those of Hugging Face's ``imagefolder``, GenEval, T2I-CompBench and of training data with captions.
 """
@@ -23,10 +23,10 @@ from steer.settings.text_files import read_text
 TABLE = "metadata.csv"
 CAPTIONS = (".txt", ".caption")
 MAX_CAPTION = 100_000
-"""Bytes: a longer text beside an image is no caption."""
+"""Bytes of the longest caption beside an image."""
 
 Told = tuple[Prompt, str]
-"""A prompt, and how it was found: empty if the user said so."""
+"""A prompt, and how it was found; empty if the user gave it."""
 
 _NUMBERED = re.compile(r"(.*\S)_\d{6}")
 """T2I-CompBench's names, ``a red book and a blue vase_000012.png``."""
@@ -38,7 +38,7 @@ def read_metadata(path: Path, column: str | None = None, *, whole: bool = False)
     Args:
         path: the file; or a folder with a text for each image, of the same name (DPG-Bench).
         column: the key that holds the prompts; by default one of :data:`steer.prompts.reading_options.TEXT_KEYS`.
-        whole: let one line without ``file_name`` speak for the whole folder (GenEval), which is its key then.
+        whole: let one line without ``file_name`` apply to the whole folder (GenEval), which is its key then.
 
     Raises:
         SteerError: naming the line that cannot be read.
@@ -104,11 +104,11 @@ def read_captions(folder: Path) -> dict[str, Prompt]:
 
 
 class Layouts:
-    """What folders say about images, each file read once.
+    """Finds prompts in folders of images, reading each file once.
 
     Args:
         column: the key of metadata files that holds the prompts.
-        roots: files and folders that the user named; metadata files above them are not looked for.
+        roots: files and folders that the user named; metadata files above them do not count.
     """
 
     def __init__(self, column: str | None = None, roots: Sequence[Path] = ()) -> None:
@@ -158,7 +158,7 @@ class Layouts:
 
 
 def _caption(file: Path) -> str | None:
-    """Return a caption without A1111's settings; ``None`` if the text is none: numbers (YOLO), JSON, a long log."""
+    """Return a caption without A1111's settings; ``None`` for other texts: numbers (YOLO), JSON, a log."""
     if not file.is_file() or file.stat().st_size > MAX_CAPTION:
         return None
     text = read_text(file, "caption").strip()

@@ -16,11 +16,11 @@ from steer.rewards.reward import RewardFunction
 
 @dataclass
 class PromptSource:
-    """Where the prompts of images come from.
+    """Finds the prompts of images.
 
     Attributes:
         prompt: one for all.
-        metadata: a file that names images, or a folder with a text for each; else what is beside and in images counts.
+        metadata: a file that names images, or a folder with a text for each; by default, texts beside and in images.
         column: the key of metadata files that holds the prompts.
         needed: whether an image without a prompt is an error.
         roots: files and folders that the user named.
@@ -48,7 +48,7 @@ class PromptSource:
 
         Args:
             path: the image.
-            texts: those that it carries.
+            texts: in its file.
 
         Raises:
             SteerError: if it has none and a reward needs one; names the image.
@@ -72,7 +72,7 @@ class PromptSource:
         )
 
     def inferred(self) -> str:
-        """Return, on one line, how prompts were found that the user did not point to; empty if there are none."""
+        """Return, on one line, how prompts were found that the user did not give; empty if there are none."""
         return ", ".join(f"{how}: {len(paths)}" for how, paths in sorted(self._inferred.items()))
 
     def _beside(self, path: Path) -> Told | None:

@@ -54,7 +54,7 @@ class Medium(abc.ABC):
         """
         raise NotImplementedError
 
-    # ---- what is told of a value -----------------------------------------------------------------------
+    # ---- facts about a value ---------------------------------------------------------------------------
 
     def size(self, value: Any) -> dict[str, int]:
         """Return the settings of a run that give a value's size, for its recipe."""

@@ -1,5 +1,5 @@
-"""Prompts in picture files, as the tools that make pictures write them.
+"""Reading prompts from picture files of other tools.
 
-:mod:`carriers` collects a file's texts, :mod:`tools` knows whose they are, and :mod:`comfyui` follows a graph to the
-text that the sampler drew from. A text that is not surely the prompt is none: it would be scored in silence.
+:mod:`carriers` collects a file's texts, :mod:`tools` recognizes their tools, and :mod:`comfyui` follows a graph to the
+sampler's text. A doubtful text does not count as the prompt, because it would be scored without a warning.
 """

@@ -1,6 +1,6 @@
-"""The texts that a picture file carries: PNG text, EXIF, XMP and JPEG comments, in whatever encoding they were written.
+"""The texts in a picture file: PNG text, EXIF, XMP and JPEG comments, in any encoding.
 
-Files come from anywhere: what is damaged or too long is left out.
+Files come from anywhere, so damaged and too long texts are left out.
 """
 
 import re
@@ -35,9 +35,9 @@ def texts_of(image: Image.Image) -> dict[str, str]:
     comment = image.info.get("comment")
     if isinstance(comment, bytes) and (text := _utf8(comment)) is not None:
         found["comment"] = text
-    # Pillow's parsers of hostile blocks raise what they like
+    # Pillow's parsers may raise anything for hostile blocks
     with suppress(Exception):
-        # of a PNG without EXIF before its pixels, Pillow would decode the pixels to look behind them
+        # for a PNG without EXIF before its pixels, Pillow would decode the pixels to look behind them
         if image.format != "PNG" or "exif" in image.info:
             found |= _exif_texts(image.getexif())
     with suppress(Exception):
@@ -62,7 +62,7 @@ def _exif_texts(exif: Image.Exif) -> dict[str, str]:
 
 
 def _comment(value: bytes) -> str | None:
-    """Decode a ``UserComment``: eight bytes name its encoding, which writers take with a grain of salt."""
+    """Decode a ``UserComment``: eight bytes name its encoding, which some writers name wrongly."""
     code, body = value[:8].upper(), value[8:]
     if code == b"UNICODE\0":
         ascii_only = re.fullmatch(rb"[\t\n\r -~]+\0*", body) is not None  # UTF-8 under the name of UTF-16

@@ -1,7 +1,7 @@
-"""ComfyUI's graphs: from the sampler back to the text that it drew from.
+"""ComfyUI's graphs: from the sampler back to its text.
 
-The API form (``prompt``) is what was run; the editor's form (``workflow``) is turned into it. Of nodes that nobody here
-knows, only what they pass on is followed: a language model's instruction, a file's name or a note is no prompt.
+The API form (``prompt``) was run; the editor's form (``workflow``) is converted to it. Unknown nodes are followed only
+through what they pass on: a language model's instruction, a file's name or a note is not a prompt.
 """
 
 import re
@@ -22,7 +22,7 @@ _PART = re.compile(r"(?:string|text|str|prompt)_?(?:[a-z]|\d+)")
 _MADE_UP = re.compile(
     r"llm|gpt|ollama|gemini|claude|vlm|enhanc|expand|generat|wildcard|random|transl|florence|caption|interrog|tag|load"
 )
-"""Nodes whose output is not what stands in them."""
+"""Nodes whose output is not their own text."""
 _PASSES = re.compile(r"reroute|show|preview|display|primitive|getnode|setnode")
 _WIDGETS = {
     "CLIPTextEncodeSDXL": ("", "", "", "", "", "", "text_g", "text_l"),
@@ -42,7 +42,7 @@ Link = tuple[str, int]
 
 
 class NoPromptError(Exception):
-    """A tool's text without a prompt that could be told; the message says why."""
+    """A tool's text does not determine the prompt; the message says why."""
 
     def __init__(self, tool: str, why: str) -> None:
         super().__init__(why)
@@ -58,7 +58,7 @@ class Node:
 
 
 def prompt_of_graph(data: Any) -> str | None:
-    """Return the positive prompt of a graph in either form; ``None`` if the data are no graph.
+    """Return the positive prompt of a graph in either form; ``None`` if the data are not a graph.
 
     Raises:
         NoPromptError: if no text, or several different ones, can be the prompt.
@@ -79,7 +79,7 @@ def prompt_of_graph(data: Any) -> str | None:
 
 
 class _Reader:
-    """Follows a graph's links. Every output is looked at once, which also ends circles."""
+    """Follows a graph's links. Every output is visited once, which also ends circles."""
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
         self._nodes = nodes
@@ -167,7 +167,7 @@ class _Reader:
         return self._conditions(inputs, negative=link[1] == 1 and "negative" in inputs)
 
     def _string(self, value: Any) -> str | None:
-        """Return a text, or the one that a link brings; ``None`` if that is not known before the graph is run."""
+        """Return a text, or the one that a link brings; ``None`` if it is unknown before the graph runs."""
         if isinstance(value, str):
             return value
         link = _link(value)

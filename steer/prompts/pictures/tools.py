@@ -1,6 +1,6 @@
-"""Whose text it is, and where the prompt stands in it: A1111, ComfyUI, InvokeAI, Fooocus, SwarmUI, NovelAI and others.
+"""Finding the tool and the prompt of a text: A1111, ComfyUI, InvokeAI, Fooocus, SwarmUI, NovelAI and others.
 
-Formats as their tools write them in 2022 to 2026; docs/compatibility.md lists what was tried.
+Formats as their tools write them in 2022 to 2026; docs/compatibility.md lists the tried ones.
 """
 
 import json
@@ -23,12 +23,12 @@ _DREAM = re.compile(r'\s*"((?:[^"\\]|\\.)*+)"\s+-')
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a picture's texts say about its prompt.
+    """The prompt in a picture's texts.
 
     Attributes:
-        text: the prompt; ``None`` if it cannot be told.
-        tool: whose format it is.
-        why: if there is no prompt, the reason.
+        text: the prompt; ``None`` if it cannot be determined.
+        tool: the format's tool.
+        why: the reason if there is no prompt.
     """
 
     text: str | None
@@ -37,7 +37,7 @@ class Embedded:
 
 
 def embedded_prompt(texts: Mapping[str, str]) -> Embedded | None:
-    """Return the prompt in a picture's texts, or why it cannot be told; ``None`` if no tool's text is there.
+    """Return the prompt in a picture's texts, or the reason why there is none; ``None`` without a tool's text.
 
     Args:
         texts: by name, as :func:`steer.prompts.pictures.carriers.texts_of` returns them.
@@ -66,7 +66,7 @@ def _checked(tool: str, text: str) -> Embedded:
     if not text:
         return Embedded(None, tool, "the prompt is empty")
     try:
-        text.encode()  # JSON can spell characters that are none
+        text.encode()  # JSON can spell invalid characters
     except UnicodeEncodeError:
         return Embedded(None, tool, "the prompt is not Unicode")
     if "\0" in text or looks_like_data(text):
@@ -75,7 +75,7 @@ def _checked(tool: str, text: str) -> Embedded:
 
 
 def looks_like_data(text: str) -> bool:
-    """Whether a text is JSON or XML, whole or damaged, and so no prompt."""
+    """Whether a text is JSON or XML, whole or damaged, and so not a prompt."""
     return _JSON.match(text) is not None or re.match(r"\s*<(?:\?xml|x:xmpmeta|rdf:RDF)", text) is not None
 
 
@@ -131,7 +131,7 @@ def _comfyui(texts: Mapping[str, str]) -> Found:
 
 
 def _marked(texts: Mapping[str, str]) -> Found:
-    """Read texts that hold all kinds of things, so only what a tool's own marks prove to be its own."""
+    """Read texts that many programs write; only a tool's own marks count."""
     for name, text in texts.items():
         if not (name in ("comment", "description", "usercomment") or name.startswith(("exif:", "xmp:"))):
             continue
@@ -196,7 +196,7 @@ _DATA: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "Fooocus or Easy Diffusion": _named("Prompt", "Negative Prompt"),
     "ComfyUI": _graphs,
 }
-"""Where a tool's JSON has the prompt, if it is that tool's."""
+"""Return the prompt in a tool's JSON, if it is that tool's."""
 
 
 def _loaded(text: str) -> dict[str, Any]:
