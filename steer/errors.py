@@ -1,7 +1,5 @@
 """``SteerError``: mistakes that the user can fix; and helpers for messages."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from steer.results.sheets import Cell as Cell
     from steer.results.sheets import contact_sheet as contact_sheet
     from steer.results.storage import storage_at as storage_at
-    from steer.results.storage.local import write_atomic as write_atomic
     from steer.results.trace_plot import png as png
     from steer.rewards.by_name import check_modalities as check_modalities
     from steer.rewards.by_name import make_reward as make_reward
@@ -187,7 +186,6 @@ _HOMES = {
     "json_text": "steer.settings.strict_json",  # data as JSON that every parser reads
     # Output
     "storage_at": "steer.results.storage",  # a place for files: a folder or an fsspec URL
-    "write_atomic": "steer.results.storage.local",  # write a file whole or not at all
     "Cell": "steer.results.sheets",  # a picture on a contact sheet
     "MAX_CELLS": "steer.results.sheets",  # pictures on one sheet
     "draw_text": "steer.results.lettering",  # a line of text in any script on a picture

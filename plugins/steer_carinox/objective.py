@@ -14,18 +14,12 @@ def norms(z: Tensor) -> Tensor:
     return lengths
 
 
-def regularizer(z: Tensor) -> Tensor:
-    """Return ½‖z‖² − (d − 1)·log‖z‖ of each row ``[N]``, with d entries per row, up to a constant.
-
-    The negative log-density of the norm of d standard normals, as in ReNO (arXiv 2406.04312). It is smallest at
-    √(d − 1), so a noise keeps a norm that the model has seen in training.
-    """
-    norm = norms(z).flatten()
-    return 0.5 * norm**2 - (z[0].numel() - 1) * norm.log()
-
-
 def regularizer_gradient(z: Tensor) -> Tensor:
-    """Return the gradient of :func:`regularizer`, z·(1 − (d − 1)/‖z‖²), fp32 like ``z``."""
+    """Return the gradient z·(1 − (d − 1)/‖z‖²) of each row's ½‖z‖² − (d − 1)·log‖z‖, fp32, with d entries per row.
+
+    That is the negative log-density of the norm of d standard normals, as in ReNO (arXiv 2406.04312), up to a constant.
+    It is smallest at √(d − 1), so a noise keeps a norm that the model has seen in training.
+    """
     return z.float() * (1 - (z[0].numel() - 1) / norms(z) ** 2)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from steer import SteerError
 from steer.plugin import locate
 from steer_rewards import catalog
-from steer_rewards.settings import read_json
+from steer_rewards.checkpoints import read_json
 
 CONFIG = "config.json"
 VOCABULARY = "vocab.txt"

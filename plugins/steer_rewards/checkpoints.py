@@ -9,6 +9,7 @@ error in a file is raised before the model changes::
 """
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import message_of, read_tensors
-from steer_rewards.settings import read_json
+from steer.plugin import message_of, read_tensors, read_text
 
 KeyMap = Callable[[str], str | None]
 """From a checkpoint's name of a tensor to the model's; ``None`` if the model does not need the tensor."""
@@ -70,6 +70,21 @@ def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
     if file.name.endswith(".index.json"):
         return {name: tensor for shard in _shards(file) for name, tensor in read(shard, key=key).items()}
     return read_tensors(file, keys=[] if key is None else [key])
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        SteerError: naming the file, if it cannot be read or holds something else.
+    """
+    try:
+        data = json.loads(read_text(file, "file"))
+    except (ValueError, RecursionError) as error:
+        raise SteerError(f"{file} cannot be read as JSON ({type(error).__name__})") from error
+    if not isinstance(data, dict):
+        raise SteerError(f"{file} holds a JSON {type(data).__name__}, expected an object")
+    return data
 
 
 def of_folder(folder: Path) -> Path:

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from steer import SteerError
 from steer_rewards import checkpoints
+from steer_rewards.checkpoints import read_json
 from steer_rewards.preprocess import CLIP_MEAN, normalize, pad_square, resize
-from steer_rewards.settings import read_json
 
 CONFIG = "config.json"
 QUESTION = 'Does this figure show "{}"? Please answer yes or no.'

@@ -15,9 +15,9 @@ from torch import Tensor
 from steer import Field, Options, Prompt, Reward, SteerError
 from steer.plugin import DTYPES, locate
 from steer_rewards import catalog, checkpoints
+from steer_rewards.checkpoints import read_json
 from steer_rewards.clip import CONFIG, embedder
 from steer_rewards.embedding import PRECISION, Precision
-from steer_rewards.settings import read_json
 
 MODEL = "ViT-H-14"
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from steer import SteerError
-from steer_rewards.settings import read_json
+from steer_rewards.checkpoints import read_json
 
 CONFIG = "config.json"
 

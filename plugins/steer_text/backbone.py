@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steer import Prompt, SteerError
 from steer.plugin import Backbone, Conditioning, Encoded, Process, Streams, Texts
-from steer_text.checkpoints import longest
+from steer_text.checkpoints import known, load, longest
 from steer_text.process import MaskedDiffusion
 from steer_text.trail import TokenTrail
 
@@ -168,9 +168,6 @@ def from_name(name: str, device: torch.device, dtype: torch.dtype) -> MaskedLM:
     Raises:
         SteerError: if it is none of these, cannot be fetched, or is not a masked language model.
     """
-    from steer_text.checkpoints import load
-    from steer_text.paths import known
-
     source = known().get(name, name)
     model, tokenizer = load("AutoModelForMaskedLM", str(source), f"model 'text:{name}'", known())
     return MaskedLM(model.to(device, dtype), tokenizer, device=device)

@@ -3,12 +3,20 @@
 import json
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from steer import SteerError
 from steer.plugin import Source, hub, message_of, nearest
 
 log = logging.getLogger(__name__)
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def known() -> dict[str, Path]:
+    """Return the shipped models by name."""
+    return {folder.name: folder for folder in sorted(SHIPPED.iterdir()) if (folder / "config.json").is_file()}
 
 
 def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[Any, Any]:

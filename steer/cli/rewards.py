@@ -40,7 +40,8 @@ def rewards(
     from steer.registry.local_files import is_file_reference
     from steer.registry.plugins import manager
     from steer.rewards.by_name import check_modalities, make_reward
-    from steer.rewards.reward import RewardFunction, leaves, parse_expression
+    from steer.rewards.expressions import leaves, parse_expression
+    from steer.rewards.reward import RewardFunction
     from steer.sampling.methods_by_name import check_owners
     from steer.testing import example_samples
 

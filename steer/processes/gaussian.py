@@ -57,8 +57,8 @@ class Gaussian:
     def __init__(self, scheduler: Any, *, eta: float | None = None) -> None:
         self.scheduler = scheduler
         self.eta = eta
-        self._index = 0
         self._timesteps: Tensor = scheduler.timesteps
+        self.index, self.length = 0, len(self._timesteps)
         self._family = _family(scheduler)
         self._edm = scheduler_kind(scheduler) == "edm"
         parameters = inspect.signature(scheduler.step).parameters
@@ -80,16 +80,8 @@ class Gaussian:
             )
 
     @property
-    def index(self) -> int:
-        return self._index
-
-    @property
-    def length(self) -> int:
-        return len(self._timesteps)
-
-    @property
     def done(self) -> bool:
-        return self._index >= len(self._timesteps)
+        return self.index >= self.length
 
     @property
     def whole(self) -> bool:
@@ -97,11 +89,11 @@ class Gaussian:
 
     @property
     def timestep(self) -> Tensor:
-        return self._timesteps[min(self._index, len(self._timesteps) - 1)]
+        return self._timesteps[min(self.index, self.length - 1)]
 
     @property
     def level(self) -> tuple[float, float]:
-        return (1.0, 0.0) if self.done else self._level(self._index)
+        return (1.0, 0.0) if self.done else self._level(self.index)
 
     @property
     def stochastic(self) -> bool:
@@ -123,7 +115,7 @@ class Gaussian:
         return x if scale is None else scale(x, self.timestep)
 
     def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
-        alpha, sigma = self._level(self._index)
+        alpha, sigma = self._level(self.index)
         if self._edm:  # the model's output is a mixture of noise and data, by level
             return self._clip(self.scheduler.precondition_outputs(x, prediction, sigma))
         kind = "flow" if self._family == "flow" else self.scheduler.config.get("prediction_type", "epsilon")
@@ -150,7 +142,7 @@ class Gaussian:
         """
         if not 0 <= index < self.length:
             raise ValueError(f"index {index} is outside the schedule's {self.length} evaluations")
-        self._index = index
+        self.index = index
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(index)
 
@@ -160,7 +152,7 @@ class Gaussian:
         It shares the scheduler's history and must not be stepped."""
         other = copy.copy(self)
         other.scheduler = copy.copy(self.scheduler)
-        other._index = index
+        other.index = index
         if getattr(other.scheduler, "_step_index", None) is not None:
             other.scheduler._step_index = index
         return other
@@ -174,7 +166,7 @@ class Gaussian:
         eta = self.eta if self.eta is not None else self._own_eta
         if eta is None:
             raise SteerError(f"{type(self.scheduler).__name__} has no transition in closed form; use ddim or euler")
-        here, there = self._level(self._index), self._next_level(self._index)
+        here, there = self._level(self.index), self._next_level(self.index)
         sd = kernel_sd(here, there, eta)
         return kernel_mean(x, x0, here, there, sd), sd
 
@@ -184,7 +176,7 @@ class Gaussian:
             if sd > 0:
                 mean = mean + sd * streams.normal(x.shape[1:], x.device)
             self._advance_scheduler()
-            self._index += 1
+            self.index += 1
             return mean
         keywords: dict[str, Any] = {"return_dict": False}
         if self._takes_generator:
@@ -192,7 +184,7 @@ class Gaussian:
         if self._eta_native and self.eta is not None:
             keywords["eta"] = self.eta
         result: Tensor = self.scheduler.step(prediction, self.timestep, x, **keywords)[0]
-        self._index += 1
+        self.index += 1
         return result
 
     def select(self, rows: Tensor, count: int) -> None:

@@ -1,7 +1,5 @@
 """Schedulers by name, made fresh for every population."""
 
-from __future__ import annotations
-
 import inspect
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Declarations of plugins, as plain data: the weights to download, and inputs other than a text."""
 
-from __future__ import annotations
-
 import importlib
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks from the source whether registered objects exist: takes a second and does not import torch."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import sys

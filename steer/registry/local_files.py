@@ -1,7 +1,5 @@
 """Methods and rewards from the user's Python files, ``./mine.py:NAME``, instead of installed plugins."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import importlib.util

@@ -3,8 +3,6 @@
 A broken third-party plugin is reported and does not stop the others.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Registering plugins: the marker ``hookimpl``, the hook ``steer_register``, and the check of hook names."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -12,19 +12,8 @@ from steer.models.downloads import weights
 from steer.registry.declarations import Needed
 from steer.registry.local_files import is_file_reference, load_module, member
 from steer.registry.plugins import Plugins, manager
-from steer.rewards.reward import (
-    Least,
-    Node,
-    Reward,
-    RewardFunction,
-    Scaled,
-    Term,
-    WeightedSum,
-    as_function,
-    check_modality,
-    leaves,
-    parse_expression,
-)
+from steer.rewards.expressions import Node, Term, leaves, parse_expression
+from steer.rewards.reward import Least, Reward, RewardFunction, Scaled, WeightedSum, as_function, check_modality
 from steer.settings.options import Options, build
 
 OptionValues = Mapping[str, Mapping[str, Any]]

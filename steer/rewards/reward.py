@@ -16,33 +16,10 @@ from steer.errors import RewardError, SteerError, message_of
 from steer.models.device import out_of_memory
 from steer.models.media import media_of
 from steer.prompts.prompt import Prompt
-from steer.rewards.expressions import Minimum, Node, Scale, Term, join, leaves, parse_expression
 from steer.rewards.isolation import copies, undisturbed
 from steer.settings import options as declarations
 
 log = logging.getLogger(__name__)
-
-__all__ = [
-    "Combination",
-    "Least",
-    "Minimum",
-    "Node",
-    "Reward",
-    "RewardFunction",
-    "Scale",
-    "Scaled",
-    "Term",
-    "WeightedSum",
-    "as_function",
-    "check_modality",
-    "checked",
-    "is_differentiable",
-    "join",
-    "leaves",
-    "parse_expression",
-    "score",
-    "without_gradient",
-]
 
 RewardFunction = Callable[[Any, Sequence[Prompt]], Tensor]
 

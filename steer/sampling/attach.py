@@ -204,13 +204,13 @@ class _Attached(Gaussian):
     def start_at(self, timestep: Any) -> None:
         """Begin at the pipeline's first timestep: image-to-image skips some."""
         matches = (self._timesteps == torch.as_tensor(timestep).to(self._timesteps)).nonzero()
-        self._index = int(matches[0]) if len(matches) else 0
+        self.index = int(matches[0]) if len(matches) else 0
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         if self._kernel:  # computed in fp32, as the schedulers' steps are; the pipeline continues in its own precision
             return super().step(x.float(), prediction.float(), streams).to(prediction.dtype)
         result: Tensor = self._call(prediction, self.timestep, x)[0]
-        self._index += 1
+        self.index += 1
         return result
 
 

@@ -7,8 +7,6 @@ range (``ge``, ``le``, ``gt``, ``lt``) and a description::
         strength: float = Field(1.0, ge=0, description="Weight of the push; 0 turns it off.")
 """
 
-from __future__ import annotations
-
 import types
 import typing
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Writing strict JSON, which parsers without ``NaN`` read too."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

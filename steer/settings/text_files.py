@@ -5,8 +5,6 @@ order mark says how a file is encoded and is not part of its text. A file withou
 cannot be told apart, and a wrong guess changes the text.
 """
 
-from __future__ import annotations
-
 import codecs
 from pathlib import Path
 

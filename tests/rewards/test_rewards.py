@@ -10,7 +10,8 @@ from support.tiny import brightness
 
 import steer
 from steer import RewardError, SteerError
-from steer.rewards.reward import Term, WeightedSum, as_function, checked, parse_expression
+from steer.rewards.expressions import Term, parse_expression
+from steer.rewards.reward import WeightedSum, as_function, checked
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
 
     from steer import SteerError
     from steer.plugin import check_names, make_reward, manager, pick_device
+    from steer.training import write_whole
     from steer_carinox.calibration.correlations import Ratings, calibrate, warn_of
     from steer_carinox.calibration.ratings import read_ratings, score_all
     from steer_carinox.weights import toml_text
@@ -72,7 +73,9 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
         "Use: steer generate -p carinox -o carinox.weights=THIS_FILE; made by steer calibrate.",
         *(f"{category}: {line}" for category, c in found.items() for line in _lines(c)),
     ]
-    _write(out, toml_text(rows, comments).encode(), _picture(found, names))
+    picture, text = _picture(found, names), toml_text(rows, comments)
+    write_whole(out.with_suffix(".png"), lambda path: path.write_bytes(picture))
+    write_whole(out, lambda path: path.write_text(text, encoding="utf-8"))
     for category, result in found.items():
         click.echo(f"{category} ({result.ratings} ratings, {result.prompts} prompts)")
         for line in _lines(result):
@@ -102,18 +105,6 @@ def _lines(found: Calibration) -> list[str]:
         f"{name}: correlation {found.correlation[name]}, weight {w.estimate:.2f} [{w.low:.2f}, {w.high:.2f}]"
         for name, w in found.weight.items()
     ]
-
-
-def _write(out: Path, text: bytes, picture: bytes) -> None:
-    from steer import SteerError
-    from steer.plugin import write_atomic
-
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(out.with_suffix(".png"), picture)
-        write_atomic(out, text)
-    except OSError as error:
-        raise SteerError(f"--out {out} cannot be written to ({error.strerror}); choose another") from None
 
 
 def _picture(found: dict[str, Calibration], names: Sequence[str]) -> bytes:

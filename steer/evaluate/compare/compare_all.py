@@ -100,10 +100,8 @@ def compare_all(request: Request, out: str, *, tell: Tell = silent) -> Summary:
         cells = comparison.run(entries, budgets)
         summary = summarize(cells, reference, request.success)
         files = report(summary, _facts(request, summary, sampler), _pictures(request, cells, folder, shown))
-        for name, data in files.pictures.items():
+        for name, data in files.items():
             folder.storage.write(name, data)
-        folder.storage.write("report.html", files.html.encode())
-        folder.storage.write("report.md", files.markdown.encode())
         folder.storage.write("summary.json", f"{json_text(summary.as_dict(), indent=1)}\n".encode())
     return summary
 

@@ -39,17 +39,8 @@ class Example:
     images: Sequence[tuple[str, Image.Image | None, str]]
 
 
-@dataclass(frozen=True)
-class Files:
-    """The files of a report."""
-
-    html: str
-    markdown: str
-    pictures: dict[str, bytes]
-
-
-def report(summary: Summary, facts: Sequence[str], examples: Sequence[Example]) -> Files:
-    """Write the report.
+def report(summary: Summary, facts: Sequence[str], examples: Sequence[Example]) -> dict[str, bytes]:
+    """Return a report's files by name.
 
     Args:
         summary: the results.
@@ -58,7 +49,8 @@ def report(summary: Summary, facts: Sequence[str], examples: Sequence[Example]) 
     """
     pictures = plots(summary)
     html, markdown = _html(summary, facts, examples, pictures), _markdown(summary, facts, pictures)
-    return Files(html, markdown, {f"{name}.png": data for name, data in pictures.items()})
+    files = {f"{name}.png": data for name, data in pictures.items()}
+    return {**files, "report.html": html.encode(), "report.md": markdown.encode()}
 
 
 def _html(summary: Summary, facts: Sequence[str], examples: Sequence[Example], pictures: dict[str, bytes]) -> str:

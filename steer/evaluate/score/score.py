@@ -10,7 +10,8 @@ from steer.evaluate.score.images import ImageError, Picture, read_image
 from steer.evaluate.score.prompts import PromptSource
 from steer.evaluate.score.rows import Row, plain
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import WeightedSum, leaves, parse_expression
+from steer.rewards.expressions import leaves, parse_expression
+from steer.rewards.reward import WeightedSum
 
 
 def score_images(

@@ -102,4 +102,7 @@ def test_all_or_none_succeed(value) -> None:
     assert (plain["against"]["failures"] is None) == (value == 1)
     assert plain["hacking"] is None
     files = report(found, ["a fact"], [])
-    assert "nan" not in files.html.replace("data:image/png;base64", "").partition("<h2>scores")[0].lower()
+    assert (
+        "nan"
+        not in files["report.html"].decode().replace("data:image/png;base64", "").partition("<h2>scores")[0].lower()
+    )
