@@ -67,8 +67,6 @@ class Optimizer:
     ``sgd`` is SGD with Nesterov momentum, ``adam`` is Adam (arXiv 1412.6980), both as in torch.optim.
 
     Attributes:
-        kind: which of the two.
-        rate: learning rate.
         momentum: of ``sgd``, in 0..1.
         betas: of ``adam``.
         epsilon: of ``adam``.

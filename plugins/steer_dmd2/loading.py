@@ -31,7 +31,6 @@ class Chosen:
         name: its name in the run's recipe and in the table of denoisers.
         source: its weights: a local file, or one on the hub.
         form: ``"unet"`` or ``"lora"``.
-        steps: denoising steps.
         timesteps: explicit ones, or ``None`` for the scheduler's own.
         scheduler: steer's short name of it.
         given: path of the user's own copy of the hub's file.
@@ -165,8 +164,6 @@ def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
     """Return a module like the model's denoiser with the student's weights; the model's own denoiser is unchanged.
 
     Args:
-        chosen: the student.
-        backbone: the model.
         file: the student's weights, from :meth:`Chosen.file`.
 
     Raises:

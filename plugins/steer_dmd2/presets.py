@@ -135,8 +135,6 @@ def fitting(family: str, config: Mapping[str, object], prediction: str) -> list[
     """Return the names of the presets that fit a model, in the table's order.
 
     Args:
-        family: pipeline class of the model.
-        config: of its denoiser.
         prediction: what its scheduler expects the denoiser to predict, such as ``"epsilon"``.
     """
     kind = (family, prediction)

@@ -33,10 +33,8 @@ def log_potential(kind: Kind, lam: float, reward: Tensor, past: Lineage) -> tupl
     ``diff``: λ(r_t − r_prev); ``max``: λ·max_s r_s; ``add``: λ·Σ_s r_s; ``rt``: λ·r_t.
 
     Args:
-        kind: which potential.
         lam: λ, the strength of the tilt.
         reward: ``[N]`` rewards of the x0 estimates at this step.
-        past: the lineage before it.
     """
     memory = past.memory
     if kind == "diff":

@@ -47,9 +47,6 @@ class BlipVqa(Reward):
     """Asks BLIP yes-no questions about an image. Differentiable.
 
     A subclass defines the questions for a prompt without its own, and how to combine the answers.
-
-    Attributes:
-        name: for messages.
     """
 
     differentiable = True

@@ -163,7 +163,6 @@ def fill(
         key_map: from the checkpoint's names to the model's; by default they are the same.
         tied: name of a tied tensor to the name of its source, for files that store both once.
         dtype: precision of floating-point tensors, except single numbers; the file's by default.
-        device: device of the tensors.
 
     Raises:
         SteerError: naming the file, if a tensor is missing, left over or of another shape; the model is unchanged.

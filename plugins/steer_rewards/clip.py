@@ -130,9 +130,6 @@ def load(source: Source, device: torch.device, dtype: torch.dtype, weights: str 
     """Return model and tokenizer, frozen and in inference mode; weights are read without unpickling code.
 
     Args:
-        source: which CLIP.
-        device: device of the model.
-        dtype: precision of the model.
         weights: a local file, or the folder that holds it, instead of the hub's.
 
     Raises:

@@ -32,10 +32,7 @@ class Embedder:
             owner: the reward's name, for the warning about texts that are too long.
             preprocess: from images ``[N, 3, H, W]`` in [0, 1] to the model's input, in fp32.
             encode_images: from the model's input, in ``dtype``, to features ``[N, D]``.
-            device: the model's device.
-            dtype: the model's precision.
             encode_tokens: from tokens to features ``[N, D]``; not needed by rewards that read no text.
-            tokenizer: from texts to tokens.
         """
         self.owner, self.preprocess, self.tokenizer = owner, preprocess, tokenizer
         self.encode_images, self.encode_tokens = encode_images, encode_tokens

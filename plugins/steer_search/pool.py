@@ -37,7 +37,6 @@ class Pool:
         """Add a finished round.
 
         Args:
-            state: its population.
             origin: how its samples were made.
             spent: evaluations spent by each row's prompt.
 

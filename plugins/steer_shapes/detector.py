@@ -65,13 +65,7 @@ class Reading:
     chances: dict[str, Tensor]
 
     def mass(self, row: int, phrase: Phrase, only: tuple[str, ...] = tuple(ATTRIBUTES)) -> Tensor:
-        """Return the density of objects in image ``row`` that match a phrase, ``[256]``; the sum is their number.
-
-        Args:
-            row: index of the image.
-            phrase: the phrase to match.
-            only: the attributes to compare.
-        """
+        """Return the density of objects in image ``row`` that match a phrase, ``[256]``; the sum is their number."""
         found = self.density[row]
         for attribute, values in ATTRIBUTES.items():
             wanted = getattr(phrase, attribute)

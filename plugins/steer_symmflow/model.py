@@ -180,7 +180,6 @@ def begun_from(other: SymmFlowModel, config: SymmFlowConfig) -> SymmFlowModel:
     """Return a model for other data with the network and weights of ``other``; both share the autoencoder.
 
     Args:
-        other: the model to start from.
         config: kind, labels, colors, size and β of the new model.
 
     Raises:

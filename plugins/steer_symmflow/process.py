@@ -25,7 +25,6 @@ class SymmetricFlow:
             steps: steps from t=0 to t=1.
             solver: one of :data:`steer_symmflow.flow.SOLVERS`.
             eta: stochasticity in [0, 1]; above 0 only with Euler.
-            device: device of the times.
         """
         if eta > 0 and solver != "euler":
             raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}, which has no stochastic steps")

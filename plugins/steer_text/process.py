@@ -28,7 +28,6 @@ class MaskedDiffusion:
             steps: equally spaced transitions from t = 1 to t = 0.
             mask: the mask token's number, which is never drawn.
             temperature: divides the logits; at 0 the likeliest token is taken.
-            device: device of the times.
         """
         self.mask, self.temperature = mask, temperature
         self._times = torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()
@@ -100,7 +99,6 @@ class OwnPace:
 
     Attributes:
         most: steps if no particle is done before.
-        device: of times.
     """
 
     whole = True

@@ -12,7 +12,6 @@ def build(sentences: Iterable[str], *, length: int) -> Any:
     A sentence becomes ``[BOS] words [EOS]``; case does not matter, and punctuation marks are separate tokens.
 
     Args:
-        sentences: the source of the words.
         length: tokens of the longest sentence, including both ends.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors

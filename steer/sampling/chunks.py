@@ -52,7 +52,6 @@ class Chunks:
 
         Args:
             function: int64 ``[size]`` to ``[size, …]``.
-            count: rows in all.
             groups: int64 ``[count]``; rows of two groups never share a chunk.
 
         Returns:

@@ -36,7 +36,6 @@ class Forwards:
     """Predictions, decoded samples and scores for rows of a run.
 
     Attributes:
-        backbone: the model.
         chunks: how forwards are split.
         books: accounts of their cost.
         reward: the reward that steers, or ``None``.

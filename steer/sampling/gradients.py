@@ -83,7 +83,6 @@ def by_latents(
         job: ``[N]``, the prompt of each row.
         groups: ``[N]``: rows of different groups cannot share a forward; ``None`` if all can.
         step: the step of the estimate, for messages; ``None`` at the end.
-        evaluations: denoiser evaluations per estimate.
 
     Returns:
         Values, float64 ``[N]`` on the CPU, and gradients ``[N, …]``.
@@ -129,7 +128,6 @@ def pull(
     Args:
         samples: ``[B, …]``, with a graph that begins at ``leaf``.
         leaf: the tensor to differentiate by.
-        losses: functions to differentiate.
         watch: rewards to evaluate without gradients.
         prompts: of each row.
         step: for messages; ``None`` at the end.

@@ -70,7 +70,6 @@ class Method:
         """Return the run's reward.
 
         Args:
-            run: the run.
             what_for: the purpose, for the message, as in "choose by".
 
         Raises:

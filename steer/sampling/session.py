@@ -59,7 +59,6 @@ class Session:
         """Make the rewards; weights that are not on this machine yet are fetched when the first pack begins.
 
         Args:
-            model: the model to sample from.
             plugins: the plugins to look up names in.
             methods: see :meth:`steer.sampling.sampler.Sampler.stream`, as for all others.
 

@@ -60,11 +60,9 @@ def calibrate(ratings: Ratings, *, within: bool = False, draws: int = 1000, seed
     prompt, they are over its images.
 
     Args:
-        ratings: of the category.
         within: subtract each prompt's mean rank first, so that only the order among a prompt's images counts. A search
             chooses by this order; low scores for hard prompts do not make a reward useful.
         draws: bootstrap samples.
-        seed: of the bootstrap.
     """
     names = list(ratings.scores)
     count = len(ratings.rating)

@@ -81,7 +81,6 @@ def load(
         cache: ``.safetensors`` file of the encoded images.
         model: name of the model with that autoencoder.
         scenes: how many images to draw from a registered source.
-        seed: of these draws.
 
     Raises:
         SteerError: for a source that is none of these, an image without a caption, or images of another size.

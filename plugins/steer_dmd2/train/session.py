@@ -33,10 +33,7 @@ def train(
 
     Args:
         recipe: of the run; a guidance of 0 becomes the model's own.
-        out: the run's folder.
-        plugins: where names are looked up.
         resume: whether ``out`` holds a run to continue.
-        display: shows the progress.
         watch: steps between checkpoints, sheets and rows of the log.
         prompts: what the sheets show; by default captions of the data.
         reward: an expression that scores the sheets' samples; it does not change the weights.

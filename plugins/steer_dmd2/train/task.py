@@ -42,7 +42,6 @@ class DMD2Task(Task):
         """Make student and critic from the teacher.
 
         Args:
-            recipe: of the run.
             teacher: on the device to train on.
             data: captions, and images for the GAN if there are any.
             machine: from :func:`steer.training.start`.
@@ -50,7 +49,6 @@ class DMD2Task(Task):
                 images, the GAN takes the pairs' samples as real.
             start: from :func:`start_of`; the student starts from these weights instead of the teacher's.
             prompts: validation prompts; by default captions of the data.
-            reward: scores validation samples.
         """
         self.recipe, self.teacher, self.machine, self.reward = recipe, teacher, machine, reward
         captions = dict.fromkeys(data.captions[:64])

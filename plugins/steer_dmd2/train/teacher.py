@@ -21,8 +21,6 @@ class Teacher:
     """A frozen teacher, and named copies of its UNet that share its other parts.
 
     Attributes:
-        model: the loaded model.
-        schedule: its noise schedule.
         size: width and height of images in pixels.
         shape: of one image's latents.
     """

@@ -30,9 +30,7 @@ class Stage(Task):
     """Training of one shapes model. Its networks run on the machine's device, everything else on the CPU.
 
     Attributes:
-        modules: the trained networks.
         vae: the frozen autoencoder; ``None`` in the stage that trains it.
-        folder: of the run.
     """
 
     @staticmethod

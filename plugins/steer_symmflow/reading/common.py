@@ -21,7 +21,6 @@ class Reading:
     """The result for one image.
 
     Attributes:
-        path: the file.
         picture: the image, RGB, at its own size.
         votes: share of the draws that give each label, ``[K]``, or ``[K, h, w]`` at the model's size.
     """
@@ -52,7 +51,6 @@ def readings(
     """Read images with a progress bar; a file that is not an image gives a warning and an entry in ``errors``.
 
     Args:
-        label: text of the bar.
         how: see :func:`read_all`.
     """
     with Bar(label, len(paths)) as bar:

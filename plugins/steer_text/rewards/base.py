@@ -20,7 +20,6 @@ def once_each(texts: Sequence[str], score: Callable[[list[str]], Tensor]) -> Ten
     """Score every distinct text once, because draws of x0 repeat.
 
     Args:
-        texts: N texts.
         score: returns the scores ``[M]`` of M distinct texts.
     """
     distinct = list(dict.fromkeys(texts))

@@ -87,8 +87,6 @@ def fit(entry: Entry, budget: Budget, trial: Trial, plugins: Plugins, *, takes_l
     is not changed. Trials convert seconds to evaluations.
 
     Args:
-        entry: the entry.
-        budget: per prompt.
         trial: runs an entry on some prompts.
         plugins: the plugins to look methods up in.
         takes_less: the entry is known to fit a smaller budget of this kind, so an entry that keeps to evaluations by

@@ -20,7 +20,6 @@ def load_embedding(name: str, plugins: Plugins, device: torch.device) -> Embed:
     Args:
         name: a CLIP that a plugin brings (``shapes``), or ``ARCHITECTURE/PRETRAINED`` of open_clip.
         plugins: the plugins to look it up in.
-        device: to compute on.
 
     Raises:
         SteerError: if there is none of that name, or it cannot be loaded.

@@ -22,11 +22,7 @@ ASKED, FITS, CELLS, IMAGES = "compare.json", "fits.json", "cells", "images"
 
 
 class Folder:
-    """Keeps a comparison's rows, so that an interrupted one resumes.
-
-    Attributes:
-        storage: the folder's storage.
-    """
+    """Keeps a comparison's rows, so that an interrupted one resumes."""
 
     def __init__(self, place: str) -> None:
         self.storage = storage_at(place)

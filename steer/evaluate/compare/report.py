@@ -40,13 +40,7 @@ class Example:
 
 
 def report(summary: Summary, facts: Sequence[str], examples: Sequence[Example]) -> dict[str, bytes]:
-    """Return a report's files by name.
-
-    Args:
-        summary: the results.
-        facts: sentences about the comparison.
-        examples: the prompts to show.
-    """
+    """Return a report's files by name."""
     pictures = plots(summary)
     html, markdown = _html(summary, facts, examples, pictures), _markdown(summary, facts, pictures)
     files = {f"{name}.png": data for name, data in pictures.items()}

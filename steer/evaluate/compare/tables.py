@@ -9,14 +9,7 @@ from steer.evaluate.statistics import Interval
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of texts.
-
-    Attributes:
-        title: of the table.
-        head: of its columns.
-        rows: of one cell per column.
-        note: explains the table.
-    """
+    """A titled table of texts."""
 
     title: str
     head: tuple[str, ...]
