@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from steer.models.device import pick_device as pick_device
     from steer.models.device import pick_dtype as pick_dtype
     from steer.models.downloads import hub as hub
+    from steer.models.downloads.checkpoints import mismatch as mismatch
     from steer.models.downloads.checkpoints import read_tensors as read_tensors
     from steer.models.downloads.source import Source as Source
     from steer.models.downloads.weights import at_hand as at_hand
@@ -156,6 +157,7 @@ _HOMES = {
     "locate": "steer.models.downloads.weights",  # the local path of declared weights, fetched if need be
     "at_hand": "steer.models.downloads.weights",  # the same, or `None` if they are not fetched yet
     "read_tensors": "steer.models.downloads.checkpoints",  # tensors of an untrusted checkpoint; runs no code of it
+    "mismatch": "steer.models.downloads.checkpoints",  # how a checkpoint's shapes differ from a model's
     "Source": "steer.models.downloads.source",  # a name given by the user: a file, a folder or a hub id
     "hub": "steer.models.downloads.hub",  # the hub: `reachable`, `cached_file`, `fetch`
     # Rewards

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import Source, Weights, at_hand, locate, message_of, read_tensors, unknown
+from steer.plugin import Source, Weights, at_hand, locate, message_of, mismatch, read_tensors, unknown
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card
@@ -228,19 +228,9 @@ def _check_shapes(name: str, file: Path, base: nn.Module) -> None:
     expected = {tensor: value.shape for tensor, value in base.state_dict().items()}
     # computed, but stored in some files
     computed = {buffer for buffer, _ in base.named_buffers()} - expected.keys()
-    shapes = {tensor: shape for tensor, shape in _shapes(file).items() if tensor not in computed}
-    different = [tensor for tensor in expected if tensor in shapes and shapes[tensor] != expected[tensor]]
-    parts = [
-        f"{len(tensors)} tensors {what} ({tensors[0]} …)"
-        for what, tensors in (
-            ("too few", [tensor for tensor in expected if tensor not in shapes]),
-            ("too many", [tensor for tensor in shapes if tensor not in expected]),
-            ("of another shape", different),
-        )
-        if tensors
-    ]
-    if parts:
-        raise SteerError(f"student {name!r} is for another base: {file.name} has {', '.join(parts)}")
+    problem = mismatch(expected, {tensor: shape for tensor, shape in _shapes(file).items() if tensor not in computed})
+    if problem:
+        raise SteerError(f"student {name!r} is for another base: {file.name} has tensors {problem}")
 
 
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:

@@ -19,13 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import message_of, read_tensors, read_text
+from steer.plugin import message_of, mismatch, read_tensors, read_text
 
 KeyMap = Callable[[str], str | None]
 """From a checkpoint's name of a tensor to the model's; ``None`` if the model does not need the tensor."""
-
-NAMED = 3
-"""Number of tensor names that a message shows."""
 
 
 def empty() -> AbstractContextManager[None]:
@@ -128,23 +125,6 @@ def rename(state: Mapping[str, Tensor], key_map: KeyMap, file: Path | str) -> di
     return renamed
 
 
-def mismatch(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> str | None:
-    """Describe how a state dict differs from the names and shapes that a model expects; ``None`` if it does not."""
-    missing = [name for name in expected if name not in state]
-    left_over = [name for name in state if name not in expected]
-    shapes = [
-        f"{name} {list(state[name].shape)} instead of {list(shape)}"
-        for name, shape in expected.items()
-        if name in state and state[name].shape != shape
-    ]
-    parts = [
-        f"{len(names)} {what}: {', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}"
-        for what, names in (("missing", missing), ("left over", left_over), ("of another shape", shapes))
-        if names
-    ]
-    return "; ".join(parts) or None
-
-
 def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
     """Return the shapes of a model's state dict by name; tied tensors appear under each of their names."""
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -173,7 +153,7 @@ def fill(
     for name, source in (tied or {}).items():
         if name not in state and source in state:
             state[name] = state[source]
-    problem = mismatch(shapes_of(model), state)
+    problem = mismatch(shapes_of(model), {name: tensor.shape for name, tensor in state.items()})
     if problem:
         raise SteerError(f"checkpoint {file} does not fit {type(model).__name__}: {problem}")
     model.load_state_dict(_placed(state, dtype, device), assign=True)

@@ -64,12 +64,12 @@ class Reading:
     density: Tensor
     chances: dict[str, Tensor]
 
-    def mass(self, row: int, phrase: Phrase, only: tuple[str, ...] = tuple(ATTRIBUTES)) -> Tensor:
+    def mass(self, row: int, phrase: Phrase) -> Tensor:
         """Return the density of objects in image ``row`` that match a phrase, ``[256]``; the sum is their number."""
         found = self.density[row]
         for attribute, values in ATTRIBUTES.items():
             wanted = getattr(phrase, attribute)
-            if wanted is not None and attribute in only:
+            if wanted is not None:
                 found = found * self.chances[attribute][row, values.index(wanted)]
         return found
 

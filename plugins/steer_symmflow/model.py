@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
-from steer.plugin import Source, json_text, message_of, read_text
+from steer.plugin import Source, json_text, message_of, mismatch, read_text
 from steer.training import write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
@@ -261,12 +261,8 @@ def load_state(model: SymmFlowModel, state: dict[str, Tensor], what: str) -> Non
     Raises:
         SteerError: naming tensors that are missing, left over or of another shape.
     """
-    own = {name: value for name, value in model.state_dict().items() if "vae." not in name}
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if missing or extra or wrong:
-        facts = [f"{len(missing)} missing ({missing[0]}, …)" if missing else "",
-                 f"{len(extra)} unknown ({extra[0]}, …)" if extra else "",
-                 f"{len(wrong)} of another shape ({wrong[0]}, …)" if wrong else ""]  # fmt: skip
-        raise SteerError(f"{what} does not fit this symmflow model: tensors {'; '.join(f for f in facts if f)}")
+    own = {name: value.shape for name, value in model.state_dict().items() if "vae." not in name}
+    problem = mismatch(own, {name: value.shape for name, value in state.items()})
+    if problem:
+        raise SteerError(f"{what} does not fit this symmflow model: {problem}")
     model.load_state_dict(state, strict=False)

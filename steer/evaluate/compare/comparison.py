@@ -170,12 +170,12 @@ class Comparison:
         return tuple(done[task.prompt.id] for task in tasks)
 
 
-def verdict(row: Row, success: float | None, judge: str | None = None) -> float:
-    """Return a row's score by a judge, the first by default; with ``success``, 1 or 0.
+def verdict(row: Row, success: float | None) -> float:
+    """Return a row's score by the first judge; with ``success``, 1 or 0.
 
     If nothing was chosen, it is the mean over the particles.
     """
-    name = next(iter(row["judge"])) if judge is None else judge
+    name = next(iter(row["judge"]))
     if success is None:
         return float(row["judge"][name])
     values = row["judges"][name]

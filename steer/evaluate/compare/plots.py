@@ -7,8 +7,6 @@ from steer.evaluate.statistics import Interval
 from steer.results.lettering import drawable
 from steer.results.trace_plot import png
 
-WIDTH, HEIGHT = 8.0, 4.2
-
 
 def plots(summary: Summary) -> dict[str, bytes]:
     """Return PNG files by name; plots without data are left out."""
@@ -113,10 +111,10 @@ def _hacking(summary: Summary) -> bytes:
     return png(figure)
 
 
-def _figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Any, Any]:
+def _figure(height: float = 4.2) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(8, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from steer.errors import SteerError, message_of
 
+NAMED = 3
+"""Tensors that a message names."""
+
 
 def read_tensors(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoint") -> dict[str, Tensor]:
     """Read a state dict: safetensors, or a pickle of tensors and nothing else.
@@ -47,6 +50,22 @@ def read_tensors(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoin
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise SteerError(f"{what} {file} holds no state dict; expected names with their tensors")
     return {str(name): tensor for name, tensor in content.items()}
+
+
+def mismatch(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> str | None:
+    """Describe how the shapes of tensors by name differ from those that a model expects; ``None`` if they do not."""
+    shapes = [
+        f"{name} {list(found[name])} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name]) != tuple(shape)
+    ]
+    missing, left_over = [n for n in expected if n not in found], [n for n in found if n not in expected]
+    parts = [
+        f"{len(names)} {what}: {', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}"
+        for what, names in (("missing", missing), ("left over", left_over), ("of another shape", shapes))
+        if names
+    ]
+    return "; ".join(parts) or None
 
 
 def _unpickled(file: Path) -> Any:

@@ -106,7 +106,7 @@ def test_a_checkpoint_of_another_layout_is_refused_whole(folders, tmp_path: Path
     other.unet = type(other.unet)(**{**unet_config((32, 32), 2, (16, 16)), "norm_num_groups": 8})
     other.save(tmp_path, torch.float32)
     (tmp_path / "symmflow.json").write_bytes((folders["masks"] / "symmflow.json").read_bytes())
-    with pytest.raises(SteerError, match=r"does not fit this symmflow model: tensors .* of another shape"):
+    with pytest.raises(SteerError, match=r"does not fit this symmflow model: .* of another shape"):
         load(tmp_path)
 
 
