@@ -1,20 +1,30 @@
 """A student on disk: a folder with its weights and ``student.json``, which describes it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AllowInfNan, Field, TypeAdapter
 
 from steer import SteerError
-from steer.plugin import json_text, read_text
+from steer.plugin import json_text, message_of, read_text
 from steer.training import write_whole
 
 CARD = "student.json"
 WEIGHTS = "student.safetensors"
 FORMAT = 1
-FORMS = ("unet", "lora")
-PREDICTIONS = ("epsilon", "v_prediction")
+
+
+def _checked(schedules: Mapping[int, tuple[int, ...]]) -> Mapping[int, tuple[int, ...]]:
+    """Check that there are schedules, each with one timestep per step, above 0, highest first."""
+    for steps, times in schedules.items():
+        if steps != len(times) or list(times) != sorted(set(times), reverse=True) or min(times, default=0) < 1:
+            raise ValueError(f"timesteps of {steps} steps are {str(times)[:40]}")
+    if not schedules:
+        raise ValueError("no steps that it was made for")
+    return schedules
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,10 @@ class Student:
 
     family: str
     base: str
-    schedules: Mapping[int, tuple[int, ...]]
-    form: str = "unet"
-    guidance_scale: float = 1.0
-    prediction: str | None = None
+    schedules: Annotated[Mapping[int, tuple[int, ...]], AfterValidator(_checked)]
+    form: Literal["unet", "lora"] = "unet"
+    guidance_scale: Annotated[float, AllowInfNan(False)] = 1.0
+    prediction: Annotated[str | None, Field(pattern="^(epsilon|v_prediction)$")] = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def timesteps(self, steps: int | None, name: str) -> tuple[int, ...]:
@@ -76,41 +86,7 @@ def read_card(folder: Path) -> Student:
         data = json.loads(read_text(path, "student card"))
         if data["format"] != FORMAT:
             raise SteerError(f"{path}: format {str(data['format'])[:40]!r}, but this version reads {FORMAT}")
-        return Student(
-            family=_of_type(data, "family", str),
-            base=_of_type(data, "base", str),
-            schedules=_schedules(_of_type(data, "schedules", dict)),
-            form=_one_of(data, "form", FORMS),
-            guidance_scale=float(_of_type(data, "guidance_scale", (int, float))),
-            prediction=None if data.get("prediction") is None else _one_of(data, "prediction", PREDICTIONS),
-            training=_of_type(data, "training", dict),
-        )
-    except (OSError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"[:160]
+        return TypeAdapter(Student).validate_python(data)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = message_of(error).partition(" [type=")[0]  # of pydantic's, what follows is for programmers
         raise SteerError(f"{path} is damaged ({reason}); copy or train it again") from None
-
-
-def _of_type(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    if not isinstance(data[name], kind):
-        raise TypeError(f"{name} is a {type(data[name]).__name__}")
-    return data[name]
-
-
-def _one_of(data: Mapping[str, Any], name: str, known: Sequence[str]) -> str:
-    value: str = _of_type(data, name, str)
-    if value not in known:
-        raise ValueError(f"{name} {value[:40]!r}, expected {' or '.join(known)}")
-    return value
-
-
-def _schedules(data: Mapping[str, Any]) -> dict[int, tuple[int, ...]]:
-    """Return timesteps by number of steps; check that each list has one timestep per step, above 0, highest first."""
-    found = {}
-    for steps, times in data.items():
-        whole = isinstance(times, list) and times and all(type(time) is int and time > 0 for time in times)
-        if not whole or int(steps) != len(times) or times != sorted(set(times), reverse=True):
-            raise ValueError(f"timesteps of {str(steps)[:10]} steps are {str(times)[:40]}")
-        found[len(times)] = tuple(times)
-    if not found:
-        raise ValueError("no steps that it was made for")
-    return found
