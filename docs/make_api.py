@@ -52,17 +52,16 @@ def _facade(name: str) -> Iterator[str]:
 
 def _sections(module: ModuleType) -> list[tuple[str, dict[str, str]]]:
     """Return the public names with their summaries, under the headings: both are comments in the module's table."""
-    source = inspect.getsource(module)
-    table = re.search(r"_HOMES = \{\n(.*?)\n\}", source, re.DOTALL)
+    table = re.search(r"if TYPE_CHECKING:.*?# isort: off\n(.*?)# isort: on", inspect.getsource(module), re.DOTALL)
     if table is None:
         return [("", dict.fromkeys(sorted(module.__all__), ""))]
     sections: list[tuple[str, dict[str, str]]] = []
     for line in table[1].splitlines():
-        line = line.strip()
-        if line.startswith("#"):
+        line, _, summary = line.strip().partition("  # ")
+        if line.startswith("from"):
+            sections[-1][1][line.split()[-1]] = summary
+        elif line:
             sections.append((line.lstrip("# "), {}))
-        elif line.startswith('"'):
-            sections[-1][1][line.split('"')[1]] = line.partition("  # ")[2]
     return sections
 
 
