@@ -25,54 +25,47 @@ class Named:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+DPM = "DPMSolverMultistepScheduler"
+KARRAS, EXPONENTIAL = {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}
+ODE, SDE = {"algorithm_type": "dpmsolver++"}, {"algorithm_type": "sde-dpmsolver++"}
 FLOW_SIGMAS = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 
 SCHEDULERS: dict[str, Named] = {
     "ddim": Named("DDIMScheduler"),
     "ddpm": Named("DDPMScheduler"),
     "euler": Named("EulerDiscreteScheduler"),
-    "euler-karras": Named("EulerDiscreteScheduler", changes={"use_karras_sigmas": True}),
+    "euler-karras": Named("EulerDiscreteScheduler", changes=KARRAS),
     "euler-a": Named("EulerAncestralDiscreteScheduler"),
     "euler-trailing": Named("EulerDiscreteScheduler", changes={"timestep_spacing": "trailing"}),
     "euler-a-trailing": Named("EulerAncestralDiscreteScheduler", changes={"timestep_spacing": "trailing"}),
-    "dpm++": Named("DPMSolverMultistepScheduler", changes={"algorithm_type": "dpmsolver++"}),
-    "dpm++-karras": Named(
-        "DPMSolverMultistepScheduler", changes={"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}
-    ),
-    "dpm++-sde": Named("DPMSolverMultistepScheduler", changes={"algorithm_type": "sde-dpmsolver++"}),
-    "dpm++-sde-karras": Named(
-        "DPMSolverMultistepScheduler", changes={"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}
-    ),
-    "dpm++-exponential": Named(
-        "DPMSolverMultistepScheduler", changes={"algorithm_type": "dpmsolver++", "use_exponential_sigmas": True}
-    ),
-    "dpm++-sde-exponential": Named(
-        "DPMSolverMultistepScheduler", changes={"algorithm_type": "sde-dpmsolver++", "use_exponential_sigmas": True}
-    ),
+    "dpm++": Named(DPM, changes=ODE),
+    "dpm++-karras": Named(DPM, changes=ODE | KARRAS),
+    "dpm++-sde": Named(DPM, changes=SDE),
+    "dpm++-sde-karras": Named(DPM, changes=SDE | KARRAS),
+    "dpm++-exponential": Named(DPM, changes=ODE | EXPONENTIAL),
+    "dpm++-sde-exponential": Named(DPM, changes=SDE | EXPONENTIAL),
     "unipc": Named("UniPCMultistepScheduler"),
-    "unipc-karras": Named("UniPCMultistepScheduler", changes={"use_karras_sigmas": True}),
+    "unipc-karras": Named("UniPCMultistepScheduler", changes=KARRAS),
     "deis": Named("DEISMultistepScheduler"),
     "pndm": Named("PNDMScheduler", changes={"skip_prk_steps": True}),
     "lms": Named("LMSDiscreteScheduler"),
-    "lms-karras": Named("LMSDiscreteScheduler", changes={"use_karras_sigmas": True}),
+    "lms-karras": Named("LMSDiscreteScheduler", changes=KARRAS),
     "lcm": Named("LCMScheduler"),
     "heun": Named("HeunDiscreteScheduler"),
-    "heun-karras": Named("HeunDiscreteScheduler", changes={"use_karras_sigmas": True}),
+    "heun-karras": Named("HeunDiscreteScheduler", changes=KARRAS),
     "dpm2": Named("KDPM2DiscreteScheduler"),
-    "dpm2-karras": Named("KDPM2DiscreteScheduler", changes={"use_karras_sigmas": True}),
+    "dpm2-karras": Named("KDPM2DiscreteScheduler", changes=KARRAS),
     "dpm2-a": Named("KDPM2AncestralDiscreteScheduler"),
-    "dpm2-a-karras": Named("KDPM2AncestralDiscreteScheduler", changes={"use_karras_sigmas": True}),
+    "dpm2-a-karras": Named("KDPM2AncestralDiscreteScheduler", changes=KARRAS),
     "flow-euler": Named("FlowMatchEulerDiscreteScheduler", "flow"),
     "flow-lcm": Named("FlowMatchLCMScheduler", "flow"),
-    "flow-dpm++": Named("DPMSolverMultistepScheduler", "flow", {**FLOW_SIGMAS, "algorithm_type": "dpmsolver++"}),
-    "flow-dpm++-sde": Named(
-        "DPMSolverMultistepScheduler", "flow", {**FLOW_SIGMAS, "algorithm_type": "sde-dpmsolver++"}
-    ),
+    "flow-dpm++": Named(DPM, "flow", FLOW_SIGMAS | ODE),
+    "flow-dpm++-sde": Named(DPM, "flow", FLOW_SIGMAS | SDE),
     "flow-unipc": Named("UniPCMultistepScheduler", "flow", FLOW_SIGMAS),
     "flow-heun": Named("FlowMatchHeunDiscreteScheduler", "flow"),
     "edm-euler": Named("EDMEulerScheduler", "edm"),
-    "edm-dpm++": Named("EDMDPMSolverMultistepScheduler", "edm", {"algorithm_type": "dpmsolver++"}),
-    "edm-dpm++-sde": Named("EDMDPMSolverMultistepScheduler", "edm", {"algorithm_type": "sde-dpmsolver++"}),
+    "edm-dpm++": Named("EDMDPMSolverMultistepScheduler", "edm", ODE),
+    "edm-dpm++-sde": Named("EDMDPMSolverMultistepScheduler", "edm", SDE),
 }
 
 

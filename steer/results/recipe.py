@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
 from steer.settings.strict_json import json_text
 
@@ -56,50 +53,6 @@ class Recipe:
     judge: list[str] = field(default_factory=list)
     cfg_setting: str = "guidance_scale"
     schema: int = field(default=SCHEMA)
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        model: str,
-        model_options: ModelOptions,
-        backbone: Any,
-        job: Any,
-        settings: dict[str, Any],
-        methods: list[tuple[str, bool]],
-        reward: list[tuple[str, bool]],
-        options: Mapping[str, Mapping[str, Any]],
-        choose: str,
-        run_seed: int,
-        judge: Sequence[str] = (),
-    ) -> Recipe:
-        """Collect a recipe from a run's parts."""
-        prompt: Prompt = job.prompt
-        dtype = next(backbone.denoisers["base"].parameters()).dtype
-        return cls(
-            model=model,
-            model_options=model_options.as_dict(),
-            prompt={
-                "text": str(prompt),
-                "id": prompt.id,
-                "category": prompt.category,
-                "seed": job.seed,
-                "metadata": dict(prompt.metadata),
-            },
-            settings=settings,
-            methods=[name for name, _ in methods],
-            reward=[name for name, _ in reward],
-            options={owner: dict(values) for owner, values in options.items()},
-            choose=choose,
-            run_seed=run_seed,
-            device=backbone.device.type,
-            dtype=str(dtype).removeprefix("torch."),
-            versions=versions(),
-            sampler=sampler_name(settings.get("scheduler"), backbone.scheduler),
-            judge=list(judge),
-            cfg_setting=backbone.cfg_setting,
-            replayable=all(by_name for _, by_name in [*methods, *reward]),
-        )
 
     def as_prompt(self) -> Prompt:
         """Return the prompt with its seed."""
@@ -190,18 +143,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
     return found
-
-
-def describe_method(spec: Any) -> tuple[str, bool]:
-    """Return a method's name and whether the name suffices to make it again."""
-    if isinstance(spec, str):
-        return spec, True
-    return str(getattr(spec, "name", spec)), False
-
-
-def describe_reward(spec: Any) -> tuple[str, bool]:
-    """Return a reward's name and whether the name suffices to make it again."""
-    if isinstance(spec, str):
-        return spec, True
-    name = spec.__name__ if inspect.isroutine(spec) or inspect.isclass(spec) else type(spec).__name__
-    return str(getattr(spec, "name", name)), False

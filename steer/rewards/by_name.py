@@ -102,8 +102,8 @@ def _identity(term: Term) -> object:
     return (term.name, needed) if needed and all(one.option for one in needed) else term.label
 
 
-def spec_name(spec: RewardSpec) -> str:
-    """Return a reward's name: the expression itself, else the name of the object or its class."""
+def spec_name(spec: object) -> str:
+    """Return the name of a reward or method: the text itself, else the name of the object or its class."""
     if isinstance(spec, str):
         return spec
     return str(getattr(spec, "name", None) or getattr(spec, "__name__", None) or type(spec).__name__)

@@ -1,7 +1,7 @@
 """``Session``: methods, rewards and settings of one call, made once; it turns packs of prompts into items."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +14,7 @@ from steer.prompts.prompt import Prompt, check_seed, text_id
 from steer.registry.plugins import Plugins
 from steer.results.cost import Cost
 from steer.results.items import Item, Sample
-from steer.results.recipe import Recipe, describe_method, describe_reward
+from steer.results.recipe import Recipe, sampler_name, versions
 from steer.rewards.by_name import (
     OptionValues,
     RewardSpec,
@@ -23,6 +23,7 @@ from steer.rewards.by_name import (
     make_judges,
     make_reward,
     reward_list,
+    spec_name,
 )
 from steer.sampling.checks import check_memory, warn_of_shared_noise
 from steer.sampling.choosing import CHOICES, chosen_of
@@ -216,23 +217,39 @@ class Session:
                 )
                 for row in rows.tolist()
             )
-            recipe = Recipe.of(
-                model=self.model.name,
-                model_options=self.model.options,
-                backbone=self.backbone,
-                job=job,
-                settings={**run.settings, **run.backbone.medium.size(values[0])},
-                methods=[describe_method(spec) for spec in self.methods],
-                reward=[describe_reward(spec) for spec in self.reward],
-                judge=[spec for spec in self.judge if isinstance(spec, str)],
-                options=self._options_for_replay(run, index),
-                choose=self.choose,
-                run_seed=self.run_seed,
-            )
+            recipe = self._recipe(run, index, run.backbone.medium.size(values[0]))
             chosen = chosen_of(particles, self.choose, job)
             trace, modality = trace_of(state, index), run.backbone.modality
             items.append(Item(job.prompt, job.seed, particles, chosen, trace, recipe, modality))
         return items
+
+    def _recipe(self, run: Run, index: int, size: Mapping[str, int]) -> Recipe:
+        job, settings, backbone = run.jobs[index], {**run.settings, **size}, self.backbone
+        prompt, dtype = job.prompt, next(backbone.denoisers["base"].parameters()).dtype
+        return Recipe(
+            model=self.model.name,
+            model_options=self.model.options.as_dict(),
+            prompt={
+                "text": str(prompt),
+                "id": prompt.id,
+                "category": prompt.category,
+                "seed": job.seed,
+                "metadata": dict(prompt.metadata),
+            },
+            settings=settings,
+            methods=[spec_name(spec) for spec in self.methods],
+            reward=[spec_name(spec) for spec in self.reward],
+            options=self._options_for_replay(run, index),
+            choose=self.choose,
+            run_seed=self.run_seed,
+            device=backbone.device.type,
+            dtype=str(dtype).removeprefix("torch."),
+            versions=versions(),
+            sampler=sampler_name(settings.get("scheduler"), backbone.scheduler),
+            replayable=all(isinstance(spec, str) for spec in [*self.methods, *self.reward]),
+            judge=[spec for spec in self.judge if isinstance(spec, str)],
+            cfg_setting=backbone.cfg_setting,
+        )
 
 
 def pack_size_of(run: Run, *, small: bool = False) -> int:
