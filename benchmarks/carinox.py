@@ -22,7 +22,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from measures import ROOT, interval, write_section
+from measures import CATEGORIES, ROOT, interval, ratio, write_section
 from numpy.typing import NDArray
 
 from steer import Prompt, Sampler
@@ -40,7 +40,6 @@ EXPRESSION = "+".join(REWARDS.values())
 STUDENT = {"dmd2": {"steps": 1}}
 SEEDS = 5
 RATINGS_A_PROMPT = 12
-CATEGORIES = ("color", "shape", "texture", "numeracy", "spatial", "complex")
 Floats = NDArray[np.float64]
 
 
@@ -188,12 +187,10 @@ def memory(seeds: int) -> float:
 # ---- the section -----------------------------------------------------------------------------------------
 
 
-def gain(values: Floats, base: Floats, draws: int = 10_000) -> str:
+def gain(values: Floats, base: Floats) -> str:
     """Return the relative gain of the means with its paired interval over prompts."""
-    counts = np.random.default_rng(0).multinomial(len(base), np.full(len(base), 1 / len(base)), size=draws)
-    ratios = (counts @ values) / (counts @ base) - 1
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return f"{values.mean() / base.mean() - 1:+.1%} [{low:+.1%}, {high:+.1%}]"
+    estimate, low, high = (value - 1 for value in ratio(values, base))
+    return f"{estimate:+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

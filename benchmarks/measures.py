@@ -43,18 +43,12 @@ class Embedding:
 
 def real_scenes(count: int, seed: int = 0) -> Tensor:
     """Draw scenes of held-out captions, as many of each category, ``[count, 3, 64, 64]`` in [0, 1]."""
-    from steer_shapes.captions import sample_requirements
-    from steer_shapes.layout import LayoutError, sample_scene
+    from steer_shapes.layout import draw_scene
     from steer_shapes.render import render_batch
 
     rng = np.random.default_rng(seed)
-    scenes: list[Any] = []
-    while len(scenes) < count:
-        asked = sample_requirements(CATEGORIES[len(scenes) % len(CATEGORIES)], rng, "eval")
-        try:
-            scenes.append(sample_scene(asked, rng))
-        except LayoutError:  # too crowded to place
-            continue
+    categories = (CATEGORIES[number % len(CATEGORIES)] for number in range(count))
+    scenes = [draw_scene(rng, split="eval", category=category)[1] for category in categories]
     return torch.from_numpy(render_batch(scenes)).permute(0, 3, 1, 2).float() / 255
 
 
@@ -69,6 +63,13 @@ def interval(values: Sequence[float] | NDArray[Any]) -> str:
     """Return mean and 95% interval."""
     found = bootstrap_mean([float(value) for value in values])
     return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def ratio(first: NDArray[Any], second: NDArray[Any], draws: int = 10_000) -> tuple[float, float, float]:
+    """Return the ratio of two means with its 95% percentile bootstrap interval, paired over prompts."""
+    counts = np.random.default_rng(0).multinomial(len(first), np.full(len(first), 1 / len(first)), size=draws)
+    low, high = np.quantile((counts @ first) / (counts @ second), [0.025, 0.975])
+    return float(first.mean() / second.mean()), float(low), float(high)
 
 
 def spread(prompts: Sequence[Prompt], count: int | None) -> list[Prompt]:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from measures import CATEGORIES, ROOT, Embedding, frechet, interval, real_scenes, write_section
+from measures import CATEGORIES, ROOT, Embedding, frechet, interval, ratio, real_scenes, write_section
 from torch import Tensor
 
 from steer import Prompt, Sampler
@@ -101,12 +101,11 @@ class Bench:
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, result.cost
 
 
-def kept(student: list[list[float]], teacher: list[list[float]], draws: int = 10_000) -> str:
+def kept(student: list[list[float]], teacher: list[list[float]]) -> str:
     """Return the student's share of the teacher's exactness with its paired bootstrap interval over prompts."""
     a, b = (np.array([np.mean([v >= 1 for v in row]) for row in rows]) for rows in (student, teacher))
-    counts = np.random.default_rng(0).multinomial(len(a), np.full(len(a), 1 / len(a)), size=draws)
-    low, high = np.quantile((counts @ a) / (counts @ b), [0.025, 0.975])
-    return f"{a.mean() / b.mean():.0%} [{low:.0%}, {high:.0%}]"
+    estimate, low, high = ratio(a, b)
+    return f"{estimate:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def section(bench: Bench) -> str:
