@@ -92,9 +92,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.models.media.image import pictures as pictures  # image samples as pictures
     from steer.models.media.image import image_bytes as image_bytes  # a picture as an image file
     from steer.evaluate.score.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # endings of image files
-    from steer.evaluate.score.images import (
-        opened_image as opened_image,
-    )  # an image in bytes from anywhere, opened and checked
+    from steer.evaluate.score.images import opened_image as opened_image  # image bytes from anywhere, checked
 
     # Files
     from steer.settings.folders import files_in as files_in  # files below a folder, without hidden ones
