@@ -188,9 +188,9 @@ def test_a_mistaken_modality_is_told_with_those_that_there_are() -> None:
 def test_a_sample_is_what_it_is_asked_for_as() -> None:
     text, picture = Sample("a", 0, None, 0.0), Sample(Image.new("RGB", (1, 1)), 0, None, 0.0)
     assert text.text == "a" and picture.image.size == (1, 1) and Result.texts
-    with pytest.raises(TypeError, match=r"no image: use \.text"):
+    with pytest.raises(TypeError, match=r"not an image: use \.text"):
         _ = text.image
-    with pytest.raises(TypeError, match=r"no text: use \.image"):
+    with pytest.raises(TypeError, match=r"not a text: use \.image"):
         _ = picture.text
 
 

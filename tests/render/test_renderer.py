@@ -177,7 +177,7 @@ def test_a_render_in_which_all_fails_ends(render: Render, tmp_path: Path, monkey
         raise RuntimeError("no such device")
 
     monkeypatch.setattr(render_pass, "HOPELESS", 4)
-    with pytest.raises(SteerError, match=r"prompts all failed, the last was .*no such device.*--retry-failed"):
+    with pytest.raises(SteerError, match=r"prompts all failed, the last: .*no such device.*--retry-failed"):
         render([f"a red circle {number}" for number in range(30)], tmp_path, reward=broken, steps=1, methods=[], pack=2)
     assert 4 <= len(lines(tmp_path / "journal.jsonl")) < 30
 

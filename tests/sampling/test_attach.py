@@ -186,7 +186,7 @@ class NeedsSteps(steer.Method):
 
 
 def test_a_method_that_needs_what_the_call_decides_is_refused(pipe) -> None:
-    with pytest.raises(SteerError, match="'hasty' needs steps=4, which the pipeline's call decides"):
+    with pytest.raises(SteerError, match="'hasty' needs steps=4, but the pipeline's call decides"):
         steer.attach(pipe, "a red circle", 2, [NeedsSteps])
 
 
