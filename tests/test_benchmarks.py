@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import at_once
 import fuzz
 from results import Part, PartError, Runner, run_all
 
@@ -120,5 +121,19 @@ def wait_for(met, seconds: float = 60) -> None:
 
 
 def test_damaged_prompt_files_are_read_or_refused() -> None:
-    outcomes = fuzz.run(fuzz.check_prompts, inputs=200, seed=0, keep=None)
-    assert outcomes["failed"] == 0 and outcomes["read"] > 20 and outcomes["refused"] > 50
+    outcomes = fuzz.run("prompts", 200, seed=0)
+    assert outcomes["failed"] == 0 and outcomes["accepted"] > 20 and outcomes["refused"] > 50
+
+
+@pytest.mark.slow  # loads two models and makes the folders that are damaged
+@pytest.mark.parametrize("kind", ["runs", "recipes", "expressions"])
+def test_damaged_inputs_of_commands_are_accepted_or_refused(kind: str) -> None:
+    outcomes = fuzz.run(kind, 150, seed=0)
+    assert outcomes["failed"] == 0 and outcomes["accepted"] > 15 and outcomes["refused"] > 15
+
+
+@pytest.mark.slow  # 16 commands as processes
+@pytest.mark.process
+def test_commands_at_once_are_whole_or_refused() -> None:
+    outcomes, faults = at_once.run(rounds=2, commands=8, seed=0)
+    assert not faults and outcomes["done"] >= 8

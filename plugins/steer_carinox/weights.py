@@ -96,7 +96,7 @@ def read_table(path: Path) -> Table:
         )
     try:
         data = tomllib.loads(read_text(path, "weights file"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SteerError(f"weights file {path} cannot be read as TOML: {error}") from None
     rows = data.get("weights")
     if not isinstance(rows, dict) or not rows:

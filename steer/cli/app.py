@@ -17,7 +17,7 @@ from steer.cli.commands import BUILT_IN
 from steer.cli.parts import streams
 from steer.cli.parts.bars import DownloadBars
 from steer.cli.parts.shared import log_option, one_line
-from steer.errors import SteerError, nearest
+from steer.errors import SteerError, nearest, shortened
 from steer.models.downloads import fetching
 
 
@@ -179,8 +179,12 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
+MESSAGE = 900
+"""Characters of a message at most, about: what was typed or read may be of any length. A log has all of it."""
+
+
 def _fail(message: str) -> None:
-    click.echo(f"steer: error: {one_line(message)}", err=True)
+    click.echo(f"steer: error: {shortened(one_line(message), MESSAGE)}", err=True)
     sys.exit(2)
 
 
@@ -208,6 +212,6 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
     parts = Path(filename).parts
     library = parts[parts.index("site-packages") + 1] if "site-packages" in parts else ""
     if category is UserWarning and library not in CHATTY:
-        click.echo(f"steer: warning: {one_line(str(message))}", err=True)
+        click.echo(f"steer: warning: {shortened(one_line(str(message)), MESSAGE)}", err=True)
     else:
         logging.getLogger("steer").debug("%s: %s", category.__name__, message)

@@ -104,7 +104,7 @@ def compare(
     values = gathered({}, given)
     if "model" not in values:
         values["model"], source = default_model()
-        click.echo(f"model: {values['model']} ({source})", err=True)
+        click.echo(f"model: {one_line(values['model'])} ({source})", err=True)
     out = values.get("out") or f"outputs/compare-{time.strftime('%Y%m%d-%H%M%S')}"
     tune = values.get("tune")
     reading = how_read(values)

@@ -13,7 +13,7 @@ from steer.cli.parts.input_options import WithInputs, check_inputs, typed_inputs
 from steer.cli.parts.option_groups import option, run_file_keys
 from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import INPUT, OUTPUT, PLUGIN_OPTIONS, gathered, request_of, sampling_options
-from steer.cli.parts.shared import log_option, quiet_libraries
+from steer.cli.parts.shared import log_option, one_line, quiet_libraries
 from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 from steer.prompts.files import read_prompts
@@ -86,7 +86,7 @@ def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **giv
 
     quiet_libraries()
     for note in notes:  # only now: a mistake in the command is reported alone
-        click.echo(note, err=True)
+        click.echo(one_line(note), err=True)
     with Interrupt() as interrupt:
         watcher, baseline = GenerationProgress(interrupt), bool(values.get("baseline"))
         made = sample_into(rows, request, out, watcher, baseline=baseline, drawn_from=drawn_from)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("local", "ray")
 MACHINES = "Machines"
+LIMITS = {"replicates": (1, 65_536), "previews": (0, 10_000), "workers": (1, 65_536)}
 
 
 @click.command(cls=GroupedCommand)
@@ -96,9 +97,9 @@ def render(
     values = gathered(_run_file(config) if config else {}, given)
     if files:
         values["file"] = list(files)
-    for name, low in (("replicates", 1), ("previews", 0), ("workers", 1)):
-        if values.get(name, low) < low:
-            raise SteerError(f"{name}={values[name]}: expected {low} or more")
+    for name, (low, high) in LIMITS.items():
+        if not low <= values.get(name, low) <= high:
+            raise SteerError(f"{name}={str(values[name])[:60]}: expected {low}..{high}")
     prompts = drawn(_prompts(values, skip_bad), values, anew=True)
     notes: list[str] = []
     if "model" not in values:
@@ -117,7 +118,7 @@ def render(
         check_cached(str(values["model"]), manager())
     quiet_libraries()
     for note in notes:  # only now: a mistake in the command is reported alone
-        click.echo(note, err=True)
+        click.echo(one_line(note), err=True)
     watcher = JsonEvents() if as_json else ProgressLine()
     renderer = Renderer(
         out,

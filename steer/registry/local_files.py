@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from steer.errors import SteerError, message_of, unknown
+from steer.settings.paths import existing
 
 LOCAL = "steer_local_"
 """Prefix of the names of modules made from local files."""
@@ -20,10 +21,10 @@ def load_module(path: str) -> ModuleType:
     Raises:
         SteerError: if there is no such file, or it fails to import.
     """
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
+    file = existing(path)
+    if file is None or not file.is_file():
         raise SteerError(f"plugin file {path} does not exist")
-    return _load_module(file)
+    return _load_module(file.resolve())
 
 
 @functools.cache

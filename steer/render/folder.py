@@ -72,7 +72,7 @@ class RenderFolder:
                     continue
             self._tasks[identity], self._digests[identity] = task, digest
             if entry is not None:
-                self._old[identity] = entry.files
+                self._old[identity] = tuple(file for file in entry.files if file in sizes)  # and none elsewhere
             missing.append(task)
         return missing, done, failed
 

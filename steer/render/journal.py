@@ -12,6 +12,7 @@ from typing import Any
 
 from steer.prompts.rows import as_row
 from steer.render.spec import Task
+from steer.results.rows import is_whole
 from steer.results.storage import Storage
 from steer.settings.strict_json import json_text
 
@@ -64,11 +65,11 @@ class Journal:
         for number, line in enumerate(self._storage.lines(JOURNAL)):
             try:
                 row = json.loads(line)
-                files = tuple(row.get("files", ()))
-                if not (isinstance(row["id"], str) and all(isinstance(file, str) for file in files)):
-                    raise TypeError
+                if not is_whole(row):
+                    raise ValueError
+                files = tuple(row["files"]) if row["status"] == "done" else ()
                 found[row["id"]] = Entry(row["status"] == "done", str(row["digest"]), files, number)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            except (ValueError, KeyError, RecursionError):
                 log.warning("%s, line %d is damaged and left out", self._storage.url(JOURNAL), number + 1)
         return found
 

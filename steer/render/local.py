@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from threading import Event
 
+from steer.errors import SteerError, shortened
 from steer.models.device import dtype_name
 from steer.prompts.prompt import Prompt
 from steer.registry.registration import hookimpl
@@ -114,10 +115,7 @@ class FirstChunks:
 
 def reason_of(error: Exception) -> str:
     """Return an error on one line, with its type unless it is a ``SteerError``."""
-    from steer.errors import SteerError
-
     text = " ".join(str(error).split())
     if not isinstance(error, SteerError):
         text = f"{type(error).__name__}: {text}"
-    # shorten a long prompt in the middle: the end says what to do
-    return text if len(text) <= REASON else f"{text[: REASON // 2]} … {text[-REASON // 2 :]}"
+    return shortened(text, REASON)

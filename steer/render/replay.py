@@ -87,9 +87,9 @@ def _generated(folder: Path) -> Iterator[Found]:
 
 
 def _rendered(folder: Path) -> Iterator[Found]:
-    recipes = {row.get("id"): row.get("recipe") for row in _lines(folder / DETAILS)}
+    recipes = {str(row.get("id")): row.get("recipe") for row in _lines(folder / DETAILS)}
     for row in reversed(list(_lines(folder / JOURNAL))):  # the last line of a prompt counts
-        recipe = recipes.get(row.get("id"))
+        recipe = recipes.get(str(row.get("id")))
         if isinstance(recipe, dict):
             yield from _files(row, recipe)
 

@@ -34,6 +34,10 @@ KEPT = ("chunk", "dtype", "previews")
 """Keys that a resumed render keeps unless others are given."""
 
 
+READ: dict[str, type] = {"versions": dict, "replicates": int, "chunk": int, "previews": int, "dtype": str}
+"""Keys that a render reads from the ``run.toml`` in its folder, with the types of their values."""
+
+
 OTHERS = (METADATA, PROMPTS, JOURNAL, DETAILS, RESULT)
 """Files of a render or of another steer command: without a run.toml they do not belong to a render."""
 
@@ -61,10 +65,17 @@ def read_run(storage: Storage) -> dict[str, Any]:
     data = storage.read(RUN)
     if data is None:
         return {}
+    text = decoded(data, storage.url(RUN))
     try:
-        return tomllib.loads(decoded(data, storage.url(RUN)))
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(text)
+        for key, kind in READ.items():
+            if not isinstance(values.get(key, kind()), kind):
+                raise ValueError(f"{key} is no {kind.__name__}")
+        if not isinstance(values.get("versions", {}).get("format", 1), int):
+            raise ValueError("versions.format is no int")
+    except (ValueError, RecursionError) as error:
         raise SteerError(f"{storage.url(RUN)} is damaged ({error}); choose another --out") from None
+    return values
 
 
 def check_same(stored: Mapping[str, Any], values: Mapping[str, Any], place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from steer.settings.strict_json import json_text
@@ -52,6 +53,40 @@ def seed_of(row: Mapping[str, Any], particle: Mapping[str, Any]) -> int:
     return seed
 
 
+def is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether an item's row from a file has its fields, with their types; the status of one that failed counts too."""
+    try:
+        if not all(isinstance(row[key], str) for key in ("id", "prompt")):
+            return False
+        if row["status"] != "done":
+            return isinstance(row["reason"], str)
+        size, category = row.get("size"), row.get("category")
+        if not (category is None or isinstance(category, str)) or not (size is None or _two_numbers(size)):
+            return False
+        if not all(type(row.get(key, 0)) is int for key in ("index", "replicate")):
+            return False
+        chosen = chosen_particles(row)
+        numbers = [row["seed"], *(particle["slot"] for particle in chosen)]
+        scores = [score for p in chosen for score in (p["reward"], *p["judge"].values()) if score is not None]
+        return (
+            len(chosen) == len(row["files"])
+            and all(_below(file) for file in row["files"])
+            and all(type(number) is int for number in numbers)
+            and all(isinstance(score, (int, float)) for score in scores)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _two_numbers(size: Any) -> bool:
+    return isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
+
+
+def _below(file: Any) -> bool:
+    """Whether a file's name leads to somewhere below its folder."""
+    return isinstance(file, str) and not PurePosixPath(file).is_absolute() and ".." not in PurePosixPath(file).parts
+
+
 def metadata_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a row per chosen sample of an item's row, in the form that Hugging Face's imagefolder reads.
 
@@ -64,8 +99,8 @@ def metadata_rows(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **{name: value for name, value in particle.items() if name not in (*SCORES, "chosen")},
             "prompt": row["prompt"],
             "id": row["id"],
-            "category": row["category"],
+            "category": row.get("category"),
             "seed": seed_of(row, particle),
-            **{name: particle[name] for name in SCORES},
+            **{name: particle.get(name) for name in SCORES},
             "judge": json_text(particle["judge"]) if particle["judge"] else None,
         }

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from steer.registry.plugins import Plugins, manager
 from steer.rewards.expressions import Node, Term, leaves, parse_expression
 from steer.rewards.reward import Least, Reward, RewardFunction, Scaled, WeightedSum, as_function, check_modality
 from steer.settings.options import Options, build
+from steer.settings.paths import existing
 
 OptionValues = Mapping[str, Mapping[str, Any]]
 RewardSpec = str | RewardFunction | Reward
@@ -96,7 +96,8 @@ def _identity(term: Term) -> object:
     For a reward that takes its weights from the argument, it is the argument (``classifier:ID/LABEL``).
     """
     if is_file_reference(term.name):
-        return Path(term.name).expanduser().resolve(), term.argument
+        file = existing(term.name)
+        return file.resolve() if file else term.name, term.argument
     entry = manager().registry.rewards.get(term.name)
     needed = () if entry is None else entry.weights(term.argument)
     return (term.name, needed) if needed and all(one.option for one in needed) else term.label

@@ -181,3 +181,35 @@ def test_too_many_tokens_warn_with_what_was_cut(steer: Steer, tiny: Path) -> Non
     assert "24" in line or "25" in line
     assert line.rstrip("'").endswith("square")
     json.loads(done.out)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "steps = " + "9" * 5000,
+        "reward = " + "[" * 2000,
+        'plugin = "./' + "x" * 5000 + '.py"',
+        'reward = "~no-one/a.py:x"',
+    ],
+    ids=["digits", "brackets", "long", "home"],
+)
+def test_run_files_that_break_readers(steer: Steer, place: Path, text: str) -> None:
+    (place / "run.toml").write_text(text)
+    assert len(steer("generate", "a", "--config", "run.toml").error()) < 1000
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~no-one/model", "a\0b"])
+def test_models_that_no_file_can_be(steer: Steer, place: Path, name: str) -> None:
+    assert len(steer("generate", "a", "-m", name).error()) < 1000
+    (place / "steer.toml").write_text("model = " + json.dumps(name))
+    assert all(character.isprintable() or character == "\n" for character in steer("generate", "a").err)
+
+
+def test_a_long_message_keeps_its_end(steer: Steer) -> None:
+    message = steer("generate", "a", "-p", "(" * 5000).error()
+    assert len(message) < 1000 and message.startswith("unknown method '(((") and message.endswith(")")
+
+
+def test_more_replicates_than_anybody_waits_for(steer: Steer, place: Path) -> None:
+    (place / "p.txt").write_text("a\n")
+    assert "expected 1..65536" in steer("render", "p.txt", "--replicates", 10**9).error()

@@ -141,3 +141,11 @@ def test_pngs_without_a_recipe(steer: Steer) -> None:
         info.add_itxt("steer", text)
         Image.new("RGB", (4, 4)).save("damaged.png", pnginfo=info)
         assert "damaged" in steer("replay", "damaged.png").error()
+
+
+def test_damaged_files_beside_a_text_say_nothing_of_it(steer: Steer, place: Path) -> None:
+    (place / "run" / "texts").mkdir(parents=True)
+    (place / "run" / "texts" / "a.txt").write_text("a town\n")
+    (place / "run" / "details.jsonl").write_text('{"id": [], "recipe": {}}\n')
+    (place / "run" / "journal.jsonl").write_text('{"id": {}}\n')
+    assert "no recipe beside it" in steer("replay", "run/texts/a.txt").error()

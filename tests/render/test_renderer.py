@@ -133,6 +133,42 @@ def test_it_makes_exactly_what_is_missing(render: Render, tmp_path: Path) -> Non
     assert render([TEXTS[0]], tmp_path).done == 5
 
 
+@pytest.mark.parametrize("missing", ["particles", "seed", "prompt", "files", "digest"])
+def test_a_journal_line_without_a_field_is_made_again(render: Render, tmp_path: Path, missing: str) -> None:
+    render(TEXTS[:2], tmp_path)
+    first, *rest = lines(tmp_path / "journal.jsonl")
+    del first[missing]
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (first, *rest)))
+    assert render(TEXTS[:2], tmp_path).progress.done == 1
+    assert len(lines(tmp_path / "metadata.jsonl")) == 2
+
+
+def test_a_journal_cannot_remove_files_elsewhere(render: Render, tmp_path: Path) -> None:
+    folder, precious = tmp_path / "run", tmp_path / "precious.txt"
+    precious.write_text("mine")
+    render([Prompt("a red circle", id="p", seed=1)], folder)
+    (row,) = lines(folder / "journal.jsonl")
+    for name in ("../precious.txt", str(precious), "run.toml"):
+        (folder / "journal.jsonl").write_text(json.dumps({**row, "files": [name]}) + "\n")
+        assert render([Prompt("a red circle", id="p", seed=2)], folder).progress.done == 1
+        assert precious.is_file() and (folder / "run.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    "text", ["replicates = 'x'", "versions = 1", "versions.format = 'x'", "a = " + "[" * 2000, "a = " + "9" * 5000]
+)
+def test_a_damaged_run_toml_is_told(render: Render, tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(SteerError, match=r"run\.toml is damaged"):
+        render(TEXTS[:1], tmp_path)
+
+
+def test_a_date_in_run_toml_is_another_setting(render: Render, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("steps = 1979-05-27")
+    with pytest.raises(SteerError, match="was begun with"):
+        render(TEXTS[:1], tmp_path)
+
+
 def test_a_prompt_that_was_changed_is_made_again(render: Render, tmp_path: Path) -> None:
     render([Prompt("a red circle", id="p", seed=1), Prompt("a blue square", id="q")], tmp_path, choose="all")
     before = digests(tmp_path)

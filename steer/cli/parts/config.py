@@ -21,7 +21,7 @@ def read_toml(path: str | Path, keys: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         data = tomllib.loads(read_text(path, "config file"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep brackets
         raise SteerError(f"config file {path} is not TOML: {error}") from None
     for key, value in data.items():
         if key not in keys:

@@ -153,7 +153,7 @@ class Comparison:
         return best, tuple(scores.items())
 
     def _rows(self, name: str, entry: Entry, tasks: Sequence[Task]) -> tuple[Row, ...]:
-        done = self.folder.rows(name)
+        done = {identity: row for identity, row in self.folder.rows(name).items() if self.measurer.fits(row)}
         missing = [task for task in tasks if task.prompt.id not in done]
         keep = not name.startswith("tuning ")
         if missing:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from steer.errors import SteerError
-from steer.evaluate.compare.measure import Row
+from steer.evaluate.compare.measure import COST, Row
 from steer.evaluate.compare.spec import Entry
 from steer.models.media.image import image_bytes
 from steer.results.storage import storage_at
@@ -59,7 +59,15 @@ class Folder:
     def fit(self, cell: str) -> Entry | None:
         """Return the fitted options of a cell's entry, if it was fitted."""
         stored = (self._json(FITS) or {}).get(cell)
-        return None if stored is None else Entry(**{**stored, "methods": tuple(stored["methods"])})
+        if stored is None:
+            return None
+        try:
+            entry = Entry(**{**stored, "methods": tuple(stored["methods"])})
+            if not _is_entry(entry):
+                raise TypeError
+        except (TypeError, KeyError):
+            raise self._damaged(FITS) from None
+        return entry
 
     def keep_fit(self, cell: str, entry: Entry) -> None:
         """Keep the fitted options of a cell's entry."""
@@ -73,9 +81,10 @@ class Folder:
         for line in self.storage.lines(f"{CELLS}/{slug(cell)}.jsonl"):
             try:
                 row = json.loads(line)
-                found[row["id"]] = row
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, RecursionError):
                 continue
+            if _is_row(row):
+                found[row["id"]] = row
         return found
 
     def add(self, cell: str, rows: Sequence[Row]) -> None:
@@ -100,11 +109,15 @@ class Folder:
     def _json(self, name: str) -> Any:
         data = self.storage.read(name)
         try:
-            return None if data is None else json.loads(data)
-        except ValueError:
-            raise SteerError(
-                f"{self.storage.url(name)} is damaged; delete the folder or choose another --out"
-            ) from None
+            found = {} if data is None else json.loads(data)
+            if not isinstance(found, dict):
+                raise ValueError
+        except (ValueError, RecursionError):
+            raise self._damaged(name) from None
+        return None if data is None else found
+
+    def _damaged(self, name: str) -> SteerError:
+        return SteerError(f"{self.storage.url(name)} is damaged; delete the folder or choose another --out")
 
     def _write(self, name: str, data: Any) -> None:
         self.storage.write(name, f"{json_text(data, indent=1)}\n".encode())
@@ -113,6 +126,46 @@ class Folder:
 def _said(asked: Any) -> Any:
     """Return a comparison's arguments without the unset ones, which differ between versions."""
     return asked if asked is None else {name: value for name, value in asked.items() if value not in (None, {})}
+
+
+def _is_entry(entry: Entry) -> bool:
+    texts = [entry.label, entry.family, *entry.methods, *([] if entry.choose is None else [entry.choose])]
+    tables = [entry.options, entry.settings, entry.swept]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(table, dict) for table in tables)
+        and all(isinstance(table, dict) for table in entry.options.values())
+    )
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a line of a file has the fields that a summary reads, with their types."""
+    try:
+        particles = [values for values in (*row["judges"].values(), row["rewards"]) if values is not None]
+        counts = {len(values) for values in particles}
+        texts = [row["id"], row["choose"], *([] if row["category"] is None else [row["category"]])]
+        numbers = [
+            row["ancestors"],
+            row["nfe"],
+            row["reward_calls"],
+            *row["judge"].values(),
+            *(value for values in particles for value in values),
+        ]
+        optional = [row["reward"], row.get("spread"), *(row.get(name) for name in COST)]
+        numbers += [value for value in optional if value is not None]
+        places = [row["index"], row["replicate"], *row["chosen"]]
+        return (
+            all(isinstance(text, str) for text in texts)
+            and row["judge"].keys() == row["judges"].keys()
+            and (row["reward"] is None) == (row["rewards"] is None)
+            and len(counts) == 1
+            and bool(row["chosen"])
+            and all(0 <= index < max(counts) for index in row["chosen"])
+            and all(type(place) is int for place in places)
+            and all(type(number) in (int, float) and abs(number) < 1e300 for number in numbers)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def slug(text: str) -> str:

@@ -27,6 +27,9 @@ from steer.sampling.session import Session, image_size
 
 Row = dict[str, Any]
 
+COST = ("nfe", "backwards", "decodes", "reward_calls", "padding", "seconds", "memory_mb")
+"""Fields of a row with what it cost."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -94,6 +97,10 @@ class Measurer:
             choose=choose,
             **{"particles": None, **entry.settings},
         )
+
+    def fits(self, row: Row) -> bool:
+        """Whether a row from a file has scores of this reward and these judges."""
+        return row["judge"].keys() == self._judges.keys() and (row["rewards"] is None) == (self._reward is None)
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """Raise for a prompt that a reward or judge cannot read, before anything is sampled.

@@ -10,11 +10,10 @@ import numpy as np
 from steer.evaluate.compare.budgets import Budget
 from steer.evaluate.compare.comparison import Cell, verdict
 from steer.evaluate.compare.embedding import spread
-from steer.evaluate.compare.measure import Row
+from steer.evaluate.compare.measure import COST, Row
 from steer.evaluate.prediction import best_of_n, false_positives
 from steer.evaluate.statistics import MIN_PROMPTS, Interval, bootstrap_mean, difference, ratio, share, win_rate
 
-COST = ("nfe", "backwards", "decodes", "reward_calls", "padding", "seconds", "memory_mb")
 AHEAD = 4
 """Best-of-n is predicted for up to this many times the existing samples."""
 

@@ -58,7 +58,7 @@ def read_rows(path: Path) -> dict[str, Row]:
             if not all(math.isfinite(score) for score in row.scores.values()):
                 raise ValueError
             rows[row.file] = row
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             raise SteerError(
                 f"--out {path}, line {number}: not a line of scores; expected a file that steer score wrote, choose "
                 "another --out"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from steer.settings.paths import existing
+
 
 @dataclass(frozen=True)
 class Source:
@@ -15,8 +17,7 @@ class Source:
     @property
     def path(self) -> Path | None:
         """The file or folder of that name on this machine, with ``~`` expanded; ``None`` if there is none."""
-        path = Path(self.name).expanduser()
-        return path if self.name and path.exists() else None
+        return existing(self.name)
 
     @property
     def folder(self) -> Path | None:

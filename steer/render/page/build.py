@@ -65,6 +65,8 @@ def build_page(storage: Storage) -> Page | None:
     if not runs:
         return None
     check_page(storage)
+    for run in runs:  # before anything of an earlier page is written over
+        run.check()
     return _Builder(storage, runs).build()
 
 

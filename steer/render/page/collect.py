@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from steer.render.journal import DETAILS, JOURNAL, Journal
 from steer.results.names import RESULT, TRACES, file_stem
-from steer.results.rows import chosen_particles
+from steer.results.rows import is_whole
 from steer.results.storage import Storage
 from steer.settings.folders import is_passed_over
 
@@ -32,10 +31,17 @@ class Run:
     storage: Storage
     rendered: bool
 
+    def check(self) -> None:
+        """Raise for a file that cannot be read."""
+        if not self.rendered:
+            self.storage.read(RESULT)
+        for name in (JOURNAL, DETAILS) if self.rendered else ():
+            next(iter(self.storage.lines(name)), None)
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield each prompt's results from the journal; entries that cannot be shown are left out."""
         for row in Journal(self.storage).rows() if self.rendered else self._results():
-            if _showable(row):
+            if is_whole(row):
                 yield row
             else:
                 log.warning("%s: a damaged entry is left out", self.storage.name)
@@ -43,7 +49,7 @@ class Run:
     def details(self) -> Iterator[dict[str, Any]]:
         """Yield recipe, trace and small pictures of prompts; if a prompt comes more than once, the last counts."""
         if not self.rendered:
-            for row in filter(_showable, self._results()):
+            for row in filter(is_whole, self._results()):
                 data = self.storage.read(f"{TRACES}/{file_stem(row['id'])}.json")
                 yield {"id": row["id"], "recipe": row.get("recipe"), "trace": _object(data)}
             return
@@ -73,40 +79,6 @@ def find_runs(storage: Storage) -> list[Run]:
             found[folder] = file == JOURNAL
     order = sorted(found, key=lambda folder: (folder.count("/") if folder else -1, folder))
     return [Run(folder, storage.at(folder), found[folder]) for folder in order]
-
-
-def _showable(row: Mapping[str, Any]) -> bool:
-    """Whether a row has the fields that the page needs, with their types."""
-    try:
-        if not all(isinstance(row[key], str) for key in ("id", "prompt")):
-            return False
-        if row["status"] != "done":
-            return isinstance(row["reason"], str)
-        size, category = row.get("size"), row.get("category")
-        if not (category is None or isinstance(category, str)) or not (size is None or _two_numbers(size)):
-            return False
-        if not all(type(row.get(key, 0)) is int for key in ("index", "replicate")):
-            return False
-        chosen = chosen_particles(row)
-        numbers = [row["seed"], *(particle["slot"] for particle in chosen)]
-        scores = [score for p in chosen for score in (p["reward"], *p["judge"].values()) if score is not None]
-        return (
-            len(chosen) == len(row["files"])
-            and all(_below(file) for file in row["files"])
-            and all(type(number) is int for number in numbers)
-            and all(isinstance(score, (int, float)) for score in scores)
-        )
-    except (KeyError, TypeError, AttributeError):
-        return False
-
-
-def _two_numbers(size: Any) -> bool:
-    return isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
-
-
-def _below(file: Any) -> bool:
-    """Whether a file's name leads to somewhere below its folder."""
-    return isinstance(file, str) and not PurePosixPath(file).is_absolute() and ".." not in PurePosixPath(file).parts
 
 
 def _object(data: bytes | None) -> dict[str, Any]:

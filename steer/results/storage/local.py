@@ -68,8 +68,8 @@ class LocalStorage(Storage):
             place = waiting.pop()
             with self._listed(place) as entries:
                 for entry in entries:
-                    # a file in the making may have been moved into place since it was listed
-                    with contextlib.suppress(FileNotFoundError):
+                    # a file in the making may have been moved since it was listed, and a link may lead nowhere
+                    with contextlib.suppress(OSError):
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(Path(entry.path))
                         elif entry.is_file():

@@ -144,6 +144,27 @@ def test_what_ended_before_its_first_row_is_begun_anew(command, place: Path) -> 
     assert "another steps" in command(*small).error()
 
 
+def test_damaged_files_are_measured_again_or_told(command, place: Path) -> None:
+    arguments = ["--method", "plain", "--budget", "nfe=2", "--out", "c", "--json"]
+    whole = json.loads(command(*arguments).out)
+    (cells,) = (place / "c" / "cells").iterdir()
+    rows = [json.loads(line) for line in cells.read_text().splitlines()]
+    del rows[0]["judges"]
+    rows[1]["chosen"] = [9]
+    rows[2]["judge"] = rows[2]["judges"] = {}
+    rows[3]["index"] = "x"
+    rows[4] = [rows[4]]
+    cells.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = json.loads(command(*arguments).out)
+    assert again["lines"][0]["chosen"] == whole["lines"][0]["chosen"]
+    for name, text in (("fits.json", "[" * 2000), ("fits.json", '{"CELL": 3}'), ("compare.json", "[]")):
+        kept = (place / "c" / name).read_text()
+        cell = next(iter(json.loads((place / "c" / "fits.json").read_text())))
+        (place / "c" / name).write_text(text.replace("CELL", cell))
+        assert f"{name} is damaged" in command(*arguments).error()
+        (place / "c" / name).write_text(kept)
+
+
 def test_too_few_prompts_for_an_interval(command, place: Path) -> None:
     (place / "p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}')
     assert "got 2 prompts, too few for an interval; expected at least 5" in command("--method", "plain").error()

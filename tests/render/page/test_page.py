@@ -12,6 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from support.pages import EVIL, write_run
 
+from steer.errors import SteerError
 from steer.render.page import build_page
 from steer.results.storage import LocalStorage
 
@@ -181,3 +182,16 @@ def test_runs_side_by_side(page: webdriver.Chrome) -> None:
     assert page.execute_script("return document.querySelectorAll('.pair').length") < 40
     best = row.find_elements(By.CSS_SELECTOR, ".best")
     assert len(best) == 1 and "0.500" in best[0].text
+
+
+def test_a_run_that_cannot_be_read_leaves_the_page_as_it_was(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 2)
+    write_run(tmp_path / "b", 2)
+    build_page(LocalStorage(tmp_path))
+    before = {path: path.read_bytes() for path in (tmp_path / "page").iterdir()}
+    (tmp_path / "b" / "details.jsonl").unlink()
+    (tmp_path / "b" / "details.jsonl").mkdir()
+    write_run(tmp_path / "0", 2)
+    with pytest.raises(SteerError, match="cannot be read"):
+        build_page(LocalStorage(tmp_path))
+    assert {path: path.read_bytes() for path in (tmp_path / "page").iterdir()} == before

@@ -257,3 +257,10 @@ def _write_too_much(folder: Path) -> None:
         else:
             os._exit(3)
     os._exit(0)
+
+
+def test_links_that_lead_nowhere_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    assert LocalStorage(tmp_path).sizes() == {"a": 1}
