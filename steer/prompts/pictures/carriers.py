@@ -77,12 +77,11 @@ def _comment(value: bytes) -> str | None:
 def _utf16(data: bytes) -> str | None:
     """Decode UTF-16 of either byte order: the bytes of a text's one script differ less in their upper half."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encodings = ["utf-16"]
+        encoding = "utf-16"
     else:
-        big_first = len(set(data[0::2])) <= len(set(data[1::2]))
-        encodings = ["utf-16-be", "utf-16-le"] if big_first else ["utf-16-le", "utf-16-be"]
+        encoding = "utf-16-be" if len(set(data[0::2])) <= len(set(data[1::2])) else "utf-16-le"
     with suppress(UnicodeDecodeError):
-        return data[: len(data) // 2 * 2].decode(encodings[0]).rstrip("\0")
+        return data[: len(data) // 2 * 2].decode(encoding).rstrip("\0")
     return None
 
 
