@@ -9,6 +9,7 @@ from pathlib import Path
 
 from steer.errors import SteerError, nearest
 from steer.prompts.prompt import Prompt
+from steer.settings.folders import files_in
 from steer.settings.text_files import read_text
 
 TEMPLATE = "template"
@@ -36,8 +37,8 @@ class Wildcards:
         if not folder.is_dir():
             raise SteerError(f"wildcards {folder} is not a folder; expected one with lists such as color.txt")
         self.folder = folder
-        files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.txt"))}
-        self._files = {name: file for name, file in files.items() if not file.name.startswith(".")}
+        files = files_in(folder, [".txt"])
+        self._files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
         self._lines = cache(self._read)
 
     def drawn(self, prompt: Prompt, run_seed: int = 0, number: int = 0) -> Prompt:
