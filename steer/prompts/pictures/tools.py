@@ -16,6 +16,8 @@ _LINES = re.compile(r"\r\n|\r|\n")
 _SETTINGS = re.compile(r"Steps: \d+\s*(?:,|$)")
 _JSON = re.compile(r'\s*(?:\{\s*["}]|\[\s*[{"])')
 """How JSON begins. A1111's prompts begin with ``[[`` and Dynamic Prompts' with ``{``, but no quote follows there."""
+_PAIR = re.compile(r'"[\w-]+"\s*:\s*["\[{]')
+"""What JSON that lost its beginning still holds."""
 _GRAPH = re.compile(r"(prompt|workflow):\s*(?=\{)", re.IGNORECASE)
 """What ComfyUI puts before a graph in EXIF."""
 _DREAM = re.compile(r'\s*"((?:[^"\\]|\\.)*+)"\s+-')
@@ -76,7 +78,8 @@ def _checked(tool: str, text: str) -> Embedded:
 
 def looks_like_data(text: str) -> bool:
     """Whether a text is JSON or XML, whole or damaged, and so not a prompt."""
-    return _JSON.match(text) is not None or re.match(r"\s*<(?:\?xml|x:xmpmeta|rdf:RDF)", text) is not None
+    if _JSON.match(text) or _PAIR.search(text):
+        return True
 
 
 def without_settings(text: str) -> str | None:
@@ -148,8 +151,8 @@ def _marked(texts: Mapping[str, str]) -> Found:
 
 def _plain(texts: Mapping[str, str]) -> Found:
     """Read a text that is named as the prompt (Easy Diffusion)."""
-    text = texts.get("prompt", "")
-    return ("Easy Diffusion", text) if text.strip() and not looks_like_data(text) else None
+    text, whole = texts.get("prompt", ""), {"negative_prompt", "negative prompt"} & texts.keys()
+    return ("Easy Diffusion", text) if whole and text.strip() and not looks_like_data(text) else None
 
 
 def _from_data(data: Mapping[str, Any]) -> Found:
