@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from steer.results.sheets import CELL, MAX_TILES, Row, Tile, _font, _limit, _wrap, comparison_sheet, contact_sheet
+from steer.results.lettering import is_shown, text_length
+from steer.results.sheets import CELL, MAX_TILES, Row, Tile, _limit, _wrap, comparison_sheet, contact_sheet
 
 RED = Image.new("RGB", (8, 8), "red")
 
@@ -21,8 +22,8 @@ def test_every_picture_is_on_the_sheet(count: int) -> None:
 def test_captions_fit_their_cell(text: str) -> None:
     lines = _wrap(text, CELL, 3)
     assert 1 <= len(lines) <= 3
-    assert all(_font(11).getlength(line) <= CELL for line in lines)
-    assert all(line.isprintable() for line in lines)
+    assert all(text_length(line, 11) <= CELL for line in lines)
+    assert all(is_shown(c) for line in lines for c in line)
 
 
 def test_many_particles_are_cut_but_never_the_chosen_one() -> None:

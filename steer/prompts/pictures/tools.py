@@ -80,6 +80,7 @@ def looks_like_data(text: str) -> bool:
     """Whether a text is JSON or XML, whole or damaged, and so not a prompt."""
     if _JSON.match(text) or _PAIR.search(text):
         return True
+    return re.match(r"\s*<(?:\?xml|x:xmpmeta|rdf:RDF)", text) is not None
 
 
 def without_settings(text: str) -> str | None:
