@@ -120,7 +120,7 @@ class RayEngine(Engine):
         send_local_files(self._ray)
         resources = self._ray.cluster_resources()
         gpus = 0 if spec.request.device == "cpu" else int(resources.get("GPU", 0))
-        count = workers or gpus or CPU_WORKERS
+        count = worker_count(workers, gpus, int(resources.get("CPU", 1)))
         threads = None if gpus else max(1, int(resources.get("CPU", 1)) // count)
         # Ray must not replace a worker: only this class knows its packs
         options = {"num_gpus": 1 if gpus else 0, "num_cpus": 1, "max_restarts": 0, "max_task_retries": 0}
@@ -132,8 +132,10 @@ class RayEngine(Engine):
 
     def plan(self, prompts: Sequence[Prompt]) -> list[PlannedGroup]:
         try:
-            self._answer(self._loading[0])
-            groups, self.dtype, self.searching = self._answer(self._workers[0].plan.remote(list(prompts)))
+            (first,), _ = self._ray.wait(self._loading, num_returns=1)
+            self._answer(first)
+            worker = self._workers[self._loading.index(first)]
+            groups, self.dtype, self.searching = self._answer(worker.plan.remote(list(prompts)))
         except self._ray.exceptions.RayError as error:
             raise SteerError(f"a Ray worker died while it loaded the model: {_first_line(error)}") from error
         return list(groups)
@@ -144,7 +146,7 @@ class RayEngine(Engine):
         while running or (waiting and not stop.is_set()):
             if not stop.is_set():
                 self._feed(waiting, running)
-            ready, _ = self._ray.wait(list(running), timeout=0.5)
+            ready, _ = self._ray.wait(list(running) or self._loading, timeout=0.5)
             for reference in ready:
                 if reference not in running:
                     continue
@@ -169,12 +171,13 @@ class RayEngine(Engine):
             self._ray.shutdown()
 
     def _feed(self, waiting: deque[_Pull], running: dict[Any, tuple[int, _Pull]]) -> None:
-        """Give every worker its next packs, those with the fewest first."""
-        loads = [0] * len(self._workers)
+        """Give every worker that has loaded its next packs, those with the fewest first."""
+        loaded, _ = self._ray.wait(self._loading, num_returns=len(self._loading), timeout=0)
+        loads = {place: 0 for place, loading in enumerate(self._loading) if loading in loaded}
         for place, _ in running.values():
-            loads[place] += 1
-        while waiting and min(loads) < AHEAD:
-            place = loads.index(min(loads))
+            loads[place] = loads.get(place, 0) + 1
+        while waiting and loads and min(loads.values()) < AHEAD:
+            place = min(loads, key=lambda place: loads[place])
             pull = waiting.popleft()
             running[self._workers[place].render.remote(pull.pack)] = (place, pull)
             loads[place] += 1
@@ -200,6 +203,16 @@ class RayEngine(Engine):
         if isinstance(answer, _Mistake):
             raise SteerError(answer.text)
         return answer
+
+
+def worker_count(asked: int | None, gpus: int, cpus: int) -> int:
+    """Return how many workers to start: no more than there are GPUs, or CPUs without them, for the others would wait
+    for ever."""
+    count = asked or gpus or min(CPU_WORKERS, cpus)
+    most, what = (gpus, "GPUs") if gpus else (max(1, cpus), "CPUs")
+    if count > most:
+        warnings.warn(f"{count} workers were asked for, but Ray has {most} {what}: {most} are started", stacklevel=3)
+    return min(count, most)
 
 
 def _given(result: Rendered) -> Outcome:

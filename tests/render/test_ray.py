@@ -8,8 +8,10 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -22,7 +24,7 @@ from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
 from steer.registry.local_files import load_module
 from steer.render.outcomes import Failed
-from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull, send_local_files
+from steer.render.ray_engine import TRIES, RayEngine, Worker, _Mistake, _Pull, send_local_files, worker_count
 from steer.render.spec import Spec
 from steer.sampling.request import SamplingRequest
 
@@ -79,6 +81,27 @@ def test_a_prompt_that_kills_its_workers_is_given_up_alone() -> None:
     assert f"{TRIES} workers died" in given_up[0].reason and not running and not waiting
 
 
+@pytest.mark.parametrize(
+    ("asked", "gpus", "cpus", "count", "told"),
+    [(None, 2, 8, 2, False), (4, 2, 8, 2, True), (1, 2, 8, 1, False), (3, 0, 8, 3, False), (9, 0, 4, 4, True),
+     (None, 0, 1, 1, False)],
+)  # fmt: skip
+def test_no_more_workers_than_can_run(asked, gpus, cpus, count, told) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert worker_count(asked, gpus, cpus) == count
+    assert bool(caught) is told
+
+
+def test_only_workers_that_answered_are_fed() -> None:
+    engine = RayEngine.__new__(RayEngine)
+    engine._workers, engine._loading = [_Actor(), _Actor()], ["stuck", "loaded"]  # type: ignore[list-item]
+    engine._ray = SimpleNamespace(wait=lambda all_of_them, **_: ([one for one in all_of_them if one == "loaded"], []))
+    waiting, running = deque(_Pull((Prompt(text),)) for text in "abcdef"), {}
+    engine._feed(waiting, running)
+    assert running and {place for place, _ in running.values()} == {1}
+
+
 def test_a_machine_that_lacks_the_model_says_so(tmp_path: Path) -> None:
     worker = Worker(Spec(SamplingRequest(str(tmp_path / "nothere"))), str(tmp_path), None)
     mistake = worker.render((Prompt("a red circle"),))
@@ -86,6 +109,11 @@ def test_a_machine_that_lacks_the_model_says_so(tmp_path: Path) -> None:
 
 
 class _Actor:
+    class render:  # noqa: N801
+        @staticmethod
+        def remote(pack: object) -> object:
+            return object()
+
     class load:  # noqa: N801 — an actor's method is an object with remote()
         @staticmethod
         def remote() -> None:
