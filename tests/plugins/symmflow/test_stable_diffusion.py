@@ -11,11 +11,13 @@ import torch
 from click.testing import CliRunner
 from diffusers import UNet2DConditionModel
 from PIL import Image
+from support.hub_server import Hub, as_hub, serve
 from support.tiny import tiny_sd
 
 from steer import Prompt, SteerError
 from steer.cli.app import app
 from steer_symmflow import flow, infer
+from steer_symmflow.convert import beta_of
 from steer_symmflow.model import SymmFlowConfig, load
 from steer_symmflow.reward import Agreement
 from steer_symmflow.stable_diffusion import doubled, official, on_base, read_state
@@ -57,8 +59,8 @@ def test_a_published_checkpoint_gives_the_velocities_of_a_direct_computation(bas
     # two Euler steps by hand, through the folder that the command makes
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps(LABELS))
-    arguments = ["convert", "symmflow", str(file), "--base", str(base), "--labels", str(labels), "--size", "16x16",
-                 "--dtype", "fp32", "--out", str(tmp_path / "model")]  # fmt: skip
+    arguments = ["convert", "symmflow", str(file), "--base", str(base), "--vae", str(base / "vae"), "--labels",
+                 str(labels), "--size", "16x16", "--dtype", "fp32", "--out", str(tmp_path / "model")]  # fmt: skip
     result = CliRunner().invoke(app, arguments, standalone_mode=False, catch_exceptions=False)
     assert result.exit_code == 0
     kept = load(tmp_path / "model")
@@ -118,6 +120,32 @@ def test_checkpoints_of_another_layout_are_refused(base, published, tmp_path: Pa
         load(tmp_path / "model")
     with pytest.raises(SteerError, match="size 14x14 does not fit base"):
         on_base(str(base), SymmFlowConfig("masks", ("a", "b"), (14, 14), CONFIG.colors))
+
+
+@pytest.mark.parametrize(
+    ("name", "beta"),
+    [("LatFM_coco_beta6.0.pt", 6.0), ("a/b/LatFM_celeba_beta10.pt", 10.0), ("CelebAMask.pt", 10.0), ("coco.pt", 6.0)],
+)
+def test_beta_is_what_a_checkpoints_name_says(name, beta) -> None:
+    assert beta_of(name) == beta
+
+
+def test_a_name_without_beta_asks_for_it() -> None:
+    with pytest.raises(SteerError, match="tells no beta; give --beta"):
+        beta_of("mine.pt")
+
+
+def test_of_a_base_on_the_hub_only_what_is_needed_is_fetched(base, published, tmp_path, monkeypatch) -> None:
+    files = {str(file.relative_to(base)): file.read_bytes() for file in base.rglob("*") if file.is_file()}
+    vae = {name.removeprefix("vae/"): data for name, data in files.items() if name.startswith("vae/")}
+    with serve(Hub({"org/sd": files, "org/vae": vae})) as server, as_hub(server, tmp_path, monkeypatch):
+        model = official(published[0], "org/sd", CONFIG, "org/vae")
+        asked = [path for _, path, _ in server.requests]
+    for part in ("org/sd/resolve/main/unet/diffusion", "org/sd/resolve/main/vae/diffusion"):
+        assert not any(part in path for path in asked)
+    expected = official(published[0], str(base), CONFIG)
+    assert torch.equal(model.context, expected.context)
+    assert all(torch.equal(a, b) for a, b in zip(model.vae.parameters(), expected.vae.parameters(), strict=True))
 
 
 @torch.no_grad()
