@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from steer.errors import SteerError
 from steer.training.recipe import Watch
 
 F = Callable[..., Any]
+
+
+LAUNCHED = "ACCELERATE_MIXED_PRECISION"
+"""Where ``accelerate launch --mixed_precision`` leaves its word."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,13 @@ def training_options(
         option("--rate", float, rate, "Peak learning rate.", own, callback=positive),
         option("--accumulate", every, 1, "Batches per update."),
         option("--ema", click.FloatRange(0, 1, max_open=True), ema, "Decay of the averaged weights per step.", own),
-        option("--precision", precisions, precision, "Mixed precision; auto is bf16 if the device computes in it."),
+        option(
+            "--precision",
+            precisions,
+            precision,
+            "Mixed precision; auto is bf16 if the device computes in it. accelerate launch sets it too.",
+            envvar=LAUNCHED,
+        ),
         option("--seed", click.IntRange(0, 2**32 - 1), 0, "Seed of weights, data and noise."),
         option("--device", str, device, "cpu, cuda, …", "what accelerate chooses", metavar="DEVICE"),
         option("--threads", every, threads, "CPU threads.", "torch's"),
@@ -103,6 +114,9 @@ def training_options(
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def collected(**values: Any) -> Any:
+            source = click.get_current_context().get_parameter_source("precision")
+            if source is ParameterSource.ENVIRONMENT and values["precision"] == "no":
+                values["precision"] = precision  # the launcher says so too if nobody asked for anything
             common = TrainingOptions(**{field.name: values.pop(field.name) for field in fields(TrainingOptions)})
             return command(common, **values)
 
