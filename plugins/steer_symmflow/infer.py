@@ -63,6 +63,6 @@ def scores(model: SymmFlowModel, half: Tensor) -> Tensor:
 
 def intersection_over_union(found: Tensor, truth: Tensor, count: int) -> Tensor:
     """Return the IoU of each label over all pixels of a batch, ``[count]``; NaN if neither has the label."""
-    pairs = torch.bincount((truth * count + found).flatten(), minlength=count * count).view(count, count).double()
+    pairs = torch.bincount((truth * count + found).flatten(), minlength=count * count).view(count, count).cpu().double()
     both = pairs.diagonal()
     return both / (pairs.sum(0) + pairs.sum(1) - both)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from steer.plugin import Streams
+from steer.plugin import Streams, in_double
 
 
 class MaskedDiffusion:
@@ -85,13 +85,13 @@ class MaskedDiffusion:
         logits = self._without_mask(prediction)
         if self.temperature == 0:
             return logits.argmax(dim=-1).unsqueeze(1).expand(uniform.shape)
-        probabilities = torch.softmax(logits.double() / self.temperature, dim=-1)
+        probabilities = torch.softmax(in_double(logits) / self.temperature, dim=-1)
         levels = probabilities.cumsum(dim=-1)
         # a number that rounds to 1 must not pass the last possible token
         target = uniform.movedim(1, -1) * levels[..., -1:]
         found = torch.searchsorted(levels, target.contiguous(), right=True)
         last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(dim=-1, keepdim=True)
-        return found.minimum(last).movedim(-1, 1)
+        return found.minimum(last).movedim(-1, 1).to(prediction.device)
 
 
 class OwnPace:
@@ -122,7 +122,7 @@ class OwnPace:
 
 def drawn(logits: Tensor, temperature: float, uniform: Tensor) -> Iterator[Tensor]:
     """Yield m draws of tokens ``[N, L]`` from logits ``[N, L, V]``; of ``uniform [N, m, …]``, the first L are used."""
-    levels = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+    levels = torch.softmax(in_double(logits) / temperature, dim=-1).cumsum(dim=-1)
     for numbers in uniform[..., : logits.shape[1], None].unbind(dim=1):
         found = torch.searchsorted(levels, (numbers * levels[..., -1:]).contiguous(), right=True).squeeze(-1)
-        yield found.clamp(max=levels.shape[-1] - 1)
+        yield found.clamp(max=levels.shape[-1] - 1).to(logits.device)

@@ -13,7 +13,7 @@ from steer.cli.parts.shared import log_option
 from steer.cli.parts.streams import json_option, put_json
 from steer.errors import SteerError, unknown
 from steer.models.downloads.source import Source
-from steer.models.downloads.weights import cached, fetch, reachable
+from steer.models.downloads.weights import cached, fetch, has_variant, reachable
 from steer.registry.declarations import Needed, Repository, Weights, size_text
 from steer.registry.plugins import Plugins
 
@@ -47,9 +47,11 @@ class Item:
     metavar="FOLDER",
     help="Put the files into FOLDER/REPOSITORY, to copy to another machine, instead of the hub's cache.",
 )
+@click.option("--variant", metavar="NAME", help="Variant of a model's weights, such as fp16, if it has that.")
+@click.option("--revision", metavar="NAME", help="Branch, tag or commit of models.")
 @json_option
 @log_option
-def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
+def download(names: tuple[str, ...], to: Path | None, variant: str | None, revision: str | None, as_json: bool) -> None:
     """Fetch the weights of rewards, methods, preview decoders and models from the hub.
 
     NAME is a reward or method as other commands take it (hps, hps:v2.0, clip:ViT-B-32/laion2b_s34b_b79k), a preview
@@ -57,8 +59,8 @@ def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
     """
     from steer.registry.plugins import manager
 
-    items = [Item(name, needed) for name in names for needed in find(name, manager())]
-    missing = [item for item in items if to is not None or cached(item.needed) is None]
+    items = [Item(name, needed) for name in names for needed in find(name, manager(), revision)]
+    missing = [item for item in items if to is not None or not _is_here(item.needed, variant)]
     unreachable = [item for item in missing if not reachable(item.needed)]
     if unreachable:
         raise SteerError(_out_of_reach(unreachable))
@@ -66,7 +68,7 @@ def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
     for item in items:
         if item in missing:
             into = None if to is None else to / _folder(item.needed)
-            rows.append(item.row(fetch(item.needed, into), "fetched"))
+            rows.append(item.row(fetch(item.needed, into, variant=variant), "fetched"))
         else:
             path = cached(item.needed)
             assert path is not None
@@ -79,7 +81,13 @@ def download(names: tuple[str, ...], to: Path | None, as_json: bool) -> None:
         click.echo(f"{', '.join(names)}: nothing to fetch; the installation contains all it needs")
 
 
-def find(name: str, plugins: Plugins) -> list[Needed]:
+def _is_here(needed: Needed, variant: str | None) -> bool:
+    """Whether the cache has what is needed, in the variant that is asked for."""
+    path = cached(needed)
+    return path is not None and (variant is None or not isinstance(needed, Repository) or has_variant(path, variant))
+
+
+def find(name: str, plugins: Plugins, revision: str | None = None) -> list[Needed]:
     """Return what a name needs from the hub.
 
     Raises:
@@ -97,7 +105,7 @@ def find(name: str, plugins: Plugins) -> list[Needed]:
     if name in PREVIEWS:
         return [Repository(PREVIEWS[name])]
     if Source(name).like_an_id():
-        return [Repository(name)]
+        return [Repository(name, revision=revision)]
     known_names = {*registry.rewards, *registry.methods, *registry.models, *registry.clips, *PREVIEWS}
     raise unknown("name", name, known_names)
 

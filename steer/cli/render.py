@@ -115,7 +115,7 @@ def render(
         from steer.models.load import check_cached
         from steer.registry.plugins import manager
 
-        check_cached(str(values["model"]), manager())
+        check_cached(str(values["model"]), manager(), values.get("revision"))
     quiet_libraries()
     for note in notes:  # only now: a mistake in the command is reported alone
         click.echo(one_line(note), err=True)

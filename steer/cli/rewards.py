@@ -62,7 +62,7 @@ def rewards(
 
     images, prompts = example_samples()
     images = images.to(place)
-    facts = make(truth)(images, prompts).double().tolist()
+    facts = make(truth)(images, prompts).tolist()
     rows = [compare(name, partial(make, name), images, prompts, facts, batch=batch) for name in chosen]
     if as_json:
         data = {"truth": truth, "samples": len(prompts), "batch": batch, "rewards": [asdict(row) for row in rows]}

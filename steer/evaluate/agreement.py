@@ -60,7 +60,7 @@ def compare(
             begun = time.perf_counter()
             with torch.no_grad():
                 part = checked(name, reward, samples[start : start + batch], prompts[start : start + batch])
-                scores += part.double().tolist()  # waits for the GPU
+                scores += part.tolist()  # waits for the GPU
             seconds.append(time.perf_counter() - begun)
     except SteerError as error:
         return Comparison(name, {}, skipped=str(error))

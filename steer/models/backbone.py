@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import abc
 import copy
+import functools
+import inspect
 import threading
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -15,8 +18,9 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.denoisers import Denoisers
+from steer.models.lent import Lent
 from steer.models.media import Medium, media_of
-from steer.models.options import offloaded
+from steer.models.options import group_offloaded, offloaded
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams
@@ -110,6 +114,8 @@ class Backbone(abc.ABC):
     """Default precision of the weights on CUDA."""
     preview: ClassVar[str | None] = None
     """The short name (:data:`steer.models.options.PREVIEWS`) of the preview decoder made for the family's latents."""
+    optional: ClassVar[frozenset[str]] = frozenset({"feature_extractor", "image_encoder", "safety_checker"})
+    """Parts of the pipeline that the family does without."""
     inputs: ClassVar[frozenset[str]] = frozenset()
     """Registered inputs that the model draws from, found in a prompt's metadata."""
     weighs_text: ClassVar[bool] = False
@@ -124,6 +130,9 @@ class Backbone(abc.ABC):
         self.denoisers = Denoisers(denoiser)
         # with offloading the weights may be elsewhere; read once, because the pipeline walks all its modules for it
         self.device: torch.device = pipe._execution_device
+        self._lent: Lent | None = None
+        # views share it: a copy of the autoencoder is made once
+        self._safe_vae = functools.cache(lambda: overflow_safe(pipe.vae))
         self._encoded: dict[tuple[Hashable, ...], Encoded] = {}
         self._encoding = threading.Lock()
 
@@ -132,6 +141,19 @@ class Backbone(abc.ABC):
         view = copy.copy(self)
         view.denoisers = self.denoisers.view()
         return view
+
+    def lend(self) -> None:
+        """Say that the pipeline belongs to somebody else, who gets it back as it was after each use."""
+        self._lent = Lent(self.pipe)
+
+    def inference(self) -> AbstractContextManager[None]:
+        """Return the context in which the model is used: its modules in inference mode."""
+        return nullcontext() if self._lent is None else self._lent
+
+    @property
+    def safe_vae(self) -> Any:
+        """The autoencoder, in fp32 where its fp16 activations overflow."""
+        return overflow_safe(self.pipe.vae) if offloaded(self.pipe.vae) else self._safe_vae()
 
     @classmethod
     def precision(cls, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
@@ -255,7 +277,16 @@ class Backbone(abc.ABC):
         steps = settings["steps"]
         keywords = self.schedule_keywords(steps, shape, scheduler.config)
         set_timesteps(scheduler, steps, settings["timesteps"], self.device, **keywords)
-        return Gaussian(scheduler, eta=settings["eta"])
+        eta = settings["eta"]
+        if eta is None and "eta" in inspect.signature(scheduler.step).parameters:
+            eta = self._stock_eta
+        return Gaussian(scheduler, eta=eta)
+
+    @property
+    def _stock_eta(self) -> float | None:
+        """The eta that the pipeline's call gives its scheduler, which may have another default: TCD's is 0.3."""
+        taken = inspect.signature(type(self.pipe).__call__).parameters.get("eta")
+        return None if taken is None else taken.default
 
     def noise(self, streams: Streams, shape: tuple[int, ...]) -> Tensor:
         """Draw a population's initial noise ``[N, *shape]``; models without initial noise do not use the streams."""
@@ -304,7 +335,9 @@ def guide(out: Tensor, guidance_scale: float) -> Tensor:
 
 def to_image(decoded: Tensor) -> Tensor:
     """Turn a decoder's output in [−1, 1] into samples in [0, 1]."""
-    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+    image = decoded.float() / 2 + 0.5
+    # an infinite value would be clamped to white, and nobody told
+    return image.masked_fill(image.isinf(), torch.nan).clamp(0, 1)
 
 
 def unscaled(x: Tensor, config: Any) -> Tensor:
@@ -327,6 +360,11 @@ def overflow_safe(vae: Any) -> Any:
     """
     if vae.dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
         return vae
+    if group_offloaded(vae):
+        raise SteerError(
+            "the autoencoder overflows in fp16, and one under group offload cannot change its precision: call "
+            "pipe.vae.to(torch.float32) before enable_group_offload"
+        )
     return vae.float() if offloaded(vae) else copy.deepcopy(vae).float()
 
 

@@ -26,10 +26,15 @@ def computes_bf16(device: torch.device | str) -> bool:
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind == "cpu":
         return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return False
+
+
+def in_double(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in fp64: where it is, or on the CPU if it is on MPS, which has none."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -78,10 +83,19 @@ def pick_dtype(name: str | None, device: torch.device, half: torch.dtype = torch
 
     Warns of a half precision that the CPU has to emulate.
     """
+    if name is None and half is torch.bfloat16 and device.type == "cuda" and not computes_bf16(device):
+        warnings.warn(
+            "this GPU does not compute in bf16, so the model is in fp32; --dtype fp16 takes half, but may overflow",
+            stacklevel=3,
+        )
+        return torch.float32
     if name is None:
         return half if device.type == "cuda" else torch.float32
     if name not in DTYPES:
         raise SteerError(f"unknown dtype {name!r}; expected {', '.join(DTYPES)}")
-    if device.type == "cpu" and name != "fp32" and not computes_bf16(device):
-        warnings.warn(f"this CPU emulates {name}, many times slower than fp32; leave --dtype out", stacklevel=3)
+    emulated = {"cpu": ("bf16", "fp16"), "cuda": ("bf16",)}.get(device.type, ())
+    if name in emulated and not computes_bf16(device):
+        warnings.warn(
+            f"this {device.type.upper()} emulates {name}, many times slower than fp32; leave --dtype out", stacklevel=3
+        )
     return DTYPES[name]

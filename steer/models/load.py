@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from steer.errors import SteerError, message_of
+from steer.errors import SteerError, message_of, nearest, package_missing
 from steer.models.backbone import Backbone
-from steer.models.device import pick_device, pick_dtype
+from steer.models.device import out_of_memory, pick_device, pick_dtype
 from steer.models.downloads import hub, weights
+from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
-from steer.models.options import PREVIEWS, ModelOptions, Preview, apply
+from steer.models.folders import check_fit, check_folder, check_place, variant_of
+from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, offloaded
 from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
 from steer.settings.run_settings import check_setting
@@ -25,6 +28,10 @@ log = logging.getLogger(__name__)
 
 DEFAULTS_FILE = "steer.json"
 """In a model's folder: its own defaults of a run's settings, for example ``{"steps": 30}``."""
+
+OFFLINE = "the hub cannot be reached (offline); go online once to fetch it, or give a local folder in diffusers format"
+VARIANTS = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+"""Variants of half the size that are fetched for a precision, if the repository has them."""
 
 KNOWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "stabilityai/sd-turbo": {"steps": 1, "guidance_scale": 1.0},
@@ -80,37 +87,81 @@ def load_model(
         return _from_loader(kind, argument, plugins, device, dtype, chosen)
     alias = plugins.registry.models.get(name)
     source = Source(str(alias.load()()) if alias else name)
-    config = _pipeline_config(source, name, plugins)
-    class_name = str(config.get("_class_name", ""))
+    config = _pipeline_config(source, name, chosen.revision, plugins)
+    class_name = str(config.get("_class_name") or "")
     entry = _backbone_entry(class_name, plugins)
 
     import diffusers
 
     where = pick_device(device)
     family: type[Backbone] = entry.load()
-    keywords: dict[str, Any] = {"torch_dtype": family.precision(pick_dtype(dtype, where, family.half))}
-    if source.folder is None:
-        keywords["local_files_only"] = not hub.reachable()
-    if "safety_checker" in config:  # never called here, and 1.2 GB large
+    precision = pick_dtype(dtype, where, family.half)
+    pipeline_class = getattr(diffusers, class_name)
+    folder = source.folder or _fetched(source, name, chosen, precision)
+    taken, options_taken = pipeline_class._get_signature_keys(pipeline_class)
+    check_folder(folder, name, config, _needed(pipeline_class, family), {*taken, *options_taken})
+    keywords: dict[str, Any] = {
+        "torch_dtype": family.precision(precision),
+        "variant": variant_of(folder, name, config, chosen.variant),
+    }
+    if "safety_checker" in config:  # never called here; not worth 1.2 GB
         keywords.update(safety_checker=None, requires_safety_checker=False)
     try:
-        pipe = getattr(diffusers, class_name).from_pretrained(source.place, **keywords)
-    except (
-        Exception
-    ) as error:  # missing parts, damaged weights, unknown classes: many kinds of error, all caused by the folder
+        pipe = pipeline_class.from_pretrained(str(folder), **keywords)
+        apply(pipe, chosen, where)
+    except SteerError:
+        raise
+    except Exception as error:  # damaged weights, foreign classes, missing packages: a dozen kinds
         log.debug("loading %s failed", source.name, exc_info=True)
-        raise SteerError(
-            f"model {name!r} cannot be loaded ({type(error).__name__}: {message_of(error)}); a file of it is missing "
-            "or damaged: fetch or copy it again"
-        ) from error
-    apply(pipe, chosen, where)
+        raise _unloadable(name, error, config) from error
     backbone = _prepare(family(pipe))  # type: ignore[call-arg]
     defaults = {**KNOWN_DEFAULTS.get(name, {}), **_defaults(source.folder)}
     return Model(name, backbone, defaults, chosen, _preview(backbone, chosen))
 
 
-def check_cached(name: str, plugins: Plugins) -> None:
-    """Raise for a hub model that is not in the cache; a dry run must not fetch it.
+def _needed(pipeline_class: Any, family: type[Backbone]) -> dict[str, tuple[str, ...]]:
+    """Return the parts that a family needs of its pipeline, with the classes that a denoiser may be."""
+    types = pipeline_class._get_signature_types()
+    parts, _ = pipeline_class._get_signature_keys(pipeline_class)
+    return {
+        part: tuple(cls.__name__ for cls in types.get(part, ())) if part in ("unet", "transformer") else ()
+        for part in parts
+        if part not in family.optional
+    }
+
+
+def _fetched(source: Source, name: str, options: ModelOptions, precision: torch.dtype) -> Path:
+    """Return the folder of the hub's cache with a model, fetched now if it is not there."""
+    repository = Repository(source.name, revision=options.revision)
+    found = weights.cached(repository)
+    if found is not None and (options.variant is None or weights.has_variant(found, options.variant)):
+        return found
+    if not hub.reachable():
+        what = "" if found is None else f"'s variant {options.variant!r}"
+        raise SteerError(f"model {name!r}{what} is not in the hub's cache, and {OFFLINE}")
+    return weights.fetch(repository, variant=options.variant or VARIANTS.get(precision))
+
+
+def _unloadable(name: str, error: Exception, config: Mapping[str, Any]) -> SteerError:
+    """Return the error for a whole folder that did not load."""
+    said = f"{type(error).__name__}: {message_of(error)}"
+    if out_of_memory(error):
+        return SteerError(
+            f"model {name!r} does not fit into memory while it is loaded ({message_of(error)}); use --dtype bf16 or "
+            "fp16, --offload model, or a smaller model"
+        )
+    package = package_missing(error)
+    if package is not None:
+        return SteerError(f"model {name!r} needs the package {package}: pip install {package} ({said})")
+    if isinstance(error, ImportError):
+        return SteerError(f"model {name!r} cannot be loaded, a package is broken or too old: {said}")
+    saved = config.get("_diffusers_version")
+    hint = f"; it was saved by diffusers {saved}" if saved else ""
+    return SteerError(f"model {name!r} cannot be loaded ({said}){hint}: fetch or copy it again, or update diffusers")
+
+
+def check_cached(name: str, plugins: Plugins, revision: str | None = None) -> None:
+    """Raise for a model of the hub that is not in its cache: for what is not to fetch it.
 
     Raises:
         SteerError: with the command that fetches it.
@@ -118,7 +169,7 @@ def check_cached(name: str, plugins: Plugins) -> None:
     source = Source(name)
     if name in plugins.registry.models or not source.like_an_id() or source.folder is not None:
         return
-    if weights.cached(Repository(name)) is None:
+    if weights.cached(Repository(name, revision=revision)) is None:
         raise SteerError(
             f"model {name!r} is not in the hub's cache, and a dry run downloads nothing; fetch it with `steer download "
             f"{name}` first"
@@ -140,10 +191,32 @@ def _from_loader(
 
 def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: ModelOptions) -> Model:
     entry = _backbone_entry(type(pipe).__name__, plugins)
-    apply(pipe, options, pipe.device if device is None else pick_device(device))
-    name = getattr(pipe, "name_or_path", None) or getattr(pipe, "_name_or_path", None)
-    backbone = _prepare(entry.load()(pipe))
-    return Model(str(name or type(pipe).__name__), backbone, {}, options, _preview(backbone, options))
+    family: type[Backbone] = entry.load()
+    name = str(getattr(pipe, "name_or_path", None) or getattr(pipe, "_name_or_path", None) or type(pipe).__name__)
+    _check_pipeline(pipe, name, family)
+    apply(pipe, options, pipe.device if device is None else pick_device(device), move=device is not None)
+    backbone = family(pipe)  # type: ignore[call-arg]
+    backbone.lend()
+    return Model(name, backbone, {}, options, _preview(backbone, options))
+
+
+def _check_pipeline(pipe: Any, name: str, family: type[Backbone]) -> None:
+    """Raise for a pipeline in memory with a part missing, foreign or elsewhere."""
+    parts = pipe.components
+    for part in _needed(type(pipe), family):
+        if parts.get(part) is None:
+            raise SteerError(f"pipeline {name!r} has no {part}, which steer calls; load it with all its parts")
+    configs = {part: getattr(module, "config", None) for part, module in parts.items()}
+    check_fit(name, {part: _plain(config) for part, config in configs.items()})
+    modules = {part: module for part, module in parts.items() if isinstance(module, torch.nn.Module)}
+    places = {part: module.device for part, module in modules.items() if not offloaded(module)}
+    if len(set(places.values())) > 1 and len(places) == len(modules):
+        listing = ", ".join(f"{part} on {place}" for part, place in places.items())
+        raise SteerError(f"pipeline {name!r} has its parts on several devices ({listing}); move it by pipe.to(DEVICE)")
+
+
+def _plain(config: Any) -> Mapping[str, Any]:
+    return config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
 
 
 def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
@@ -174,17 +247,16 @@ def _backbone_entry(class_name: str, plugins: Plugins) -> Any:
     if class_name not in known:
         raise SteerError(
             f"pipelines of class {class_name or '(none)'!r} are not supported; supported are {', '.join(sorted(known))}"
+            f"{nearest(class_name, known)}; in Python, steer.attach steers the calls of other pipelines"
         )
     return known[class_name]
 
 
-def _pipeline_config(source: Source, name: str, plugins: Plugins) -> dict[str, Any]:
+def _pipeline_config(source: Source, name: str, revision: str | None, plugins: Plugins) -> dict[str, Any]:
     """Read ``model_index.json`` before any weights, so that a mistake costs no download."""
-    folder = source.folder
-    if folder is not None:
-        index = folder / "model_index.json"
-        if not index.is_file():
-            raise SteerError(f"model folder {name!r} has no model_index.json; expected a folder in diffusers format")
+    if source.path is not None:
+        check_place(source.path, name)
+        index = source.path / "model_index.json"
         try:
             config = json.loads(index.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -192,29 +264,27 @@ def _pipeline_config(source: Source, name: str, plugins: Plugins) -> dict[str, A
         if not isinstance(config, dict):
             raise SteerError(f"model folder {name!r}: model_index.json holds no object; expected a diffusers pipeline")
         return dict(config)
+    if "://" in name:
+        shown = name.partition("?")[0]  # what follows may hold a key
+        raise SteerError(f"model {shown!r} is a URL; give a hub id like ORG/NAME, or fetch it and name the folder")
     if not source.like_an_id():
-        from steer.errors import nearest
-
         names = sorted(plugins.registry.models)
         raise SteerError(
             f"unknown model {name[:100]!r}{nearest(name, names)}; expected a known name "
             f"({', '.join(names) or 'none'}), a local folder in diffusers format, or a hub id like org/name"
         )
-    from diffusers import DiffusionPipeline
-
+    cached = hub.cached_file(source.name, "model_index.json", revision)
+    if cached is None and not hub.reachable():
+        raise SteerError(f"model {name!r} is no local folder and not in the hub's cache, and {OFFLINE}")
     try:
-        return dict(DiffusionPipeline.load_config(source.name, local_files_only=not hub.reachable()))
-    except Exception as error:  # the hub client raises many kinds of error; all mean that it could not be fetched
-        log.debug("loading %s failed", source.name, exc_info=True)
-        if not hub.reachable():
-            raise SteerError(
-                f"model {name!r} is not a local folder or in the hub's cache, and the hub cannot be reached "
-                "(offline); go online once to fetch it, or give a local folder in diffusers format"
-            ) from error
+        index = cached or hub.fetch(source.name, "model_index.json", revision)
+    except NoSuchFile as error:
         raise SteerError(
-            f"model {name!r} is not a local folder and could not be fetched from the hub ({type(error).__name__}); "
-            "check the id, log in if it is gated, or give a local folder in diffusers format"
+            f"model {name!r} is no diffusers pipeline: {error}; expected a repository with model_index.json"
         ) from error
+    except SteerError as error:
+        raise SteerError(f"model {name!r} is no local folder, and {error}") from error
+    return dict(json.loads(index.read_text(encoding="utf-8")))
 
 
 def _defaults(folder: Path | None) -> dict[str, Any]:

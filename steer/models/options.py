@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.errors import SteerError, message_of, unknown
+from steer.errors import SteerError, cause_of, message_of, unknown
+from steer.models.downloads import weights
 from steer.models.downloads.source import Source
+from steer.registry.declarations import Repository
 
 OFFLOADS = ("none", "model", "sequential")
 VAE_SAVINGS = ("slicing", "tiling")
@@ -34,6 +36,9 @@ class ModelOptions:
         compile: compile the denoiser with ``torch.compile``; pays from some hundred steps of one shape on.
         attention: diffusers' name of an attention backend, such as ``"native"``, ``"flash"`` or ``"xformers"``.
         vae: of ``"slicing"`` (one image at a time) and ``"tiling"`` (tiles; blends seams), to decode in less memory.
+        variant: of the weights, such as ``"fp16"``; by default that of the precision if it has to be fetched, else what
+            is there.
+        revision: branch, tag or commit of a model of the hub.
         preview: small decoder for rewards before the last step: a short name, hub id or folder of an
             ``AutoencoderTiny``.
     """
@@ -44,6 +49,8 @@ class ModelOptions:
     attention: str | None = None
     vae: tuple[str, ...] = ()
     preview: str | None = None
+    variant: str | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
@@ -54,7 +61,8 @@ class ModelOptions:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, for the recipe."""
-        return asdict(self)
+        data = asdict(self)
+        return {name: value for name, value in data.items() if value is not None or name not in ("variant", "revision")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelOptions:
@@ -82,8 +90,8 @@ def parse_loras(texts: Iterable[str]) -> tuple[tuple[str, float], ...]:
     return tuple(parsed)
 
 
-def apply(pipe: Any, options: ModelOptions, device: torch.device) -> None:
-    """Apply all options except the preview to a pipeline, and move it to its device.
+def apply(pipe: Any, options: ModelOptions, device: torch.device, *, move: bool = True) -> None:
+    """Apply all options but the preview to a pipeline and put it where it belongs, unless it is not to ``move``.
 
     Raises:
         SteerError: for an option that the pipeline or the machine cannot follow.
@@ -91,7 +99,7 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device) -> None:
     for number, (path, weight) in enumerate(options.loras):
         _fuse_lora(pipe, path, weight, f"lora{number}")
     if options.offload == "none":
-        if not any(map(offloaded, pipe.components.values())):  # by its owner, who chose its place
+        if move and not any(map(offloaded, pipe.components.values())):  # by its owner, who said where it goes
             pipe.to(device)
     elif device.type != "cuda":
         raise SteerError(f"offload={options.offload} moves parts to a CUDA device and back; the device is {device}")
@@ -107,17 +115,42 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device) -> None:
         enable()
     denoiser = denoiser_of(pipe)
     if options.attention is not None:
-        try:
-            denoiser.set_attention_backend(options.attention)
-        except (AttributeError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
-            raise SteerError(f"attention {options.attention!r} is not possible here: {message_of(error)}") from None
+        _set_attention(denoiser, options.attention)
     if options.compile:
         denoiser.compile()
 
 
+def _set_attention(denoiser: Any, name: str) -> None:
+    """Set the attention of a denoiser's layers.
+
+    Raises:
+        SteerError: if there is no such attention here, or no layer can take another.
+    """
+    processors = [getattr(module, "processor", None) for module in denoiser.modules()]
+    taking = [processor for processor in processors if hasattr(processor, "_attention_backend")]
+    try:
+        if taking or not hasattr(denoiser, "set_attn_processor"):
+            denoiser.set_attention_backend(name)
+        elif name == "xformers":  # UNets have a switch of their own for this one
+            denoiser.enable_xformers_memory_efficient_attention()
+        elif name != "native":  # which is what they do anyway
+            raise SteerError(
+                f"attention {name!r}: no layer of {type(denoiser).__name__} takes it; use native or xformers"
+            )
+    except (AttributeError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
+        raise SteerError(f"attention {name!r} is not possible here: {message_of(error)}") from None
+
+
 def offloaded(part: Any) -> bool:
     """Whether hooks move a part of a pipeline to the device and back as it is called."""
-    return hasattr(part, "_hf_hook")
+    return hasattr(part, "_hf_hook") or group_offloaded(part)
+
+
+def group_offloaded(part: Any) -> bool:
+    """Whether diffusers moves a part's layers in groups."""
+    from diffusers.hooks.group_offloading import _is_group_offload_enabled
+
+    return isinstance(part, torch.nn.Module) and _is_group_offload_enabled(part)
 
 
 def denoiser_of(pipe: Any) -> Any:
@@ -145,12 +178,13 @@ class Preview:
         source = Source(PREVIEWS.get(name, name))
         if source.folder is None and not source.like_an_id():
             raise unknown("preview decoder", name, PREVIEWS)
+        place = source.path or weights.locate(Repository(source.name, option=""), owner=name)
         try:
-            self.model = AutoencoderTiny.from_pretrained(source.place, torch_dtype=dtype).to(device).eval()
+            self.model = AutoencoderTiny.from_pretrained(str(place), torch_dtype=dtype).to(device).eval()
         except (OSError, ValueError) as error:
             raise SteerError(
-                f"preview decoder {name!r} ({source.name}) cannot be loaded: {message_of(error)}; check the network, "
-                "or give a folder that holds it"
+                f"preview decoder {name!r} ({source.name}) cannot be loaded: {message_of(error)}; give a folder that "
+                "holds an AutoencoderTiny"
             ) from None
         self.model.requires_grad_(False)
 
@@ -170,6 +204,9 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
     if not hasattr(pipe, "load_lora_weights"):
         raise SteerError(f"{type(pipe).__name__} takes no LoRA")
     source = Source(path)
+    if "://" in path:
+        shown = path.partition("?")[0]  # what follows may hold a key
+        raise SteerError(f"lora {shown!r} is a URL; fetch the file and name it, or give a hub id like org/name")
     if source.path is None and not source.like_an_id():
         raise SteerError(
             f"lora {path!r} does not exist; expected a .safetensors file, a folder or a hub id like org/name"
@@ -181,9 +218,9 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
         raise SteerError(
             f"LoRAs need the package peft ({message_of(error)}); pip install 'steer-diffusion[lora]'"
         ) from None
-    except (
-        Exception
-    ) as error:  # shape mismatches, unknown keys, missing files: many kinds of error, all caused by the file
+    except OSError as error:  # the hub's client's errors are of this kind too
+        raise SteerError(f"lora {path!r} cannot be read: {cause_of(error)}") from error
+    except Exception as error:  # shape mismatches, foreign keys, missing files: a dozen kinds, all the file's fault
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: {message_of(error)}") from error
     if name not in {n for adapters in pipe.get_list_adapters().values() for n in adapters}:
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: none of its tensors belongs to the model")

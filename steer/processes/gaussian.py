@@ -163,9 +163,9 @@ class Gaussian:
         Raises:
             SteerError: for a multistep scheduler, whose transition depends on its history.
         """
-        eta = self.eta if self.eta is not None else self._own_eta
-        if eta is None:
+        if self._own_eta is None:
             raise SteerError(f"{type(self.scheduler).__name__} has no transition in closed form; use ddim or euler")
+        eta = self._own_eta if self.eta is None else self.eta
         here, there = self._level(self.index), self._next_level(self.index)
         sd = kernel_sd(here, there, eta)
         return kernel_mean(x, x0, here, there, sd), sd
@@ -271,6 +271,7 @@ def _own_eta(scheduler: Any) -> float | None:
         return None
     return {
         "DDIMScheduler": 0.0,
+        "DDIMParallelScheduler": 0.0,
         "DDPMScheduler": 1.0,
         "EulerDiscreteScheduler": 0.0,
         "EulerAncestralDiscreteScheduler": 1.0,

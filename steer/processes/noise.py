@@ -59,13 +59,13 @@ class Streams:
         return torch.cat(rows).to(device)
 
     def uniform(self, shape: Sequence[int], device: torch.device | str) -> Tensor:
-        """Draw from [0, 1) ``[N, *shape]`` in fp64, row by row on the CPU, then move it.
+        """Draw from [0, 1) ``[N, *shape]`` in fp64, row by row on the CPU, then move it, unless the device has no fp64.
 
         For categorical draws: with 24 bits, rare tokens of a large vocabulary would be drawn too seldom (arXiv
         2409.02908, §4).
         """
         rows = [torch.rand(1, *shape, generator=generator, dtype=torch.float64) for generator in self.generators]
-        return torch.cat(rows).to(device)
+        return torch.cat(rows).to("cpu" if torch.device(device).type == "mps" else device)
 
     def keep(self, rows: Sequence[int]) -> Streams:
         """Return the streams of the given rows (the generators themselves, not copies)."""

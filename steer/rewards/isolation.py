@@ -1,6 +1,8 @@
 """Isolation of rewards: each is called on copies, and its changes to the process are undone."""
 
+import os
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,18 +24,34 @@ def copies(samples: Any, prompts: Sequence[Prompt]) -> tuple[Any, list[Prompt]]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Restore at the end the state of the process: global random generators, torch's grad mode, number of threads and
-    default dtype."""
+    """Restore at the end the state of the process: global random generators, torch's grad mode, threads, default dtype
+    and deterministic flags, filters of warnings, environment variables."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     python, numpy = random.getstate(), np.random.get_state()
     grad, threads, dtype = torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype()
+    deterministic = _deterministic()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    filters, environment = list(warnings.filters), dict(os.environ)
     with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:
+            if _deterministic() != deterministic:
+                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+            if warnings.filters != filters:
+                warnings.filters[:] = filters  # type: ignore[index]
+                warnings._filters_mutated()  # type: ignore[attr-defined]
+            for name in set(os.environ) - set(environment):
+                del os.environ[name]
+            os.environ.update({name: value for name, value in environment.items() if os.environ.get(name) != value})
             random.setstate(python)
             np.random.set_state(numpy)
             torch.set_grad_enabled(grad)
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
             torch.set_default_dtype(dtype)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

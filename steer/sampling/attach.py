@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Backbone, Conditioning, Encoded, overflow_safe, to_image, unscaled
+from steer.models.backbone import Backbone, Conditioning, Encoded, to_image, unscaled
+from steer.models.lent import Lent
 from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams
 from steer.prompts.prompt import Prompt, as_prompts, with_seed
 from steer.registry.plugins import Plugins, manager
 from steer.rewards.by_name import OptionValues, RewardSpec, make_reward, reward_list
+from steer.rewards.isolation import undisturbed
 from steer.sampling.hooks import make_run
 from steer.sampling.method import acting_hooks
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
@@ -83,10 +85,12 @@ class attach:  # noqa: N801 - used like a function
         self.pipe = pipe
         self.state: State | None = None
         self._backbone = _Stock(pipe, decode)
+        self._lent = Lent(pipe, freeze=False)  # dropout is the call's own affair
         values = dict(options or {})
         reward_specs = reward_list(reward)
         active = make_methods(method_list(methods), values, found)
-        scorer = make_reward(reward_specs, values, found, self._backbone.device)
+        with undisturbed():
+            scorer = make_reward(reward_specs, values, found, self._backbone.device)
         check_owners(values, active, reward_specs)
         rows = with_seed(as_prompts(prompts), seed)
         self.run = make_run(
@@ -110,6 +114,7 @@ class attach:  # noqa: N801 - used like a function
     def __enter__(self) -> dict[str, Any]:
         """Put the stand-in in place and return the keyword arguments of the pipeline's call."""
         self.state = None  # a call that failed left its own half-way
+        self._lent.__enter__()
         self._original = self.pipe.scheduler
         self._streams = self.run.streams(self.run.start)
         stand_in = copy.copy(self._original)
@@ -136,6 +141,7 @@ class attach:  # noqa: N801 - used like a function
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.pipe.scheduler = self._original
+        self._lent.__exit__(kind, error, traceback)
 
     @property
     def best(self) -> list[int]:
@@ -160,21 +166,24 @@ class attach:  # noqa: N801 - used like a function
         hook = self.run.hooks.hook
         if self.state is None or self.state.done:
             self.state = self._begin(sample, timestep, keywords)
-            hook.begin(state=self.state)
+            with undisturbed():
+                hook.begin(state=self.state)
         state = self.state
         assert isinstance(state.process, _Attached)
         state.process.bind(step, keywords)
         state.accept_prediction(prediction)
-        hook.after_predict(state=state)
+        with undisturbed():
+            hook.after_predict(state=state)
         if len(state) != len(sample):
             raise SteerError(
                 f"a method changed the number of particles from {len(sample)} to {len(state)}; a stock "
                 "pipeline's call cannot follow"
             )
         state.advance()
-        hook.after_step(state=state)
-        if state.done:
-            hook.finish(state=state)
+        with undisturbed():
+            hook.after_step(state=state)
+            if state.done:
+                hook.finish(state=state)
         if keywords.get("return_dict", True):
             return _Output(prev_sample=state.x)
         return (state.x,)
@@ -230,7 +239,6 @@ class _Stock(Backbone):
             raise SteerError(f"{type(pipe).__name__} has no denoiser and scheduler to attach to")
         super().__init__(pipe, denoiser)
         self._decode = decode
-        self._vae: Any = None
 
     def decode(self, x: Tensor) -> Tensor:
         if self._decode is not None:
@@ -240,10 +248,9 @@ class _Stock(Backbone):
             raise SteerError(
                 f"{type(self.pipe).__name__}: latents {tuple(x.shape)} have no default decoder; pass decode="
             )
-        if self._vae is None:
-            self._vae = overflow_safe(vae)
-        x = x.to(self._vae.dtype)
-        return to_image(self._vae.decode(unscaled(x, vae.config), return_dict=False)[0])
+        safe = self.safe_vae
+        x = x.to(safe.dtype)
+        return to_image(safe.decode(unscaled(x, vae.config), return_dict=False)[0])
 
     def guided(self, guidance_scale: float) -> bool:
         self._refuse()

@@ -2,11 +2,13 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from steer.errors import SteerError
 from steer.models.device import out_of_memory
 from steer.models.media.media import joined
 
@@ -33,6 +35,30 @@ def default_chunk(device: str, particles: int) -> int:
     return divisor if 2 * divisor >= even else even
 
 
+ADVICE = {
+    "denoising": "lower --size, or use --dtype bf16 or fp16, --offload model, or a smaller --model",
+    "decoding": "use --vae tiling, --vae slicing or --preview, or lower --size",
+    "rewarding": "use a smaller reward, or score afterwards by steer score",
+    "differentiating": "lower --size, let methods recompute activations, or use a search without gradients",
+}
+"""What helps if memory does not suffice for one row, by what was being done."""
+
+
+@contextmanager
+def during(what: str) -> Iterator[None]:
+    """Let an error of memory say what was being done, one of :data:`ADVICE`; the innermost counts."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not hasattr(error, "during"):
+            error.during = what  # type: ignore[attr-defined]
+        raise
+
+
+class Halved(Exception):  # noqa: N818 - no fault: whoever runs the pack begins it again
+    """Memory did not suffice for a chunk, and the size is half of what it was from here on."""
+
+
 class Chunks:
     """Runs functions of row indices chunk by chunk.
 
@@ -42,10 +68,12 @@ class Chunks:
 
     Attributes:
         size: rows per chunk, at least 1; part of a run's recipe.
+        restarts: raise :class:`Halved` when the size changes, for whoever begins again, so that what is made is made
+            by one size.
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size, self.restarts = size, False
 
     def map(self, function: Callable[[Tensor], Tensor], count: int, groups: Tensor | None = None) -> tuple[Tensor, int]:
         """Call ``function(rows)`` for ``rows`` covering 0..count−1 and concatenate what it returns.
@@ -83,8 +111,11 @@ class Chunks:
             try:
                 out = function(rows)
             except RuntimeError as error:
-                if size == 1 or not out_of_memory(error):
+                if not out_of_memory(error):
                     raise
+                if size == 1:
+                    what = getattr(error, "during", "denoising")
+                    raise SteerError(f"out of memory while {what}, with one row at a time: {ADVICE[what]}") from error
             else:
                 real = min(size, count - start)
                 padding += size - real
@@ -95,6 +126,8 @@ class Chunks:
             torch.cuda.empty_cache()
             self.size = size // 2
             log.warning("out of memory: the chunk size is %d from here on", self.size)
+            if self.restarts:
+                raise Halved
         return _joined(parts), padding
 
 

@@ -13,10 +13,21 @@ from steer.models.backbone import Backbone, Conditioning
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum
 from steer.sampling.books import Books
-from steer.sampling.chunks import Chunks
+from steer.sampling.chunks import Chunks, during
 
 Decode = Callable[[Tensor], Any]
 """Latents ``[B, …]`` to samples."""
+
+
+def within(backbone: Backbone, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that puts the model into inference mode itself, for it may be called again on the way back,
+    when whoever asked for the gradient has the model back."""
+
+    def inside(*arguments: Any, **keywords: Any) -> Any:
+        with backbone.inference():
+            return function(*arguments, **keywords)
+
+    return inside
 
 
 def checkpointed(function: Callable[..., Tensor], x: Tensor, *arguments: Any) -> Tensor:
@@ -64,7 +75,8 @@ class Forwards:
         """
 
         def forward(rows: Tensor) -> Tensor:
-            return self.predict_rows(denoiser, x[rows.to(x.device)], timestep, conditioning.rows(job[rows]))
+            with during("denoising"):
+                return self.predict_rows(denoiser, x[rows.to(x.device)], timestep, conditioning.rows(job[rows]))
 
         out, padding = self.chunks.map(forward, len(job), groups_of(job, conditioning))
         self.books.predicted(job, conditioning.evaluations, padding)
@@ -82,17 +94,17 @@ class Forwards:
             conditioning: of each row.
             keep: keep the activations if a graph is made, instead of computing them again on the way back.
         """
-        predict = partial(self.backbone.predict, denoiser, conditioning=conditioning)
+        predict = partial(within(self.backbone, self.backbone.predict), denoiser, conditioning=conditioning)
         return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
 
     def decoder(self, *, final: bool) -> Decode:
         """Return the decoder of final latents, or the decoder of estimates before the end."""
-        return self.backbone.decode if final or self.preview is None else self.preview
+        return within(self.backbone, self.backbone.decode) if final or self.preview is None else self.preview
 
     def decode(self, x0: Tensor, *, final: bool = True) -> Any:
         """Decode latents ``[N, …]`` to samples; ``final=False`` takes the preview decoder if there is one."""
         decoder = self.decoder(final=final)
-        out, _ = self.chunks.map(lambda rows: checkpointed(decoder, x0[rows.to(x0.device)]), len(x0))
+        out, _ = self.chunks.map(lambda rows: self._decoded(decoder, x0[rows.to(x0.device)]), len(x0))
         self.books.scored(decodes=len(x0), rewards=0)
         return out
 
@@ -118,8 +130,9 @@ class Forwards:
 
         def evaluate(rows: Tensor) -> Tensor:
             index = rows.to(x0.device)
-            found = decode(x0[index]) if samples is None else samples[index]
-            return reward(found, [prompts[row] for row in rows.tolist()], step=step)
+            found = self._decoded(decode, x0[index]) if samples is None else samples[index]
+            with during("rewarding"):
+                return reward(found, [prompts[row] for row in rows.tolist()], step=step)
 
         scores, _ = self.chunks.map(evaluate, len(x0))
         self.books.scored(decodes=len(x0) if samples is None else 0, rewards=len(x0))
@@ -129,11 +142,27 @@ class Forwards:
         """Score finished samples by a judge, ``[N]``; no hook sees it."""
 
         def evaluate(rows: Tensor) -> Tensor:
-            return judge(samples[rows.to(samples.device)], [prompts[row] for row in rows.tolist()])
+            with during("rewarding"):
+                return judge(samples[rows.to(samples.device)], [prompts[row] for row in rows.tolist()])
 
         scores, _ = self.chunks.map(evaluate, len(samples))
         self.books.scored(decodes=0, rewards=len(samples))
         return scores
+
+    def _decoded(self, decoder: Decode, x0: Tensor) -> Any:
+        """Decode some rows; samples that are no numbers are an error, not black images."""
+        with during("decoding"):
+            samples = checkpointed(decoder, x0)
+        if isinstance(samples, Tensor) and not bool(torch.isfinite(samples.detach()).all()):
+            dtype = next((leaf.dtype for leaf in self.backbone.denoisers["base"].parameters()), torch.float32)
+            helps = (
+                "--dtype bf16, or --dtype fp32"
+                if dtype is torch.float16
+                else "--dtype fp32, a lower --guidance-scale, or another --scheduler"
+            )
+            name = str(dtype).removeprefix("torch.")
+            raise SteerError(f"the model gave images that are not finite (NaN), computing in {name}; use {helps}")
+        return samples
 
     def required_reward(self) -> WeightedSum:
         """Return the run's reward.

@@ -16,6 +16,7 @@ from steer.errors import RewardError, SteerError
 from steer.models.backbone import Backbone
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import RewardFunction, score, without_gradient
+from steer.sampling.chunks import during
 from steer.sampling.forwards import Forwards, checkpointed
 
 Merge = Callable[[Tensor, Tensor], Tensor]
@@ -93,7 +94,7 @@ def by_latents(
     decode = forwards.decoder(final=step is None)
 
     def pull_rows(rows: Tensor) -> tuple[Tensor, ...]:
-        with torch.enable_grad():
+        with during("differentiating"), torch.enable_grad():
             leaf = x[rows.to(x.device)].requires_grad_()
             samples = checkpointed(decode, estimate(leaf, rows))
             return pull(samples, leaf, loss, {}, [prompts[row] for row in rows.tolist()], step)
@@ -153,8 +154,8 @@ def pull(
     if join is not None:
         grads = [_back(samples, leaf, by_sample, keep=False) for by_sample in join(by_samples)]
     with torch.no_grad():
-        seen = [score(name, reward, pixels, prompts, step=step).double().cpu() for name, reward in watch.items()]
-    nan = torch.where(sound.cpu(), 0.0, torch.nan).double()
+        seen = [score(name, reward, pixels, prompts, step=step).cpu().double() for name, reward in watch.items()]
+    nan = torch.where(sound.cpu(), 0.0, torch.nan).to(torch.float64)
     watched = torch.stack(seen, dim=1) if seen else torch.zeros(len(pixels), 0, dtype=torch.float64)
     return torch.stack(values, dim=1) + nan[:, None], torch.stack(grads, dim=1), watched
 
@@ -180,7 +181,7 @@ def _differentiate(
     (by_sample,) = torch.autograd.grad(value.sum(), image, allow_unused=True)
     if by_sample is None:  # it has a graph, but of weights of its own
         raise no_gradient(name)
-    return value.detach().to("cpu", torch.float64), by_sample
+    return value.detach().cpu().double(), by_sample
 
 
 def no_gradient(name: str) -> SteerError:

@@ -140,6 +140,12 @@ class Run:
         """All settings as resolved, for the recipe."""
         return {**self.choices.resolved(), "chunk": self.chunks.size}
 
+    def book(self, again: "Run") -> None:
+        """Count what another run over the same prompts has cost as this one's."""
+        for name, value in vars(again.cost).items():
+            setattr(self.cost, name, getattr(self.cost, name) + value)
+        self.spent += again.spent
+
     @property
     def chunks(self) -> Chunks:
         """How forwards are split."""
@@ -152,7 +158,8 @@ class Run:
         sample: Callable[[Start | None], State] = self._sample_from
         for function in reversed(implementations(self.hooks, "search")):
             sample = self._nested(function, sample)
-        return sample(None)
+        with self.backbone.inference():
+            return sample(None)
 
     @property
     def start(self) -> Start:
@@ -207,7 +214,7 @@ class Run:
         Returns:
             The population; ``state.done`` says whether it is final.
         """
-        with torch.set_grad_enabled(grad):
+        with self.backbone.inference(), torch.set_grad_enabled(grad):
             if state is None:
                 if particles is not None:
                     start = Start.of(range(len(self.jobs)), range(particles))
@@ -352,7 +359,8 @@ class Run:
 
     def encode(self) -> Conditioning:
         """Encode the prompts; each is encoded once."""
-        return encode(self.backbone, self.choices, [job.prompt for job in self.jobs])
+        with self.backbone.inference():
+            return encode(self.backbone, self.choices, [job.prompt for job in self.jobs])
 
     @property
     def sample_cost(self) -> int:

@@ -1,6 +1,7 @@
 """The Python API: ``Sampler(model).generate(prompts, …) → Result``."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from steer.results.cost import Cost
 from steer.results.items import Item, Sample
 from steer.results.result import Result
 from steer.rewards.by_name import OptionValues, RewardSpec
+from steer.rewards.isolation import undisturbed
 from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import MethodSpec
 from steer.sampling.session import Session
@@ -35,7 +37,8 @@ class Sampler:
     ) -> None:
         """Load a model: a known name, a folder, a hub id or a pipeline (:func:`steer.models.load.load_model`)."""
         self.plugins = plugins if plugins is not None else manager()
-        self.model = load_model(model, self.plugins, device=device, dtype=dtype, options=model_options)
+        with undisturbed():
+            self.model = load_model(model, self.plugins, device=device, dtype=dtype, options=model_options)
         self.backbone = self.model.backbone
         self.last_cost = Cost()
 
@@ -86,23 +89,30 @@ class Sampler:
         Raises:
             SteerError: before anything is computed, if the arguments contradict each other.
         """
-        session = Session(
-            self.model,
-            self.plugins,
-            methods=methods,
-            reward=reward,
-            judge=judge,
-            options=options,
-            particles=particles,
-            run_seed=run_seed,
-            choose=choose,
-            observers=observers,
-            **settings,
-        )
+        with undisturbed():
+            session = Session(
+                self.model,
+                self.plugins,
+                methods=methods,
+                reward=reward,
+                judge=judge,
+                options=options,
+                particles=particles,
+                run_seed=run_seed,
+                choose=choose,
+                observers=observers,
+                **settings,
+            )
+            items = session.stream(with_seed(as_prompts(prompts), seed))
         self.last_cost = Cost()
-        for item in session.stream(with_seed(as_prompts(prompts), seed)):
-            self.last_cost = session.cost
-            yield item
+        with closing(items):
+            while True:
+                with undisturbed():  # between the items the process is the caller's
+                    item = next(items, None)
+                if item is None:
+                    return
+                self.last_cost = session.cost
+                yield item
 
     def sample(
         self,
@@ -132,5 +142,5 @@ class Sampler:
             raise SteerError(f"noise has {len(noise)} rows, expected a multiple of the {len(rows)} prompts")
         given = {**settings, "particles": len(noise) // len(rows)}
         run = make_run(self.backbone, rows, settings=given, defaults=self.model.defaults, run_seed=run_seed)
-        with torch.set_grad_enabled(grad):
+        with undisturbed(), self.backbone.inference(), torch.set_grad_enabled(grad):
             return run.sample(noise=noise, grad=grad).samples

@@ -1,8 +1,8 @@
 """``Session``: methods, rewards and settings of one call, made once; it turns packs of prompts into items."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,8 +25,10 @@ from steer.rewards.by_name import (
     reward_list,
     spec_name,
 )
+from steer.rewards.isolation import undisturbed
 from steer.sampling.checks import check_memory, warn_of_shared_noise
 from steer.sampling.choosing import CHOICES, chosen_of
+from steer.sampling.chunks import Halved
 from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
 from steer.sampling.packs import PACK_ROWS, Group, group_alike, pack_size
@@ -84,6 +86,8 @@ class Session:
         self._judges = make_judges(self.judge, self.options, plugins, device, fetch=False)
         self.choose = choose or ("best" if self._scorer else "all")
         self.cost = Cost()
+        self._ahead: Future[None] | None = None
+        self._most_rows: int | None = None
 
     # ---- packs -----------------------------------------------------------------------------------------
 
@@ -97,7 +101,7 @@ class Session:
         for scorer in (self._scorer, *self._judges.values()):
             if scorer is not None:
                 pack = [scorer.completed(prompt) for prompt in pack]
-        return make_run(
+        run = make_run(
             self.backbone,
             pack,
             settings={**self.settings, **first.settings},
@@ -109,6 +113,9 @@ class Session:
             choose=self.choose,
             preview=self.model.preview,
         )
+        if self._most_rows is not None:
+            run.chunks.size = min(run.chunks.size, self._most_rows)
+        return run
 
     def _options_for_replay(self, run: Run, index: int) -> dict[str, dict[str, Any]]:
         options = self.options_of(run.jobs[index].prompt)
@@ -154,7 +161,7 @@ class Session:
         """Split prompts into packs; raises as :meth:`groups` does."""
         return [pack for group, probe in self.groups(prompts) for pack in group.packs(pack_size_of(probe))]
 
-    def stream(self, prompts: Iterable[Prompt]) -> Iterator[Item]:
+    def stream(self, prompts: Iterable[Prompt]) -> Generator[Item, None, None]:
         """Yield each prompt's item as soon as its pack is done."""
         packs = self.packs(prompts)
         for run in self.encoded_ahead(map(self.run, packs)):
@@ -171,10 +178,8 @@ class Session:
             run = next(runs, None)
             while run is not None:
                 following = next(runs, None)
-                ahead = None if following is None else thread.submit(_encode, following)
+                self._ahead = None if following is None else thread.submit(_encode, following)
                 yield run
-                if ahead is not None:
-                    ahead.result()
                 run = following
 
     def _with_weights(self, run: Run) -> Run:
@@ -188,12 +193,22 @@ class Session:
 
     def items(self, run: Run) -> list[Item]:
         """Sample a pack; one item per prompt, in order."""
-        with _timed(run.cost):
-            size = run.chunks.size
-            items = self._items(run, run.search())
-        if run.chunks.size < size:  # memory did not suffice: later packs begin with the smaller chunk
-            self.settings["chunk"] = run.chunks.size
+        run.chunks.restarts = True
+        try:
+            with undisturbed(), self.backbone.inference(), _timed(run.cost):
+                items = self._items(run, run.search())
+        except Halved:
+            # the packs to come need not find that out again, and this one is made by one size, as its recipe says
+            self._most_rows = run.chunks.size
+            items = None
+        finally:
+            if self._ahead is not None:  # nothing is at work while the caller looks at the items
+                wait([self._ahead])
         self.cost = self.cost + run.cost
+        if items is None:
+            again = self._with_weights(self.run([job.prompt for job in run.jobs]))
+            items = self.items(again)
+            run.book(again)
         return items
 
     def _items(self, run: Run, state: State) -> list[Item]:

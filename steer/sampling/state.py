@@ -294,7 +294,7 @@ class State(Batch):
 
     def _scored(self, x0: Tensor, prompts: Sequence[Prompt], samples: Any = None) -> Tensor:
         scores = self.forwards.score(x0, prompts, step=self._estimated_at, samples=samples)
-        return scores.to("cpu", torch.float64)
+        return scores.cpu().double()
 
     def _noted(self, rewards: Tensor) -> Tensor:
         self._record("reward", True, {"reward": rewards.tolist()})

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from steer.sampling.chunks import during
 from steer.sampling.forwards import checkpointed, groups_of
 from steer.sampling.gradients import Gradients, Losses, Merge, check_differentiable, pull
 from steer.sampling.run import Run
@@ -51,7 +52,7 @@ def vjp(
 
     def pull_rows(rows: Tensor) -> tuple[Tensor, ...]:
         nonlocal steps
-        with torch.enable_grad():
+        with during("differentiating"), torch.enable_grad():
             leaf = noise[rows.to(noise.device)].detach().requires_grad_()
             state = run.begin(start.take(rows).with_noise(leaf), conditioning=conditioning, denoiser=denoiser)
             steps = state.steps
@@ -62,9 +63,10 @@ def vjp(
             return pull(samples, leaf, losses, watched, state.prompts, None, join)
 
     forwards = run.forwards
-    (values, grads, seen), padding = forwards.chunks.map_several(
-        pull_rows, len(start), groups_of(start.job, conditioning)
-    )
+    with run.backbone.inference():
+        (values, grads, seen), padding = forwards.chunks.map_several(
+            pull_rows, len(start), groups_of(start.job, conditioning)
+        )
     evaluations = conditioning.evaluations
     back = min(steps, steps if truncate is None else truncate)
     ways = len(losses) if merge is None else 1

@@ -8,7 +8,10 @@ cannot be told apart, and a wrong guess changes the text.
 import codecs
 from pathlib import Path
 
-from steer.errors import SteerError, message_of
+from steer.errors import SteerError, cause_of
+
+PATIENCE = 20.0
+"""Seconds until a web server that says nothing is given up."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -33,23 +36,26 @@ def read_bytes(place: str | Path, what: str) -> bytes:
     Raises:
         SteerError: naming the place, if it does not exist or cannot be read.
     """
+    shown = str(place).partition("?")[0] if "://" in str(place) else place  # a query may hold a key
     try:
         if "://" not in str(place):
             return Path(place).read_bytes()
+        if str(place).startswith(("http://", "https://")):
+            import urllib.request
+
+            with urllib.request.urlopen(str(place), timeout=PATIENCE) as answer:
+                return bytes(answer.read())
         import fsspec
 
         with fsspec.open(str(place)) as file:
-            data: bytes = file.read()
-        return data
-    except FileNotFoundError as error:
-        # if a server refuses the connection, fsspec says that the file does not exist
-        if not isinstance(error.__cause__, OSError):
-            raise SteerError(f"{what} {place} does not exist") from None
-        reason: BaseException = error.__cause__
+            return bytes(file.read())
     except Exception as error:  # fsspec's drivers raise the errors of their client libraries
-        reason = error
-    said = reason.strerror if isinstance(reason, OSError) and reason.strerror else message_of(reason)
-    raise SteerError(f"{what} {place} cannot be read ({said})") from None
+        if isinstance(error, FileNotFoundError) and error.__cause__ is None:
+            raise SteerError(f"{what} {shown} does not exist") from None
+        reason = cause_of(error)
+        if "://" not in str(place) and isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+    raise SteerError(f"{what} {shown} cannot be read ({reason})")
 
 
 def read_text(place: str | Path, what: str) -> str:

@@ -248,15 +248,15 @@ def _all_scores(subject: Subject, samples: Tensor, prompts: Sequence[Prompt], ba
         parts = [subject.score(samples[i : i + batch], prompts[i : i + batch]) for i in range(0, len(prompts), batch)]
     except Failed:
         return ()
-    return tuple(torch.cat(parts).double().tolist())
+    return tuple(torch.cat(parts).tolist())
 
 
 def _gap(first: Tensor, second: Tensor) -> float:
-    return float((first.double() - second.double()).abs().max())
+    return float((first.cpu().double() - second.cpu().double()).abs().max())
 
 
 def _same(first: Tensor, second: Tensor, what: str) -> str:
-    scale = max(1e-3, float(first.double().abs().max()))
+    scale = max(1e-3, float(first.cpu().double().abs().max()))
     gap = _gap(first, second)
     if gap > TOLERANCE * scale:
         raise Failed(f"{what} differ by {gap:.3g}, expected at most {TOLERANCE * scale:.1g}")

@@ -83,6 +83,6 @@ def _differences(score: Callable[[Tensor], Tensor], at: Tensor, direction: Tenso
     found = []
     for step in STEPS:
         push = step * direction / direction.abs().max()
-        up, down = score(torch.stack([at + push, at - push])).double().tolist()
+        up, down = score(torch.stack([at + push, at - push])).tolist()
         found.append((float(push.norm()), (up - down) / 2))
     return found

@@ -48,7 +48,7 @@ def test_mistakes_in_a_folder(tmp_path) -> None:
     index.write_text(
         json.dumps({"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]})
     )
-    assert "cannot be loaded" in one_line_error(tmp_path / "empty")
+    assert "has no scheduler, without which StableDiffusionPipeline cannot run" in one_line_error(tmp_path / "empty")
 
 
 def test_bad_defaults_of_a_model_are_refused(tmp_path) -> None:

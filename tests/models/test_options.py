@@ -8,7 +8,7 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from safetensors.torch import load_file, save_file
 from support.tiny import tiny_sd
@@ -149,6 +149,38 @@ def test_what_cannot_be_done_is_said(options, message: str) -> None:
         Sampler(tiny_sd(), device="cpu", model_options=ModelOptions(**options))
 
 
+@pytest.mark.parametrize("name", ["flash", "sage", "_native_math"])
+def test_attention_that_no_layer_takes_is_an_error(name) -> None:
+    with pytest.raises(SteerError, match="no layer of UNet2DConditionModel takes it; use native or xformers"):
+        image(ModelOptions(attention=name))
+
+
+@pytest.mark.parametrize("leaf", [False, True])
+def test_a_pipeline_under_group_offload_is_used_as_it_is(leaf) -> None:
+    pipe = tiny_sd()
+    kind = {"offload_type": "leaf_level"} if leaf else {"offload_type": "block_level", "num_blocks_per_group": 1}
+    pipe.unet.enable_group_offload(onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), **kind)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Sampler(pipe).sample(noise, "a red circle", steps=4), image(ModelOptions()))
+    pipe.vae.enable_group_offload(onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), **kind)
+    pipe.vae.half().register_to_config(force_upcast=True)
+    with pytest.raises(SteerError, match=r"pipe.vae.to\(torch.float32\) before enable_group_offload"):
+        overflow_safe(pipe.vae)
+
+
+def test_a_pipeline_that_was_loaded_by_a_device_map_is_used_as_it_is(tmp_path: Path) -> None:
+    tiny_sd().save_pretrained(tmp_path)
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path, device_map="cpu")
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Sampler(pipe).sample(noise, "a red circle", steps=4), image(ModelOptions()))
+
+
 def test_attention_and_vae_savings_keep_the_image() -> None:
     saved = image(ModelOptions(attention="native", vae=("slicing", "tiling")))
     assert torch.allclose(saved, image(ModelOptions()), atol=1e-5)
+
+
+def test_urls_are_no_loras_and_keep_their_keys() -> None:
+    with pytest.raises(SteerError, match="is a URL; fetch the file") as caught:
+        image(ModelOptions(loras=parse_loras(["https://civitai.com/x.safetensors?token=secret"])))
+    assert "secret" not in str(caught.value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steer.sampling.chunks import Chunks, default_chunk
+from steer import SteerError
+from steer.sampling.chunks import Chunks, default_chunk, during
 
 
 @pytest.mark.parametrize("particles", range(1, 200))
@@ -69,9 +70,10 @@ def test_libraries_say_in_their_own_words_that_memory_ran_out(words: str) -> Non
 
 def test_one_row_that_does_not_fit_is_the_end() -> None:
     def never(rows: torch.Tensor) -> torch.Tensor:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        with during("differentiating"), during("decoding"):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(SteerError, match="out of memory while decoding, with one row at a time: use --vae tiling"):
         Chunks(4).map(never, 4)
 
 

@@ -31,13 +31,13 @@ SPACED = [
 ]  # fmt: skip
 
 
-def run_steer(pipe, scheduler: str, eta: float | None, **settings):
+def run_steer(pipe, scheduler: str | None, eta: float | None, **settings):
     prompts = [Prompt(text, seed=seed) for text, seed in zip(TEXTS, SEEDS, strict=True)]
     given = {"steps": STEPS, "scheduler": scheduler, "chunk": 4, "particles": 2, "guidance_scale": 5.0, "eta": eta}
     return make_run(load_model(pipe, manager()).backbone, prompts, settings={**given, **settings}).search()
 
 
-def run_stock(pipe, scheduler: str, output: str, **keywords):
+def run_stock(pipe, scheduler: str | None, output: str, **keywords):
     parts = {**pipe.components, "scheduler": make_scheduler(scheduler, pipe.scheduler)}
     stock = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
     stock.set_progress_bar_config(disable=True)
@@ -53,6 +53,16 @@ def test_latents_equal_stock(tiny_pipe, scheduler, eta, record_testsuite_propert
     difference = farthest(tiny_pipe, scheduler, eta)
     record_testsuite_property(f"parity epsilon {scheduler} {eta}", difference)
     assert difference <= 1e-5
+
+
+@pytest.mark.parametrize("eta", [None, 0.0, 0.7])
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDIMParallelScheduler", "TCDScheduler"])
+def test_schedulers_that_take_an_eta_get_that_of_the_stock_call(tiny_pipe, name, eta) -> None:
+    scheduler = getattr(diffusers, name).from_config(tiny_pipe.scheduler.config)
+    parts = {**tiny_pipe.components, "scheduler": scheduler}
+    pipe = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    stock = run_stock(pipe, None, "latent", **({} if eta is None else {"eta": eta}))
+    assert torch.equal(run_steer(pipe, None, eta).x, stock)
 
 
 @pytest.mark.slow  # every sampler once more

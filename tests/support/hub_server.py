@@ -26,12 +26,14 @@ class Hub:
         files: ``"org/name"`` to path to content.
         cut: after how many bytes a connection breaks off; once for each entry, in turn.
         spoil: serve other bytes than those whose checksum is stated.
+        refuse: the hub's code of an error and the status by which every request is answered.
         requests: method, path and the ``Range`` header of each request.
     """
 
     files: dict[str, dict[str, bytes]]
     cut: list[int] = field(default_factory=list)
     spoil: bool = False
+    refuse: tuple[str, int] | None = None
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
 
@@ -77,6 +79,10 @@ def serve(hub: Hub) -> Iterator[Hub]:
         def answer(self, body: bool) -> None:
             hub.requests.append((self.command, self.path, self.headers.get("Range")))
             path = self.path.partition("?")[0]
+            if hub.refuse is not None:
+                code, status = hub.refuse
+                self.start(status, 0, {"X-Error-Code": code, "X-Error-Message": code or "no"})
+                return
             if path.startswith("/api/models/"):
                 self.listing(path.removeprefix("/api/models/").partition("/revision/")[0])
                 return

@@ -28,10 +28,10 @@ def sample(teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Seque
 
 def validate(images: Tensor, prompts: Sequence[Prompt], reward: WeightedSum | None, path: Path) -> dict[str, float]:
     """Write a sheet; return the reward's mean, and the share of images that reach a reward of 1."""
-    scores = None if reward is None else reward(images, list(prompts)).double().cpu()
+    scores = None if reward is None else reward(images, list(prompts)).cpu().double()
     captions = [""] * len(images) if scores is None else [f"{score:.3f}" for score in scores.tolist()]
     shown = zip(pictures(images[:SHOWN]), map(str, prompts), captions, strict=False)
     contact_sheet(list(shown)).save(path)
     if scores is None:
         return {}
-    return {"reward": float(scores.mean()), "full_reward": float((scores >= 1).double().mean())}
+    return {"reward": float(scores.mean()), "full_reward": float((scores >= 1).float().mean())}

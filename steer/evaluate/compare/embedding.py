@@ -49,7 +49,7 @@ def load_embedding(name: str, plugins: Plugins, device: torch.device) -> Embed:
             images = images.to(device)
             if tuple(images.shape[2:]) != size:
                 images = torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
-            found: Floats = model.encode_image((images - mean) / std, normalize=True).double().cpu().numpy()
+            found: Floats = model.encode_image((images - mean) / std, normalize=True).cpu().double().numpy()
         return found
 
     return embed

@@ -189,7 +189,7 @@ def _scored(reward: WeightedSum, samples: Any, item: Item, batch: int = 16) -> l
     with torch.no_grad():
         for start in range(0, len(samples), batch):
             part = samples[start : start + batch]
-            scores += reward(part, [item.prompt] * len(part)).double().tolist()
+            scores += reward(part, [item.prompt] * len(part)).tolist()
     return scores
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steer.errors import SteerError, message_of
+from steer.errors import SteerError, cause_of
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def at(url: str, name: str) -> Remote:
             headers = answer.headers
     except OSError as error:
         kind = NoSuchFile if getattr(error, "code", None) in (404, 410) else SteerError
-        raise kind(f"{name} cannot be fetched from {url}: {message_of(error)}") from error
+        raise kind(f"{name} cannot be fetched from {url.partition('?')[0]}: {cause_of(error)}") from error
     length = headers.get("Content-Length")
     checksum = None
     for entry in ",".join(headers.get_all("x-goog-hash", [])).split(","):
@@ -156,8 +156,7 @@ def _stream(remote: Remote, part: Path) -> None:
         here = part.stat().st_size if part.exists() else 0
         total = f" of {remote.size / 1e6:.1f}" if remote.size else ""
         raise SteerError(
-            f"{remote.name} broke off after {here / 1e6:.1f}{total} MB ({message_of(error)}); the same command "
-            "resumes it"
+            f"{remote.name} broke off after {here / 1e6:.1f}{total} MB ({cause_of(error)}); the same command resumes it"
         ) from error
 
 

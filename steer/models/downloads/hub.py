@@ -6,7 +6,6 @@ The client library keeps the cache's layout, names files and authenticates; :mod
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import functools
 import logging
 import socket
@@ -15,9 +14,10 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from steer.errors import SteerError, message_of
+from steer.errors import SteerError, cause_of
 from steer.models.downloads import fetching
 from steer.models.downloads.fetching import NoSuchFile, Remote
+from steer.models.downloads.files import weights_of
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _remote(repo: str, file: str, revision: str | None) -> Remote:
     return Remote(name, location, metadata.etag, metadata.size, checksum, headers)
 
 
-def listing(repo: str, revision: str | None = None) -> list[tuple[str, int | None]]:
+def listing(repo: str, revision: str | None = None, variant: str | None = None) -> list[tuple[str, int | None]]:
     """Return the files, with sizes in bytes, that ``from_pretrained`` would read from a repository.
 
     Raises:
@@ -124,48 +124,31 @@ def listing(repo: str, revision: str | None = None) -> list[tuple[str, int | Non
     with _explained(repo):
         info = HfApi().model_info(repo, revision=revision, files_metadata=True)
     sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
-    return [(file, sizes[file]) for file in readable(list(sizes))]
+    return [(file, sizes[file]) for file in readable(list(sizes), variant)]
 
 
-def readable(files: Sequence[str]) -> list[str]:
+def readable(files: Sequence[str], variant: str | None = None) -> list[str]:
     """Select the files that transformers and diffusers read: configurations, tokenizers, and weights in one format.
 
-    A folder's weights are its safetensors, else its pickles; no variants (``fp16``, ``non_ema``), no single-file
-    checkpoints beside a pipeline, no other frameworks.
+    No single-file checkpoints beside a pipeline, no other frameworks; of each folder the weights that
+    :func:`.files.weights_of` chooses.
     """
     pipeline = "model_index.json" in files
+    paths = [PurePosixPath(file) for file in files]
     chosen = []
-    for file in files:
-        path = PurePosixPath(file)
-        if path.parts[0] in UNUSED:
-            keep = False
-        elif pipeline and len(path.parts) == 1:
-            keep = file == "model_index.json"
-        elif not pipeline and len(path.parts) > 1:
-            keep = False
-        elif path.suffix in (".safetensors", ".bin"):
-            keep = _is_plain_weights(path.name) and (
-                path.suffix == ".safetensors"
-                or not any(
-                    other.parent == path.parent and other.suffix == ".safetensors" and _is_plain_weights(other.name)
-                    for other in map(PurePosixPath, files)
-                )
-            )
-        else:
-            keep = path.suffix in (".json", ".txt", ".model", ".jinja") and not path.name.startswith(".")
-        if keep:
-            chosen.append(file)
-    return chosen
+    for folder in dict.fromkeys(path.parent for path in paths):
+        inside = [path.name for path in paths if path.parent == folder]
+        top = folder == PurePosixPath()
+        if pipeline and top:
+            chosen.append("model_index.json")
+        elif (pipeline or top) and folder.parts[:1] not in [(name,) for name in UNUSED]:
+            weights = weights_of(inside, variant)
+            chosen += [str(folder / name) for name in inside if name in weights or _describes(name)]
+    return [file for file in files if file in set(chosen)]
 
 
-def _is_plain_weights(name: str) -> bool:
-    stems = ("model", "pytorch_model", "diffusion_pytorch_model", "open_clip_model", "open_clip_pytorch_model")
-    return any(
-        fnmatch.fnmatchcase(name, f"{stem}{shard}.{suffix}")
-        for stem in stems
-        for shard in ("", "-*-of-*")
-        for suffix in ("safetensors", "bin")
-    )
+def _describes(name: str) -> bool:
+    return PurePosixPath(name).suffix in (".json", ".txt", ".model", ".jinja") and not name.startswith(".")
 
 
 def _inside(file: str) -> PurePosixPath:
@@ -178,17 +161,26 @@ def _inside(file: str) -> PurePosixPath:
 @contextlib.contextmanager
 def _explained(what: str) -> Iterator[None]:
     """Turn the client's errors into one line."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     try:
         yield
-    except (errors.GatedRepoError, errors.RepositoryNotFoundError) as error:
+    except errors.GatedRepoError as error:
+        place = f"{constants.ENDPOINT}/{what.partition(':')[0]}"
         raise SteerError(
-            f"{what} cannot be fetched: there is no such repository, or it is gated or private: accept its terms on "
-            "the hub and log in with `hf auth login`"
+            f"{what} cannot be fetched: it is gated: accept its terms at {place} and log in with `hf auth login`"
         ) from error
-    except (errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise NoSuchFile(f"{what} cannot be fetched: the hub has no such file or revision") from error
+    except errors.RepositoryNotFoundError as error:
+        raise SteerError(
+            f"{what} cannot be fetched: there is no such repository, or it is private: check the name, or log in with "
+            "`hf auth login`"
+        ) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise SteerError(f"{what} cannot be fetched in offline mode: unset HF_HUB_OFFLINE") from error
+    except (errors.RevisionNotFoundError, errors.RevisionResolutionError) as error:
+        raise NoSuchFile(f"{what} cannot be fetched: the repository has no such revision") from error
+    except errors.EntryNotFoundError as error:
+        raise NoSuchFile(f"{what} cannot be fetched: the repository has no such file") from error
     except Exception as error:  # errors of the connection or the server have many classes
         log.debug("asking for %s failed", what, exc_info=True)
-        raise SteerError(f"{what} cannot be fetched: {type(error).__name__}: {message_of(error)}") from error
+        raise SteerError(f"{what} cannot be fetched from {constants.ENDPOINT}: {cause_of(error)}") from error

@@ -26,6 +26,7 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.models.downloads import fetching, hub
+from steer.models.downloads.files import variants_of, weights_file, weights_of
 from steer.registry.declarations import Needed, Repository, Weights
 from steer.settings.text_files import read_text
 
@@ -71,11 +72,21 @@ def is_complete(folder: Path) -> bool:
         return all(part.is_dir() and is_complete(part) for part in needed)
     if not (folder / "config.json").is_file():  # tokenizers, schedulers, feature extractors have no weights
         return any(folder.glob("*.json"))
-    for shards in sorted(folder.glob("*.index.json")):
-        names = _read(shards).get("weight_map")
-        if isinstance(names, dict):
-            return all((folder / str(name)).is_file() for name in set(names.values()))
-    return any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir())
+    names = [file.name for file in folder.iterdir()]
+    return any(_whole(names, variant) for variant in variants_of(names)) or any(
+        file.suffix in (".safetensors", ".bin") and weights_file(file.name) is None for file in folder.iterdir()
+    )
+
+
+def _whole(names: Sequence[str], variant: str) -> bool:
+    """Whether no shard of a variant is missing."""
+    files = [file for file in map(weights_file, weights_of(names, variant)) if file is not None]
+    return len(files) >= max(file.shards for file in files)
+
+
+def has_variant(folder: Path, variant: str) -> bool:
+    """Whether a folder, or a part of it, has weights of a variant."""
+    return any(variant in variants_of([file.name]) for file in (*folder.glob("*"), *folder.glob("*/*")))
 
 
 def at_hand(needed: Needed, *, owner: str, given: str | Path | None = None) -> Path | None:
@@ -151,12 +162,13 @@ def out_of_reach(needed: Needed, owner: str) -> SteerError:
     )
 
 
-def fetch(needed: Needed, into: Path | None = None) -> Path:
+def fetch(needed: Needed, into: Path | None = None, *, variant: str | None = None) -> Path:
     """Fetch and verify weights; an interrupted download resumes.
 
     Args:
         needed: the weights.
         into: a folder instead of the hub's cache.
+        variant: of a `Repository`'s weights, taken if they are there.
 
     Returns:
         The file, or the folder of a `Repository`.
@@ -177,7 +189,7 @@ def fetch(needed: Needed, into: Path | None = None) -> Path:
             if needed.otherwise is None:
                 raise
             return hub.fetch(needed.repo, needed.otherwise, needed.revision, into=into)
-    files = hub.listing(needed.repo, needed.revision)
+    files = hub.listing(needed.repo, needed.revision, variant)
     if not files:
         raise SteerError(f"{needed.repo} has no file that transformers or diffusers reads")
     paths = [hub.fetch(needed.repo, file, needed.revision, into=into) for file, _ in files]

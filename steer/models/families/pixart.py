@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +14,6 @@ from steer.models.backbone import (
     Encoded,
     check_size,
     guide,
-    overflow_safe,
     to_image,
     warn_if_cut,
 )
@@ -111,9 +109,9 @@ class PixArtSigma(PixArtAlpha):
     text_tokens = 300
     preview = "taesdxl"
 
-    @cached_property
+    @property
     def _decoder(self) -> Any:
-        return overflow_safe(self.pipe.vae)
+        return self.safe_vae
 
     def _micro_conditions(self, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor | None]:
         return {"resolution": None, "aspect_ratio": None}

@@ -22,6 +22,7 @@ class StableDiffusion3(Backbone):
     default_steps = 28
     default_guidance = 7.0
     preview = "taesd3"
+    optional = Backbone.optional | {"text_encoder_3", "tokenizer_3"}
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.transformer)

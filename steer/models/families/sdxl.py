@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Conditioning, Encoded, overflow_safe, to_image, unscaled, warn_if_cut
+from steer.models.backbone import Conditioning, Encoded, to_image, unscaled, warn_if_cut
 from steer.models.families.clip_text import encode_texts
 from steer.models.families.sd import StableDiffusion
 from steer.prompts.prompt import Prompt
@@ -77,7 +77,7 @@ class StableDiffusionXL(StableDiffusion):
         return torch.tensor([[float(value) for pair in sizes for value in reversed(pair)]], device=self.device)
 
     def decode(self, x: Tensor) -> Tensor:
-        vae = self._decoder
+        vae = self.safe_vae
         return to_image(vae.decode(unscaled(x.to(vae.dtype), vae.config), return_dict=False)[0])
 
     def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
@@ -86,10 +86,6 @@ class StableDiffusionXL(StableDiffusion):
         own = sizes.new_tensor([height, width, 0, 0, height, width])
         time_ids = torch.where(sizes.isnan(), own, sizes).to(pooled.dtype)
         return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
-
-    @cached_property
-    def _decoder(self) -> Any:
-        return overflow_safe(self.pipe.vae)
 
 
 def _penultimate(encoder: Any, ids: Tensor) -> tuple[Tensor, Tensor]:

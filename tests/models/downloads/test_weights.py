@@ -12,11 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.hub_server import Hub, as_hub, serve
 
 from steer import SteerError
+from steer.models.device import DTYPES
 from steer.models.downloads import fetching, hub, weights
+from steer.models.load import load_model
+from steer.models.options import ModelOptions
 from steer.registry.declarations import Repository, Weights
+from steer.registry.plugins import manager
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 HPS = "HPS_v2.1_compressed.pt"
@@ -91,9 +96,9 @@ def test_another_file_than_the_plugin_states_is_refused(online: Hub) -> None:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (Weights("xswu/HPSv2", "no.pt"), "xswu/HPSv2: no.pt cannot be fetched: the hub has no such file"),
-        (Weights("xswu/no", HPS), "there is no such repository, or it is gated"),
-        (Repository("xswu/no"), "there is no such repository, or it is gated"),
+        (Weights("xswu/HPSv2", "no.pt"), "xswu/HPSv2: no.pt cannot be fetched: the repository has no such file"),
+        (Weights("xswu/no", HPS), "there is no such repository, or it is private"),
+        (Repository("xswu/no"), "there is no such repository, or it is private"),
         (Repository("xswu/HPSv2"), "no file that transformers or diffusers reads"),
     ],
 )
@@ -170,6 +175,72 @@ def test_what_of_a_pipeline_is_read() -> None:
         "unet/diffusion_pytorch_model.fp16.safetensors", "safety_checker/model.safetensors", "vae/flax_model.msgpack",
     }  # fmt: skip
     assert set(files) - set(hub.readable(files)) == left_out
+
+
+def test_a_variant_is_read_in_place_of_plain_weights() -> None:
+    files = [
+        "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.bin",
+        "text_encoder/config.json", "text_encoder/model.fp16-00001-of-00002.safetensors",
+        "text_encoder/model.fp16-00002-of-00002.safetensors", "text_encoder/model.safetensors.index.fp16.json",
+    ]  # fmt: skip
+    assert set(files) - set(hub.readable(files, "fp16")) == {"unet/diffusion_pytorch_model.safetensors"}
+    assert set(files) - set(hub.readable(files)) == {"unet/diffusion_pytorch_model.fp16.safetensors"}
+
+
+@pytest.fixture
+def published(tmp_path: Path, tiny_pipe: Any) -> dict[str, bytes]:
+    """A tiny model as people publish it: whole, and in a variant of half the size."""
+    tiny_pipe.save_pretrained(tmp_path / "published")
+    type(tiny_pipe).from_pretrained(tmp_path / "published", torch_dtype=torch.float16).save_pretrained(
+        tmp_path / "published", variant="fp16"
+    )
+    folder = tmp_path / "published"
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def fetched_weights(server: Hub) -> set[str]:
+    return {
+        path.partition("/resolve/")[2] for method, path, _ in server.requests
+        if method == "GET" and path.endswith("safetensors")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options", "half"),
+    [("fp32", {}, False), ("fp16", {}, True), ("bf16", {}, False), ("fp32", {"variant": "fp16"}, True)],
+)
+@pytest.mark.filterwarnings("ignore:this CPU emulates")
+def test_a_model_is_fetched_in_the_variant_of_its_precision(online: Hub, published, dtype, options, half) -> None:
+    online.files["org/tiny"] = published
+    model = load_model("org/tiny", manager(), device="cpu", dtype=dtype, options=ModelOptions(**options))
+    assert {".fp16." in name for name in fetched_weights(online)} == {half}
+    assert next(model.backbone.pipe.unet.parameters()).dtype is DTYPES[dtype]
+    hub.reachable.cache_clear()
+    online.requests.clear()
+    again = load_model("org/tiny", manager(), device="cpu", dtype="fp32")  # what is in the cache serves
+    assert not fetched_weights(online) and again.name == "org/tiny"
+
+
+def test_a_cache_that_holds_a_variant_alone_loads_offline(online: Hub, published, monkeypatch) -> None:
+    online.files["org/tiny"] = published
+    weights.fetch(Repository("org/tiny"), variant="fp16")
+    monkeypatch.setattr(hub, "reachable", lambda url=None: False)
+    assert load_model("org/tiny", manager(), device="cpu", dtype="fp32").backbone.pipe.unet is not None
+    with pytest.raises(SteerError, match="'s variant 'bf16' is not in the hub's cache, and the hub cannot be reached"):
+        load_model("org/tiny", manager(), device="cpu", options=ModelOptions(variant="bf16"))
+
+
+def test_a_revision_is_what_is_fetched(online: Hub, published) -> None:
+    online.files["org/tiny"] = published
+    load_model("org/tiny", manager(), device="cpu", options=ModelOptions(revision="v1"))
+    assert all(name.startswith("v1/") for name in fetched_weights(online))
+
+
+def test_a_repository_that_is_no_pipeline(online: Hub) -> None:
+    online.files["org/lora"] = {"pytorch_lora_weights.safetensors": b"x"}
+    with pytest.raises(SteerError, match=r"'org/lora' is no diffusers pipeline.*a repository with model_index"):
+        load_model("org/lora", manager(), device="cpu")
 
 
 def test_a_folder_of_the_users_comes_first_and_a_wrong_one_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""Running out of memory and out of numbers: what is done about it, and what is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.tiny import brightness, tiny_sd
+
+import steer
+from steer import SteerError
+
+ARGUMENTS = {"particles": 4, "seed": 3, "steps": 4, "guidance_scale": 1.0, "reward": brightness}
+FK = {"methods": ["fk"], "options": {"fk": {"lambda": 50.0}}}
+
+
+def small_memory(pipe, rows: int, after: int = 0, part: str = "unet"):
+    """Have a part of a pipeline run out of memory above so many rows, after so many calls."""
+    calls = []
+
+    def hook(module, inputs):
+        calls.append(len(inputs[0]))
+        if len(calls) > after and len(inputs[0]) > rows:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    module = getattr(pipe, part)
+    (module.decoder if part == "vae" else module).register_forward_pre_hook(hook)
+    return pipe
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_a_pack_begins_again_at_half_the_chunk(part) -> None:
+    expected = steer.Sampler(tiny_sd()).generate("a red circle", **ARGUMENTS, **FK, chunk=2)
+    sampler = steer.Sampler(small_memory(tiny_sd(), 2, after=3 if part == "unet" else 1, part=part))
+    result = sampler.generate("a red circle", **ARGUMENTS, **FK, chunk=4)
+    item = result.items[0]
+    assert item.recipe.settings["chunk"] == 2
+    assert result.rewards == expected.rewards  # all of it by one size, as the recipe says
+    assert result.cost.nfe > expected.cost.nfe  # what was thrown away is counted
+
+
+def test_the_packs_to_come_begin_at_the_size_that_fits() -> None:
+    prompts = [steer.Prompt("a red circle", settings={"steps": steps}) for steps in (2, 3)]
+    pipe = small_memory(tiny_sd(), 2)
+    failures = []
+    pipe.unet.register_forward_pre_hook(lambda module, inputs: failures.append(len(inputs[0]) > 2))
+    items = steer.Sampler(pipe).generate(prompts, particles=4, seed=3, chunk=4, guidance_scale=1.0).items
+    assert [item.recipe.settings["chunk"] for item in items] == [2, 2]
+    small = steer.Sampler(pipe).generate(prompts[:1], particles=1, seed=3, guidance_scale=1.0).items
+    assert small[0].recipe.settings["chunk"] == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "message"), [("unet", "while denoising.*--offload model"), ("vae", "while decoding.*--vae tiling")]
+)
+def test_one_row_that_does_not_fit_says_what_would_help(part, message) -> None:
+    with pytest.raises(SteerError, match=message):
+        steer.Sampler(small_memory(tiny_sd(), 0, part=part)).generate("a", steps=1, seed=1)
+
+
+def test_a_reward_that_does_not_fit_says_what_would_help() -> None:
+    def hungry(samples, prompts):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(SteerError, match="while rewarding, with one row at a time: use a smaller reward"):
+        steer.Sampler(tiny_sd()).generate("a", steps=1, seed=1, reward=hungry)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("reward", [None, brightness])
+@pytest.mark.parametrize(("dtype", "helps"), [(torch.float16, "--dtype bf16"), (torch.float32, "--guidance-scale")])
+def test_images_that_are_no_numbers_are_an_error(value, reward, dtype, helps) -> None:
+    pipe = tiny_sd()
+    pipe.vae.decoder.register_forward_hook(lambda module, inputs, out: out.index_fill(3, torch.tensor([0]), value))
+    pipe.to(dtype)
+    with pytest.raises(SteerError, match=f"not finite.*{helps}"):
+        steer.Sampler(pipe).generate("a", steps=1, seed=1, reward=reward)
