@@ -23,6 +23,7 @@ from steer.models.media import Medium, media_of
 from steer.models.options import group_offloaded, offloaded
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
+from steer.processes.glass import Glass
 from steer.processes.noise import Streams
 from steer.processes.schedulers import make_scheduler, set_timesteps
 from steer.prompts.prompt import Prompt
@@ -277,6 +278,8 @@ class Backbone(abc.ABC):
         steps = settings["steps"]
         keywords = self.schedule_keywords(steps, shape, scheduler.config)
         set_timesteps(scheduler, steps, settings["timesteps"], self.device, **keywords)
+        if settings["transitions"] is not None:
+            return Glass(scheduler, transitions=settings["transitions"], eta=settings["eta"])
         eta = settings["eta"]
         if eta is None and "eta" in inspect.signature(scheduler.step).parameters:
             eta = self._stock_eta

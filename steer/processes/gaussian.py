@@ -80,6 +80,11 @@ class Gaussian:
             )
 
     @property
+    def one_step(self) -> bool:
+        """Whether a transition depends on nothing but its two levels, and is known in closed form."""
+        return self._own_eta is not None
+
+    @property
     def done(self) -> bool:
         return self.index >= self.length
 
@@ -191,9 +196,9 @@ class Gaussian:
         """Reindex the history of a multistep scheduler: tensors shaped like the population."""
         for name, value in vars(self.scheduler).items():
             if isinstance(value, (list, tuple)):
-                setattr(self.scheduler, name, type(value)(_select(part, rows, count) for part in value))
+                setattr(self.scheduler, name, type(value)(reindexed(part, rows, count) for part in value))
             else:
-                setattr(self.scheduler, name, _select(value, rows, count))
+                setattr(self.scheduler, name, reindexed(value, rows, count))
 
     def _advance_scheduler(self) -> None:
         """Advance the scheduler's own counter after a step of the kernel."""
@@ -280,7 +285,8 @@ def _own_eta(scheduler: Any) -> float | None:
     }.get(type(scheduler).__name__)
 
 
-def _select(value: Any, rows: Tensor, count: int) -> Any:
+def reindexed(value: Any, rows: Tensor, count: int) -> Any:
+    """Return a tensor with a row per particle for other rows; anything else as it is."""
     # schedules are one-dimensional; tensors with a row per particle and more dimensions are history
     if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == count:
         return value[rows.to(value.device)]

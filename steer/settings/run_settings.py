@@ -105,6 +105,17 @@ class RunSettings(pydantic.BaseModel):
             rows=("eta",),
         ),
     ] = None
+    transitions: Annotated[
+        int | None,
+        Setting(
+            "stochastic transitions, each an ODE over its share of the steps (GLASS); methods act between them",
+            1,
+            10_000,
+            modality="image",
+            flags=("--transitions",),
+            rows=("transitions",),
+        ),
+    ] = None
     scheduler: Annotated[
         str | None,
         Setting(

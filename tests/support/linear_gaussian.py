@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone, Conditioning, Encoded
+from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams
 from steer.prompts.prompt import Prompt
 
@@ -134,3 +135,40 @@ class OneStream(Streams):
 
     def normal(self, shape: Sequence[int], device: torch.device | str) -> Tensor:
         return torch.randn(self.count, *shape, generator=self.generators[0])
+
+
+class Given(Streams):
+    """Streams that give draw after draw what they were made with, each ``[N, …]``."""
+
+    def __init__(self, draws: Tensor) -> None:
+        super().__init__([])
+        self.draws = iter(draws)
+
+    def normal(self, shape, device) -> Tensor:
+        return next(self.draws)
+
+
+def process(backbone: LinearGaussian, steps: int, transitions: int | None, eta: float | None = None) -> Gaussian:
+    settings = {"scheduler": None, "steps": steps, "timesteps": None, "eta": eta, "transitions": transitions}
+    return backbone.process(settings, (2,))
+
+
+def run_through(
+    backbone: LinearGaussian, one: Gaussian, x: Tensor, streams: Streams, until: int | None = None
+) -> Tensor:
+    nothing = Conditioning({}, None, 1.0)
+    while not one.done and (until is None or one.index < until):
+        prediction = backbone.predict("base", one.model_input(x), one.timestep, nothing)
+        x = one.step(x, prediction.double(), streams)
+    return x
+
+
+def affine_moments(backbone: LinearGaussian, steps: int, transitions: int) -> Moments:
+    """Return mean and covariance of the samples, exactly: everything is affine in the noise, which is N(0, 1)."""
+    numbers = 2 * (transitions + 1)
+    basis = torch.cat([torch.zeros(1, numbers), torch.eye(numbers)]).double()
+    first, *draws = basis.reshape(len(basis), transitions + 1, 2).unbind(1)
+    one = process(backbone, steps, transitions)
+    out = run_through(backbone, one, one.prior(first), Given(torch.stack(draws))).numpy()
+    slopes = (out[1:] - out[0]).T
+    return out[0], slopes @ slopes.T

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from support.linear_gaussian import LinearGaussian, OneStream, chain, vp
+from support.linear_gaussian import LinearGaussian, Moments, OneStream, affine_moments, chain, vp
 
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum
@@ -43,9 +43,9 @@ def reward(samples: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
     return torch.where(is_linear, linear, quadratic)
 
 
-def tilted(kind: str, lam: float) -> np.ndarray:
+def tilted(kind: str, lam: float, own: Moments | None = None) -> np.ndarray:
     """Return mean (2), covariance (xx, xy, yy) and log Z of the chain's own N(mean, covariance)·exp(λ r)."""
-    mean, covariance = own_chain()
+    mean, covariance = own_chain() if own is None else own
     if kind == "linear":
         push = covariance @ SLOPE
         log_z = lam * SLOPE @ mean + 0.5 * lam**2 * SLOPE @ push
@@ -69,13 +69,15 @@ def own_chain() -> tuple[np.ndarray, np.ndarray]:
     return chain([vp(float(ddim.alphas_cumprod[t])) for t in ddim.timesteps])[-1]
 
 
-def sample(particles: int, replicates: int, *, name: str = "ddim", potential: str = "diff", **options) -> State:
+def sample(
+    particles: int, replicates: int, *, name: str = "ddim", potential: str = "diff", settings: Any = None, **options
+) -> State:
     prompts = [Prompt(kind, id=f"{kind}-{i}", category=kind) for kind in KINDS for i in range(replicates)]
     run = make_run(
         LinearGaussian(scheduler(name)),
         prompts,
-        settings={"particles": particles, "chunk": 65_536, "steps": STEPS, "eta": 1.0},
-        methods=[FK(FKOptions(potential=potential, **SETUP[potential], **options))],
+        settings={"particles": particles, "chunk": 65_536, "steps": STEPS, "eta": 1.0, **(settings or {})},
+        methods=[FK(FKOptions(**{"potential": potential, **SETUP[potential], **options}))],
         reward=WeightedSum([("r", 1.0, reward)]),
     )
     return run.search()
@@ -101,11 +103,11 @@ def one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steer.sampling.run.Streams", OneStream)
 
 
-def errors_in_se(state: State, potential: str = "diff") -> float:
+def errors_in_se(state: State, potential: str = "diff", own: Moments | None = None) -> float:
     """Return the largest deviation from the truth in standard errors, taken over independent populations."""
     worst = 0.0
     for kind, values in estimates(state).items():
-        truth = tilted(kind, SETUP[potential]["lambda"])
+        truth = tilted(kind, SETUP[potential]["lambda"], own)
         error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
         worst = max(worst, float((np.abs(values.mean(axis=0) - truth) / error).max()))
     return worst
@@ -129,6 +131,14 @@ def test_tilted_moments_and_log_z_agree_with_the_closed_form(
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
 def test_with_the_slots_own_streams_too(name) -> None:
     assert errors_in_se(sample(1024, 12, name=name)) < 4
+
+
+def test_transitions_from_ode_steps_too(one_stream) -> None:
+    """GLASS: methods act between the transitions, and the samples' own law is known exactly."""
+    state = sample(4096, 16, settings={"steps": 20, "transitions": 5}, at=(4, 8, 12, 16))
+    own = affine_moments(LinearGaussian(scheduler("ddim")), 20, 5)
+    assert errors_in_se(state, own=own) < 4
+    assert sum(sum(event.data["resampled"]) for event in state.events if event.kind == "fk") > 0
 
 
 def test_without_steering_the_chain_itself_is_as_computed(one_stream) -> None:
