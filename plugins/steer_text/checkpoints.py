@@ -50,7 +50,7 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
         listed = f"a known name ({', '.join(known)}), " if known else ""
         raise SteerError(f"{what}: no such folder{nearest(source, known)}; expected {listed}a folder, or a hub id")
     else:
-        local = not hub.reachable()
+        local = hub.cache_only()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(named.place, local_files_only=local)
         model = getattr(transformers, kind).from_pretrained(
@@ -59,10 +59,10 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
     except Exception as error:  # many kinds: missing files, other architectures, no network
         log.debug("loading %s failed", source, exc_info=True)
         reason = message_of(error, 200)
-        if folder is None and not hub.reachable():
+        if folder is None and local:
+            why = "the hub cannot be reached (offline)" if not hub.reachable() else "a dry run downloads nothing"
             raise SteerError(
-                f"{what} is not a folder or in the hub's cache, and the hub cannot be reached (offline); go online "
-                "once to fetch it, or give a folder"
+                f"{what} is not a folder or in the hub's cache, and {why}; go online once to fetch it, or give a folder"
             ) from error
         raise SteerError(f"{what} cannot be loaded ({type(error).__name__}: {reason})") from error
     return model.eval().requires_grad_(False), tokenizer

@@ -111,11 +111,6 @@ def render(
     from steer.cli.parts.render_progress import JsonEvents, ProgressLine, print_plan
     from steer.render import Renderer, Spec
 
-    if dry_run:
-        from steer.models.load import check_cached
-        from steer.registry.plugins import manager
-
-        check_cached(str(values["model"]), manager(), values.get("revision"))
     quiet_libraries()
     for note in notes:  # only now: a mistake in the command is reported alone
         click.echo(one_line(note), err=True)
@@ -130,7 +125,11 @@ def render(
         watcher=watcher,
     )
     if dry_run:
-        print_plan(renderer.plan(prompts), out, as_json)
+        from steer.models.downloads.fetching import closed
+
+        with closed():
+            plan = renderer.plan(prompts)
+        print_plan(plan, out, as_json)
         return
     with watcher:
         summary = renderer.render(prompts)

@@ -160,22 +160,6 @@ def _unloadable(name: str, error: Exception, config: Mapping[str, Any]) -> Steer
     return SteerError(f"model {name!r} cannot be loaded ({said}){hint}: fetch or copy it again, or update diffusers")
 
 
-def check_cached(name: str, plugins: Plugins, revision: str | None = None) -> None:
-    """Raise for a model of the hub that is not in its cache: for what is not to fetch it.
-
-    Raises:
-        SteerError: with the command that fetches it.
-    """
-    source = Source(name)
-    if name in plugins.registry.models or not source.like_an_id() or source.folder is not None:
-        return
-    if weights.cached(Repository(name, revision=revision)) is None:
-        raise SteerError(
-            f"model {name!r} is not in the hub's cache, and a dry run downloads nothing; fetch it with `steer download "
-            f"{name}` first"
-        )
-
-
 def _from_loader(
     kind: str, argument: str, plugins: Plugins, device: str | None, dtype: str | None, options: ModelOptions
 ) -> Model:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError, cause_of, message_of, unknown
-from steer.models.downloads import weights
+from steer.models.downloads import hub, weights
 from steer.models.downloads.source import Source
 from steer.registry.declarations import Repository
 
@@ -213,7 +213,7 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
         )
     try:
         # safetensors only: a pickled LoRA could run code
-        pipe.load_lora_weights(source.place, adapter_name=name, use_safetensors=True)
+        pipe.load_lora_weights(source.place, adapter_name=name, use_safetensors=True, local_files_only=hub.cache_only())
     except ImportError as error:
         raise SteerError(
             f"LoRAs need the package peft ({message_of(error)}); pip install 'steer-diffusion[lora]'"
@@ -231,7 +231,7 @@ def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
 
 def _warn_of_layers_left_out(pipe: Any, path: str, source: str, name: str) -> None:
     """Warn if a LoRA has layers that the model lacks; diffusers takes the others and only logs it."""
-    loaded = pipe.lora_state_dict(source, use_safetensors=True)
+    loaded = pipe.lora_state_dict(source, use_safetensors=True, local_files_only=hub.cache_only())
     tensors = loaded[0] if isinstance(loaded, tuple) else loaded
     there = sum(any(mark in key for mark in ("lora_A", "lora_down", "lora.down")) for key in tensors)
     parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]

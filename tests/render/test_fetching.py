@@ -33,12 +33,24 @@ def test_a_dry_run_fetches_no_reward(place: Path, hub: Hub, monkeypatch: pytest.
     assert not hub.requests and not (place / "cache").exists()
 
 
-def test_a_dry_run_refuses_a_model_that_it_would_fetch(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-m", "someone/model"],
+        ["-m", "./tiny", "--preview", "someone/preview"],
+        ["-m", "./tiny", "--lora", "someone/lora"],
+        ["-m", "text:someone/text"],
+    ],
+)
+def test_a_dry_run_refuses_what_it_would_fetch(
+    words: list[str], place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(place)
     (place / "p.txt").write_text("a red circle\n")
-    with pytest.raises(SteerError, match="'someone/model' is not in the hub's cache"):
-        app.main(["render", "p.txt", "-m", "someone/model", "--dry-run"], standalone_mode=False)
-    assert not hub.requests
+    with pytest.raises(SteerError, match=r"a dry run downloads nothing|someone/lora"):
+        app.main(["render", "p.txt", *words, "--dry-run"], standalone_mode=False)
+    assert not [request for request in hub.requests if "someone" in request[1]]
+    assert not (place / "outputs").exists()
 
 
 def test_a_reward_is_fetched_before_the_first_step_and_a_damaged_one_is_told(tiny_pipe, hub: Hub) -> None:

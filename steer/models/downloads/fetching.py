@@ -84,6 +84,40 @@ def at(url: str, name: str) -> Remote:
     return Remote(name, url, tag, int(length) if length else None, checksum)
 
 
+_closed = False
+
+
+@contextlib.contextmanager
+def closed() -> Iterator[None]:
+    """Fetch nothing within a block, as a dry run must not: what is not on this machine is an error."""
+    global _closed
+    before, _closed = _closed, True
+    try:
+        yield
+    finally:
+        _closed = before
+
+
+def is_closed() -> bool:
+    """Whether nothing may be fetched now."""
+    return _closed
+
+
+def check_open(what: str) -> None:
+    """Raise if nothing may be fetched now.
+
+    Args:
+        what: would be fetched.
+
+    Raises:
+        SteerError: with the remedy.
+    """
+    if _closed:
+        raise SteerError(
+            f"{what} is not in the hub's cache, and a dry run downloads nothing; fetch it with `steer download` first"
+        )
+
+
 def obtain(remote: Remote, target: Path, *, lock: Path, sha256: str | None = None) -> None:
     """Fetch the missing part of a file, verify it and move it to its place; do nothing if it exists.
 

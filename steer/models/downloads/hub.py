@@ -47,6 +47,11 @@ def reachable(url: str | None = None) -> bool:
     return True
 
 
+def cache_only() -> bool:
+    """Whether a library that fetches by itself must be told to read its cache alone: offline, and in a dry run."""
+    return fetching.is_closed() or not reachable()
+
+
 def cached_file(repo: str, file: str, revision: str | None = None) -> Path | None:
     """Return a file of the hub's cache, or ``None`` if it is not cached."""
     from huggingface_hub import constants, try_to_load_from_cache
@@ -81,6 +86,7 @@ def fetch(
     """
     from huggingface_hub import constants, hf_hub_download
 
+    fetching.check_open(f"{repo}: {file}")
     remote = _remote(repo, file, revision)
     cache = Path(constants.HF_HUB_CACHE)
     folder = "models--" + repo.replace("/", "--")
@@ -121,6 +127,7 @@ def listing(repo: str, revision: str | None = None, variant: str | None = None) 
     """
     from huggingface_hub import HfApi
 
+    fetching.check_open(repo)
     with _explained(repo):
         info = HfApi().model_info(repo, revision=revision, files_metadata=True)
     sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}

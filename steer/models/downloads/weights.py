@@ -178,6 +178,7 @@ def fetch(needed: Needed, into: Path | None = None, *, variant: str | None = Non
     """
     if isinstance(needed, Weights) and needed.url is not None:
         target = _kept(needed.file, needed.url) if into is None else into / Path(needed.file).name
+        fetching.check_open(needed.label)
         remote = fetching.at(needed.url, f"{needed.repo}: {needed.file}")
         lock = _kept(needed.file, needed.url)
         fetching.obtain(remote, target, lock=lock.with_name(f".{lock.name}.lock"), sha256=needed.sha256)
