@@ -56,7 +56,8 @@ def score(
     """Score IMAGES: files, or folders with all images in them.
 
     An image's prompt comes from --prompt, --metadata, a metadata.jsonl or text file beside it, or the image itself.
-    Files that cannot be read are reported and the others are scored; the exit code is then 1.
+    Files that cannot be read are reported and the others are scored; the exit code is then 1. With
+    --out, scores are kept batch by batch, and the same command resumes.
     """
     if as_json and as_csv:
         raise SteerError("got both --json and --csv; give one of the two")
@@ -66,7 +67,7 @@ def score(
     from steer.cli.parts.shared import quiet_libraries
     from steer.evaluate.score.images import ImageError, find_images
     from steer.evaluate.score.prompts import PromptSource, check_prompts, needs_prompt
-    from steer.evaluate.score.rows import open_rows, read_rows, write_row
+    from steer.evaluate.score.rows import ScoreFile
     from steer.evaluate.score.score import expressions_of, score_images
     from steer.models.device import pick_device
     from steer.registry.plugins import manager
@@ -79,7 +80,7 @@ def score(
     check_modalities(names, "image", options, manager(), "steer score reads")
     check_owners(options, [], names)
     paths = find_images(images)
-    done = read_rows(out) if out else {}
+    kept = ScoreFile(out) if out else None
     quiet_libraries()
     place = pick_device(device)
     rewards: dict[str, WeightedSum] = {}
@@ -95,17 +96,18 @@ def score(
     rows: dict[str, Row] = {}
     errors: list[ImageError] = []
     with ExitStack() as stack:
-        file = stack.enter_context(open_rows(out)) if out else None
+        how: dict[str, Any] = {"batch": batch, "device": place, "options": options}
+        if kept is not None:
+            stack.enter_context(kept.open())
+            how |= {"done": kept.done, "keep": kept.add}
         bar = stack.enter_context(Bar("scoring", len(paths)))
-        for outcome in score_images(paths, rewards, source, batch=batch, device=place, done=done, options=options):
+        for outcome in score_images(paths, rewards, source, **how):
             bar.advance()
             if isinstance(outcome, ImageError):
                 errors.append(outcome)
                 click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
                 continue
             rows[outcome.file] = outcome
-            if file is not None and done.get(outcome.file) is not outcome:
-                write_row(file, outcome)
     _print([rows[str(path)] for path in paths if str(path) in rows], errors, names, as_json, as_csv)
     sys.exit(1 if errors else 0)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from steer.errors import SteerError, message_of
@@ -111,6 +111,16 @@ def opened_image(data: bytes, what: str) -> Iterator[Image.Image]:
         unknown = isinstance(error, UnidentifiedImageError)  # its text names an internal buffer
         reason = _unreadable(data) if unknown else message_of(error, 120)
         raise ImageError(f"{what} cannot be read: {reason}") from None
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Return an image's width and height as :func:`read_image` shows it, without decoding it; zeros if it is none."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=IMAGE_FORMATS) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except Exception:  # as in read_image, which says what is wrong
+        return 0, 0
 
 
 def read_texts(path: Path) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from steer.errors import SteerError
 from steer.evaluate.score.images import Picture
 from steer.prompts.prompt import Prompt
+from steer.results.storage import LocalStorage
 from steer.settings.strict_json import json_text
 
 
@@ -66,28 +68,41 @@ def read_rows(path: Path) -> dict[str, Row]:
     return rows
 
 
-def open_rows(path: Path) -> TextIO:
-    """Open a file of rows to append to, after dropping a last line without an end.
+class ScoreFile:
+    """A file of rows that grows by whole batches, so that what is scored survives a kill.
 
-    Raises:
-        SteerError: if it cannot be written to.
+    Attributes:
+        done: the rows that it had, by file.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            data = path.read_bytes()
-            if data and not data.endswith(b"\n"):
-                with path.open("r+b") as file:
-                    file.truncate(data.rfind(b"\n") + 1)
-        return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise SteerError(f"--out {path} cannot be written to ({error.strerror}); choose another") from None
 
+    def __init__(self, path: Path) -> None:
+        """Read what is there; nothing is written yet.
 
-def write_row(file: TextIO, row: Row) -> None:
-    """Append a row and hand it to the system at once, so that it survives a kill."""
-    file.write(f"{json_text(asdict(row))}\n")
-    file.flush()
+        Raises:
+            SteerError: if the file holds something else, so that it is not overwritten.
+        """
+        if path.suffix.lower() in (".csv", ".tsv"):
+            raise SteerError(f"--out {path}: scores are kept as JSON lines; name it .jsonl, or use --csv > {path}")
+        self._path, self._storage = path, LocalStorage(path.parent)
+        self.done = read_rows(path)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Keep others from appending for the length of a block.
+
+        Raises:
+            SteerError: if somebody else does.
+        """
+        with self._storage.lock(self._path.name):
+            self.done = read_rows(self._path)
+            try:
+                yield
+            finally:
+                self._storage.close()
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Append rows."""
+        self._storage.append(self._path.name, "".join(f"{json_text(asdict(row))}\n" for row in rows).encode())
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,8 +72,11 @@ class Storage(abc.ABC):
         """Make logs durable and close them."""
 
     @abc.abstractmethod
-    def lock(self) -> AbstractContextManager[None]:
+    def lock(self, file: str = "") -> AbstractContextManager[None]:
         """Lock the place within the block. The lock of a process that died on this machine is free.
+
+        Args:
+            file: lock this file alone, and not the place.
 
         Raises:
             SteerError: if another process writes here.
@@ -96,9 +99,10 @@ class Storage(abc.ABC):
         reason = getattr(error, "strerror", None) or message_of(error)
         return StorageError(f"output folder {self.name} cannot be written to ({reason})")
 
-    def in_use(self, by: str) -> SteerError:
-        """Return the error for a place that another process writes to."""
-        return SteerError(f"output folder {self.name} is in use by {by}; wait for it to end, or choose another --out")
+    def in_use(self, by: str, file: str = "") -> SteerError:
+        """Return the error for a place, or one file in it, that another process writes to."""
+        what = self.url(file) if file else f"output folder {self.name}"
+        return SteerError(f"{what} is in use by {by}; wait for it to end, or choose another --out")
 
 
 class StorageError(SteerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -19,6 +20,8 @@ from steer.results.storage.base import Storage
 LOCK = ".lock"
 TEMPORARY = ".part"
 """Suffix of files in the making."""
+_TEMPORARY_NAME = re.compile(r"(^|/)\.[^/]*\.[a-z0-9_]{8}\.part$")
+"""What :func:`write_atomic` calls them."""
 
 
 class LocalStorage(Storage):
@@ -138,26 +141,33 @@ class LocalStorage(Storage):
             self._logs.clear()
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, file: str = "") -> Iterator[None]:
+        name = f".{file}{LOCK}" if file else LOCK
         # the system releases it whenever the process ends
         try:
+            fresh = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
             self._make(self.folder)
-            lock = filelock.FileLock(self.folder / LOCK)
+            lock = filelock.FileLock(self.folder / name)
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            owner = (self.read(f"{LOCK}-owner") or b"another process").decode(errors="replace")
-            raise self.in_use(owner) from None
+            owner = (self.read(f"{name}-owner") or b"another process").decode(errors="replace")
+            raise self.in_use(owner, file) from None
         except OSError as error:
             raise self.unwritable(error) from None
         try:
-            for name in self.sizes():  # left by a process that was killed while it wrote
-                if name.endswith(TEMPORARY) and name.rpartition("/")[2].startswith("."):
-                    self.remove(name)
-            self.write(f"{LOCK}-owner", f"process {os.getpid()} on {socket.gethostname()}".encode())
+            for left in () if file else self.sizes():  # by a process that was killed while it wrote
+                if _TEMPORARY_NAME.search(left):
+                    self.remove(left)
+            self.write(f"{name}-owner", f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
         finally:
-            self.remove(f"{LOCK}-owner")
+            self.remove(f"{name}-owner")
+            with contextlib.suppress(OSError):
+                self.remove(name)  # while it is held: whoever opened it meanwhile finds that it is gone
             lock.release()
+            with contextlib.suppress(OSError):  # an error leaves nothing
+                for folder in fresh:
+                    folder.rmdir()
 
     def at(self, folder: str) -> LocalStorage:
         return LocalStorage(self.folder / folder)

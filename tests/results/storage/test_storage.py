@@ -148,7 +148,7 @@ def test_the_lock_of_the_dead_is_free(tmp_path: Path) -> None:
     died.start()
     died.join()
     assert died.exitcode == 9
-    (tmp_path / ".x.png.abc.part").write_text("half")
+    (tmp_path / ".x.png.abcd_123.part").write_text("half")
     with LocalStorage(tmp_path).lock():
         assert set(LocalStorage(tmp_path).sizes()) == {".lock", ".lock-owner"}
 

@@ -1,0 +1,89 @@
+"""``steer score`` in bounded memory, and what a kill leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import processes
+from support.commands import Steer
+
+SLOW = """
+import time
+def bright(samples, prompts):
+    time.sleep(0.05)
+    with open("calls.txt", "a") as file: file.write(f"{len(prompts)} ")
+    return samples.mean(dim=(1, 2, 3))
+"""
+SCORE = ["score", "pics", "-r", "./slow.py:bright", "--prompt", "", "--batch", 3, "--device", "cpu"]
+
+PEAK = """
+import resource, sys
+from steer.cli.app import main
+try: main()
+except SystemExit as stop: assert not stop.code
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def _pictures(folder: Path, sizes: list[tuple[int, int]]) -> None:
+    folder.mkdir()
+    for number, size in enumerate(sizes):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize(size).save(folder / f"{number:03d}.png", compress_level=1)
+
+
+def test_killed_at_half_it_resumes_and_the_file_is_as_without(place: Path) -> None:
+    (place / "slow.py").write_text(SLOW)
+    _pictures(place / "pics", [(16 + i % 4, 16) for i in range(48)])
+    processes.finished(place, *SCORE, "--out", "whole.jsonl")
+    whole = (place / "whole.jsonl").read_bytes()
+    assert whole.count(b"\n") == 48
+    (place / "calls.txt").unlink()
+    running, out = processes.start([*SCORE, "--out", "scores.jsonl"], place), place / "scores.jsonl"
+    while not out.is_file() or out.read_bytes().count(b"\n") < 20:
+        assert running.is_alive()
+        time.sleep(0.01)
+    running.kill()
+    running.join()
+    half = out.read_bytes()
+    assert 20 <= half.count(b"\n") < 48 and whole.startswith(half)
+    (place / "calls.txt").unlink()
+    processes.finished(place, *SCORE, "--out", "scores.jsonl")
+    assert out.read_bytes() == whole
+    assert sum(map(int, (place / "calls.txt").read_text().split())) == 48 - half.count(b"\n")
+    assert not list(place.glob(".scores*"))
+
+
+def test_two_at_once_do_not_share_a_file(place: Path) -> None:
+    (place / "slow.py").write_text(SLOW)
+    _pictures(place / "pics", [(16, 16)] * 30)
+    running = [processes.start([*SCORE, "--out", "s.jsonl"], place, f"{number}.txt") for number in range(2)]
+    for one in running:
+        one.join(timeout=300)
+    said = "".join((place / f"{number}.txt").read_text() for number in range(2))
+    assert sorted(one.exitcode or 0 for one in running) in ([0, 2], [0, 0])  # the second may begin after the first
+    assert ("s.jsonl is in use by process" in said) == any(one.exitcode for one in running)
+    assert (place / "s.jsonl").read_text().count("\n") == 30
+
+
+def test_scores_are_not_written_as_csv_by_name(steer: Steer, place: Path) -> None:
+    _pictures(place / "pics", [(16, 16)])
+    told = steer("score", "pics", "-r", "./rewards.py:brightness", "--prompt", "", "--out", "a.csv").error()
+    assert "name it .jsonl, or use --csv > a.csv" in told
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_sizes(place: Path) -> None:
+    peaks = []
+    for name, sizes in (("same", [(1000, 700)] * 90), ("other", [(1000 - i, 700) for i in range(90)])):
+        _pictures(place / name, sizes)
+        words = ["score", name, "-r", "./rewards.py:brightness", "--prompt", "", "--out", f"{name}.jsonl"]
+        done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stderr.split()[-1]))
+    assert peaks[1] <= 1.2 * peaks[0]
