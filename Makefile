@@ -25,7 +25,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/steer generate --file prompts/demo.txt --plugin fk --reward shapes --baseline --out outputs/demo
+	$(BIN)/steer generate --file prompts/demo.txt --plugin fk --reward shapes --baseline --out outputs/demo --force
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -113,6 +113,10 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     # Commands
     from steer.cli.parts.shared import log_option as log_option  # `--log FILE`
     from steer.cli.parts.shared import quiet_libraries as quiet_libraries  # turns off bars and notices of libraries
+    from steer.cli.parts.folders import default_out as default_out  # a new folder, outputs/TIME
+    from steer.cli.parts.folders import claim as claim  # a folder that nothing else writes to; nothing is replaced
+    from steer.cli.parts.folders import claim_files as claim_files  # the same for files
+    from steer.cli.parts.folders import force_option as force_option  # `--force`, to replace what is there
     from steer.cli.parts.tables import stdout as stdout  # a console that prints text as it is
     from steer.cli.parts.tables import table as table  # a table to print
     from steer.cli.parts.bars import Bar as Bar  # a progress bar

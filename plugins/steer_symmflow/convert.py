@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from steer import SteerError
-from steer.plugin import log_option
+from steer.plugin import force_option, log_option
 
 
 @click.command()
@@ -28,19 +27,27 @@ from steer.plugin import log_option
     help="Precision of the weights.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the model.")
+@force_option
 @log_option
 def command(
-    checkpoint: str, base: str, vae: str, labels: Path, size: str, beta: float | None, dtype: str, out: Path
+    checkpoint: str,
+    base: str,
+    vae: str,
+    labels: Path,
+    size: str,
+    beta: float | None,
+    dtype: str,
+    out: Path,
+    force: bool,
 ) -> None:
     """Convert CHECKPOINT, the published SD variant of SymmFlow: a file, or ORG/REPOSITORY/FILE of the hub."""
     # imported here: help should not wait for torch
-    from steer.plugin import DTYPES, parse_size, quiet_libraries
+    from steer.plugin import DTYPES, claim, parse_size, quiet_libraries
     from steer_symmflow.model import SymmFlowConfig
     from steer_symmflow.stable_diffusion import fetched, official
     from steer_symmflow.train.data import read_labels
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SteerError(f"{out} is {'not empty' if out.is_dir() else 'not a folder'}; choose another --out")
+    claim(out, lambda name: not name.startswith(".lock"), force=force)
     table = read_labels(labels)
     width, height = parse_size(size)
     beta = beta_of(checkpoint) if beta is None else beta

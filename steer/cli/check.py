@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from steer.cli.parts.folders import claim, force_option
 from steer.cli.parts.shared import log_option, one_line
 from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
@@ -26,9 +27,12 @@ def check() -> None:
 @click.option("--device", help="cpu, cuda, …; CUDA if there is one.")
 @click.option("--batch", type=click.IntRange(2), default=8, show_default=True, help="Samples per check.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the report and pictures there.")
+@force_option
 @click.option("--json", "as_json", is_flag=True, callback=reserve, help="Print the report as JSON on stdout.")
 @log_option
-def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, out: Path | None, as_json: bool) -> None:
+def reward(
+    name: str, option: tuple[str, ...], device: str | None, batch: int, out: Path | None, force: bool, as_json: bool
+) -> None:
     """Check the reward NAME, an expression or ./file.py:function; exit code 1 if a check fails."""
     from steer.cli.parts.shared import quiet_libraries
     from steer.models.device import pick_device
@@ -36,7 +40,7 @@ def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, o
     from steer.rewards.by_name import make_reward
     from steer.sampling.methods_by_name import check_owners
     from steer.testing import check_reward
-    from steer.testing.report import write_report
+    from steer.testing.report import REPORT_FILES, write_report
 
     options = parse_assignments(option)
     check_owners(options, [], [name])
@@ -47,6 +51,8 @@ def reward(name: str, option: tuple[str, ...], device: str | None, batch: int, o
         raise SteerError("got no reward to check")
     # a single reward is checked itself: the sum around it would turn an integer score into a float
     alone = made.terms[0][2] if len(made.terms) == 1 and made.terms[0][1] == 1 else made
+    if out:
+        claim(out, REPORT_FILES.__contains__, force=force)
     report = check_reward(alone, name=name, device=place, batch=batch)
     files = write_report(report, out) if out else []
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from steer.cli.parts.bars import Bar
 from steer.cli.parts.config import default_model
+from steer.cli.parts.folders import default_out
 from steer.cli.parts.option_groups import GroupedCommand, option
 from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import OUTPUT, gathered, model_options, replicates_option, request_of, run_options
@@ -105,12 +105,12 @@ def compare(
     if "model" not in values:
         values["model"], source = default_model()
         click.echo(f"model: {one_line(values['model'])} ({source})", err=True)
-    out = values.get("out") or f"outputs/compare-{time.strftime('%Y%m%d-%H%M%S')}"
     tune = values.get("tune")
     reading = how_read(values)
     tuning = collect([tune], **reading).prompts if tune else []
     prompts = drawn(collect(files, **reading).prompts, values, anew=False)
     sampling = request_of(values)
+    out = values.get("out") or default_out("compare-")
 
     from steer.evaluate.compare.compare_all import Request, compare_all
     from steer.evaluate.compare.tables import tables

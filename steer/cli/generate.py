@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from steer.cli.parts.config import default_model, read_toml
+from steer.cli.parts.folders import FORCE_HELP, default_out
 from steer.cli.parts.input_options import WithInputs, check_inputs, typed_inputs
 from steer.cli.parts.option_groups import option, run_file_keys
 from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
@@ -47,6 +47,7 @@ from steer.registry.plugins import manager
     help="Also sample the same prompts without methods, and compare.",
 )
 @option("--out", metavar="FOLDER", group=OUTPUT, help="Output folder; outputs/TIME by default.")
+@option("--force", is_flag=True, group=OUTPUT, in_file=False, help=FORCE_HELP)
 @option(
     "--json",
     "as_json",
@@ -57,7 +58,7 @@ from steer.registry.plugins import manager
     help="Print the result as JSON on stdout.",
 )
 @log_option
-def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **given: Any) -> None:
+def generate(prompts: tuple[str, ...], as_json: bool, force: bool, config: Path | None, **given: Any) -> None:
     """Render PROMPTS, steered or not.
 
     Without PROMPTS and --file, the bundled examples are rendered, or one image per input if the command gives inputs
@@ -76,8 +77,8 @@ def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **giv
     if "model" not in values:
         values["model"], source = default_model()
         notes.append(f"model: {values['model']} ({source})")
-    out = values.get("out") or f"outputs/{time.strftime('%Y%m%d-%H%M%S')}"
     request = request_of(values)
+    out = values.get("out") or default_out()
 
     from steer.cli.parts.generate_progress import GenerationProgress
     from steer.cli.parts.generate_report import print_report
@@ -89,7 +90,7 @@ def generate(prompts: tuple[str, ...], as_json: bool, config: Path | None, **giv
         click.echo(one_line(note), err=True)
     with Interrupt() as interrupt:
         watcher, baseline = GenerationProgress(interrupt), bool(values.get("baseline"))
-        made = sample_into(rows, request, out, watcher, baseline=baseline, drawn_from=drawn_from)
+        made = sample_into(rows, request, out, watcher, baseline=baseline, drawn_from=drawn_from, force=force)
     if as_json:
         put_json(made.data)
     else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from steer.cli.parts.config import default_model, read_toml
+from steer.cli.parts.folders import default_out
 from steer.cli.parts.option_groups import GroupedCommand, option, run_file_keys
 from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import (
@@ -105,8 +105,8 @@ def render(
     if "model" not in values:
         values["model"], source = default_model()
         notes.append(f"model: {values['model']} ({source})")
-    out = values.get("out") or f"outputs/{time.strftime('%Y%m%d-%H%M%S')}"
     request = request_of(values)
+    out = values.get("out") or default_out(make=not dry_run)
 
     from steer.cli.parts.render_progress import JsonEvents, ProgressLine, print_plan
     from steer.render import Renderer, Spec

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from steer.cli.parts.folders import FORCE_HELP, claim, default_out
 from steer.cli.parts.option_groups import GroupedCommand, option
 from steer.cli.parts.sampling_options import INPUT, MODEL, OUTPUT
 from steer.cli.parts.shared import log_option, one_line, quiet_libraries
@@ -24,10 +25,13 @@ ROUNDING = 1
 @option("--allow-files", is_flag=True, group=INPUT, help="Run the local .py files that the recipe names.")
 @option("-m", "--model", group=MODEL, help="The model's present place, if the recipe names another one.")
 @option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one; bits may differ between devices.")
-@option("--out", metavar="FOLDER", default="outputs/replay", show_default=True, group=OUTPUT, help="Output folder.")
+@option("--out", metavar="FOLDER", group=OUTPUT, help="Output folder; outputs/replay-TIME by default.")
+@option("--force", is_flag=True, group=OUTPUT, in_file=False, help=FORCE_HELP)
 @option("--json", "as_json", is_flag=True, callback=reserve, group=OUTPUT, help="Print the outcome as JSON on stdout.")
 @log_option
-def replay(file: Path, out: str, model: str | None, device: str | None, allow_files: bool, as_json: bool) -> None:
+def replay(
+    file: Path, out: str | None, force: bool, model: str | None, device: str | None, allow_files: bool, as_json: bool
+) -> None:
     """Reproduce the image or text in FILE, bit for bit on the same machine.
 
     The exit code is 0 if it is the same, and 1 if it differs; it is written either way. Processors round
@@ -46,12 +50,14 @@ def replay(file: Path, out: str, model: str | None, device: str | None, allow_fi
         raise SteerError("cannot replay the sample: its method or reward was an object in memory, not a name")
 
     from steer.cli.parts.generate_progress import ProgressBar
-    from steer.results.folder import OutputFolder
+    from steer.results.folder import OutputFolder, sample_of
+    from steer.results.names import file_stem
     from steer.results.recipe import versions
 
     request = request_of(recipe, model=model, device=device)
     quiet_libraries()
-    folder = OutputFolder(out)
+    folder = OutputFolder(out or default_out("replay-"))
+    claim(folder.storage.name, lambda name: sample_of(name) == file_stem(recipe.prompt["id"]), force=force)
     sampler = request.sampler()
     with ProgressBar(1, "replaying") as bar:
         result = sampler.generate([recipe.as_prompt()], observers=[bar], **request.arguments())

@@ -13,7 +13,7 @@ from steer.results.comparison import comparison
 from steer.results.cost import Cost
 from steer.results.folder import OutputFolder
 from steer.results.items import Item
-from steer.results.names import comparison_name
+from steer.results.names import PLAIN, comparison_name
 from steer.sampling.request import SamplingRequest
 from steer.sampling.sampler import Sampler
 
@@ -56,6 +56,7 @@ def generate(
     *,
     baseline: bool = False,
     drawn_from: Collection[str] = (),
+    force: bool = False,
 ) -> Generated:
     """Sample prompts into a folder, every item written as soon as it is finished.
 
@@ -66,12 +67,26 @@ def generate(
         watcher: sees the progress.
         baseline: also sample the prompts without methods, into ``plain`` there, and compare.
         drawn_from: the inputs that stand in for prompts, if any.
+        force: replace the results of an earlier run in the folder.
 
     Raises:
-        SteerError: for settings that contradict each other, or a model that reads none of the inputs.
+        SteerError: for settings that contradict each other, a model that reads none of the inputs, or a
+            folder that holds results or is in use.
     """
     folder = OutputFolder(place)
-    plain_folder = OutputFolder(f"{place}/plain") if baseline else None
+    with folder.claimed([prompt.id for prompt in prompts], force=force):
+        return _generate(prompts, request, folder, watcher, baseline, drawn_from)
+
+
+def _generate(
+    prompts: Sequence[Prompt],
+    request: SamplingRequest,
+    folder: OutputFolder,
+    watcher: GenerationWatcher,
+    baseline: bool,
+    drawn_from: Collection[str],
+) -> Generated:
+    plain_folder = OutputFolder(folder.storage.url(PLAIN)) if baseline else None
     sampler = request.sampler()
     if drawn_from and not sampler.backbone.inputs & set(drawn_from):
         named = " or ".join(f"--{name}" for name in drawn_from)

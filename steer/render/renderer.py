@@ -91,6 +91,7 @@ class Renderer:
                 stack.enter_context(self._folder.open())
                 if read_run(storage):
                     raise storage.in_use("a render that began at the same time")
+                check_ours(storage)
             if engine is not None:
                 values = {**self._values, "dtype": engine.dtype, "chunk": self._chunk(plan)}
                 write_run(storage, values, self._spec.run_format)

@@ -15,7 +15,8 @@ from steer.prompts.prompt import Prompt
 from steer.render.journal import DETAILS, JOURNAL
 from steer.render.page import check_page
 from steer.render.spec import FORMAT
-from steer.results.names import METADATA, RESULT
+from steer.results.claims import check_others
+from steer.results.names import METADATA
 from steer.results.recipe import versions
 from steer.results.storage import Storage
 from steer.settings.strict_json import json_text
@@ -38,7 +39,7 @@ READ: dict[str, type] = {"versions": dict, "replicates": int, "chunk": int, "pre
 """Keys that a render reads from the ``run.toml`` in its folder, with the types of their values."""
 
 
-OTHERS = (METADATA, PROMPTS, JOURNAL, DETAILS, RESULT)
+OTHERS = (METADATA, PROMPTS, JOURNAL, DETAILS)
 """Files of a render or of another steer command: without a run.toml they do not belong to a render."""
 
 
@@ -48,6 +49,7 @@ def check_ours(storage: Storage) -> None:
     Raises:
         SteerError: naming the file.
     """
+    check_others(storage, "render")
     for name in OTHERS:
         if storage.read(name) is not None:
             raise SteerError(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from steer.models.media.image import image_bytes
+from steer.results.claims import check_others, claimed
 from steer.results.cost import Cost
-from steer.results.names import CONTACT_SHEET, RESULT, TRACES, file_stem, overview_name, sample_name
+from steer.results.names import CONTACT_SHEET, OVERVIEWS, PLAIN, RESULT, TRACES, file_stem, overview_name, sample_name
 from steer.results.rows import item_row, metadata_rows
 from steer.results.sheets import Cell, contact_sheet, score_text
-from steer.results.storage import storage_at
+from steer.results.storage import Storage, storage_at
 from steer.settings.strict_json import json_text
 
 if TYPE_CHECKING:
@@ -43,9 +48,26 @@ class OutputFolder:
         self._rows: list[dict[str, Any]] = []
         self._cells: list[Cell] = []
         self._lines: dict[str, str] = {}
+        self._stale: list[str] = []
+
+    @contextmanager
+    def claimed(self, ids: Collection[str], *, force: bool) -> Iterator[None]:
+        """Lock the folder within the block, for a run of prompts with these ids. What it replaces is removed with the
+        first file, so that a run that fails before leaves the earlier one.
+
+        Raises:
+            SteerError: if another process writes there, or results are there, unless ``force`` replaces a run like it.
+        """
+        check_others(self.storage, "generate")
+        stems = {file_stem(identity) for identity in ids}
+        with claimed(self.storage, lambda name: _of_a_run(name, stems), force=force):
+            self._stale = [] if not force else _files_of_run(self.storage)
+            yield
 
     def write(self, item: Item) -> list[str]:
         """Write one prompt's chosen samples, its trace and the trace's plot; return the samples' file names."""
+        while self._stale:
+            self.storage.remove(self._stale.pop())
         files = []
         for index in item.chosen:
             sample = item.samples[index]
@@ -90,3 +112,34 @@ class OutputFolder:
             self.write_bytes(name, lines.encode())
         self.write_json(RESULT, data)
         return data
+
+
+def sample_of(name: str) -> str | None:
+    """Return the stem of the prompt's id whose sample or trace a file is, by its name; ``None`` if it is neither."""
+    found = re.fullmatch(rf"(?:{TRACES}/(.+)\.(?:json|png)|([^/]+)-\d{{3,}}\.\w+)", name)
+    return None if found is None else found[1] or found[2]
+
+
+def _of_a_run(name: str, stems: Collection[str]) -> bool:
+    """Whether a run of prompts writes a file of this name, into its folder or the one of its baseline."""
+    name = name.removeprefix(f"{PLAIN}/")
+    return name in OVERVIEWS or sample_of(name) in stems
+
+
+def _files_of_run(storage: Storage) -> list[str]:
+    """Return the files of an earlier run, by its ``result.json``; other files are somebody's."""
+    found = []
+    for above in ("", f"{PLAIN}/"):
+        try:
+            items = json.loads(storage.read(above + RESULT) or b"{}")["items"]
+            names = {str(file) for item in items for file in item["files"]}
+            stems = {file_stem(item["id"]) for item in items}
+        except (ValueError, KeyError, TypeError, AttributeError):  # damaged, or not there
+            continue
+        mine = (name.removeprefix(above) for name in storage.sizes() if name.startswith(above))
+        found += [above + name for name in mine if name in names or name in OVERVIEWS or _trace_of(name) in stems]
+    return found
+
+
+def _trace_of(name: str) -> str | None:
+    return sample_of(name) if name.startswith(f"{TRACES}/") else None

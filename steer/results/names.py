@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 RESULT, TRACES, METADATA = "result.json", "traces", "metadata.jsonl"
 CONTACT_SHEET, COMPARISON, TEXT_COMPARISON = "sheet.png", "compare.png", "compare.txt"
 """Files beside the samples that are not samples."""
+OVERVIEWS = (RESULT, CONTACT_SHEET, COMPARISON, TEXT_COMPARISON, "texts.jsonl")
+"""Those of a whole run."""
+PLAIN = "plain"
+"""Folder of a run's baseline."""
 
 
 def overview_name(medium: Medium) -> str:

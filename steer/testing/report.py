@@ -9,6 +9,7 @@ from steer.results.folder import OutputFolder
 from steer.results.sheets import contact_sheet
 from steer.testing.checks import Report
 
+REPORT_FILES = ("report.json", "best-and-worst.png")
 SHOWN = 6
 
 
@@ -19,9 +20,9 @@ def write_report(report: Report, folder: Path) -> list[str]:
         SteerError: if the folder cannot be written to.
     """
     out = OutputFolder(folder)
-    places = [out.write_json("report.json", report.as_dict())]
+    places = [out.write_json(REPORT_FILES[0], report.as_dict())]
     if report.scores:
-        places.append(out.write_picture("best-and-worst.png", best_and_worst(report)))
+        places.append(out.write_picture(REPORT_FILES[1], best_and_worst(report)))
     return places
 
 

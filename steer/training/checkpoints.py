@@ -3,11 +3,13 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError, message_of
+from steer.results.storage import LocalStorage
 from steer.settings.strict_json import json_text
 from steer.training.files import write_whole
 from steer.training.recipe import TrainingRecipe
@@ -31,6 +33,7 @@ class RunFolder:
             SteerError: if it cannot be written to, holds a run, or holds none to resume.
         """
         self.path, self.resume = path, resume
+        self._held = ExitStack()
         self.recipe, self.checkpoint, self.log = path / "recipe.json", path / "checkpoint.pt", path / "log.jsonl"
         standing = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), path)
         if not standing.is_dir() or not os.access(standing, os.W_OK):
@@ -38,12 +41,14 @@ class RunFolder:
         if not self.recipe.is_file() and self.checkpoint.is_file():
             raise older_run(path)
         if self.recipe.is_file() and not resume:
-            raise SteerError(f"{path} holds a run already; resume it with --resume, or choose another --out")
+            raise self._taken()
         if resume and not self.recipe.is_file():
             raise SteerError(f"--resume: {path} holds no run; leave --resume out to start one")
 
     def begin(self, training: str, recipe: TrainingRecipe, **facts: object) -> None:
-        """Write ``recipe.json``, after :meth:`check`; of several processes only the first one writes.
+        """Write ``recipe.json``, after :meth:`check`, and lock the folder until :meth:`close`.
+
+        Of several processes only the first one writes and locks.
 
         Args:
             training: name of the training.
@@ -51,15 +56,25 @@ class RunFolder:
             facts: other plain data that must not change, such as the labels of a data set.
 
         Raises:
-            SteerError: if the run is resumed and differs.
+            SteerError: if the run is resumed and differs, or another process writes to the folder.
         """
         from accelerate import PartialState
 
         self.check(training, recipe, **facts)
         if not PartialState().is_main_process:
             return
+        self._held.enter_context(LocalStorage(self.path).lock())
+        if self.recipe.is_file() and not self.resume:
+            raise self._taken()
         text = json_text({"training": training, **asdict(recipe), **facts}, indent=1) + "\n"
         write_whole(self.recipe, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        self._held.close()
+
+    def _taken(self) -> SteerError:
+        return SteerError(f"{self.path} holds a run already; resume it with --resume, or choose another --out")
 
     def sheet(self, step: int) -> Path:
         """Return the file of the sample sheet after ``step`` steps."""

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 
 import torch
 from accelerate import Accelerator
@@ -49,7 +50,7 @@ def fit(
     first, seconds = _resume(task, recipe, run, accelerator.num_processes, display)
     log = Log(run, first=first) if main else None
     began, stop, note = time.monotonic() - seconds, threading.Event(), ""
-    with stopping(stop, lambda: display.say("stopping after this step")), display:
+    with closing(run), stopping(stop, lambda: display.say("stopping after this step")), display:
         for step in range(first, recipe.total):
             values = _step(task, step, recipe, accelerator)
             values = mean_over_processes(accelerator, {**values, "stop": float(stop.is_set())})

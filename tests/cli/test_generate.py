@@ -25,7 +25,7 @@ lambda = 3.0
 @pytest.mark.slow  # four figures of traces
 def test_a_run_file_and_what_overrides_it(steer: Steer, tiny: Path, place: Path) -> None:
     (place / "run.toml").write_text(RUN.format(model=tiny))
-    arguments = ["generate", "--config", "run.toml", "--json", "--out", "out"]
+    arguments = ["generate", "--config", "run.toml", "--json", "--out", "out", "--force"]
     recipe = json.loads(steer(*arguments, "-n", "3", "-o", "fk.lambda=4").out)["items"][0]["recipe"]
     assert recipe["prompt"]["text"] == "a photo"
     assert (recipe["settings"]["particles"], recipe["settings"]["steps"]) == (3, 3)
@@ -37,7 +37,7 @@ def test_a_run_file_and_what_overrides_it(steer: Steer, tiny: Path, place: Path)
 
 
 def test_the_default_model(steer: Steer, tiny: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["generate", "a red circle", "--steps", "1", "--out", "out"]
+    arguments = ["generate", "a red circle", "--steps", "1", "--out", "out", "--force"]
     (place / "steer.toml").write_text(f'model = "{tiny}"')
     assert f"model: {tiny} (steer.toml)" in steer(*arguments).err
     monkeypatch.setenv("STEER_MODEL", "nothere")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steer.plugin import force_option
+
 if TYPE_CHECKING:
     from steer_carinox.calibration.correlations import Calibration
 
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
 @click.argument("ratings", type=click.Path(path_type=Path))
 @click.option("--rewards", required=True, metavar="A,B,…", help="Rewards to weigh, as written for carinox.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="TOML file; a .png is written beside it.")
+@force_option
 @click.option("--rating", default="rating", show_default=True, help="Column with the rating, or a reward in 'scores'.")
 @click.option("--within", is_flag=True, help="Use only the order of images within a prompt.")
 @click.option("--draws", type=click.IntRange(100), default=1000, show_default=True, help="Bootstrap samples.")
 @click.option("--device", help="cpu, cuda, …; CUDA if available.")
-def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, draws: int, device: str | None) -> None:
+def command(
+    ratings: Path, rewards: str, out: Path, force: bool, rating: str, within: bool, draws: int, device: str | None
+) -> None:
     """Derive category weights for carinox from RATINGS.
 
     RATINGS are JSON lines with prompt, rating and image (or file_name, file). A line without a category gets one by
@@ -31,7 +36,7 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
     import numpy as np
 
     from steer import SteerError
-    from steer.plugin import check_names, make_reward, manager, pick_device
+    from steer.plugin import check_names, claim_files, make_reward, manager, pick_device
     from steer.training import write_whole
     from steer_carinox.calibration.correlations import Ratings, calibrate, warn_of
     from steer_carinox.calibration.ratings import read_ratings, score_all
@@ -46,6 +51,7 @@ def command(ratings: Path, rewards: str, out: Path, rating: str, within: bool, d
     where = pick_device(device)
     if out.suffix != ".toml":
         raise SteerError(f"--out {out}: expected a name that ends in .toml")
+    claim_files(out, out.with_suffix(".png"), force=force)
     rated = read_ratings(ratings, rating, names)
 
     def make(name: str) -> Any:

@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.plugin import log_option
+from steer.plugin import force_option, log_option
 from steer_symmflow.reading.options import reading_options
 
 if TYPE_CHECKING:
     from steer.plugin import Cell
 
+SHEET = "classes.png"
+
 
 @click.command()
 @reading_options("symmflow:classes")
 @click.option("--out", metavar="FOLDER", help="Folder for a sheet of the images with their classes; none by default.")
+@force_option
 @log_option
 def command(
     images: tuple[Path, ...], model: str, device: str | None, dtype: str | None, as_json: bool, as_csv: bool,
-    out: str | None, **how: Any,
+    out: str | None, force: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Classify IMAGES: files, and folders with their contents.
 
@@ -27,7 +30,7 @@ def command(
     are classified, and the exit code is 1.
     """
     # imported here: help should not wait for torch
-    from steer.plugin import MAX_CELLS, contact_sheet, find_images, image_bytes, quiet_libraries, storage_at
+    from steer.plugin import MAX_CELLS, claim, contact_sheet, find_images, image_bytes, quiet_libraries
     from steer_symmflow.reading.common import open_model, readings
     from steer_symmflow.reading.tables import check_format, print_rows
 
@@ -35,9 +38,7 @@ def command(
     paths = find_images(images)
     quiet_libraries()
     network = open_model(model, "classes", device, dtype)
-    place = None if out is None else storage_at(out)
-    if place is not None:
-        place.check()
+    place = None if out is None else claim(out, SHEET.__eq__, force=force)
     names = network.config.labels
     rows: list[dict[str, Any]] = []
     errors: list[str] = []
@@ -48,7 +49,7 @@ def command(
         rows.append({"file": str(reading.path), "class": label, "confidence": shares[label], "share": shares})
         if place is not None and len(cells) < MAX_CELLS:
             cells.append((reading.picture, f"{reading.path.name}: {label}", f"{shares[label]:.2f}"))
-    print_rows(rows, errors, as_json=as_json, as_csv=as_csv)
     if place is not None and cells:
-        place.write("classes.png", image_bytes(contact_sheet(cells)))
+        place.write(SHEET, image_bytes(contact_sheet(cells)))
+    print_rows(rows, errors, as_json=as_json, as_csv=as_csv)
     sys.exit(1 if errors else 0)

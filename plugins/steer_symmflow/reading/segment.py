@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.plugin import log_option
+from steer.plugin import force_option, log_option
 from steer_symmflow.reading.options import reading_options
 
 if TYPE_CHECKING:
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
 @click.command()
 @reading_options("symmflow:masks")
 @click.option("--out", metavar="FOLDER", help="Folder for masks and overlays; outputs/TIME by default.")
+@force_option
 @log_option
 def command(
     images: tuple[Path, ...], model: str, device: str | None, dtype: str | None, as_json: bool, as_csv: bool,
-    out: str | None, **how: Any,
+    out: str | None, force: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Segment IMAGES: files, and folders with their contents.
 
@@ -34,7 +34,7 @@ def command(
     cannot be read are reported, the others are segmented, and the exit code is 1.
     """
     # imported here: help should not wait for torch
-    from steer.plugin import find_images, image_bytes, quiet_libraries, storage_at
+    from steer.plugin import claim, default_out, find_images, image_bytes, quiet_libraries
     from steer_symmflow.reading.common import open_model, readings
     from steer_symmflow.reading.tables import check_format, print_rows
 
@@ -42,8 +42,9 @@ def command(
     paths = find_images(images)
     quiet_libraries()
     network = open_model(model, "masks", device, dtype)
-    place = storage_at(out or f"outputs/{time.strftime('%Y%m%d-%H%M%S')}")
-    place.check()
+    stems = "|".join(re.escape(_plain(path.stem)) for path in paths)
+    written = re.compile(rf"({stems})(-\d+)?-(mask|overlay|confidence-map)\.png", re.IGNORECASE)
+    place = claim(out or default_out(), lambda name: written.fullmatch(name) is not None, force=force)
     rows: list[dict[str, Any]] = []
     errors: list[str] = []
     used: set[str] = set()

@@ -15,6 +15,7 @@ from steer.errors import SteerError
 from steer.evaluate.compare.measure import COST, Row
 from steer.evaluate.compare.spec import Entry
 from steer.models.media.image import image_bytes
+from steer.results.claims import check_others
 from steer.results.storage import storage_at
 from steer.settings.strict_json import json_text
 
@@ -38,6 +39,7 @@ class Folder:
         """
         self.storage.check()
         with self.storage.lock():
+            check_others(self.storage, "compare")
             stored, plain = _said(self._json(ASKED)), _said(json.loads(json_text(asked)))
             if stored is None or (stored != plain and not self.storage.sizes(CELLS)):
                 if stored is not None:

@@ -116,7 +116,7 @@ def opened_image(data: bytes, what: str) -> Iterator[Image.Image]:
 def size_of(path: Path) -> tuple[int, int]:
     """Return an image's width and height as :func:`read_image` shows it, without decoding it; zeros if it is none."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=IMAGE_FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
     except Exception:  # as in read_image, which says what is wrong

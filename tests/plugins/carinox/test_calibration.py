@@ -106,7 +106,7 @@ A, B = "./mine.py:brightness", "./mine.py:redness"
 
 
 def run(path: str | Path, *arguments: str) -> str:
-    given = [str(path), "--rewards", f"{A},{B}", "--out", "out/w.toml", "--draws", "100", *arguments]
+    given = [str(path), "--rewards", f"{A},{B}", "--out", "out/w.toml", "--draws", "100", "--force", *arguments]
     done = CliRunner().invoke(command, given, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
