@@ -80,7 +80,7 @@ def claimed(storage: Storage, written: Callable[[str], bool], *, force: bool) ->
     with storage.lock():
         there = sorted(filter(written, storage.sizes()))
         if there and not force:
-            more = f" and {len(there) - 1} more files" if len(there) > 1 else ""
+            more = f" and {len(there) - 1} more" if len(there) > 1 else ""
             raise SteerError(
                 f"output folder {storage.name} holds {there[0]}{more} of an earlier run; add --force to replace "
                 f"{'them' if more else 'it'}, or choose another --out"
