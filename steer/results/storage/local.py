@@ -168,6 +168,7 @@ class LocalStorage(Storage):
             with contextlib.suppress(OSError):  # an error leaves nothing
                 for folder in fresh:
                     folder.rmdir()
+                    self._made.discard(folder)
 
     def at(self, folder: str) -> LocalStorage:
         return LocalStorage(self.folder / folder)

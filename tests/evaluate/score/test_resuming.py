@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import processes
-from support.commands import Steer
 
 SLOW = """
 import time
@@ -72,10 +71,10 @@ def test_two_at_once_do_not_share_a_file(place: Path) -> None:
     assert (place / "s.jsonl").read_text().count("\n") == 30
 
 
-def test_scores_are_not_written_as_csv_by_name(steer: Steer, place: Path) -> None:
-    _pictures(place / "pics", [(16, 16)])
-    told = steer("score", "pics", "-r", "./rewards.py:brightness", "--prompt", "", "--out", "a.csv").error()
-    assert "name it .jsonl, or use --csv > a.csv" in told
+def test_scores_are_not_written_as_csv_by_name(steer, tmp_path: Path) -> None:
+    _pictures(tmp_path / "pics", [(16, 16)])
+    code, out, told = steer("pics", "-r", "./rewards.py:bright", "--prompt", "", "--out", "a.csv")
+    assert (code, out) == (2, "") and "name it .jsonl, or use --csv > a.csv" in told
 
 
 @pytest.mark.slow
