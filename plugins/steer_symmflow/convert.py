@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from steer import SteerError
 from steer.plugin import force_option, log_option
 
 
