@@ -24,7 +24,7 @@ class Process(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether a step begins at ``x``, which is not the trial point within a step of higher order."""
+        """Whether a step begins at ``x``; ``False`` within a step or transition of several evaluations."""
 
     @property
     def timestep(self) -> Tensor:
