@@ -237,7 +237,6 @@ def dry() -> Iterator[Place]:
 
 def _stand_ins() -> dict[str, Any]:
     from steer.evaluate.compare.measure import Measured
-    from steer.evaluate.compare.report import Files
     from steer.models import load
     from steer.models.device import pick_device, pick_dtype
     from steer.models.options import ModelOptions
@@ -321,7 +320,7 @@ def _stand_ins() -> dict[str, Any]:
         "steer.evaluate.compare.measure.Measurer.rows": rows,
         "steer.evaluate.compare.measure.Measurer.check": lambda *_: None,
         "steer.evaluate.compare.compare_all.load_embedding": lambda *_: None,
-        "steer.evaluate.compare.compare_all.report": lambda *_: Files("", "", {}),
+        "steer.evaluate.compare.compare_all.report": lambda *_: {},
         "steer.render.ray_engine.RayEngine": left_out,
         "os.fsync": lambda handle: None,
     }

@@ -63,7 +63,7 @@ def test_bad_defaults_of_a_model_are_refused(tmp_path) -> None:
 
 def test_a_hub_id_while_offline_is_one_line() -> None:
     message = one_line_error("nobody/such-a-model-3141")
-    assert "'nobody/such-a-model-3141' is not a local folder" in message
+    assert "'nobody/such-a-model-3141' is no local folder and not in the hub's cache" in message
 
 
 def test_an_object_that_is_no_pipeline() -> None:

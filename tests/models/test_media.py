@@ -91,9 +91,9 @@ def sounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(entries["reward"], "loud", Entry("reward", "loud", Loud, "", origin))
 
 
-def steer(*words: object) -> str:
+def steer(*words: object, code: int = 0) -> str:
     result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False, standalone_mode=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result.output
 
 
@@ -117,7 +117,7 @@ def test_a_third_medium_is_generated_beside_plain_ones_and_replayed(sounds: None
     again = ("--out", tmp_path / "again", "--device", "cpu")
     assert "equal to the original" in steer("replay", file, *again)
     file.write_text("[0, 0]")
-    outcome = json.loads(steer("replay", file, *again, "--json"))
+    outcome = json.loads(steer("replay", file, *again, "--json", code=1))
     assert (outcome["equal"], outcome["max_difference"]) == (False, 255)
 
 
