@@ -242,7 +242,6 @@ def _stand_ins() -> dict[str, Any]:
     from steer.models.options import ModelOptions
     from steer.registry.plugins import manager
     from steer.results.items import Item, Sample
-    from steer.results.recipe import Recipe
     from steer.sampling.choosing import chosen_of
 
     real = load.load_model
@@ -263,19 +262,7 @@ def _stand_ins() -> dict[str, Any]:
         value: Any = Image.new("RGB", (16, 16)) if run.backbone.modality == "image" else "a small town"
         score = None if run.reward is None else 0.5
         samples = tuple(Sample(value, slot, score, 0.0) for slot in range(min(run.particles, 3)))
-        by_name = [(name, True) for name in session.methods], [(name, True) for name in session.reward]
-        recipe = Recipe.of(
-            model=session.model.name,
-            model_options=session.model.options,
-            backbone=session.backbone,
-            job=job,
-            settings={**run.settings, **run.backbone.medium.size(value)},
-            methods=by_name[0],
-            reward=by_name[1],
-            options=session.options_of(job.prompt),
-            choose=session.choose,
-            run_seed=session.run_seed,
-        )
+        recipe = session._recipe(run, run.jobs.index(job), run.backbone.medium.size(value))
         trace = {"schema": 1, "log_z": None, "unique_ancestors": 1, "events": []}
         chosen = chosen_of(samples, session.choose, job)
         return Item(job.prompt, job.seed, samples, chosen, trace, recipe, run.backbone.modality)
