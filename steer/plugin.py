@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.processes.noise import keyed as keyed  # a generator for everything else
     from steer.processes.gaussian import kernel_mean as kernel_mean  # mean of the Gaussian kernel
     from steer.processes.gaussian import kernel_sd as kernel_sd  # its standard deviation
+    from steer.processes.rows import taking as taking  # rows of tensors on any device
 
     # Models
     from steer.models.backbone import Backbone as Backbone  # the interface of model families

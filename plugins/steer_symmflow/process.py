@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from steer import SteerError
-from steer.plugin import Streams, kernel_mean, kernel_sd
+from steer.plugin import Streams, kernel_mean, kernel_sd, taking
 from steer_symmflow import flow
 
 
@@ -18,7 +18,7 @@ class SymmetricFlow:
     the other half, its marginals are those of the flow. The semantics half follows its velocity.
     """
 
-    def __init__(self, steps: int, solver: str, eta: float, device: torch.device) -> None:
+    def __init__(self, steps: int, solver: str, eta: float) -> None:
         """Set the schedule.
 
         Args:
@@ -31,7 +31,7 @@ class SymmetricFlow:
         self.solver, self.eta, self.stochastic = solver, eta, eta > 0
         self._h = 1.0 / steps
         times = [t for step in range(steps) for t in flow.stages(solver, step * self._h, self._h)]
-        self._times = torch.tensor(times, dtype=torch.float32, device=device)
+        self._times = torch.tensor(times, dtype=torch.float32)
         self._floats = times
         self.index, self.length = 0, len(times)
         self._base: Tensor | None = None
@@ -82,8 +82,9 @@ class SymmetricFlow:
         return out
 
     def select(self, rows: Tensor, count: int) -> None:
-        self._base = None if self._base is None else self._base[rows.to(self._base.device)]
-        self._known = [value[rows.to(value.device)] for value in self._known]
+        take = taking(rows)
+        self._base = None if self._base is None else take(self._base)
+        self._known = [take(value) for value in self._known]
 
     def _stochastic_step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         t = self.time

@@ -114,9 +114,7 @@ class MaskedLM(TextBackbone):
         if settings["scheduler"] not in (None, "ancestral"):
             raise SteerError(f"scheduler {settings['scheduler']!r}: masked diffusion has only ancestral")
         temperature = 1.0 if settings["temperature"] is None else float(settings["temperature"])
-        return MaskedDiffusion(
-            settings["steps"], self.tokenizer.mask_token_id, temperature=temperature, device=self.device
-        )
+        return MaskedDiffusion(settings["steps"], self.tokenizer.mask_token_id, temperature=temperature)
 
     def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
         prefix, lengths = conditioning.cond["prefix"], conditioning.cond["prefix_length"]

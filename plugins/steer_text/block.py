@@ -79,9 +79,9 @@ class BlockRefinement(OwnPace):
     confidence saves none.
     """
 
-    def __init__(self, scheduler: Any, plan: Refinement, device: torch.device | str = "cpu") -> None:
-        """Args: scheduler: a fresh ``BlockRefinementScheduler`` with steps set; plan: settings; device: of tokens."""
-        self._scheduler, self.plan, self.device = scheduler, plan, device
+    def __init__(self, scheduler: Any, plan: Refinement) -> None:
+        """Args: scheduler: a fresh ``BlockRefinementScheduler`` with steps set; plan: settings."""
+        self._scheduler, self.plan = scheduler, plan
         self.most = plan.steps * (plan.blocks - plan.first)
         self._rows: _Rows | None = None
 

@@ -63,9 +63,9 @@ class CanvasDiffusion(OwnPace):
 
     stochastic = True  # canvases begin with random tokens and are noised again at each step
 
-    def __init__(self, scheduler: Any, plan: Plan, device: torch.device | str = "cpu") -> None:
-        """Args: scheduler: a fresh one whose steps are set; plan: the settings; device: of tokens."""
-        self._prototype, self.plan, self.device = scheduler, plan, device
+    def __init__(self, scheduler: Any, plan: Plan) -> None:
+        """Args: scheduler: a fresh one whose steps are set; plan: the settings."""
+        self._prototype, self.plan = scheduler, plan
         self.most = plan.steps * plan.canvases
         self._keywords = set(inspect.signature(scheduler.step).parameters)
         self._rows: list[_Row] = []

@@ -66,7 +66,7 @@ class DiffusionGemma(TextBackbone):
             end=self.pipe.eos_token_id, temperature=heat, stable=defaults["stability_threshold"],
             confident=defaults["confidence_threshold"],
         )  # fmt: skip
-        return CanvasDiffusion(scheduler, plan, self.device)
+        return CanvasDiffusion(scheduler, plan)
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         prompt = conditioning.cond["prompt"]

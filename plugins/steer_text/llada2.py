@@ -66,7 +66,7 @@ class LLaDA2(TextBackbone):
             editing=editing is not None and editing > 0, most_edits=defaults["max_post_steps"],
             keywords={**{name: defaults[name] for name in names}, "temperature": heat},
         )  # fmt: skip
-        return BlockRefinement(scheduler, plan, self.device)
+        return BlockRefinement(scheduler, plan)
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the logits ``[B, block, V]`` of each row's current block, from a window that ends with it."""

@@ -21,7 +21,7 @@ class MaskedDiffusion:
     whole = True
     stochastic = True  # the choice of tokens to show is random at any temperature
 
-    def __init__(self, steps: int, mask: int, *, temperature: float = 1.0, device: torch.device | str = "cpu") -> None:
+    def __init__(self, steps: int, mask: int, *, temperature: float = 1.0) -> None:
         """Set the schedule.
 
         Args:
@@ -31,7 +31,7 @@ class MaskedDiffusion:
         """
         self.mask, self.temperature = mask, temperature
         self._times = torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()
-        self._timesteps = torch.tensor(self._times[:-1], dtype=torch.float32, device=device)
+        self._timesteps = torch.tensor(self._times[:-1], dtype=torch.float32)
         self.index, self.length = 0, steps
 
     @property
@@ -104,7 +104,6 @@ class OwnPace:
     whole = True
     index = 0
     most: int
-    device: torch.device | str
 
     @property
     def length(self) -> int:
@@ -112,7 +111,7 @@ class OwnPace:
 
     @property
     def timestep(self) -> Tensor:
-        return torch.tensor(float(self.length - self.index), device=self.device)
+        return torch.tensor(float(self.length - self.index))
 
     @property
     def level(self) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.glass import Glass
 from steer.processes.noise import Streams
+from steer.processes.rows import taking
 from steer.processes.schedulers import make_scheduler, set_timesteps
 from steer.prompts.prompt import Prompt
 from steer.prompts.syntax import WRITTEN
@@ -68,10 +69,12 @@ class Conditioning:
     def rows(self, jobs: Tensor) -> Conditioning:
         """Return one row for each index into the prompts."""
 
-        def take(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: value[jobs.to(value.device)] for name, value in tensors.items()}
-
-        return Conditioning(take(self.cond), None if self.uncond is None else take(self.uncond), self.guidance_scale)
+        take = taking(jobs)
+        cond, uncond = (
+            None if tensors is None else {name: take(value) for name, value in tensors.items()}
+            for tensors in (self.cond, self.uncond)
+        )
+        return Conditioning(cond or {}, uncond, self.guidance_scale)
 
     def batched(self, name: str) -> Tensor:
         """Return a tensor of both halves in the order that pipelines use: unconditional first."""
@@ -277,7 +280,7 @@ class Backbone(abc.ABC):
         scheduler = make_scheduler(settings["scheduler"], self.scheduler)
         steps = settings["steps"]
         keywords = self.schedule_keywords(steps, shape, scheduler.config)
-        set_timesteps(scheduler, steps, settings["timesteps"], self.device, **keywords)
+        set_timesteps(scheduler, steps, settings["timesteps"], **keywords)
         if settings["transitions"] is not None:
             return Glass(scheduler, transitions=settings["transitions"], eta=settings["eta"])
         eta = settings["eta"]

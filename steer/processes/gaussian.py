@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from steer.errors import SteerError
 from steer.processes.noise import Streams
+from steer.processes.rows import taking
 from steer.processes.schedulers import scheduler_kind
 
 RENOISING = ("LCMScheduler", "FlowMatchLCMScheduler")
@@ -57,7 +59,9 @@ class Gaussian:
     def __init__(self, scheduler: Any, *, eta: float | None = None) -> None:
         self.scheduler = scheduler
         self.eta = eta
-        self._timesteps: Tensor = scheduler.timesteps
+        # on the CPU, for every look at a level on the device would wait for it
+        self._timesteps: Tensor = scheduler.timesteps.cpu()
+        self._sigmas: Tensor | None = scheduler.sigmas.cpu() if hasattr(scheduler, "sigmas") else None
         self.index, self.length = 0, len(self._timesteps)
         self._family = _family(scheduler)
         self._edm = scheduler_kind(scheduler) == "edm"
@@ -194,11 +198,12 @@ class Gaussian:
 
     def select(self, rows: Tensor, count: int) -> None:
         """Reindex the history of a multistep scheduler: tensors shaped like the population."""
+        take = taking(rows)
         for name, value in vars(self.scheduler).items():
             if isinstance(value, (list, tuple)):
-                setattr(self.scheduler, name, type(value)(reindexed(part, rows, count) for part in value))
+                setattr(self.scheduler, name, type(value)(_reindexed(part, take, count) for part in value))
             else:
-                setattr(self.scheduler, name, reindexed(value, rows, count))
+                setattr(self.scheduler, name, _reindexed(value, take, count))
 
     def _advance_scheduler(self) -> None:
         """Advance the scheduler's own counter after a step of the kernel."""
@@ -241,7 +246,8 @@ class Gaussian:
         offset = MIDPOINTS.get(type(self.scheduler).__name__)
         if offset is not None and index % 2:
             return float(self.scheduler.sigmas_interpol[index + offset])
-        return float(self.scheduler.sigmas[index])
+        assert self._sigmas is not None
+        return float(self._sigmas[index])
 
     def _at_sigma(self, sigma: float) -> tuple[float, float]:
         if self._family == "flow":
@@ -285,9 +291,7 @@ def _own_eta(scheduler: Any) -> float | None:
     }.get(type(scheduler).__name__)
 
 
-def reindexed(value: Any, rows: Tensor, count: int) -> Any:
-    """Return a tensor with a row per particle for other rows; anything else as it is."""
+def _reindexed(value: Any, take: Callable[[Any], Any], count: int) -> Any:
+    """Return the rows that ``take`` takes of a tensor with a row per particle; anything else as it is."""
     # schedules are one-dimensional; tensors with a row per particle and more dimensions are history
-    if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == count:
-        return value[rows.to(value.device)]
-    return value
+    return take(value) if isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == count else value

@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.processes.gaussian import Gaussian, kernel_sd, reindexed
+from steer.processes.gaussian import Gaussian, kernel_sd
 from steer.processes.noise import Streams
+from steer.processes.rows import taking
 
 
 class Glass(Gaussian):
@@ -68,8 +69,8 @@ class Glass(Gaussian):
     def select(self, rows: Tensor, count: int) -> None:
         super().select(rows, count)
         if self._begun is not None:
-            level, x, look = self._begun
-            self._begun = level, reindexed(x, rows, count), reindexed(look, rows, count)
+            (level, x, look), take = self._begun, taking(rows)
+            self._begun = level, take(x), take(look)
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         if self._begun is None and self._end - self.index == 1:

@@ -28,7 +28,7 @@ class Process(Protocol):
 
     @property
     def timestep(self) -> Tensor:
-        """The denoiser's time input, 0-dimensional."""
+        """The denoiser's time input, 0-dimensional, on the CPU."""
 
     @property
     def level(self) -> tuple[float, float]:

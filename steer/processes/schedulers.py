@@ -116,10 +116,8 @@ def make_scheduler(name: str | None, base: Any) -> Any:
     return cls.from_config(known, **changes)
 
 
-def set_timesteps(
-    scheduler: Any, steps: int, timesteps: Sequence[float] | None, device: torch.device, **keywords: Any
-) -> None:
-    """Set a scheduler's timesteps: ``steps`` of the pipeline's spacing, or the given ones.
+def set_timesteps(scheduler: Any, steps: int, timesteps: Sequence[float] | None, **keywords: Any) -> None:
+    """Set a scheduler's timesteps: ``steps`` of the pipeline's spacing, or the given ones. They stay on the CPU.
 
     Args:
         keywords: the pipeline's arguments besides the steps (``sigmas``, ``mu``); those that this scheduler does not
@@ -138,16 +136,14 @@ def set_timesteps(
     if not scheduler.config.get("use_dynamic_shifting"):
         keywords.pop("mu", None)
     if timesteps is not None:
-        _set_explicit(scheduler, timesteps, trained, device, **keywords)
+        _set_explicit(scheduler, timesteps, trained, **keywords)
     elif "sigmas" in keywords:
-        scheduler.set_timesteps(device=device, **keywords)
+        scheduler.set_timesteps(**keywords)
     else:
-        scheduler.set_timesteps(steps, device=device, **keywords)
+        scheduler.set_timesteps(steps, **keywords)
 
 
-def _set_explicit(
-    scheduler: Any, timesteps: Sequence[float], trained: int, device: torch.device, **keywords: Any
-) -> None:
+def _set_explicit(scheduler: Any, timesteps: Sequence[float], trained: int, **keywords: Any) -> None:
     flow, own = scheduler_kind(scheduler) == "flow", "FlowMatch" in type(scheduler).__name__
     # a diffusion solver on a flow takes them only with the noise levels of diffusion
     if "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters or (flow and not own):
@@ -158,12 +154,12 @@ def _set_explicit(
         log = logging.getLogger(type(scheduler).__module__)
         log.disabled, before = True, log.disabled  # LCM's warns of a first timestep that students were trained for
         try:
-            scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)
+            scheduler.set_timesteps(timesteps=list(timesteps), **keywords)
         finally:
             log.disabled = before
         return
     # the class shifts sigmas but not the given timesteps: make both agree
     sigmas = [t / trained for t in timesteps]
     keywords["sigmas"] = sigmas
-    scheduler.set_timesteps(timesteps=list(timesteps), device=device, **keywords)
-    scheduler.sigmas = torch.tensor([*sigmas, 0.0], device=scheduler.sigmas.device, dtype=torch.float32)
+    scheduler.set_timesteps(timesteps=list(timesteps), **keywords)
+    scheduler.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)

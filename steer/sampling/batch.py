@@ -72,7 +72,7 @@ class Batch:
 
     @property
     def timestep(self) -> Tensor:
-        """The denoiser's time at this step, 0-dimensional."""
+        """The denoiser's time at this step, 0-dimensional, on the CPU."""
         return self.process.timestep
 
     @property

@@ -74,6 +74,8 @@ class Forwards:
             job: ``[N]``, the prompt of each row.
         """
 
+        timestep = timestep.to(x.device)
+
         def forward(rows: Tensor) -> Tensor:
             with during("denoising"):
                 return self.predict_rows(denoiser, x[rows.to(x.device)], timestep, conditioning.rows(job[rows]))
@@ -95,6 +97,7 @@ class Forwards:
             keep: keep the activations if a graph is made, instead of computing them again on the way back.
         """
         predict = partial(within(self.backbone, self.backbone.predict), denoiser, conditioning=conditioning)
+        timestep = timestep.to(x.device)
         return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
 
     def decoder(self, *, final: bool) -> Decode:

@@ -12,6 +12,7 @@ from steer.models.backbone import Conditioning
 from steer.models.media.media import joined
 from steer.processes import Process, RandomX0
 from steer.processes.noise import Streams, keyed
+from steer.processes.rows import taking
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import RewardFunction
 from steer.sampling import gradients
@@ -303,12 +304,11 @@ class State(Batch):
     def _gather(self, rows: Tensor) -> None:
         count = len(self)
         self.process.select(rows, count)
-        self.ancestors = self.ancestors[rows]
-        self._x = self._x[rows.to(self._x.device)]
-        if self._prediction is not None:
-            self._prediction = self._prediction[rows.to(self._prediction.device)]
-        self.extra = {name: value[rows.to(value.device)] for name, value in self.extra.items()}
-        self._cache = {name: value[rows.to(value.device)] for name, value in self._cache.items()}
+        take = taking(rows)
+        self.ancestors, self._x = take(self.ancestors), take(self._x)
+        self._prediction = None if self._prediction is None else take(self._prediction)
+        self.extra = {name: take(value) for name, value in self.extra.items()}
+        self._cache = {name: take(value) for name, value in self._cache.items()}
 
     def _record(self, kind: str, by_row: bool, data: dict[str, list[Any]]) -> None:
         timestep = 0.0 if self.done else float(self.timestep)
