@@ -1,8 +1,8 @@
 """An accelerator that is not there: its tensors live on the CPU, and keep a device's rules.
 
-Within :func:`pretended`, ``"cuda"`` (or ``"mps"``) can be named wherever torch takes a device. What real code does
-there that a real device would refuse is an error here too, in torch's words: mixing devices, a generator of another
-device, ``numpy()`` without ``cpu()``, float64 on MPS. What makes the device wait, and what is copied to it, is counted.
+Within :func:`pretended`, ``"cuda"`` (or ``"mps"``) can be named wherever torch takes a device. What a real device would
+refuse is an error here too, in torch's words: mixing devices, a generator of another device, ``numpy()`` without
+``cpu()``, float64 on MPS. What the host waits for, and what is copied to the device, is counted.
 
 The rules are those of torch 2.15: an operation takes tensors of one device; beside them a pointwise one takes CPU
 tensors without dimensions, as numbers; indices into the device's tensors may be on the CPU, and are copied.
@@ -14,18 +14,17 @@ from __future__ import annotations
 import copy
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
 STAND_IN = "pretended"
@@ -60,6 +59,21 @@ class Traffic:
         return self.syncs.total(), self.uploads.total()
 
 
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Apply a function to all leaves; torch's own does the same for any structure, ten times slower."""
+    if isinstance(value, (list, tuple)):
+        return type(value)([mapped(function, part) for part in value])
+    if isinstance(value, dict):
+        return {name: mapped(function, part) for name, part in value.items()}
+    return function(value)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return [leaf for part in value for leaf in _leaves(part)]
+    return _leaves(list(value.values())) if isinstance(value, dict) else [value]
+
+
 class Pretended(Tensor):
     """A tensor of the device. ``held`` is the tensor on the CPU."""
 
@@ -77,7 +91,7 @@ class Pretended(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        world = next(leaf.world for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Pretended))
+        world = next(leaf.world for leaf in _leaves((args, kwargs)) if isinstance(leaf, Pretended))
         return world.run(func, args, kwargs or {})
 
     @property
@@ -98,8 +112,8 @@ class Pretended(Tensor):
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
         kind = self.device if self.is_cuda else self.device.type
         raise TypeError(
-            f"can't convert {kind} device type tensor to numpy. "
-            "Use Tensor.cpu() to copy the tensor to host memory first."
+            f"can't convert {kind} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory "
+            "first."
         )
 
     __array__ = numpy
@@ -119,7 +133,13 @@ class Pretended(Tensor):
 
 
 class World:
-    """A device of a kind, and what went on there."""
+    """A device of a kind, and what went on there.
+
+    Attributes:
+        replaced: functions of torch that are others on this device.
+    """
+
+    replaced: ClassVar[Mapping[Any, Callable[..., Any]]] = {}
 
     def __init__(self, kind: str) -> None:
         self.device = torch.device(kind, 0)
@@ -133,7 +153,7 @@ class World:
 
     def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Compute on the CPU what torch asks of the device."""
-        leaves = tree_leaves((args, kwargs))
+        leaves = _leaves((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         here = any(isinstance(tensor, Pretended) for tensor in tensors)
         asked = kwargs.get("device")
@@ -148,13 +168,17 @@ class World:
                 raise RuntimeError(
                     f"Expected a '{self.device.type}' device type for generator but found '{leaf.device.type}'"
                 )
-        on_cpu, named = tree_map(lambda leaf: leaf.held if isinstance(leaf, Pretended) else leaf, (args, kwargs))
-        if asked is not None and there:
-            named = {**named, "device": "cpu"}
-        out = func(*on_cpu, **named)
+        out = self.compute(func, args, kwargs, there=there)
         # an operation in place returns the tensor that it changed
         own = {id(tensor.held): tensor for tensor in tensors if isinstance(tensor, Pretended)}
-        return tree_map(lambda leaf: self._returned(leaf, own, there), out)
+        return mapped(lambda leaf: self._returned(leaf, own, there), out)
+
+    def compute(self, func: Any, args: Any, kwargs: dict[str, Any], *, there: bool) -> Any:
+        """Compute with the tensors that are held; ``there`` says whether the result is on the device."""
+        args, kwargs = mapped(lambda leaf: leaf.held if isinstance(leaf, Pretended) else leaf, (args, kwargs))
+        if there and kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": "cpu"}
+        return func(*args, **kwargs)
 
     def _returned(self, leaf: Any, own: dict[int, Pretended], there: bool) -> Any:
         if not isinstance(leaf, Tensor) or not there:
@@ -208,6 +232,9 @@ class _Mode(TorchDispatchMode):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
+        # under the key of torch's own fake tensors, no device is initialized before this is asked: what is computed
+        # again on the way back, where :class:`_Names` does not reach, names the device by itself
+        self._mode_key = torch._C._TorchDispatchModeKey.FAKE
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.world.run(func, args, kwargs or {})
@@ -225,25 +252,34 @@ class _Names(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         if func is Tensor.cuda:
             func, args = Tensor.to, (args[0], "cuda", *args[1:])
+        if func is torch.tensor and isinstance(args[0], (list, tuple)):  # of numbers, some of them on the device
+            args = mapped(lambda leaf: leaf.item() if isinstance(leaf, Pretended) else leaf, args)
         named = [f"{STAND_IN}:0" if self.world.means(value) else value for value in args]
         kwargs = dict(kwargs or {})
         if self.world.means(kwargs.get("device")):
             kwargs["device"] = f"{STAND_IN}:0"
-        return func(*named, **kwargs)
+        return self.world.replaced.get(func, func)(*named, **kwargs)
 
 
 @contextmanager
 def pretended(kind: str = "cuda") -> Iterator[Traffic]:
     """Pretend that there is a device, ``"cuda"`` or ``"mps"``; yields what goes between it and the host."""
-    _register()
     world = World(kind)
+    with entered(world):
+        yield world.traffic
+
+
+@contextmanager
+def entered(world: World) -> Iterator[None]:
+    """Have torch know a device for as long as the context."""
+    _register()
     lifted = torch._C._only_lift_cpu_tensors()
     replaced = torch.__future__.get_overwrite_module_params_on_conversion()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=…) makes it on the CPU, then copies
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # module.to(…) makes parameters of another class
     try:
         with _Mode(world), _Names(world), torch.autograd.set_multithreading_enabled(False):
-            yield world.traffic
+            yield
     finally:
         torch._C._set_only_lift_cpu_tensors(lifted)
         torch.__future__.set_overwrite_module_params_on_conversion(replaced)
@@ -267,6 +303,7 @@ def _register() -> _Hooks:
         raise RuntimeError("there is an accelerator; a pretended one would take its place")
     from torch.utils import backend_registration
 
+    torch._C._ensureCUDADeviceGuardSet()
     hooks = _Hooks()
     backend_registration._setup_privateuseone_for_python_backend(STAND_IN, hook=hooks)
     return hooks

@@ -134,6 +134,8 @@ def test_modules_move_and_gradients_come_back_also_through_checkpoints() -> None
         out = checkpoint(there, leaf, use_reentrant=False, preserve_rng_state=False)
         (gradient,) = torch.autograd.grad(out.sum(), leaf)
         assert torch.equal(gradient.cpu(), expected)
+        again = checkpoint(lambda x: x * torch.arange(3.0, device=x.device), leaf, use_reentrant=False)
+        assert torch.autograd.grad(again.sum(), leaf)[0][0].tolist() == [0, 1, 2]
         there(leaf).sum().backward()
         assert there[0].weight.grad.is_cuda
         query = torch.randn(1, 2, 4, 8).to("cuda")
