@@ -242,7 +242,7 @@ def _stand_ins() -> dict[str, Any]:
     from steer.models.options import ModelOptions
     from steer.registry.plugins import manager
     from steer.results.items import Item, Sample
-    from steer.sampling.choosing import chosen_of
+    from steer.sampling.chosen_particles import chosen_of
 
     real = load.load_model
     models = {name: real(name, manager(), device="cpu") for name in ("shapes", "text:shapes")}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.sampling.timetable import Timetable as Timetable  # the steps at which a method acts
     from steer.sampling.gradients import Gradients as Gradients  # losses and their gradients with respect to the noise
     from steer.sampling.gradients import Merge as Merge  # combines several gradients into one
-    from steer.sampling.vjp import vjp as vjp  # losses of samples, differentiated with respect to the noise
+    from steer.sampling.gradient_by_noise import vjp as vjp  # losses of samples, differentiated by the noise
     from steer.sampling.gradients import check_differentiable as check_differentiable  # samples must have a gradient
     from steer.sampling.gradients import no_gradient as no_gradient  # the error for a reward that is not differentiable
     from steer.sampling.methods_by_name import check_names as check_names  # names and options must be known

@@ -83,7 +83,7 @@ def generate(prompts: tuple[str, ...], as_json: bool, force: bool, config: Path 
     from steer.cli.parts.generate_progress import GenerationProgress
     from steer.cli.parts.generate_report import print_report
     from steer.cli.parts.interrupt import Interrupt
-    from steer.render.generation import generate as sample_into
+    from steer.render.generate import generate as sample_into
 
     quiet_libraries()
     for note in notes:  # only now: a mistake in the command is reported alone

@@ -38,7 +38,7 @@ def method(name: str, out: Path) -> None:
 
 def _create(kind: str, name: str, out: Path, then: str) -> None:
     from steer.registry.plugins import manager
-    from steer.testing.new import create
+    from steer.testing.scaffold import create
 
     files = create(kind, name, out, manager())
     for path in files:

@@ -13,8 +13,8 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.prompts.flags import flags_row, is_flags
-from steer.prompts.foreign import tell_foreign
 from steer.prompts.objects import document_rows, holds_lines, line_rows
+from steer.prompts.odd_lines import tell_foreign
 from steer.prompts.parquet import parquet_rows
 from steer.prompts.prompt import KnownIds, Prompt
 from steer.prompts.reading_options import Reading, Rows

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from steer.errors import SteerError
 from steer.models.backbone import Backbone, Conditioning
 from steer.prompts.prompt import Prompt
-from steer.sampling.choices import Choices
+from steer.sampling.resolved_settings import Choices
 from steer.settings.run_settings import check_modality
 
 

@@ -28,7 +28,7 @@ Losses = Mapping[str, RewardFunction]
 
 @dataclass(frozen=True)
 class Gradients:
-    """Result of :func:`steer.sampling.vjp.vjp`, for R losses, W watched rewards and N rows.
+    """Result of :func:`steer.sampling.gradient_by_noise.vjp`, for R losses, W watched rewards and N rows.
 
     A row whose sample or gradient is not finite keeps its values; the other rows are not affected.
 

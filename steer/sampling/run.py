@@ -21,10 +21,10 @@ from steer.prompts.syntax import spoken, weighted
 from steer.registry.registration import implementations
 from steer.rewards.reward import WeightedSum
 from steer.sampling.books import Books
-from steer.sampling.choices import Choices
 from steer.sampling.chunks import Chunks, default_chunk
 from steer.sampling.conditioning import encode
 from steer.sampling.forwards import Decode, Forwards
+from steer.sampling.resolved_settings import Choices
 from steer.sampling.start import Job, Slots, Start
 from steer.sampling.state import State
 

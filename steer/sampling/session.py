@@ -27,7 +27,7 @@ from steer.rewards.by_name import (
 )
 from steer.rewards.isolation import undisturbed
 from steer.sampling.checks import check_memory, warn_of_shared_noise
-from steer.sampling.choosing import CHOICES, chosen_of
+from steer.sampling.chosen_particles import CHOICES, chosen_of
 from steer.sampling.chunks import Halved
 from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list

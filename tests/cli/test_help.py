@@ -14,7 +14,7 @@ from steer.cli.render import ENGINES, render
 from steer.models.device import DTYPES
 from steer.models.options import OFFLOADS, VAE_SAVINGS
 from steer.render.spec import LAYOUTS
-from steer.sampling.choosing import CHOICES
+from steer.sampling.chosen_particles import CHOICES
 from steer_symmflow import flow
 from steer_symmflow.reading.options import SOLVERS
 

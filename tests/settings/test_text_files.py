@@ -20,7 +20,7 @@ EXEMPT = {
     "steer/training/log.py": "its own log",
     "steer/training/checkpoints.py": "its own recipe",
     "steer/render/page/build.py": "parts of the package",
-    "steer/testing/new.py": "parts of the package",
+    "steer/testing/scaffold.py": "parts of the package",
     "steer/models/load.py": "model_index.json, which diffusers reads too, without a mark",
     "steer/models/folders.py": "configurations, which diffusers reads too, without a mark",
     "steer/registry/facade.py": "a module of the package",

@@ -18,7 +18,7 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.registry.plugins import Plugins
-from steer.sampling.choosing import CHOICES
+from steer.sampling.chosen_particles import CHOICES
 from steer.sampling.methods_by_name import find_method
 from steer.settings.options import build, describe, parse_assignments
 from steer.settings.run_settings import SETTINGS, canonical, check_setting

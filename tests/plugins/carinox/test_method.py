@@ -20,11 +20,11 @@ from steer.registry.plugins import manager
 from steer.results.search_plot import _curves
 from steer.results.trace_plot import plot
 from steer.rewards.reward import WeightedSum
+from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 from steer.sampling.trace import trace_of
-from steer.sampling.vjp import vjp
 
 TARGET = torch.tensor([2.0, -1.5], dtype=torch.float64)
 

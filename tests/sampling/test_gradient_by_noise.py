@@ -14,10 +14,10 @@ from steer.models.load import load_model
 from steer.registry.plugins import manager
 from steer.rewards.reward import WeightedSum
 from steer.sampling.forwards import checkpointed
+from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run
 from steer.sampling.run import Run
 from steer.sampling.start import Start
-from steer.sampling.vjp import vjp
 
 PROMPTS = [Prompt("a red circle", seed=3), Prompt("a blue square", seed=90)]
 

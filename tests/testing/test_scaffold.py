@@ -13,7 +13,7 @@ from support.tiny import tiny_sd
 
 from steer.errors import SteerError
 from steer.registry.plugins import Plugins, manager
-from steer.testing.new import create
+from steer.testing.scaffold import create
 
 DRIVER = """
 import contextlib, io, json, sys

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
-from steer.results.comparison import comparison
+from steer.results.baseline_sheet import comparison
 from steer.results.cost import Cost
 from steer.results.folder import OutputFolder
 from steer.results.items import Item
