@@ -1,7 +1,5 @@
 """``Recipe``: everything that reproduces a sample. An image's file carries it; a text's stands beside it."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The options that ``steer segment`` and ``steer classify`` share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
