@@ -14,15 +14,13 @@ def wanted(config: SymmFlowConfig) -> str:
     return "mask" if config.kind == "masks" else "class"
 
 
-def asked(config: SymmFlowConfig, prompt: Prompt) -> Tensor | None:
-    """Return the labels ``[H, W]`` of a prompt's mask or the number ``[]`` of its class; ``None`` if it names none.
+def asked(config: SymmFlowConfig, prompt: Prompt) -> Tensor:
+    """Return the labels ``[H, W]`` of a prompt's mask or the number ``[]`` of its class.
 
     Raises:
         SteerError: for a mask of another size or with unknown colors, or a class that the model does not know.
     """
-    value = prompt.metadata.get(wanted(config))
-    if value is None:
-        return None
+    value = prompt.metadata[wanted(config)]
     if config.kind == "masks":
         return mask_labels(config, str(value), f"of prompt {named(prompt)}", bool(prompt.metadata.get("nearest")))
     return torch.tensor(class_label(config, value))

@@ -49,7 +49,6 @@ class SymmFlow(Backbone):
         """
         self._present(prompt)
         labels = asked(self.model.config, prompt)
-        assert labels is not None
         with torch.no_grad():
             return infer.half_of(self.model, labels[None].to(self.device))
 

@@ -72,9 +72,7 @@ class Agreement(Reward):
         if key not in self._asked:
             if len(self._asked) >= CACHED:
                 self._asked.pop(next(iter(self._asked)))
-            labels = asked(self.model.config, prompt)
-            assert labels is not None
-            self._asked[key] = labels
+            self._asked[key] = asked(self.model.config, prompt)
         return self._asked[key]
 
     def _present(self, prompt: Prompt) -> None:

@@ -93,7 +93,8 @@ def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
         steered_by: heading of the right half, such as ``"fk by shapes"``.
     """
     rows = [Row(row.caption, _limit(row.plain), _limit(row.steered)) for row in rows[:MAX_ROWS]]
-    half = [max(len(side) for side in sides) * (TILE + GAP) - GAP for sides in _sides(rows)]
+    counts = zip(*((len(row.plain), len(row.steered)) for row in rows), strict=True)
+    half = [max(tiles) * (TILE + GAP) - GAP for tiles in counts]
     scored = any(tile.score for row in rows for tile in (*row.plain, *row.steered))
     top, caption_height = 58, 22
     height = caption_height + TILE + (LINE_HEIGHT if scored else 0) + 18
@@ -130,10 +131,6 @@ def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, 
         draw.rectangle(box, outline=BLUE, width=FRAME)
     _paste(sheet, tile.picture, left, top, TILE)
     draw_text(draw, (left, top + TILE + 5), tile.score, 11, BLUE if tile.chosen else GRAY)
-
-
-def _sides(rows: Sequence[Row]) -> tuple[list[Sequence[Tile]], list[Sequence[Tile]]]:
-    return [row.plain for row in rows], [row.steered for row in rows]
 
 
 def _limit(tiles: Sequence[Tile]) -> Sequence[Tile]:

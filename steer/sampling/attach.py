@@ -163,6 +163,8 @@ class attach:  # noqa: N801 - used like a function
 
     @torch.no_grad()
     def _step(self, step: Any, prediction: Tensor, timestep: Any, sample: Tensor, keywords: dict[str, Any]) -> Any:
+        from diffusers.schedulers.scheduling_utils import SchedulerOutput  # imported with the pipeline
+
         hook = self.run.hooks.hook
         if self.state is None or self.state.done:
             self.state = self._begin(sample, timestep, keywords)
@@ -184,9 +186,9 @@ class attach:  # noqa: N801 - used like a function
             hook.after_step(state=state)
             if state.done:
                 hook.finish(state=state)
-        if keywords.get("return_dict", True):
-            return _Output(prev_sample=state.x)
-        return (state.x,)
+        if not keywords.get("return_dict", True):
+            return (state.x,)
+        return SchedulerOutput(prev_sample=state.x)
 
     def _begin(self, sample: Tensor, timestep: Any, keywords: dict[str, Any]) -> State:
         start = self.run.start
@@ -221,13 +223,6 @@ class _Attached(Gaussian):
         result: Tensor = self._call(prediction, self.timestep, x)[0]
         self.index += 1
         return result
-
-
-class _Output(dict[str, Any]):
-    """What a scheduler's step returns, read as an attribute."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self[name]
 
 
 class _Stock(Backbone):

@@ -58,8 +58,7 @@ def parse_budgets(texts: Iterable[str]) -> list[Budget]:
                 value = float(amount)
             except ValueError:
                 value = math.nan
-            whole = kind == "nfe" and value != int(value) if math.isfinite(value) else True
-            if kind not in KINDS or not value > 0 or (whole and kind == "nfe") or math.isinf(value):
+            if kind not in KINDS or not 0 < value < math.inf or (kind == "nfe" and value % 1):
                 raise SteerError(f"budget {text!r}: expected nfe=COUNT or seconds=NUMBER, several as in nfe=80,240")
             found.append(Budget(kind, value))
     return sorted(dict.fromkeys(found), key=lambda budget: (budget.kind, budget.amount))

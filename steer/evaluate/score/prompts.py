@@ -101,13 +101,8 @@ def check_prompts(paths: Iterable[Path], prompts: PromptSource) -> None:
             prompts.of(path, texts)
 
 
-def prompt_from_texts(texts: Mapping[str, str]) -> Prompt | None:
-    """Return the prompt that an image carries: in steer's recipe, or as another tool wrote it; ``None`` without one."""
-    found = _carried(texts, embedded_prompt(texts))
-    return None if found is None else found[0]
-
-
 def _carried(texts: Mapping[str, str], embedded: Embedded | None) -> Told | None:
+    """Return the prompt that an image carries: in steer's recipe, or as another tool wrote it; ``None`` without one."""
     try:
         prompt = json.loads(texts[PNG_KEY])["prompt"]
         str(prompt["text"]).encode()  # JSON can spell invalid characters

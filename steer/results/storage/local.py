@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,31 +67,19 @@ class LocalStorage(Storage):
         (self.folder / name).unlink(missing_ok=True)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        found: dict[str, int] = {}
-        waiting = [self.folder / folder]
-        while waiting:
-            place = waiting.pop()
-            with self._listed(place) as entries:
-                for entry in entries:
-                    # a file in the making may have been moved since it was listed, and a link may lead nowhere
-                    with contextlib.suppress(OSError):
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(Path(entry.path))
-                        elif entry.is_file():
-                            found[Path(entry.path).relative_to(self.folder).as_posix()] = entry.stat().st_size
-        return found
+        def tell(error: OSError) -> None:
+            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                raise SteerError(f"folder {error.filename} cannot be read ({error.strerror})") from None
 
-    @contextmanager
-    def _listed(self, place: Path) -> Iterator[Iterable[os.DirEntry[str]]]:
-        try:
-            entries = os.scandir(place)
-        except (FileNotFoundError, NotADirectoryError):
-            yield ()
-            return
-        except OSError as error:
-            raise SteerError(f"folder {place} cannot be read ({error.strerror})") from None
-        with entries as found:
-            yield found
+        found: dict[str, int] = {}
+        for place, _, names in os.walk(self.folder / folder, onerror=tell):
+            for path in (Path(place, name) for name in names):
+                # a file in the making may have been moved since it was listed, and a link may lead nowhere
+                with contextlib.suppress(OSError):
+                    status = path.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        found[path.relative_to(self.folder).as_posix()] = status.st_size
+        return found
 
     def append(self, log: str, lines: bytes) -> None:
         try:
@@ -185,16 +175,15 @@ class LocalStorage(Storage):
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, durably."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=TEMPORARY)
+    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~UMASK)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -210,13 +199,3 @@ def _whole(path: Path) -> int:
                 return start + newline + 1
             end = start
     return 0
-
-
-def _umask() -> int:
-    # read once: reading it means setting it, which other threads would see
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
-
-
-UMASK = _umask()

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from steer.errors import SteerError
 from steer.evaluate.score.images import ImageError, find_images, read_image
-from steer.evaluate.score.prompts import PromptSource, prompt_from_texts, read_metadata
+from steer.evaluate.score.prompts import PromptSource, read_metadata
 from steer.evaluate.score.rows import Row, read_rows
 from steer.evaluate.score.score import score_images
 from steer.prompts.prompt import Prompt
@@ -100,7 +100,7 @@ def test_a_missing_prompt_names_the_image_unless_none_is_needed(tmp_path: Path) 
     with pytest.raises(SteerError, match=r"lonely\.png has no prompt; give --prompt TEXT for all, or --metadata"):
         PromptSource().of(image, {})
     assert PromptSource(needed=False).of(image, {}) == ""
-    assert prompt_from_texts({"steer": "[1", "parameters": ""}) is None
+    assert PromptSource(needed=False).of(image, {"steer": "[1", "parameters": ""}) == ""
 
 
 def test_a_missing_prompt_is_found_before_the_first_image_is_scored(steer, tmp_path: Path) -> None:

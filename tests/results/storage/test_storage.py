@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -73,16 +72,14 @@ def test_files_that_go_while_they_are_listed(tmp_path: Path, monkeypatch: pytest
     storage = LocalStorage(tmp_path)
     storage.write("a.png", b"x")
     storage.write("b.png", b"xx")
-    scandir = os.scandir
+    walk = os.walk
 
-    @contextlib.contextmanager
-    def slow(place: Path) -> Iterator[Any]:
-        with scandir(place) as entries:
-            found = list(entries)
+    def slow(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        found = list(walk(*args, **kwargs))
         (tmp_path / "a.png").unlink()  # between the listing and the look at its size
-        yield iter(found)
+        yield from found
 
-    monkeypatch.setattr(os, "scandir", slow)
+    monkeypatch.setattr(os, "walk", slow)
     assert storage.sizes() == {"b.png": 2}
 
 
