@@ -99,24 +99,15 @@ class Text:
                 "not Flan-T5's"
             )
         self.before = self._ids(_BEFORE)
-        self._after: dict[str, list[int]] = {}
+        self._tokenizer.enable_padding()
 
     def _ids(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text).ids]
 
     def after(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the tokens after the image and their mask, ``[N, B]`` each."""
-        for text in texts:
-            if text not in self._after:
-                self._after[text] = self._ids(_AFTER.format(QUESTION.format(text)))
-        length = max(len(self._after[text]) for text in texts)
-        ids = torch.zeros(len(texts), length, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, text in enumerate(texts):
-            tokens = self._after[text]
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        return ids, mask
+        rows = self._tokenizer.encode_batch([_AFTER.format(QUESTION.format(text)) for text in texts])
+        return torch.tensor([row.ids for row in rows]), torch.tensor([row.attention_mask for row in rows])
 
 
 class ClipFlanT5:

@@ -4,6 +4,7 @@ A ViT-L encodes the image, BERT reads the prompt with cross attention to it, and
 features into a number. Scores are standardized by the published mean and standard deviation.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class ImageReward(Reward):
         self.size = int(self.model.vision.config.image_size)
         vocabulary = blip.vocabulary("imagereward", self.options.vocabulary, file)
         self.tokenizer = blip.Tokenizer(vocabulary, int(self.model.text.config.vocab_size), "imagereward")
-        self._tokens: dict[str, list[int]] = {}
+        self._ids = functools.lru_cache(maxsize=4096)(self.tokenizer.ids)
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
         pixels = self.pixels(samples)
@@ -89,15 +90,10 @@ class ImageReward(Reward):
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return tokens and mask, both ``[N, 35]``, padded as in the reference, so that no row depends on another."""
-        ids = torch.zeros(len(texts), blip.MAX_TOKENS, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, text in enumerate(texts):
-            if text not in self._tokens:
-                self._tokens[text] = self.tokenizer.ids(text)
-            tokens = self._tokens[text]
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-        return ids.to(self.device), mask.to(self.device)
+        rows = [self._ids(text) for text in texts]
+        ids = [row + [0] * (blip.MAX_TOKENS - len(row)) for row in rows]
+        mask = [[1] * len(row) + [0] * (blip.MAX_TOKENS - len(row)) for row in rows]
+        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
 
 
 def key_map(name: str) -> str | None:

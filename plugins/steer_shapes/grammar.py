@@ -112,27 +112,17 @@ def words_read(text: str) -> tuple[int | None, int]:
     try:
         parser.sentence()
     except PromptError:
-        return parser.at, parser.words
-    return None, parser.words
+        return parser.at, len(parser.words)
+    return None, len(parser.words)
 
 
 class _Parser:
-    """Recursive descent over the words of one sentence."""
+    """Recursive descent over the ``words`` of one sentence, commas among them; ``at`` of them are read."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._words = re.findall(r"[^\s,]+|,", text.strip().removesuffix(".").lower())
-        self._at = 0
-
-    @property
-    def at(self) -> int:
-        """Words read so far."""
-        return self._at
-
-    @property
-    def words(self) -> int:
-        """Number of words; a comma counts as one."""
-        return len(self._words)
+        self.words = re.findall(r"[^\s,]+|,", text.strip().removesuffix(".").lower())
+        self.at = 0
 
     def sentence(self) -> Requirements:
         phrases = [self._phrase()]
@@ -155,7 +145,7 @@ class _Parser:
                 phrases.append(self._phrase())
             elif len(phrases) > 1:
                 raise self._error("'and' before the last object")
-        if self._at < len(self._words):
+        if self.at < len(self.words):
             raise self._error("the end of the sentence")
         requirements = Requirements(tuple(phrases), tuple(relations))
         if len(phrases) > 3 or requirements.total > MAX_OBJECTS:
@@ -170,7 +160,7 @@ class _Parser:
             count = NUMBERS[article]
         else:
             raise self._error("'a', 'an', 'two', 'three' or 'four'")
-        self._at += 1
+        self.at += 1
         size, texture, color = self._one_of(SIZES), self._one_of(TEXTURES), self._one_of(COLORS)
         nouns = dict.fromkeys(SHAPES) if count == 1 else _SINGULARS
         noun = self._one_of(tuple(nouns))
@@ -181,24 +171,24 @@ class _Parser:
     def _relation(self) -> str | None:
         for kind in RELATIONS:
             words = RELATION_WORDS[kind].split()
-            if self._words[self._at : self._at + len(words)] == words:
-                self._at += len(words)
+            if self.words[self.at : self.at + len(words)] == words:
+                self.at += len(words)
                 return kind
         return None
 
     def _peek(self) -> str:
-        return self._words[self._at] if self._at < len(self._words) else ""
+        return self.words[self.at] if self.at < len(self.words) else ""
 
     def _accept(self, word: str) -> bool:
         found = self._peek() == word
-        self._at += found
+        self.at += found
         return found
 
     def _one_of(self, words: tuple[str, ...]) -> str | None:
         word = self._peek()
         if word not in words:
             return None
-        self._at += 1
+        self.at += 1
         return word
 
     def _error(self, expected: str) -> PromptError:

@@ -1,7 +1,5 @@
 """Block-wise refinement (LLaDA2): block after block, tokens are fixed once the model is confident of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,18 +54,14 @@ class Refinement:
 
 
 @dataclass
-class _Rows:
-    """State of each particle: its block, its steps there with and without masks, whether it is done, its tail."""
+class _Row:
+    """One particle: its block, its tail, its steps there with and without masks, and whether it is done."""
 
-    block: Tensor
-    step: Tensor
-    edits: Tensor
-    done: Tensor
+    block: int
     tail: Tensor
-
-    def take(self, rows: Tensor) -> _Rows:
-        tail = self.tail[rows.to(self.tail.device)]
-        return _Rows(self.block[rows], self.step[rows], self.edits[rows], self.done[rows], tail)
+    step: int = 0
+    edits: int = 0
+    done: bool = False
 
 
 class BlockRefinement(OwnPace):
@@ -83,11 +77,7 @@ class BlockRefinement(OwnPace):
         """Args: scheduler: a fresh ``BlockRefinementScheduler`` with steps set; plan: settings."""
         self._scheduler, self.plan = scheduler, plan
         self.most = plan.steps * (plan.blocks - plan.first)
-        self._rows: _Rows | None = None
-
-    @property
-    def done(self) -> bool:
-        return self._rows is not None and bool(self._rows.done.all())
+        self._rows: list[_Row] = []
 
     @property
     def stochastic(self) -> bool:
@@ -95,16 +85,13 @@ class BlockRefinement(OwnPace):
 
     def prior(self, noise: Tensor) -> Tensor:
         """Return only masks; the noise has no effect."""
-        count = len(noise)
-        zeros = torch.zeros(count, dtype=torch.int64)
-        done = torch.zeros(count, dtype=torch.bool)
-        tail = torch.full((count, self.plan.tail), self.plan.mask, dtype=torch.int64, device=noise.device)
-        self._rows = _Rows(zeros + self.plan.first, zeros.clone(), zeros.clone(), done, tail)
+        tail = torch.full((self.plan.tail,), self.plan.mask, dtype=torch.int64, device=noise.device)
+        self._rows = [_Row(self.plan.first, tail) for _ in noise]
         return torch.full(noise.shape, self.plan.mask, dtype=torch.int64, device=noise.device)
 
     def model_input(self, x: Tensor) -> Tensor:
-        length = torch.full((len(x), 1), self.plan.length, dtype=torch.int64, device=x.device)
-        return torch.cat([self._block.to(x.device)[:, None], length, x, self._standing.tail], dim=1)
+        heads = torch.tensor([[block, self.plan.length] for block in self._blocks], device=x.device)
+        return torch.cat([heads, x, torch.stack([row.tail for row in self._rows])], dim=1)
 
     def estimate(self, x: Tensor, prediction: Tensor) -> Tensor:
         """Return x with the likeliest tokens for the masks of each particle's block; later blocks stay masked."""
@@ -118,56 +105,45 @@ class BlockRefinement(OwnPace):
         return torch.stack([self._filled(x, tokens) for tokens in drawn(prediction, heat, uniform)], dim=1)
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
-        rows, out = self._standing, x.clone()
-        for row in (~rows.done).nonzero().flatten().tolist():
-            # one by one, with its own stream and as many steps as in a batch of one
-            whole = self._whole(out[row], rows.tail[row])
-            self._step_row(row, rows, whole, prediction[row : row + 1].cpu(), streams.generators[row])
-            written = whole[0, len(self.plan.prompt) :].to(x.device)
-            out[row], rows.tail[row] = written[: self.plan.length], written[self.plan.length :]
+        out = x.clone()
+        for number, row in enumerate(self._rows):
+            if not row.done:  # one by one, with its own stream and as many steps as in a batch of one
+                whole = torch.cat([self.plan.prompt.cpu(), out[number].cpu(), row.tail.cpu()])[None]
+                self._step_row(row, whole, prediction[number : number + 1].cpu(), streams.generators[number])
+                written = whole[0, len(self.plan.prompt) :].to(x.device)
+                out[number], row.tail = written[: self.plan.length], written[self.plan.length :]
         self.index += 1
         return out
 
-    def select(self, rows: Tensor, count: int) -> None:
-        self._rows = self._standing.take(rows)
-
     @property
-    def _standing(self) -> _Rows:
-        if self._rows is None:
-            raise RuntimeError("prior() makes the population first")
-        return self._rows
-
-    @property
-    def _block(self) -> Tensor:
+    def _blocks(self) -> list[int]:
         """Each particle's current block; the last block if it is done."""
-        return self._standing.block.clamp(max=self.plan.blocks - 1)
-
-    def _whole(self, written: Tensor, tail: Tensor) -> Tensor:
-        """Return prompt, text and tail of one particle, ``[1, blocks·block]`` on the CPU."""
-        return torch.cat([self.plan.prompt.cpu(), written.cpu(), tail.cpu()])[None]
+        return [min(row.block, self.plan.blocks - 1) for row in self._rows]
 
     def _filled(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Return x with the masks of each particle's block replaced by tokens ``[N, block]``."""
         out = x.clone()
-        for row, block in enumerate(self._block.tolist()):
-            begin = block * self.plan.block - len(self.plan.prompt)
-            part = out[row, max(0, begin) : begin + self.plan.block]
-            offset = max(0, -begin)
-            new = tokens[row, offset : offset + len(part)]
-            part.copy_(torch.where((part == self.plan.mask) & ~self._standing.done[row], new, part))
+        for number, block in enumerate(self._blocks):
+            if not self._rows[number].done:
+                begin = block * self.plan.block - len(self.plan.prompt)
+                part = out[number, max(0, begin) : begin + self.plan.block]
+                offset = max(0, -begin)
+                new = tokens[number, offset : offset + len(part)]
+                part.copy_(torch.where(part == self.plan.mask, new, part))
         return out
 
-    def _step_row(self, row: int, rows: _Rows, whole: Tensor, logits: Tensor, generator: torch.Generator) -> None:
-        """Take one particle's step in ``whole``, like the pipeline's loop with a batch of one."""
+    def _step_row(self, row: _Row, whole: Tensor, logits: Tensor, generator: torch.Generator) -> None:
+        """Take one particle's step in ``whole`` (prompt, text and tail, ``[1, blocks·block]`` on the CPU), like the
+        pipeline's loop with a batch of one."""
         plan = self.plan
-        begin = int(rows.block[row]) * plan.block
+        begin = row.block * plan.block
         end = begin + plan.block
         tokens = whole[:, begin:end].clone()
         masked = bool((tokens == plan.mask).any())
-        rows.edits[row] += not masked
+        row.edits += not masked
         given = torch.arange(begin, end) < len(plan.prompt)
         result = self._scheduler.step(
-            model_output=logits, timestep=int(rows.step[row]), sample=tokens, mask_token_id=plan.mask,
+            model_output=logits, timestep=row.step, sample=tokens, mask_token_id=plan.mask,
             prompt_mask=given, generator=generator, **plan.keywords,
         )  # fmt: skip
         changed = result.transfer_index | result.editing_transfer_index
@@ -178,13 +154,13 @@ class BlockRefinement(OwnPace):
                 cur_x=whole[:, :end], sampled_tokens=result.sampled_tokens, final_transfer=changed,
                 finished=finished, eos_token_id=plan.end, mask_token_id=plan.mask, prompt_length=len(plan.prompt),
             )  # fmt: skip
-        rows.step[row] += masked
+        row.step += masked
         goes_on = self._scheduler.check_block_should_continue(
-            step_idx=int(rows.step[row]), masks_remaining=masked, editing_enabled=plan.editing,
-            editing_transfer_index=result.editing_transfer_index, post_steps=int(rows.edits[row]),
+            step_idx=row.step, masks_remaining=masked, editing_enabled=plan.editing,
+            editing_transfer_index=result.editing_transfer_index, post_steps=row.edits,
             max_post_steps=plan.most_edits, finished=finished,
         )  # fmt: skip
         if not goes_on:
-            rows.block[row] += 1
-            rows.step[row] = rows.edits[row] = 0
-            rows.done[row] = bool(finished) or int(rows.block[row]) >= plan.blocks
+            row.block += 1
+            row.step = row.edits = 0
+            row.done = bool(finished) or row.block >= plan.blocks

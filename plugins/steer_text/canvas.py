@@ -70,10 +70,6 @@ class CanvasDiffusion(OwnPace):
         self._keywords = set(inspect.signature(scheduler.step).parameters)
         self._rows: list[_Row] = []
 
-    @property
-    def done(self) -> bool:
-        return bool(self._rows) and all(row.done for row in self._rows)
-
     def prior(self, noise: Tensor) -> Tensor:
         """Return the first canvas, drawn by the backbone; the others are unwritten."""
         history = torch.full((max(1, self.plan.stable), self.plan.canvas), -1, dtype=torch.int64)
@@ -101,9 +97,6 @@ class CanvasDiffusion(OwnPace):
                 self._step_row(row, out[number], logits, streams.generators[number])
         self.index += 1
         return out
-
-    def select(self, rows: Tensor, count: int) -> None:
-        self._rows = [copy.deepcopy(self._rows[row]) for row in rows.tolist()]
 
     def _place(self, row: _Row) -> slice:
         begin = row.canvas * self.plan.canvas

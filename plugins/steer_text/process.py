@@ -1,6 +1,8 @@
 """Absorbing-state diffusion of tokens (MDLM, arXiv 2406.07524): all masked at t = 1, all shown at t = 0."""
 
+import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,6 +106,14 @@ class OwnPace:
     whole = True
     index = 0
     most: int
+    _rows: list[Any]  # of each particle, with an attribute ``done``
+
+    @property
+    def done(self) -> bool:
+        return bool(self._rows) and all(row.done for row in self._rows)
+
+    def select(self, rows: Tensor, count: int) -> None:
+        self._rows = [copy.deepcopy(self._rows[row]) for row in rows.tolist()]
 
     @property
     def length(self) -> int:
