@@ -104,7 +104,7 @@ def test_generate_render_and_replay_write_texts(tmp_path: Path) -> None:
     page = "".join(file.read_text() for file in (place / "page").iterdir())
     assert json.dumps(rows[0]["text"]) in page and '"tokens"' in page
     assert len((place / "journal.jsonl").read_text().splitlines()) == 2
-    verdict = steer("replay", str(place / rows[0]["file_name"]), "--out", again, "--device", "cpu")
+    verdict = steer("replay", str(place / rows[0]["file_name"]), "--out", again, "--force", "--device", "cpu")
     assert "equal to the original" in verdict
 
 
