@@ -13,8 +13,8 @@ from support.tiny import brightness, tiny_sd
 from steer import Prompt, Sampler
 from steer.models.load import load_model
 from steer.registry.plugins import manager
+from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run
-from steer.sampling.vjp import vjp
 
 pytestmark = [
     pytest.mark.slow,
