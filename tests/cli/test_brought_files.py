@@ -89,7 +89,7 @@ def test_run_files_and_defaults_with_a_byte_order_mark(steer: Steer, tiny: Path,
         (place / "p.csv").write_text("Words;seed\na café;7\n", encoding=encoding)
         (place / "run.toml").write_text('file = "p.csv"\ncolumn = "Words"\nsteps = 1\nguidance = 1\n', encoding)
         (place / "steer.toml").write_text(f'model = "{tiny}"\n', encoding)
-        done = steer("generate", "--config", "run.toml", "--out", "out", "--json")
+        done = steer("generate", "--config", "run.toml", "--out", encoding, "--json")
         assert [item["prompt"] for item in json.loads(done.out)["items"]] == ["a café"], done.err
     (place / "run.toml").write_bytes("# é\nsteps = 1\n".encode("cp1252"))
     assert "config file run.toml, line 1 cannot be read: byte 0xe9" in steer("generate", "--config", "run.toml").error()

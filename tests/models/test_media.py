@@ -117,7 +117,7 @@ def test_a_third_medium_is_generated_beside_plain_ones_and_replayed(sounds: None
     again = ("--out", tmp_path / "again", "--device", "cpu")
     assert "equal to the original" in steer("replay", file, *again)
     file.write_text("[0, 0]")
-    outcome = json.loads(steer("replay", file, *again, "--json", code=1))
+    outcome = json.loads(steer("replay", file, *again, "--force", "--json", code=1))
     assert (outcome["equal"], outcome["max_difference"]) == (False, 255)
 
 

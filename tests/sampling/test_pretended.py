@@ -50,7 +50,7 @@ def generate(sampler: Sampler, family: Family, traffic: Traffic, **keywords: Any
 
 
 def climb(sampler: Sampler, family: Family) -> None:
-    given = {**settings(family), "steps": 1 if family.backbone == {} else 2}
+    given = {**settings(family), "steps": 2}
     run = make_run(sampler.backbone, [Prompt(family.texts[0], seed=5)], settings=given)
     assert bool(vjp(run, run.start, {"brightness": brightness}).finite.all())
 
@@ -63,10 +63,11 @@ def climb(sampler: Sampler, family: Family) -> None:
 def test_a_family_on_cuda_plain_steered_and_differentiated(family: Family, monkeypatch) -> None:
     with pretended() as traffic:
         sampler = on("cuda", family, monkeypatch)
-        few, more = (generate(sampler, family, traffic, steps=steps) for steps in (2, 3))
+        # the first run encodes the text, for which a text encoder may wait
+        _, few, more = (generate(sampler, family, traffic, steps=steps) for steps in (2, 2, 3))
         assert more[0] == few[0], traffic.syncs  # no step waits for the device
-        # the rows, their prompts, the time and the noise; Flux's positions besides
-        assert more[1] - few[1] <= 5, traffic.uploads
+        # the rows, their prompts, the time and the noise; the positions of Flux and its kin, for each half
+        assert more[1] - few[1] <= 8, traffic.uploads
         generate(sampler, family, traffic, steps=2, methods="fk", options={"fk": {"lookahead": 1}})
         climb(sampler, family)
 

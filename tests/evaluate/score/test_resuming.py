@@ -80,7 +80,7 @@ def test_scores_are_not_written_as_csv_by_name(steer, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_sizes(place: Path) -> None:
     peaks = []
-    for name, sizes in (("same", [(1000, 700)] * 90), ("other", [(1000 - i, 700) for i in range(90)])):
+    for name, sizes in (("same", [(800, 560)] * 60), ("other", [(800 - i, 560) for i in range(60)])):
         _pictures(place / name, sizes)
         words = ["score", name, "-r", "./rewards.py:brightness", "--prompt", "", "--out", f"{name}.jsonl"]
         done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)

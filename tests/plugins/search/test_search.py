@@ -286,6 +286,8 @@ def test_replay_is_bit_equal(sampler, tmp_path: Path) -> None:
         made = sorted(out.glob("*-[0-9][0-9][0-9].png"))
         assert len(made) == 2
         again = CliRunner().invoke(
-            replay, [str(made[1]), "--allow-files", "--json", "--out", str(tmp_path / "again")], catch_exceptions=False
+            replay,
+            [str(made[1]), "--allow-files", "--json", "--out", str(tmp_path / "again"), "--force"],
+            catch_exceptions=False,
         )
         assert json.loads(again.output)["equal"] is True
