@@ -112,7 +112,7 @@ def test_a_population_may_begin_within_the_schedule() -> None:
     alpha, sigma = one.level
     noise = torch.randn(4000, 2, generator=torch.Generator().manual_seed(2)).double()
     data = torch.distributions.MultivariateNormal(MEAN, COVARIANCE)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         x = alpha * data.sample((4000,)) + sigma * noise
         out = run_through(backbone, one, x, Given(torch.randn(2, 4000, 2).double()))
@@ -141,7 +141,7 @@ def test_eta_below_one_makes_less_noise() -> None:
         one = process(backbone, 20, 4, eta)
         assert isinstance(one, Glass)
         start = torch.zeros(500, 2).double()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             spreads.append(run_through(backbone, one, start, Given(torch.randn(4, 500, 2).double()), 15).std())
     assert spreads[0] < spreads[1]

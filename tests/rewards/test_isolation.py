@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,11 @@ from steer import Prompt
 from steer.rewards.reward import WeightedSum, checked
 
 SAMPLES = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-PROMPTS = [Prompt("a"), Prompt("b")]
+PROMPTS = [Prompt("a", metadata={"key": [1]}), Prompt("b", metadata={"key": [2]})]
 
 
 def brightness(samples, prompts):
-    assert prompts == ["a", "b"]
+    assert prompts == ["a", "b"] and [prompt.metadata for prompt in prompts] == [{"key": [1]}, {"key": [2]}]
     return samples.mean(dim=(1, 2, 3))
 
 
@@ -46,6 +48,18 @@ def keeps_the_prompts(samples, prompts, kept=[]):  # noqa: B006 - that is the fa
     return samples.mean(dim=(1, 2, 3))
 
 
+def changes_the_prompts(samples, prompts):
+    for prompt in prompts:
+        prompt.metadata.clear()
+        prompt.id = "spoiled"
+    return samples.mean(dim=(1, 2, 3))
+
+
+def goes_elsewhere(samples, prompts):
+    os.chdir("/")
+    return samples.mean(dim=(1, 2, 3))
+
+
 def seeds_everything(samples, prompts):
     torch.manual_seed(0), random.seed(0), np.random.seed(0)
     torch.rand(3)
@@ -61,14 +75,14 @@ def leaves_modes_changed(samples, prompts):
 
 SPOILERS = [
     in_place, through_data, through_numpy, empties_the_prompts, keeps_the_prompts, seeds_everything,
-    leaves_modes_changed,
+    leaves_modes_changed, changes_the_prompts, goes_elsewhere,
 ]  # fmt: skip
 
 
 def process_state():
     return (
         torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist(), torch.is_grad_enabled(),
-        torch.get_num_threads(), torch.get_default_dtype(),
+        torch.get_num_threads(), torch.get_default_dtype(), Path.cwd(), [prompt.id for prompt in PROMPTS],
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from steer.prompts.objects import parse
 from steer.prompts.pictures.tools import looks_like_data, without_settings
 from steer.prompts.prompt import Prompt
 from steer.prompts.reading_options import Reading
-from steer.prompts.tables import table_rows
+from steer.prompts.tables import DELIMITERS, table_rows
 from steer.prompts.values import plain
 from steer.results.names import METADATA
 from steer.settings.folders import files_in
@@ -50,7 +50,12 @@ def read_metadata(path: Path, column: str | None = None, *, whole: bool = False)
         if whole and len(rows) == 1 and isinstance(row, dict) and "file_name" not in row:
             row = {"file_name": ".", **row}
         name, prompt = _listed(row, where, reading)
-        prompts[(path.parent / name).resolve()] = prompt
+        image = (path.parent / name).resolve()
+        if image in prompts and prompts[image] != prompt:
+            raise SteerError(
+                f"{where}: {name[:80]!r} has another prompt above, {str(prompts[image])[:60]!r}; keep one of the two"
+            )
+        prompts[image] = prompt
     return prompts
 
 
@@ -76,14 +81,15 @@ def _table(path: Path, reading: Reading) -> Iterator[tuple[str, Any]]:
 def _listed(row: Any, where: str, reading: Reading) -> tuple[str, Prompt]:
     """Return an image's name and its prompt from a line of metadata."""
     keys = reading.text_keys(row) if isinstance(row, dict) else []
-    name = row.get("file_name") if keys else None
-    key = next((key for key in keys if isinstance(row[key], str)), None)
+    name = next((value for name, value in row.items() if name.strip().lower() == "file_name"), None) if keys else None
+    texts = [key for key in keys if isinstance(row[key], str)]
+    key = next((key for key in texts if row[key].strip()), texts[0] if texts else None)
     if not isinstance(name, str) or "\0" in name or key is None:
         expected = f'{{"file_name": "0.png", "{reading.column or "prompt"}": "a red circle"}}'
         there = f"; its keys are {', '.join(row)[:200]}" if isinstance(row, dict) else ""
         raise SteerError(f"{where}: expected {expected}{there}")
     row = plain(row, where, reading)
-    rest = {k: v for k, v in row.items() if k not in ("file_name", "prompt", "text", "id", "category", key)}
+    rest = {k: v for k, v in row.items() if k.strip().lower() not in ("file_name", "id", "category") and k != key}
     return name, Prompt(row[key], id=_named(row.get("id")), category=_named(row.get("category")), metadata=rest)
 
 
@@ -97,7 +103,11 @@ def read_captions(folder: Path) -> dict[str, Prompt]:
     Raises:
         SteerError: if there is none, or one cannot be read.
     """
-    found = {file.stem: Prompt(read_text(file, "caption").strip(), id=file.stem) for file in files_in(folder, CAPTIONS)}
+    found: dict[str, Prompt] = {}
+    for file in files_in(folder, CAPTIONS):
+        prompt = Prompt(read_text(file, "caption").strip(), id=file.stem)
+        if found.setdefault(file.stem, prompt) != prompt:
+            raise SteerError(f"metadata folder {folder} holds several texts named {file.stem!r}; keep one of them")
     if not found:
         raise SteerError(f"metadata folder {folder} holds no .txt file; expected one for each image, of the same name")
     return found
@@ -143,18 +153,23 @@ class Layouts:
 
     def _metadata(self, folder: Path) -> dict[Path, Prompt]:
         if folder not in self._read:
-            file = folder / METADATA
-            self._read[folder] = {}
+            file, table = folder / METADATA, folder / TABLE
+            found: dict[Path, Prompt] = {}
             if file.is_file():
-                self._read[folder] = read_metadata(file, self._column, whole=True)
-            elif (folder / TABLE).is_file() and self._has_prompts(folder / TABLE):
-                self._read[folder] = read_metadata(folder / TABLE, self._column)
+                found = read_metadata(file, self._column, whole=True)
+            elif table.is_file() and self._has_prompts(table):
+                found = read_metadata(table, self._column)
+            self._read[folder] = found
         return self._read[folder]
 
     def _has_prompts(self, table: Path) -> bool:
         """Whether a table is about prompts, and not about labels."""
-        head = [cell.strip(' "') for cell in read_text(table, "metadata file").split("\n", 1)[0].strip().split(",")]
-        return "file_name" in head and bool(Reading(self._column).text_keys(head))
+        lines = [line for line in read_text(table, "metadata file").splitlines()[:2] if not line.startswith("sep=")]
+        for delimiter in DELIMITERS:
+            head = [cell.strip(' "') for cell in (lines or [""])[0].split(delimiter)]
+            if "file_name" in map(str.lower, head) and Reading(self._column).text_keys(head):
+                return True
+        return False
 
 
 def _caption(file: Path) -> str | None:

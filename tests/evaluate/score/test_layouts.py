@@ -114,6 +114,37 @@ def test_imagefolders(tmp_path: Path) -> None:
         prompts(tmp_path / "d")
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file_name;prompt\n0.png;a red circle\n",
+        "sep=;\nfile_name;prompt\n0.png;a red circle\n",
+        "File_Name,Prompt,caption\n0.png,a red circle,\n",
+        "file_name,prompt,caption\n0.png,,a red circle\n",
+        "file_name\tprompt\n0.png\ta red circle\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_tables_beside_images_are_read_as_prompt_files_are(tmp_path: Path, table: str, encoding: str) -> None:
+    save(tmp_path / "d" / "0.png")
+    (tmp_path / "d" / "metadata.csv").write_text(table, encoding=encoding)
+    assert prompts(tmp_path / "d") == {"0.png": "a red circle"}
+    assert prompts(tmp_path / "d", metadata=tmp_path / "d" / "metadata.csv") == {"0.png": "a red circle"}
+
+
+def test_two_prompts_for_one_image_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "d" / "0.png")
+    rows = ['{"file_name": "0.png", "prompt": "a red circle"}', '{"file_name": "./0.png", "prompt": "a blue one"}']
+    (tmp_path / "d" / "metadata.jsonl").write_text("\n".join(rows))
+    with pytest.raises(SteerError, match=r"line 2: './0.png' has another prompt above, 'a red circle'; keep one"):
+        prompts(tmp_path / "d")
+    for name in ("a", "b"):
+        (tmp_path / "t" / name).mkdir(parents=True)
+        (tmp_path / "t" / name / "0.txt").write_text(name)
+    with pytest.raises(SteerError, match="holds several texts named '0'"):
+        prompts(tmp_path / "d", metadata=tmp_path / "t")
+
+
 def test_an_images_own_prompt_and_why_it_has_none(tmp_path: Path) -> None:
     info = PngImagePlugin.PngInfo()
     graph = {str(i): {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": ["4", 1]}}
