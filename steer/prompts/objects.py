@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
 
@@ -65,13 +67,22 @@ def parse(text: str, where: str) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=unique, parse_float=_number)
     except json.JSONDecodeError as error:
         # for a whole file, name the line of the error; a JSON line has a number already
         place = where if ", line " in where else f"{where}, line {error.lineno}"
         raise SteerError(f"{place}: not JSON ({error.msg} at column {error.colno})") from None
     except (RecursionError, ValueError):  # nested beyond reason, or a number of thousands of digits
         raise SteerError(f"{where}: JSON is nested too deep or holds a number with too many digits") from None
+
+
+def _number(text: str) -> float | Decimal:
+    """Return a number; one that only rounding makes whole keeps its digits, so that no seed is made of it."""
+    number = float(text)
+    with suppress(InvalidOperation):  # an exponent that nobody means
+        if number.is_integer() and Decimal(text) % 1:
+            return Decimal(text)
+    return number
 
 
 def _entries(data: Any, name: str, reading: Reading, *, outermost: bool = True) -> Iterator[tuple[str, Any]]:
@@ -84,7 +95,7 @@ def _entries(data: Any, name: str, reading: Reading, *, outermost: bool = True) 
     keys = reading.text_keys(data)
     if any(isinstance(data[key], str) for key in keys):
         raise SteerError(f"{name}: got one object with a prompt, expected {SHAPES}; put it into [ ]")
-    columns = _columns(data, keys)
+    columns = _split(data, name) or _columns(data, keys)
     if columns is not None:
         yield from columns
     elif outermost and (wrapped := _wrapped(data, keys, reading)) is not None:
@@ -98,6 +109,18 @@ def _entries(data: Any, name: str, reading: Reading, *, outermost: bool = True) 
     else:
         listing = ", ".join(data)[:200] or "none"
         raise SteerError(f"{name}: got an object with the keys {listing}, expected {SHAPES}")
+
+
+def _split(data: Mapping[str, Any], name: str) -> list[tuple[str, Any]] | None:
+    """Return the rows of ``{"columns": ["prompt", "seed"], "data": [["a", 1], ...]}``, pandas' ``orient="split"``."""
+    columns, cells = data.get("columns"), data.get("data")
+    if not (isinstance(columns, list) and isinstance(cells, list) and data.keys() <= {"columns", "index", "data"}):
+        return None
+    if not all(isinstance(row, list) and len(row) == len(columns) for row in cells):
+        raise SteerError(f"{name}: the rows of 'data' do not fit 'columns'; write it by orient='records'")
+    if not all(isinstance(column, str) for column in columns) or len(set(columns)) < len(columns):
+        raise SteerError(f"{name}: 'columns' are not distinct names; name them, or write it by orient='records'")
+    return [(str(number), dict(zip(columns, row, strict=True))) for number, row in enumerate(cells, 1)]
 
 
 def _columns(data: Mapping[str, Any], keys: list[str]) -> list[tuple[str, Any]] | None:

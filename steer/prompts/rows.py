@@ -71,14 +71,16 @@ def from_row(row: Any, where: str, *, typed: bool = True, reading: Reading | Non
 def _with_known_keys(row: dict[str, Any], where: str, reading: Reading) -> dict[str, Any]:
     """Return a row whose known keys are in lower case; warn of a key that looks like a known one misspelled."""
     found: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
+    texts = TEXT_KEYS if reading.column is None else ()
     for key, value in row.items():
         low = key.strip().lower()
-        if low in OWN or low == "tag":
-            key = key if low in row else low
+        if low in OWN or low == "tag" or low in texts:
+            if (other := spelled.setdefault(low, key)) != key:
+                raise SteerError(f"{where}: {other!r} and {key!r} are the same key; keep one, so that none is lost")
+            key = key if low in texts else low
         elif low not in TEXT_KEYS and key != reading.column and (close := _misspelled(low)) and close not in row:
             reading.tell(f"key {key}", f"rows have a key {key[:60]!r}, which is metadata; did you mean {close!r}?")
-        if key in found:
-            raise SteerError(f"{where}: has the key {key!r} twice, in different cases; keep one, so that none is lost")
         found[key] = value
     return found
 

@@ -16,8 +16,7 @@ from steer.prompts.reading_options import Reading
 MAX_DEPTH = 64
 """Deepest nesting of lists and objects in metadata; libraries fail on deeper ones."""
 
-_WHOLE = re.compile(r"[+-]?\d{1,300}(?:\.0*)?")
-_NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,3})?")
 _MISSING = frozenset({"na", "n/a", "nan", "none", "null"})
 """Texts that R, pandas and databases write for a missing number."""
 _EXACT = 2.0**53
@@ -82,8 +81,8 @@ def own_seed(value: Any, where: str, *, wrap: bool = False) -> int | None:
     seed = whole(value, "seed", where)
     if seed == -1:
         return None
-    number = _from_text(value) if isinstance(value, str) else value
-    if isinstance(number, float) and seed >= _EXACT:
+    point = isinstance(value, float) or (isinstance(value, str) and not value.strip().lstrip("+").isdecimal())
+    if point and seed >= _EXACT:
         raise SteerError(f"{where}: got seed {value!r}, which was rounded when it was saved; write all of its digits")
     if seed > MAX_SEED and wrap:
         return seed % (MAX_SEED + 1)
@@ -122,11 +121,9 @@ def plain(value: Any, where: str, reading: Reading, depth: int = 0) -> Any:
 
 
 def _from_text(text: str) -> Any:
-    """Return a cell's number, or the text itself if it is not a number."""
+    """Return a cell's number with all of its digits, or the text itself if it is not a number."""
     cell = text.strip().replace("\N{MINUS SIGN}", "-")
-    if _WHOLE.fullmatch(cell):
-        return int(cell.partition(".")[0])
-    return float(cell) if _NUMBER.fullmatch(cell) else text
+    return decimal.Decimal(cell) if _NUMBER.fullmatch(cell) else text
 
 
 def unicode(text: str, where: str) -> str:
@@ -139,5 +136,5 @@ def unicode(text: str, where: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = str(value) if isinstance(value, decimal.Decimal) else repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"

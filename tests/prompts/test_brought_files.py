@@ -223,11 +223,43 @@ def test_two_keys_of_one_setting_must_agree() -> None:
     ):
         with pytest.raises(SteerError, match="contradict each other"):
             from_row({"prompt": "a", **row}, "row")
-    with pytest.raises(SteerError, match="'seed' twice, in different cases"):
-        from_row({"prompt": "a", "Seed": 1, "SEED": 2}, "row")
     assert from_row({"prompt": "a", "guidance": 3, "cfg_scale": 3}, "row").settings == {"guidance_scale": 3}
     assert from_row({"prompt": "a", "size": [8.0, 16]}, "row").settings == {"width": 8, "height": 16}
     assert from_row({"prompt": "a", "negative": ""}, "row").metadata == {"negative": ""}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "txt"])
+@pytest.mark.parametrize(
+    "keys", [("seed", "Seed"), ("SEED", "Seed"), ("prompt", "Prompt"), ("Text", "text"), ("ID", "id")]
+)
+def test_keys_that_differ_only_in_case_are_refused(keys: tuple[str, str], kind: str, tmp_path: Path) -> None:
+    row = {"prompt": "a", **dict.fromkeys(keys, "1")}
+    assert f"{keys[0]!r} and {keys[1]!r} are the same key; keep one" in refused(write(tmp_path, kind, [row]))
+    other = write(tmp_path, kind, [{"prompt": "a", "Note": "b", "note": "c"}])
+    assert said(other)[0].prompts[0].metadata == {"Note": "b", "note": "c"}
+    if keys[1] == "Prompt":
+        assert said(write(tmp_path, kind, [row]), column="Prompt")[0].prompts == ["1"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", ["7.00000000000000000001", "6.99999999999999999999", "9007199254740992.5"])
+def test_no_number_is_rounded_to_a_whole_one(number: str, kind: str, tmp_path: Path) -> None:
+    if kind == "parquet":  # it has no such numbers but as texts
+        refused(write(tmp_path, kind, [{"prompt": "a", "seed": number}]))
+        return
+    file = write(tmp_path, kind, [{"prompt": "a", "seed": 77}])
+    file.write_text(file.read_text().replace("77", number))
+    for wrap in (False, True):
+        assert number in refused(file, wrap_seeds=wrap) or "rounded when it was saved" in refused(file, wrap_seeds=wrap)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "txt"])
+def test_a_whole_number_as_text_keeps_its_digits(kind: str, tmp_path: Path) -> None:
+    file = write(tmp_path, kind, [{"prompt": "a", "seed": "9007199254740993"}])
+    assert said(file, wrap_seeds=True)[0].prompts[0].seed == 9007199254740993 % 2**32
+    for number in ("9007199254740993.0", "9007199254740.993e3", "9007199254740992.0"):  # perhaps a float's
+        file = write(tmp_path, kind, [{"prompt": "a", "seed": number}])
+        assert "write all of its digits" in refused(file, wrap_seeds=True)
 
 
 # ---- tables ------------------------------------------------------------------------------------------
@@ -357,6 +389,11 @@ def test_a_column_without_a_name_is_called_by_its_number(tmp_path: Path) -> None
         ({"prompt": ["a", "b"], "id": ["x", "y"]}, [("a", "x"), ("b", "y")]),
         ({"prompt": {"0": "a", "1": "b"}, "seed": {"0": 1, "1": None}}, [("a", "0"), ("b", "1")]),
         ({"data": [{"caption": "a", "id": 5}]}, [("a", "5")]),
+        (
+            {"columns": ["prompt", "id"], "index": ["r", "s"], "data": [["a", "x"], ["b", "y"]]},
+            [("a", "x"), ("b", "y")],
+        ),
+        ({"0": {"prompt": "a", "seed": 1}, "1": {"prompt": "b", "seed": 2}}, [("a", "0"), ("b", "1")]),
     ],
 )
 def test_documents(document: Any, expected: list[tuple[str, str | None]], tmp_path: Path) -> None:
@@ -401,6 +438,16 @@ def test_json_lines_that_are_named_json(tmp_path: Path) -> None:
         ("jsonl", '{"prompt": "a", "scheduler": "Euler \\ud800"}', "is not Unicode"),
         ("json", '["a",\n]', "line 2: not JSON"),
         ("json", '{"a": 1, "b": [1]}', "got an object with the keys a, b, expected a list"),
+        ("json", '[["a", 1], ["b", 2]]', "entry 1: got a list, expected text or an object"),
+        (
+            "json",
+            '{"columns": ["prompt", "seed"], "index": ["r"], "data": [["a"]]}',
+            "do not fit 'columns'; write it by",
+        ),
+        ("json", '{"columns": [0, 1], "index": ["r"], "data": [["a", 1]]}', "are not distinct names; name them, or"),
+        ("json", '{"columns": ["x", "seed"], "data": [["a", 1]]}', "entry 1: has no text: its keys are x, seed"),
+        ("jsonl", '{"prompt": "a", "steps": 2.' + "0" * 30 + "1}", "got steps 2.000000"),
+        ("jsonl", '{"prompt": "a", "steps": 1e-99999999999999999999}', "steps=0"),
         ("json", "{}", "the keys none"),
         ("json", "3", "got a number"),
         ("xlsx", "x", "save the sheet as CSV"),

@@ -81,7 +81,7 @@ def test_keys_in_other_cases_are_known_and_misspelled_ones_are_told() -> None:
         b"Prompt\tCategory\tChallenge\na red circle\tcolor\tBasic\n", name="parti.tsv", kind="tsv"
     )
     assert (str(prompt), prompt.category, prompt.metadata) == ("a red circle", "color", {"Challenge": "Basic"})
-    assert from_row({"prompt": "a", "Prompt": "b", "Seed": 3}, "row").metadata == {"Prompt": "b"}
+    assert from_row({"PROMPT": "a", "Seed": 3}, "row").seed == 3
     with pytest.warns(UserWarning, match="a key 'Steps-', which is metadata; did you mean 'steps'"):
         assert from_row({"prompt": "a", "Steps-": 3}, "row").metadata == {"Steps-": 3}
 
