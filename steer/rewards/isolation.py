@@ -1,10 +1,12 @@
 """Isolation of rewards: each is called on copies, and its changes to the process are undone."""
 
 import copy
+import locale
 import os
 import random
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,35 +28,30 @@ def copies(samples: Any, prompts: Sequence[Prompt]) -> tuple[Any, list[Prompt]]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Restore at the end the state of the process: global random generators, torch's grad mode, threads, default dtype
-    and deterministic flags, filters of warnings, environment variables, the working directory."""
+    """Restore at the end the state of the process: global random generators, all of :data:`_SETTINGS`, filters of
+    warnings and environment variables.
+
+    Modules that a reward adds to ``sys.path`` stay: it may import them later.
+    """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     python, numpy = random.getstate(), np.random.get_state()
-    grad, threads, dtype = torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype()
-    deterministic = _deterministic()
-    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    filters, environment, here = list(warnings.filters), dict(os.environ), _directory()
+    settings = [read() for read, _ in _SETTINGS]
+    filters, environment = list(warnings.filters), dict(os.environ)
     with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:
-            if _deterministic() != deterministic:
-                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
             if warnings.filters != filters:
                 warnings.filters[:] = filters  # type: ignore[index]
                 warnings._filters_mutated()  # type: ignore[attr-defined]
             for name in set(os.environ) - set(environment):
                 del os.environ[name]
             os.environ.update({name: value for name, value in environment.items() if os.environ.get(name) != value})
-            if here is not None and _directory() != here:
-                os.chdir(here)
             random.setstate(python)
             np.random.set_state(numpy)
-            torch.set_grad_enabled(grad)
-            if torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
-            torch.set_default_dtype(dtype)
+            for (read, write), value in zip(_SETTINGS, settings, strict=True):
+                if read() != value:
+                    write(value)
 
 
 def _directory() -> str | None:
@@ -64,5 +61,42 @@ def _directory() -> str | None:
         return None
 
 
+def _enter(folder: str | None) -> None:
+    if folder is not None:
+        os.chdir(folder)
+
+
 def _deterministic() -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _cudnn() -> tuple[bool, bool]:
+    return torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+
+
+def _set_cudnn(flags: tuple[bool, bool]) -> None:
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags
+
+
+def _streams() -> tuple[Any, Any, Any]:
+    return sys.stdin, sys.stdout, sys.stderr
+
+
+def _set_streams(streams: tuple[Any, Any, Any]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = streams
+
+
+_SETTINGS: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_default_device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (_deterministic, lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])),
+    (_cudnn, _set_cudnn),
+    (_streams, _set_streams),
+    (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    (_directory, _enter),
+]
+"""How to read and set what code of others may change for the whole process."""

@@ -290,6 +290,8 @@ def checked(
             f"reward {name!r} returned {got}, expected a tensor of shape ({count},), one score per sample ({where}, "
             f"prompts {_some(prompts)})"
         )
+    if scores.is_complex():
+        raise RewardError(f"reward {name!r} returned complex numbers ({where}); a score must be real")
     if not scores.is_floating_point():
         scores = scores.float()
     finite = torch.isfinite(scores)

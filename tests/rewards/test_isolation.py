@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import locale
 import os
 import random
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 import torch
 
 from steer import Prompt
+from steer.errors import RewardError
 from steer.rewards.reward import WeightedSum, checked
 
 SAMPLES = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -70,6 +75,15 @@ def leaves_modes_changed(samples, prompts):
     torch.set_grad_enabled(not torch.is_grad_enabled())
     torch.set_num_threads(torch.get_num_threads() + 1)
     torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    torch.set_float32_matmul_precision("medium")
+    torch.autograd.set_detect_anomaly(True)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
+    sys.stdin = sys.stdout = sys.stderr = io.StringIO()
+    locale.setlocale(locale.LC_ALL, "C" if locale.setlocale(locale.LC_ALL) != "C" else "C.UTF-8")
+    warnings.simplefilter("error")
+    os.environ["HOME"] = os.environ["STEER_SPOILED"] = "/nowhere"
     return samples.mean(dim=(1, 2, 3))
 
 
@@ -82,7 +96,10 @@ SPOILERS = [
 def process_state():
     return (
         torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist(), torch.is_grad_enabled(),
-        torch.get_num_threads(), torch.get_default_dtype(), Path.cwd(), [prompt.id for prompt in PROMPTS],
+        torch.get_num_threads(), torch.get_default_dtype(), torch.get_default_device(), Path.cwd(),
+        torch.get_float32_matmul_precision(), torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark, sys.stdin, sys.stdout, sys.stderr, locale.setlocale(locale.LC_ALL),
+        list(warnings.filters), dict(os.environ), [prompt.id for prompt in PROMPTS],
     )  # fmt: skip
 
 
@@ -113,3 +130,14 @@ def test_gradients_reach_the_samples_through_the_copy() -> None:
     samples = SAMPLES.clone().requires_grad_()
     checked("brightness", brightness, samples, PROMPTS).sum().backward()
     assert torch.allclose(samples.grad, torch.full_like(samples, 1 / 48))
+
+
+def test_scores_are_real_numbers() -> None:
+    for dtype in (torch.bool, torch.int64, torch.float16, torch.float64):
+        scores = checked("kind", lambda samples, prompts, dtype=dtype: torch.ones(2).to(dtype), SAMPLES, PROMPTS)
+        assert scores.is_floating_point() and scores.tolist() == [1, 1]
+    with pytest.raises(RewardError, match="reward 'phase' returned complex numbers"):
+        checked("phase", lambda samples, prompts: torch.ones(2) * 1j, SAMPLES, PROMPTS)
+    for scores in (np.ones(2), np.array([1, None]), [1.0, 2.0], None):
+        with pytest.raises(RewardError, match=r"reward 'kind' returned .*, expected a tensor"):
+            checked("kind", lambda samples, prompts, scores=scores: scores, SAMPLES, PROMPTS)
