@@ -91,6 +91,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.evaluate.score.images import ImageError as ImageError  # the error for a file that is not a usable image
     from steer.evaluate.score.images import read_image as read_image  # pixels of an untrusted image file
     from steer.evaluate.score.images import find_images as find_images  # image files in files and folders
+    from steer.evaluate.score.layouts import read_metadata as read_metadata  # prompts by image, of an imagefolder
     from steer.models.media.image import pictures as pictures  # image samples as pictures
     from steer.models.media.image import image_bytes as image_bytes  # a picture as an image file
     from steer.evaluate.score.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # endings of image files

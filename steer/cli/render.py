@@ -24,13 +24,14 @@ from steer.cli.parts.shared import log_option, one_line, quiet_libraries
 from steer.cli.parts.streams import reserve
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
+from steer.render.spec import MAX_REPLICATES
 
 if TYPE_CHECKING:
     from steer.render.renderer import MakeEngine
 
 ENGINES = ("local", "ray")
 MACHINES = "Machines"
-LIMITS = {"replicates": (1, 65_536), "previews": (0, 10_000), "workers": (1, 65_536)}
+LIMITS = {"replicates": (1, MAX_REPLICATES), "previews": (0, 10_000), "workers": (1, 65_536)}
 
 
 @click.command(cls=GroupedCommand)

@@ -381,6 +381,8 @@ def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:
         special = tokenizer.num_special_tokens_to_add()
         ends = ids[-1] in tokenizer.all_special_ids  # an end token stays and takes a word's place
         cut = tokenizer.decode(ids[limit - 1 if ends else limit :], skip_special_tokens=True)
+        if not cut.strip():  # special tokens alone
+            return
         shown = cut if len(cut) <= 120 else f"{cut[:119]}…"
         warnings.warn(
             f"prompt {prompt[:40]!r}… has {len(ids) - special} tokens, the text encoder takes {limit - special}; "

@@ -10,7 +10,7 @@ from typing import Any
 from steer.models.media import media_of
 from steer.prompts.prompt import Prompt
 from steer.prompts.rows import as_row
-from steer.render.journal import DETAILS, Journal, digest_of, place_of
+from steer.render.journal import DETAILS, JOURNAL, Journal, digest_of, place_of
 from steer.render.layout import Layout
 from steer.render.outcomes import Failed, Rendered
 from steer.render.runfile import PROMPTS, read_stored_prompts
@@ -43,6 +43,8 @@ class RenderFolder:
     def open(self) -> Iterator[None]:
         """Lock the folder within the block; the logs are durable after it, even after an error."""
         with self.storage.lock():
+            for log in (JOURNAL, DETAILS):
+                self.storage.check_log(log)
             try:
                 yield
             finally:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # pages are built without torch
 
 LAYOUTS = ("images", "geneval")
 
+MAX_REPLICATES = 65_536
+
 FORMAT = 2
 """Format of ``run.toml``. In format 1, the default chunk was at most 4 particles of a prompt on a CPU, else 16."""
 
@@ -62,14 +64,14 @@ def tasks_of(prompts: Iterable[tuple[int, Prompt]], *, seed: int | None = None, 
     seeds s and s + 1 are the same except one.
 
     Raises:
-        SteerError: for a seed out of range, or fewer than one replicate.
+        SteerError: for a seed or a number of replicates out of range.
     """
     from steer.processes.noise import hashed_seed
 
     if seed is not None:
         check_seed(seed, "seed")
-    if replicates < 1:
-        raise SteerError(f"replicates={replicates}: expected 1 or more")
+    if not 1 <= replicates <= MAX_REPLICATES:
+        raise SteerError(f"replicates={str(replicates)[:60]}: expected 1..{MAX_REPLICATES}")
     tasks = []
     for index, prompt in prompts:
         first = prompt if prompt.seed is not None or seed is None else prompt.having(seed=seed)

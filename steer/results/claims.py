@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,10 @@ def new_folder(wanted: Path) -> Iterator[str]:
             folder.mkdir()
             break
         except (FileExistsError, FileNotFoundError):  # the parent may have been removed as empty a moment ago
-            if folder.parent.exists() and not folder.parent.is_dir():
-                raise SteerError(f"output folder {folder} cannot be made: {folder.parent} is a file") from None
+            for above in folder.parents:
+                if os.path.lexists(above) and not above.is_dir():
+                    what = "a link that leads nowhere" if above.is_symlink() else "a file"
+                    raise SteerError(f"output folder {folder} cannot be made: {above} is {what}") from None
         except OSError as error:
             raise SteerError(
                 f"output folder {folder} cannot be made ({error.strerror}); choose another --out"

@@ -38,18 +38,22 @@ class Result:
         """One trace per prompt."""
         return [item.trace for item in self.items]
 
-    def save(self, folder: str | Path) -> str:
+    def save(self, folder: str | Path, *, force: bool = False) -> str:
         """Write images with their recipes and a contact sheet, or texts, and traces and ``result.json``.
 
         Args:
             folder: a path or an fsspec URL.
+            force: replace the results of an earlier run in the folder.
 
         Returns:
             The folder's name.
-        """
 
+        Raises:
+            SteerError: if the folder cannot be written to, is in use, or holds results.
+        """
         output = OutputFolder(folder)
-        for item in self.items:
-            output.write(item)
-        output.finish(self.cost)
+        with output.claimed([item.prompt.id for item in self.items], force=force):
+            for item in self.items:
+                output.write(item)
+            output.finish(self.cost)
         return output.storage.name

@@ -91,6 +91,13 @@ def test_a_prompt_too_long_is_shown_its_cut(tiny_pipe) -> None:
         backbone.encode([steer.Prompt("a red circle")], [""], 5.0)
 
 
+def test_what_is_cut_is_never_shown_as_nothing(tiny_pipe) -> None:
+    backbone = load_model(tiny_pipe, manager()).backbone
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backbone.encode([steer.Prompt("a red circle" + tiny_pipe.tokenizer.eos_token * 20)], [""], 5.0)
+
+
 def test_sizes_that_do_not_fit(tiny_pipe) -> None:
     with pytest.raises(SteerError, match="width=17 does not fit the model"):
         steer.Sampler(tiny_pipe).generate("a red circle", width=17, steps=1, seed=1)

@@ -57,6 +57,7 @@ def test_mistakes_are_one_line_and_leave_nothing(place: Path, monkeypatch: pytes
         (["p.txt", "--workers", "2"], "is for --engine ray"),
         (["p.txt", "--layout", "flat"], "expected images or geneval"),
         (["p.txt", "--replicates", "0"], "replicates=0"),
+        (["p.txt", "--replicates", "1" + "0" * 99], "expected 1..65536"),
         (["p.txt", "-p", "fkk"], "did you mean 'fk'"),
         (["p.txt", "--out", "p.txt"], "is a file"),
         (["p.txt", "--out", "s4://bucket/x"], "s4://bucket/x"),

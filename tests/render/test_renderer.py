@@ -343,6 +343,24 @@ def test_a_users_own_folder_beside_the_page_stays(render: Render, tmp_path: Path
     assert (tmp_path / "page" / "notes.js").read_text() == "precious"
 
 
+@pytest.mark.parametrize("log", ["journal.jsonl", "details.jsonl"])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_log_that_is_a_link_is_refused_and_nothing_written(
+    log: str, begun: bool, render: Render, tmp_path: Path
+) -> None:
+    place = tmp_path / "out"
+    if begun:
+        render(TEXTS[:1], place)
+        (place / log).rename(tmp_path / "elsewhere")
+    else:
+        place.mkdir()
+    (place / log).symlink_to(tmp_path / "elsewhere")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SteerError, match="is a link or a device; remove it"):
+        render(TEXTS[:2], place)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("name", ["metadata.jsonl", "prompts.jsonl", "index.html", "result.json"])
 def test_files_of_others_are_not_written_over(render: Render, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("precious")

@@ -6,12 +6,14 @@ import json
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from support import processes
 from support.commands import Steer
 
+from steer import Sampler
 from steer.errors import SteerError
 from steer.results.claims import claimed, new_folder
 from steer.results.storage import storage_at
@@ -45,8 +47,15 @@ def test_an_empty_folder_goes_with_its_block_and_a_full_one_stays(tmp_path: Path
         Path(second, "x").touch()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b-2", "x"]
     (tmp_path / "file").touch()
-    with pytest.raises(SteerError, match="cannot be made"), new_folder(tmp_path / "file" / "b"):
-        pass
+    (tmp_path / "link").symlink_to("nowhere")
+    for above, what in (("file", "a file"), ("link", "a link that leads nowhere"), ("link/c", "a link that leads")):
+        with pytest.raises(SteerError, match=f"cannot be made: .* is {what}"), new_folder(tmp_path / above / "b"):
+            pass
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to("a")
+    with new_folder(tmp_path / "link" / "c") as through:
+        Path(through, "y").touch()
+    assert (tmp_path / "a" / "c" / "y").exists()
 
 
 @pytest.mark.parametrize("place", ["folder", "memory"])
@@ -71,6 +80,23 @@ def test_what_is_there_is_replaced_by_force_alone(tmp_path: Path, place: str) ->
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_saved_result_replaces_an_earlier_one_by_force_alone(tiny_pipe: Any, tmp_path: Path) -> None:
+    sampler = Sampler(tiny_pipe)
+    first, second = (sampler.generate(text, steps=1, guidance_scale=1) for text in ("a red circle", "a blue square"))
+    assert first.save(tmp_path / "out") == str(tmp_path / "out")
+    before = _files(tmp_path / "out")
+    for again in (first, second):
+        with pytest.raises(SteerError, match=r"holds .* of an earlier run; add --force"):
+            again.save(tmp_path / "out")
+    assert _files(tmp_path / "out") == before
+    second.save(tmp_path / "out", force=True)
+    assert len(list((tmp_path / "out").glob("*-000.png"))) == 1
+    (tmp_path / "rendered").mkdir()
+    (tmp_path / "rendered" / "run.toml").write_text("")
+    with pytest.raises(SteerError, match=r"holds a run\.toml of steer render"):
+        first.save(tmp_path / "rendered", force=True)
 
 
 def test_generate_replaces_its_own_run_and_no_other_file(steer: Steer, tiny: Path, place: Path) -> None:

@@ -26,6 +26,7 @@ from steer.plugin import (
     json_text,
     pictures,
     read_image,
+    read_metadata,
     read_text,
 )  # fmt: skip
 from steer.training import write_whole
@@ -121,38 +122,20 @@ def read_folder(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _from_metadata(metadata: Path) -> list[tuple[Path, str]]:
-    pairs = []
-    root = metadata.parent.resolve()
-    lines = read_text(metadata, "metadata file").split("\n")  # texts may contain other line separators
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{metadata}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", "nested too deeply, or a number is too long")
-            raise SteerError(f"{where}: {reason}; expected one JSON object per line") from None
-        name = row.get("file_name") if isinstance(row, dict) else None
-        if not isinstance(name, str):
-            raise SteerError(f"{where}: no file_name; expected {{'file_name': …, 'text': …}}")
-        text = next((row[key] for key in ("text", "caption", "prompt") if isinstance(row.get(key), str)), "")
-        if not text.strip():
-            raise SteerError(f"{where}: no caption for {name!r}; expected it under 'text'")
-        path = _inside(root, name)
-        if path is None:
-            raise SteerError(f"{where}: {name!r} is not a file inside {metadata.parent}")
-        pairs.append((path, text.strip()))
-    return pairs
+    found, root = read_metadata(metadata), metadata.parent.resolve()
+    for path, caption in found.items():
+        if not caption.strip():
+            raise SteerError(f"{metadata}: no caption for {path.name!r}; expected it under 'text'")
+        if not (path.is_relative_to(root) and _is_file(path)):
+            raise SteerError(f"{metadata}: {str(path)[:200]!r} is not a file inside {metadata.parent}")
+    return [(path, caption.strip()) for path, caption in found.items()]
 
 
-def _inside(root: Path, name: str) -> Path | None:
-    """Return the file of that name in a folder, or ``None`` if it does not exist or lies outside."""
+def _is_file(path: Path) -> bool:
     try:
-        path = (root / name).resolve()
-        return path if path.is_relative_to(root) and path.is_file() else None
-    except (OSError, ValueError):  # not a valid file name
-        return None
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _from_neighbors(folder: Path) -> list[tuple[Path, str]]:

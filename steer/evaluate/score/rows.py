@@ -83,7 +83,8 @@ class ScoreFile:
         """
         if path.suffix.lower() in (".csv", ".tsv"):
             raise SteerError(f"--out {path}: scores are kept as JSON lines; name it .jsonl, or use --csv > {path}")
-        self._path, self._storage = path, LocalStorage(path.parent)
+        self._path = path.resolve()  # a link may lead to the file
+        self._storage = LocalStorage(self._path.parent)
         self.done = read_rows(path)
 
     @contextmanager

@@ -59,6 +59,13 @@ class Storage(abc.ABC):
             StorageError: if they cannot be written.
         """
 
+    def check_log(self, log: str) -> None:  # noqa: B027 - only folders have links
+        """Check that a log, if it exists, is a file of this place; nobody else's file is written through a link.
+
+        Raises:
+            SteerError: if it is not.
+        """
+
     @abc.abstractmethod
     def lines(self, log: str) -> Iterator[bytes]:
         """Yield a log's lines, without a last one that was cut off; none if there is no such log."""

@@ -97,7 +97,13 @@ class LocalStorage(Storage):
         except OSError as error:
             raise self.unwritable(error) from error
 
+    def check_log(self, log: str) -> None:
+        path = self.folder / log
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise SteerError(f"{self.url(log)} is a link or a device; remove it, or choose another --out")
+
     def _open(self, log: str) -> int:
+        self.check_log(log)
         path = self.folder / log
         self._make(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)

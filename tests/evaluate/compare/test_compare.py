@@ -113,6 +113,7 @@ def test_a_sweep_is_tuned_on_other_prompts(command, place: Path) -> None:
         (["--judge", "../{here}/rewards.py:brightness@0..2:3"], "is both a reward and a judge"),
         (["--judge", "min(./judge.py:red,./rewards.py:brightness)"], "is both a reward and a judge"),
         (["--success", "nan"], "success=nan: expected a finite score"),
+        (["--replicates", "999999999999"], "replicates=999999999999: expected 1..65536"),
         (["--budget", "nfe=40", "-n", "4"], "got both particles and a budget"),
         (["--length", "8"], "length is a setting of texts, and this model makes images"),
         (["--method", "fk:particles=2,particles=4"], "particles is given twice"),

@@ -284,13 +284,14 @@ def test_folders_of_images_are_read_both_ways_and_missing_captions_named(images,
     metadata.write_text('{"file_name": "a.png", "text": "a circle"}\n', encoding="utf-8")
     assert [(path.name, text) for path, text in datasets.read_folder(tmp_path)] == [("a.png", "a circle")]
     for row, message in (
-        ('{"file_name": "a.png"}', "no caption for 'a.png'"),
+        ('{"file_name": "a.png"}', 'expected {"file_name".*; its keys are file_name'),
         ('{"file_name": "../../etc/hosts", "text": "x"}', "not a file inside"),
-        ("{", "line 1: .* expected one JSON object"),
-        ("[" * 100_000, "line 1: .* expected one JSON object"),
-        ('{"file_name": "a\\u0000.png", "text": "x"}', "not a file inside"),
+        ('{"file_name": "a.png", "text": " "}', "no caption for 'a.png'"),
+        ("{", "line 1: not JSON"),
+        ("[" * 100_000, "line 1: JSON is nested too deep"),
+        ('{"file_name": "a\\u0000.png", "text": "x"}', 'expected {"file_name"'),
         ('{"file_name": "' + "a" * 5000 + '.png", "text": "x"}', "not a file inside"),
-        ("[1]", "no file_name"),
+        ("[1]", 'expected {"file_name"'),
     ):
         metadata.write_text(row, encoding="utf-8")
         with pytest.raises(SteerError, match=message):

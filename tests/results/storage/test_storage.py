@@ -261,3 +261,15 @@ def test_links_that_lead_nowhere_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "gone").symlink_to("nowhere")
     assert LocalStorage(tmp_path).sizes() == {"a": 1}
+
+
+@pytest.mark.parametrize("target", ["precious", "nowhere", "/dev/null"])
+def test_a_log_is_never_written_through_a_link(target: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("a line\nwithout an end")
+    (tmp_path / "log").symlink_to(target)
+    storage = LocalStorage(tmp_path)
+    for touch in (lambda: storage.check_log("log"), lambda: storage.append("log", b"x\n")):
+        with pytest.raises(SteerError, match=r"/log is a link or a device; remove it"):
+            touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"log", "precious"}
+    assert (tmp_path / "precious").read_text() == "a line\nwithout an end"
