@@ -187,7 +187,7 @@ OPTIONS = ["fk.lambda=4", "fk.at=1,2", "fk.potential=max", "fk.resample=none", "
 METHODS = ["plain", "fk", "a=fk:lambda=2|5", "fk+best-of-n:fk.lambda=3,steps=4", "best-of-n:n=2,guidance=2"]
 FLAGS = [
     *("--size=64x64", "--steps=4", "--guidance=3.5", "--eta=1", "--scheduler=euler-a", "--seed=3", "-n=2", "--chunk=1"),
-    *("--lora=a/b:0.5", "--vae=tiling", "--preview=taesd", "--dtype=fp32", "--device=cpu", "--choose=weighted"),
+    *("--lora=a/b:0.5", "--vae-memory=tiling", "--preview=taesd", "--dtype=fp32", "--device=cpu", "--choose=weighted"),
     *("--negative=a", "--offload=none", "--attention=native", "--judge=shapes", "-m=shapes", "--true-cfg=2"),
 ]
 

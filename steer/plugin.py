@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.models.downloads.weights import locate as locate  # the path of declared weights, fetched if need be
     from steer.models.downloads.weights import at_hand as at_hand  # the same, or `None` if they are not fetched yet
     from steer.models.downloads.checkpoints import read_tensors as read_tensors  # tensors of a file; runs no code of it
+    from steer.models.downloads.checkpoints import shapes_of as shapes_of  # their shapes, without loading them
     from steer.models.downloads.checkpoints import mismatch as mismatch  # how shapes differ from a model's
     from steer.models.downloads.source import Source as Source  # a name given by the user: a file, a folder or a hub id
     from steer.models.downloads import hub as hub  # the hub: `reachable`, `cached_file`, `fetch`

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import Source, Weights, at_hand, locate, message_of, mismatch, read_tensors, unknown
+from steer.plugin import Source, Weights, at_hand, locate, message_of, mismatch, read_tensors, shapes_of, unknown
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card
@@ -244,15 +244,7 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
 @functools.lru_cache(8)  # called for every pack
 def _shapes_of(file: Path, _changed: int) -> dict[str, tuple[int, ...]]:
-    if file.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(file, framework="pt") as content:
-                return {name: tuple(content.get_slice(name).get_shape()) for name in list(content.keys())}
-        except (OSError, SafetensorError):
-            pass  # _read below reports the error
-    return {name: tuple(tensor.shape) for name, tensor in _read(file).items()}
+    return shapes_of(file, what="student file")
 
 
 def _read(file: Path) -> dict[str, Tensor]:

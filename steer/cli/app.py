@@ -169,7 +169,7 @@ def _run() -> None:
         if not _out_of_memory(error):
             raise
         logging.getLogger("steer").error("out of memory", exc_info=True)
-        _fail(f"out of memory ({str(error)[:150]}); lower --size, --particles or --chunk, or try --vae tiling")
+        _fail(f"out of memory ({str(error)[:150]}); lower --size, --particles or --chunk, or try --vae-memory tiling")
     finally:
         bars.close()
 

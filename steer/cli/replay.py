@@ -73,6 +73,12 @@ def replay(
     outcome["versions_differ"] = {
         name: [recipe.versions.get(name), now] for name, now in versions().items() if recipe.versions.get(name) != now
     }
+    now_here = dict(sampler.model.files)
+    if model is not None and model in now_here:
+        now_here[recipe.model] = now_here.pop(model)
+    outcome["files_differ"] = {
+        name: [digest, now_here.get(name)] for name, digest in recipe.files.items() if now_here.get(name) != digest
+    }
     if as_json:
         put_json(outcome)
     else:
@@ -81,4 +87,6 @@ def replay(
         click.echo(f"{one_line(str(written))}: {verdict if difference else 'equal to the original'}")
         for name, (then, now) in outcome["versions_differ"].items():
             click.echo(f"  {name} was {one_line(str(then))}, is {now}")
+        for name, (then, now) in outcome["files_differ"].items():
+            click.echo(f"  the file {one_line(name)} had SHA-256 {one_line(then)[:10]}…, has {str(now)[:10]}…")
     sys.exit(0 if same else 1)

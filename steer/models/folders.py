@@ -11,7 +11,6 @@ from steer.errors import SteerError
 from steer.models.downloads.files import PREFERRED, variants_of, weights_file, weights_of
 from steer.models.downloads.hub import UNUSED
 
-SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 NOT_LOADED = (*UNUSED, "feature_extractor", "image_encoder")
 """Parts that no family here uses."""
 CHANNELS = {5: "depth-to-image", 7: "an upscaler", 8: "InstructPix2Pix", 9: "inpainting"}
@@ -28,14 +27,6 @@ def check_place(path: Path, name: str) -> None:
     """
     expected = "expected a folder in diffusers format (with model_index.json)"
     if path.is_file():
-        if path.suffix == ".gguf":
-            raise SteerError(f"model {name!r} is a GGUF file, which holds a transformer alone; {expected}")
-        if path.suffix.lower() in SINGLE_FILES:
-            raise SteerError(
-                f"model {name!r} is a single file; {expected}: convert it once in Python, "
-                "diffusers.StableDiffusionXLPipeline.from_single_file(FILE).save_pretrained(FOLDER), with the class of "
-                "its family; a LoRA goes into --lora"
-            )
         raise SteerError(f"model {name!r} is a file; {expected}")
     if (path / "model_index.json").is_file():
         return
@@ -51,7 +42,7 @@ def _what_is(folder: Path) -> str:
     """Say what a folder holds that is no pipeline, with the way to use it."""
     if (folder / "adapter_config.json").is_file() or any(folder.glob("*lora*.safetensors")):
         return "it holds a LoRA: give it as --lora beside the --model that it was made for; "
-    config = _json(folder / "config.json")
+    config = read_object(folder / "config.json")
     kind = str(config.get("_class_name", ""))
     if "ControlNet" in kind or "Adapter" in kind:
         return f"it holds a {kind}: build its pipeline in Python and steer that by steer.attach; "
@@ -69,6 +60,7 @@ def check_folder(
     config: Mapping[str, Any],
     needed: Mapping[str, tuple[str, ...]],
     taken: Collection[str],
+    without: Collection[str] = (),
 ) -> None:
     """Raise for a pipeline folder with a part missing, damaged or foreign.
 
@@ -78,6 +70,7 @@ def check_folder(
         config: what ``model_index.json`` holds.
         needed: the parts without which nothing runs, and the classes that each may be; none for any.
         taken: all that the pipeline's class takes.
+        without: parts whose weights come from elsewhere.
 
     Raises:
         SteerError: naming the part and the file.
@@ -104,8 +97,8 @@ def check_folder(
         )
     for part, entry in parts.items():
         if part not in NOT_LOADED:
-            _check_part(folder / part, f"model {name!r}", str(entry[1]))
-    configs = {part: _json(folder / part / "config.json") for part in config if (folder / part).is_dir()}
+            _check_part(folder / part, f"model {name!r}", str(entry[1]), weights=part not in without)
+    configs = {part: read_object(folder / part / "config.json") for part in config if (folder / part).is_dir()}
     check_fit(name, configs)
 
 
@@ -169,7 +162,7 @@ def variant_of(folder: Path, name: str, config: Mapping[str, Any], asked: str | 
     return next((variant for variant in PREFERRED if variant in common), sorted(common)[0])
 
 
-def _check_part(folder: Path, name: str, kind: str) -> None:
+def _check_part(folder: Path, name: str, kind: str, *, weights: bool) -> None:
     part = folder.name
     if not folder.is_dir():
         raise SteerError(f"{name} has no folder {part}/ for its {part}; {AGAIN}, or take it from the original model")
@@ -187,7 +180,8 @@ def _check_part(folder: Path, name: str, kind: str) -> None:
     else:
         if "config.json" not in names:
             raise SteerError(f"{name}: {part}/ has no config.json; {AGAIN}")
-        _check_weights(folder, f"{name}: {part}/")
+        if weights:
+            _check_weights(folder, f"{name}: {part}/")
 
 
 def _check_tokenizer(names: list[str], name: str, part: str) -> None:
@@ -220,7 +214,7 @@ def _missing(folder: Path, names: list[str], chosen: list[str]) -> list[str]:
     """Return the shards that the names or the index of a part's weights tell of and that are not there."""
     wanted: set[str] = set()
     for index in (one for one in names if ".index" in one and one.endswith(".json")):
-        listed = _json(folder / index).get("weight_map")
+        listed = read_object(folder / index).get("weight_map")
         shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
         # an index beside whole weights, or one of another variant, is not read
         if any(shard in chosen for shard in shards) or not chosen:
@@ -250,7 +244,14 @@ def _damage(file: Path) -> str | None:
     return None if size == whole else f"{size} bytes, expected {whole}"
 
 
-def _json(file: Path) -> dict[str, Any]:
+def class_of(folder: Path, part: str) -> str:
+    """Return the class of a part of a pipeline by the index of its folder; empty if it has none."""
+    entry = read_object(folder / "model_index.json").get(part)
+    return str(entry[1]) if isinstance(entry, list) and len(entry) == 2 and entry[1] else ""
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Return the object in a file of JSON; empty if there is none."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

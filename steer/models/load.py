@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 import torch
 
 from steer.errors import SteerError, message_of, nearest, package_missing
+from steer.models.autoencoder import load_vae
 from steer.models.backbone import Backbone
 from steer.models.device import out_of_memory, pick_device, pick_dtype
 from steer.models.downloads import hub, weights
 from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
 from steer.models.folders import check_fit, check_folder, check_place, variant_of
-from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, offloaded
+from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, offloaded
+from steer.models.single_file import SUFFIXES, Checkpoint, part_dtype
 from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
 from steer.settings.run_settings import check_setting
@@ -33,6 +36,8 @@ OFFLINE = "the hub cannot be reached (offline); go online once to fetch it, or g
 VARIANTS = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 """Variants of half the size that are fetched for a precision, if the repository has them."""
 
+DENOISERS = ("unet", "transformer")
+"""Names of the part of a pipeline that denoises."""
 KNOWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "stabilityai/sd-turbo": {"steps": 1, "guidance_scale": 1.0},
     "stabilityai/sdxl-turbo": {"steps": 1, "guidance_scale": 1.0},
@@ -48,13 +53,23 @@ KNOWN_DEFAULTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model: name and options for the recipe, backbone, its own defaults of a run's settings, preview."""
+    """A loaded model.
+
+    Attributes:
+        name: for the recipe.
+        backbone: the model's family.
+        defaults: its own defaults of a run's settings.
+        options: for the recipe.
+        preview: the preview decoder.
+        files: the SHA-256 of each local file of weights that the name and the options name.
+    """
 
     name: str
     backbone: Backbone
     defaults: dict[str, Any]
     options: ModelOptions = field(default_factory=ModelOptions)
     preview: Preview | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def load_model(
@@ -68,8 +83,9 @@ def load_model(
     """Load a model.
 
     Args:
-        model: a name that a plugin registered (``"shapes"``), a local folder in diffusers format, a hub id, or a
-            diffusers pipeline in memory (not changed, and not moved unless ``device`` is given).
+        model: a name that a plugin registered (``"shapes"``), a local folder in diffusers format, a file with a whole
+            model or its denoiser, a hub id, or a diffusers pipeline in memory (not changed, and not moved unless
+            ``device`` is given).
         plugins: the plugins to look names and backbones up in.
         device: ``"cpu"``, ``"cuda"``, …; by default CUDA if there is one.
         dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default the family's half precision on CUDA, else fp32.
@@ -87,27 +103,41 @@ def load_model(
         return _from_loader(kind, argument, plugins, device, dtype, chosen)
     alias = plugins.registry.models.get(name)
     source = Source(str(alias.load()()) if alias else name)
-    config = _pipeline_config(source, name, chosen.revision, plugins)
-    class_name = str(config.get("_class_name") or "")
-    entry = _backbone_entry(class_name, plugins)
+    checkpoint = _checkpoint(source, name, chosen)
+    place = source if checkpoint is None else Source(chosen.base or checkpoint.beside or checkpoint.origin)
+    shown = name if checkpoint is None else place.name
+    with nullcontext() if checkpoint is None else _base_of(checkpoint):
+        config = _pipeline_config(place, shown, chosen.revision, plugins)
+        class_name = str(config.get("_class_name") or "")
+        entry = _backbone_entry(class_name, plugins)
 
-    import diffusers
+        import diffusers
 
-    where = pick_device(device)
-    family: type[Backbone] = entry.load()
-    precision = pick_dtype(dtype, where, family.half)
-    pipeline_class = getattr(diffusers, class_name)
-    folder = source.folder or _fetched(source, name, chosen, precision)
-    taken, options_taken = pipeline_class._get_signature_keys(pipeline_class)
-    check_folder(folder, name, config, _needed(pipeline_class, family), {*taken, *options_taken})
+        where = pick_device(device)
+        family: type[Backbone] = entry.load()
+        precision = pick_dtype(dtype, where, family.half)
+        pipeline_class = getattr(diffusers, class_name)
+        needed = _needed(pipeline_class, family)
+        held = set() if checkpoint is None else checkpoint.parts(class_name, next(p for p in DENOISERS if p in needed))
+        elsewhere = {*held, *(("vae",) if chosen.vae else ())}
+        folder = place.folder or _fetched(place, shown, chosen, precision, elsewhere)
+        taken, options_taken = pipeline_class._get_signature_keys(pipeline_class)
+        check_folder(folder, shown, config, needed, {*taken, *options_taken}, elsewhere)
     keywords: dict[str, Any] = {
         "torch_dtype": family.precision(precision),
-        "variant": variant_of(folder, name, config, chosen.variant),
+        "variant": variant_of(folder, shown, config, chosen.variant),
     }
     if "safety_checker" in config:  # never called here; not worth 1.2 GB
         keywords.update(safety_checker=None, requires_safety_checker=False)
     try:
-        pipe = pipeline_class.from_pretrained(str(folder), **keywords)
+        given = {}
+        if chosen.vae is not None:
+            own = folder / "vae"
+            given["vae"] = load_vae(chosen.vae, config["vae"][1], own, part_dtype(keywords["torch_dtype"], "vae"))
+        if checkpoint is None:
+            pipe = pipeline_class.from_pretrained(str(folder), **given, **keywords)
+        else:
+            pipe = checkpoint.pipeline(pipeline_class, folder, held - given.keys(), given, keywords)
         apply(pipe, chosen, where)
     except SteerError:
         raise
@@ -115,8 +145,30 @@ def load_model(
         log.debug("loading %s failed", source.name, exc_info=True)
         raise _unloadable(name, error, config) from error
     backbone = _prepare(family(pipe))  # type: ignore[call-arg]
-    defaults = {**KNOWN_DEFAULTS.get(name, {}), **_defaults(source.folder)}
-    return Model(name, backbone, defaults, chosen, _preview(backbone, chosen))
+    defaults = {**KNOWN_DEFAULTS.get(shown, {}), **_defaults(place.folder)}
+    return Model(name, backbone, defaults, chosen, _preview(backbone, chosen), files_of(name, chosen))
+
+
+def _checkpoint(source: Source, name: str, options: ModelOptions) -> Checkpoint | None:
+    """Return the model in one file that a name means, or ``None`` if it means something else."""
+    path = source.path
+    if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
+        return Checkpoint.of(path, name)
+    if options.base is not None:
+        raise SteerError(f"--base is for a model in one file ({', '.join(SUFFIXES)}), and {name!r} is none; drop it")
+    return None
+
+
+@contextmanager
+def _base_of(checkpoint: Checkpoint) -> Iterator[None]:
+    """Say in errors about a base why it is needed."""
+    try:
+        yield
+    except SteerError as error:
+        raise SteerError(
+            f"model {checkpoint.name!r} needs a base for configurations, tokenizers and parts that it lacks: {error}; "
+            "name one by --base (a folder in diffusers format, or a hub id)"
+        ) from error
 
 
 def _needed(pipeline_class: Any, family: type[Backbone]) -> dict[str, tuple[str, ...]]:
@@ -124,22 +176,28 @@ def _needed(pipeline_class: Any, family: type[Backbone]) -> dict[str, tuple[str,
     types = pipeline_class._get_signature_types()
     parts, _ = pipeline_class._get_signature_keys(pipeline_class)
     return {
-        part: tuple(cls.__name__ for cls in types.get(part, ())) if part in ("unet", "transformer") else ()
+        part: tuple(cls.__name__ for cls in types.get(part, ())) if part in DENOISERS else ()
         for part in parts
         if part not in family.optional
     }
 
 
-def _fetched(source: Source, name: str, options: ModelOptions, precision: torch.dtype) -> Path:
-    """Return the folder of the hub's cache with a model, fetched now if it is not there."""
+def _fetched(
+    source: Source, name: str, options: ModelOptions, precision: torch.dtype, without: Collection[str]
+) -> Path:
+    """Return the folder of the hub's cache with a model, fetched now if it is not there.
+
+    Args:
+        without: parts whose weights come from elsewhere.
+    """
     repository = Repository(source.name, revision=options.revision)
-    found = weights.cached(repository)
+    found = weights.cached(repository, without)
     if found is not None and (options.variant is None or weights.has_variant(found, options.variant)):
         return found
     if not hub.reachable():
         what = "" if found is None else f"'s variant {options.variant!r}"
         raise SteerError(f"model {name!r}{what} is not in the hub's cache, and {OFFLINE}")
-    return weights.fetch(repository, variant=options.variant or VARIANTS.get(precision))
+    return weights.fetch(repository, variant=options.variant or VARIANTS.get(precision), without=without)
 
 
 def _unloadable(name: str, error: Exception, config: Mapping[str, Any]) -> SteerError:
@@ -178,10 +236,12 @@ def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: Mod
     family: type[Backbone] = entry.load()
     name = str(getattr(pipe, "name_or_path", None) or getattr(pipe, "_name_or_path", None) or type(pipe).__name__)
     _check_pipeline(pipe, name, family)
+    if options.base is not None or options.vae is not None:
+        raise SteerError("base and vae are for models that steer loads; set pipe.vae of a pipeline in memory")
     apply(pipe, options, pipe.device if device is None else pick_device(device), move=device is not None)
     backbone = family(pipe)  # type: ignore[call-arg]
     backbone.lend()
-    return Model(name, backbone, {}, options, _preview(backbone, options))
+    return Model(name, backbone, {}, options, _preview(backbone, options), files_of("", options))
 
 
 def _check_pipeline(pipe: Any, name: str, family: type[Backbone]) -> None:

@@ -12,11 +12,15 @@ from torch import Tensor
 
 from steer.errors import SteerError, cause_of, message_of, unknown
 from steer.models.downloads import hub, weights
+from steer.models.downloads.checkpoints import sha256_of
 from steer.models.downloads.source import Source
 from steer.registry.declarations import Repository
+from steer.settings.run_settings import renewed
 
 OFFLOADS = ("none", "model", "sequential")
 VAE_SAVINGS = ("slicing", "tiling")
+LATER = ("variant", "revision", "base", "vae")
+"""Options that recipes hold only if they are set."""
 PREVIEWS = {
     "taesd": "madebyollin/taesd",
     "taesdxl": "madebyollin/taesdxl",
@@ -35,7 +39,10 @@ class ModelOptions:
         offload: ``"model"`` moves one part at a time to the GPU, ``"sequential"`` one layer; CUDA only.
         compile: compile the denoiser with ``torch.compile``; pays from some hundred steps of one shape on.
         attention: diffusers' name of an attention backend, such as ``"native"``, ``"flash"`` or ``"xformers"``.
-        vae: of ``"slicing"`` (one image at a time) and ``"tiling"`` (tiles; blends seams), to decode in less memory.
+        vae: another autoencoder: a hub id, a folder, or a file.
+        base: the model that a model in one file takes its configurations from, and the parts that it lacks.
+        vae_memory: of ``"slicing"`` (one image at a time) and ``"tiling"`` (tiles; blends seams), to decode in less
+            memory.
         variant: of the weights, such as ``"fp16"``; by default that of the precision if it has to be fetched, else what
             is there.
         revision: branch, tag or commit of a model of the hub.
@@ -47,28 +54,40 @@ class ModelOptions:
     offload: str = "none"
     compile: bool = False
     attention: str | None = None
-    vae: tuple[str, ...] = ()
+    vae_memory: tuple[str, ...] = ()
     preview: str | None = None
     variant: str | None = None
     revision: str | None = None
+    base: str | None = None
+    vae: str | None = None
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
             raise unknown("offload", self.offload, OFFLOADS)
-        for saving in self.vae:
+        for saving in self.vae_memory:
             if saving not in VAE_SAVINGS:
-                raise unknown("vae option", saving, VAE_SAVINGS)
+                raise unknown("vae-memory", saving, VAE_SAVINGS)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, for the recipe."""
-        data = asdict(self)
-        return {name: value for name, value in data.items() if value is not None or name not in ("variant", "revision")}
+        return {name: value for name, value in asdict(self).items() if value or name not in LATER}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelOptions:
         """Return the options that :meth:`as_dict` gave, for a replay."""
         loras = tuple((str(path), float(weight)) for path, weight in data.get("loras", ()))
-        return cls(**{**data, "loras": loras, "vae": tuple(data.get("vae", ()))})
+        data = renewed(data)
+        return cls(**{**data, "loras": loras, "vae_memory": tuple(data.get("vae_memory", ()))})
+
+
+def files_of(model: str, options: ModelOptions) -> dict[str, str]:
+    """Return the SHA-256 of each file of weights on this machine that a model's name and its options name, by name."""
+    found = {}
+    for name in (model, options.vae, *(path for path, *_ in options.loras)):
+        path = Source(name).path if name else None
+        if path is not None and path.is_file():
+            found[str(name)] = sha256_of(path)
+    return found
 
 
 def parse_loras(texts: Iterable[str]) -> tuple[tuple[str, float], ...]:
@@ -108,7 +127,7 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device, *, move: bool 
     else:
         pipe.enable_sequential_cpu_offload(device=device)
     vae = getattr(pipe, "vae", None)
-    for saving in options.vae:
+    for saving in options.vae_memory:
         enable = getattr(vae, f"enable_{saving}", None)
         if enable is None:
             raise SteerError(f"the autoencoder of {type(pipe).__name__} has no {saving}")

@@ -9,6 +9,7 @@ from typing import Any, get_origin, get_type_hints
 
 from steer.errors import SteerError
 from steer.models.device import dtype_name
+from steer.models.downloads.source import Source
 from steer.models.media import Medium, media_at
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import check_seed
@@ -142,6 +143,8 @@ def _check(recipe: Recipe, slot: Any) -> None:
         raise TypeError("category is no text")
     if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
         raise ValueError("slot must be a non-negative integer")
+    if not all(isinstance(digest, str) for digest in recipe.files.values()):
+        raise TypeError("digests must be text")
     if recipe.cfg_setting not in ("guidance_scale", "true_cfg_scale"):
         raise ValueError("cfg_setting is no scale of guidance")
     check_seed(prompt["seed"], "prompt")
@@ -170,8 +173,12 @@ def request_of(recipe: Recipe, *, model: str | None = None, device: str | None =
         device: by default CUDA if there is one.
 
     Raises:
-        SteerError: for an unknown dtype.
+        SteerError: for an unknown dtype, or if a local file of weights is not here.
     """
+    for file, digest in recipe.files.items():
+        if Source(file).path is None and not (file == recipe.model and model is not None):
+            way = "put it there, or name its present place by --model" if file == recipe.model else "put it there"
+            raise SteerError(f"the recipe uses the file {file!r} (SHA-256 {digest[:10]}…), which is not here: {way}")
     return SamplingRequest(
         model=model or recipe.model,
         model_options=ModelOptions.from_dict(recipe.model_options),

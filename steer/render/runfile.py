@@ -19,6 +19,7 @@ from steer.results.claims import check_others
 from steer.results.names import METADATA
 from steer.results.recipe import versions
 from steer.results.storage import Storage
+from steer.settings.run_settings import renewed
 from steer.settings.strict_json import json_text
 from steer.settings.text_files import decoded
 
@@ -69,7 +70,7 @@ def read_run(storage: Storage) -> dict[str, Any]:
         return {}
     text = decoded(data, storage.url(RUN))
     try:
-        values = tomllib.loads(text)
+        values = renewed(tomllib.loads(text))
         for key, kind in READ.items():
             if not isinstance(values.get(key, kind()), kind):
                 raise ValueError(f"{key} is no {kind.__name__}")

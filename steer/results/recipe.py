@@ -31,6 +31,7 @@ class Recipe:
         sampler: the scheduler's name as A1111 spells it, or its class.
         replayable: whether names suffice; false if a method, a reward or the model was an object in memory.
         judge: names of judges; no image depends on them.
+        files: the SHA-256 of each local file of weights, by its name in the recipe.
         cfg_setting: the setting with the scale of classifier-free guidance (:class:`steer.models.backbone.Backbone`).
     """
 
@@ -49,6 +50,7 @@ class Recipe:
     sampler: str
     replayable: bool = True
     judge: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     cfg_setting: str = "guidance_scale"
     schema: int = field(default=SCHEMA)
 
@@ -80,6 +82,8 @@ class Recipe:
             **({} if self.cfg_setting == "guidance_scale" else {"Distilled CFG Scale": s["guidance_scale"]}),
             "Seed": (self.prompt["seed"] + slot) % 2**32,
             "Size": f"{s['width']}x{s['height']}",
+            # ten digits find a model on Civitai
+            **({"Model hash": self.files[self.model][:10]} if self.model in self.files else {}),
             "Model": self.model,
         }
         if s.get("eta") is not None:

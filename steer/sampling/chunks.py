@@ -37,7 +37,7 @@ def default_chunk(device: str, particles: int) -> int:
 
 ADVICE = {
     "denoising": "lower --size, or use --dtype bf16 or fp16, --offload model, or a smaller --model",
-    "decoding": "use --vae tiling, --vae slicing or --preview, or lower --size",
+    "decoding": "use --vae-memory tiling or slicing, --preview, or lower --size",
     "rewarding": "use a smaller reward, or score afterwards by steer score",
     "differentiating": "lower --size, let methods recompute activations, or use a search without gradients",
 }

@@ -244,6 +244,7 @@ class Session:
         return Recipe(
             model=self.model.name,
             model_options=self.model.options.as_dict(),
+            files=self.model.files,
             prompt={
                 "text": str(prompt),
                 "id": prompt.id,

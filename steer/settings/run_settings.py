@@ -246,6 +246,14 @@ def as_typed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def renewed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a run file or a recipe by the keys of today: ``vae`` once was what ``vae_memory`` is."""
+    found = dict(values)
+    if isinstance(found.get("vae"), list) or found.get("vae") in ("slicing", "tiling"):
+        found["vae_memory"] = found.pop("vae")
+    return found
+
+
 def parse_size(size: Any, where: str = "") -> tuple[int, int]:
     """Return width and height in pixels of ``"512x768"`` or ``[512, 768]``.
 

@@ -39,7 +39,7 @@ def test_every_option_is_in_a_group(name: str) -> None:
 
 
 def test_help_shows_the_choices_of_closed_sets() -> None:
-    closed = {"dtype": DTYPES, "offload": OFFLOADS, "vae": VAE_SAVINGS, "choose": CHOICES, "layout": LAYOUTS,
+    closed = {"dtype": DTYPES, "offload": OFFLOADS, "vae_memory": VAE_SAVINGS, "choose": CHOICES, "layout": LAYOUTS,
               "engine": ENGINES}  # fmt: skip
     shown = {option.name: option.metavar for option in render.params if option.name in closed}
     assert shown == {name: "|".join(values) for name, values in closed.items()}

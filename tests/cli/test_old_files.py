@@ -103,6 +103,15 @@ def test_a_run_file(tmp_path: Path) -> None:
     assert (request.model, request.dtype, request.choose, request.run_seed) == ("shapes", "fp32", "all", 3)
 
 
+def test_savings_of_the_autoencoder_by_their_old_name(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(f'vae = ["tiling"]\n{RUN}')
+    request = request_of(gathered(read_toml(tmp_path / "run.toml", RENDER_KEYS), {}))
+    assert (request.model_options.vae_memory, request.model_options.vae) == (("tiling",), None)
+    recipe = json.loads(RECIPE)
+    recipe["model_options"]["vae"] = ["slicing"]
+    assert replay.request_of(Recipe(**recipe)).model_options.vae_memory == ("slicing",)
+
+
 def test_a_recipe() -> None:
     request = replay.request_of(Recipe(**json.loads(RECIPE)), model="elsewhere")
     assert request.settings == ASKED.having(timesteps=(900, 400), denoiser="base", true_cfg_scale=1.0)

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
+from support import original
 from support.commands import Steer
+from support.tiny import tiny_sd
 
 
 def _recipe(path: Path) -> dict[str, Any]:
@@ -40,6 +43,23 @@ def test_steered_images_replay_bit_for_bit(steer: Steer, tiny: Path, prompts: li
     assert "--allow-files" in steer("replay", made[0]).error()
     done = steer("replay", made[-1], "--allow-files")
     assert (done.code, "equal to the original" in done.out) == (0, True)
+
+
+def test_images_of_local_files_replay_and_what_is_missing_or_changed_is_told(steer: Steer, tiny: Path) -> None:
+    model = original.write(original.whole(tiny_sd()), Path("model.safetensors"))
+    vae = original.write(original.vae(tiny_sd().vae.state_dict()), Path("vae.safetensors"))
+    arguments = ["--base", str(tiny), "--vae", str(vae), "--steps", "2", "--out", "out"]
+    done = steer("generate", "a red circle", "-m", model, *arguments)
+    assert done.code == 0, done.err
+    (made,) = Path("out").glob("*-[0-9][0-9][0-9].png")
+    assert json.loads(steer("replay", made, "--json").out)["equal"] is True
+    vae.rename("moved.safetensors")
+    assert "the recipe uses the file 'vae.safetensors' (SHA-256 " in steer("replay", made).error()
+    original.write({**original.vae(tiny_sd().vae.state_dict()), "loss.x": torch.zeros(1)}, vae)
+    model.rename("elsewhere.safetensors")
+    assert "or name its present place by --model" in steer("replay", made).error()
+    outcome = json.loads(steer("replay", made, "--model", "elsewhere.safetensors", "--json").out)
+    assert (outcome["equal"], list(outcome["files_differ"])) == (True, ["vae.safetensors"])
 
 
 @pytest.mark.parametrize(

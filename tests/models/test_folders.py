@@ -227,9 +227,11 @@ def test_what_is_no_pipeline_at_all(tmp_path: Path, saved: Path) -> None:
     }.items():
         assert message in error_of(tmp_path / name)
     assert f"is a part of the pipeline in {saved}; give that folder" in error_of(saved / "unet")
-    for name in ("v1-5.ckpt", "sdxl.safetensors", "q4.gguf", "notes.txt"):
+    (tmp_path / "notes.txt").write_bytes(b"x")
+    assert "expected a folder in diffusers format" in error_of(tmp_path / "notes.txt")
+    for name in ("v1-5.ckpt", "sdxl.safetensors"):
         (tmp_path / name).write_bytes(b"x")
-        assert "expected a folder in diffusers format" in error_of(tmp_path / name)
+        assert "cannot be read" in error_of(tmp_path / name)
     assert "is a URL" in error_of("https://huggingface.co/a/b/resolve/main/x.safetensors?token=hf_secret")
     assert "secret" not in error_of("https://huggingface.co/a/b/resolve/main/x.safetensors?token=hf_secret")
 

@@ -85,7 +85,7 @@ def test_lora_weights_are_parsed() -> None:
 def test_options_survive_the_recipe() -> None:
     import json
 
-    options = ModelOptions(loras=(("x", 0.5),), vae=("tiling",), preview="taesd")
+    options = ModelOptions(loras=(("x", 0.5),), vae_memory=("tiling",), preview="taesd")
     assert ModelOptions.from_dict(json.loads(json.dumps(options.as_dict()))) == options
 
 
@@ -138,7 +138,7 @@ def test_a_preview_decoder_of_another_family_is_refused(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"offload": "modle"}, "did you mean 'model'"),
-        ({"vae": ("slicin",)}, "did you mean 'slicing'"),
+        ({"vae_memory": ("slicin",)}, "did you mean 'slicing'"),
         ({"attention": "flashy"}, "flashy"),
         ({"offload": "model"}, "CUDA"),
         ({"preview": "tasd"}, "did you mean 'taesd'"),
@@ -176,7 +176,7 @@ def test_a_pipeline_that_was_loaded_by_a_device_map_is_used_as_it_is(tmp_path: P
 
 
 def test_attention_and_vae_savings_keep_the_image() -> None:
-    saved = image(ModelOptions(attention="native", vae=("slicing", "tiling")))
+    saved = image(ModelOptions(attention="native", vae_memory=("slicing", "tiling")))
     assert torch.allclose(saved, image(ModelOptions()), atol=1e-5)
 
 

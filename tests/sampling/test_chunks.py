@@ -73,7 +73,9 @@ def test_one_row_that_does_not_fit_is_the_end() -> None:
         with during("differentiating"), during("decoding"):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(SteerError, match="out of memory while decoding, with one row at a time: use --vae tiling"):
+    with pytest.raises(
+        SteerError, match="out of memory while decoding, with one row at a time: use --vae-memory tiling"
+    ):
         Chunks(4).map(never, 4)
 
 

@@ -50,7 +50,7 @@ def test_the_packs_to_come_begin_at_the_size_that_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "message"), [("unet", "while denoising.*--offload model"), ("vae", "while decoding.*--vae tiling")]
+    ("part", "message"), [("unet", "while denoising.*--offload model"), ("vae", "while decoding.*--vae-memory tiling")]
 )
 def test_one_row_that_does_not_fit_says_what_would_help(part, message) -> None:
     with pytest.raises(SteerError, match=message):

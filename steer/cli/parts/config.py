@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError, nearest
+from steer.settings.run_settings import renewed
 from steer.settings.text_files import read_text
 
 DEFAULT_MODEL = "shapes"
@@ -23,6 +24,7 @@ def read_toml(path: str | Path, keys: dict[str, Any]) -> dict[str, Any]:
         data = tomllib.loads(read_text(path, "config file"))
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep brackets
         raise SteerError(f"config file {path} is not TOML: {error}") from None
+    data = renewed(data)
     for key, value in data.items():
         if key not in keys:
             raise SteerError(

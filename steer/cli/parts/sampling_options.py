@@ -17,7 +17,16 @@ INPUT, MODEL, SAMPLING, STEERING, OUTPUT = "Input", "Model", "Sampling", "Steeri
 """Groups of options in help."""
 
 model_options: Decorator = options(
-    option("-m", "--model", group=MODEL, help="Model: a known name, a folder in diffusers format, or a hub id."),
+    option(
+        "-m", "--model", group=MODEL, help="Model: a known name, a folder in diffusers format, a file, or a hub id."
+    ),
+    option(
+        "--base",
+        metavar="ID|FOLDER",
+        group=MODEL,
+        help="Model from which a --model in one file takes its configurations, and the parts that it lacks.",
+    ),
+    option("--vae", metavar="ID|FOLDER|FILE", group=MODEL, help="Another autoencoder."),
     option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one."),
     option("--dtype", metavar="fp32|bf16|fp16", group=MODEL, help="Precision of the weights."),
     option(
@@ -33,7 +42,7 @@ model_options: Decorator = options(
     option("--compile/--no-compile", default=None, group=MODEL, help="Compile the denoiser."),
     option("--attention", metavar="NAME", group=MODEL, help="diffusers' attention backend: native, flash, xformers, …"),
     option(
-        "--vae",
+        "--vae-memory",
         multiple=True,
         metavar="slicing|tiling",
         group=MODEL,
@@ -143,10 +152,12 @@ def request_of(values: Mapping[str, Any]) -> SamplingRequest:
             offload=values.get("offload") or "none",
             compile=bool(values.get("compile")),
             attention=values.get("attention"),
-            vae=tuple(values.get("vae", ())),
+            vae_memory=tuple(values.get("vae_memory", ())),
             preview=values.get("preview"),
             variant=values.get("variant"),
             revision=values.get("revision"),
+            base=values.get("base"),
+            vae=values.get("vae"),
         ),
         device=values.get("device"),
         dtype=values.get("dtype"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,14 +44,43 @@ def read_tensors(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoin
         # torch's message about a pickle with code is a page long, and advises to run the code
         code = isinstance(error, pickle.UnpicklingError)
         reason = "no pickle of tensors alone" if code else message_of(error, 120)
+        advice = "take it as .safetensors, or fetch" if code else "fetch"
         raise SteerError(
-            f"{what} {file} cannot be read ({reason}); it is truncated or not a checkpoint: fetch or copy it again"
+            f"{what} {file} cannot be read ({reason}); it is truncated or not a checkpoint: {advice} or copy it again"
         ) from error
     if isinstance(content, Mapping):
         content = next((content[key] for key in keys if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise SteerError(f"{what} {file} holds no state dict; expected names with their tensors")
     return {str(name): tensor for name, tensor in content.items()}
+
+
+def shapes_of(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoint") -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a state dict's tensors by name; of safetensors, only the header is read.
+
+    Raises:
+        SteerError: see :func:`read_tensors`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if file.suffix == ".safetensors":
+        try:
+            with safe_open(file, framework="pt") as content:
+                return {name: tuple(content.get_slice(name).get_shape()) for name in list(content.keys())}
+        except (OSError, SafetensorError):
+            pass  # reported below
+    return {name: tuple(tensor.shape) for name, tensor in read_tensors(file, keys=keys, what=what).items()}
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file; it is read once per process unless it changes."""
+    return _sha256_of(file.resolve(), file.stat().st_mtime_ns)
+
+
+@functools.lru_cache(256)
+def _sha256_of(file: Path, _changed: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def mismatch(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> str | None:

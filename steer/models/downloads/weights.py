@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,13 @@ CONFIGS = ("model_index.json", "config.json")
 """The index files of repositories: of a diffusers pipeline, and of a model of transformers or diffusers."""
 
 
-def cached(needed: Needed) -> Path | None:
-    """Return the place of weights in the hub's cache: a file, or the folder of a complete repository."""
+def cached(needed: Needed, without: Collection[str] = ()) -> Path | None:
+    """Return the place of weights in the hub's cache: a file, or the folder of a complete repository.
+
+    Args:
+        needed: the weights.
+        without: see :func:`is_complete`.
+    """
     if isinstance(needed, Weights) and needed.url is not None:
         kept = _kept(needed.file, needed.url)
         return kept if kept.is_file() else None
@@ -44,7 +49,7 @@ def cached(needed: Needed) -> Path | None:
         return next((file for file in found if file is not None), None)
     for name in CONFIGS:
         config = hub.cached_file(needed.repo, name, needed.revision)
-        if config is not None and is_complete(config.parent):
+        if config is not None and is_complete(config.parent, without):
             return config.parent
     return None
 
@@ -63,13 +68,19 @@ def describe(needed: Needed) -> dict[str, Any]:
     }
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a folder in the format of transformers or diffusers has all parts and shards of its weights."""
+def is_complete(folder: Path, without: Collection[str] = ()) -> bool:
+    """Whether a folder in the format of transformers or diffusers has all parts and shards of its weights.
+
+    Args:
+        without: parts of a pipeline of which the configuration suffices.
+    """
     index = folder / "model_index.json"
     if index.is_file():
         parts = [name for name, value in _read(index).items() if isinstance(value, list) and all(value)]
         needed = [folder / name for name in parts if name not in hub.UNUSED]
-        return all(part.is_dir() and is_complete(part) for part in needed)
+        return all(
+            any(part.glob("*.json")) if part.name in without else part.is_dir() and is_complete(part) for part in needed
+        )
     if not (folder / "config.json").is_file():  # tokenizers, schedulers, feature extractors have no weights
         return any(folder.glob("*.json"))
     names = [file.name for file in folder.iterdir()]
@@ -162,13 +173,16 @@ def out_of_reach(needed: Needed, owner: str) -> SteerError:
     )
 
 
-def fetch(needed: Needed, into: Path | None = None, *, variant: str | None = None) -> Path:
+def fetch(
+    needed: Needed, into: Path | None = None, *, variant: str | None = None, without: Collection[str] = ()
+) -> Path:
     """Fetch and verify weights; an interrupted download resumes.
 
     Args:
         needed: the weights.
         into: a folder instead of the hub's cache.
         variant: of a `Repository`'s weights, taken if they are there.
+        without: parts of a pipeline whose weights are left out.
 
     Returns:
         The file, or the folder of a `Repository`.
@@ -193,7 +207,8 @@ def fetch(needed: Needed, into: Path | None = None, *, variant: str | None = Non
     files = hub.listing(needed.repo, needed.revision, variant)
     if not files:
         raise SteerError(f"{needed.repo} has no file that transformers or diffusers reads")
-    paths = [hub.fetch(needed.repo, file, needed.revision, into=into) for file, _ in files]
+    left_out = [file for file, _ in files if file.partition("/")[0] in without and weights_file(Path(file).name)]
+    paths = [hub.fetch(needed.repo, file, needed.revision, into=into) for file, _ in files if file not in left_out]
     return min((path.parent for path in paths), key=lambda path: len(path.parts))
 
 
