@@ -1,5 +1,6 @@
 """The one training loop: seeded by step, resumable to the bit, on one device or many."""
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -93,31 +94,40 @@ def _update(
     for group in part.optimizer.param_groups:
         group["lr"] = update.rate
     part.optimizer.zero_grad(set_to_none=True)
-    values = {"rate": update.rate}
+    sums: dict[str, Tensor] = {}
     for index in range(recipe.accumulate):
         # two processes draw the same as one that accumulates two batches
         losses = update.losses(index * accelerator.num_processes + accelerator.process_index)
-        check_finite(losses["loss"], step)
         accelerator.backward(losses["loss"] / recipe.accumulate)
         for name, value in losses.items():
-            values[name] = values.get(name, 0.0) + float(value.detach()) / recipe.accumulate
+            part_of = value.detach() / recipe.accumulate
+            sums[name] = sums[name] + part_of if name in sums else part_of
     average_gradients(accelerator, part.parameters)
     accelerator.unscale_gradients(part.optimizer)
-    norm = nn.utils.clip_grad_norm_(part.parameters, recipe.clip)
+    sums["gradient"] = nn.utils.clip_grad_norm_(part.parameters, recipe.clip)
+    values = _numbers(sums)
+    check_finite(values["loss"], step)
     if accelerator.scaler is None:  # the scaler skips steps whose scaled gradients overflow
-        check_finite(norm, step, "gradient")
+        check_finite(values["gradient"], step, "gradient")
     part.optimizer.step()
     part.move_average(step, recipe.ema)
-    return {**values, "gradient": float(norm)}
+    return {"rate": update.rate, **values}
 
 
-def check_finite(value: Tensor, step: int, what: str = "loss") -> None:
+def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return values of one element as numbers; the host waits for a device once for all of them."""
+    device = next((value.device for value in values.values() if value.device.type != "cpu"), torch.device("cpu"))
+    column = torch.stack([value.to(device, torch.float32) for value in values.values()])
+    return dict(zip(values, column.tolist(), strict=True))
+
+
+def check_finite(value: float, step: int, what: str = "loss") -> None:
     """Raise if a training has diverged.
 
     Raises:
         SteerError: naming the step and the remedy.
     """
-    if not bool(value.isfinite()):
+    if not math.isfinite(value):
         raise SteerError(
             f"the {what} of step {step} is not finite: the training has diverged; start over in another --out with a "
             "lower --rate"

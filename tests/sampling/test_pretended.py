@@ -10,18 +10,19 @@ from support.families import Family, all_families
 from support.pretended import Traffic, pretended
 from support.tiny import brightness, tiny_sd
 
-from steer import Prompt, Sampler
+from steer import Prompt, Sampler, hookimpl
 from steer.models.load import load_model
 from steer.registry.plugins import manager
+from steer.rewards.reward import WeightedSum
 from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run
+from steer.sampling.methods_by_name import make_methods
+from steer.sampling.state import State
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself"),
 ]
-EACH = {"sd", "sdxl", "sd3", "flux-dev", "flux2-klein", "pixart-sigma", "qwen-image", "sana", "z-image"}
-"""One family of each pipeline's class."""
 SD_SCHEDULERS = [
     "ddpm", "euler", "euler-a", "dpm++", "dpm++-karras", "dpm++-sde", "unipc", "deis", "pndm", "lms", "lcm", "heun",
 ]  # fmt: skip
@@ -40,44 +41,53 @@ def settings(family: Family) -> dict[str, Any]:
     return {"particles": 2, "chunk": 2, **family.guided, **size, **family.stochastic}
 
 
-def generate(sampler: Sampler, family: Family, traffic: Traffic, **keywords: Any) -> tuple[int, int]:
-    """Sample one prompt in one chunk; return the syncs and uploads that it took."""
-    before = traffic.counts
-    prompts = [Prompt(family.texts[0], seed=5)]
-    result = sampler.generate(prompts, reward=brightness, **{**settings(family), **keywords})
-    assert result.items[0].samples[0].reward is not None
-    return traffic.counts[0] - before[0], traffic.counts[1] - before[1]
+class Counting:
+    """Notes what each step waits for and copies to the device."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.traffic, self.counts = traffic, [traffic.counts]
+
+    @hookimpl
+    def after_step(self, state: State) -> None:
+        self.counts.append(self.traffic.counts)
+
+    def step(self, number: int) -> tuple[int, int]:
+        """Return the syncs and uploads of a step after the first, which encodes the texts."""
+        assert 0 < number < len(self.counts) - 1
+        before, after = self.counts[number : number + 2]
+        return after[0] - before[0], after[1] - before[1]
 
 
-def climb(sampler: Sampler, family: Family) -> None:
-    given = {**settings(family), "steps": 2}
-    run = make_run(sampler.backbone, [Prompt(family.texts[0], seed=5)], settings=given)
-    assert bool(vjp(run, run.start, {"brightness": brightness}).finite.all())
+def sample(sampler: Sampler, family: Family, traffic: Traffic, methods=(), **given: Any) -> Counting:
+    """Sample one prompt to the end; count from the second step on."""
+    counting, options = Counting(traffic), given.pop("options", {})
+    run = make_run(
+        sampler.backbone, [Prompt(family.texts[0], seed=5)], observers=[counting],
+        settings={**settings(family), **given}, methods=make_methods(list(methods), options, manager()),
+        reward=WeightedSum([("brightness", 1.0, brightness)]),
+    )  # fmt: skip
+    state = run.search()
+    assert torch.isfinite(state.rewards()).all()
+    return counting
 
 
-@pytest.mark.parametrize(
-    "family",
-    all_families(),
-    ids=lambda family: family.name,
-)
-def test_a_family_on_cuda_plain_steered_and_differentiated(family: Family, monkeypatch) -> None:
+@pytest.mark.parametrize("family", all_families(), ids=lambda family: family.name)
+def test_a_family_samples_and_is_steered_on_cuda(family: Family, monkeypatch) -> None:
     with pretended() as traffic:
         sampler = on("cuda", family, monkeypatch)
-        # the first run encodes the text, for which a text encoder may wait
-        _, few, more = (generate(sampler, family, traffic, steps=steps) for steps in (2, 2, 3))
-        assert more[0] == few[0], traffic.syncs  # no step waits for the device
+        syncs, uploads = sample(sampler, family, traffic, steps=2).step(1)
+        assert syncs == 0, traffic.syncs
         # the rows, their prompts, the time and the noise; the positions of Flux and its kin, for each half
-        assert more[1] - few[1] <= 8, traffic.uploads
-        generate(sampler, family, traffic, steps=2, methods="fk", options={"fk": {"lookahead": 1}})
-        climb(sampler, family)
+        assert uploads <= 8, traffic.uploads
+        sample(sampler, family, traffic, ["fk"], steps=2, options={"fk": {"lookahead": 1}})
 
 
-@pytest.mark.parametrize("family", [f for f in all_families() if f.name in EACH], ids=lambda family: family.name)
-def test_a_family_on_mps_computes_nothing_in_double(family: Family, monkeypatch) -> None:
-    with pretended("mps") as traffic:
-        sampler = on("mps", family, monkeypatch)
-        generate(sampler, family, traffic, steps=2, methods="fk")
-        climb(sampler, family)
+@pytest.mark.parametrize("family", all_families(), ids=lambda family: family.name)
+def test_a_family_is_differentiated_on_mps_and_nothing_is_in_double(family: Family, monkeypatch) -> None:
+    with pretended("mps"):
+        given = {**settings(family), "steps": 2}
+        run = make_run(on("mps", family, monkeypatch).backbone, [Prompt(family.texts[0], seed=5)], settings=given)
+        assert bool(vjp(run, run.start, {"brightness": brightness}).finite.all())
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +95,17 @@ def sd() -> Family:
     return Family("sd", tiny_sd, {"guidance_scale": 5.0}, {}, {}, {})
 
 
-def test_a_step_of_fk_waits_for_each_chunks_samples_and_scores_and_once_for_the_weights(sd, monkeypatch) -> None:
+@pytest.mark.parametrize(("chunk", "most"), [(2, (3, 7)), (1, (5, 10))])
+def test_a_step_of_fk_waits_for_each_chunks_samples_and_scores_and_once_for_the_weights(
+    sd, chunk, most, monkeypatch
+) -> None:
     with pretended() as traffic:
         sampler = on("cuda", sd, monkeypatch)
-        keywords = {"methods": "fk", "options": {"fk": {"lambda": 1000.0}}}
-        for chunk, syncs, uploads in ((2, 3, 7), (1, 5, 10)):
-            few, more = (generate(sampler, sd, traffic, steps=steps, chunk=chunk, **keywords) for steps in (2, 3))
-            assert more[0] - few[0] <= syncs, traffic.syncs
-            assert more[1] - few[1] <= uploads, traffic.uploads
+        counting = sample(sampler, sd, traffic, ["fk"], steps=3, chunk=chunk, options={"fk": {"lambda": 1000.0}})
+        syncs, uploads = counting.step(1)
+        assert syncs <= most[0] and uploads <= most[1], (traffic.syncs, traffic.uploads)
 
 
-@pytest.mark.parametrize("kind", ["cuda", "mps"])
 @pytest.mark.parametrize(
     ("method", "options"),
     [
@@ -103,13 +113,13 @@ def test_a_step_of_fk_waits_for_each_chunks_samples_and_scores_and_once_for_the_
         ("refine", {"seeds": 2, "rounds": 1}), ("carinox", {"iterations": 2, "seeds": 2}),
     ],
 )  # fmt: skip
-def test_searches_stay_on_the_device(sd, kind: str, method: str, options, monkeypatch) -> None:
+def test_searches_stay_on_the_device(sd, method: str, options, monkeypatch) -> None:
     class Bright:  # carinox climbs rewards that say they have a gradient
         name, differentiable = "bright", True
         __call__ = staticmethod(brightness)
 
-    with pretended(kind):
-        sampler = on(kind, sd, monkeypatch)
+    with pretended("mps"):  # which has CUDA's rules, and no float64
+        sampler = on("mps", sd, monkeypatch)
         found = sampler.generate(
             [Prompt("a red circle", seed=5)], methods=method, options={method: options}, reward=Bright(), steps=2,
             chunk=2,
@@ -120,10 +130,7 @@ def test_searches_stay_on_the_device(sd, kind: str, method: str, options, monkey
 @pytest.mark.parametrize("scheduler", SD_SCHEDULERS)
 def test_a_schedulers_step_waits_for_nothing(sd, scheduler: str, monkeypatch) -> None:
     with pretended() as traffic:
-        sampler = on("cuda", sd, monkeypatch)
-        few, more = (
-            generate(sampler, sd, traffic, steps=steps, scheduler=scheduler, eta=None, methods="prune",
-                     options={"prune": {"particles": 2}})
-            for steps in (3, 5)
-        )  # fmt: skip
-        assert more[0] == few[0], traffic.syncs
+        given = {"steps": 4, "scheduler": scheduler, "eta": None, "options": {"prune": {"particles": 2}}}
+        counting = sample(on("cuda", sd, monkeypatch), sd, traffic, ["prune"], **given)
+        waits = [counting.step(number)[0] for number in range(1, len(counting.counts) - 1)]
+        assert waits.count(0) >= len(waits) - 1, traffic.syncs  # one prunes

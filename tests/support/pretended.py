@@ -68,10 +68,28 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, (list, tuple)):
-        return [leaf for part in value for leaf in _leaves(part)]
-    return _leaves(list(value.values())) if isinstance(value, dict) else [value]
+def _found(value: Any, tensors: list[Tensor], generators: list[torch.Generator]) -> None:
+    """Collect the tensors and the generators among arguments."""
+    kind = type(value)
+    if kind is Pretended or isinstance(value, Tensor):
+        tensors.append(value)
+    elif kind is list or kind is tuple:
+        for part in value:
+            _found(part, tensors, generators)
+    elif kind is dict:
+        _found(list(value.values()), tensors, generators)
+    elif kind is torch.Generator:
+        generators.append(value)
+
+
+def _held(value: Any) -> Any:
+    """Return arguments with the tensors that are held in place of the device's."""
+    kind = type(value)
+    if kind is Pretended:
+        return value.held
+    if kind is list or kind is tuple:
+        return kind([_held(part) for part in value])
+    return {name: _held(part) for name, part in value.items()} if kind is dict else value
 
 
 class Pretended(Tensor):
@@ -91,7 +109,9 @@ class Pretended(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        world = next(leaf.world for leaf in _leaves((args, kwargs)) if isinstance(leaf, Pretended))
+        tensors: list[Tensor] = []
+        _found((args, kwargs), tensors, [])
+        world = next(tensor.world for tensor in tensors if isinstance(tensor, Pretended))
         return world.run(func, args, kwargs or {})
 
     @property
@@ -142,20 +162,20 @@ class World:
     replaced: ClassVar[Mapping[Any, Callable[..., Any]]] = {}
 
     def __init__(self, kind: str) -> None:
-        self.device = torch.device(kind, 0)
+        self.device, self.names = torch.device(kind, 0), (kind, STAND_IN)
         self.traffic = Traffic()
 
     def means(self, device: Any) -> bool:
         """Whether something names this device."""
-        if not isinstance(device, (str, torch.device)):
-            return False
-        return str(device).partition(":")[0] in (self.device.type, STAND_IN)
+        kind = type(device)
+        return (kind is str or kind is torch.device) and str(device).partition(":")[0] in self.names
 
     def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Compute on the CPU what torch asks of the device."""
-        leaves = _leaves((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        here = any(isinstance(tensor, Pretended) for tensor in tensors)
+        tensors: list[Tensor] = []
+        generators: list[torch.Generator] = []
+        _found((args, kwargs), tensors, generators)
+        here = any(type(tensor) is Pretended for tensor in tensors)
         asked = kwargs.get("device")
         there = here if asked is None else self.means(asked)
         if func in COPYING:
@@ -163,25 +183,26 @@ class World:
         elif here:
             self._check_devices(func, args, tensors)
             self._note_wait(func, args, kwargs)
-        for leaf in leaves:
-            if isinstance(leaf, torch.Generator) and there:
-                raise RuntimeError(
-                    f"Expected a '{self.device.type}' device type for generator but found '{leaf.device.type}'"
-                )
+        if generators and there:
+            raise RuntimeError(
+                f"Expected a '{self.device.type}' device type for generator but found '{generators[0].device.type}'"
+            )
         out = self.compute(func, args, kwargs, there=there)
+        if not there:
+            return out
         # an operation in place returns the tensor that it changed
-        own = {id(tensor.held): tensor for tensor in tensors if isinstance(tensor, Pretended)}
-        return mapped(lambda leaf: self._returned(leaf, own, there), out)
+        own = {id(tensor.held): tensor for tensor in tensors if type(tensor) is Pretended}
+        return mapped(lambda leaf: self._returned(leaf, own), out)
 
     def compute(self, func: Any, args: Any, kwargs: dict[str, Any], *, there: bool) -> Any:
         """Compute with the tensors that are held; ``there`` says whether the result is on the device."""
-        args, kwargs = mapped(lambda leaf: leaf.held if isinstance(leaf, Pretended) else leaf, (args, kwargs))
+        args, kwargs = _held(args), _held(kwargs)
         if there and kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": "cpu"}
         return func(*args, **kwargs)
 
-    def _returned(self, leaf: Any, own: dict[int, Pretended], there: bool) -> Any:
-        if not isinstance(leaf, Tensor) or not there:
+    def _returned(self, leaf: Any, own: dict[int, Pretended]) -> Any:
+        if not isinstance(leaf, Tensor):
             return leaf
         if self.device.type == "mps" and leaf.dtype in DOUBLE:
             raise TypeError(
@@ -194,7 +215,7 @@ class World:
         target, source = (
             (there, args[0]) if func is aten._to_copy.default else (isinstance(args[0], Pretended), args[1])
         )
-        if isinstance(source, Pretended) != target:
+        if (type(source) is Pretended) != target:
             (self.traffic.uploads if target else self.traffic.syncs)[_site()] += 1
 
     def _note_wait(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -217,7 +238,7 @@ class World:
         numbers = func in TAKES_NUMBERS or func in INDEXING or torch.Tag.pointwise in func.tags
         changed = args[0] if func._schema.is_mutable else None
         for tensor in tensors:
-            if isinstance(tensor, Pretended) or any(tensor is index for index in indices):
+            if type(tensor) is Pretended or any(tensor is index for index in indices):
                 continue
             if tensor.dim() > 0 or not numbers or tensor is changed:
                 raise RuntimeError(
