@@ -102,6 +102,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.settings.folders import files_in as files_in  # files below a folder, without hidden ones
     from steer.settings.text_files import read_text as read_text  # a small text file in any Unicode encoding
     from steer.settings.strict_json import json_text as json_text  # data as JSON that every parser reads
+    from steer.settings.strict_json import read_object as read_object  # the object in a JSON file
 
     # Output
     from steer.results.storage import storage_at as storage_at  # a place for files: a folder or an fsspec URL

@@ -1,6 +1,5 @@
 """A student on disk: a folder with its weights and ``student.json``, which describes it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AllowInfNan, Field, TypeAdapter
 
 from steer import SteerError
-from steer.plugin import json_text, message_of, read_text
+from steer.plugin import json_text, message_of, read_object
 from steer.training import write_whole
 
 CARD = "student.json"
@@ -83,7 +82,7 @@ def read_card(folder: Path) -> Student:
     if not path.is_file():
         raise SteerError(f"student folder {folder} has no {CARD}; expected a folder written by `steer train dmd2`")
     try:
-        data = json.loads(read_text(path, "student card"))
+        data = read_object(path, "student card")
         if data["format"] != FORMAT:
             raise SteerError(f"{path}: format {str(data['format'])[:40]!r}, but this version reads {FORMAT}")
         return TypeAdapter(Student).validate_python(data)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from steer import SteerError
 from steer.plugin import locate
 from steer_rewards import catalog
-from steer_rewards.checkpoints import read_json
+from steer_rewards.checkpoints import read_object
 
 CONFIG = "config.json"
 VOCABULARY = "vocab.txt"
@@ -60,7 +60,7 @@ def config(vit: Literal["base", "large"], image_size: int, given: Path | None = 
     from transformers import BlipConfig
 
     if given is not None and given.is_file():
-        data = read_json(given)
+        data = read_object(given, "config")
         if not {"text_config", "vision_config"} <= data.keys():
             raise SteerError(f"{given} is not a BLIP configuration: it needs text_config and vision_config")
         sizes = BlipConfig.from_dict(data)

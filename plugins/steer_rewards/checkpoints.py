@@ -9,7 +9,6 @@ error in a file is raised before the model changes::
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import message_of, mismatch, read_tensors, read_text
+from steer.plugin import message_of, mismatch, read_object, read_tensors
 
 KeyMap = Callable[[str], str | None]
 """From a checkpoint's name of a tensor to the model's; ``None`` if the model does not need the tensor."""
@@ -69,21 +68,6 @@ def read(file: Path, *, key: str | None = None) -> dict[str, Tensor]:
     return read_tensors(file, keys=[] if key is None else [key])
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        SteerError: naming the file, if it cannot be read or holds something else.
-    """
-    try:
-        data = json.loads(read_text(file, "file"))
-    except (ValueError, RecursionError) as error:
-        raise SteerError(f"{file} cannot be read as JSON ({type(error).__name__})") from error
-    if not isinstance(data, dict):
-        raise SteerError(f"{file} holds a JSON {type(data).__name__}, expected an object")
-    return data
-
-
 def of_folder(folder: Path) -> Path:
     """Return the weights file, or the index of its shards, in a folder in transformers' format.
 
@@ -98,7 +82,7 @@ def of_folder(folder: Path) -> Path:
 
 
 def _shards(index: Path) -> list[Path]:
-    names = read_json(index).get("weight_map")
+    names = read_object(index, "config").get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise SteerError(f"{index} has no weight_map; expected an index of shards")
     files = [index.with_name(Path(name).name) for name in dict.fromkeys(names.values())]  # names only, no paths

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from steer import SteerError
 from steer_rewards import checkpoints
-from steer_rewards.checkpoints import read_json
+from steer_rewards.checkpoints import read_object
 from steer_rewards.preprocess import CLIP_MEAN, normalize, pad_square, resize
 
 CONFIG = "config.json"
@@ -150,7 +150,7 @@ class ClipFlanT5:
 def is_clip_flant5(folder: Path) -> bool:
     """Whether a folder holds a CLIP-FlanT5, according to its ``config.json``."""
     file = folder / CONFIG
-    return file.is_file() and {"mm_hidden_size", "d_model"} <= read_json(file).keys()
+    return file.is_file() and {"mm_hidden_size", "d_model"} <= read_object(file, "config").keys()
 
 
 def key_map(name: str) -> str | None:
@@ -184,7 +184,7 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> ClipFlanT5Mo
         SteerError: naming the file, if it is damaged or does not fit the model.
     """
     with checkpoints.described(folder / CONFIG):
-        model = build(read_json(folder / CONFIG))
+        model = build(read_object(folder / CONFIG, "config"))
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in model.vision.state_dict()) else ""
 
     def names(name: str) -> str | None:  # transformers 4 has one more level in the vision tower

@@ -15,7 +15,7 @@ from torch import Tensor
 from steer import Field, Options, Prompt, Reward, SteerError
 from steer.plugin import DTYPES, locate
 from steer_rewards import catalog, checkpoints
-from steer_rewards.checkpoints import read_json
+from steer_rewards.checkpoints import read_object
 from steer_rewards.clip import CONFIG, embedder
 from steer_rewards.embedding import PRECISION, Precision
 
@@ -82,7 +82,7 @@ def _config(beside: Path) -> dict[str, Any]:
 
     if not beside.is_file():
         return dict(open_clip.get_model_config(MODEL))
-    config = read_json(beside).get("model_cfg")
+    config = read_object(beside, "config").get("model_cfg")
     if not isinstance(config, dict):
         raise SteerError(f"{beside} has no model_cfg; expected an open_clip configuration")
     return config

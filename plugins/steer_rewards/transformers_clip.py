@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from steer import SteerError
-from steer_rewards.checkpoints import read_json
+from steer_rewards.checkpoints import read_object
 
 CONFIG = "config.json"
 
@@ -46,7 +46,7 @@ def config_beside(file: Path, published: dict[str, Any]) -> dict[str, Any]:
     beside = file.with_name(CONFIG)
     if not beside.is_file():
         return published
-    config = read_json(beside)
+    config = read_object(beside, "config")
     if not isinstance(config.get("vision_config"), dict):
         raise SteerError(f"{beside} has no vision_config; expected the configuration of a CLIP in transformers' format")
     return config

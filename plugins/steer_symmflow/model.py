@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
-from steer.plugin import Source, json_text, message_of, mismatch, read_text
+from steer.plugin import Source, json_text, message_of, mismatch, read_object
 from steer.training import write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
@@ -231,8 +230,7 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = 
         SteerError: if files are missing, damaged or do not match.
     """
     try:
-        data = json.loads(read_text(folder / CONFIG, "symmflow model"))
-        config = SymmFlowConfig.from_dict(data)
+        config = SymmFlowConfig.from_dict(read_object(folder / CONFIG, "symmflow model"))
         model = SymmFlowModel(config)
         state = load_file(folder / WEIGHTS)
     except SteerError:

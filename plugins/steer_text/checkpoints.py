@@ -1,13 +1,12 @@
 """Models of transformers and their tokenizers, from folders and from the hub. Their code is never run."""
 
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from steer import SteerError
-from steer.plugin import Source, hub, message_of, nearest
+from steer.plugin import Source, hub, message_of, nearest, read_object
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +39,7 @@ def load(kind: str, source: str, what: str, names: Iterable[str] = ()) -> tuple[
         config = folder / "config.json"
         if not config.is_file():
             raise SteerError(f"{what}: {source} has no config.json; expected a folder of a transformers model")
-        try:
-            if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
-                raise ValueError
-        except (OSError, ValueError):
-            raise SteerError(f"{what}: {config} cannot be read") from None
+        read_object(config, what)
         local = True
     elif not named.like_an_id(bare=not known):
         listed = f"a known name ({', '.join(known)}), " if known else ""

@@ -10,6 +10,7 @@ from typing import Any
 from steer.errors import SteerError
 from steer.models.downloads.files import PREFERRED, variants_of, weights_file, weights_of
 from steer.models.downloads.hub import UNUSED
+from steer.settings.strict_json import read_object
 
 NOT_LOADED = (*UNUSED, "feature_extractor", "image_encoder")
 """Parts that no family here uses."""
@@ -253,7 +254,6 @@ def class_of(folder: Path, part: str) -> str:
 def read_object(file: Path) -> dict[str, Any]:
     """Return the object in a file of JSON; empty if there is none."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(file, "file")
+    except SteerError:
         return {}
-    return value if isinstance(value, dict) else {}

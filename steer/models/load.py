@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -25,7 +24,7 @@ from steer.models.single_file import SUFFIXES, Checkpoint, part_dtype
 from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
 from steer.settings.run_settings import check_setting
-from steer.settings.text_files import read_text
+from steer.settings.strict_json import read_object
 
 log = logging.getLogger(__name__)
 
@@ -300,14 +299,7 @@ def _pipeline_config(source: Source, name: str, revision: str | None, plugins: P
     """Read ``model_index.json`` before any weights, so that a mistake costs no download."""
     if source.path is not None:
         check_place(source.path, name)
-        index = source.path / "model_index.json"
-        try:
-            config = json.loads(index.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise SteerError(f"model folder {name!r}: model_index.json cannot be read: {message_of(error)}") from None
-        if not isinstance(config, dict):
-            raise SteerError(f"model folder {name!r}: model_index.json holds no object; expected a diffusers pipeline")
-        return dict(config)
+        return read_object(source.path / "model_index.json", "pipeline")
     if "://" in name:
         shown = name.partition("?")[0]  # what follows may hold a key
         raise SteerError(f"model {shown!r} is a URL; give a hub id like ORG/NAME, or fetch it and name the folder")
@@ -328,19 +320,13 @@ def _pipeline_config(source: Source, name: str, revision: str | None, plugins: P
         ) from error
     except SteerError as error:
         raise SteerError(f"model {name!r} is no local folder, and {error}") from error
-    return dict(json.loads(index.read_text(encoding="utf-8")))
+    return read_object(index, "pipeline")
 
 
 def _defaults(folder: Path | None) -> dict[str, Any]:
     if folder is None or not (folder / DEFAULTS_FILE).is_file():
         return {}
-    file = folder / DEFAULTS_FILE
-    try:
-        values = json.loads(read_text(file, "model's defaults"))
-    except (ValueError, RecursionError) as error:
-        raise SteerError(f"{file} cannot be read: {message_of(error)}") from None
-    if not isinstance(values, dict):
-        raise SteerError(f"{file} holds a {type(values).__name__}; expected an object of settings")
+    values = read_object(folder / DEFAULTS_FILE, "model's defaults")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in values.items():
         check_setting(key, value)

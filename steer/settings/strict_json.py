@@ -1,9 +1,13 @@
-"""Writing strict JSON, which parsers without ``NaN`` read too."""
+"""Writing strict JSON, which parsers without ``NaN`` read too, and reading objects from JSON files."""
 
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from steer.errors import SteerError, message_of
+from steer.settings.text_files import read_text
 
 
 def json_text(
@@ -27,6 +31,25 @@ def json_text(
     except ValueError:  # only then, because the walk takes longer than the writing
         text = json.dumps(_finite(data), allow_nan=False, default=_known, **how)
     return text.encode("utf-8", "backslashreplace").decode() if readable else text  # \udc80 is JSON's escape too
+
+
+def read_object(place: str | Path, what: str) -> dict[str, Any]:
+    """Return the object in a JSON file at a path or an fsspec URL.
+
+    Args:
+        place: the path or URL.
+        what: the kind of the file, for messages.
+
+    Raises:
+        SteerError: naming the place, if it cannot be read, is damaged or holds something else.
+    """
+    try:
+        data = json.loads(read_text(place, what))
+    except (ValueError, RecursionError) as error:
+        raise SteerError(f"{what} {place} cannot be read as JSON ({message_of(error)})") from None
+    if not isinstance(data, dict):
+        raise SteerError(f"{what} {place} holds a JSON {type(data).__name__}, expected an object")
+    return data
 
 
 def _known(value: Any) -> Any:

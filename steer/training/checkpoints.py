@@ -10,7 +10,7 @@ from typing import Any
 
 from steer.errors import SteerError, message_of
 from steer.results.storage import LocalStorage
-from steer.settings.strict_json import json_text
+from steer.settings.strict_json import json_text, read_object
 from steer.training.files import write_whole
 from steer.training.recipe import TrainingRecipe
 
@@ -90,11 +90,9 @@ class RunFolder:
             return
         ours = json.loads(json_text({"training": training, **asdict(recipe), **facts}))  # tuples are lists there
         try:
-            theirs = json.loads(self.recipe.read_text(encoding="utf-8"))
-            if not isinstance(theirs, dict):
-                raise ValueError(f"a JSON {type(theirs).__name__}, expected an object")
-        except (OSError, ValueError, RecursionError) as error:
-            raise SteerError(f"{self.recipe} cannot be read ({error}); choose another --out") from None
+            theirs = read_object(self.recipe, "recipe")
+        except SteerError as error:
+            raise SteerError(f"{error}; choose another --out") from None
         if "training" not in theirs:
             raise older_run(self.path)
         for name, value in ours.items():

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from steer.settings.strict_json import json_text
+from steer.errors import SteerError
+from steer.settings.strict_json import json_text, read_object
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = ROOT / "steer" / "settings" / "strict_json.py"
@@ -54,3 +55,20 @@ def test_nobody_else_writes_json() -> None:
                 case ast.Attribute(ast.Name("json"), name) if name not in ("loads", "JSONDecodeError", "JSONDecoder"):
                     others.append(f"{file}:{node.lineno}")
     assert not others, "use json_text"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    {
+        "cut": ('{"steps": ', "cannot be read as JSON"),
+        "another kind": ("[1]", "holds a JSON list, expected an object"),
+        "deeper than can be read": ("[" * 100_000, "cannot be read as JSON"),
+    }.values(),
+)
+def test_a_file_without_an_object_is_named(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "card.json"
+    file.write_text(text)
+    with pytest.raises(SteerError, match=f"card {file} {told}"):
+        read_object(file, "card")
+    file.write_bytes(b"\xef\xbb\xbf" + b'{"steps": 4}')
+    assert read_object(file, "card") == {"steps": 4}

@@ -3,7 +3,6 @@
 import csv
 import inspect
 import io
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steer import SteerError
-from steer.plugin import IMAGE_SUFFIXES, Plugins, files_in, message_of, read_image, read_text, unknown
+from steer.plugin import IMAGE_SUFFIXES, Plugins, files_in, message_of, read_image, read_object, read_text, unknown
 from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
 
 LABELS = "labels.json"
@@ -170,7 +169,7 @@ def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
             '{"sky": [0, 0, 255], "sea": [0, 255, 0]}'
         )
     try:
-        table: dict[str, Any] = json.loads(read_text(file, "labels"))
+        table = read_object(file, "labels")
         labels = {str(name): (r, g, b) for name, (r, g, b) in table.items()}
         ok = len(labels) > 1 and all(type(v) is int and 0 <= v <= 255 for color in labels.values() for v in color)
     except (ValueError, TypeError, AttributeError):

@@ -18,7 +18,6 @@ and gets the user's own file if there is one, else the cached one, else one that
 from __future__ import annotations
 
 import hashlib
-import json
 import urllib.parse
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from steer.errors import SteerError
 from steer.models.downloads import fetching, hub
 from steer.models.downloads.files import variants_of, weights_file, weights_of
 from steer.registry.declarations import Needed, Repository, Weights
-from steer.settings.text_files import read_text
+from steer.settings.strict_json import read_object
 
 CONFIGS = ("model_index.json", "config.json")
 """The index files of repositories: of a diffusers pipeline, and of a model of transformers or diffusers."""
@@ -245,7 +244,6 @@ def _given(needed: Needed, path: Path, option: str) -> Path:
 
 def _read(file: Path) -> dict[str, object]:
     try:
-        value = json.loads(read_text(file, "file"))
-    except (SteerError, ValueError, RecursionError):
+        return read_object(file, "file")
+    except SteerError:
         return {}
-    return value if isinstance(value, dict) else {}
