@@ -172,7 +172,7 @@ def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
         table = read_object(file, "labels")
         labels = {str(name): (r, g, b) for name, (r, g, b) in table.items()}
         ok = len(labels) > 1 and all(type(v) is int and 0 <= v <= 255 for color in labels.values() for v in color)
-    except (ValueError, TypeError, AttributeError):
+    except (SteerError, ValueError, TypeError):
         ok, labels = False, {}
     if not ok:
         raise SteerError(f'{file}: expected two or more of {{"sky": [0, 0, 255], …}}, the color of each in 0..255')
