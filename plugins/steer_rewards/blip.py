@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steer import SteerError
-from steer.plugin import locate
+from steer.plugin import locate, read_object
 from steer_rewards import catalog
-from steer_rewards.checkpoints import read_object
 
 CONFIG = "config.json"
 VOCABULARY = "vocab.txt"

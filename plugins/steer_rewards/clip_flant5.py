@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from steer import SteerError
+from steer.plugin import read_object
 from steer_rewards import checkpoints
-from steer_rewards.checkpoints import read_object
 from steer_rewards.preprocess import CLIP_MEAN, normalize, pad_square, resize
 
 CONFIG = "config.json"

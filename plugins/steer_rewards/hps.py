@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.plugin import DTYPES, locate
+from steer.plugin import DTYPES, locate, read_object
 from steer_rewards import catalog, checkpoints
-from steer_rewards.checkpoints import read_object
 from steer_rewards.clip import CONFIG, embedder
 from steer_rewards.embedding import PRECISION, Precision
 

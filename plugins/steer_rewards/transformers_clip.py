@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from steer import SteerError
-from steer_rewards.checkpoints import read_object
+from steer.plugin import read_object
 
 CONFIG = "config.json"
 
