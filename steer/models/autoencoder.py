@@ -10,8 +10,8 @@ import torch
 from steer.errors import SteerError, cause_of, message_of
 from steer.models.downloads import weights
 from steer.models.downloads.source import Source
-from steer.models.folders import read_object
 from steer.registry.declarations import Repository
+from steer.settings.strict_json import object_in
 
 
 def load_vae(name: str, kind: str, own: Path, dtype: torch.dtype) -> Any:
@@ -39,7 +39,7 @@ def load_vae(name: str, kind: str, own: Path, dtype: torch.dtype) -> Any:
             )
         else:
             folder = _folder(source, name)
-            found = read_object(folder / "config.json").get("_class_name")
+            found = object_in(folder / "config.json").get("_class_name")
             if found != kind:
                 raise SteerError(
                     f"vae {name!r} is {f'a {found}' if found else 'no model of diffusers'}, expected {kind}"
@@ -56,7 +56,7 @@ def load_vae(name: str, kind: str, own: Path, dtype: torch.dtype) -> Any:
         raise SteerError(
             f"vae {name!r} is no {kind} like the model's: it lacks {len(lacking)} tensors ({lacking[0]}, …)"
         )
-    _check_latents(name, vae.config, read_object(own / "config.json"))
+    _check_latents(name, vae.config, object_in(own / "config.json"))
     return vae.eval()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from steer.errors import SteerError
 from steer.models.downloads.files import PREFERRED, variants_of, weights_file, weights_of
 from steer.models.downloads.hub import UNUSED
-from steer.settings.strict_json import read_object
+from steer.settings.strict_json import object_in
 
 NOT_LOADED = (*UNUSED, "feature_extractor", "image_encoder")
 """Parts that no family here uses."""
@@ -43,7 +43,7 @@ def _what_is(folder: Path) -> str:
     """Say what a folder holds that is no pipeline, with the way to use it."""
     if (folder / "adapter_config.json").is_file() or any(folder.glob("*lora*.safetensors")):
         return "it holds a LoRA: give it as --lora beside the --model that it was made for; "
-    config = read_object(folder / "config.json")
+    config = object_in(folder / "config.json")
     kind = str(config.get("_class_name", ""))
     if "ControlNet" in kind or "Adapter" in kind:
         return f"it holds a {kind}: build its pipeline in Python and steer that by steer.attach; "
@@ -99,7 +99,7 @@ def check_folder(
     for part, entry in parts.items():
         if part not in NOT_LOADED:
             _check_part(folder / part, f"model {name!r}", str(entry[1]), weights=part not in without)
-    configs = {part: read_object(folder / part / "config.json") for part in config if (folder / part).is_dir()}
+    configs = {part: object_in(folder / part / "config.json") for part in config if (folder / part).is_dir()}
     check_fit(name, configs)
 
 
@@ -215,7 +215,7 @@ def _missing(folder: Path, names: list[str], chosen: list[str]) -> list[str]:
     """Return the shards that the names or the index of a part's weights tell of and that are not there."""
     wanted: set[str] = set()
     for index in (one for one in names if ".index" in one and one.endswith(".json")):
-        listed = read_object(folder / index).get("weight_map")
+        listed = object_in(folder / index).get("weight_map")
         shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
         # an index beside whole weights, or one of another variant, is not read
         if any(shard in chosen for shard in shards) or not chosen:
@@ -247,13 +247,5 @@ def _damage(file: Path) -> str | None:
 
 def class_of(folder: Path, part: str) -> str:
     """Return the class of a part of a pipeline by the index of its folder; empty if it has none."""
-    entry = read_object(folder / "model_index.json").get(part)
+    entry = object_in(folder / "model_index.json").get(part)
     return str(entry[1]) if isinstance(entry, list) and len(entry) == 2 and entry[1] else ""
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """Return the object in a file of JSON; empty if there is none."""
-    try:
-        return read_object(file, "file")
-    except SteerError:
-        return {}

@@ -19,7 +19,7 @@ from steer.results.recipe import PNG_KEY, SCHEMA, Recipe
 from steer.results.rows import chosen_particles
 from steer.sampling.request import SamplingRequest
 from steer.settings.run_settings import RunSettings
-from steer.settings.strict_json import read_object
+from steer.settings.strict_json import object_in
 from steer.settings.text_files import read_text
 
 
@@ -121,10 +121,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    try:
-        data = read_object(file, "file")
-    except SteerError:
-        return {}
+    data = object_in(file)
     return data if isinstance(data.get("items"), list) else {}
 
 

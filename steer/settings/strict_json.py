@@ -52,6 +52,14 @@ def read_object(place: str | Path, what: str) -> dict[str, Any]:
     return data
 
 
+def object_in(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if there is none, or nothing that can be read."""
+    try:
+        return read_object(file, "file")
+    except SteerError:
+        return {}
+
+
 def _known(value: Any) -> Any:
     return _finite(value.tolist()) if hasattr(value, "tolist") else str(value)
 

@@ -27,7 +27,7 @@ from steer.errors import SteerError
 from steer.models.downloads import fetching, hub
 from steer.models.downloads.files import variants_of, weights_file, weights_of
 from steer.registry.declarations import Needed, Repository, Weights
-from steer.settings.strict_json import read_object
+from steer.settings.strict_json import object_in
 
 CONFIGS = ("model_index.json", "config.json")
 """The index files of repositories: of a diffusers pipeline, and of a model of transformers or diffusers."""
@@ -75,7 +75,7 @@ def is_complete(folder: Path, without: Collection[str] = ()) -> bool:
     """
     index = folder / "model_index.json"
     if index.is_file():
-        parts = [name for name, value in _read(index).items() if isinstance(value, list) and all(value)]
+        parts = [name for name, value in object_in(index).items() if isinstance(value, list) and all(value)]
         needed = [folder / name for name in parts if name not in hub.UNUSED]
         return all(
             any(part.glob("*.json")) if part.name in without else part.is_dir() and is_complete(part) for part in needed
@@ -240,10 +240,3 @@ def _given(needed: Needed, path: Path, option: str) -> Path:
     if path.is_file():
         return path
     raise SteerError(f"{option}={path} does not exist; expected {needed.label} or a folder that holds it")
-
-
-def _read(file: Path) -> dict[str, object]:
-    try:
-        return read_object(file, "file")
-    except SteerError:
-        return {}
