@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from steer import Field, Options, Prompt, Reward
-from steer.plugin import DTYPES, locate
+from steer.plugin import locate
 from steer_rewards import catalog, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
-from steer_rewards.embedding import PRECISION, Embedder, Precision
+from steer_rewards.embedding import PRECISION, Embedder, Precision, precision
 
 WIDTHS = (1024, 128, 64, 16, 1)
 
@@ -30,7 +30,7 @@ class AestheticOptions(Options):
         description="Local file with the CLIP's weights in transformers' format, or the folder that holds it; a "
         f"{clip.CONFIG} beside it is used too.",
     )
-    dtype: Precision = Field("fp32", description=PRECISION)
+    dtype: Precision = Field("auto", description=PRECISION)
 
 
 class Aesthetic(Reward):
@@ -45,15 +45,15 @@ class Aesthetic(Reward):
         catalog.no_argument("aesthetic", self.argument, option="head")
         head = locate(catalog.AESTHETIC_HEAD, owner="aesthetic", given=self.options.head)
         file = locate(catalog.AESTHETIC_CLIP, owner="aesthetic", given=self.options.clip)
-        precision = self.dtype or DTYPES[self.options.dtype]
-        model = load_clip(file, self.device, precision)
+        dtype = self.dtype or precision(self.options.dtype, self.device)
+        self.model = model = load_clip(file, self.device, dtype)
         self.head = load_head(head, model.config.projection_dim, self.device)
         self.embedder = Embedder(
             owner="aesthetic",
             preprocess=preprocess.of_transformers(model.config.image_size),
             encode_images=lambda pixels: model(pixel_values=pixels).image_embeds,
             device=self.device,
-            dtype=precision,
+            dtype=dtype,
         )
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.plugin import DTYPES, locate
+from steer.plugin import locate
 from steer_rewards import blip, catalog, checkpoints
-from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, scale_gradient
+from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, precision, scale_gradient
 from steer_rewards.preprocess import normalize, resize
 from steer_rewards.questions import given_questions
 
@@ -40,7 +40,7 @@ class BlipVqaOptions(Options):
     vocabulary: str | None = Field(
         None, description=f"Local {blip.VOCABULARY} of bert-base-uncased; by default the one beside the weights."
     )
-    dtype: Precision = Field("fp32", description=PRECISION)
+    dtype: Precision = Field("auto", description=PRECISION)
 
 
 class BlipVqa(Reward):
@@ -57,7 +57,7 @@ class BlipVqa(Reward):
     def prepare(self) -> None:
         """Load BLIP's own checkpoint, or with ``da:ORG/MODEL`` or ``da:FOLDER`` one in transformers' format."""
         file = _weights(self.name, self.argument, self.options.weights)
-        self.precision = self.dtype or DTYPES[self.options.dtype]
+        self.precision = self.dtype or precision(self.options.dtype, self.device)
         self.model = load(file, self.device, self.precision)
         self.size = int(self.model.config.vision_config.image_size)
         vocabulary = blip.vocabulary(self.name, self.options.vocabulary, file)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.plugin import DTYPES, Weights, locate, manager, message_of, nearest
+from steer.plugin import Weights, locate, manager, message_of, nearest
 from steer_rewards import preprocess
-from steer_rewards.embedding import PRECISION, Embedder, Precision
+from steer_rewards.embedding import PRECISION, Embedder, Precision, precision
 
 CONFIG = "open_clip_config.json"
 SAFE, PICKLED = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
@@ -33,7 +33,7 @@ class ClipOptions(Options):
     weights: str | None = Field(
         None, description="Local file with the weights of NAME/PRETRAINED, or the folder that holds it."
     )
-    dtype: Precision = Field("fp32", description=PRECISION)
+    dtype: Precision = Field("auto", description=PRECISION)
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Clip(Reward):
     def prepare(self) -> None:
         """Load the CLIP that ``argument`` or the option ``model`` names."""
         self.source = find(self.argument if self.argument is not None else self.options.model)
-        precision = self.dtype or DTYPES[self.options.dtype]
-        model, tokenizer = load(self.source, self.device, precision, self.options.weights)
-        self.embedder = embedder("clip", model, tokenizer, self.device, precision)
+        dtype = self.dtype or precision(self.options.dtype, self.device)
+        self.model, tokenizer = load(self.source, self.device, dtype, self.options.weights)
+        self.embedder = embedder("clip", self.model, tokenizer, self.device, dtype)
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
         return 100 * self.embedder.cosine(samples, prompts)

@@ -7,15 +7,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from steer.plugin import DTYPES
+
 TEXTS_KEPT = 4096
-Precision = Literal["fp32", "bf16", "fp16"]
-PRECISION = "Precision of the model: fp16 halves the memory and changes the fourth digit of scores, bf16 the third."
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+PRECISION = (
+    "Precision of the model: fp16 halves the memory and changes the fourth digit of scores, bf16 the third; auto is "
+    "fp16 on CUDA, else fp32."
+)
 
 GRADIENT_SCALE = 1024.0
 """In fp16 a score's gradient by a pixel would round to zero, so it passes through the model multiplied by this."""
 
 Tokenizer = Callable[..., Tensor]
 """A tokenizer of open_clip: texts to tokens ``[N, length]``; takes ``context_length``."""
+
+
+def precision(name: Precision, device: torch.device) -> torch.dtype:
+    """Return the precision that an option asks for on a device."""
+    return DTYPES[("fp16" if device.type == "cuda" else "fp32") if name == "auto" else name]
 
 
 class Embedder:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, SteerError
-from steer.plugin import DTYPES, locate, read_object
+from steer.plugin import locate, read_object
 from steer_rewards import catalog, checkpoints
 from steer_rewards.clip import CONFIG, embedder
-from steer_rewards.embedding import PRECISION, Precision
+from steer_rewards.embedding import PRECISION, Precision, precision
 
 MODEL = "ViT-H-14"
 
@@ -29,7 +29,7 @@ class HpsOptions(Options):
         description=f"Local file with the weights, or the folder that holds it; for a model other than {MODEL}, put "
         f"its {CONFIG} beside the file.",
     )
-    dtype: Precision = Field("fp32", description=PRECISION)
+    dtype: Precision = Field("auto", description=PRECISION)
 
 
 class Hps(Reward):
@@ -48,9 +48,9 @@ class Hps(Reward):
         (needed,) = catalog.hps(self.argument)
         owner = "hps" if self.argument is None else f"hps:{self.argument}"
         file = locate(needed, owner=owner, given=self.options.weights)
-        precision = self.dtype or DTYPES[self.options.dtype]
-        model, tokenizer = load(file, self.device, precision)
-        self.embedder = embedder("hps", model, tokenizer, self.device, precision)
+        dtype = self.dtype or precision(self.options.dtype, self.device)
+        self.model, tokenizer = load(file, self.device, dtype)
+        self.embedder = embedder("hps", self.model, tokenizer, self.device, dtype)
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
         return self.embedder.cosine(samples, prompts)

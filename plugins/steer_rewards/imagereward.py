@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from steer import Field, Options, Prompt, Reward
-from steer.plugin import DTYPES, locate
+from steer.plugin import locate
 from steer_rewards import blip, catalog, checkpoints
-from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, scale_gradient
+from steer_rewards.embedding import GRADIENT_SCALE, PRECISION, Precision, precision, scale_gradient
 from steer_rewards.preprocess import normalize, shortest_side_and_crop
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
@@ -35,7 +35,7 @@ class ImageRewardOptions(Options):
     vocabulary: str | None = Field(
         None, description=f"Local {blip.VOCABULARY} of bert-base-uncased; by default the one beside the weights."
     )
-    dtype: Precision = Field("fp32", description=PRECISION)
+    dtype: Precision = Field("auto", description=PRECISION)
 
 
 class ImageRewardModel(nn.Module):
@@ -70,7 +70,7 @@ class ImageReward(Reward):
     def prepare(self) -> None:
         catalog.no_argument("imagereward", self.argument)
         file = locate(catalog.IMAGEREWARD, owner="imagereward", given=self.options.weights)
-        self.precision = self.dtype or DTYPES[self.options.dtype]
+        self.precision = self.dtype or precision(self.options.dtype, self.device)
         self.model = load(file, self.device, self.precision)
         self.size = int(self.model.vision.config.image_size)
         vocabulary = blip.vocabulary("imagereward", self.options.vocabulary, file)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward
-from steer.plugin import DTYPES, locate
+from steer.plugin import locate
 from steer_rewards import catalog, checkpoints, preprocess
 from steer_rewards import transformers_clip as clip
-from steer_rewards.embedding import PRECISION, Embedder, Precision
+from steer_rewards.embedding import PRECISION, Embedder, Precision, precision
 
 
 class PickScoreOptions(Options):
@@ -21,7 +21,7 @@ class PickScoreOptions(Options):
         None,
         description=f"Local file with the weights, or the folder that holds it; a {clip.CONFIG} beside it is used too.",
     )
-    dtype: Precision = Field("fp32", description=PRECISION)
+    dtype: Precision = Field("auto", description=PRECISION)
 
 
 class PickScore(Reward):
@@ -34,10 +34,10 @@ class PickScore(Reward):
     def prepare(self) -> None:
         catalog.no_argument("pickscore", self.argument)
         file = locate(catalog.PICKSCORE, owner="pickscore", given=self.options.weights)
-        precision = self.dtype or DTYPES[self.options.dtype]
-        self.model = load(file, self.device, precision)
+        dtype = self.dtype or precision(self.options.dtype, self.device)
+        self.model = load(file, self.device, dtype)
         self.scale = float(self.model.logit_scale.float().exp())
-        self.embedder = _embedder(self.model, self.device, precision)
+        self.embedder = _embedder(self.model, self.device, dtype)
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
         return self.scale * self.embedder.cosine(samples, prompts)

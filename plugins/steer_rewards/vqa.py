@@ -70,7 +70,7 @@ class Vqa(Reward):
             if self.options.tokenizer is not None:
                 raise SteerError(f"vqa.tokenizer is for CLIP-FlanT5, but {folder} has its own; remove the option")
             self.backend = ImageText(folder, self.device, precision)
-        self.differentiable = self.backend.differentiable
+        self.model, self.differentiable = self.backend.model, self.backend.differentiable
 
     def __call__(self, samples: Tensor, prompts: Sequence[Prompt | str]) -> Tensor:
         return self.backend.score(samples, [str(prompt) for prompt in prompts]).to(samples.device)

@@ -8,8 +8,8 @@ import functools
 import inspect
 import threading
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -18,9 +18,12 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.denoisers import Denoisers
+from steer.models.encodings import Encoded as Encoded
+from steer.models.encodings import Encodings
 from steer.models.lent import Lent
 from steer.models.media import Medium, media_of
-from steer.models.options import group_offloaded, offloaded
+from steer.models.options import group_offloaded, modules_of, offloaded
+from steer.models.room import Residence, rows_at_once
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.glass import Glass
@@ -83,11 +86,8 @@ class Conditioning:
         return torch.cat([self.uncond[name], self.cond[name]])
 
 
-Encoded = tuple[dict[str, Tensor], dict[str, Tensor] | None]
-"""One prompt's conditioning, name to ``[1, …]``, and that of its negative prompt; ``None`` if guidance is off."""
-
-ENCODED_KEPT = 256
-"""Prompts whose encodings are kept; a population's own are held by its conditioning."""
+ENCODERS = ("text_encoder", "image_encoder")
+"""What the names of a pipeline's parts begin with that are needed only until a prompt is encoded."""
 
 
 class Backbone(abc.ABC):
@@ -137,7 +137,8 @@ class Backbone(abc.ABC):
         self._lent: Lent | None = None
         # views share it: a copy of the autoencoder is made once
         self._safe_vae = functools.cache(lambda: overflow_safe(pipe.vae))
-        self._encoded: dict[tuple[Hashable, ...], Encoded] = {}
+        self.encodings = Encodings()
+        self._residence: Residence | None = None
         self._encoding = threading.Lock()
 
     def view(self) -> Self:
@@ -149,6 +150,40 @@ class Backbone(abc.ABC):
     def lend(self) -> None:
         """Say that the pipeline belongs to somebody else, who gets it back as it was after each use."""
         self._lent = Lent(self.pipe)
+
+    def reside(self, device: torch.device, *, crowded: bool) -> None:
+        """Take charge of where the pipeline's parts are.
+
+        Args:
+            device: where they compute.
+            crowded: whether encoders and the other parts take turns there; all are on the CPU now. If not, all are on
+                the device, until :meth:`crowd` is called.
+        """
+        parts = modules_of(self.pipe)
+        encoders = [part for name, part in parts.items() if name.startswith(ENCODERS)]
+        rest = [part for name, part in parts.items() if not name.startswith(ENCODERS)]
+        self.device = device
+        self._residence = Residence(
+            device, encoders, lambda: list(dict.fromkeys([*rest, *self.denoisers.read()])), crowded=crowded
+        )
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the device has no room for the encoders beside the other parts, so that the two take turns."""
+        return self._residence is not None and self._residence.crowded
+
+    def crowd(self) -> bool:
+        """Let the encoders leave the device whenever nothing is encoded; return whether this made room."""
+        return self._residence is not None and self._residence.crowd()
+
+    def bytes_held(self) -> int:
+        """Return the bytes of weights on the device while nothing is encoded; 0 if others decide where parts are."""
+        return 0 if self._residence is None else self._residence.bytes_held()
+
+    def enter(self, *, encoding: bool) -> None:
+        """Have the parts at hand that encode, or all others."""
+        if self._residence is not None:
+            self._residence.enter(encoding=encoding)
 
     def inference(self) -> AbstractContextManager[None]:
         """Return the context in which the model is used: its modules in inference mode."""
@@ -204,15 +239,14 @@ class Backbone(abc.ABC):
         written = prompt.metadata.get(WRITTEN) if self.weighs_text else None
         key = (str(prompt), written, negative, *self.conditioned_on(prompt))
         with self._encoding:  # a thread encodes texts ahead; tokenizers and the eviction must not run twice at once
-            if key not in self._encoded:
-                if len(self._encoded) >= ENCODED_KEPT:
-                    self._encoded.pop(next(iter(self._encoded)))
-                self._encoded[key] = (
-                    self.encode_one(prompt, negative)
-                    if written is None
-                    else self.encode_weighted(prompt, written, negative)
-                )
-            return self._encoded[key]
+
+            def encode() -> Encoded:
+                self.enter(encoding=True)
+                if written is None:
+                    return self.encode_one(prompt, negative)
+                return self.encode_weighted(prompt, written, negative)
+
+            return self.encodings.get(key, encode)
 
     def conditioned_on(self, prompt: Prompt) -> tuple[Hashable, ...]:
         """Return everything except the texts that the conditioning depends on."""
@@ -260,6 +294,36 @@ class Backbone(abc.ABC):
         """Return width and height of the image of latents with this shape."""
         factor = getattr(self.pipe, "vae_scale_factor", 8)
         return shape[-1] * factor, shape[-2] * factor
+
+    def decoded_at_once(self, latents: Tensor) -> int:
+        """Return how many of some latents ``[B, …]`` to decode together; on a CPU, which has more memory, all."""
+        rows = len(latents)
+        if self.device.type == "cpu" or not self.continuous:
+            return rows
+        if torch.is_grad_enabled() and latents.requires_grad:
+            return 1  # the way back takes several times as much
+        width, height = self.pixels(latents.shape[1:])
+        return rows_at_once(rows, width * height)
+
+    @contextmanager
+    def recomputing(self, denoiser: str) -> Iterator[None]:
+        """Return a context in which denoiser and decoder keep few activations within themselves for the way back.
+
+        Only on a GPU: it costs a forward, and a machine's own memory is larger.
+        """
+        self.enter(encoding=False)
+        parts: list[Any] = [] if self.device.type == "cpu" else [self.denoisers[denoiser]]
+        if parts and getattr(self.pipe, "vae", None) is not None:
+            parts.append(self.safe_vae)
+        able = [part for part in parts if getattr(part, "_supports_gradient_checkpointing", False)]
+        changed = [part for part in able if not part.is_gradient_checkpointing]
+        for part in changed:
+            part.enable_gradient_checkpointing()
+        try:
+            yield
+        finally:
+            for part in changed:
+                part.disable_gradient_checkpointing()
 
     @property
     def continuous(self) -> bool:

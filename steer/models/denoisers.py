@@ -45,6 +45,10 @@ class Denoisers(dict[str, nn.Module]):
         view._read = self._read
         return view
 
+    def read(self) -> list[nn.Module]:
+        """Return the model's own and all that have been read for any run."""
+        return [self["base"], *(module for _, module in self._read.values())]
+
     def promise(self, denoiser: Denoiser) -> None:
         """Name weights for :meth:`resolve`."""
         self._promised[denoiser.name] = denoiser

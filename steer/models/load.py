@@ -19,7 +19,8 @@ from steer.models.downloads import hub, weights
 from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
 from steer.models.folders import check_fit, check_folder, check_place, variant_of
-from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, offloaded
+from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, modules_of, offloaded
+from steer.models.room import bytes_of, fits, room_of
 from steer.models.single_file import SUFFIXES, Checkpoint, part_dtype
 from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
@@ -137,13 +138,17 @@ def load_model(
             pipe = pipeline_class.from_pretrained(str(folder), **given, **keywords)
         else:
             pipe = checkpoint.pipeline(pipeline_class, folder, held - given.keys(), given, keywords)
-        apply(pipe, chosen, where)
+        ours = where.type == "cuda" and chosen.offload == "none"
+        crowded = ours and not fits(bytes_of(modules_of(pipe).values()), room_of(where))
+        apply(pipe, chosen, where, move=not crowded)
     except SteerError:
         raise
     except Exception as error:  # damaged weights, foreign classes, missing packages: a dozen kinds
         log.debug("loading %s failed", source.name, exc_info=True)
         raise _unloadable(name, error, config) from error
     backbone = _prepare(family(pipe))  # type: ignore[call-arg]
+    if ours:
+        backbone.reside(where, crowded=crowded)
     defaults = {**KNOWN_DEFAULTS.get(shown, {}), **_defaults(place.folder)}
     return Model(name, backbone, defaults, chosen, _preview(backbone, chosen), files_of(name, chosen))
 
@@ -251,7 +256,7 @@ def _check_pipeline(pipe: Any, name: str, family: type[Backbone]) -> None:
             raise SteerError(f"pipeline {name!r} has no {part}, which steer calls; load it with all its parts")
     configs = {part: getattr(module, "config", None) for part, module in parts.items()}
     check_fit(name, {part: _plain(config) for part, config in configs.items()})
-    modules = {part: module for part, module in parts.items() if isinstance(module, torch.nn.Module)}
+    modules = modules_of(pipe)
     places = {part: module.device for part, module in modules.items() if not offloaded(module)}
     if len(set(places.values())) > 1 and len(places) == len(modules):
         listing = ", ".join(f"{part} on {place}" for part, place in places.items())
@@ -279,9 +284,8 @@ def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
 
 def _prepare(backbone: Backbone) -> Backbone:
     """Put every part into inference mode; dropout in a text encoder would make a run unrepeatable."""
-    for part in backbone.pipe.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.eval().requires_grad_(False)
+    for part in modules_of(backbone.pipe).values():
+        part.eval().requires_grad_(False)
     return backbone
 
 

@@ -160,6 +160,11 @@ def _set_attention(denoiser: Any, name: str) -> None:
         raise SteerError(f"attention {name!r} is not possible here: {message_of(error)}") from None
 
 
+def modules_of(pipe: Any) -> dict[str, torch.nn.Module]:
+    """Return a pipeline's parts that have weights, by name."""
+    return {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+
+
 def offloaded(part: Any) -> bool:
     """Whether hooks move a part of a pipeline to the device and back as it is called."""
     return hasattr(part, "_hf_hook") or group_offloaded(part)

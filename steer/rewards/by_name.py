@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from steer.errors import SteerError
+from steer.models.device import pick_device
 from steer.models.downloads import weights
 from steer.registry.declarations import Needed
 from steer.registry.local_files import is_file_reference, load_module, member
@@ -18,6 +19,8 @@ from steer.settings.paths import existing
 
 OptionValues = Mapping[str, Mapping[str, Any]]
 RewardSpec = str | RewardFunction | Reward
+DEVICE = "device"
+"""The option that every reward of a class has: where it computes; by default where the model does."""
 
 
 def reward_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpec]:
@@ -127,6 +130,8 @@ def check_rewards(specs: Sequence[RewardSpec], options: OptionValues, plugins: P
         for term in leaves(parse_expression(spec)) if isinstance(spec, str) else ():
             target, declared, _ = _find_reward(term.name, term.argument, options, plugins)
             _bounds(term, target)
+            if (place := options.get(term.name, {}).get(DEVICE)) is not None and not _declares_device(target):
+                pick_device(str(place))
             weights.check(_needed(term, declared, plugins), owner=term.label, options=declared)
 
 
@@ -191,6 +196,9 @@ def _one_reward(
     target, declared, argument = _find_reward(term.name, term.argument, options, plugins)
     if declared is None:
         return as_function(term.name, target)
+    place = options.get(term.name, {}).get(DEVICE)
+    if place is not None and not _declares_device(target):
+        device = pick_device(str(place))
     keywords: dict[str, Any] = {"argument": argument, "device": device}
     # a reward with a constructor of its own loads in it
     if not fetch and target.__init__ is Reward.__init__:
@@ -222,8 +230,15 @@ def _find_reward(
             raise SteerError(f"{name!r} is a method, not a reward; give it as --plugin {name}")
         target = plugins.registry.get("reward", name).load()
     if inspect.isclass(target) and issubclass(target, Reward):
-        return target, build(target.Options, options.get(name, {}), name), argument
+        given = dict(options.get(name, {}))
+        if not _declares_device(target):
+            given.pop(DEVICE, None)
+        return target, build(target.Options, given, name), argument
     if argument is not None:
         raise SteerError(f"reward {name!r} takes no argument, got {argument!r}")
     # a class with __call__ counts as a function of (samples, prompts)
     return as_function(name, target() if inspect.isclass(target) else target), None, None
+
+
+def _declares_device(target: type[Reward]) -> bool:
+    return any(DEVICE in (name, field.alias) for name, field in target.Options.model_fields.items())

@@ -6,7 +6,7 @@ is one; a plugin subclasses :class:`Reward`.
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from steer.errors import RewardError, SteerError, message_of
 from steer.models.device import out_of_memory
 from steer.models.media import media_of
+from steer.models.room import bytes_of, moved
 from steer.prompts.prompt import Prompt
 from steer.rewards.isolation import copies, undisturbed
 from steer.settings import options as declarations
@@ -35,6 +36,9 @@ class Reward:
         differentiable: whether gradients flow from the score to float samples; an instance may set its own value.
         needs_prompt: whether the score depends on the prompt; if not, ``steer score`` needs none.
         typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if unknown.
+        is_ready: whether it has been prepared.
+        waits: whether its modules, which are those among its attributes, are on the CPU between scorings, to leave a
+            GPU's memory to the model.
         Options: the declaration of the reward's options.
     """
 
@@ -42,8 +46,9 @@ class Reward:
     differentiable: bool = False
     needs_prompt: ClassVar[bool] = True
     typical: ClassVar[tuple[float, float] | None] = None
+    waits: bool = False
     Options: ClassVar[type[declarations.Options]] = declarations.Options
-    _is_ready = False
+    is_ready = _is_parked = False
 
     def __init__(
         self,
@@ -71,14 +76,30 @@ class Reward:
             self.ready()
 
     def ready(self) -> None:
-        """Prepare, unless already done.
+        """Prepare, unless already done, and bring back what waits on the CPU.
 
         Raises:
             SteerError: see :meth:`prepare`.
         """
-        if not self._is_ready:
+        if not self.is_ready:
             self.prepare()
-            self._is_ready = True
+            self.is_ready = True
+        if self._is_parked:
+            moved(self._held(), self.device)
+            self._is_parked = False
+
+    def park(self) -> None:
+        """Move its modules to the CPU until it is asked next."""
+        if not self._is_parked and self.device.type != "cpu":
+            moved(self._held(), torch.device("cpu"))
+            self._is_parked = True
+
+    def bytes_held(self) -> int:
+        """Return the bytes of its modules."""
+        return bytes_of(self._held())
+
+    def _held(self) -> list[torch.nn.Module]:
+        return [value for value in vars(self).values() if isinstance(value, torch.nn.Module)]
 
     def prepare(self) -> None:
         """Load the reward's weights; called once, when options, argument, device and dtype are known.
@@ -108,6 +129,15 @@ class Reward:
             Float ``[N]`` on the samples' device, higher is better, finite.
         """
         raise NotImplementedError
+
+
+def parts_of(reward: RewardFunction) -> Iterator[Reward]:
+    """Yield the rewards that a reward consists of, except plain functions."""
+    if isinstance(reward, Combination):
+        for part in reward.parts:
+            yield from parts_of(part)
+    elif isinstance(reward, Reward):
+        yield reward
 
 
 def check_modality(name: str, reward: object, modality: str, who: str = "this model makes") -> None:
@@ -294,6 +324,8 @@ def checked(
         raise RewardError(f"reward {name!r} returned complex numbers ({where}); a score must be real")
     if not scores.is_floating_point():
         scores = scores.float()
+    if isinstance(reward, Reward) and reward.waits and not scores.requires_grad:  # a gradient passes its weights
+        reward.park()
     finite = torch.isfinite(scores)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])

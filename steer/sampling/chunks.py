@@ -70,10 +70,13 @@ class Chunks:
         size: rows per chunk, at least 1; part of a run's recipe.
         restarts: raise :class:`Halved` when the size changes, for whoever begins again, so that what is made is made
             by one size.
+        relieve: asked first when memory runs out: moves what is not at work to the CPU, and returns whether that made
+            room. The same rows are tried again then.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.restarts = size, False
+        self.relieve: Callable[[], bool] | None = None
 
     def map(self, function: Callable[[Tensor], Tensor], count: int, groups: Tensor | None = None) -> tuple[Tensor, int]:
         """Call ``function(rows)`` for ``rows`` covering 0..count−1 and concatenate what it returns.
@@ -113,9 +116,8 @@ class Chunks:
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                if size == 1:
-                    what = getattr(error, "during", "denoising")
-                    raise SteerError(f"out of memory while {what}, with one row at a time: {ADVICE[what]}") from error
+                log.debug("out of memory", exc_info=True)
+                what = getattr(error, "during", "denoising")
             else:
                 real = min(size, count - start)
                 padding += size - real
@@ -124,6 +126,10 @@ class Chunks:
                 continue
             # outside of the handler, whose traceback keeps the failed call's tensors alive
             torch.cuda.empty_cache()
+            if self.relieve is not None and self.relieve():
+                continue
+            if size == 1:
+                raise SteerError(f"out of memory while {what}, with one row at a time: {ADVICE[what]}")
             self.size = size // 2
             log.warning("out of memory: the chunk size is %d from here on", self.size)
             if self.restarts:

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from steer.errors import SteerError
 from steer.models.backbone import Backbone, Conditioning
+from steer.models.media.media import joined
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum
 from steer.sampling.books import Books
@@ -20,11 +21,12 @@ Decode = Callable[[Tensor], Any]
 
 
 def within(backbone: Backbone, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that puts the model into inference mode itself, for it may be called again on the way back,
-    when whoever asked for the gradient has the model back."""
+    """Return a function of the model without its encoders that puts it into inference mode itself, for it may be called
+    again on the way back, when whoever asked for the gradient has the model back."""
 
     def inside(*arguments: Any, **keywords: Any) -> Any:
         with backbone.inference():
+            backbone.enter(encoding=False)
             return function(*arguments, **keywords)
 
     return inside
@@ -100,14 +102,23 @@ class Forwards:
         timestep = timestep.to(x.device)
         return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
 
-    def decoder(self, *, final: bool) -> Decode:
-        """Return the decoder of final latents, or the decoder of estimates before the end."""
-        return within(self.backbone, self.backbone.decode) if final or self.preview is None else self.preview
+    def decode_rows(self, x0: Tensor, *, final: bool, keep: bool = False) -> Any:
+        """Decode the latents of one chunk ``[B, …]``, on a GPU in batches of their own; not booked.
+
+        Args:
+            x0: the latents.
+            final: whether they are final; if not, the preview decoder is used if there is one.
+            keep: keep the activations if a graph is made, instead of computing them again on the way back.
+        """
+        if final or self.preview is None:
+            decode, most = within(self.backbone, self.backbone.decode), self.backbone.decoded_at_once(x0)
+        else:
+            decode, most = self.preview, len(x0)
+        return joined([decode(part) if keep else checkpointed(decode, part) for part in x0.split(most)])
 
     def decode(self, x0: Tensor, *, final: bool = True) -> Any:
         """Decode latents ``[N, …]`` to samples; ``final=False`` takes the preview decoder if there is one."""
-        decoder = self.decoder(final=final)
-        out, _ = self.chunks.map(lambda rows: self._decoded(decoder, x0[rows.to(x0.device)]), len(x0))
+        out, _ = self.chunks.map(lambda rows: self._decoded(x0[rows.to(x0.device)], final), len(x0))
         self.books.scored(decodes=len(x0), rewards=0)
         return out
 
@@ -127,13 +138,12 @@ class Forwards:
             SteerError: if the run has no reward.
         """
         reward = self.required_reward()
-        decode = self.decoder(final=step is None)
         if step is not None and self.preview is not None:  # all rewards before the end use the same decoder
             samples = None
 
         def evaluate(rows: Tensor) -> Tensor:
             index = rows.to(x0.device)
-            found = self._decoded(decode, x0[index]) if samples is None else samples[index]
+            found = self._decoded(x0[index], step is None) if samples is None else samples[index]
             with during("rewarding"):
                 return reward(found, [prompts[row] for row in rows.tolist()], step=step)
 
@@ -152,10 +162,10 @@ class Forwards:
         self.books.scored(decodes=0, rewards=len(samples))
         return scores
 
-    def _decoded(self, decoder: Decode, x0: Tensor) -> Any:
+    def _decoded(self, x0: Tensor, final: bool) -> Any:
         """Decode some rows; samples that are no numbers are an error, not black images."""
         with during("decoding"):
-            samples = checkpointed(decoder, x0)
+            samples = self.decode_rows(x0, final=final)
         if isinstance(samples, Tensor) and not bool(torch.isfinite(samples.detach()).all()):
             dtype = next((leaf.dtype for leaf in self.backbone.denoisers["base"].parameters()), torch.float32)
             helps = (

@@ -1,12 +1,13 @@
 """``vjp``: gradients of losses of the samples by the initial noise."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from steer.sampling.chunks import during
-from steer.sampling.forwards import checkpointed, groups_of
+from steer.sampling.forwards import groups_of
 from steer.sampling.gradients import Gradients, Losses, Merge, check_differentiable, pull
 from steer.sampling.run import Run
 from steer.sampling.start import Start
@@ -48,7 +49,7 @@ def vjp(
     noise = run.noise(start)
     with torch.no_grad():
         conditioning = run.encode()
-    steps = 0
+    forwards, steps = run.forwards, 0
 
     def pull_rows(rows: Tensor) -> tuple[Tensor, ...]:
         nonlocal steps
@@ -57,13 +58,12 @@ def vjp(
             state = run.begin(start.take(rows).with_noise(leaf), conditioning=conditioning, denoiser=denoiser)
             steps = state.steps
             _denoise(state, truncate, recompute)
-            decode = run.backbone.decode
-            samples = checkpointed(decode, state.x) if recompute else decode(state.x)
+            samples = forwards.decode_rows(state.x, final=True, keep=not recompute)
             join = None if merge is None else partial(_merged, merge, rows)
             return pull(samples, leaf, losses, watched, state.prompts, None, join)
 
-    forwards = run.forwards
-    with run.backbone.inference():
+    inside = run.backbone.recomputing(denoiser or str(run.get("denoiser"))) if recompute else nullcontext()
+    with run.backbone.inference(), inside:
         (values, grads, seen), padding = forwards.chunks.map_several(
             pull_rows, len(start), groups_of(start.job, conditioning)
         )

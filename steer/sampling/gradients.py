@@ -15,9 +15,9 @@ from torch import Tensor
 from steer.errors import RewardError, SteerError
 from steer.models.backbone import Backbone
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import RewardFunction, score, without_gradient
+from steer.rewards.reward import RewardFunction, parts_of, score, without_gradient
 from steer.sampling.chunks import during
-from steer.sampling.forwards import Forwards, checkpointed
+from steer.sampling.forwards import Forwards
 
 Merge = Callable[[Tensor, Tensor], Tensor]
 """Merges the gradients of all losses by the samples ``[R, B, …]`` of rows ``[B]`` into one gradient ``[B, …]``."""
@@ -67,6 +67,7 @@ def by_latents(
     loss: Losses,
     x: Tensor,
     estimate: Callable[[Tensor, Tensor], Tensor],
+    denoiser: str,
     prompts: Sequence[Prompt],
     job: Tensor,
     groups: Tensor | None,
@@ -80,6 +81,7 @@ def by_latents(
         loss: the one reward, by its name.
         x: ``[N, …]``, without a graph.
         estimate: of x0 ``[B, …]``, from some rows' latents ``[B, …]`` and the rows ``[B]``.
+        denoiser: name of the weights that it asks.
         prompts: of each row.
         job: ``[N]``, the prompt of each row.
         groups: ``[N]``: rows of different groups cannot share a forward; ``None`` if all can.
@@ -91,15 +93,15 @@ def by_latents(
     Raises:
         SteerError: if the reward is not differentiable, or the gradient is not finite.
     """
-    decode = forwards.decoder(final=step is None)
 
     def pull_rows(rows: Tensor) -> tuple[Tensor, ...]:
         with during("differentiating"), torch.enable_grad():
             leaf = x[rows.to(x.device)].requires_grad_()
-            samples = checkpointed(decode, estimate(leaf, rows))
+            samples = forwards.decode_rows(estimate(leaf, rows), final=step is None)
             return pull(samples, leaf, loss, {}, [prompts[row] for row in rows.tolist()], step)
 
-    (values, grads, _), padding = forwards.chunks.map_several(pull_rows, len(x), groups)
+    with forwards.backbone.recomputing(denoiser):
+        (values, grads, _), padding = forwards.chunks.map_several(pull_rows, len(x), groups)
     forwards.books.predicted(job, evaluations, padding)
     forwards.books.went_back(job, evaluations, recomputed=True)
     forwards.books.scored(decodes=len(x), rewards=len(x))
@@ -179,6 +181,9 @@ def _differentiate(
         raise no_gradient(part or name)
     # rows are independent: the gradient of the sum holds each row's own
     (by_sample,) = torch.autograd.grad(value.sum(), image, allow_unused=True)
+    for each in parts_of(loss):
+        if each.waits:
+            each.park()
     if by_sample is None:  # it has a graph, but of weights of its own
         raise no_gradient(name)
     return value.detach().cpu().double(), by_sample

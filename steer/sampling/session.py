@@ -1,5 +1,6 @@
 """``Session``: methods, rewards and settings of one call, made once; it turns packs of prompts into items."""
 
+import itertools
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -26,6 +27,7 @@ from steer.rewards.by_name import (
     spec_name,
 )
 from steer.rewards.isolation import undisturbed
+from steer.rewards.reward import parts_of
 from steer.sampling.checks import check_memory, warn_of_shared_noise
 from steer.sampling.chosen_particles import CHOICES, chosen_of
 from steer.sampling.chunks import Halved
@@ -33,6 +35,7 @@ from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
 from steer.sampling.packs import PACK_ROWS, Group, group_alike, pack_size
 from steer.sampling.run import Run
+from steer.sampling.shared_memory import SharedMemory
 from steer.sampling.state import State
 from steer.sampling.trace import trace_of
 
@@ -84,6 +87,11 @@ class Session:
         # planning fetches nothing
         self._scorer = make_reward(self.reward, self.options, plugins, device, fetch=False)
         self._judges = make_judges(self.judge, self.options, plugins, device, fetch=False)
+        scorers = (self._scorer, *self._judges.values())
+        found = itertools.chain.from_iterable(parts_of(scorer) for scorer in scorers if scorer is not None)
+        self._rewards = list(dict.fromkeys(found))
+        self._memory = SharedMemory(self.backbone, self._rewards)
+        self._memory.settle()
         self.choose = choose or ("best" if self._scorer else "all")
         self.cost = Cost()
         self._ahead: Future[None] | None = None
@@ -101,7 +109,7 @@ class Session:
         for scorer in (self._scorer, *self._judges.values()):
             if scorer is not None:
                 pack = [scorer.completed(prompt) for prompt in pack]
-        run = make_run(
+        return make_run(
             self.backbone,
             pack,
             settings={**self.settings, **first.settings},
@@ -113,9 +121,6 @@ class Session:
             choose=self.choose,
             preview=self.model.preview,
         )
-        if self._most_rows is not None:
-            run.chunks.size = min(run.chunks.size, self._most_rows)
-        return run
 
     def _options_for_replay(self, run: Run, index: int) -> dict[str, dict[str, Any]]:
         options = self.options_of(run.jobs[index].prompt)
@@ -176,24 +181,50 @@ class Session:
             return
         with ThreadPoolExecutor(1, "steer-text") as thread:
             run = next(runs, None)
-            while run is not None:
+            while run is not None and not self.backbone.crowded:
                 following = next(runs, None)
                 self._ahead = None if following is None else thread.submit(_encode, following)
                 yield run
                 run = following
+        self._ahead = None
+        if run is not None:
+            runs = itertools.chain([run], runs)
+        while wave := self._encoded_wave(runs):
+            yield from wave
+
+    def _encoded_wave(self, runs: Iterator[Run]) -> list[Run]:
+        """Encode the texts of as many runs as the model keeps, so that its encoders come to the device once for all."""
+        kept, wave = self.backbone.encodings, []
+        most = kept.encoded + kept.limit // 2
+        for run in runs:
+            _encode(run)
+            wave.append(run)
+            if kept.encoded >= most:
+                break
+        return wave
 
     def _with_weights(self, run: Run) -> Run:
         run.load_weights()
-        for scorer in (self._scorer, *self._judges.values()):
-            if scorer is not None:
-                scorer.ready()
+        self._memory.settle()
+        for reward in self._rewards:
+            if not reward.is_ready:
+                reward.ready()
+                self._memory.settle()
         return run
+
+    def _relieve(self) -> bool:
+        """Make room on the device; return whether there is more."""
+        if self._ahead is not None:
+            wait([self._ahead])
+        return self._memory.relieve()
 
     # ---- one pack --------------------------------------------------------------------------------------
 
     def items(self, run: Run) -> list[Item]:
         """Sample a pack; one item per prompt, in order."""
-        run.chunks.restarts = True
+        run.chunks.restarts, run.chunks.relieve = True, self._relieve
+        if self._most_rows is not None:
+            run.chunks.size = min(run.chunks.size, self._most_rows)
         try:
             with undisturbed(), self.backbone.inference(), _timed(run.cost):
                 items = self._items(run, run.search())

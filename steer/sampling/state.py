@@ -160,6 +160,7 @@ class State(Batch):
             {name: reward},
             self._x.detach(),
             estimate,
+            self.denoiser,
             self.prompts,
             self.job,
             groups_of(self.job, self.conditioning),

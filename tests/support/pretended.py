@@ -327,6 +327,8 @@ def _register() -> _Hooks:
     torch._C._ensureCUDADeviceGuardSet()
     hooks = _Hooks()
     backend_registration._setup_privateuseone_for_python_backend(STAND_IN, hook=hooks)
+    # from here on, checkpointing asks it on the CPU too
+    getattr(torch, STAND_IN).get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]
     return hooks
 
 

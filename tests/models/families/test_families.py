@@ -11,6 +11,7 @@ import accelerate
 import pytest
 import torch
 from support.families import Family, all_families
+from support.pretended import pretended
 from support.tiny import brightness
 
 from steer import Sampler
@@ -18,6 +19,7 @@ from steer.models.load import load_model
 from steer.processes.schedulers import make_scheduler
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
+from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run
 from steer.sampling.state import State
 
@@ -175,6 +177,16 @@ def saved_bytes(family: Family, steps: int) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         objective(family, noise, True, steps)
     return sum(seen.values())
+
+
+@each_family
+def test_gradients_are_the_same_if_a_gpu_computes_activations_again(family: Family) -> None:
+    given = {"steps": 2, "particles": 2, "chunk": 2, **family.guided, **size(family)}
+    with pretended():
+        backbone = load_model(family.make().to("cuda"), manager()).backbone
+        one = make_run(backbone, [Prompt(family.texts[0], seed=5)], settings=given)
+        kept, again = (vjp(one, one.start, {"brightness": brightness}, recompute=r).grads.cpu() for r in (False, True))
+    assert (kept - again).abs().max() <= 1e-5 * kept.abs().max()
 
 
 @each_family

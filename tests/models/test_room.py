@@ -1,0 +1,149 @@
+"""What a GPU holds at a time: batches by pixels, and parts that wait on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.families import all_families
+from support.pretended import pretended
+from support.tiny import brightness, tiny_sd
+from torch import Tensor, nn
+
+from steer import Prompt, Reward, Sampler
+from steer.models import load, room
+from steer.models.room import bytes_of, fits, rows_at_once
+from steer.sampling import shared_memory
+
+pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself")
+CUDA = torch.device("cuda", 0)
+CPU = torch.device("cpu")
+PROMPTS = [Prompt("a red circle", seed=1), Prompt("a blue square", seed=5)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "side", "expected"),
+    [(4, 1024, 1), (4, 512, 4), (16, 512, 4), (5, 512, 3), (6, 512, 3), (1, 2048, 1), (9, 64, 9), (7, 768, 1)],
+)
+def test_rows_are_decoded_in_equal_batches_of_a_megapixel(rows: int, side: int, expected: int) -> None:
+    assert rows_at_once(rows, side * side) == expected
+
+
+def test_weights_leave_a_third_of_the_room() -> None:
+    assert fits(16, 24) and not fits(17, 24) and fits(10**15, None)
+
+
+def test_shared_weights_count_once() -> None:
+    one = nn.Linear(3, 5)
+    assert bytes_of([one, nn.ModuleList([one])]) == 4 * (15 + 5)
+
+
+class Judge(Reward):
+    """Brightness times a weight that is large for its size."""
+
+    def prepare(self) -> None:
+        self.model = nn.Linear(1000, 1).to(self.device)
+
+    def __call__(self, samples: Tensor, prompts) -> Tensor:
+        assert self.model.weight.device == samples.device
+        return brightness(samples, prompts)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Room of the pretended GPU in bytes; no limit if empty."""
+    bytes_there: list[int] = []
+
+    def room_there(device: torch.device) -> int | None:
+        return bytes_there[0] if bytes_there and device.type == "cuda" else None
+
+    for module in (load, room, shared_memory):
+        monkeypatch.setattr(module, "room_of", room_there)
+    monkeypatch.setattr(load, "pick_device", torch.device)
+    return bytes_there
+
+
+def places(sampler: Sampler) -> set[str]:
+    """Return what is on the GPU."""
+    parts = sampler.backbone.pipe.components.items()
+    return {name for name, part in parts if isinstance(part, nn.Module) and next(part.parameters()).device == CUDA}
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, id=family.name, marks=() if family.name == "sd3" else pytest.mark.slow)  # loads it twice
+        for family in all_families()
+        if family.name in ("sdxl", "sd3", "qwen-image")
+    ],
+)
+def test_encoders_and_the_rest_take_turns_on_a_gpu_that_has_no_room_for_both(
+    family, card: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family.make().save_pretrained(tmp_path / "model")
+    size = {} if family.size is None else {"width": family.size[0], "height": family.size[1]}
+    given = {"particles": 2, "steps": 2, "reward": brightness, "choose": "all", **family.guided, **size}
+    with pretended():
+        roomy = Sampler(tmp_path / "model", device="cuda", dtype="fp32")
+        expected = roomy.generate(PROMPTS, **given)
+        card.append(1000)
+        sampler = Sampler(tmp_path / "model", device="cuda", dtype="fp32")
+        assert places(sampler) == set()
+        encoded = []
+        encode_one = type(sampler.backbone).encode_one
+
+        def noted(self, *arguments):
+            encoded.append(places(sampler))
+            return encode_one(self, *arguments)
+
+        monkeypatch.setattr(type(sampler.backbone), "encode_one", noted)
+        items = sampler.generate(PROMPTS, **given)
+        everything = places(roomy)
+        encoders = {name for name in everything if name.startswith("text_encoder")}
+        assert encoded == [encoders] * 2  # both before anything is drawn
+        assert places(sampler) == everything - encoders
+    assert items.rewards == expected.rewards
+
+
+def on_gpu() -> Sampler:
+    sampler = Sampler(tiny_sd().to("cuda"))
+    sampler.backbone.reside(CUDA, crowded=False)
+    return sampler
+
+
+def test_a_reward_waits_on_the_cpu_if_the_gpu_is_full(card: list[int]) -> None:
+    with pretended():
+        sampler = on_gpu()
+        drawing = sampler.backbone.bytes_held() - bytes_of([sampler.backbone.pipe.text_encoder])
+        judge = Judge(device=CUDA)
+        card.append(3 * (drawing + judge.bytes_held()) // 2 - 3)
+        sampler.generate(PROMPTS, reward=judge, particles=2, steps=1)
+        assert judge.waits and judge.model.weight.device == CPU
+        assert "text_encoder" not in places(sampler)
+
+
+def test_out_of_memory_first_sends_away_what_is_not_at_work() -> None:
+    with pretended():
+        sampler, judge = on_gpu(), Judge(device=CUDA)
+        seen = []
+
+        def full(module, inputs) -> None:
+            if len(seen) < 3:
+                seen.append((judge.model.weight.device, "text_encoder" in places(sampler)))
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        sampler.backbone.pipe.unet.register_forward_pre_hook(full)
+        item = sampler.generate(PROMPTS[:1], reward=judge, particles=4, steps=1).items[0]
+        assert seen == [(CUDA, True), (CUDA, False), (CPU, False)]
+        assert item.recipe.settings["chunk"] == 2  # only then smaller
+
+
+def test_texts_that_are_not_kept_bring_the_encoders_back() -> None:
+    with pretended():
+        sampler = on_gpu()
+        sampler.backbone.crowd()
+        sampler.backbone.encodings.limit = 1
+        two = [Prompt("a", settings={"steps": 1}), Prompt("b", settings={"steps": 2})]
+        assert len(sampler.generate(two, particles=1).items) == 2  # in packs of their own, whose texts are not kept
+        assert places(sampler) == {"unet", "vae"}

@@ -1,0 +1,145 @@
+"""A model of a GPU's memory: full-size models run on a device whose tensors have sizes and no content.
+
+Counted are the bytes of all storages on the device, rounded as the allocator does, while real code runs: weights,
+activations and what autograd keeps. Attention is that of a fused kernel, which keeps no scores. Not counted: CUDA's own
+context (about 0.5 GB), workspaces of convolutions, fragmentation.
+
+What comes back to the CPU is zeros; a truth asked of the device is true, and a number 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from support.pretended import Pretended, World, aten, entered, mapped
+
+BLOCK = 512
+"""Bytes that the caching allocator rounds to."""
+
+
+class Memory:
+    """Bytes on the device.
+
+    Attributes:
+        now: live at the moment.
+        peak: most that were live at once.
+        peaks: the same, while one of the functions ran that :meth:`watched` gave, by its name.
+    """
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+        self.peaks: dict[str, int] = {}
+        self._seen = WeakIdKeyDictionary()
+
+    def add(self, tensor: Tensor) -> None:
+        """Count a tensor's storage until nothing refers to it."""
+        storage = tensor.untyped_storage()
+        if storage in self._seen:
+            return
+        size = -(-storage.nbytes() // BLOCK) * BLOCK
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        self._seen[storage] = weakref.ref(storage, lambda _: self._freed(size))
+
+    def _freed(self, size: int) -> None:
+        self.now -= size
+
+    def beside(self, function: Callable[[], Any]) -> int:
+        """Call a function; return the bytes that it takes at its peak beside those that are live before it."""
+        gc.collect()
+        before = self.now
+        return self._peak_of(function) - before
+
+    def watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function; each call notes its peak under the name."""
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            found: list[Any] = []
+            peak = self._peak_of(lambda: found.append(function(*args, **kwargs)))
+            self.peaks[name] = max(self.peaks.get(name, 0), peak)
+            return found[0]
+
+        return call
+
+    def _peak_of(self, function: Callable[[], Any]) -> int:
+        around, self.peak = self.peak, self.now
+        try:
+            function()
+            return self.peak
+        finally:
+            self.peak = max(around, self.peak)
+
+
+class _Fused(torch.autograd.Function):
+    """Attention in memory that does not grow with the scores."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
+    attended: Tensor = _Fused.apply(query, key, value)
+    return attended
+
+
+class Hollow(World):
+    """A device whose tensors are held on the meta device."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.memory = Memory()
+
+    def compute(self, func: Any, args: Any, kwargs: dict[str, Any], *, there: bool) -> Any:
+        if func is aten._local_scalar_dense.default and isinstance(args[0], Pretended):
+            return True if args[0].dtype == torch.bool else torch.ones((), dtype=args[0].dtype).item()
+        if func is aten.copy_.default and not isinstance(args[0], Pretended) and isinstance(args[1], Pretended):
+            return args[0].zero_()
+        if func is aten._to_copy.default and not there and isinstance(args[0], Pretended):
+            return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        if not there:
+            return super().compute(func, args, kwargs, there=there)
+        if func is aten.nonzero.default:
+            return torch.empty(args[0].numel(), args[0].ndim, dtype=torch.int64, device="meta")
+
+        def emptied(leaf: Any) -> Any:
+            if isinstance(leaf, Pretended):
+                return leaf.held
+            return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
+
+        args, kwargs = mapped(emptied, (args, kwargs))
+        if kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+    def _returned(self, leaf: Any, own: dict[int, Pretended], there: bool) -> Any:
+        out = super()._returned(leaf, own, there)
+        if isinstance(out, Pretended):
+            self.memory.add(out.held)
+        return out
+
+
+@contextmanager
+def modeled(kind: str = "cuda") -> Iterator[Memory]:
+    """Pretend that there is a device of unlimited memory; yields what is taken of it."""
+    world = Hollow(kind)
+    # not by a mode of functions, for none acts where activations are computed again
+    with entered(world), patch.object(torch.nn.functional, "scaled_dot_product_attention", _attention):
+        yield world.memory
