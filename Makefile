@@ -31,7 +31,7 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not (process or browser or training or slow)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not (process or browser or training or arithmetic or slow)"
 
 # as a processor without AVX computes; what trains, and what could hang on the last bits
 test-arithmetic: install

@@ -66,6 +66,7 @@ def room(module: str) -> str | None:
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS else None
 
 
+@pytest.mark.slow
 def test_every_room_imports_only_from_rooms_below_it() -> None:
     upward = [
         f"{module}:{line} imports {target}"
@@ -77,6 +78,7 @@ def test_every_room_imports_only_from_rooms_below_it() -> None:
     assert not upward
 
 
+@pytest.mark.slow
 def test_there_is_no_circle_of_imports() -> None:
     # the facades name everything, and are imported by name only from outside
     graph = {
@@ -95,6 +97,7 @@ def test_the_top_of_steer_is_short() -> None:
     assert len(entries) <= 15, sorted(entries)
 
 
+@pytest.mark.slow
 def test_plugins_import_public_names_alone() -> None:
     inner = []
     for name, file in PLUGINS.items():
@@ -117,6 +120,7 @@ def test_a_facade_has_every_name_that_it_names_for_type_checkers(facade: str) ->
         module.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_nothing_in_steer_imports_a_plugin() -> None:
     for name, file in STEER.items():
         assert not [module for module, _, _ in imports(file) if module.split(".")[0].startswith("steer_")], name

@@ -120,6 +120,7 @@ def wait_for(met, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_damaged_prompt_files_are_read_or_refused() -> None:
     outcomes = fuzz.run("prompts", 200, seed=0)
     assert outcomes["failed"] == 0 and outcomes["accepted"] > 20 and outcomes["refused"] > 50

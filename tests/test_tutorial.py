@@ -41,10 +41,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sys.modules.pop(module, None)
 
 
+@pytest.mark.slow
 def test_the_function_and_its_file_reference(place: Path) -> None:
     check_reward(load_module("./my_rewards.py").brightness).require()
 
 
+@pytest.mark.slow
 def test_the_class_its_options_scale_and_test(place: Path) -> None:
     plugins = Plugins()
     plugins.registry.reward("color", "my_color:Color")

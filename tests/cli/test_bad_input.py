@@ -63,6 +63,7 @@ def test_found_before_the_model_is_loaded(steer: Steer, place: Path, arguments: 
     assert sorted(p.name for p in place.iterdir()) == ["rewards.py"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -166,6 +167,7 @@ def test_a_hub_id_while_offline_is_quick_and_says_so(steer: Steer) -> None:
     assert "offline" in steer("generate", "a", "-m", "org/name").error()
 
 
+@pytest.mark.slow
 def test_a_reward_that_raises_leaves_its_traceback_in_the_log(steer: Steer, tiny: Path, place: Path) -> None:
     arguments = ["-p", "fk", "-r", "./rewards.py:raises", "--steps", "4", "--log", "log.txt"]
     line = steer("generate", "a red circle", "-m", tiny, *arguments).error()
@@ -174,6 +176,7 @@ def test_a_reward_that_raises_leaves_its_traceback_in_the_log(steer: Steer, tiny
     assert "def raises(samples, prompts)" in log and "Traceback" in log
 
 
+@pytest.mark.slow
 def test_too_many_tokens_warn_with_what_was_cut(steer: Steer, tiny: Path) -> None:
     done = steer("generate", "a red circle " * 8 + "square", "-m", tiny, "--steps", "1", "--out", "out", "--json")
     assert done.code == 0

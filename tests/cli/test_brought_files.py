@@ -52,6 +52,7 @@ def test_a_column_is_one_of_a_file(steer: Steer) -> None:
     assert "./nothere" in done.error()
 
 
+@pytest.mark.slow
 def test_infinite_numbers_reach_no_output(steer: Steer, tiny: Path, place: Path) -> None:
     arguments = ["-m", tiny, "--steps", "1", "--guidance", "1"]
     for command in ("generate", "render"):
@@ -84,6 +85,7 @@ def test_a_render_goes_on_without_the_column(steer: Steer, tiny: Path, place: Pa
     assert (row["prompt"], row["seed"]) == ("a red circle", 4096709502)
 
 
+@pytest.mark.slow
 def test_run_files_and_defaults_with_a_byte_order_mark(steer: Steer, tiny: Path, place: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16"):
         (place / "p.csv").write_text("Words;seed\na café;7\n", encoding=encoding)

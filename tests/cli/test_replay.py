@@ -25,6 +25,7 @@ def _make(steer: Steer, tiny: Path, out: str, *arguments: str) -> list[Path]:
     return sorted(Path(out).glob("*-[0-9][0-9][0-9].png"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["ddim", "euler-a", "dpm++"])
 def test_plain_images_replay_bit_for_bit(steer: Steer, tiny: Path, scheduler: str) -> None:
     made = _make(steer, tiny, "out", "a red circle", "a blue square", "-n", "2", "--scheduler", scheduler)
@@ -62,6 +63,7 @@ def test_images_of_local_files_replay_and_what_is_missing_or_changed_is_told(ste
     assert (outcome["equal"], list(outcome["files_differ"])) == (True, ["vae.safetensors"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "code", "said"), [(1, 0, "except for rounding by up to 1/255"), (40, 1, "by up to 40/255")]
 )
@@ -134,6 +136,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 def test_hostile_recipes_end_in_one_line(steer: Steer, tiny: Path, place: Path) -> None:
     (made,) = _make(steer, tiny, "out", "a red circle")
     picture, recipe = Image.open(made), _recipe(made)

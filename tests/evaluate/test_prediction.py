@@ -20,6 +20,7 @@ def test_it_is_the_mean_over_all_subsets_ties_included(n) -> None:
     assert best_of_n(rewards, verdicts, n) == pytest.approx(np.mean(wanted), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_best_of_n_uniform_rewards_is_n_over_n_plus_1_on_average() -> None:
     generator = np.random.default_rng(0)
     pilots = generator.random((4000, 12))

@@ -72,6 +72,7 @@ ON_THE_CPU_ALREADY = {
 """Lines that are right all the same, by file."""
 
 
+@pytest.mark.slow
 def test_nothing_becomes_fp64_on_a_device() -> None:
     found = {
         str(path.relative_to(ROOT)): lines

@@ -59,6 +59,7 @@ def renamed(folder: Path, part: str, variant: str) -> None:
 # ---- variants ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "parts"),
     [("fp16", ("unet", "vae", "text_encoder")), ("bf16", ("unet",)), ("mine", ("text_encoder",))],
@@ -71,6 +72,7 @@ def test_a_folder_that_holds_a_variant_alone_loads(folder: Path, saved: Path, va
     assert "has no variant 'fp8'; it has" in error_of(folder, variant="fp8")
 
 
+@pytest.mark.slow
 def test_a_folder_saved_in_half_precision_with_shards(tmp_path: Path, saved: Path) -> None:
     tiny_sd().to(torch.float16).save_pretrained(tmp_path, variant="fp16", max_shard_size="300kB")
     assert len(list((tmp_path / "unet").glob("*.fp16-*.safetensors"))) > 1
@@ -79,6 +81,7 @@ def test_a_folder_saved_in_half_precision_with_shards(tmp_path: Path, saved: Pat
     assert "unet/ lacks diffusion_pytorch_model.fp16-00002" in error_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_plain_weights_come_first_and_a_variant_if_it_is_asked_for(folder: Path, saved: Path) -> None:
     zeros = tiny_sd()
     for leaf in zeros.unet.parameters():

@@ -23,6 +23,7 @@ def one_line_error(model) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_saved_folder_gives_what_the_pipeline_in_memory_gives(tmp_path) -> None:
     pipe = tiny_sd()
     pipe.save_pretrained(tmp_path / "model")
@@ -51,6 +52,7 @@ def test_mistakes_in_a_folder(tmp_path) -> None:
     assert "has no scheduler, without which StableDiffusionPipeline cannot run" in one_line_error(tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_bad_defaults_of_a_model_are_refused(tmp_path) -> None:
     tiny_sd().save_pretrained(tmp_path)
     (tmp_path / "steer.json").write_text('{"stpes": 3}')

@@ -121,6 +121,7 @@ def test_a_third_medium_is_generated_beside_plain_ones_and_replayed(sounds: None
     assert (outcome["equal"], outcome["max_difference"]) == (False, 255)
 
 
+@pytest.mark.slow
 def test_a_third_medium_is_rendered_gone_on_with_and_shown(sounds: None, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("one\ntwo\n")
     out = tmp_path / "render"
@@ -141,6 +142,7 @@ def test_a_third_medium_is_rendered_gone_on_with_and_shown(sounds: None, tmp_pat
             steer(*words[:-1], tmp_path / name, *extra)
 
 
+@pytest.mark.slow
 def test_a_third_medium_is_compared(sounds: None, tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text("def soft(samples, prompts): return -samples.abs().amax(dim=1)")
     (tmp_path / "p.txt").write_text("".join(f"number {n}\n" for n in range(10)))

@@ -58,6 +58,7 @@ def test_a_lora_that_does_not_fit_is_named(tmp_path: Path) -> None:
         image(ModelOptions(loras=(("./nothing.safetensors", 1.0),)))
 
 
+@pytest.mark.slow
 def test_layers_of_a_lora_that_the_model_lacks_are_told(lora: Path, tmp_path: Path) -> None:
     (file,) = lora.glob("*.safetensors")
     tensors = load_file(file)
@@ -89,6 +90,7 @@ def test_options_survive_the_recipe() -> None:
     assert ModelOptions.from_dict(json.loads(json.dumps(options.as_dict()))) == options
 
 
+@pytest.mark.slow
 def test_a_preview_decoder_scores_on_the_way_but_not_at_the_end(tmp_path: Path) -> None:
     AutoencoderTiny(latent_channels=4).save_pretrained(tmp_path)
     seen: list[tuple[int, ...]] = []
@@ -109,6 +111,7 @@ def test_a_known_preview_decoder_is_refused_by_families_that_it_is_not_for() -> 
         Sampler(tiny_sd(), model_options=ModelOptions(preview="taesdxl"))
 
 
+@pytest.mark.slow
 def test_an_offloaded_pipeline_stays_as_its_owner_set_it_up() -> None:
     pipe = tiny_sd()
     accelerate.cpu_offload(pipe.unet, torch.device("cpu"))

@@ -71,6 +71,7 @@ def test_chains_of_other_stochasticity_would_show(one_stream) -> None:
     assert errors(final, marginal((1.0, 0.0))) > 5  # nor are 8 steps the limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", ETAS)
 def test_with_many_steps_every_marginal_is_the_flows(eta, one_stream, record_testsuite_property) -> None:
     distances = []

@@ -28,6 +28,7 @@ def process(name: str) -> Gaussian:
     return Gaussian(scheduler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_level_and_estimate_are_right_at_every_evaluation(name: str) -> None:
     torch.manual_seed(0)

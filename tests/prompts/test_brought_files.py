@@ -460,6 +460,7 @@ def test_documents_that_are_refused(kind: str, text: str, message: str, tmp_path
     assert message in found and len(found) < 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
@@ -495,6 +496,7 @@ def test_options_given_as_text_hold_no_nan(tmp_path: Path) -> None:
 # ---- Parquet -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bytes_are_left_in_the_file(tmp_path: Path) -> None:
     rows = [
         {
@@ -525,6 +527,7 @@ def test_columns_of_other_types(tmp_path: Path) -> None:
     assert prompt.metadata == {"at": "1970-01-01 00:00:00.000000001", "words": "x"}
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     file = write(tmp_path, "parquet", [{"prompt": f"prompt {n}", "n": n} for n in range(2000)])
     data = file.read_bytes()

@@ -384,6 +384,7 @@ def test_what_cannot_be_followed_is_no_prompt(nodes: dict[str, Any]) -> None:
     assert why(**graph(**nodes))
 
 
+@pytest.mark.slow
 def test_hostile_graphs_end_soon() -> None:
     chain = {f"n{i}": node("ConditioningSetArea", conditioning=[str(i + 1), 0]) for i in range(6, 20_000)}
     assert why(**graph(**chain))

@@ -77,6 +77,7 @@ def test_what_cannot_be_drawn_is_told(text: str, said: str, lists: Path) -> None
         Wildcards(lists).drawn(Prompt(text))
 
 
+@pytest.mark.slow
 def test_replicates_of_a_render_are_drawn_anew(steer: Steer, lists: Path, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a __color__ circle\n")
     out = tmp_path / "out"

@@ -36,6 +36,7 @@ def test_generate_and_render_agree_to_the_bit(tiny_pipe: Any, tmp_path: Path, pa
                 assert np.array_equal(np.asarray(image), np.asarray(sample.image)), (prompt, sample.slot)
 
 
+@pytest.mark.slow
 def test_a_render_goes_on_with_the_chunk_that_it_began_with(tiny_pipe: Any, tmp_path: Path) -> None:
     def chunk(count: int, **values: Any) -> int:
         spec = Spec(asked(tiny_pipe, steps=1, particles=3, choose="all"))
@@ -52,6 +53,7 @@ def test_a_render_goes_on_with_the_chunk_that_it_began_with(tiny_pipe: Any, tmp_
     assert "chunk = 8\n" in run.read_text()
 
 
+@pytest.mark.slow
 def test_prompts_with_particles_of_their_own_keep_chunks_of_their_own(tiny_pipe: Any, tmp_path: Path) -> None:
     more = Prompt("a red square", seed=1, settings={"particles": 5})
 

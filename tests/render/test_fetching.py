@@ -24,6 +24,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_dry_run_fetches_no_reward(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(place)
     (place / "p.txt").write_text("a red circle\n")
@@ -53,6 +54,7 @@ def test_a_dry_run_refuses_what_it_would_fetch(
     assert not (place / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_reward_is_fetched_before_the_first_step_and_a_damaged_one_is_told(tiny_pipe, hub: Hub) -> None:
     sampler = Sampler(tiny_pipe)
     with pytest.raises(SteerError, match="cannot be read"):

@@ -36,6 +36,7 @@ from .conftest import Render
 TEXTS = ["a red circle", "a blue square", "the red square", "a photo of the circle", "the blue circle"]
 
 
+@pytest.mark.slow
 def test_what_a_render_leaves(render: Render, tmp_path: Path) -> None:
     rows = [
         Prompt("a red circle", id="Ä/../x", category="color", seed=2**32 - 1, metadata={"negative": "the square"}),
@@ -68,6 +69,7 @@ def load_images(files: list[str], tmp_path: Path) -> Any:
     return datasets.load_dataset("imagefolder", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_hugging_face_datasets_load_it(render: Render, tmp_path: Path) -> None:
     import datasets
 
@@ -82,6 +84,7 @@ def test_hugging_face_datasets_load_it(render: Render, tmp_path: Path) -> None:
     assert {"id", "seed", "slot", "reward", "log_weight", "judge"} <= set(loaded.features)
 
 
+@pytest.mark.slow
 def test_every_image_replays(render: Render, tmp_path: Path, tiny_pipe: Any) -> None:
     rows = [Prompt("a red circle", settings={"steps": 4}, options={"fk": {"lambda": 2.0}}), Prompt("a blue square")]
     render(rows, tmp_path)
@@ -133,6 +136,7 @@ def test_it_makes_exactly_what_is_missing(render: Render, tmp_path: Path) -> Non
     assert render([TEXTS[0]], tmp_path).done == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["particles", "seed", "prompt", "files", "digest"])
 def test_a_journal_line_without_a_field_is_made_again(render: Render, tmp_path: Path, missing: str) -> None:
     render(TEXTS[:2], tmp_path)
@@ -143,6 +147,7 @@ def test_a_journal_line_without_a_field_is_made_again(render: Render, tmp_path: 
     assert len(lines(tmp_path / "metadata.jsonl")) == 2
 
 
+@pytest.mark.slow
 def test_a_journal_cannot_remove_files_elsewhere(render: Render, tmp_path: Path) -> None:
     folder, precious = tmp_path / "run", tmp_path / "precious.txt"
     precious.write_text("mine")
@@ -169,6 +174,7 @@ def test_a_date_in_run_toml_is_another_setting(render: Render, tmp_path: Path) -
         render(TEXTS[:1], tmp_path)
 
 
+@pytest.mark.slow
 def test_a_prompt_that_was_changed_is_made_again(render: Render, tmp_path: Path) -> None:
     render([Prompt("a red circle", id="p", seed=1), Prompt("a blue square", id="q")], tmp_path, choose="all")
     before = digests(tmp_path)
@@ -208,6 +214,7 @@ def test_a_failing_prompt_costs_only_itself(render: Render, tmp_path: Path) -> N
     assert len(lines(good / "metadata.jsonl")) == 5
 
 
+@pytest.mark.slow
 def test_a_render_in_which_all_fails_ends(render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(samples: Any, prompts: Any) -> Any:
         raise RuntimeError("no such device")
@@ -218,6 +225,7 @@ def test_a_render_in_which_all_fails_ends(render: Render, tmp_path: Path, monkey
     assert 4 <= len(lines(tmp_path / "journal.jsonl")) < 30
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(render: Render, tmp_path: Path) -> None:
     values = {"steps": 3, "options": {"fk": {"lambda": 2.0}}, "plugin": ["fk"], "device": "cpu"}
     render(TEXTS[:1], tmp_path, values=values)
@@ -235,6 +243,7 @@ def test_other_settings_are_refused(render: Render, tmp_path: Path) -> None:
         render(TEXTS, tmp_path, values=values)
 
 
+@pytest.mark.slow
 def test_replicates_have_noise_of_their_own(render: Render, tmp_path: Path) -> None:
     render([Prompt("a red circle", id="p", seed=5), Prompt("a red circle", id="q")], tmp_path, replicates=3)
     rows = {row["id"]: row for row in lines(tmp_path / "metadata.jsonl")}
@@ -244,6 +253,7 @@ def test_replicates_have_noise_of_their_own(render: Render, tmp_path: Path) -> N
     assert len({row["seed"] // 10 for row in rows.values()}) == 6
 
 
+@pytest.mark.slow
 def test_more_replicates_are_added_to_those_that_are_there(render: Render, tmp_path: Path) -> None:
     render(TEXTS[:2], tmp_path, replicates=2, values={"replicates": 2})
     before = digests(tmp_path)
@@ -253,6 +263,7 @@ def test_more_replicates_are_added_to_those_that_are_there(render: Render, tmp_p
         render(TEXTS[:2], tmp_path)
 
 
+@pytest.mark.slow
 def test_the_geneval_tree(render: Render, tmp_path: Path) -> None:
     rows = [
         Prompt(text, category="two_object", metadata={"tag": "two_object", "include": [{"class": "dog", "count": 1}]})
@@ -277,6 +288,7 @@ def test_the_geneval_tree(render: Render, tmp_path: Path) -> None:
         render(TEXTS, tmp_path, layout="images")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2)])
 def test_numbers_of_the_geneval_tree_pass_from_one_drawing_to_another(
     render: Render, tmp_path: Path, before: int, after: int
@@ -288,6 +300,7 @@ def test_numbers_of_the_geneval_tree_pass_from_one_drawing_to_another(
     assert files == [f"{number:05d}.png" for number in range(2 * after)]
 
 
+@pytest.mark.slow
 def test_any_place_that_fsspec_reaches(render: Render, tmp_path: Path) -> None:
     place = f"memory://{uuid.uuid4().hex}"
     render(TEXTS[:2], place)
@@ -369,6 +382,7 @@ def test_files_of_others_are_not_written_over(render: Render, tmp_path: Path, na
     assert (tmp_path / name).read_text() == "precious" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_page_is_there_before_the_end(render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     built: list[float] = []
@@ -431,6 +445,7 @@ def test_previews_follow_the_line_of_descent(render: Render, tmp_path: Path) -> 
     assert sorted(_spread(30, 4)) == [0, 6, 12, 18] and _spread(2, 9) == {0, 1} and _spread(4, 4) == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_the_render_costs(tiny_pipe: Any, tmp_path: Path) -> None:
     spec = Spec(asked(tiny_pipe, **{**ARGUMENTS, "guidance_scale": 3.0}))
     renderer = Renderer(tmp_path / "out", spec, LocalEngine)

@@ -58,6 +58,7 @@ def test_an_empty_folder_goes_with_its_block_and_a_full_one_stays(tmp_path: Path
     assert (tmp_path / "a" / "c" / "y").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["folder", "memory"])
 def test_what_is_there_is_replaced_by_force_alone(tmp_path: Path, place: str) -> None:
     storage = storage_at(tmp_path / "out" if place == "folder" else "memory://claims")
@@ -99,6 +100,7 @@ def test_a_saved_result_replaces_an_earlier_one_by_force_alone(tiny_pipe: Any, t
         first.save(tmp_path / "rendered", force=True)
 
 
+@pytest.mark.slow
 def test_generate_replaces_its_own_run_and_no_other_file(steer: Steer, tiny: Path, place: Path) -> None:
     first = ["generate", "a red circle", "a blue square", "-m", tiny, *SMALL, "--baseline", "--out", "out"]
     assert steer(*first).code == 0
@@ -120,6 +122,7 @@ def test_generate_replaces_its_own_run_and_no_other_file(steer: Steer, tiny: Pat
     assert len(kept) == 1 and not any(name.startswith("plain/") for name in after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", ["render", "compare", "generate"])
 def test_a_folder_of_another_command_is_refused(steer: Steer, tiny: Path, place: Path, there: str) -> None:
     mark = {"render": "journal.jsonl", "compare": "compare.json", "generate": "result.json"}[there]
@@ -138,6 +141,7 @@ def test_a_folder_of_another_command_is_refused(steer: Steer, tiny: Path, place:
     assert _files(place / "out") == {mark: b"{}\n"}
 
 
+@pytest.mark.slow
 def test_other_commands_replace_their_files_by_force_alone(steer: Steer, tiny: Path, place: Path) -> None:
     (place / "one.jsonl").write_text('{"prompt": "a red circle", "id": "x"}')
     assert steer("generate", "-f", "one.jsonl", "-m", tiny, *SMALL, "--out", "made").code == 0

@@ -80,6 +80,7 @@ def test_sheets_wrap_text_without_spaces() -> None:
     assert two.height > one.height
 
 
+@pytest.mark.slow
 @needs_fonts
 def test_plots_get_the_fonts_that_their_texts_need() -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -135,6 +135,7 @@ def sampler(tiny_pipe, plugins) -> Sampler:
     return Sampler(tiny_pipe, plugins=plugins, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_judge_is_reported_and_changes_nothing(sampler, tmp_path: Path) -> None:
     plain = sampler.generate("a red circle", reward="bright", **RUN).items[0]
     result = sampler.generate("a red circle", reward="bright", judge=["dark", "red"], **RUN)

@@ -32,6 +32,7 @@ def call(pipe, attachment, **keywords):
         return pipe(num_inference_steps=STEPS, guidance_scale=5.0, output_type="pt", **given, **keywords).images
 
 
+@pytest.mark.slow
 def test_fk_in_a_stock_call_equals_fk_in_the_sampler(pipe) -> None:
     attachment = steer.attach(pipe, PROMPTS, 4, ["fk"], brightness, options=OPTIONS, seed=3)
     images = call(pipe, attachment)
@@ -71,6 +72,7 @@ def test_the_scheduler_is_given_back_even_after_an_error(pipe) -> None:
     assert "step" not in vars(before)
 
 
+@pytest.mark.slow
 def test_a_call_that_failed_leaves_nothing_to_the_next(pipe) -> None:
     attachment = steer.attach(pipe, PROMPTS, 4, ["fk"], brightness, options=OPTIONS, seed=3)
 

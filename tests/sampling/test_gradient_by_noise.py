@@ -92,6 +92,7 @@ def test_gradients_agree_with_finite_differences(make) -> None:
         assert slope.tolist() == pytest.approx(((up - down) / 2e-3).tolist(), rel=5e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_one_chunk_size_gives_the_same_bits_whatever_else_is_in_the_batch(make) -> None:
     run = make()
     together = vjp(run, run.start, LOSSES)
@@ -100,6 +101,7 @@ def test_one_chunk_size_gives_the_same_bits_whatever_else_is_in_the_batch(make) 
     assert torch.equal(alone.values[:, 0], together.values[:, 3])
 
 
+@pytest.mark.slow
 def test_what_is_watched_has_values_and_needs_no_gradient(make) -> None:
     def count(samples: Tensor, prompts: list[str]) -> Tensor:
         assert not torch.is_grad_enabled()
@@ -115,6 +117,7 @@ def count_on(run: Run) -> Tensor:
     return (run.sample(hooks=False).samples > 0.5).flatten(1).sum(dim=1).double()
 
 
+@pytest.mark.slow
 def test_a_truncated_gradient_holds_the_early_predictions_constant(make) -> None:
     run = make(chunk=4, steps=3)
     noise = noise_for(run).requires_grad_()
@@ -201,6 +204,7 @@ def test_memory_is_that_of_one_chunk_and_one_reward_whatever_the_seeds(make) -> 
     assert peak_bytes(make(particles=4, chunk=2), {"a": costly, "b": costly, "c": costly}) == few
 
 
+@pytest.mark.slow
 def test_what_was_spent_is_booked_to_the_forward(make) -> None:
     run = make()
     vjp(run, run.start, LOSSES, watch={"energy": energy})
@@ -229,6 +233,7 @@ def test_out_of_memory_restarts_the_chunk_at_half_its_size(make) -> None:
     assert torch.allclose(got.grads, expected.grads, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_reward_without_gradient_is_named(make) -> None:
     class Verdict(Reward):
         def __call__(self, samples, prompts):
@@ -246,6 +251,7 @@ def test_a_reward_without_gradient_is_named(make) -> None:
             vjp(run, run.start, {"verdict": reward})
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_marks_its_row_and_no_other(make) -> None:
     def root(samples: Tensor, prompts: list[str]) -> Tensor:
         shift = torch.tensor([1.0 if prompt == "a red circle" else 0.0 for prompt in prompts])
@@ -268,6 +274,7 @@ def test_half_precision_does_not_lose_small_gradients(tiny_pipe) -> None:
     assert float(strong.abs().max()) > 0
 
 
+@pytest.mark.slow
 def test_state_gradient_within_a_hook(make) -> None:
     seen: dict[str, Any] = {}
 
@@ -304,6 +311,7 @@ def test_state_gradient_within_a_hook(make) -> None:
     assert torch.allclose(seen["last"], expected, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_state_gradient_refuses_what_is_not_finite(make) -> None:
     def broken(samples: Tensor, prompts: list[str]) -> Tensor:
         return (samples.double() * 0).sqrt().mean(dim=(1, 2, 3))

@@ -22,6 +22,7 @@ def objective(sampler: Sampler, noise: torch.Tensor, grad: bool, **settings) -> 
     return sampler.sample(noise, ["a red circle"], grad=grad, **arguments).pow(2).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"eta": 0.0}, {"eta": 1.0}, {"scheduler": "euler"}, {"scheduler": "dpm++"}, {"chunk": 1, "eta": 1.0}]
 )
@@ -62,6 +63,7 @@ def saved_bytes(sampler: Sampler, steps: int) -> int:
     return sum(seen.values())
 
 
+@pytest.mark.slow
 def test_memory_for_the_graph_hardly_grows_with_the_steps(sampler: Sampler) -> None:
     latents = 2 * 4 * 8 * 8 * 8  # bytes of one step's latents
     few, many = saved_bytes(sampler, 4), saved_bytes(sampler, 16)

@@ -44,6 +44,7 @@ def test_an_image_alone_and_in_a_crowd(tiny_pipe) -> None:
     assert farthest(latents(tiny_pipe, texts[::-1], particles=3, chunk=4), crowd) <= 1e-4
 
 
+@pytest.mark.slow
 def test_at_one_chunk_size_it_is_bit_equal(tiny_pipe) -> None:
     crowd = latents(tiny_pipe, TEXTS, particles=4, chunk=4)
     for texts, particles in ((TEXTS[2:3], 4), (TEXTS[5:6], 1), (TEXTS[4:0:-1], 3)):

@@ -154,6 +154,7 @@ PATHS: dict[str, Callable[[Any], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_every_way_in_leaves_all_as_it_was(path, monkeypatch) -> None:
     monkeypatch.setenv("THERE_BEFORE", "1")

@@ -27,6 +27,7 @@ def small_memory(pipe, rows: int, after: int = 0, part: str = "unet"):
     return pipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "vae"])
 def test_a_pack_begins_again_at_half_the_chunk(part) -> None:
     expected = steer.Sampler(tiny_sd()).generate("a red circle", **ARGUMENTS, **FK, chunk=2)

@@ -21,6 +21,7 @@ def sampler(tiny_pipe) -> Sampler:
     return Sampler(tiny_pipe)
 
 
+@pytest.mark.slow
 def test_own_settings_are_those_of_a_run_of_their_own(sampler: Sampler) -> None:
     own = {"steps": 3, "width": 32, "height": 16, "guidance_scale": 2.0, "particles": 3}
     prompts = [

@@ -48,6 +48,7 @@ def run_stock(pipe, scheduler: str | None, output: str, **keywords):
     ).images  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheduler", "eta"), [*CASES, *SPACED])
 def test_latents_equal_stock(tiny_pipe, scheduler, eta, record_testsuite_property) -> None:
     difference = farthest(tiny_pipe, scheduler, eta)
@@ -55,6 +56,7 @@ def test_latents_equal_stock(tiny_pipe, scheduler, eta, record_testsuite_propert
     assert difference <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [None, 0.0, 0.7])
 @pytest.mark.parametrize("name", ["DDIMScheduler", "DDIMParallelScheduler", "TCDScheduler"])
 def test_schedulers_that_take_an_eta_get_that_of_the_stock_call(tiny_pipe, name, eta) -> None:
@@ -79,6 +81,7 @@ def farthest(pipe, scheduler: str, eta: float | None) -> float:
     return float((state.x - stock).abs().max() / stock.abs().max().clamp(min=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["edm-euler", "edm-dpm++", "edm-dpm++-sde"])
 def test_models_preconditioned_as_in_edm(tiny_pipe, name) -> None:
     parts = {**tiny_pipe.components, "scheduler": diffusers.EDMEulerScheduler()}
@@ -115,6 +118,7 @@ def test_the_unet_pads_sizes_that_its_levels_do_not_divide(tiny_pipe) -> None:
     assert images.shape == (4, 3, 22, 18) and torch.isfinite(images).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["ddim", "euler-a"])
 def test_images_equal_stock(tiny_pipe, scheduler) -> None:
     state = run_steer(tiny_pipe, scheduler, None)
@@ -122,6 +126,7 @@ def test_images_equal_stock(tiny_pipe, scheduler) -> None:
     assert (state.samples - stock).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_without_guidance_and_with_a_negative_prompt(tiny_pipe) -> None:
     plain = run_steer(tiny_pipe, "ddim", None, guidance_scale=1.0)
     assert (plain.x - run_stock(tiny_pipe, "ddim", "latent", guidance_scale=1.0)).abs().max() <= 1e-5

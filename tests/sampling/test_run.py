@@ -121,6 +121,7 @@ def test_settings_out_of_range_are_refused(make_run, name, value) -> None:
         make_run(stepps=3)
 
 
+@pytest.mark.slow
 def test_a_method_that_changes_x_takes_log_z_away(make_run) -> None:
     class Pushes(steer.Method):
         name = "pushes"
@@ -133,6 +134,7 @@ def test_a_method_that_changes_x_takes_log_z_away(make_run) -> None:
     assert trace_of(make_run().search(), 0)["log_z"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one(make_run) -> None:
     unbroken = make_run().sample()
     run = make_run()
@@ -145,6 +147,7 @@ def test_a_resumed_run_is_the_unbroken_one(make_run) -> None:
     assert torch.equal(again.x, unbroken.x)
 
 
+@pytest.mark.slow
 def test_a_resumed_steered_run_is_the_unbroken_one(make_run) -> None:
     def fk():
         cls = manager().registry.methods["fk"].load()
@@ -167,6 +170,7 @@ def test_resampling_by_itself_leaves_log_z_alone(make_run) -> None:
     assert trace_of(state, 0)["log_z"] == pytest.approx(before)
 
 
+@pytest.mark.slow
 def test_without_hooks_no_method_takes_part(make_run) -> None:
     log: list[str] = []
     run = make_run([recorder("a", log)])
@@ -174,6 +178,7 @@ def test_without_hooks_no_method_takes_part(make_run) -> None:
     assert log == ["a configure"]
 
 
+@pytest.mark.slow
 def test_costs_are_counted_to_the_forward(make_run) -> None:
     cost = make_run(reward=brightness)
     state = cost.search()
@@ -199,6 +204,7 @@ def test_chunks_are_all_of_one_size_and_padding_is_dropped() -> None:
     assert padding == 2
 
 
+@pytest.mark.slow
 def test_given_noise_replaces_the_streams_first_draw(make_run) -> None:
     run = make_run()
     own = run.sample()

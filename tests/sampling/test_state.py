@@ -44,6 +44,7 @@ def content(state):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_resample_copies_content_and_leaves_slots(make_run) -> None:
     state = predicted(make_run())
     before, slots, streams = content(state), state.slot.clone(), list(state.streams.generators)
@@ -62,6 +63,7 @@ def test_resample_copies_content_and_leaves_slots(make_run) -> None:
     assert state.x.shape[0] == 6
 
 
+@pytest.mark.slow
 def test_copies_part_in_the_next_stochastic_transition(make_run) -> None:
     state = predicted(make_run(eta=1.0))
     state.copy_from(torch.tensor([0, 0, 2, 3, 3, 3]), torch.zeros(6))
@@ -70,12 +72,14 @@ def test_copies_part_in_the_next_stochastic_transition(make_run) -> None:
     assert not torch.allclose(state.x[0], state.x[1])
 
 
+@pytest.mark.slow
 def test_resampling_across_prompts_is_refused(make_run) -> None:
     state = predicted(make_run())
     with pytest.raises(ValueError, match="own prompt"):
         state.copy_from(torch.tensor([3, 1, 2, 3, 4, 5]), torch.zeros(6))
 
 
+@pytest.mark.slow
 def test_keep_takes_slots_and_streams_along(make_run) -> None:
     state = predicted(make_run(eta=1.0))
     state.log_weight = torch.arange(6, dtype=torch.float64)
@@ -93,6 +97,7 @@ def test_keep_takes_slots_and_streams_along(make_run) -> None:
         state.keep(torch.tensor([0, 0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["ddim", "ddpm", "euler-a", "dpm++", "dpm++-sde", "unipc", "pndm", "deis", "lms"])
 def test_a_kept_row_goes_on_as_if_the_others_were_there(make_run, scheduler) -> None:
     """An ungathered multistep history would mix two particles here."""
@@ -105,6 +110,7 @@ def test_a_kept_row_goes_on_as_if_the_others_were_there(make_run, scheduler) -> 
     assert torch.allclose(state.x, unbroken.x[rows], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["dpm++", "unipc", "pndm", "deis", "lms"])
 def test_a_multistep_copy_has_its_parent_s_history(make_run, scheduler) -> None:
     rows = torch.tensor([2, 0, 2, 5, 4, 4])

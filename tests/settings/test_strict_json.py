@@ -45,6 +45,7 @@ def test_what_is_written_is_read_strictly(data: Any, read: Any, readable: bool) 
     assert strictly(json_text(data, readable=readable)) == read
 
 
+@pytest.mark.slow
 def test_nobody_else_writes_json() -> None:
     others = []
     for file in {*(ROOT / "steer").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")} - {WRITER}:

@@ -53,6 +53,7 @@ def reads_text(tree: ast.Module) -> Iterator[int]:
             yield node.lineno
 
 
+@pytest.mark.slow
 def test_nothing_else_reads_text() -> None:
     found = {
         file.relative_to(ROOT).as_posix(): lines

@@ -145,6 +145,7 @@ def test_a_killed_run_resumes_to_the_weights_and_the_log_of_an_unbroken_one(tmp_
     assert {"line_rate", "line_gradient", "offset_loss", "error"} <= logged[0].keys()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_after_the_step_with_a_checkpoint(tmp_path: Path) -> None:
     interrupted, said = Interrupting(), Said()
     interrupted.then = lambda: signal.raise_signal(signal.SIGINT)
@@ -156,6 +157,7 @@ def test_ctrl_c_ends_a_run_after_the_step_with_a_checkpoint(tmp_path: Path) -> N
     assert_equal_runs(train(Line(), tmp_path / "whole"), tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_by_its_own_recipe_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(SteerError, match="holds no run; leave --resume out"):
         train(Line(), tmp_path, resume=True)
@@ -211,6 +213,7 @@ def test_a_frozen_parameter_is_neither_trained_nor_kept() -> None:
     assert "0.weight" not in part.state()["weights"] and "1.running_mean" in part.state()["weights"]
 
 
+@pytest.mark.slow
 def test_the_documented_training_trains_and_resumes(tmp_path: Path) -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "training.md"
     (tmp_path / "my_training.py").write_text(page.read_text().split("```python\n")[1].split("```")[0])

@@ -67,6 +67,7 @@ def test_every_command_for_programs_reserves_stdout() -> None:
     assert set(found.values()) == {reserve}, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_others_print_goes_to_stderr(steer: Steer, tiny: Path, place: Path, name: str) -> None:
     (place / "noisy.py").write_text(NOISY)

@@ -145,6 +145,7 @@ def test_what_ended_before_its_first_row_is_begun_anew(command, place: Path) -> 
     assert "another steps" in command(*small).error()
 
 
+@pytest.mark.slow
 def test_damaged_files_are_measured_again_or_told(command, place: Path) -> None:
     arguments = ["--method", "plain", "--budget", "nfe=2", "--out", "c", "--json"]
     whole = json.loads(command(*arguments).out)

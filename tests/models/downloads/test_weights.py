@@ -144,6 +144,7 @@ def test_a_repository_comes_as_from_pretrained_reads_it(online: Hub) -> None:
     assert weights.cached(wanted) is None
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_was_fetched_loads_without_the_hub(online: Hub, tmp_path: Path, tiny_pipe: Any) -> None:
     tiny_pipe.save_pretrained(tmp_path / "saved")
     files = {file.relative_to(tmp_path / "saved").as_posix(): file.read_bytes()
@@ -206,6 +207,7 @@ def fetched_weights(server: Hub) -> set[str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "options", "half"),
     [("fp32", {}, False), ("fp16", {}, True), ("bf16", {}, False), ("fp32", {"variant": "fp16"}, True)],
@@ -222,6 +224,7 @@ def test_a_model_is_fetched_in_the_variant_of_its_precision(online: Hub, publish
     assert not fetched_weights(online) and again.name == "org/tiny"
 
 
+@pytest.mark.slow
 def test_a_cache_that_holds_a_variant_alone_loads_offline(online: Hub, published, monkeypatch) -> None:
     online.files["org/tiny"] = published
     weights.fetch(Repository("org/tiny"), variant="fp16")
@@ -231,6 +234,7 @@ def test_a_cache_that_holds_a_variant_alone_loads_offline(online: Hub, published
         load_model("org/tiny", manager(), device="cpu", options=ModelOptions(variant="bf16"))
 
 
+@pytest.mark.slow
 def test_a_revision_is_what_is_fetched(online: Hub, published) -> None:
     online.files["org/tiny"] = published
     load_model("org/tiny", manager(), device="cpu", options=ModelOptions(revision="v1"))

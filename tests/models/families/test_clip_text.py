@@ -28,6 +28,7 @@ def run_of(pipe: Any, *texts: str, chunk: int = 2, syntax: str | None = "a1111",
     return make_run(load_model(pipe, manager()).backbone, prompts, settings={**given, **settings})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", PIPES)
 @pytest.mark.parametrize("negative", ["", "a blue square"])
 def test_a_text_without_weights_is_stocks(family: str, negative: str) -> None:
@@ -73,6 +74,7 @@ def test_no_token_is_lost_and_chunks_end_at_commas() -> None:
     assert all(chunk[-1][0] == comma for chunk in chunks[:-1])
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_the_length_of_the_texts_beside_it() -> None:
     pipe = tiny_sd()
     short, long = run_of(pipe, "a red circle", LONG).search().samples

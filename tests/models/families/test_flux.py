@@ -58,12 +58,14 @@ def stock(family: Family, **keywords: Any) -> torch.Tensor:
     return family.spatial(latents)
 
 
+@pytest.mark.slow
 @each_encoder
 def test_a_call_without_options_is_stocks(family: Family) -> None:
     """At the full room for texts, the family's own guidance and schedule."""
     assert torch.allclose(run(family).x, stock(family), atol=1e-5)
 
 
+@pytest.mark.slow
 @each_encoder
 def test_a_text_beyond_the_room_of_the_encoder_is_shown(family: Family, short: None) -> None:
     backbone = load_model(pipeline(family), manager()).backbone
@@ -98,6 +100,7 @@ def test_guidance_that_was_distilled_away_warns(short: None) -> None:
         pipe.register_to_config(is_distilled=False)
 
 
+@pytest.mark.slow
 def test_a_negative_prompt_of_klein_equals_stock_given_its_embedding(short: None) -> None:
     embedded, _ = pipeline(KLEIN).encode_prompt("a circle", max_sequence_length=flux2.ROOM)
     theirs = stock(KLEIN, guidance_scale=4.0, max_sequence_length=flux2.ROOM, negative_prompt_embeds=embedded)
@@ -106,6 +109,7 @@ def test_a_negative_prompt_of_klein_equals_stock_given_its_embedding(short: None
     assert not torch.allclose(ours, run(KLEIN, guidance_scale=4.0).x, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_true_cfg_of_flux2_extrapolates_from_the_negative_prompt(short: None) -> None:
     backbone = load_model(pipeline(DEV2), manager()).backbone
     both = backbone.encode([Prompt(TEXT)], ["a circle"], 3.0, embedded_scale=4.0)
@@ -158,6 +162,7 @@ def test_a_lora_changes_the_latents_by_its_weight(family: Family, short: None, t
     assert torch.allclose(image(0.5, 0.5), one, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_preview_decoder_takes_the_latents_unpacked(short: None, tmp_path: Path) -> None:
     AutoencoderTiny(
         latent_channels=4, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),

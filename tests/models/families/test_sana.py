@@ -45,6 +45,7 @@ def test_a_negative_prompt_has_no_instruction(backbone) -> None:
     assert not torch.allclose(same.cond["text"][:, 1:3], same.uncond["text"][:, 1:3], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_leaves_the_range_of_float16_loads_in_bfloat16(tmp_path) -> None:
     tiny_sana().save_pretrained(tmp_path)
     loaded = Sampler(str(tmp_path), device="cpu", dtype="fp16")

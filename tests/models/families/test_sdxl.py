@@ -27,6 +27,7 @@ def latents(pipe, *metadata: dict) -> torch.Tensor:
     return make_run(load_model(pipe, manager()).backbone, prompts, settings=settings).search().x
 
 
+@pytest.mark.slow
 def test_micro_conditioning_of_a_prompt_equals_stock(pipe) -> None:
     default, given = latents(pipe, {}, GIVEN).split(1)
     sizes = {"original_size": (32, 48), "crops_coords_top_left": (1, 3), "target_size": (16, 24)}

@@ -144,6 +144,7 @@ def test_a_table_is_derived_from_images_and_carinox_can_read_it(place: Path) -> 
         assert picture.width > 300
 
 
+@pytest.mark.slow
 def test_scores_in_the_file_are_used_and_a_score_can_be_the_rating(place: Path) -> None:
     rng = np.random.default_rng(0)
     rows = []

@@ -141,6 +141,7 @@ def test_slots_say_where_to_start() -> None:
             linear_run(options)
 
 
+@pytest.mark.slow
 def test_budgets_end_the_climb() -> None:
     each = 4 + 4 * 3  # four steps forward, and back with a forward again
     for budget, rounds in ((5 * each * 7 + 4, 7), (5 * each * 7 + 3, 6)):  # and the image that is kept
@@ -159,6 +160,7 @@ def test_budgets_end_the_climb() -> None:
     assert methods_of(timed)[0].replay_options(0) == {"seconds": None, "iterations": done}
 
 
+@pytest.mark.slow
 def test_a_plateau_ends_each_seed_by_itself() -> None:
     run = linear_run({"iterations": 400, "lr": 0.5, "momentum": 0.0, "patience": 5}, choose="all")
     state = run.search()
@@ -199,6 +201,7 @@ def first_positive(samples: Tensor, prompts: Any) -> Tensor:
     return -(samples[:, 1].detach() + 0.9).abs()
 
 
+@pytest.mark.slow
 def test_a_seed_whose_gradient_is_not_finite_is_dropped_and_the_rest_goes_on() -> None:
     def edge(samples: Tensor, prompts: Any) -> Tensor:
         left = samples[:, 0].detach() < 0.6

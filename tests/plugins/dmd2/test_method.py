@@ -49,6 +49,7 @@ def test_the_embedded_students_draw_what_was_asked(shapes, steps: int) -> None:
     assert sum(own) / len(own) > others.mean() + 0.15
 
 
+@pytest.mark.slow
 def test_its_settings_are_in_the_recipe_and_a_contradiction_names_both(shapes) -> None:
     item = shapes.generate("a red circle", methods=["dmd2"], seed=1).items[0]
     settings = item.recipe.settings
@@ -74,6 +75,7 @@ def test_fk_steers_the_four_step_student_and_its_copies_part(shapes, order) -> N
     assert torch.pdist(x).min() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_one_step_student_is_differentiable_by_its_noise(shapes) -> None:
     run = make_run(shapes.backbone, [Prompt("a red circle", seed=3)], methods=dmd2(shapes, steps=1))
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -170,6 +172,7 @@ def dmd2_of(student: Path):
     return make_methods(["dmd2"], {"dmd2": {"student": str(student), "steps": 1}}, manager())
 
 
+@pytest.mark.slow
 def test_other_weights_under_the_same_name_are_loaded_anew(tmp_path: Path) -> None:
     sampler = Sampler(tiny_sd())
     file = unet_file(sampler.backbone.pipe, tmp_path / "student.bin")
@@ -184,6 +187,7 @@ def test_other_weights_under_the_same_name_are_loaded_anew(tmp_path: Path) -> No
     assert (pixels() != first).any()
 
 
+@pytest.mark.slow
 def test_a_students_own_timesteps_raise_no_doubts(shapes, caplog) -> None:
     import diffusers
 

@@ -44,6 +44,7 @@ def stock(pipe, file: Path, timesteps) -> torch.Tensor:
     ).images  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["unet", "lora"])
 @pytest.mark.parametrize("timesteps", [(399,), FOUR])
 def test_images_equal_stock(pipe, tmp_path, form: str, timesteps, record_testsuite_property) -> None:

@@ -64,6 +64,7 @@ def asked_for_weights(hub: Hub) -> list[str]:
     return [path for _, path, _ in hub.requests if path.endswith("student.safetensors")]
 
 
+@pytest.mark.slow
 def test_what_only_plans_fetches_no_weights_and_changes_no_model(hub: Hub, tmp_path: Path, reads) -> None:
     pipe = tiny_sd()
     spec = Spec(renders.asked(pipe, methods=["dmd2"], options=OPTIONS, particles=2, chunk=2))
@@ -97,6 +98,7 @@ def test_a_known_student_is_planned_without_a_single_request(hub: Hub, monkeypat
     assert not hub.requests and list(sampler.backbone.denoisers) == ["base"]
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_and_read_once_for_all_packs(hub: Hub, reads) -> None:
     sampler = Sampler(tiny_sd())
     settings = {"methods": ["dmd2"], "options": OPTIONS, "seed": 1}
@@ -111,6 +113,7 @@ def test_weights_are_fetched_and_read_once_for_all_packs(hub: Hub, reads) -> Non
     assert not np.array_equal(np.asarray(plain), np.asarray(again.images[0]))
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told_before_anything_is_fetched(hub: Hub, student, tmp_path: Path, reads) -> None:
     def refused(message: str, **options) -> None:
         with pytest.raises(SteerError, match=message):
@@ -132,6 +135,7 @@ def test_what_does_not_fit_is_told_before_anything_is_fetched(hub: Hub, student,
     assert not reads
 
 
+@pytest.mark.slow
 def test_a_lora_that_does_not_fit_is_told_before_the_first_step(tmp_path: Path) -> None:
     sampler = Sampler(tiny_sd())
     other = tiny_sd()

@@ -60,6 +60,7 @@ def test_what_it_needs_is_said(tiny_pipe) -> None:
         generate(tiny_pipe, fk={"particles": 8})
 
 
+@pytest.mark.slow
 def test_equal_rewards_never_resample_and_log_z_is_exact(tiny_pipe) -> None:
     def constant(samples, prompts):
         return torch.full((len(prompts),), 0.25)
@@ -70,6 +71,7 @@ def test_equal_rewards_never_resample_and_log_z_is_exact(tiny_pipe) -> None:
     assert not any(event["kind"] == "resample" for event in item.trace["events"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fk", "warned"), [({}, True), ({"potential": "diff"}, False), ({"reward_min": -9}, False)])
 def test_rewards_that_the_potential_cannot_see_are_warned_of(tiny_pipe, fk, warned) -> None:
     with warnings.catch_warnings(record=True) as caught:
@@ -79,6 +81,7 @@ def test_rewards_that_the_potential_cannot_see_are_warned_of(tiny_pipe, fk, warn
     assert sum("saw no reward above fk.reward_min=0" in str(warning.message) for warning in caught) == warned
 
 
+@pytest.mark.slow
 def test_the_trace_is_consistent_with_itself(tiny_pipe) -> None:
     trace = generate(tiny_pipe, fk={"lambda": 500, "potential": "diff"}, particles=8).items[0].trace
     fk = [event for event in trace["events"] if event["kind"] == "fk"]

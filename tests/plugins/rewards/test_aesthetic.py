@@ -61,10 +61,12 @@ def test_gradients_agree_with_differences(aesthetic: Aesthetic) -> None:
     assert abs(expected) > 1e-4
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_a_reward(aesthetic: Aesthetic) -> None:
     check_reward(aesthetic).require()
 
 
+@pytest.mark.slow
 def test_the_key_map_covers_the_published_checkpoints() -> None:
     published = layout("clip_vit_l_14")
     mapped = {

@@ -44,6 +44,7 @@ def images() -> torch.Tensor:
     return torch.rand(3, 3, 40, 36, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 def test_answers_and_gradients_are_the_references(folder: Path) -> None:
     _, known = fixture("blip_vqa")
     model = load(folder / FILE, CPU, torch.float32)
@@ -56,6 +57,7 @@ def test_answers_and_gradients_are_the_references(folder: Path) -> None:
     assert (gradient - known["g"]).abs().max() < 1e-4 * known["g"].abs().max()
 
 
+@pytest.mark.slow
 def test_the_key_map_covers_the_published_checkpoint() -> None:
     published = layout("blip_vqa")
     expected = checkpoints.shapes_of(build(blip.config("base", 480)))
@@ -71,6 +73,7 @@ def test_they_keep_the_contract_of_a_reward(name: str, request) -> None:
     check_reward(request.getfixturevalue(name), *scenes(), name=name).require()
 
 
+@pytest.mark.slow
 def test_da_is_the_mean_of_yes_and_bvqa_the_product_against_no(da: Da, bvqa: Bvqa, images: torch.Tensor) -> None:
     da_expected, bvqa_expected = [], []
     for row, prompt in enumerate(PROMPTS):
@@ -128,6 +131,7 @@ def test_a_prompt_without_content_is_asked_about_as_a_whole(da: Da, bvqa: Bvqa, 
         assert reward(images[:1], ["!!!"]).isfinite().all()
 
 
+@pytest.mark.slow
 def test_two_rewards_share_one_model(da: Da, bvqa: Bvqa, folder: Path) -> None:
     assert da.model is bvqa.model
     other = Da(BlipVqaOptions(weights=str(folder)), dtype=torch.bfloat16)

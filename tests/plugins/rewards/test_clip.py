@@ -64,6 +64,7 @@ def test_half_precision_keeps_scores_and_gradients(folder: Path, clip: Clip, dty
     assert likeness.min() > 0.98
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_a_reward(clip: Clip) -> None:
     check_reward(clip).require()
 
@@ -79,6 +80,7 @@ def test_weights_that_are_not_here_are_told_with_size_and_ways(tmp_path: Path, m
         assert fact in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_known_name_takes_a_local_file_and_keeps_what_its_tag_says(folder: Path, tmp_path: Path, monkeypatch) -> None:
     from open_clip import factory, pretrained
 

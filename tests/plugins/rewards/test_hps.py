@@ -51,6 +51,7 @@ def test_gradients_agree_with_differences(hps: Hps) -> None:
     assert abs(expected) > 1e-3
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_a_reward(hps: Hps) -> None:
     check_reward(hps).require()
 

@@ -125,6 +125,7 @@ def test_without_weights_the_message_names_the_file_and_the_ways_to_get_it(tmp_p
         ImageReward()
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "ImageReward.pt").read_bytes()
     bad = tmp_path / "ImageReward.pt"

@@ -31,6 +31,7 @@ def test_a_plain_image_compresses_better_than_noise_and_no_gradient_is_claimed()
     assert not Jpeg.differentiable and not Jpeg.needs_prompt
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_a_reward() -> None:
     check_reward(Jpeg()).require()
 

@@ -42,6 +42,7 @@ def tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=merges)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "tolerance"), [((32, 32), 1e-4), ((64, 49), 0.01), ((20, 43), 0.01)])
 def test_scores_equal_logits_per_image(pickscore, tokenizer, size: tuple[int, int], tolerance: float) -> None:
     images = pictures(size)
@@ -75,6 +76,7 @@ def test_gradients_agree_with_differences(pickscore: PickScore) -> None:
     assert abs(expected) > 1e-2
 
 
+@pytest.mark.slow
 def test_the_scale_of_scores_is_exact_in_half_precision(pickscore: PickScore, folder: Path) -> None:
     half = PickScore(PickScoreOptions(weights=str(folder), dtype="bf16"))
     assert half.model.visual_projection.weight.dtype == torch.bfloat16

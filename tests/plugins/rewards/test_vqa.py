@@ -141,6 +141,7 @@ def test_bf16_agrees_and_fp16_is_refused(vqa: Vqa, folder: Path, images: torch.T
         build_options(VqaOptions, {"dtype": "fp16"}, "vqa")
 
 
+@pytest.mark.slow
 def test_shards_and_safetensors_load_the_same(vqa: Vqa, folder: Path, images: torch.Tensor, tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(folder / name, tmp_path / name)
@@ -160,6 +161,7 @@ def test_shards_and_safetensors_load_the_same(vqa: Vqa, folder: Path, images: to
         Vqa(argument=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path, monkeypatch) -> None:
     shutil.copytree(folder, tmp_path / "x")
     weights = tmp_path / "x" / "pytorch_model.bin"
@@ -181,6 +183,7 @@ def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path, monke
         Vqa(argument="xll")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["folder", "llava"])
 def test_it_steers(request, model: str) -> None:
     name = f"vqa:{request.getfixturevalue(model)}"
@@ -212,6 +215,7 @@ def test_its_model_may_be_an_option_and_names_go_before_folders(folder: Path, tm
         Vqa(VqaOptions(weights="x"), argument=str(folder))
 
 
+@pytest.mark.slow
 def test_it_answers_what_the_model_answers_alone(llava: Path, images: torch.Tensor) -> None:
     """P("Yes") among all tokens right after the chat's question, one picture at a time and without padding."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -229,6 +233,7 @@ def test_it_answers_what_the_model_answers_alone(llava: Path, images: torch.Tens
     assert scores.std() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_processor_that_takes_pictures_only_is_not_called_differentiable(llava: Path, images, monkeypatch) -> None:
     from transformers import AutoProcessor
     from transformers.processing_utils import ProcessorMixin

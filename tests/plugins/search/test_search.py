@@ -44,6 +44,7 @@ def candidates(trace: dict[str, Any], name: str) -> list[Any]:
     return [value for event in trace["events"] if event["kind"] == "candidate" for value in event[name]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("particles", [6, 4, 1])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_best_of_n_is_the_best_of_n_plain_samples_in_any_rounds(sampler, particles, eta) -> None:
@@ -60,6 +61,7 @@ def test_best_of_n_is_the_best_of_n_plain_samples_in_any_rounds(sampler, particl
         assert set(candidates(one.trace, "origin")) == {"seed"}
 
 
+@pytest.mark.slow
 def test_no_result_depends_on_the_pack(sampler) -> None:
     arguments = {"methods": "zero-order", "particles": 3, "options": {"zero-order": {"rounds": 2}}, "eta": 1.0}
     crowd = generate(sampler, **arguments)
@@ -88,6 +90,7 @@ def test_by_default_n_is_the_particles_asked_for_else_sixteen(sampler) -> None:
     assert item.recipe.options["best-of-n"]["n"] == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["best-of-n", "random", "zero-order"])
 def test_a_budget_in_evaluations_is_used_and_never_exceeded(sampler, method) -> None:
     budget, each = 45, 4  # two steps, guided
@@ -123,6 +126,7 @@ def test_a_budget_in_seconds_ends_the_search_and_its_recipe_needs_no_clock(sampl
         assert again.images[0].tobytes() == item.images[0].tobytes()
 
 
+@pytest.mark.slow
 def test_a_target_ends_each_prompts_search_by_itself(sampler) -> None:
     rewards = [[s.reward for s in item.samples] for item in generate(sampler, particles=12).items]
     target = sorted(row[1] for row in rewards)[1]
@@ -167,6 +171,7 @@ def test_searches_nest_over_populations_that_steer(sampler) -> None:
         generate(sampler, TEXTS[0], methods=["best-of-n", "fk"], options={**fk, "best-of-n": {"n": 6}}, **arguments)
 
 
+@pytest.mark.slow
 def test_traces_are_drawn(sampler, tmp_path: Path) -> None:
     item = generate(sampler, TEXTS[0], methods="zero-order", particles=2, options={"zero-order": {"rounds": 1}}).items[
         0
@@ -220,6 +225,7 @@ def test_random_steps_around_the_best_beat_fresh_seeds_at_equal_cost() -> None:
     assert float((reached - best.search().rewards()).mean()) > 0.5
 
 
+@pytest.mark.slow
 def test_neighbors_are_normal_and_keep_the_stream_of_their_pivot() -> None:
     options = {"zero-order": {"rounds": 1, "radius": 0.8, "adapt": False}}
     run = linear_run(["zero-order"], options, seeds=range(0, 2000, 20), eta=1.0)

@@ -83,6 +83,7 @@ def test_refinement_keeps_to_its_budget_and_gets_no_worse(sampler, nfe) -> None:
     assert len(item.samples) == 1
 
 
+@pytest.mark.slow
 def test_a_refinement_whose_seeds_overdrew_ends_and_says_so(sampler) -> None:
     with pytest.warns(UserWarning, match="the budget of 12 evaluations per prompt was overdrawn: the methods within"):
         result = sampler.generate(
@@ -92,6 +93,7 @@ def test_a_refinement_whose_seeds_overdrew_ends_and_says_so(sampler) -> None:
     assert len(result.images) == 1
 
 
+@pytest.mark.slow
 def test_rounds_targets_and_what_is_kept(sampler) -> None:
     options = {"seeds": 3, "rounds": 2, "survivors": 2, "copies": 1, "depth": 0.25}
     item = generate(sampler, "refine", TEXTS[0], options=options, choose="all").items[0]
@@ -104,6 +106,7 @@ def test_rounds_targets_and_what_is_kept(sampler) -> None:
         generate(sampler, "refine", TEXTS[0], options={"nfe": 7})
 
 
+@pytest.mark.slow
 def test_renoised_data_is_at_its_level(sampler) -> None:
     run = make_run(sampler.backbone, [Prompt("a", seed=3), Prompt("b", seed=9)], settings={"steps": 5, "eta": 1.0})
     start = Start.of([0, 1], [4, 7])
@@ -117,6 +120,7 @@ def test_renoised_data_is_at_its_level(sampler) -> None:
     assert run.sample(state).done and run.cost.nfe == 3 * 4 * state.conditioning.evaluations
 
 
+@pytest.mark.slow
 def test_the_expected_gain_of_one_more_sample_is_that_of_students_t() -> None:
     rewards = [0.2, 0.9, 0.4, 0.7, 0.5]
     values = np.array(rewards)
@@ -128,6 +132,7 @@ def test_the_expected_gain_of_one_more_sample_is_that_of_students_t() -> None:
         expected_gain([1.0, 2.0])
 
 
+@pytest.mark.slow
 def test_samples_by_difficulty_whatever_the_pack(sampler) -> None:
     def varied(samples, prompts):  # the photo is easy: all its samples are as good
         known = samples.mean(dim=(1, 2, 3))

@@ -59,6 +59,7 @@ def test_an_untrained_detector_has_the_shapes_it_says() -> None:
     assert float(split(torch.zeros(1, 19, 16, 16)).density[0, 0]) == pytest.approx(0.6931, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_detector_that_ships_reads_scenes() -> None:
     from steer_shapes.detector import load
 
@@ -76,6 +77,7 @@ WON: dict[type, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """What each reward tells apart, and what it is blind to by its making."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", list(WON))
 def test_each_reward_knows_its_side_of_a_prompt_and_is_blind_to_others(cls) -> None:
     seen, blind = WON[cls]

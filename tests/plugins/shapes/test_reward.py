@@ -27,6 +27,7 @@ def other(rng: np.random.Generator, values: tuple[str, ...], but: str) -> str:
     return rest[rng.integers(len(rest))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_truth_scores_one_and_changes_score_less(category: str) -> None:
     rng = np.random.default_rng(CATEGORIES.index(category))
@@ -55,6 +56,7 @@ def test_reward_is_float32_in_unit_interval_and_graded() -> None:
     assert rewards[0] == 1 and 1 > rewards[1] > rewards[3] > 0 and rewards[2] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64, 96, 256])
 def test_other_image_sizes_are_read(size: int) -> None:
     rng = np.random.default_rng(size)

@@ -69,6 +69,7 @@ def test_autoencoder_keeps_scenes_readable(pipe: StableDiffusionPipeline) -> Non
     assert (ShapesReward()(output, [r.text() for r, _ in drawn]) == 1).float().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_tokenizer_reads_every_word_as_one_token(pipe: StableDiffusionPipeline) -> None:
     longest = "a small striped purple triangle to the right of a large dotted orange square "
     longest += "and to the right of a small striped yellow triangle"
@@ -91,6 +92,7 @@ def test_stock_open_clip_tells_near_captions_apart() -> None:
     assert figures["captions_all"] > 0.8 and figures["images_all"] > 0.8
 
 
+@pytest.mark.slow
 def test_prompt_files_are_as_the_generator_makes_them() -> None:
     for name, (_, split, count) in FILES.items():
         assert (PROMPTS / name).read_text("utf-8") == file_text(name)

@@ -18,6 +18,7 @@ from steer_symmflow.model import begun_from, load
 from steer_symmflow.train.cli import unet_config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
 def test_the_sampler_draws_what_the_flow_draws(folders, solver: str) -> None:
     model = load(folders["classes"])
@@ -86,6 +87,7 @@ def test_what_a_model_cannot_draw_from_is_said(folders, tmp_path: Path) -> None:
         Sampler("symmflow:nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [{}, {"mask": "nowhere.png"}, {"mask": "odd.png"}, {"mask": "small.png"}])
 @pytest.mark.parametrize("model", ["symmflow", "shapes"])
 def test_a_mistake_in_the_last_prompt_is_told_before_anything_is_drawn(folders, tmp_path, last, model) -> None:

@@ -93,6 +93,7 @@ def test_a_mask_is_packed_without_loss(tmp_path: Path) -> None:
             mask_of(bad, "of prompt x")
 
 
+@pytest.mark.slow
 def test_segment_writes_masks_that_can_be_drawn_from(folders, tmp_path: Path) -> None:
     images = tmp_path / "images"
     for folder, side in (("a", 16), ("b", 40)):
@@ -119,6 +120,7 @@ def test_segment_writes_masks_that_can_be_drawn_from(folders, tmp_path: Path) ->
          "--out", tmp_path / "drawn")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_classify_counts_the_draws_that_agree(folders, tmp_path: Path) -> None:
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -134,6 +136,7 @@ def test_classify_counts_the_draws_that_agree(folders, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "classes.png").is_file()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_or_drawn_is_told_in_one_line(folders, tmp_path: Path) -> None:
     masks, classes = (f"symmflow:{folders[kind]}" for kind in ("masks", "classes"))
     image = folders["mask"]

@@ -21,6 +21,7 @@ from steer_symmflow.train.data import Labeled, open_data
 COLORS = {"sky": [0, 0, 255], "sea": [0, 255, 0]}
 
 
+@pytest.mark.slow
 def test_digits_are_real_and_their_splits_apart() -> None:
     data = open_data("digits", None, manager())
     assert (data.kind, data.size, data.labels) == ("classes", (16, 16), tuple("0123456789"))

@@ -37,6 +37,7 @@ def test_held_out_scenes_are_read(steps: int) -> None:
             assert float((found == labels).float().mean()) >= 0.9
 
 
+@pytest.mark.slow
 def test_a_mask_that_is_drawn_from_is_what_the_image_reads_as(tmp_path: Path) -> None:
     _, labels = held_out("shapes-masks", 3)
     config = load(find("masks")).config

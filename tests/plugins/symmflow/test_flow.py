@@ -39,6 +39,7 @@ def test_the_target_is_the_derivative_and_carries_each_end_to_the_other() -> Non
     assert torch.allclose(flow.estimate(ends[1], straight(ends[1], 0.3), 0.3, 1.0), ends[3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
 def test_solvers_have_their_order(solver: str, order: int) -> None:
     def error(steps: int) -> float:
@@ -82,6 +83,7 @@ class JointGaussian:
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.6, -0.9])
 def test_on_a_gaussian_both_directions_have_the_flows_means_and_variances(rho: float) -> None:
     law = JointGaussian(rho)

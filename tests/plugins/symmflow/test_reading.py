@@ -15,6 +15,7 @@ from steer_symmflow.model import load
 from steer_symmflow.reading.overlay import LARGEST, SMALLEST, mask_picture, overlay
 
 
+@pytest.mark.slow
 def test_pictures_have_names_that_any_file_system_takes(folders, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -32,6 +33,7 @@ def test_pictures_have_names_that_any_file_system_takes(folders, tmp_path: Path)
     assert all((tmp_path / "out" / name).is_file() for name in masks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "shown"),
     [((16, 16), (SMALLEST, SMALLEST)), ((300, 500), (300, 500)), ((1, 6000), (1, LARGEST)), ((4, 1000), (8, 2000)),

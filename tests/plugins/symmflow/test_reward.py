@@ -40,6 +40,7 @@ def test_scores_do_not_depend_on_the_batch_and_have_gradients(folders, kind: str
     assert float(gain) == pytest.approx(0.1 * float(gradient.norm()), rel=0.1)
 
 
+@pytest.mark.slow
 def test_it_steers_a_text_model_and_says_what_it_misses(folders) -> None:
     prompts = [Prompt("a red circle", metadata={"class": "box"}, seed=1)]
     reward = f"symmflow:{folders['classes']}"

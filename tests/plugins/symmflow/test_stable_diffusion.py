@@ -44,6 +44,7 @@ def published(base: Path) -> tuple[Path, UNet2DConditionModel]:
     return file, unet
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_published_checkpoint_gives_the_velocities_of_a_direct_computation(base, published, tmp_path: Path) -> None:
     file, unet = published
@@ -97,6 +98,7 @@ def test_weights_of_half_precision_draw_read_and_reward(base, published, tmp_pat
     assert 0 < float(score.detach()) < 1 and 0 < float(gradient.float().norm()) < 1e6
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_layout_are_refused(base, published, tmp_path: Path) -> None:
     file, unet = published
     state = torch.load(file, weights_only=True)
@@ -135,6 +137,7 @@ def test_a_name_without_beta_asks_for_it() -> None:
         beta_of("mine.pt")
 
 
+@pytest.mark.slow
 def test_of_a_base_on_the_hub_only_what_is_needed_is_fetched(base, published, tmp_path, monkeypatch) -> None:
     files = {str(file.relative_to(base)): file.read_bytes() for file in base.rglob("*") if file.is_file()}
     vae = {name.removeprefix("vae/"): data for name, data in files.items() if name.startswith("vae/")}

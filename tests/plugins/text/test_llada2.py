@@ -46,6 +46,7 @@ def pipe() -> Any:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heat", [0.0, 1.0])
 def test_plain_samples_are_the_stock_pipelines(pipe: Any, heat: float) -> None:
     prompts, count = ["one two three", "four five six seven eight"], 3

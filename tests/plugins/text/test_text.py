@@ -108,6 +108,7 @@ def test_generate_render_and_replay_write_texts(tmp_path: Path) -> None:
     assert "equal to the original" in verdict
 
 
+@pytest.mark.slow
 def test_a_rows_length_and_temperature_are_its_own_and_a_plan_speaks_of_texts(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a ...", "length": 8, "temperature": 0.5}\n{"prompt": "a red ..."}\n')
