@@ -106,7 +106,7 @@ class KnownIds:
             raise SteerError(f"{where} is blank; write what the sample should show")
         prompt = row if isinstance(row, Prompt) else Prompt(row)
         for what, text in (("text", str(prompt)), ("id", prompt.id)):
-            if not _is_unicode(text):
+            if not is_unicode(text):
                 raise SteerError(f"{where}: its {what} {text[:60]!r} is not Unicode; save it as UTF-8")
         if prompt.id == text_id(prompt):
             count = self._repeats[prompt.id] = self._repeats.get(prompt.id, 0) + 1
@@ -121,7 +121,7 @@ class KnownIds:
         return prompt
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether text can be encoded: bytes of a command line that are no UTF-8 arrive as lone surrogates."""
     try:
         text.encode()

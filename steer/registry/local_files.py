@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from steer.errors import SteerError, message_of, unknown
+from steer.settings.folders import same_directory
 from steer.settings.paths import existing
 
 LOCAL = "steer_local_"
@@ -48,7 +49,8 @@ def _load_module(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pydantic look up the names of annotations there
     try:
-        spec.loader.exec_module(module)
+        with same_directory():
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         reason = message_of(error, 400).replace(f"{package}.", "")

@@ -13,6 +13,7 @@ from steer.errors import message_of
 from steer.registry import registration
 from steer.registry.registration import check_hooks, register
 from steer.registry.registry import Origin, Registry
+from steer.settings.folders import same_directory
 
 GROUP, DISTRIBUTION = "steer", "steer-diffusion"
 
@@ -39,7 +40,8 @@ class Plugins:
             dist = point.dist
             origin = Origin(point.name, dist.version if dist else "", f"{dist.name if dist else '?'} ({point.value})")
             try:
-                self.add(point.load(), origin)
+                with same_directory():
+                    self.add(point.load(), origin)
             except (Exception, SystemExit) as error:
                 self.broken.append(Broken(origin, f"{type(error).__name__}: {message_of(error, 400)}"))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from steer.errors import SteerError, message_of, unknown
 from steer.registry.declarations import Needed
+from steer.settings.folders import same_directory
 
 Declared = Sequence[Needed] | str
 """Weights as a plugin declares them: a list, or ``"module:function"`` that returns one for an argument."""
@@ -74,7 +75,8 @@ class Entry:
     def _import(self, target: str) -> Any:
         module, _, attribute = target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            with same_directory():
+                return getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:
             raise SteerError(
                 f"{self.kind} {self.name!r} of plugin {self.origin.plugin!r} is broken: "

@@ -4,9 +4,23 @@ Files that systems, editors and archives leave behind are left out: all hidden o
 ``.thumbnails``, ``._photo.jpg``) and ``__MACOSX``. A hidden folder that the user names is read.
 """
 
+import contextlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def same_directory() -> Iterator[None]:
+    """Return at the end to the working directory, which code of plugins may leave when it is imported."""
+    try:
+        kept = contextlib.chdir(Path.cwd())
+    except FileNotFoundError:  # removed by another process
+        yield
+        return
+    with kept:
+        yield
 
 
 def is_passed_over(parts: Iterable[str]) -> bool:

@@ -47,6 +47,8 @@ def test_commands(steer: Steer, arguments: list[str], said: str) -> None:
         ([*FK, "-n", "1000000000"], "particles=1000000000"),
         (["--guidance", "nan"], "guidance_scale=nan"),
         (["--eta", "2"], "eta=2.0"),
+        (["--negative", "\udc80a"], "negative '\\udc80a' is not Unicode"),
+        (["--out", "\udc80"], "out '\\udc80' is not Unicode"),
         (["--steps", "0"], "steps=0"),
         (["--steps", "many"], "not a valid integer"),
         (["--size", "512"], "WIDTHxHEIGHT"),

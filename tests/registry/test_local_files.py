@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.commands import Steer
 from support.tiny import tiny_sd
 
 import steer
@@ -96,3 +97,28 @@ def test_rewards_and_methods_of_local_files(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = steer.Sampler(tiny_sd()).generate("a", reward="./mod.py:r", methods="./meth.py", steps=1, seed=1)
     assert made.items[0].reward > 0
+
+
+WANDERING = """
+import os
+import steer
+os.chdir("/")
+class Wanderer(steer.Method):
+    @steer.hookimpl
+    def after_predict(self, state): os.chdir("/")
+def reward(samples, prompts):
+    os.chdir("/")
+    return samples.mean(dim=(1, 2, 3))
+"""
+
+
+def test_a_plugin_that_leaves_the_working_directory_leaves_the_output(steer: Steer, tiny: Path, place: Path) -> None:
+    (place / "wandering.py").write_text(WANDERING)
+    words = ["-m", tiny, "-p", "./wandering.py:Wanderer", "-r", "./wandering.py:reward", "--steps", 1, "--guidance", 1]
+    (place / "p.txt").write_text("a red circle\n")
+    for command in (["generate", "a red circle", "--baseline"], ["render", "p.txt"]):
+        done = steer(*command, *words, "--out", command[0])
+        assert done.code == 0, done.err
+        assert Path.cwd() == place
+        assert list((place / command[0]).rglob("*-000.png")), command
+        assert str(place) not in done.out  # places are told as they were given

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from steer.cli.parts.option_groups import Decorator, option, options, setting_option
 from steer.errors import SteerError
+from steer.prompts.prompt import is_unicode
 from steer.settings.options import parse_assignments
 from steer.settings.run_settings import TYPED, RunSettings
 
@@ -117,6 +118,9 @@ def gathered(from_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
     Args:
         from_file: a run file's values.
         given: options as click gives them; those left out are ``None`` or empty.
+
+    Raises:
+        SteerError: for options that are no table, given twice, or not Unicode, which recipes are.
     """
     values = dict(from_file)
     values |= {
@@ -124,6 +128,10 @@ def gathered(from_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
         for name, value in given.items()
         if value is not None and value != ()
     }
+    for name, value in values.items():
+        for text in value if isinstance(value, list) else [value]:
+            if name != "file" and isinstance(text, str) and not is_unicode(text):
+                raise SteerError(f"{name} {text[:60]!r} is not Unicode; type or name it in UTF-8")
     tables: dict[str, dict[str, Any]] = {}
     for owner, table in values.pop("options", {}).items():
         if not isinstance(table, dict):

@@ -153,7 +153,14 @@ class Comparison:
         return best, tuple(scores.items())
 
     def _rows(self, name: str, entry: Entry, tasks: Sequence[Task]) -> tuple[Row, ...]:
-        done = {identity: row for identity, row in self.folder.rows(name).items() if self.measurer.fits(row)}
+        kept = self.folder.rows(name)
+        done = {
+            task.prompt.id: row
+            for task in tasks
+            if (row := kept.get(task.prompt.id)) is not None
+            and (row["index"], row["replicate"]) == (task.index, task.replicate)
+            and self.measurer.fits(row)
+        }
         missing = [task for task in tasks if task.prompt.id not in done]
         keep = not name.startswith("tuning ")
         if missing:

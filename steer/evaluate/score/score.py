@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from steer.evaluate.score.images import MAX_PIXELS, ImageError, Picture, read_image, size_of
+from steer.evaluate.score.images import ImageError, read_image, size_of
 from steer.evaluate.score.prompts import PromptSource
 from steer.evaluate.score.rows import Row, plain
 from steer.prompts.prompt import Prompt
 from steer.rewards.expressions import leaves, parse_expression
 from steer.rewards.reward import WeightedSum
+
+BATCH_PIXELS = 8 * 1024**2
+"""Pixels of a batch of several images. A batch takes 24 bytes per pixel: a reward gets a copy."""
 
 
 def score_images(
@@ -25,7 +29,7 @@ def score_images(
     options: Mapping[str, Any] | None = None,
     keep: Callable[[Sequence[Row]], object] = lambda rows: None,
 ) -> Iterator[Row | ImageError]:
-    """Score images batch by batch; images of one size share a batch, of no more pixels than the largest image has.
+    """Score images batch by batch; images of one size share a batch of at most :data:`BATCH_PIXELS`.
 
     Args:
         paths: the files.
@@ -44,24 +48,27 @@ def score_images(
         SteerError: for an image without a prompt, or a reward that fails.
     """
     known, wanted = done or {}, plain(options or {})
-    waiting: list[tuple[Path, Picture, Prompt]] = []
+    asked: list[tuple[Path, Prompt, str]] = []
+    pixels: list[Tensor] = []
 
     def flush() -> Iterator[Row]:
-        if not waiting:
+        if not asked:
             return
-        samples = torch.stack([picture.pixels for _, picture, _ in waiting]).to(device)
-        asked = [prompt for _, _, prompt in waiting]
+        samples = torch.stack(pixels).to(device)
+        pixels.clear()  # before the rewards take memory
         with torch.no_grad():
-            scores = {name: reward(samples, asked).tolist() for name, reward in rewards.items()}
+            texts = [prompt for _, prompt, _ in asked]
+            scores = {name: reward(samples, texts).tolist() for name, reward in rewards.items()}
         rows = []
-        for i, (path, picture, prompt) in enumerate(waiting):
+        for i, (path, prompt, digest) in enumerate(asked):
             mine = {name: values[i] for name, values in scores.items()}
-            rows.append(Row(str(path), str(prompt), mine, picture.digest, wanted, plain(prompt.metadata)))
-        waiting.clear()
+            rows.append(Row(str(path), str(prompt), mine, digest, wanted, plain(prompt.metadata)))
+        asked.clear()
         keep(rows)
         yield from rows
 
-    for path in sorted(paths, key=size_of):  # so that all of a size come together, and only one batch is in memory
+    # all of a size come together, so that only one batch is in memory; the largest first, whose memory fits the others
+    for path in sorted(paths, key=size_of, reverse=True):
         try:
             picture = read_image(path)
         except ImageError as error:
@@ -72,10 +79,13 @@ def score_images(
         if old is not None and old.fits(picture, prompt, rewards, wanted):
             yield old
             continue
-        if waiting and waiting[0][1].pixels.shape != picture.pixels.shape:
+        if pixels and pixels[0].shape != picture.pixels.shape:
             yield from flush()
-        waiting.append((path, picture, prompt))
-        if len(waiting) >= batch or picture.pixels[0].numel() * (len(waiting) + 1) > MAX_PIXELS:
+        asked.append((path, prompt, picture.digest))
+        pixels.append(picture.pixels)
+        most = min(batch, BATCH_PIXELS // picture.pixels[0].numel())
+        del picture
+        if len(asked) >= most:
             yield from flush()
     yield from flush()
 

@@ -30,14 +30,14 @@ class LocalStorage(Storage):
     """A folder. It is made with its first file, so that an earlier error leaves nothing."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # a plugin may leave the working directory
         self.name = str(folder)
         self._made: set[Path] = set()
         self._logs: dict[str, int] = {}
 
     def check(self) -> None:
         try:
-            existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+            existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
             if not existing.is_dir():
                 raise SteerError(
                     f"output folder {self.name} cannot be made: {existing} is a file; choose another --out"
@@ -167,10 +167,12 @@ class LocalStorage(Storage):
                     self._made.discard(folder)
 
     def at(self, folder: str) -> LocalStorage:
-        return LocalStorage(self.folder / folder)
+        place = LocalStorage(self.folder / folder)
+        place.name = str(Path(self.name) / folder)
+        return place
 
     def free_bytes(self) -> int | None:
-        existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         return shutil.disk_usage(existing).free
 
     def _make(self, folder: Path) -> None:

@@ -159,6 +159,10 @@ def test_damaged_files_are_measured_again_or_told(command, place: Path) -> None:
     cells.write_text("".join(json.dumps(row) + "\n" for row in rows))
     again = json.loads(command(*arguments).out)
     assert again["lines"][0]["chosen"] == whole["lines"][0]["chosen"]
+    rows = [json.loads(line) for line in cells.read_text().splitlines()][-5:]
+    rows[0]["index"], rows[1]["replicate"] = rows[1]["index"], 1
+    cells.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert json.loads(command(*arguments).out)["lines"][0]["chosen"] == whole["lines"][0]["chosen"]
     for name, text in (("fits.json", "[" * 2000), ("fits.json", '{"CELL": 3}'), ("compare.json", "[]")):
         kept = (place / "c" / name).read_text()
         cell = next(iter(json.loads((place / "c" / "fits.json").read_text())))

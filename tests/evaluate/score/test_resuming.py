@@ -85,4 +85,4 @@ def test_memory_does_not_grow_with_the_number_of_sizes(place: Path) -> None:
         words = ["score", name, "-r", "./rewards.py:brightness", "--prompt", "", "--out", f"{name}.jsonl"]
         done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
         peaks.append(int(done.stderr.split()[-1]))
-    assert peaks[1] <= 1.2 * peaks[0]
+    assert max(peaks) <= 1.2 * min(peaks)
