@@ -52,9 +52,7 @@ def command(
     table = read_labels(labels)
     width, height = parse_size(size)
     beta = beta_of(checkpoint) if beta is None else beta
-    config = SymmFlowConfig(
-        "masks", tuple(table), (height, width), tuple(table.values()), beta_of(checkpoint) if beta is None else beta
-    )
+    config = SymmFlowConfig("masks", tuple(table), (height, width), tuple(table.values()), beta)
     quiet_libraries()
     model = official(fetched(checkpoint), base, config, vae)
     model.save(out, DTYPES[dtype])

@@ -23,6 +23,12 @@ MARKS = {
 """Files that tell which command a folder belongs to."""
 
 
+def numbered(wanted: Path) -> Iterator[Path]:
+    """Yield a folder's name, and then without end the same with a number behind it."""
+    yield wanted
+    yield from (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+
+
 @contextmanager
 def new_folder(wanted: Path) -> Iterator[str]:
     """Make a folder that no other process has, ``wanted`` or with a number behind it; a block that leaves it empty
@@ -32,8 +38,7 @@ def new_folder(wanted: Path) -> Iterator[str]:
         SteerError: if it cannot be made.
     """
     fresh = [folder for folder in wanted.parents if not folder.exists()]
-    for number in itertools.count(1):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+    for folder in numbered(wanted):
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir()

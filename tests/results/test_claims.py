@@ -14,6 +14,7 @@ from support import processes
 from support.commands import Steer
 
 from steer import Sampler
+from steer.cli.parts.folders import default_out
 from steer.errors import SteerError
 from steer.results.claims import claimed, new_folder
 from steer.results.storage import storage_at
@@ -185,3 +186,10 @@ def test_eight_at_once(tiny: Path, place: Path, out: str | None) -> None:
         assert "output folder same is in use by" in told or "output folder same holds" in told
     for path in results:
         assert len(list(path.parent.glob("*-000.png"))) == 1
+
+
+def test_a_dry_run_names_a_folder_that_is_free(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.strftime", lambda form: "now")
+    assert default_out(make=False) == "outputs/now"
+    (place / "outputs" / "now").mkdir(parents=True)
+    assert default_out(make=False) == "outputs/now-2"

@@ -74,3 +74,17 @@ def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path: Path, ma
     # sums in another order, which Adam's first steps magnify where a gradient is next to nothing
     for row, other in zip(two, one, strict=True):
         assert row == pytest.approx(other, rel=0.02, abs=1e-5)
+
+
+@pytest.mark.slow  # trains
+def test_of_two_trainings_in_one_folder_one_goes_on(tmp_path: Path) -> None:
+    arguments = ["train", *classed(tmp_path), "--out", "run"]
+    running = [processes.start(arguments, tmp_path, f"{number}.txt") for number in range(2)]
+    for one in running:
+        one.join(timeout=300)
+    assert sorted(one.exitcode or 0 for one in running) == [0, 2]
+    (refused,) = [number for number, one in enumerate(running) if one.exitcode]
+    told = (tmp_path / f"{refused}.txt").read_text().splitlines()[-1]
+    assert "run is in use by process" in told or "run holds a run already; resume it with --resume" in told
+    steps = [row["step"] for row in losses(tmp_path / "run" / "log.jsonl")]
+    assert steps == [20, 20]  # its losses and what it measured

@@ -26,10 +26,12 @@ def default_out(prefix: str = "", *, make: bool = True) -> str:
     Raises:
         SteerError: if it cannot be made.
     """
-    from steer.results.claims import new_folder
+    from steer.results.claims import new_folder, numbered
 
     wanted = Path("outputs") / f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}"
-    return click.get_current_context().with_resource(new_folder(wanted)) if make else str(wanted)
+    if make:
+        return click.get_current_context().with_resource(new_folder(wanted))
+    return str(next(folder for folder in numbered(wanted) if not folder.exists()))
 
 
 def claim(place: str | Path, written: Callable[[str], bool], *, force: bool) -> Storage:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -109,6 +110,65 @@ def test_a_full_stdout_is_one_line_and_exit_code_1(tiny: Path, place: Path, more
     assert (code, told.splitlines()) == (
         1, ["steer: error: stdout cannot be written to (No space left on device); files are complete"],
     )  # fmt: skip
+
+
+SCORED = ["-r", "./rewards.py:brightness"]
+READ = ["photo.png", "--steps", 1, "--draws", 1]
+PROGRAMS = [
+    ["plugins"], ["plugins", "show", "fk"], ["doctor"], ["download", "shapes"], ["rewards", "./rewards.py:brightness"],
+    ["check", "reward", "./rewards.py:brightness"], ["score", "photo.png", "--prompt", "", *SCORED],
+    ["segment", *READ], ["classify", *READ], ["gallery", "made"], ["replay", "made/x-000.png"], ["generate", "a"],
+    ["render", "p.txt", "--dry-run"], ["render", "p.txt", "--out", "r"],
+    ["compare", "p.txt", *SCORED, "--judge", "./rewards.py:judge", "--method", "plain"],
+]  # fmt: skip
+"""Every command with ``--json``."""
+
+
+@pytest.fixture
+def brought(steer: Steer, tiny: Path, place: Path) -> Path:
+    """A folder with all that these commands read."""
+    with (place / "rewards.py").open("a") as file:
+        file.write("def judge(samples, prompts): return brightness(samples, prompts)\n")
+    (place / "p.txt").write_text("".join(f"a red circle {n}\n" for n in range(6)))
+    (place / "one.jsonl").write_text('{"prompt": "a red circle", "id": "x", "n": NaN}')
+    Image.new("RGB", (16, 16), "red").save(place / "photo.png")
+    assert steer("generate", "-f", "one.jsonl", *_small(["generate"], tiny), "--out", "made").code == 0
+    return place
+
+
+def _small(words: list[Any], tiny: Path) -> list[object]:
+    return ["-m", tiny, "--steps", 1, "--guidance", 1] if words[0] in SAMPLING else []
+
+
+@pytest.mark.slow  # many processes
+def test_a_full_stdout_of_any_command(tiny: Path, brought: Path) -> None:
+    silent = [["--help"], ["--version"], ["generate", "--help"], ["new", "method", "mine"]]
+    for words in [*silent, *PROGRAMS, *([*words, "--json"] for words in PROGRAMS)]:
+        more = [] if "--help" in words else _small(words, tiny)
+        child = processes.start([*words, *more], brought, "/dev/full", "errors.txt")
+        child.join(timeout=300)
+        told = (brought / "errors.txt").read_text()
+        if words == ["render", "p.txt", "--out", "r"]:  # which prints nothing there
+            assert child.exitcode == 0
+            continue
+        assert child.exitcode == 1, (words, told)
+        assert told.splitlines()[-1].startswith("steer: error: stdout cannot be written to (No space"), (words, told)
+        assert "Traceback" not in told
+
+
+def test_json_of_any_command_is_strict(steer: Steer, tiny: Path, brought: Path) -> None:
+    having = {words for words, command in commands(app) for option in command.params if "--json" in option.opts}
+    assert having <= {" ".join(words[:count]) for words in PROGRAMS for count in (1, 2)}
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    for words in PROGRAMS:
+        done = steer(*words, *_small(words, tiny), "--json")
+        assert done.code in (0, 1), (words, done.err)
+        lines = "render" in words and "--dry-run" not in words
+        for text in done.out.splitlines() if lines else [done.out]:
+            json.loads(text, parse_constant=refuse)
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

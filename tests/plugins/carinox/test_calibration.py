@@ -159,6 +159,13 @@ def test_scores_in_the_file_are_used_and_a_score_can_be_the_rating(place: Path) 
     assert any("color: no clear correlation of ./mine.py:redness" in str(w.message) for w in caught)
     scaled = run(path, "--rating", "judge", "--rewards", f"{A}@0.2..0.8,{B}")  # carinox knows it by the same name
     assert set(find_table("out/w.toml").rows["color"]) == {A, B}, scaled
+    (place / "w.png").write_text("precious")  # the plot's place
+    given = [str(path), "--rewards", f"{A},{B}", "--rating", "judge", "--draws", "100"]
+    for out in ("out/w.toml", "w.toml"):
+        before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
+        with pytest.raises(SteerError, match="is there already; add --force"):
+            CliRunner().invoke(command, [*given, "--out", out], standalone_mode=False, catch_exceptions=False)
+        assert {file: file.read_bytes() for file in place.rglob("*") if file.is_file()} == before
     with pytest.raises(SteerError, match=r"lacks the column rating \(it has .*--rating \./mine.py:brightness takes"):
         run(path)
 

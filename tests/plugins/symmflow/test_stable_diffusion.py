@@ -64,6 +64,12 @@ def test_a_published_checkpoint_gives_the_velocities_of_a_direct_computation(bas
                  str(labels), "--size", "16x16", "--dtype", "fp32", "--out", str(tmp_path / "model")]  # fmt: skip
     result = CliRunner().invoke(app, arguments, standalone_mode=False, catch_exceptions=False)
     assert result.exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    with pytest.raises(SteerError, match="of an earlier run; add --force to replace"):
+        CliRunner().invoke(app, arguments, standalone_mode=False, catch_exceptions=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "model").rglob("*") if path.is_file()} == before
+    forced = CliRunner().invoke(app, [*arguments, "--force"], standalone_mode=False, catch_exceptions=False)
+    assert forced.exit_code == 0
     kept = load(tmp_path / "model")
     by_hand = z
     for t in (1.0, 0.5):
