@@ -109,13 +109,15 @@ PRESETS: dict[str, Preset] = {
 
 
 def declared(argument: str | None = None) -> tuple[Needed, ...]:
-    """Return a student's files on the hub, given a known name or a hub id; by default those of DMD2's authors.
+    """Return a student's files on the hub, given a known name or ``ORG/NAME[@REVISION]``; by default those of DMD2's
+    authors.
 
     Raises:
         SteerError: for a name that is neither in the table nor a hub id.
     """
     if argument is not None and argument not in PRESETS and argument.count("/") == 1:
-        return tuple(Weights(argument, file, option="student") for file in (CARD, WEIGHTS))
+        repo, _, revision = argument.partition("@")
+        return tuple(Weights(repo, file, option="student", revision=revision or None) for file in (CARD, WEIGHTS))
     if argument is not None and argument not in PRESETS:
         raise unknown("student", argument, PRESETS)
     names = ("sdxl", "sdxl-lora") if argument is None else (argument,)

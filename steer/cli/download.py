@@ -12,7 +12,7 @@ import click
 from steer.cli.parts.shared import log_option
 from steer.cli.parts.streams import json_option, put_json
 from steer.errors import SteerError, unknown
-from steer.models.downloads.source import Source
+from steer.models.downloads.lora_files import on_hub
 from steer.models.downloads.weights import cached, fetch, has_variant, reachable
 from steer.registry.declarations import Needed, Repository, Weights, size_text
 from steer.registry.plugins import Plugins
@@ -104,8 +104,10 @@ def find(name: str, plugins: Plugins, revision: str | None = None) -> list[Neede
 
     if name in PREVIEWS:
         return [Repository(PREVIEWS[name])]
-    if Source(name).like_an_id():
-        return [Repository(name, revision=revision)]
+    if (parts := on_hub(name)) is not None:
+        repo, own, file = parts
+        at = own or revision
+        return [Repository(repo, revision=at) if file is None else Weights(repo, file, revision=at)]
     known_names = {*registry.rewards, *registry.methods, *registry.models, *registry.clips, *PREVIEWS}
     raise unknown("name", name, known_names)
 

@@ -15,7 +15,7 @@ from steer.errors import SteerError, message_of, nearest, package_missing
 from steer.models.autoencoder import load_vae
 from steer.models.backbone import Backbone
 from steer.models.device import out_of_memory, pick_device, pick_dtype
-from steer.models.downloads import hub, weights
+from steer.models.downloads import hub, lora_files, weights
 from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
 from steer.models.folders import check_fit, check_folder, check_place, variant_of
@@ -110,6 +110,9 @@ def load_model(
         config = _pipeline_config(place, shown, chosen.revision, plugins)
         class_name = str(config.get("_class_name") or "")
         entry = _backbone_entry(class_name, plugins)
+
+        for path, *_ in chosen.loras:  # a wrong one is told before the model is fetched
+            lora_files.locate(path)
 
         import diffusers
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError, cause_of, message_of, unknown
-from steer.models.downloads import hub, weights
+from steer.models.downloads import lora_files, weights
 from steer.models.downloads.checkpoints import sha256_of
 from steer.models.downloads.source import Source
 from steer.registry.declarations import Repository
@@ -227,35 +227,28 @@ class Preview:
 def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
     if not hasattr(pipe, "load_lora_weights"):
         raise SteerError(f"{type(pipe).__name__} takes no LoRA")
-    source = Source(path)
-    if "://" in path:
-        shown = path.partition("?")[0]  # what follows may hold a key
-        raise SteerError(f"lora {shown!r} is a URL; fetch the file and name it, or give a hub id like org/name")
-    if source.path is None and not source.like_an_id():
-        raise SteerError(
-            f"lora {path!r} does not exist; expected a .safetensors file, a folder or a hub id like org/name"
-        )
+    place = str(lora_files.locate(path))
     try:
         # safetensors only: a pickled LoRA could run code
-        pipe.load_lora_weights(source.place, adapter_name=name, use_safetensors=True, local_files_only=hub.cache_only())
+        pipe.load_lora_weights(place, adapter_name=name, use_safetensors=True, local_files_only=True)
     except ImportError as error:
         raise SteerError(
             f"LoRAs need the package peft ({message_of(error)}); pip install 'steer-diffusion[lora]'"
         ) from None
-    except OSError as error:  # the hub's client's errors are of this kind too
+    except OSError as error:
         raise SteerError(f"lora {path!r} cannot be read: {cause_of(error)}") from error
     except Exception as error:  # shape mismatches, foreign keys, missing files: a dozen kinds, all the file's fault
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: {message_of(error)}") from error
     if name not in {n for adapters in pipe.get_list_adapters().values() for n in adapters}:
         raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: none of its tensors belongs to the model")
-    _warn_of_layers_left_out(pipe, path, source.place, name)
+    _warn_of_layers_left_out(pipe, path, place, name)
     pipe.fuse_lora(adapter_names=[name], lora_scale=weight)
     pipe.unload_lora_weights()
 
 
-def _warn_of_layers_left_out(pipe: Any, path: str, source: str, name: str) -> None:
+def _warn_of_layers_left_out(pipe: Any, path: str, place: str, name: str) -> None:
     """Warn if a LoRA has layers that the model lacks; diffusers takes the others and only logs it."""
-    loaded = pipe.lora_state_dict(source, use_safetensors=True, local_files_only=hub.cache_only())
+    loaded = pipe.lora_state_dict(place, use_safetensors=True, local_files_only=True)
     tensors = loaded[0] if isinstance(loaded, tuple) else loaded
     there = sum(any(mark in key for mark in ("lora_A", "lora_down", "lora.down")) for key in tensors)
     parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]

@@ -35,7 +35,7 @@ model_options: Decorator = options(
         multiple=True,
         metavar="PATH[:WEIGHT]",
         group=MODEL,
-        help="LoRA to fuse in: file, folder or hub id; repeatable.",
+        help="LoRA to fuse in: file, folder or ORG/NAME[@REVISION][/FILE]; repeatable.",
     ),
     option("--variant", metavar="NAME", group=MODEL, help="Variant of the weights, such as fp16."),
     option("--revision", metavar="NAME", group=MODEL, help="Branch, tag or commit of a model of the hub."),

@@ -14,6 +14,9 @@ _NAME = re.compile(
 PREFERRED = ("fp16", "bf16")
 """Variants that are taken before others where there is a choice."""
 
+LORA = "pytorch_lora_weights.safetensors"
+"""The name by which diffusers saves a LoRA."""
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -59,6 +62,12 @@ def weights_of(names: Iterable[str], variant: str | None = None) -> list[str]:
         safe = [file.name for file in same if file.safe]
         return safe or [file.name for file in same]
     return []
+
+
+def lora_of(names: Iterable[str]) -> str | None:
+    """Return the file with a repository's LoRA: the usual one, or the only ``.safetensors``."""
+    safe = [name for name in names if name.endswith(".safetensors")]
+    return LORA if LORA in safe else safe[0] if len(safe) == 1 else None
 
 
 def variants_of(names: Iterable[str]) -> set[str]:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from steer.errors import SteerError, cause_of
 from steer.models.downloads import fetching
 from steer.models.downloads.fetching import NoSuchFile, Remote
-from steer.models.downloads.files import weights_of
+from steer.models.downloads.files import lora_of, weights_of
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,20 @@ def cached_file(repo: str, file: str, revision: str | None = None) -> Path | Non
     except HFValidationError as error:
         raise SteerError(f"{repo!r} is not the name of a hub repository; expected ORG/NAME") from error
     return Path(found) if isinstance(found, str) else None
+
+
+def cached_files(repo: str, revision: str | None = None) -> dict[str, Path]:
+    """Return the ``.safetensors`` files of a repository that are in the hub's cache, by their paths in it."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            snapshot_download(repo, revision=revision, cache_dir=constants.HF_HUB_CACHE, local_files_only=True)
+        )
+    except LocalEntryNotFoundError:
+        return {}
+    return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.safetensors"))}
 
 
 def fetch(
@@ -125,20 +139,29 @@ def listing(repo: str, revision: str | None = None, variant: str | None = None) 
     Raises:
         SteerError: if there is no such repository, or it needs a login.
     """
+    sizes = dict(all_files(repo, revision))
+    return [(file, sizes[file]) for file in readable(list(sizes), variant)]
+
+
+def all_files(repo: str, revision: str | None = None) -> list[tuple[str, int | None]]:
+    """Return all files of a repository with their sizes in bytes.
+
+    Raises:
+        SteerError: if there is no such repository, or it needs a login.
+    """
     from huggingface_hub import HfApi
 
     fetching.check_open(repo)
     with _explained(repo):
         info = HfApi().model_info(repo, revision=revision, files_metadata=True)
-    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
-    return [(file, sizes[file]) for file in readable(list(sizes), variant)]
+    return [(sibling.rfilename, sibling.size) for sibling in info.siblings or ()]
 
 
 def readable(files: Sequence[str], variant: str | None = None) -> list[str]:
     """Select the files that transformers and diffusers read: configurations, tokenizers, and weights in one format.
 
     No single-file checkpoints beside a pipeline, no other frameworks; of each folder the weights that
-    :func:`.files.weights_of` chooses.
+    :func:`.files.weights_of` chooses. Of a repository without such files, its LoRA.
     """
     pipeline = "model_index.json" in files
     paths = [PurePosixPath(file) for file in files]
@@ -151,7 +174,8 @@ def readable(files: Sequence[str], variant: str | None = None) -> list[str]:
         elif (pipeline or top) and folder.parts[:1] not in [(name,) for name in UNUSED]:
             weights = weights_of(inside, variant)
             chosen += [str(folder / name) for name in inside if name in weights or _describes(name)]
-    return [file for file in files if file in set(chosen)]
+    lora = lora_of(files) if not chosen else None
+    return [file for file in files if file in set(chosen)] if lora is None else [lora]
 
 
 def _describes(name: str) -> bool:

@@ -146,3 +146,9 @@ def test_a_lora_that_does_not_fit_is_told_before_the_first_step(tmp_path: Path) 
     with pytest.raises(SteerError, match="is for another base"):
         next(begun.stream([Prompt("a circle")]))
     assert begun.cost.nfe == 0
+
+
+def test_a_student_of_a_revision_is_fetched_at_it(hub: Hub) -> None:
+    Sampler(tiny_sd()).generate("a circle", methods=["dmd2"], options={"dmd2": {"student": f"{REPO}@v1"}})
+    fetched = [path for _, path, _ in hub.requests if "/resolve/" in path]
+    assert len({path.rpartition("/")[2] for path in fetched}) == 2 and all("/resolve/v1/" in path for path in fetched)
