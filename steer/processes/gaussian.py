@@ -19,7 +19,7 @@ from steer.processes.noise import Streams
 from steer.processes.rows import taking
 from steer.processes.schedulers import scheduler_kind
 
-RENOISING = ("LCMScheduler", "FlowMatchLCMScheduler")
+RENOISING = ("LCMScheduler", "FlowMatchLCMScheduler", "SCMScheduler")
 """Schedulers that noise x0 afresh at every step: sd = σ'."""
 MIDPOINTS = {"KDPM2DiscreteScheduler": 0, "KDPM2AncestralDiscreteScheduler": -1}
 """Schedulers whose second evaluation of a step is between two levels, and how far off their list of those is."""
@@ -61,9 +61,9 @@ class Gaussian:
         self.eta = eta
         # on the CPU, for every look at a level on the device would wait for it
         self._timesteps: Tensor = scheduler.timesteps.cpu()
-        self._sigmas: Tensor | None = scheduler.sigmas.cpu() if hasattr(scheduler, "sigmas") else None
-        self.index, self.length = 0, len(self._timesteps)
         self._family = _family(scheduler)
+        self._sigmas: Tensor | None = scheduler.sigmas.cpu() if hasattr(scheduler, "sigmas") else None
+        self.index, self.length = 0, len(self._timesteps) - (self._family == "trig")  # its list ends with the data's
         self._edm = scheduler_kind(scheduler) == "edm"
         parameters = inspect.signature(scheduler.step).parameters
         self._takes_generator = "generator" in parameters
@@ -117,7 +117,12 @@ class Gaussian:
         return sde or "Ancestral" in name or name in RENOISING or bool(config.get("stochastic_sampling"))
 
     def prior(self, noise: Tensor) -> Tensor:
-        return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        scale = (
+            self.scheduler.config.sigma_data
+            if self._family == "trig"
+            else getattr(self.scheduler, "init_noise_sigma", 1.0)
+        )
+        return noise * scale
 
     def model_input(self, x: Tensor) -> Tensor:
         scale = getattr(self.scheduler, "scale_model_input", None)
@@ -137,6 +142,9 @@ class Gaussian:
             norm = math.hypot(alpha, sigma)
             a, s = alpha / norm, sigma / norm
             x0 = a * (x / norm) - s * prediction
+        elif kind == "trigflow":
+            angle = float(self.timestep)
+            x0 = math.cos(angle) * x - math.sin(angle) * prediction
         elif kind == "sample":
             x0 = prediction
         else:
@@ -228,9 +236,14 @@ class Gaussian:
     def _level(self, index: int) -> tuple[float, float]:
         if self._family == "vp":
             return _vp(float(self.scheduler.alphas_cumprod[int(self._timesteps[index])]))
+        if self._family == "trig":
+            angle = float(self._timesteps[index])
+            return max(0.0, math.cos(angle)), self.scheduler.config.sigma_data * math.sin(angle)
         return self._at_sigma(self._sigma(index))
 
     def _next_level(self, index: int) -> tuple[float, float]:
+        if self._family == "trig":
+            return self._level(index + 1)
         if self._family != "vp":
             return self._at_sigma(self._sigma(index + 1))
         timestep = int(self._timesteps[index])
@@ -263,8 +276,11 @@ def _vp(alpha_cumprod: float) -> tuple[float, float]:
 
 
 def _family(scheduler: Any) -> str:
-    """``flow``: α=1−σ; ``ve``: α=1, EDM included; ``vp``: by alphas_cumprod[t]; ``vp-sigma``: VP, indexed by sigmas."""
+    """``flow``: α=1−σ; ``ve``: α=1, EDM included; ``vp``: by alphas_cumprod[t]; ``vp-sigma``: VP, indexed by sigmas;
+    ``trig``: by the angle t, x = cos(t)·x0 + sin(t)·noise, both in units of ``sigma_data`` (arXiv 2410.11081)."""
     name = type(scheduler).__name__
+    if scheduler_kind(scheduler) == "trigflow":
+        return "trig"
     if scheduler_kind(scheduler) == "flow":
         return "flow"
     if name.startswith(("DPMSolver", "UniPC", "DEIS")) and name != "DPMSolverSDEScheduler":

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,9 @@ class Named:
     """A scheduler by its short name: the diffusers class and its changes to the pipeline's own configuration.
 
     Attributes:
-        kind: ``"diffusion"`` (alphas_cumprod; ε-, v- or x0-prediction), ``"flow"`` (x = (1−σ)·x0 + σ·noise) or
-            ``"edm"`` (x = x0 + σ·noise, the model preconditioned as in arXiv 2206.00364, table 1).
+        kind: ``"diffusion"`` (alphas_cumprod; ε-, v- or x0-prediction), ``"flow"`` (x = (1−σ)·x0 + σ·noise), ``"edm"``
+            (x = x0 + σ·noise, the model preconditioned as in arXiv 2206.00364, table 1) or ``"trigflow"``
+            (x = cos(t)·x0 + sin(t)·noise).
     """
 
     class_name: str
@@ -28,6 +30,15 @@ class Named:
 DPM = "DPMSolverMultistepScheduler"
 KARRAS, EXPONENTIAL = {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}
 ODE, SDE = {"algorithm_type": "dpmsolver++"}, {"algorithm_type": "sde-dpmsolver++"}
+SHIFT3 = {
+    "base_shift": math.log(3),
+    "max_shift": math.log(3),
+    "shift": 1.0,
+    "shift_terminal": None,
+    "time_shift_type": "exponential",
+    "use_dynamic_shifting": True,
+}
+"""A shift by 3 at every size, written as Qwen-Image-Lightning's configuration does, and so the same to the bit."""
 FLOW_SIGMAS = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 
 SCHEDULERS: dict[str, Named] = {
@@ -37,6 +48,11 @@ SCHEDULERS: dict[str, Named] = {
     "euler-karras": Named("EulerDiscreteScheduler", changes=KARRAS),
     "euler-a": Named("EulerAncestralDiscreteScheduler"),
     "euler-trailing": Named("EulerDiscreteScheduler", changes={"timestep_spacing": "trailing"}),
+    "euler-trailing-x0": Named(
+        "EulerDiscreteScheduler", changes={"timestep_spacing": "trailing", "prediction_type": "sample"}
+    ),
+    "ddim-trailing": Named("DDIMScheduler", changes={"timestep_spacing": "trailing"}),
+    "tcd": Named("TCDScheduler"),
     "euler-a-trailing": Named("EulerAncestralDiscreteScheduler", changes={"timestep_spacing": "trailing"}),
     "dpm++": Named(DPM, changes=ODE),
     "dpm++-karras": Named(DPM, changes=ODE | KARRAS),
@@ -58,6 +74,7 @@ SCHEDULERS: dict[str, Named] = {
     "dpm2-a": Named("KDPM2AncestralDiscreteScheduler"),
     "dpm2-a-karras": Named("KDPM2AncestralDiscreteScheduler", changes=KARRAS),
     "flow-euler": Named("FlowMatchEulerDiscreteScheduler", "flow"),
+    "flow-euler-shift3": Named("FlowMatchEulerDiscreteScheduler", "flow", SHIFT3),
     "flow-lcm": Named("FlowMatchLCMScheduler", "flow"),
     "flow-dpm++": Named(DPM, "flow", FLOW_SIGMAS | ODE),
     "flow-dpm++-sde": Named(DPM, "flow", FLOW_SIGMAS | SDE),
@@ -66,13 +83,16 @@ SCHEDULERS: dict[str, Named] = {
     "edm-euler": Named("EDMEulerScheduler", "edm"),
     "edm-dpm++": Named("EDMDPMSolverMultistepScheduler", "edm", ODE),
     "edm-dpm++-sde": Named("EDMDPMSolverMultistepScheduler", "edm", SDE),
+    "scm": Named("SCMScheduler", "trigflow"),
 }
 
 
 def scheduler_kind(scheduler: Any) -> str:
-    """Return the training of a pipeline with this scheduler: ``"flow"``, ``"edm"`` or ``"diffusion"``."""
+    """Return the training of a pipeline with this scheduler: ``"flow"``, ``"edm"``, ``"trigflow"``, ``"diffusion"``."""
     if type(scheduler).__name__.startswith("EDM"):
         return "edm"
+    if scheduler.config.get("prediction_type") == "trigflow":
+        return "trigflow"
     flow = "FlowMatch" in type(scheduler).__name__ or scheduler.config.get("prediction_type") == "flow_prediction"
     return "flow" if flow else "diffusion"
 

@@ -48,6 +48,11 @@ def steer_register(registry: Registry) -> None:
         summary="Sana and Sana 1.5",
     )
     registry.backbone(
+        "SanaSprintPipeline",
+        "steer.models.families.sana:SanaSprint",
+        summary="SANA-Sprint, one to four steps",
+    )
+    registry.backbone(
         "FluxPipeline",
         "steer.models.families.flux:Flux",
         summary="Flux.1: dev and schnell",

@@ -1,4 +1,4 @@
-"""Sana: a linear-attention transformer on a flow over the latents of a deep-compression autoencoder; texts by Gemma 2.
+"""Sana and SANA-Sprint: linear-attention transformers on the latents of a deep-compression autoencoder; Gemma 2 texts.
 
 Stock ``SanaPipeline`` repeats text masks in another order than texts when several prompts get several images each.
 Here every row carries its own mask, so that it equals the stock call with one image per prompt.
@@ -6,21 +6,30 @@ Here every row carries its own mask, so that it equals the stock call with one i
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from diffusers import SanaPipeline
 from torch import Tensor
 
+from steer.errors import SteerError
 from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, guide, to_image, warn_if_cut
+from steer.processes import Process
 from steer.prompts.prompt import Prompt
 
 TEXT_TOKENS = 300
 """Tokens of the user's text, and one that begins it, that the transformer sees."""
 INSTRUCTION: list[str] = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
 """The pipeline's prefix of a prompt, but not of a negative one (arXiv 2410.10629, sec. 2.4)."""
+
+
+SPRINT_START, SPRINT_MIDDLE = 1.57080, 1.3
+"""The first angle of SANA-Sprint's schedule, and the second of two steps: the defaults of its pipeline, found by the
+authors' search (arXiv 2503.09641)."""
 
 
 class Sana(Backbone):
@@ -89,3 +98,72 @@ class Sana(Backbone):
     def decode(self, x: Tensor) -> Tensor:
         vae = self.pipe.vae
         return to_image(vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0])
+
+
+class SanaSprint(Sana):
+    """Backbone of ``SanaSprintPipeline``: one to four steps of a consistency model that takes ``guidance_scale`` as an
+    input (arXiv 2503.09641). Latents are in units of the scheduler's ``sigma_data``."""
+
+    default_steps = 2
+    cfg_setting = "true_cfg_scale"
+
+    def guided(self, guidance_scale: float) -> bool:
+        return False
+
+    def encode(
+        self,
+        prompts: Sequence[Prompt],
+        negative: Sequence[str],
+        guidance_scale: float,
+        *,
+        embedded_scale: float | None = None,
+    ) -> Conditioning:
+        if guidance_scale > 1:
+            raise SteerError(f"true_cfg_scale={guidance_scale:g}: SANA-Sprint has no classifier-free guidance; drop it")
+        conditioning = super().encode(prompts, negative, guidance_scale)
+        scale = self.default_guidance if embedded_scale is None else embedded_scale
+        scales = {"scale": torch.full((len(prompts),), float(scale), device=self.device)}
+        return dataclasses.replace(conditioning, cond={**conditioning.cond, **scales})
+
+    def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
+        (text,) = self.pipe._text_preprocessing(str(prompt))
+        warn_if_cut(self.pipe.tokenizer, text, TEXT_TOKENS)
+        cond, mask = self.pipe.encode_prompt(
+            str(prompt),
+            num_images_per_prompt=1,
+            device=self.device,
+            max_sequence_length=TEXT_TOKENS,
+            complex_human_instruction=INSTRUCTION,
+        )
+        return {"text": cond, "mask": mask}, None
+
+    def process(self, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Process:
+        if settings["timesteps"] is not None:
+            raise SteerError("timesteps: the angles of SANA-Sprint's schedule follow from its steps; leave them out")
+        return super().process(settings, shape)
+
+    def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+        return {"max_timesteps": SPRINT_START, "intermediate_timesteps": SPRINT_MIDDLE if steps == 2 else None}
+
+    def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        config, dtype = self.pipe.transformer.config, self.pipe.transformer.dtype
+        sigma_data, text = self.scheduler.config.sigma_data, conditioning.cond["text"]
+        angle = timestep.to(x.device).expand(len(x))
+        # the network is a flow's, whose time and inputs follow from the angle (sec. 3.1)
+        time = torch.sin(angle) / (torch.cos(angle) + torch.sin(angle))
+        wide = time.view(-1, 1, 1, 1)
+        norm = torch.sqrt(wide**2 + (1 - wide) ** 2)
+        latents = x / sigma_data * norm
+        out = self.denoisers[denoiser](
+            latents.to(dtype),
+            encoder_hidden_states=text.to(dtype),
+            encoder_attention_mask=conditioning.cond["mask"],
+            guidance=conditioning.cond["scale"].to(text.dtype) * config.guidance_embeds_scale,
+            timestep=time,
+            return_dict=False,
+        )[0]
+        velocity: Tensor = ((1 - 2 * wide) * latents + (1 - 2 * wide + 2 * wide**2) * out) / norm
+        return velocity.float() * sigma_data
+
+    def decode(self, x: Tensor) -> Tensor:
+        return super().decode(x / self.scheduler.config.sigma_data)

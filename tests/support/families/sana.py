@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
+from diffusers import (
+    AutoencoderDC,
+    DPMSolverMultistepScheduler,
+    SanaPipeline,
+    SanaSprintPipeline,
+    SanaTransformer2DModel,
+    SCMScheduler,
+)
+from torch import Tensor
 
 from steer.models.families.sana import INSTRUCTION
 from support.families import Family, inference
@@ -37,7 +45,23 @@ def tiny_sana() -> SanaPipeline:
     return inference(SanaPipeline(tokenizer=tokenizer, transformer=transformer, scheduler=scheduler, **parts))
 
 
+def tiny_sprint() -> SanaSprintPipeline:
+    """Return SANA-Sprint at the same sizes: guidance is an input, queries and keys are normalized."""
+    base = tiny_sana()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = {name: value for name, value in base.transformer.config.items() if not name.startswith("_")}
+        transformer = SanaTransformer2DModel(**config | {"guidance_embeds": True, "qk_norm": "rms_norm_across_heads"})
+    parts = {**base.components, "transformer": transformer, "scheduler": SCMScheduler()}
+    return inference(SanaSprintPipeline(**parts))
+
+
+def in_units_of_sigma_data(latents: Tensor) -> Tensor:
+    return latents * SCMScheduler().config.sigma_data
+
+
 EXACT = {"use_resolution_binning": False, "height": 32, "width": 32}
+SPRINT = {"intermediate_timesteps": None, **EXACT}
 
 FAMILIES = [
     Family(
@@ -45,5 +69,10 @@ FAMILIES = [
         plain={"guidance_scale": 1.0}, stock_plain={"guidance_scale": 1.0, **EXACT},
         schedulers=("flow-euler", "flow-dpm++-sde", "flow-unipc", "flow-lcm"),
         stochastic={"scheduler": "flow-euler", "eta": 1.0}, by_row=True,
+    ),
+    Family(
+        "sana-sprint", tiny_sprint, guided={"guidance_scale": 4.5}, stock={"guidance_scale": 4.5, **SPRINT},
+        plain={"guidance_scale": 1.0}, stock_plain={"guidance_scale": 1.0, **SPRINT}, negative={},
+        spatial=in_units_of_sigma_data, stochastic={}, by_row=True,
     ),
 ]  # fmt: skip
