@@ -1,6 +1,7 @@
 """From the user's options to a student: the place of its weights, its steps, and a denoiser with these weights."""
 
 import functools
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Chosen:
         timesteps: explicit ones, or ``None`` for the scheduler's own.
         scheduler: steer's short name of it.
         given: path of the user's own copy of the hub's file.
+        scale: weight of a LoRA.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Chosen:
     timesteps: tuple[int, ...] | None
     scheduler: str = "lcm"
     given: str | None = None
+    scale: float = 1.0
 
     def at_hand(self) -> Path | None:
         """Return the file of its weights if it is on this machine, ``None`` if it can be fetched.
@@ -107,7 +110,16 @@ def _chosen(options: DMD2Options, backbone: Any) -> Chosen:
     variant: Variant = preset.variants[steps]
     if isinstance(variant.source, Path):
         return _by_card(variant.source, variant.source / WEIGHTS, name, backbone, options, steps)
-    return Chosen(name, variant.source, preset.form, steps, variant.timesteps, preset.scheduler, options.weights)
+    return Chosen(
+        name,
+        variant.source,
+        variant.form or preset.form,
+        steps,
+        variant.timesteps,
+        variant.scheduler or preset.scheduler,
+        options.weights,
+        preset.scale,
+    )
 
 
 def prediction_of(backbone: Any) -> str:
@@ -191,6 +203,10 @@ def _like(base: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any
         if name not in tensors:  # computed and in no file, such as a transformer's table of positions
             owner, _, leaf = name.rpartition(".")
             module.get_submodule(owner).register_buffer(leaf, buffer.to(device), persistent=False)
+    for own, original in zip(module.modules(), base.modules(), strict=True):
+        for name, value in vars(original).items():
+            if isinstance(value, Tensor):  # no buffer: Qwen-Image's table of positions
+                setattr(own, name, value)
     return module
 
 
@@ -201,11 +217,15 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
         raise SteerError("a LoRA student needs the model's weights in memory; use offload=model, or none")
     module = _like(base, {name: tensor.to(backbone.device, copy=True) for name, tensor in own.items()}, backbone.device)
     try:
-        state, alphas = pipeline.lora_state_dict(_read(file), unet_config=base.config)
-        state = {name: value for name, value in state.items() if name.startswith("unet.")}
+        part = "unet" if hasattr(pipeline, "load_lora_into_unet") else "transformer"
+        load = getattr(pipeline, f"load_lora_into_{part}")
+        read = pipeline.lora_state_dict(_read(file), unet_config=base.config, return_alphas=True)
+        state, alphas = read if isinstance(read, tuple) else (read, None)
+        state = {name: value for name, value in state.items() if name.startswith(f"{part}.")}
         if not state:
-            raise ValueError("no tensors for the UNet")
-        pipeline.load_lora_into_unet(state, network_alphas=alphas, unet=module, adapter_name="dmd2")
+            raise ValueError(f"no tensors for the {part}")
+        scaled = {"network_alphas": alphas} if "network_alphas" in inspect.signature(load).parameters else {}
+        load(state, **{part: module}, adapter_name="dmd2", **scaled)
         if "dmd2" not in getattr(module, "peft_config", {}):
             raise ValueError("the model has none of its layers")
         layers = sum(LAYER.search(name) is not None for name in state)
@@ -217,7 +237,7 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = message_of(error)
         raise SteerError(f"student {chosen.name!r} is for another base: {file.name}: {reason}") from error
-    module.fuse_lora(lora_scale=1.0, adapter_names=["dmd2"])
+    module.fuse_lora(lora_scale=chosen.scale, adapter_names=["dmd2"])
     module.unload_lora()
     fused: nn.Module = module.eval().requires_grad_(False)
     return fused

@@ -48,11 +48,17 @@ def unet_file(pipe: diffusers.DiffusionPipeline, path: Path) -> Path:
 
 def lora_file(pipe: diffusers.DiffusionPipeline, path: Path) -> Path:
     """Write a LoRA for a pipeline's UNet in diffusers' format."""
+    return lora_of(pipe.unet, "unet", path)
+
+
+def lora_of(denoiser: torch.nn.Module, part: str, path: Path) -> Path:
+    """Write a LoRA for a denoiser, which is that part of its pipeline, in diffusers' format."""
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
-    unet = copy.deepcopy(pipe.unet)
-    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_v", "conv1"], init_lora_weights=False))
-    state = get_peft_model_state_dict(unet)
-    save_file({f"unet.{name}": value.contiguous() for name, value in state.items()}, path)
+    copied = copy.deepcopy(denoiser)
+    targets = ["to_q", "to_v", *(("conv1",) if part == "unet" else ())]
+    copied.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=targets, init_lora_weights=False))
+    state = get_peft_model_state_dict(copied)
+    save_file({f"{part}.{name}": value.contiguous() for name, value in state.items()}, path)
     return path

@@ -79,7 +79,7 @@ class Flux(Backbone):
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
         tokens = (shape[-2] // 2) * (shape[-1] // 2)
-        return {**self._sigmas(steps, config), "mu": dynamic_shift(self.scheduler.config, tokens)}
+        return {**self._sigmas(steps, config), "mu": dynamic_shift({**self.scheduler.config, **config}, tokens)}
 
     def _sigmas(self, steps: int, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the noise levels that the pipelines give, unless the scheduler spaces a flow's itself."""

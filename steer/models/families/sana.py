@@ -162,8 +162,8 @@ class SanaSprint(Sana):
             timestep=time,
             return_dict=False,
         )[0]
-        velocity: Tensor = ((1 - 2 * wide) * latents + (1 - 2 * wide + 2 * wide**2) * out) / norm
-        return velocity.float() * sigma_data
+        velocity: Tensor = (((1 - 2 * wide) * latents + (1 - 2 * wide + 2 * wide**2) * out) / norm).float() * sigma_data
+        return velocity
 
     def decode(self, x: Tensor) -> Tensor:
         return super().decode(x / self.scheduler.config.sigma_data)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 from pathlib import Path
 
 import diffusers
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from support.families import Family, all_families
 from support.families.pixart import tiny_alpha
-from support.tiny_students import lora_file, tiny_sdxl, unet_file
+from support.tiny_students import lora_file, lora_of, tiny_sdxl, unet_file
 
+from steer.models.options import denoiser_of
 from steer.prompts.prompt import Prompt
 from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.sampler import Sampler
+from steer_dmd2.presets import PRESETS
 
 TEXTS = ["a red circle", "a blue square"]
 FOUR = (999, 749, 499, 249)
@@ -102,3 +107,86 @@ def test_turbo_schedulers_equal_stock(pipe, name: str, cls: str) -> None:
     settings = {"scheduler": name, "steps": 2, "guidance_scale": 0.0}
     ours = make_run(Sampler(pipe).backbone, [Prompt(TEXTS[0], seed=7)], settings=settings).search().samples
     assert (ours - expected).abs().max() <= 1e-5
+
+
+RECIPES = {
+    "sdxl-lightning": {
+        1: ("EulerDiscreteScheduler", {"timestep_spacing": "trailing", "prediction_type": "sample"}, None),
+        4: ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}, None),
+    },
+    "sdxl-lightning-lora": {2: ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}, None)},
+    "hyper-sdxl": {
+        1: ("LCMScheduler", {}, (800,)),
+        4: ("DDIMScheduler", {"timestep_spacing": "trailing"}, None),
+    },
+    "hyper-sd15": {
+        1: ("TCDScheduler", {}, None),
+        2: ("DDIMScheduler", {"timestep_spacing": "trailing"}, None),
+    },
+    "lcm-sdxl": {4: ("LCMScheduler", {}, None)},
+    "lcm-sd15": {8: ("LCMScheduler", {}, None)},
+    "flux-turbo": {8: ("FlowMatchEulerDiscreteScheduler", {}, None)},
+    "hyper-flux": {8: ("FlowMatchEulerDiscreteScheduler", {}, None)},
+    "qwen-image-lightning": {
+        4: (
+            "FlowMatchEulerDiscreteScheduler",
+            {"base_image_seq_len": 256, "base_shift": math.log(3), "invert_sigmas": False, "max_image_seq_len": 8192,
+             "max_shift": math.log(3), "num_train_timesteps": 1000, "shift": 1.0, "shift_terminal": None,
+             "stochastic_sampling": False, "time_shift_type": "exponential", "use_beta_sigmas": False,
+             "use_dynamic_shifting": True, "use_exponential_sigmas": False, "use_karras_sigmas": False},
+            None,
+        )
+    },
+}  # fmt: skip
+"""The recipes of the model cards: scheduler, its configuration, timesteps; guidance is off or the model's input."""
+CASES = [(name, steps) for name, by_steps in RECIPES.items() for steps in by_steps]
+
+
+def family_of(name: str) -> Family:
+    kind = {"FluxPipeline": "flux-dev", "QwenImagePipeline": "qwen-image", "StableDiffusionPipeline": "sd"}
+    return next(family for family in all_families() if family.name == kind.get(PRESETS[name].family, "sdxl"))
+
+
+@pytest.mark.parametrize(("name", "steps"), CASES)
+def test_presets_equal_their_cards_recipes(name: str, steps: int, tmp_path: Path, monkeypatch) -> None:
+    family, preset = family_of(name), PRESETS[name]
+    base = family.make()
+    denoiser = denoiser_of(base)
+    form = preset.variants[steps].form or preset.form
+    part = "unet" if hasattr(base, "unet") else "transformer"
+    file = tmp_path / "student.safetensors"
+    if form == "lora":
+        lora_of(denoiser, part, file)
+    else:
+        generator = torch.Generator().manual_seed(3)
+        save_file({key: value + 0.05 * torch.randn(value.shape, generator=generator)
+                   for key, value in denoiser.state_dict().items()}, file)  # fmt: skip
+    cls, changes, timesteps = RECIPES[name][steps]
+    scheduler = getattr(diffusers, cls).from_config(base.scheduler.config, clip_sample=False, **changes)
+    other = type(base)(**{**family.make().components, "scheduler": scheduler})
+    other.set_progress_bar_config(disable=True)
+    if form == "lora":
+        other.load_lora_weights(str(file.parent), weight_name=file.name)
+        other.fuse_lora(lora_scale={"hyper-flux": 0.125}.get(name, 1.0))
+    else:
+        getattr(other, part).load_state_dict(load_file(file))
+    guidance = {"guidance_scale": 3.5} if part == "transformer" else {"guidance_scale": 0}
+    guidance = {"true_cfg_scale": 1.0} if name.startswith("qwen") else guidance
+    size = {} if family.size is None else {"width": family.size[0], "height": family.size[1]}
+    room = {key: value for key, value in family.stock.items() if key == "max_sequence_length"}
+    expected = other(
+        family.texts[0], num_inference_steps=steps, generator=torch.Generator().manual_seed(7), output_type="pt",
+        **guidance, **size, **room, **({} if timesteps is None else {"timesteps": list(timesteps)}),
+        **({"eta": 1.0} if cls == "TCDScheduler" else {}),
+    ).images  # fmt: skip
+    backbone = Sampler(base).backbone
+    for key, value in family.backbone.items():
+        monkeypatch.setattr(type(backbone), key, value)
+    monkeypatch.setitem(PRESETS, name, dataclasses.replace(preset, build=None))  # tiny models have builds of their own
+    methods = make_methods(
+        ["dmd2"], {"dmd2": {"student": name, "steps": steps, "weights": str(file)}}, Sampler(base).plugins
+    )
+    ours = make_run(backbone, [Prompt(family.texts[0], seed=7)], methods=methods, settings=size).search().samples
+    assert (ours - expected).abs().max() <= 1e-6
+    plain = make_run(backbone, [Prompt(family.texts[0], seed=7)], settings={"steps": 2, **size}).search().samples
+    assert not torch.allclose(plain, expected, atol=1e-4)
