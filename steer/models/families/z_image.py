@@ -61,7 +61,10 @@ class ZImage(Backbone):
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
         tokens = (shape[-2] // 2) * (shape[-1] // 2)
-        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": dynamic_shift({**self.scheduler.config, **config}, tokens)}
+        return {
+            "sigmas": np.linspace(1.0, 1 / steps, steps),
+            "mu": dynamic_shift({**self.scheduler.config, **config}, tokens),
+        }
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         texts = list(trimmed(conditioning.cond["text"], conditioning.cond["length"]))
