@@ -129,9 +129,9 @@ class Hollow(World):
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)
 
-    def _returned(self, leaf: Any, own: dict[int, Pretended], there: bool) -> Any:
-        out = super()._returned(leaf, own, there)
-        if isinstance(out, Pretended):
+    def _returned(self, leaf: Any, own: dict[int, Pretended]) -> Any:
+        out = super()._returned(leaf, own)
+        if isinstance(out, Pretended) and out.held.is_meta:
             self.memory.add(out.held)
         return out
 

@@ -1,0 +1,219 @@
+"""Predicted memory of full-size runs on a GPU, written into docs/performance.md. Needs no GPU, no weights, no network.
+
+    PYTHONPATH=tests python benchmarks/memory.py [--only SCENARIO …]
+
+Full-size models with the published configurations run on a device whose tensors have sizes and no content
+(``tests/support/memory_model.py``), through the product's own code: text encoding, denoising, decoding, scoring and,
+for CARINOX, the way back. ``--check`` writes nothing and fails if the page says something else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import click
+import torch
+from diffusers import EulerAncestralDiscreteScheduler
+from full_size import (
+    flux_schnell,
+    in_nf4,
+    qwen_image,
+    sana,
+    sd15,
+    sd35_large,
+    sdxl,
+    sdxl_unet,
+    z_image_turbo,
+)
+from support.memory_model import modeled
+from support.reward_models import clip_flant5_config, clip_flant5_folder
+from torch import nn
+
+from steer import Method, Prompt, Sampler, hookimpl
+from steer.models.denoisers import Denoiser
+from steer.models.load import load_model
+from steer.models.options import modules_of
+from steer.models.room import bytes_of, fits
+from steer.plugin import Run
+from steer.registry.plugins import manager
+from steer.rewards.reward import WeightedSum
+
+GB = 1e9
+CARD = 24 * 10**9
+"""Room of the GPU."""
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- memory: made by benchmarks/memory.py -->", "<!-- memory: end -->"
+PHASES = ("encode", "denoise", "decode", "reward", "gradient")
+
+
+# ---- rewards at full size -------------------------------------------------------------------------------------
+
+
+def reward_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Write what rewards read besides weights; return their options."""
+    for name in ("hps.pt", "ImageReward.pt", "blip.pth", "vqa/pytorch_model.bin"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "a"]
+    (folder / "vocab.txt").write_text("\n".join([*special, *(f"w{i}" for i in range(30522 - len(special)))]))
+    clip_flant5_folder(folder / "vqa")
+    config = {**clip_flant5_config(), "vocab_size": 32128, "d_model": 2048, "d_kv": 64, "d_ff": 5120,
+              "num_layers": 24, "num_heads": 32, "mm_hidden_size": 1024}  # fmt: skip
+    del config["vision_config"]  # ViT-L-14 at 336 px
+    (folder / "vqa" / "config.json").write_text(json.dumps(config))
+    vocabulary = str(folder / "vocab.txt")
+    return {
+        "hps": {"weights": str(folder / "hps.pt")},
+        "imagereward": {"weights": str(folder / "ImageReward.pt"), "vocabulary": vocabulary},
+        "da": {"weights": str(folder / "blip.pth"), "vocabulary": vocabulary},
+        "vqa": {"model": str(folder / "vqa")},
+    }
+
+
+def placed(
+    model: nn.Module, file: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu", **_: Any
+) -> None:
+    """Put a reward's model, which was made without content, where its weights would be."""
+    model.to(device, dtype).eval().requires_grad_(False)
+
+
+def moved(modules: list[nn.Module], device: torch.device) -> None:
+    """Move modules as the product does; those on the CPU have no content either."""
+    for module in modules:
+        module.to("meta" if device.type == "cpu" else device)
+
+
+# ---- scenarios ------------------------------------------------------------------------------------------------
+
+
+class Student(Method):
+    """Brings SDXL's denoiser a second time, as ``dmd2`` does."""
+
+    name = "student"
+
+    @hookimpl
+    def configure(self, run: Run) -> None:
+        """Set the four steps of the published student."""
+
+        def load(_: Path) -> nn.Module:
+            with torch.device("meta"):
+                unet = sdxl_unet()
+            return unet.to(run.backbone.device, torch.float16).eval().requires_grad_(False)
+
+        run.bring(Denoiser("student", lambda: Path(__file__), load), by=self.name)
+        run.set("guidance_scale", 1.0, by=self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """A run whose memory is predicted.
+
+    Attributes:
+        name: in the table.
+        make: returns the pipeline, in fp32 on the meta device.
+        settings: of the run; three steps stand for all, for none takes more than another.
+        methods: of the run.
+        reward: of the run.
+        options: of methods.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    methods: tuple[Any, ...] = ("fk",)
+    reward: str = "hps"
+    options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+FK = {"particles": 4, "steps": 3}
+SCENARIOS = (
+    Scenario("SD 1.5, 512 px, FK 4, hps", sd15, FK),
+    Scenario("SDXL, 1024 px, FK 4, hps", sdxl, FK),
+    Scenario("SDXL + dmd2, 1024 px, FK 4, hps", sdxl, FK, methods=(Student(), "fk")),
+    Scenario("SD3.5-large, 1024 px, FK 4, hps", sd35_large, FK),
+    Scenario("Z-Image-Turbo, 1024 px, FK 4, hps", z_image_turbo, {**FK, "guidance_scale": 0.0}),
+    Scenario("Sana 1.6B, 1024 px, FK 4, hps", sana, FK),
+    Scenario("Flux.1-schnell, nf4, 1024 px, FK 4, hps", lambda: in_nf4(flux_schnell()), FK),
+    Scenario("Qwen-Image, nf4, 1024 px, FK 4, hps", lambda: in_nf4(qwen_image()), FK),
+    Scenario(
+        "sdxl-turbo, 512 px, carinox, 5 seeds, hps+imagereward+da+vqa",
+        lambda: sdxl(EulerAncestralDiscreteScheduler),
+        {"steps": 1, "guidance_scale": 0.0, "width": 512, "height": 512},
+        methods=("carinox",), reward="hps+imagereward+da+vqa",
+        options={"carinox": {"seeds": 5, "iterations": 2, "weights": "uniform"}},
+    ),
+)  # fmt: skip
+
+
+def predict(scenario: Scenario) -> dict[str, float]:
+    """Return GB: of all weights, at the peak of each phase with all that is live then, and at the run's peak."""
+    with torch.device("meta"):
+        pipe = scenario.make()
+    backbone = load_model(pipe, manager()).backbone
+    precisions = type(backbone).precision(backbone.half)
+    for name, part in modules_of(pipe).items():
+        one = precisions.get(name, precisions.get("default")) if isinstance(precisions, dict) else precisions
+        part.to(one).eval().requires_grad_(False)
+    with tempfile.TemporaryDirectory() as folder, modeled() as memory, ExitStack() as stack:
+        stack.enter_context(patch("steer_rewards.checkpoints.fill", placed))
+        stack.enter_context(patch("steer.sampling.shared_memory.room_of", lambda _: CARD))
+        for module in ("steer.models.room", "steer.rewards.reward"):
+            stack.enter_context(patch(f"{module}.moved", moved))
+        model = bytes_of(modules_of(pipe).values())
+        crowded = not fits(model, CARD)
+        if not crowded:
+            pipe.to("cuda")
+        sampler = Sampler(pipe)
+        sampler.backbone.reside(torch.device("cuda", 0), crowded=crowded)
+        for phase, owner, method in (
+            ("encode", type(backbone), "encode_one"),
+            ("denoise", type(backbone), "predict"),
+            ("decode", type(backbone), "decode"),
+            ("reward", WeightedSum, "__call__"),
+            ("gradient", torch.autograd, "grad"),
+        ):
+            stack.enter_context(patch.object(owner, method, memory.watched(phase, getattr(owner, method))))
+        files = reward_files(Path(folder))
+        options = {name: files[name] for name in scenario.reward.split("+")}
+        sampler.generate(
+            [Prompt("a red circle and a blue square", seed=1)], methods=list(scenario.methods),
+            reward=scenario.reward, options={**options, **scenario.options}, **scenario.settings,
+        )  # fmt: skip
+        rows = {"weights": model, **memory.peaks, "peak": memory.peak}
+    return {name: size / GB for name, size in rows.items()}
+
+
+def row(scenario: Scenario) -> str:
+    """Return a scenario's predictions as a row of the table."""
+    found = predict(scenario)
+    cells = [f"{found[name]:.1f}" if name in found else "" for name in ("weights", *PHASES, "peak")]
+    return f"| {scenario.name} | {' | '.join(cells)} |"
+
+
+@click.command()
+@click.option("--only", "words", multiple=True, help="Predict the scenarios whose name holds this; repeatable.")
+def main(words: tuple[str, ...]) -> None:
+    """Predict the memory of every scenario and write the table into docs/performance.md."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    rows = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("|")}
+    for scenario in SCENARIOS:
+        if not words or any(word in scenario.name for word in words):
+            rows[scenario.name] = row(scenario)
+            click.echo(rows[scenario.name])
+    columns = ("scenario", "weights", *PHASES, "peak")
+    head = [f"| {' | '.join(columns)} |", f"|---{'|---:' * (len(columns) - 1)}|"]
+    lines = [*head, *(rows[scenario.name] for scenario in SCENARIOS if scenario.name in rows)]
+    PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
