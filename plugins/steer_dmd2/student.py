@@ -86,6 +86,6 @@ def read_card(folder: Path) -> Student:
         if data["format"] != FORMAT:
             raise SteerError(f"{path}: format {str(data['format'])[:40]!r}, but this version reads {FORMAT}")
         return TypeAdapter(Student).validate_python(data)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         reason = message_of(error).partition(" [type=")[0]  # of pydantic's, what follows is for programmers
         raise SteerError(f"{path} is damaged ({reason}); copy or train it again") from None

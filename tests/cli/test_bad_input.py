@@ -155,7 +155,11 @@ def test_models(steer: Steer, tiny: Path, place: Path) -> None:
     assert "did you mean 'shapes'" in error("shape")
     (place / "folder").mkdir()
     assert "no model_index.json" in error("folder")
-    for text, said in (("[1]", "no object"), ("{", "cannot be read"), ('{"_class_name": "Foo"}', "'Foo' are not supp")):
+    for text, said in (
+        ("[1]", "a JSON list"),
+        ("{", "cannot be read"),
+        ('{"_class_name": "Foo"}', "'Foo' are not supp"),
+    ):
         (place / "folder" / "model_index.json").write_text(text)
         assert said in error("folder")
     shutil.copytree(tiny, place / "cut")

@@ -152,7 +152,7 @@ def test_cards_with_values_of_wrong_types_are_damaged_and_say_what(tmp_path: Pat
 @pytest.mark.parametrize("text", ["[]", "[" * 100_000, "", '"x"', "{", '{"format": 2}'])
 def test_cards_that_are_no_object_are_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "student.json").write_text(text)
-    with pytest.raises(SteerError, match=r"student\.json(: format '2'| is damaged)"):
+    with pytest.raises(SteerError, match=r"student\.json(: format '2'| cannot be read as JSON| holds a JSON)"):
         read_card(tmp_path)
 
 
