@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError, cause_of, message_of, unknown
+from steer.models.attention import set_attention
 from steer.models.downloads import lora_files, weights
 from steer.models.downloads.checkpoints import sha256_of
 from steer.models.downloads.source import Source
@@ -132,32 +133,19 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device, *, move: bool 
         if enable is None:
             raise SteerError(f"the autoencoder of {type(pipe).__name__} has no {saving}")
         enable()
-    denoiser = denoiser_of(pipe)
-    if options.attention is not None:
-        _set_attention(denoiser, options.attention)
-    if options.compile:
-        denoiser.compile()
+    prepare(denoiser_of(pipe), options, device)
 
 
-def _set_attention(denoiser: Any, name: str) -> None:
-    """Set the attention of a denoiser's layers.
+def prepare(denoiser: Any, options: ModelOptions, device: torch.device) -> None:
+    """Set what the options say of denoisers, the model's own and those that methods bring, but for offloading.
 
     Raises:
-        SteerError: if there is no such attention here, or no layer can take another.
+        SteerError: for an attention that it does not take.
     """
-    processors = [getattr(module, "processor", None) for module in denoiser.modules()]
-    taking = [processor for processor in processors if hasattr(processor, "_attention_backend")]
-    try:
-        if taking or not hasattr(denoiser, "set_attn_processor"):
-            denoiser.set_attention_backend(name)
-        elif name == "xformers":  # UNets have a switch of their own for this one
-            denoiser.enable_xformers_memory_efficient_attention()
-        elif name != "native":  # which is what they do anyway
-            raise SteerError(
-                f"attention {name!r}: no layer of {type(denoiser).__name__} takes it; use native or xformers"
-            )
-    except (AttributeError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
-        raise SteerError(f"attention {name!r} is not possible here: {message_of(error)}") from None
+    if options.attention is not None:
+        set_attention(denoiser, options.attention, device)
+    if options.compile:
+        denoiser.compile()
 
 
 def modules_of(pipe: Any) -> dict[str, torch.nn.Module]:

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ def default_chunk(device: str, particles: int) -> int:
 
 
 ADVICE = {
+    "encoding texts": "use --offload model, --dtype bf16 or fp16, or a smaller --model",
     "denoising": "lower --size, or use --dtype bf16 or fp16, --offload model, or a smaller --model",
     "decoding": "use --vae-memory tiling or slicing, --preview, or lower --size",
     "rewarding": "use a smaller reward, or score afterwards by steer score",
@@ -90,6 +92,23 @@ class Chunks:
         """
         (out,), padding = self.map_several(lambda rows: (function(rows),), count, groups)
         return out, padding
+
+    def once(self, what: str, function: Callable[[], Any]) -> Any:
+        """Call a function that cannot be split; if memory runs out, it is called again once there is more room.
+
+        Args:
+            what: is done, one of :data:`ADVICE`.
+        """
+        while True:
+            try:
+                return function()
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                log.debug("out of memory", exc_info=True)
+            torch.cuda.empty_cache()
+            if self.relieve is None or not self.relieve():
+                raise SteerError(f"out of memory while {what}: {ADVICE[what]}")
 
     def map_several(
         self, function: Callable[[Tensor], tuple[Tensor, ...]], count: int, groups: Tensor | None = None

@@ -365,8 +365,11 @@ class Run:
 
     def encode(self) -> Conditioning:
         """Encode the prompts; each is encoded once."""
+        prompts = [job.prompt for job in self.jobs]
         with self.backbone.inference():
-            return encode(self.backbone, self.choices, [job.prompt for job in self.jobs])
+            encoded = self.chunks.once("encoding texts", lambda: encode(self.backbone, self.choices, prompts))
+        assert isinstance(encoded, Conditioning)
+        return encoded
 
     @property
     def sample_cost(self) -> int:

@@ -152,12 +152,6 @@ def test_what_cannot_be_done_is_said(options, message: str) -> None:
         Sampler(tiny_sd(), device="cpu", model_options=ModelOptions(**options))
 
 
-@pytest.mark.parametrize("name", ["flash", "sage", "_native_math"])
-def test_attention_that_no_layer_takes_is_an_error(name) -> None:
-    with pytest.raises(SteerError, match="no layer of UNet2DConditionModel takes it; use native or xformers"):
-        image(ModelOptions(attention=name))
-
-
 @pytest.mark.parametrize("leaf", [False, True])
 def test_a_pipeline_under_group_offload_is_used_as_it_is(leaf) -> None:
     pipe = tiny_sd()

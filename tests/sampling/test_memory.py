@@ -75,3 +75,21 @@ def test_images_that_are_no_numbers_are_an_error(value, reward, dtype, helps) ->
     pipe.to(dtype)
     with pytest.raises(SteerError, match=f"not finite.*{helps}"):
         steer.Sampler(pipe).generate("a", steps=1, seed=1, reward=reward)
+
+
+@pytest.mark.parametrize("relieved", [True, False])
+def test_a_text_encoder_that_does_not_fit_is_tried_again_with_more_room_or_named(relieved, monkeypatch) -> None:
+    pipe, asked = tiny_sd(), []
+
+    def hook(module, arguments, keywords):
+        if not (relieved and asked):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    pipe.text_encoder.register_forward_pre_hook(hook, with_kwargs=True)
+    sampler = steer.Sampler(pipe)
+    monkeypatch.setattr(type(sampler.backbone), "crowd", lambda self: not asked and not asked.append(1))
+    if relieved:
+        assert sampler.generate("a red circle", steps=1, seed=1).items
+    else:
+        with pytest.raises(SteerError, match="out of memory while encoding texts: use --offload model"):
+            sampler.generate("a red circle", steps=1, seed=1)
