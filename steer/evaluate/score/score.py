@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from steer.evaluate.score.images import ImageError, read_image, size_of
 from steer.evaluate.score.prompts import PromptSource
@@ -14,7 +13,7 @@ from steer.prompts.prompt import Prompt
 from steer.rewards.expressions import leaves, parse_expression
 from steer.rewards.reward import WeightedSum
 
-BATCH_PIXELS = 8 * 1024**2
+BATCH_PIXELS = 4 * 1024**2
 """Pixels of a batch of several images. A batch takes 24 bytes per pixel: a reward gets a copy."""
 
 
@@ -49,13 +48,12 @@ def score_images(
     """
     known, wanted = done or {}, plain(options or {})
     asked: list[tuple[Path, Prompt, str]] = []
-    pixels: list[Tensor] = []
+    pixels = torch.empty(0)
 
     def flush() -> Iterator[Row]:
         if not asked:
             return
-        samples = torch.stack(pixels).to(device)
-        pixels.clear()  # before the rewards take memory
+        samples = pixels[: len(asked)].to(device)
         with torch.no_grad():
             texts = [prompt for _, prompt, _ in asked]
             scores = {name: reward(samples, texts).tolist() for name, reward in rewards.items()}
@@ -79,13 +77,15 @@ def score_images(
         if old is not None and old.fits(picture, prompt, rewards, wanted):
             yield old
             continue
-        if pixels and pixels[0].shape != picture.pixels.shape:
+        if asked and pixels.shape[1:] != picture.pixels.shape:
             yield from flush()
+        if not asked:  # its rows take memory as they are filled
+            most = max(1, min(batch, BATCH_PIXELS // picture.pixels[0].numel()))
+            pixels = torch.empty(most, *picture.pixels.shape)
+        pixels[len(asked)] = picture.pixels
         asked.append((path, prompt, picture.digest))
-        pixels.append(picture.pixels)
-        most = min(batch, BATCH_PIXELS // picture.pixels[0].numel())
         del picture
-        if len(asked) >= most:
+        if len(asked) == len(pixels):
             yield from flush()
     yield from flush()
 
