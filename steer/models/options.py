@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from steer.errors import SteerError, cause_of, message_of, unknown
+from steer.errors import SteerError, message_of, unknown
+from steer.models import loras
 from steer.models.attention import set_attention
-from steer.models.downloads import lora_files, weights
+from steer.models.downloads import weights
 from steer.models.downloads.checkpoints import sha256_of
 from steer.models.downloads.source import Source
+from steer.models.loras import Lora
 from steer.registry.declarations import Repository
 from steer.settings.run_settings import renewed
 
@@ -36,7 +36,8 @@ class ModelOptions:
     """How a model is loaded, beyond its weights. Part of the recipe.
 
     Attributes:
-        loras: (folder, ``.safetensors`` file or hub id; weight), fused into the weights in order.
+        loras: (folder, ``.safetensors`` file or hub id; weight; weight in the text encoders if it is another), in
+            order.
         offload: ``"model"`` moves one part at a time to the GPU, ``"sequential"`` one layer; CUDA only.
         compile: compile the denoiser with ``torch.compile``; pays from some hundred steps of one shape on.
         attention: diffusers' name of an attention backend, such as ``"native"``, ``"flash"`` or ``"xformers"``.
@@ -51,7 +52,7 @@ class ModelOptions:
             ``AutoencoderTiny``.
     """
 
-    loras: tuple[tuple[str, float], ...] = ()
+    loras: tuple[Lora, ...] = ()
     offload: str = "none"
     compile: bool = False
     attention: str | None = None
@@ -76,9 +77,9 @@ class ModelOptions:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelOptions:
         """Return the options that :meth:`as_dict` gave, for a replay."""
-        loras = tuple((str(path), float(weight)) for path, weight in data.get("loras", ()))
         data = renewed(data)
-        return cls(**{**data, "loras": loras, "vae_memory": tuple(data.get("vae_memory", ()))})
+        found = tuple((str(path), *map(float, weights)) for path, *weights in data.get("loras", ()))
+        return cls(**{**data, "loras": found, "vae_memory": tuple(data.get("vae_memory", ()))})
 
 
 def files_of(model: str, options: ModelOptions) -> dict[str, str]:
@@ -91,33 +92,13 @@ def files_of(model: str, options: ModelOptions) -> dict[str, str]:
     return found
 
 
-def parse_loras(texts: Iterable[str]) -> tuple[tuple[str, float], ...]:
-    """Parse ``PATH`` and ``PATH:WEIGHT``.
-
-    Raises:
-        SteerError: for an empty path.
-    """
-    parsed = []
-    for text in texts:
-        path, colon, weight = text.rpartition(":")
-        try:
-            pair = (path, float(weight)) if colon else (text, 1.0)
-        except ValueError:
-            pair = (text, 1.0)
-        if not pair[0]:
-            raise SteerError(f"lora {text!r}: expected PATH or PATH:WEIGHT")
-        parsed.append(pair)
-    return tuple(parsed)
-
-
 def apply(pipe: Any, options: ModelOptions, device: torch.device, *, move: bool = True) -> None:
     """Apply all options but the preview to a pipeline and put it where it belongs, unless it is not to ``move``.
 
     Raises:
         SteerError: for an option that the pipeline or the machine cannot follow.
     """
-    for number, (path, weight) in enumerate(options.loras):
-        _fuse_lora(pipe, path, weight, f"lora{number}")
+    loras.add(pipe, options.loras, fuse=True)
     if options.offload == "none":
         if move and not any(map(offloaded, pipe.components.values())):  # by its owner, who said where it goes
             pipe.to(device)
@@ -210,40 +191,3 @@ class Preview:
         """Decode the denoiser's latents ``[B, C, H, W]`` to images ``[B, 3, H, W]`` in [0, 1]."""
         image: Tensor = self.model.decode(latents.to(self.model.dtype), return_dict=False)[0]
         return (image.float() / 2 + 0.5).clamp(0, 1)
-
-
-def _fuse_lora(pipe: Any, path: str, weight: float, name: str) -> None:
-    if not hasattr(pipe, "load_lora_weights"):
-        raise SteerError(f"{type(pipe).__name__} takes no LoRA")
-    place = str(lora_files.locate(path))
-    try:
-        # safetensors only: a pickled LoRA could run code
-        pipe.load_lora_weights(place, adapter_name=name, use_safetensors=True, local_files_only=True)
-    except ImportError as error:
-        raise SteerError(
-            f"LoRAs need the package peft ({message_of(error)}); pip install 'steer-diffusion[lora]'"
-        ) from None
-    except OSError as error:
-        raise SteerError(f"lora {path!r} cannot be read: {cause_of(error)}") from error
-    except Exception as error:  # shape mismatches, foreign keys, missing files: a dozen kinds, all the file's fault
-        raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: {message_of(error)}") from error
-    if name not in {n for adapters in pipe.get_list_adapters().values() for n in adapters}:
-        raise SteerError(f"lora {path!r} does not fit {type(pipe).__name__}: none of its tensors belongs to the model")
-    _warn_of_layers_left_out(pipe, path, place, name)
-    pipe.fuse_lora(adapter_names=[name], lora_scale=weight)
-    pipe.unload_lora_weights()
-
-
-def _warn_of_layers_left_out(pipe: Any, path: str, place: str, name: str) -> None:
-    """Warn if a LoRA has layers that the model lacks; diffusers takes the others and only logs it."""
-    loaded = pipe.lora_state_dict(place, use_safetensors=True, local_files_only=True)
-    tensors = loaded[0] if isinstance(loaded, tuple) else loaded
-    there = sum(any(mark in key for mark in ("lora_A", "lora_down", "lora.down")) for key in tensors)
-    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
-    taken = sum(name in getattr(layer, "lora_A", ()) for part in parts for layer in part.modules())
-    if taken < there:
-        warnings.warn(
-            f"lora {path!r}: {there - taken} of its {there} layers have no place in {type(pipe).__name__} and are left "
-            "out; was it made for another model?",
-            stacklevel=2,
-        )

@@ -15,7 +15,8 @@ from support.tiny import tiny_sd
 
 from steer import Sampler, SteerError
 from steer.models.backbone import overflow_safe
-from steer.models.options import ModelOptions, parse_loras
+from steer.models.loras import parse as parse_loras
+from steer.models.options import ModelOptions
 
 peft = pytest.importorskip("peft")
 

@@ -33,9 +33,9 @@ model_options: Decorator = options(
     option(
         "--lora",
         multiple=True,
-        metavar="PATH[:WEIGHT]",
+        metavar="PATH[:WEIGHT[:TEXT]]",
         group=MODEL,
-        help="LoRA to fuse in: file, folder or ORG/NAME[@REVISION][/FILE]; repeatable.",
+        help="LoRA: file, folder or ORG/NAME[@REVISION][/FILE]; its weights in denoiser and text encoders; repeatable.",
     ),
     option("--variant", metavar="NAME", group=MODEL, help="Variant of the weights, such as fp16."),
     option("--revision", metavar="NAME", group=MODEL, help="Branch, tag or commit of a model of the hub."),
@@ -150,13 +150,14 @@ def request_of(values: Mapping[str, Any]) -> SamplingRequest:
     """
     settings = RunSettings.typed(values)
 
-    from steer.models.options import ModelOptions, parse_loras
+    from steer.models import loras
+    from steer.models.options import ModelOptions
     from steer.sampling.request import SamplingRequest
 
     request = SamplingRequest(
         model=values["model"],
         model_options=ModelOptions(
-            loras=parse_loras(values.get("lora", ())),
+            loras=loras.parse(values.get("lora", ())),
             offload=values.get("offload") or "none",
             compile=bool(values.get("compile")),
             attention=values.get("attention"),
