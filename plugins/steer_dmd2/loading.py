@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,13 +185,17 @@ def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
     base = backbone.denoisers["base"]
     if chosen.form == "lora":
         return _fused(chosen, backbone, base, file)
+    if backbone.denoisers.loras:
+        warnings.warn(
+            f"student {chosen.name!r} has weights of its own, so the model's LoRAs have no effect: "
+            f"{', '.join(backbone.denoisers.loras)}; leave them out, or take a student that is a LoRA",
+            stacklevel=2,
+        )
     _check_shapes(chosen.name, file, base)
-    state = _read(file)
+    state, device = _read(file), backbone.brought_to
     # a copy, because the tensors are mapped to their file, which may be overwritten
-    placed = {
-        name: state[name].to(backbone.device, tensor.dtype, copy=True) for name, tensor in base.state_dict().items()
-    }
-    module: nn.Module = _like(base, placed, backbone.device).eval().requires_grad_(False)
+    placed = {name: state[name].to(device, tensor.dtype, copy=True) for name, tensor in base.state_dict().items()}
+    module: nn.Module = _like(base, placed, device).eval().requires_grad_(False)
     return module
 
 
@@ -215,7 +220,8 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
     own = base.state_dict()
     if any(tensor.is_meta for tensor in own.values()):
         raise SteerError("a LoRA student needs the model's weights in memory; use offload=model, or none")
-    module = _like(base, {name: tensor.to(backbone.device, copy=True) for name, tensor in own.items()}, backbone.device)
+    device = backbone.brought_to
+    module = _like(base, {name: tensor.to(device, copy=True) for name, tensor in own.items()}, device)
     try:
         part = "unet" if hasattr(pipeline, "load_lora_into_unet") else "transformer"
         load = getattr(pipeline, f"load_lora_into_{part}")

@@ -20,6 +20,7 @@ from steer.errors import SteerError
 from steer.models.denoisers import Denoisers
 from steer.models.encodings import Encoded as Encoded
 from steer.models.encodings import Encodings
+from steer.models.following import offload_like
 from steer.models.lent import Lent
 from steer.models.media import Medium, media_of
 from steer.models.options import group_offloaded, modules_of, offloaded
@@ -184,6 +185,26 @@ class Backbone(abc.ABC):
         """Have the parts at hand that encode, or all others."""
         if self._residence is not None:
             self._residence.enter(encoding=encoding)
+
+    @property
+    def brought_to(self) -> torch.device:
+        """The device on which methods make the weights that they bring: the CPU if those come to the GPU when used."""
+        return torch.device("cpu") if self.offloaded or self._residence is not None else self.device
+
+    def ready(self, module: torch.nn.Module) -> None:
+        """Place a denoiser that a method has made on :attr:`brought_to` as the model's own is placed."""
+        if self._residence is not None:
+            self._residence.wait(module)
+        elif self.offloaded:
+            offload_like(module, self.denoisers["base"], self.pipe, self.device)
+
+    def bring(self, denoiser: str, *, alone: bool = False) -> None:
+        """Have a denoiser on the device; ``alone`` lets the model's own and those of methods wait on the CPU."""
+        if self._residence is not None:
+            placed = self.denoisers.read()
+            module = self.denoisers[denoiser]
+            if module in placed:
+                self._residence.use(module, placed if alone else ())
 
     def inference(self) -> AbstractContextManager[None]:
         """Return the context in which the model is used: its modules in inference mode."""

@@ -31,10 +31,16 @@ class Denoisers(dict[str, nn.Module]):
 
     A run has a view of its model's table: weights that its methods promise are the run's own, and are read when a
     population begins. They are kept as long as the model, for later packs, and read again only if the file has changed.
+
+    Attributes:
+        loras: the names of those that were fused into the model's own.
+        ready: called with weights that have been read, to do with them what was done to the model's own.
     """
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__(base=base)
+        self.loras: tuple[str, ...] = ()
+        self.ready: Callable[[nn.Module], None] = lambda module: None
         self._promised: dict[str, Denoiser] = {}
         self._read: dict[str, tuple[Hashable, nn.Module]] = {}
 
@@ -42,7 +48,7 @@ class Denoisers(dict[str, nn.Module]):
         """Return the same modules in a new table without promises; read weights are shared."""
         view = Denoisers(self["base"])
         view.update(self)
-        view._read = self._read
+        view._read, view.loras, view.ready = self._read, self.loras, self.ready
         return view
 
     def read(self) -> list[nn.Module]:
@@ -64,7 +70,9 @@ class Denoisers(dict[str, nn.Module]):
             file = denoiser.file()
             version = (file.resolve(), file.stat().st_mtime_ns)
             if name not in self._read or self._read[name][0] != version:
-                self._read[name] = version, denoiser.load(file)
+                module = denoiser.load(file)
+                self.ready(module)
+                self._read[name] = version, module
             self[name] = self._read[name][1]
             del self._promised[name]
         if name not in self:

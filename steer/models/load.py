@@ -19,7 +19,7 @@ from steer.models.downloads import hub, lora_files, weights
 from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
 from steer.models.folders import check_fit, check_folder, check_place, variant_of
-from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, modules_of, offloaded
+from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, modules_of, offloaded, prepare
 from steer.models.room import bytes_of, fits, room_of
 from steer.models.single_file import SUFFIXES, Checkpoint, part_dtype
 from steer.registry.declarations import Repository
@@ -152,6 +152,7 @@ def load_model(
     backbone = _prepare(family(pipe))  # type: ignore[call-arg]
     if ours:
         backbone.reside(where, crowded=crowded)
+    _receive(backbone, chosen)
     defaults = {**KNOWN_DEFAULTS.get(shown, {}), **_defaults(place.folder)}
     return Model(name, backbone, defaults, chosen, _preview(backbone, chosen), files_of(name, chosen))
 
@@ -248,7 +249,19 @@ def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: Mod
     apply(pipe, options, pipe.device if device is None else pick_device(device), move=device is not None)
     backbone = family(pipe)  # type: ignore[call-arg]
     backbone.lend()
+    _receive(backbone, options)
     return Model(name, backbone, {}, options, _preview(backbone, options), files_of("", options))
+
+
+def _receive(backbone: Backbone, options: ModelOptions) -> None:
+    """Have denoisers that methods bring treated as the model's own was."""
+
+    def ready(module: torch.nn.Module) -> None:
+        prepare(module, options, backbone.device)
+        backbone.ready(module)
+
+    backbone.denoisers.ready = ready
+    backbone.denoisers.loras = tuple(path for path, *_ in options.loras)
 
 
 def _check_pipeline(pipe: Any, name: str, family: type[Backbone]) -> None:

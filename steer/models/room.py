@@ -61,16 +61,36 @@ class Residence:
         self.crowded = crowded
         self._device, self._encoders, self._others = device, encoders, others
         self._encoding: bool | None = None
+        self._waiting: list[nn.Module] = []
 
     def bytes_held(self) -> int:
         """Return the bytes of the parts that are on the device while nothing is encoded."""
-        return bytes_of([*self._others(), *([] if self.crowded else self._encoders)])
+        return bytes_of([*self._at_work(), *([] if self.crowded else self._encoders)])
+
+    def wait(self, module: nn.Module) -> None:
+        """Take charge of one of the other parts that is on the CPU and waits there until it is used."""
+        self._waiting.append(module)
+
+    def use(self, module: nn.Module, instead_of: Sequence[nn.Module] = ()) -> None:
+        """Bring one of the other parts if it waits; have those wait that it is used instead of."""
+        leaving = [one for one in instead_of if one is not module and one not in self._waiting]
+        coming = [one for one in self._waiting if one is module]
+        if not leaving and not coming:
+            return
+        known = self._others()
+        self._waiting = [one for one in [*self._waiting, *leaving] if one is not module and one in known]
+        if not self.crowded or self._encoding is False:  # else all are on the CPU
+            moved(leaving, torch.device("cpu"))
+            moved(coming, self._device)
+
+    def _at_work(self) -> list[nn.Module]:
+        return [module for module in self._others() if module not in self._waiting]
 
     def enter(self, *, encoding: bool) -> None:
         """Bring the encoders, or all other parts; if the device is crowded, the rest waits on the CPU meanwhile."""
         if not self.crowded or self._encoding is encoding:
             return
-        groups = [self._encoders, self._others()]
+        groups = [self._encoders, self._at_work()]
         leaving, coming = groups if not encoding else reversed(groups)
         moved(leaving, torch.device("cpu"))
         moved(coming, self._device)

@@ -100,6 +100,7 @@ class Forwards:
         """
         predict = partial(within(self.backbone, self.backbone.predict), denoiser, conditioning=conditioning)
         timestep = timestep.to(x.device)
+        self.backbone.bring(denoiser)
         return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
 
     def decode_rows(self, x0: Tensor, *, final: bool, keep: bool = False) -> Any:

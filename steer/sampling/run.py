@@ -257,6 +257,7 @@ class Run:
         """
         denoiser = str(self.get("denoiser")) if denoiser is None else denoiser
         self.backbone.denoisers.resolve(denoiser)
+        self.backbone.bring(denoiser, alone=True)
         start = self.start if start is None else start
         process = self.process()
         if conditioning is None:

@@ -1,0 +1,108 @@
+"""A student is treated as the model's own denoiser was: compiled, its attention set, offloaded; the two take turns."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import accelerate
+import pytest
+import torch
+from support.pretended import pretended
+from support.tiny import tiny_sd
+from support.tiny_students import lora_file, unet_file
+from torch import nn
+
+from steer import Prompt, Sampler
+from steer.models import load
+from steer.models.options import ModelOptions
+from steer.registry.plugins import manager
+from steer.sampling.hooks import make_run
+from steer.sampling.methods_by_name import make_methods
+from steer.sampling.run import Run
+
+on_a_pretended_device = pytest.mark.skipif(
+    torch.accelerator.is_available(), reason="a real accelerator takes its place"
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(unet_file(tiny_sd(), tmp_path_factory.mktemp("student") / "student.bin"))
+
+
+def run_of(sampler: Sampler, file: str | None) -> Run:
+    methods = make_methods(["dmd2"], {"dmd2": {"student": file, "steps": 1}}, manager()) if file else []
+    settings = {} if file else {"steps": 1, "guidance_scale": 1.0}
+    return make_run(sampler.backbone, [Prompt("a red circle", seed=1)], methods=methods, settings=settings)
+
+
+def student_of(sampler: Sampler) -> nn.Module:
+    return sampler.backbone.denoisers.read()[-1]
+
+
+def place(module: nn.Module) -> str:
+    return next(module.parameters()).device.type
+
+
+def test_it_is_compiled_and_its_attention_is_set(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr("steer.models.options.set_attention", lambda module, name, device: told.append((module, name)))
+    sampler = Sampler(tiny_sd(), model_options=ModelOptions(compile=True, attention="xformers"))
+    run_of(sampler, file).load_weights()
+    assert told == [(sampler.backbone.pipe.unet, "xformers"), (student_of(sampler), "xformers")]
+    assert student_of(sampler)._compiled_call_impl is not None
+
+
+def test_it_is_offloaded_layer_by_layer(file: str) -> None:
+    pipe = tiny_sd()
+    accelerate.cpu_offload(pipe.unet, torch.device("cpu"))
+    sampler = Sampler(pipe)
+    images = run_of(sampler, file).search().samples
+    assert place(student_of(sampler)) == "meta"
+    assert torch.allclose(images, run_of(Sampler(tiny_sd()), file).search().samples, atol=1e-6)
+
+
+@on_a_pretended_device
+def test_it_is_offloaded_as_a_whole(file: str) -> None:
+    with pretended():
+        pipe = tiny_sd()
+        pipe.enable_model_cpu_offload(device=torch.device("cuda"))
+        sampler, seen = Sampler(pipe), []
+        run = run_of(sampler, file)
+        run.load_weights()
+        student = student_of(sampler)
+        student.conv_in.register_forward_pre_hook(lambda *_: seen.append([*map(place, (pipe.text_encoder, student))]))
+        pipe.vae.decoder.register_forward_pre_hook(lambda *_: seen.append([place(student), place(pipe.unet)]))
+        assert place(student) == "cpu"
+        _ = run.search().samples
+        assert seen == [["cpu", "cuda"], ["cpu", "cpu"]]
+        _ = run_of(sampler, None).search().samples  # the model's own, beside the student
+        assert seen[2:] == [["cpu", "cpu"]]
+
+
+@on_a_pretended_device
+def test_the_models_own_leaves_the_device_while_a_student_is_used(file: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(load, "pick_device", torch.device)
+    tiny_sd().save_pretrained(tmp_path)
+    with pretended():
+        sampler = Sampler(str(tmp_path), device="cuda", dtype="fp32")
+        base = sampler.backbone.pipe.unet
+        for used, places in ((file, ["cpu", "cuda"]), (None, ["cuda", "cpu"]), (file, ["cpu", "cuda"])):
+            _ = run_of(sampler, used).search().samples
+            assert [place(base), place(student_of(sampler))] == places
+            assert place(sampler.backbone.pipe.vae) == place(sampler.backbone.pipe.text_encoder) == "cuda"
+        run = run_of(sampler, file)
+        state = run.begin()
+        run.forwards.predict("base", state.x, state.process.timestep, state.conditioning, state.job)  # both at once
+        assert [place(base), place(student_of(sampler))] == ["cuda", "cuda"]
+
+
+def test_a_lora_that_a_student_replaces_is_told(file: str, tmp_path: Path) -> None:
+    lora = lora_file(tiny_sd(), tmp_path / "lora.safetensors")
+    sampler = Sampler(tiny_sd(), model_options=ModelOptions(loras=((str(lora), 1.0),)))
+    with pytest.warns(UserWarning, match=r"the model's LoRAs have no effect: .*lora.safetensors; leave them out"):
+        run_of(sampler, file).load_weights()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        run_of(sampler, str(lora)).load_weights()
