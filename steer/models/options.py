@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError, message_of, unknown
-from steer.models import loras
+from steer.models import embeddings, loras
 from steer.models.attention import set_attention
 from steer.models.downloads import weights
 from steer.models.downloads.checkpoints import sha256_of
 from steer.models.downloads.source import Source
+from steer.models.embeddings import Embedding
 from steer.models.loras import Lora
 from steer.registry.declarations import Repository
 from steer.settings.run_settings import renewed
 
 OFFLOADS = ("none", "model", "sequential")
 VAE_SAVINGS = ("slicing", "tiling")
-LATER = ("variant", "revision", "base", "vae")
+LATER = ("variant", "revision", "base", "vae", "embeddings")
 """Options that recipes hold only if they are set."""
 PREVIEWS = {
     "taesd": "madebyollin/taesd",
@@ -42,6 +43,7 @@ class ModelOptions:
         compile: compile the denoiser with ``torch.compile``; pays from some hundred steps of one shape on.
         attention: diffusers' name of an attention backend, such as ``"native"``, ``"flash"`` or ``"xformers"``.
         vae: another autoencoder: a hub id, a folder, or a file.
+        embeddings: files of textual inversion, each with its word.
         base: the model that a model in one file takes its configurations from, and the parts that it lacks.
         vae_memory: of ``"slicing"`` (one image at a time) and ``"tiling"`` (tiles; blends seams), to decode in less
             memory.
@@ -62,6 +64,7 @@ class ModelOptions:
     revision: str | None = None
     base: str | None = None
     vae: str | None = None
+    embeddings: tuple[Embedding, ...] = ()
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
@@ -79,13 +82,14 @@ class ModelOptions:
         """Return the options that :meth:`as_dict` gave, for a replay."""
         data = renewed(data)
         found = tuple((str(path), *map(float, weights)) for path, *weights in data.get("loras", ()))
-        return cls(**{**data, "loras": found, "vae_memory": tuple(data.get("vae_memory", ()))})
+        words = tuple((str(file), str(word)) for file, word in data.get("embeddings", ()))
+        return cls(**{**data, "loras": found, "embeddings": words, "vae_memory": tuple(data.get("vae_memory", ()))})
 
 
 def files_of(model: str, options: ModelOptions) -> dict[str, str]:
     """Return the SHA-256 of each file of weights on this machine that a model's name and its options name, by name."""
     found = {}
-    for name in (model, options.vae, *(path for path, *_ in options.loras)):
+    for name in (model, options.vae, *(path for path, *_ in (*options.loras, *options.embeddings))):
         path = Source(name).path if name else None
         if path is not None and path.is_file():
             found[str(name)] = sha256_of(path)
@@ -99,6 +103,7 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device, *, move: bool 
         SteerError: for an option that the pipeline or the machine cannot follow.
     """
     loras.add(pipe, options.loras, fuse=True)
+    embeddings.add(pipe, options.embeddings)
     if options.offload == "none":
         if move and not any(map(offloaded, pipe.components.values())):  # by its owner, who said where it goes
             pipe.to(device)

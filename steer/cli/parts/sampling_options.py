@@ -37,6 +37,13 @@ model_options: Decorator = options(
         group=MODEL,
         help="LoRA: file, folder or ORG/NAME[@REVISION][/FILE]; its weights in denoiser and text encoders; repeatable.",
     ),
+    option(
+        "--embedding",
+        multiple=True,
+        metavar="FILE[:TOKEN]",
+        group=MODEL,
+        help="Textual inversion: a file, and its word in prompts (the file's name by default); repeatable.",
+    ),
     option("--variant", metavar="NAME", group=MODEL, help="Variant of the weights, such as fp16."),
     option("--revision", metavar="NAME", group=MODEL, help="Branch, tag or commit of a model of the hub."),
     option("--offload", metavar="none|model|sequential", group=MODEL, help="Keep idle parts of the model off the GPU."),
@@ -150,7 +157,7 @@ def request_of(values: Mapping[str, Any]) -> SamplingRequest:
     """
     settings = RunSettings.typed(values)
 
-    from steer.models import loras
+    from steer.models import embeddings, loras
     from steer.models.options import ModelOptions
     from steer.sampling.request import SamplingRequest
 
@@ -158,6 +165,7 @@ def request_of(values: Mapping[str, Any]) -> SamplingRequest:
         model=values["model"],
         model_options=ModelOptions(
             loras=loras.parse(values.get("lora", ())),
+            embeddings=embeddings.parse(values.get("embedding", ())),
             offload=values.get("offload") or "none",
             compile=bool(values.get("compile")),
             attention=values.get("attention"),
