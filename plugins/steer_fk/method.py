@@ -7,7 +7,7 @@ import torch
 
 from steer import Method, State, SteerError, hookimpl
 from steer.plugin import Run, Timetable, keyed, rewards_ahead
-from steer_fk.options import FKOptions
+from steer_fk.options import TRANSITIONS, FKOptions
 from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential, pooled
 from steer_fk.resampling import (
     SCHEMES,
@@ -39,6 +39,8 @@ class FK(Method):
         """Request particles and, if the scheduler draws no noise by default, a stochastic sampler."""
         self.require_reward(run, "choose particles by")
         self.ask_for_particles(run)
+        if self.options.preset == "glass":
+            run.suggest("transitions", TRANSITIONS, by="fk")
         if not run.process().stochastic:
             for name, value in run.backbone.noisy.items():
                 run.suggest(name, value, by="fk")

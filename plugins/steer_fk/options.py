@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
 from steer import Field, Options
 
+GLASS = {"potential": "diff", "lambda": 2.0}
+"""What ``fk.preset=glass`` changes, unless it is given."""
+TRANSITIONS = 2
+"""Stochastic transitions of ``fk.preset=glass``, unless the run has its own."""
+
 
 class FKOptions(Options):
     """Options of ``fk``."""
 
+    preset: Literal["glass"] | None = Field(
+        None,
+        description="Other defaults: glass has two stochastic transitions of the steps (GLASS, arXiv 2509.25170), "
+        "between which it resamples, potential=diff and lambda=2: best with few steps, such as 10.",
+    )
     particles: int = Field(4, ge=2, le=65_536, description="Particles per prompt; --particles means the same.")
     potential: Literal["diff", "max", "add", "rt"] = Field(
         "max", description="Which of a particle's past rewards determine its weight."
@@ -57,6 +67,11 @@ class FKOptions(Options):
         description="How the draws' rewards are pooled: exp takes the log-mean-exp of the rewards; tilt takes that of "
         "lambda times the rewards, divided by lambda, which favors a particle's best draws.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**GLASS, **values} if values.get("preset") == "glass" else values
 
     @model_validator(mode="after")
     def _ordered(self) -> FKOptions:

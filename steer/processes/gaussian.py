@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from steer.errors import SteerError
@@ -151,6 +152,11 @@ class Gaussian:
             raise SteerError(f"prediction_type {kind!r} is not supported (epsilon, v_prediction, sample, flow)")
         return self._clip(x0)
 
+    def begin_at(self, timestep: Any) -> None:
+        """Begin at a timestep of the schedule, as image-to-image does, or at the first if there is no such timestep."""
+        matches = (self._timesteps == torch.as_tensor(timestep).to(self._timesteps)).nonzero()
+        self.index = int(matches[0]) if len(matches) else 0
+
     def skip_to(self, index: int) -> None:
         """Move to another evaluation of the schedule, without history, to denoise noised data from there.
 
@@ -195,13 +201,16 @@ class Gaussian:
             self._advance_scheduler()
             self.index += 1
             return mean
-        keywords: dict[str, Any] = {"return_dict": False}
-        if self._takes_generator:
-            keywords["generator"] = list(streams.generators)
+        keywords: dict[str, Any] = {"generator": list(streams.generators)} if self._takes_generator else {}
         if self._eta_native and self.eta is not None:
             keywords["eta"] = self.eta
-        result: Tensor = self.scheduler.step(prediction, self.timestep, x, **keywords)[0]
+        result = self.step_of_scheduler(prediction, x, keywords)
         self.index += 1
+        return result
+
+    def step_of_scheduler(self, prediction: Tensor, x: Tensor, keywords: dict[str, Any]) -> Tensor:
+        """Return x after the scheduler's own step."""
+        result: Tensor = self.scheduler.step(prediction, self.timestep, x, return_dict=False, **keywords)[0]
         return result
 
     def select(self, rows: Tensor, count: int) -> None:

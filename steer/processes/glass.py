@@ -44,13 +44,27 @@ class Glass(Gaussian):
         if eta == 0:
             raise SteerError(f"transitions={transitions} draw noise, and eta=0 allows none; leave eta out")
         super().__init__(scheduler, eta=1.0 if eta is None else eta)
-        if transitions > self.length:
-            raise SteerError(
-                f"transitions={transitions} are more than the {self.length} evaluations that they share; lower "
-                "transitions or raise the steps"
-            )
-        self._ends = [round(number * self.length / transitions) for number in range(1, transitions + 1)]
+        self._transitions = transitions
+        self._share()
         self._begun: tuple[tuple[float, float], Tensor, Tensor] | None = None  # within a transition: its level, x, Y
+
+    def _share(self) -> None:
+        """Share the evaluations that are left among the transitions.
+
+        Raises:
+            SteerError: if they are too few.
+        """
+        left, transitions = self.length - self.index, self._transitions
+        if transitions > left:
+            raise SteerError(
+                f"transitions={transitions} are more than the {left} evaluations that they share; lower transitions or "
+                "raise the steps"
+            )
+        self._ends = [self.index + round(number * left / transitions) for number in range(1, transitions + 1)]
+
+    def begin_at(self, timestep: Any) -> None:
+        super().begin_at(timestep)
+        self._share()
 
     @property
     def whole(self) -> bool:

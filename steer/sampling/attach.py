@@ -10,7 +10,8 @@
 Within the block, a stand-in for ``pipe.scheduler`` runs the hooks around each of its steps. The pipeline
 makes the predictions, so there are no gradients through it, no other denoiser, and as many particles at the end as
 at the start. If a method asks for stochastic transitions and the scheduler's own step has no ``eta`` (Euler,
-flow-match Euler), the stand-in takes the step by the kernel of :mod:`steer.processes.gaussian`.
+flow-match Euler), the stand-in takes the step by the kernel of :mod:`steer.processes.gaussian`; with ``transitions``,
+by that of :mod:`steer.processes.glass`.
 """
 
 import copy
@@ -27,6 +28,7 @@ from steer.errors import SteerError
 from steer.models.backbone import Backbone, Conditioning, Encoded, to_image, unscaled
 from steer.models.lent import Lent
 from steer.processes.gaussian import Gaussian
+from steer.processes.glass import Glass
 from steer.processes.noise import Streams
 from steer.prompts.prompt import Prompt, as_prompts, with_seed
 from steer.registry.plugins import Plugins, manager
@@ -60,6 +62,7 @@ class attach:  # noqa: N801 - used like a function
         options: OptionValues | None = None,
         seed: int | None = None,
         run_seed: int = 0,
+        transitions: int | None = None,
         decode: Decoder | None = None,
         plugins: Plugins | None = None,
     ) -> None:
@@ -74,6 +77,8 @@ class attach:  # noqa: N801 - used like a function
             options: plugin options.
             seed: seed of slot 0 of every prompt without one of its own.
             run_seed: from it and the prompts' ids the other seeds are hashed.
+            transitions: stochastic transitions that share the call's steps (GLASS), 1 up to their number; for
+                one-step schedulers. ``None`` leaves this to the methods.
             decode: latents ``[N, …]`` to samples; by default the pipeline's autoencoder, for latents ``[N, C, H, W]``.
                 Packed latents (Flux, Qwen-Image) need it: they do not say the image size.
             plugins: the plugins to look up names in.
@@ -94,12 +99,17 @@ class attach:  # noqa: N801 - used like a function
         check_owners(values, active, reward_specs)
         rows = with_seed(as_prompts(prompts), seed)
         self.run = make_run(
-            self._backbone, rows, settings={"particles": particles}, methods=active, reward=scorer, run_seed=run_seed
+            self._backbone,
+            rows,
+            settings={"particles": particles, "transitions": transitions},
+            methods=active,
+            reward=scorer,
+            run_seed=run_seed,
         )
         self.run.process()  # the methods' requests to the scheduler are known here
         for name in SETTINGS:
             needed = self.run.choices.required(name)
-            if needed is not None and name not in ("particles", "eta"):
+            if needed is not None and name not in ("particles", "eta", "transitions"):
                 raise SteerError(
                     f"method {needed[1]!r} needs {name}={needed[0]!r}, but the pipeline's call decides it; use it "
                     "with steer.Sampler, or choose another method"
@@ -199,30 +209,39 @@ class attach:  # noqa: N801 - used like a function
             )
         # a step that takes eta gets the call's; the others get the methods'
         takes_eta = "eta" in inspect.signature(self._stand_in.step).parameters
-        process = _Attached(self._stand_in, eta=keywords.get("eta") if takes_eta else self.run.get("eta"))
-        process.start_at(timestep)
+        eta, transitions = keywords.get("eta") if takes_eta else self.run.get("eta"), self.run.get("transitions")
+        process = (
+            _Attached(self._stand_in, eta=eta)
+            if transitions is None
+            else _AttachedGlass(self._stand_in, transitions=transitions, eta=self.run.get("eta"))
+        )
+        process.begin_at(timestep)
         return self.run.population(start, process, sample, self._streams, Conditioning({}, None, 1.0))
 
 
 class _Attached(Gaussian):
     """The stand-in's own steps as a process. Levels and estimates are ours. The transition is the pipeline's call, or
-    the kernel's if the call cannot have the requested noise."""
+    ours if the call cannot have the requested noise."""
 
     def bind(self, step: Any, keywords: dict[str, Any]) -> None:
-        """Set how the coming transition is made."""
+        """Set how the pipeline makes the coming transition."""
         self._call = functools.partial(step, **{**keywords, "return_dict": False})
-
-    def start_at(self, timestep: Any) -> None:
-        """Begin at the pipeline's first timestep: image-to-image skips some."""
-        matches = (self._timesteps == torch.as_tensor(timestep).to(self._timesteps)).nonzero()
-        self.index = int(matches[0]) if len(matches) else 0
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         if self._kernel:  # computed in fp32, as the schedulers' steps are; the pipeline continues in its own precision
             return super().step(x.float(), prediction.float(), streams).to(prediction.dtype)
-        result: Tensor = self._call(prediction, self.timestep, x)[0]
-        self.index += 1
+        return super().step(x, prediction, streams)
+
+    def step_of_scheduler(self, prediction: Tensor, x: Tensor, keywords: dict[str, Any]) -> Tensor:
+        result: Tensor = self._call(prediction, self.timestep, x, **keywords)[0]
         return result
+
+
+class _AttachedGlass(_Attached, Glass):
+    """Transitions that share the call's steps; computed in fp32."""
+
+    def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
+        return super().step(x.float(), prediction.float(), streams).to(prediction.dtype)
 
 
 class _Stock(Backbone):

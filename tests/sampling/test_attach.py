@@ -33,8 +33,9 @@ def call(pipe, attachment, **keywords):
 
 
 @pytest.mark.slow
-def test_fk_in_a_stock_call_equals_fk_in_the_sampler(pipe) -> None:
-    attachment = steer.attach(pipe, PROMPTS, 4, ["fk"], brightness, options=OPTIONS, seed=3)
+@pytest.mark.parametrize("transitions", [None, 3])
+def test_fk_in_a_stock_call_equals_fk_in_the_sampler(pipe, transitions) -> None:
+    attachment = steer.attach(pipe, PROMPTS, 4, ["fk"], brightness, options=OPTIONS, seed=3, transitions=transitions)
     images = call(pipe, attachment)
     own = steer.Sampler(pipe).generate(
         PROMPTS,
@@ -45,6 +46,7 @@ def test_fk_in_a_stock_call_equals_fk_in_the_sampler(pipe) -> None:
         seed=3,
         steps=STEPS,
         guidance_scale=5.0,
+        transitions=transitions,
     )
     expected = torch.tensor(own.rewards).flatten()
     assert torch.allclose(brightness(images, []).double(), expected.double(), atol=1e-5)

@@ -101,3 +101,16 @@ def test_weights_beyond_float64_are_an_error(tiny_pipe) -> None:
 
     with pytest.raises(SteerError, match=r"left the range of float64; lower fk.lambda"):
         generate(tiny_pipe, reward=huge, fk={"lambda": 1e6})
+
+
+def test_the_preset_glass_has_transitions_and_defaults_of_its_own(tiny_pipe) -> None:
+    result = generate(tiny_pipe, fk={"preset": "glass"}, steps=6)
+    recipe = result.items[0].recipe
+    assert recipe.settings["transitions"] == 2
+    resampled = [event["step"] for event in result.items[0].trace["events"] if event["kind"] == "fk"]
+    assert resampled == [3, 6]  # between the transitions, and weighed at the end
+    again = generate(tiny_pipe, fk={"preset": "glass", "lambda": 2, "potential": "diff"}, steps=6)
+    assert again.rewards == result.rewards
+    given = generate(tiny_pipe, fk={"preset": "glass", "lambda": 500}, steps=6, transitions=3)
+    assert given.items[0].recipe.settings["transitions"] == 3
+    assert given.items[0].trace["log_z"] != result.items[0].trace["log_z"]
