@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import click
 import torch
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import EulerAncestralDiscreteScheduler, QwenImagePipeline
 from full_size import (
     flux_schnell,
     in_nf4,
@@ -61,8 +61,9 @@ def reward_files(folder: Path) -> dict[str, dict[str, Any]]:
     for name in ("hps.pt", "ImageReward.pt", "blip.pth", "vqa/pytorch_model.bin"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "a"]
-    (folder / "vocab.txt").write_text("\n".join([*special, *(f"w{i}" for i in range(30522 - len(special)))]))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", *(f"w{i}" for i in range(6, 30522))]
+    words[2748], words[2053] = "yes", "no"
+    (folder / "vocab.txt").write_text("\n".join(words))
     clip_flant5_folder(folder / "vqa")
     config = {**clip_flant5_config(), "vocab_size": 32128, "d_model": 2048, "d_kv": 64, "d_ff": 5120,
               "num_layers": 24, "num_heads": 32, "mm_hidden_size": 1024}  # fmt: skip
@@ -166,11 +167,14 @@ def predict(scenario: Scenario) -> dict[str, float]:
         stack.enter_context(patch("steer.sampling.shared_memory.room_of", lambda _: CARD))
         for module in ("steer.models.room", "steer.rewards.reward"):
             stack.enter_context(patch(f"{module}.moved", moved))
+        # a mask without content has no length: a text fills its encoding
+        stack.enter_context(patch.object(QwenImagePipeline, "_extract_masked_hidden", lambda _, hidden, __: [*hidden]))
         model = bytes_of(modules_of(pipe).values())
         crowded = not fits(model, CARD)
         if not crowded:
             pipe.to("cuda")
         sampler = Sampler(pipe)
+        sampler.backbone._lent = None  # it is ours, as if it had been loaded
         sampler.backbone.reside(torch.device("cuda", 0), crowded=crowded)
         for phase, owner, method in (
             ("encode", type(backbone), "encode_one"),
@@ -201,14 +205,14 @@ def row(scenario: Scenario) -> str:
 @click.option("--only", "words", multiple=True, help="Predict the scenarios whose name holds this; repeatable.")
 def main(words: tuple[str, ...]) -> None:
     """Predict the memory of every scenario and write the table into docs/performance.md."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    old, _, after = rest.partition(END)
-    rows = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("|")}
+    found = {}
     for scenario in SCENARIOS:
         if not words or any(word in scenario.name for word in words):
-            rows[scenario.name] = row(scenario)
-            click.echo(rows[scenario.name])
+            found[scenario.name] = row(scenario)
+            click.echo(found[scenario.name])
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    old, _, after = rest.partition(END)
+    rows = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("|")} | found
     columns = ("scenario", "weights", *PHASES, "peak")
     head = [f"| {' | '.join(columns)} |", f"|---{'|---:' * (len(columns) - 1)}|"]
     lines = [*head, *(rows[scenario.name] for scenario in SCENARIOS if scenario.name in rows)]

@@ -14,13 +14,24 @@ from steer.cli.parts.tables import table
 
 
 @click.command()
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="FOLDER|ID",
+    help="Say where this model runs: a folder in diffusers format, or a hub id whose configurations are in the hub's "
+    "cache. Repeatable.",
+)
 @json_option
-def doctor(as_json: bool) -> None:
+def doctor(models: tuple[str, ...], as_json: bool) -> None:
     """Check the installation: versions, devices, memory, plugins, cached weights, what can run here."""
     from steer.cli.parts.diagnosis import diagnose
+    from steer.cli.parts.shared import quiet_libraries
     from steer.registry.plugins import manager
 
-    data = diagnose(manager())
+    quiet_libraries()
+    data = diagnose(manager(), models)
     if as_json:
         put_json(data)
         return
@@ -36,8 +47,9 @@ def _print(data: dict[str, Any], console: Console) -> None:
         memory = device["memory_gb"] or data["memory_gb"]
         devices.append((device["name"], escape(device["model"]), f"{memory} GB" if memory else "?"))
     console.print(table(("name", "model", "memory"), devices, title="devices"))
-    families = data["families"].items()
-    console.print(table(("family", "verdict"), families, title="what can run here (fp16, one image)"))
+    if data["models"]:
+        rows = [(escape(name), escape(verdict)) for name, verdict in data["models"].items()]
+        console.print(table(("model", "verdict"), rows, title="what can run here (one image, half precision on a GPU)"))
     cache = data["cache"]
     offline = ", offline mode is on" if cache["offline"] else ""
     folder = escape(cache["folder"])

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.tiny import tiny_sd
 
 from steer.cli.parts import diagnosis as doctor
+from steer.models.families.sd import StableDiffusion
+from steer.models.footprint import Footprint, footprint
 from steer.registry.declarations import Weights
-from steer.registry.plugins import Broken, Plugins
+from steer.registry.plugins import Broken, Plugins, manager
 from steer.registry.registry import Entry, Origin
 
 
@@ -17,7 +20,6 @@ def test_it_reports_versions_devices_memory_and_verdicts() -> None:
     data = doctor.diagnose(Plugins())
     assert data["packages"]["torch"] == torch.__version__.split("+")[0]
     assert data["devices"][0]["name"] == "cpu"
-    assert set(data["families"]) == set(doctor.FAMILIES_GB)
     assert data["problems"] == []
 
 
@@ -71,7 +73,33 @@ def test_weights_of_plugins_are_told_with_their_size_and_place(tmp_path: Path, m
 
 @pytest.mark.parametrize(
     ("device", "memory", "verdict"),
-    [(80.0, 128.0, "fits the GPU"), (8.0, 64.0, "--offload"), (None, 64.0, "CPU"), (8.0, 16.0, "too large")],
+    [
+        (34.0, 128.0, "fits the GPU ("),
+        (24.0, 64.0, "encoders and the rest in turns (18.0 GB at a time"),
+        (17.0, 64.0, "with --offload model (its transformer takes 16.0 GB"),
+        (8.0, 64.0, "--offload sequential"),
+        (None, 64.0, "on the CPU"),
+        (None, 16.0, "too large for this machine (about 58.0 GB"),
+    ],
 )
 def test_verdicts_follow_from_the_memory(device: float | None, memory: float, verdict: str) -> None:
-    assert verdict in doctor._fits(18.0, device, memory)
+    parts = {"transformer": 16 * 10**9, "text_encoder": 10 * 10**9, "text_encoder_2": 10**9}
+    assert verdict in doctor.verdict_of(Footprint(parts, 2 * 10**9), device, memory)
+
+
+@pytest.mark.slow  # a pipeline is made and saved
+def test_a_models_configurations_tell_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tiny_sd()
+    pipe.save_pretrained(tmp_path / "model")
+    for weights in tmp_path.glob("model/*/*.safetensors"):
+        weights.unlink()
+    need = footprint(tmp_path / "model", StableDiffusion)
+    assert need.parts == {
+        name: 2 * sum(leaf.numel() for leaf in getattr(pipe, name).parameters()) for name in ("unet", "vae")
+    } | {"text_encoder": need.parts["text_encoder"]}
+    assert need.decoding >= 2 * 16 * 16 * 16 * 3  # a resnet's input, output and what is between at the image's size
+    data = doctor.diagnose(manager(), [str(tmp_path / "model"), "org/none"])["models"]
+    assert "0.0 GB" in data[str(tmp_path / "model")]
+    assert "no pipeline in diffusers format" in data["org/none"]
+    (tmp_path / "model" / "vae" / "config.json").unlink()
+    assert "config.json" in doctor.diagnose(manager(), [str(tmp_path / "model")])["models"][str(tmp_path / "model")]

@@ -55,6 +55,7 @@ def test_the_model_agrees_with_arithmetic() -> None:
         assert memory.beside(lambda: leaf.exp().sin().sum().backward()) >= 3 * leaf.nbytes
 
 
+@pytest.mark.slow  # three decoders
 def test_a_chunks_images_are_decoded_in_batches_of_a_size_that_a_card_holds() -> None:
     with modeled() as memory:
         run = run_of(1024)
@@ -64,6 +65,7 @@ def test_a_chunks_images_are_decoded_in_batches_of_a_size_that_a_card_holds() ->
         assert decode_peak(memory, run_of(512), 4) == pytest.approx(one, rel=0.05)  # four small ones at once
 
 
+@pytest.mark.slow  # there and back twice
 def test_a_gradient_through_a_decoder_keeps_few_activations() -> None:
     with modeled() as memory:
         run = run_of(512, particles=2)

@@ -4,14 +4,13 @@ Counted are the bytes of all storages on the device, rounded as the allocator do
 activations and what autograd keeps. Attention is that of a fused kernel, which keeps no scores. Not counted: CUDA's own
 context (about 0.5 GB), workspaces of convolutions, fragmentation.
 
-What comes back to the CPU is zeros; a truth asked of the device is true, and a number 1.
+What comes back to the CPU is zeros and truths; a number asked of the device is 1.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,40 +18,22 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.fx.experimental import _config as config
 
+from steer.models.footprint import LiveBytes
 from support.pretended import Pretended, World, aten, entered, mapped
 
-BLOCK = 512
-"""Bytes that the caching allocator rounds to."""
 
-
-class Memory:
+class Memory(LiveBytes):
     """Bytes on the device.
 
     Attributes:
-        now: live at the moment.
-        peak: most that were live at once.
-        peaks: the same, while one of the functions ran that :meth:`watched` gave, by its name.
+        peaks: most that were live at once while one of the functions ran that :meth:`watched` gave, by its name.
     """
 
     def __init__(self) -> None:
-        self.now = self.peak = 0
+        super().__init__()
         self.peaks: dict[str, int] = {}
-        self._seen = WeakIdKeyDictionary()
-
-    def add(self, tensor: Tensor) -> None:
-        """Count a tensor's storage until nothing refers to it."""
-        storage = tensor.untyped_storage()
-        if storage in self._seen:
-            return
-        size = -(-storage.nbytes() // BLOCK) * BLOCK
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        self._seen[storage] = weakref.ref(storage, lambda _: self._freed(size))
-
-    def _freed(self, size: int) -> None:
-        self.now -= size
 
     def beside(self, function: Callable[[], Any]) -> int:
         """Call a function; return the bytes that it takes at its peak beside those that are live before it."""
@@ -113,11 +94,10 @@ class Hollow(World):
         if func is aten.copy_.default and not isinstance(args[0], Pretended) and isinstance(args[1], Pretended):
             return args[0].zero_()
         if func is aten._to_copy.default and not there and isinstance(args[0], Pretended):
-            return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+            kind = kwargs.get("dtype") or args[0].dtype
+            return torch.full(args[0].shape, kind is torch.bool, dtype=kind, device=kwargs.get("device") or "cpu")
         if not there:
             return super().compute(func, args, kwargs, there=there)
-        if func is aten.nonzero.default:
-            return torch.empty(args[0].numel(), args[0].ndim, dtype=torch.int64, device="meta")
 
         def emptied(leaf: Any) -> Any:
             if isinstance(leaf, Pretended):
@@ -141,5 +121,9 @@ def modeled(kind: str = "cuda") -> Iterator[Memory]:
     """Pretend that there is a device of unlimited memory; yields what is taken of it."""
     world = Hollow(kind)
     # not by a mode of functions, for none acts where activations are computed again
-    with entered(world), patch.object(torch.nn.functional, "scaled_dot_product_attention", _attention):
+    with (
+        entered(world),
+        patch.object(torch.nn.functional, "scaled_dot_product_attention", _attention),
+        config.patch(meta_nonzero_assume_all_nonzero=True),  # masks hold as much as they can
+    ):
         yield world.memory

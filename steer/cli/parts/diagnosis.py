@@ -7,16 +7,25 @@ import logging
 import os
 import platform
 import shutil
+import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steer.errors import SteerError, message_of
 from steer.models.device import memory_gb
+from steer.models.downloads import hub
+from steer.models.downloads.source import Source
 from steer.models.downloads.weights import describe
 from steer.registry.plugins import Plugins
+from steer.settings.strict_json import object_in
+
+if TYPE_CHECKING:  # it imports torch
+    from steer.models.footprint import Footprint
 
 log = logging.getLogger(__name__)
 
+INDEX = "model_index.json"
 PACKAGES = (
     "steer-diffusion",
     "torch",
@@ -33,27 +42,15 @@ PACKAGES = (
     "pydantic",
 )
 
-# Memory in GB that a sampler of each family needs for one image at its native size, in half precision with everything
-# on the device: the published weights of all parts and about a fifth more for activations.
-FAMILIES_GB = {
-    "SD 1.5 / 2.1 (512-768 px)": 3.0,
-    "PixArt-Sigma (1024 px)": 13.0,
-    "SDXL (1024 px)": 9.0,
-    "Sana 1.6B (1024 px)": 11.0,
-    "SD3-medium (1024 px)": 18.0,
-    "Flux.2-klein 4B (1024 px)": 20.0,
-    "Z-Image (1024 px)": 25.0,
-    "Flux.1 (1024 px)": 40.0,
-    "Qwen-Image (1024 px)": 70.0,
-    "Flux.2-dev (1024 px)": 135.0,
-}
 
-
-def diagnose(plugins: Plugins) -> dict[str, Any]:
+def diagnose(plugins: Plugins, models: Sequence[str] = ()) -> dict[str, Any]:
     """Return versions, devices, memory, plugins with their health, the hub's cache, and the weights that plugins need.
 
+    Args:
+        models: folders and hub ids whose memory is compared with this machine's, besides those in the hub's cache.
+
     Returns:
-        ``{"python", "platform", "packages", "devices", "memory_gb", "families", "plugins", "cache", "weights",
+        ``{"python", "platform", "packages", "devices", "memory_gb", "models", "plugins", "cache", "weights",
         "problems"}``.
     """
     packages = {name: _version(name) for name in PACKAGES}
@@ -61,6 +58,7 @@ def diagnose(plugins: Plugins) -> dict[str, Any]:
     memory = memory_gb()
     rows = _plugins(plugins)
     problems += [f"{row['kind']} {row['name']}: {row['health']}" for row in rows if row["health"] != "ok"]
+    cache = hub_cache()
     largest = max((device["memory_gb"] for device in devices if device["memory_gb"]), default=None)
     return {
         "python": platform.python_version(),
@@ -68,12 +66,67 @@ def diagnose(plugins: Plugins) -> dict[str, Any]:
         "packages": packages,
         "devices": devices,
         "memory_gb": memory,
-        "families": {name: _fits(need, largest, memory) for name, need in FAMILIES_GB.items()},
+        "models": models_here(plugins, [*models, *cache["repositories"]], set(models), largest, memory),
         "plugins": rows,
-        "cache": hub_cache(),
+        "cache": cache,
         "weights": weights_of(plugins),
         "problems": problems,
     }
+
+
+def models_here(
+    plugins: Plugins, names: Sequence[str], asked: Collection[str], device_gb: float | None, memory: float | None
+) -> dict[str, str]:
+    """Return where each model runs.
+
+    Args:
+        names: folders and repositories; those that are no pipeline are left out.
+        asked: the names among them that the user gave; what is wrong with those is told.
+        device_gb: memory of the largest GPU.
+        memory: of the machine, in GB.
+    """
+    found = {}
+    for name in dict.fromkeys(names):
+        try:
+            verdict = _model(name, plugins, device_gb, memory)
+        except SteerError as error:
+            verdict = str(error)
+        if verdict is not None or name in asked:
+            found[name] = verdict or "no pipeline in diffusers format is there; give a folder, or a hub id in the cache"
+    return found
+
+
+def _model(name: str, plugins: Plugins, device_gb: float | None, memory: float | None) -> str | None:
+    source = Source(name)
+    index = source.folder / INDEX if source.folder else hub.cached_file(name, INDEX) if source.like_an_id() else None
+    if index is None or not index.is_file():
+        return None
+    kind = str(object_in(index).get("_class_name"))
+    if kind not in plugins.registry.backbones:
+        return f"pipelines of class {kind} are not supported"
+    from steer.models.footprint import footprint
+
+    with warnings.catch_warnings():  # of libraries, about configurations
+        warnings.simplefilter("ignore")
+        return verdict_of(footprint(index.parent, plugins.registry.backbones[kind].load()), device_gb, memory)
+
+
+def verdict_of(need: Footprint, device_gb: float | None, memory: float | None) -> str:
+    """Return where a model runs, and what decides it."""
+    weights, decoding, turns = need.weights / 1e9, need.decoding / 1e9, need.in_turns / 1e9
+    part, largest = need.largest[0], need.largest[1] / 1e9
+    sizes = f"{weights:.1f} GB of weights, {decoding:.1f} GB to decode an image"
+    if device_gb is not None and device_gb >= weights + decoding:
+        return f"fits the GPU ({sizes})"
+    if device_gb is not None and device_gb >= turns:
+        return f"fits the GPU, encoders and the rest in turns ({turns:.1f} GB at a time; {sizes})"
+    if device_gb is not None and device_gb >= largest:
+        return f"with --offload model (its {part} takes {largest:.1f} GB; {sizes})"
+    if device_gb is not None:
+        return f"too large for the GPU, but for --offload sequential (its {part} takes {largest:.1f} GB; {sizes})"
+    if memory is not None and memory >= 2 * (weights + decoding):
+        return f"on the CPU, slowly (about {2 * (weights + decoding):.1f} GB in fp32)"
+    return f"too large for this machine (about {2 * (weights + decoding):.1f} GB in fp32)"
 
 
 def weights_of(plugins: Plugins) -> list[dict[str, Any]]:
@@ -134,16 +187,6 @@ def _devices() -> tuple[list[dict[str, Any]], list[str]]:
     except Exception as error:  # a build for another torch fails in many ways
         problems.append(f"torchvision does not fit torch ({type(error).__name__}: {message_of(error, 120)})")
     return found, problems
-
-
-def _fits(need: float, device_gb: float | None, memory: float | None) -> str:
-    if device_gb is not None and device_gb >= need:
-        return f"fits the GPU (about {need:g} GB)"
-    if device_gb is not None and memory is not None and memory >= need:
-        return f"with --offload model (about {need:g} GB in all)"
-    if memory is not None and memory >= 2 * need:  # fp32 on the CPU
-        return f"on the CPU, slowly (about {2 * need:g} GB in fp32)"
-    return f"too large (about {need:g} GB)"
 
 
 def _plugins(plugins: Plugins) -> list[dict[str, Any]]:
