@@ -76,6 +76,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     # Rewards
     from steer.rewards.reward import RewardFunction as RewardFunction  # anything callable as `reward(samples, prompts)`
     from steer.rewards.reward import WeightedSum as WeightedSum  # several rewards as one
+    from steer.rewards.resizing import resized as resized  # images of another size; the gradient is repeatable
     from steer.rewards.reward import Scaled as Scaled  # a reward in units of its own spread
     from steer.rewards.reward import checked as checked  # a reward's scores, checked
     from steer.rewards.reward import without_gradient as without_gradient  # the part of a reward without a gradient

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from steer.plugin import resized
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -16,8 +18,7 @@ def resize(images: Tensor, height: int, width: int, interpolation: str = "bicubi
     """Resize ``[N, 3, H, W]`` in [0, 1] with antialiasing, and clamp as PIL's integers do."""
     if images.shape[-2:] == (height, width):
         return images
-    resized = functional.interpolate(images, (height, width), mode=interpolation, antialias=True, align_corners=False)
-    return resized.clamp(0, 1)
+    return resized(images, (height, width), interpolation).clamp(0, 1)
 
 
 def shortest_side_and_crop(

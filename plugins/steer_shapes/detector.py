@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from steer.plugin import resized
+
 from . import paths
 from .grammar import Phrase
 from .scenes import CANVAS, COLORS, SHAPES, SIZES, TEXTURES
@@ -77,7 +79,7 @@ class Reading:
 def read(detector: Detector, images: Tensor) -> Reading:
     """Run the detector on images, float ``[N, 3, H, W]`` in [0, 1]; gradients reach the images."""
     if images.shape[-2:] != (CANVAS, CANVAS):
-        images = F.interpolate(images, (CANVAS, CANVAS), mode="bilinear", antialias=True, align_corners=False)
+        images = resized(images, (CANVAS, CANVAS), "bilinear")
     return split(detector(images))
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from steer.errors import SteerError, message_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+"""With this variable of the environment, set before it starts, cuBLAS computes the same bits each time."""
 
 
 def dtype_name(dtype: torch.dtype | str) -> str | None:
@@ -35,6 +41,27 @@ def computes_bf16(device: torch.device | str) -> bool:
 def in_double(x: torch.Tensor) -> torch.Tensor:
     """Return a tensor in fp64: where it is, or on the CPU if it is on MPS, which has none."""
     return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Return a context in which a GPU computes the same bits each time, on the way back too.
+
+    torch warns of an operation of a reward that has no such kernel.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault(*WORKSPACE)
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled, tried = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark = False, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark = filled, tried
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -64,13 +91,15 @@ def pick_device(name: str | None) -> torch.device:
         SteerError: for a name that torch does not know, or a missing device.
     """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise SteerError(f"unknown device {name!r}; expected cpu, cuda, cuda:1, mps …") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SteerError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    if device.type == "cuda":
+        os.environ.setdefault(*WORKSPACE)
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, NotImplementedError, AssertionError) as error:  # each back end raises its own error

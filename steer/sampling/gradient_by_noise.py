@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from steer.models.device import repeatable
 from steer.sampling.chunks import during
 from steer.sampling.forwards import groups_of
 from steer.sampling.gradients import Gradients, Losses, Merge, check_differentiable, pull
@@ -63,7 +64,7 @@ def vjp(
             return pull(samples, leaf, losses, watched, state.prompts, None, join)
 
     inside = run.backbone.recomputing(denoiser or str(run.get("denoiser"))) if recompute else nullcontext()
-    with run.backbone.inference(), inside:
+    with run.backbone.inference(), inside, repeatable(run.backbone.device):
         (values, grads, seen), padding = forwards.chunks.map_several(
             pull_rows, len(start), groups_of(start.job, conditioning)
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steer.errors import RewardError, SteerError
 from steer.models.backbone import Backbone
+from steer.models.device import repeatable
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import RewardFunction, parts_of, score, without_gradient
 from steer.sampling.chunks import during
@@ -100,7 +101,7 @@ def by_latents(
             samples = forwards.decode_rows(estimate(leaf, rows), final=step is None)
             return pull(samples, leaf, loss, {}, [prompts[row] for row in rows.tolist()], step)
 
-    with forwards.backbone.recomputing(denoiser):
+    with forwards.backbone.recomputing(denoiser), repeatable(x.device):
         (values, grads, _), padding = forwards.chunks.map_several(pull_rows, len(x), groups)
     forwards.books.predicted(job, evaluations, padding)
     forwards.books.went_back(job, evaluations, recomputed=True)

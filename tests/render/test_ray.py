@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import deque
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import psutil
@@ -133,3 +134,35 @@ def test_what_a_local_file_defines_travels_whole(tmp_path: Path) -> None:
     sent = ray.cloudpickle.dumps(module.bright)
     del sys.modules[module.__name__]  # as on another machine
     assert ray.cloudpickle.loads(sent)(torch.full((1, 3, 2, 2), 0.25), ["a"]).tolist() == [0.5]
+
+
+@pytest.mark.slow  # starts Ray
+def test_no_more_workers_than_gpus_and_one_that_never_loads_is_never_fed(tmp_path: Path, monkeypatch) -> None:
+    class Light:
+        """A worker without a model, of which only the first to begin ever loads."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def load(self) -> None:
+            try:
+                (tmp_path / "first").mkdir()
+            except FileExistsError:
+                time.sleep(600)
+
+        def render(self, pack: tuple[str, ...]) -> list[tuple[str, tuple[str, ...], int]]:
+            return [(str(os.getpid()), pack, len(ray.get_gpu_ids()))]
+
+    monkeypatch.setattr("steer.render.ray_engine.Worker", Light)
+    monkeypatch.setattr("steer.render.ray_engine.os.cpu_count", lambda: 4)
+    start = ray.init
+    monkeypatch.setattr(ray, "init", lambda **given: start(**given, num_gpus=2))
+    with pytest.warns(UserWarning, match="3 workers were asked for, but Ray has 2 GPUs: 2 are started"):
+        engine = RayEngine(Spec(SamplingRequest("tiny")), workers=3)
+    try:
+        assert len(engine._workers) == 2
+        done = [outcome() for outcome in engine.outcomes([(f"{n}",) for n in range(6)], Event())]
+    finally:
+        engine.close()
+    assert sorted(pack for _, pack, _ in done) == [(f"{n}",) for n in range(6)]
+    assert len({process for process, _, _ in done}) == 1 and {gpus for *_, gpus in done} == {1}

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from steer.plugin import resized
 from steer_symmflow import infer
 from steer_symmflow.model import SymmFlowModel
 
@@ -12,7 +13,7 @@ def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize ``[N, 3, H, W]`` in [0, 1] to (height, width), antialiased; the aspect ratio is not kept."""
     if images.shape[2:] == size:
         return images
-    return functional.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+    return resized(images, size).clamp(0, 1)
 
 
 def noise_of(model: SymmFlowModel, seed: int, draw: int) -> Tensor:
