@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -54,14 +55,15 @@ def repeatable(device: torch.device) -> Iterator[None]:
         return
     os.environ.setdefault(*WORKSPACE)
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled, tried = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    empty: Any = torch.utils.deterministic
+    filled, tried = empty.fill_uninitialized_memory, torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark = False, False
+    empty.fill_uninitialized_memory, torch.backends.cudnn.benchmark = False, False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark = filled, tried
+        empty.fill_uninitialized_memory, torch.backends.cudnn.benchmark = filled, tried
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.pretended import pretended
+from support.pretended import CUDA, pretended
 from support.tiny import tiny_sd
 from torch.nn import functional
 
@@ -14,8 +14,6 @@ from steer.registry.plugins import manager
 from steer.rewards.resizing import resized
 from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run
-
-pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself")
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
@@ -27,9 +25,9 @@ def test_images_and_gradients_are_the_librarys(size, mode: str) -> None:
     expected = functional.interpolate(leaf, size, mode=mode, antialias=True, align_corners=False)
     (gradient,) = torch.autograd.grad((expected * weight).sum(), leaf)
     with pretended() as traffic:
-        there = images.to("cuda").requires_grad_()
+        there = images.to(CUDA).requires_grad_()
         out = resized(there, size, mode)
-        (ours,) = torch.autograd.grad((out * weight.to("cuda")).sum(), there)
+        (ours,) = torch.autograd.grad((out * weight.to(CUDA)).sum(), there)
         assert traffic.syncs.total() == 0
     assert torch.equal(out.detach().cpu(), expected) and torch.allclose(ours.cpu(), gradient, atol=1e-12)
 
@@ -42,7 +40,7 @@ def test_gradients_by_the_noise_are_computed_by_repeatable_kernels() -> None:
         return samples.mean(dim=(1, 2, 3))
 
     with pretended():
-        backbone = load_model(tiny_sd().to(torch.device("cuda")), manager()).backbone
+        backbone = load_model(tiny_sd().to(torch.device(CUDA)), manager()).backbone
         run = make_run(backbone, [Prompt("a red circle", seed=1)], settings={"steps": 1})
         vjp(run, run.start, {"loss": loss})
-    assert asked == [True] and not torch.are_deterministic_algorithms_enabled()
+    assert asked == [CUDA == "cuda"] and not torch.are_deterministic_algorithms_enabled()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support.families import Family, all_families
-from support.pretended import Traffic, pretended
+from support.pretended import CUDA, STRICT, Traffic, pretended
 from support.tiny import brightness, tiny_sd
 
 from steer import Prompt, Sampler, hookimpl
@@ -19,10 +19,7 @@ from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.state import State
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself"),
-]
+pytestmark = pytest.mark.slow
 SD_SCHEDULERS = [
     "ddpm", "euler", "euler-a", "dpm++", "dpm++-karras", "dpm++-sde", "unipc", "deis", "pndm", "lms", "lcm", "heun",
 ]  # fmt: skip
@@ -74,7 +71,7 @@ def sample(sampler: Sampler, family: Family, traffic: Traffic, methods=(), **giv
 @pytest.mark.parametrize("family", all_families(), ids=lambda family: family.name)
 def test_a_family_samples_and_is_steered_on_cuda(family: Family, monkeypatch) -> None:
     with pretended() as traffic:
-        sampler = on("cuda", family, monkeypatch)
+        sampler = on(CUDA, family, monkeypatch)
         syncs, uploads = sample(sampler, family, traffic, steps=2).step(1)
         assert syncs == 0, traffic.syncs
         # the rows, their prompts, the time and the noise; the positions of Flux and its kin, for each half
@@ -84,9 +81,9 @@ def test_a_family_samples_and_is_steered_on_cuda(family: Family, monkeypatch) ->
 
 @pytest.mark.parametrize("family", all_families(), ids=lambda family: family.name)
 def test_a_family_is_differentiated_on_mps_and_nothing_is_in_double(family: Family, monkeypatch) -> None:
-    with pretended("mps"):
+    with pretended(STRICT):
         given = {**settings(family), "steps": 2}
-        run = make_run(on("mps", family, monkeypatch).backbone, [Prompt(family.texts[0], seed=5)], settings=given)
+        run = make_run(on(STRICT, family, monkeypatch).backbone, [Prompt(family.texts[0], seed=5)], settings=given)
         assert bool(vjp(run, run.start, {"brightness": brightness}).finite.all())
 
 
@@ -100,7 +97,7 @@ def test_a_step_of_fk_waits_for_each_chunks_samples_and_scores_and_once_for_the_
     sd, chunk, most, monkeypatch
 ) -> None:
     with pretended() as traffic:
-        sampler = on("cuda", sd, monkeypatch)
+        sampler = on(CUDA, sd, monkeypatch)
         counting = sample(sampler, sd, traffic, ["fk"], steps=3, chunk=chunk, options={"fk": {"lambda": 1000.0}})
         syncs, uploads = counting.step(1)
         assert syncs <= most[0] and uploads <= most[1], (traffic.syncs, traffic.uploads)
@@ -118,8 +115,8 @@ def test_searches_stay_on_the_device(sd, method: str, options, monkeypatch) -> N
         name, differentiable = "bright", True
         __call__ = staticmethod(brightness)
 
-    with pretended("mps"):  # which has CUDA's rules, and no float64
-        sampler = on("mps", sd, monkeypatch)
+    with pretended(STRICT):  # which has CUDA's rules, and no float64
+        sampler = on(STRICT, sd, monkeypatch)
         found = sampler.generate(
             [Prompt("a red circle", seed=5)], methods=method, options={method: options}, reward=Bright(), steps=2,
             chunk=2,
@@ -131,6 +128,6 @@ def test_searches_stay_on_the_device(sd, method: str, options, monkeypatch) -> N
 def test_a_schedulers_step_waits_for_nothing(sd, scheduler: str, monkeypatch) -> None:
     with pretended() as traffic:
         given = {"steps": 4, "scheduler": scheduler, "eta": None, "options": {"prune": {"particles": 2}}}
-        counting = sample(on("cuda", sd, monkeypatch), sd, traffic, ["prune"], **given)
+        counting = sample(on(CUDA, sd, monkeypatch), sd, traffic, ["prune"], **given)
         waits = [counting.step(number)[0] for number in range(1, len(counting.counts) - 1)]
         assert waits.count(0) >= len(waits) - 1, traffic.syncs  # one prunes

@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from support.pretended import Traffic, pretended
+from support.pretended import STRICT, Traffic, pretended
 from support.tiny import tiny_sd
 
 from steer.models import load
@@ -32,8 +32,6 @@ from steer_symmflow.train.data import Stored
 from steer_symmflow.train.task import FlowTask, Recipe
 from steer_text.train import task as text
 
-pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself")
-KIND = "mps"
 WATCH = Watch(save_every=100, sheet_every=3, log_every=1)
 
 
@@ -59,7 +57,7 @@ def any_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def traffic() -> Iterator[Traffic]:
-    with pretended(KIND) as counted:
+    with pretended(STRICT) as counted:
         yield counted
 
 
@@ -70,7 +68,7 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained(task: Task, recipe: TrainingRecipe, machine: Accelerator, folder: Path, traffic: Traffic) -> Counting:
-    assert {p.device.type for part in task.parts.values() for p in part.parameters} == {KIND}
+    assert {p.device.type for part in task.parts.values() for p in part.parameters} == {STRICT}
     run, display = RunFolder(folder, resume=False), Counting(traffic)
     run.begin(task.name, recipe)
     fit(task, recipe, run, machine, watch=WATCH, display=display)
@@ -84,7 +82,7 @@ def test_symmflow_trains_on_the_device(traffic: Traffic, tmp_path: Path, monkeyp
     data = Stored("classes", ("a", "b"), (), pixels, np.arange(4) % 2)
     unet = unet_config((16, 32), 2, (8, 8))
     model = SymmFlowModel(SymmFlowConfig("classes", ("a", "b"), (8, 8), (), 4.0, patch=2, unet=unet))
-    recipe, machine = Recipe(steps=3, batch=2, warmup=1), start("no", KIND)
+    recipe, machine = Recipe(steps=3, batch=2, warmup=1), start("no", STRICT)
     counted = trained(FlowTask(model, data, recipe, machine), recipe, machine, tmp_path / "run", traffic)
     # images, labels, the noises, the times; a mean and its spread
     assert counted.most(1, waits=1, copies=7), (traffic.syncs, traffic.uploads)
@@ -93,7 +91,7 @@ def test_symmflow_trains_on_the_device(traffic: Traffic, tmp_path: Path, monkeyp
 def test_text_trains_on_the_device(traffic: Traffic, unsaved: None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(text, "VOCABULARY_DRAWS", 2000)
     recipe = text.Recipe(data=("shapes-captions",), steps=2, batch=2, width=32, layers=1)
-    machine = start("no", KIND)
+    machine = start("no", STRICT)
     counted = trained(text.TextTask(recipe, machine), recipe, machine, tmp_path / "run", traffic)
     assert counted.most(1, waits=1, copies=3), (traffic.syncs, traffic.uploads)
 
@@ -105,7 +103,7 @@ def test_a_stage_of_the_shapes_trains_on_the_device(
     traffic: Traffic, unsaved: None, name: str, batch: int, waits: int, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(t2i, "SCENES", 4)
-    recipe, machine = StageRecipe(steps=2, batch=batch, rate=1e-3), start("no", KIND)
+    recipe, machine = StageRecipe(steps=2, batch=batch, rate=1e-3), start("no", STRICT)
     stage = stages.STAGES[name]
     monkeypatch.setattr(stage, "sheet", lambda self, path: {})
     vae = stages.load_autoencoder(tmp_path, 0, shipped=True).to(machine.device)
@@ -127,7 +125,7 @@ def test_dmd2_trains_on_the_device(traffic: Traffic, unsaved: None, tmp_path: Pa
     )  # fmt: skip
     counted = Counting(traffic)
     student = session.train(
-        recipe, tmp_path / "out", manager(), watch=WATCH, device=KIND, display=counted, resume=False
+        recipe, tmp_path / "out", manager(), watch=WATCH, device=STRICT, display=counted, resume=False
     )
     assert (student / "student.json").is_file()
     assert counted.most(1, waits=2, copies=20), (traffic.syncs, traffic.uploads)

@@ -8,7 +8,7 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
-from support.pretended import pretended
+from support.pretended import CUDA, pretended
 from support.tiny import tiny_sd
 from support.tiny_students import lora_file, unet_file
 from torch import nn
@@ -21,9 +21,7 @@ from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
 
-on_a_pretended_device = pytest.mark.skipif(
-    torch.accelerator.is_available(), reason="a real accelerator takes its place"
-)
+on_cuda = pytest.mark.skipif(CUDA != "cuda", reason="the machine has another accelerator")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,7 @@ def test_it_is_offloaded_layer_by_layer(file: str) -> None:
     assert torch.allclose(images, run_of(Sampler(tiny_sd()), file).search().samples, atol=1e-6)
 
 
-@on_a_pretended_device
+@on_cuda
 def test_it_is_offloaded_as_a_whole(file: str) -> None:
     with pretended():
         pipe = tiny_sd()
@@ -81,7 +79,7 @@ def test_it_is_offloaded_as_a_whole(file: str) -> None:
         assert seen[2:] == [["cpu", "cpu"]]
 
 
-@on_a_pretended_device
+@on_cuda
 def test_the_models_own_leaves_the_device_while_a_student_is_used(file: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(load, "pick_device", torch.device)
     tiny_sd().save_pretrained(tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import reward_models, tiny_clips
-from support.pretended import pretended
+from support.pretended import STRICT, pretended
 
 from steer import Reward
 from steer.rewards.reward import checked, is_differentiable
@@ -27,7 +27,6 @@ from steer_rewards.pickscore import PickScore, PickScoreOptions
 from steer_rewards.vqa import Vqa, VqaOptions
 from steer_shapes.reward import ShapesReward
 
-pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself")
 PROMPTS = ["a red circle", "two blue squares"]
 REWARDS: dict[str, Callable[[Path, str], Reward]] = {
     "clip": lambda at, on: Clip(argument=str(tiny_clips.open_clip_folder(at)), device=on),
@@ -57,9 +56,9 @@ SYNCS = {"imagereward": 2, "vqa": 3, "vqa-llava": 6, "vqa-qwen": 32, "jpeg": 2, 
 def test_scores_and_gradients_on_the_device_are_those_on_the_cpu(name: str, tmp_path: Path) -> None:
     images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
     expected = checked(name, REWARDS[name](tmp_path, "cpu"), images, PROMPTS)
-    with pretended("mps") as traffic:
-        reward = REWARDS[name](tmp_path, "mps")
-        there = images.to("mps")
+    with pretended(STRICT) as traffic:
+        reward = REWARDS[name](tmp_path, STRICT)
+        there = images.to(STRICT)
         scores = checked(name, reward, there, PROMPTS)  # texts are read
         assert scores.device == there.device
         before = traffic.counts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.pretended import pretended
+from support.pretended import STRICT, pretended
 
 from steer import Prompt
 from steer.plugin import vjp
@@ -20,18 +20,16 @@ from steer_symmflow.model import load
 from steer_symmflow.reading.votes import votes
 from steer_symmflow.reward import Agreement
 
-pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself")
-
 
 @pytest.mark.parametrize("kind", ["masks", "classes"])
 def test_a_flow_draws_and_reads_on_the_device(folders, kind: str) -> None:
     prompt = Prompt("box", seed=3, metadata={"mask": str(folders["mask"]), "class": "box"})
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     expected = votes(load(folders[kind]), images, steps=2, draws=1)
-    with pretended("mps"):
-        model = load(folders[kind], torch.device("mps"))
-        assert torch.equal(votes(model, images.to("mps"), steps=2, draws=1).cpu(), expected)
-        agreement = Agreement(argument=str(folders[kind]), device="mps")
+    with pretended(STRICT):
+        model = load(folders[kind], torch.device(STRICT))
+        assert torch.equal(votes(model, images.to(STRICT), steps=2, draws=1).cpu(), expected)
+        agreement = Agreement(argument=str(folders[kind]), device=STRICT)
         settings = {"steps": 2, "particles": 2, "chunk": 2}
         run = make_run(
             SymmFlow(model), [prompt], settings={**settings, "eta": 1.0}, methods=make_methods(["fk"], {}, manager()),
