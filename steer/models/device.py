@@ -25,6 +25,11 @@ def dtype_name(dtype: torch.dtype | str) -> str | None:
     return next((name for name, known in DTYPES.items() if str(known) == f"torch.{plain}"), None)
 
 
+def dtype_of(module: torch.nn.Module) -> torch.dtype:
+    """Return the precision that a module computes in: of its first weights that are not quantized."""
+    return next(weight.dtype for weight in module.parameters() if weight.is_floating_point())
+
+
 def computes_bf16(device: torch.device | str) -> bool:
     """Return whether a device multiplies in bfloat16 itself.
 

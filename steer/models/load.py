@@ -14,12 +14,13 @@ import torch
 from steer.errors import SteerError, message_of, nearest, package_missing
 from steer.models.autoencoder import load_vae
 from steer.models.backbone import Backbone
-from steer.models.device import out_of_memory, pick_device, pick_dtype
+from steer.models.device import dtype_of, out_of_memory, pick_device, pick_dtype
 from steer.models.downloads import hub, lora_files, weights
 from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
 from steer.models.folders import check_fit, check_folder, check_place, variant_of
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, modules_of, offloaded, prepare
+from steer.models.quantize import check
 from steer.models.room import bytes_of, fits, room_of
 from steer.models.single_file import SUFFIXES, Checkpoint, part_dtype
 from steer.registry.declarations import Repository
@@ -103,6 +104,8 @@ def load_model(
         return _from_loader(kind, argument, plugins, device, dtype, chosen)
     alias = plugins.registry.models.get(name)
     source = Source(str(alias.load()()) if alias else name)
+    if chosen.quantize is not None:
+        check(chosen.quantize)
     checkpoint = _checkpoint(source, name, chosen)
     place = source if checkpoint is None else Source(chosen.base or checkpoint.beside or checkpoint.origin)
     shown = name if checkpoint is None else place.name
@@ -286,7 +289,7 @@ def _plain(config: Any) -> Mapping[str, Any]:
 def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
     if options.preview is None:
         return None
-    dtype = next(backbone.denoisers["base"].parameters()).dtype
+    dtype = dtype_of(backbone.denoisers["base"])
     if options.preview in PREVIEWS and options.preview != backbone.preview:
         # families share numbers of channels, so a wrong one would silently decode to nonsense
         fitting = f"use {backbone.preview}" if backbone.preview else "it has none; leave --preview out"

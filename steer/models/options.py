@@ -16,12 +16,13 @@ from steer.models.downloads.checkpoints import sha256_of
 from steer.models.downloads.source import Source
 from steer.models.embeddings import Embedding
 from steer.models.loras import Lora
+from steer.models.quantize import PACKAGES, check, quantize, quantized
 from steer.registry.declarations import Repository
 from steer.settings.run_settings import renewed
 
-OFFLOADS = ("none", "model", "sequential")
+OFFLOADS = ("none", "model", "group", "sequential")
 VAE_SAVINGS = ("slicing", "tiling")
-LATER = ("variant", "revision", "base", "vae", "embeddings")
+LATER = ("variant", "revision", "base", "vae", "embeddings", "quantize")
 """Options that recipes hold only if they are set."""
 PREVIEWS = {
     "taesd": "madebyollin/taesd",
@@ -39,10 +40,12 @@ class ModelOptions:
     Attributes:
         loras: (folder, ``.safetensors`` file or hub id; weight; weight in the text encoders if it is another), in
             order.
-        offload: ``"model"`` moves one part at a time to the GPU, ``"sequential"`` one layer; CUDA only.
+        offload: ``"model"`` moves one part at a time to the GPU, ``"group"`` the next layers while
+            others compute, ``"sequential"`` one layer; CUDA only.
         compile: compile the denoiser with ``torch.compile``; pays from some hundred steps of one shape on.
         attention: diffusers' name of an attention backend, such as ``"native"``, ``"flash"`` or ``"xformers"``.
         vae: another autoencoder: a hub id, a folder, or a file.
+        quantize: weights of the denoiser and of large text encoders: ``"nf4"``, ``"int8"`` or ``"fp8"``.
         embeddings: files of textual inversion, each with its word.
         base: the model that a model in one file takes its configurations from, and the parts that it lacks.
         vae_memory: of ``"slicing"`` (one image at a time) and ``"tiling"`` (tiles; blends seams), to decode in less
@@ -65,10 +68,15 @@ class ModelOptions:
     base: str | None = None
     vae: str | None = None
     embeddings: tuple[Embedding, ...] = ()
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
             raise unknown("offload", self.offload, OFFLOADS)
+        if self.quantize is not None and self.quantize not in PACKAGES:
+            raise unknown("quantize", self.quantize, PACKAGES)
+        if self.quantize is not None and self.offload == "sequential":
+            raise SteerError("offload=sequential cannot move quantized layers; use --offload model")
         for saving in self.vae_memory:
             if saving not in VAE_SAVINGS:
                 raise unknown("vae-memory", saving, VAE_SAVINGS)
@@ -102,13 +110,18 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device, *, move: bool 
     Raises:
         SteerError: for an option that the pipeline or the machine cannot follow.
     """
-    loras.add(pipe, options.loras, fuse=True)
+    loras.add(pipe, options.loras, fuse=not quantized(denoiser_of(pipe)))
     embeddings.add(pipe, options.embeddings)
+    if options.quantize is not None:  # what LoRAs have added too
+        check(options.quantize)
+        quantize(pipe, options.quantize, device if options.offload == "none" and move else None)
     if options.offload == "none":
         if move and not any(map(offloaded, pipe.components.values())):  # by its owner, who said where it goes
             pipe.to(device)
     elif device.type != "cuda":
         raise SteerError(f"offload={options.offload} moves parts to a CUDA device and back; the device is {device}")
+    elif options.offload == "group":
+        group_offload(pipe, device, streams=True)
     elif options.offload == "model":
         pipe.enable_model_cpu_offload(device=device)
     else:
@@ -120,6 +133,18 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device, *, move: bool 
             raise SteerError(f"the autoencoder of {type(pipe).__name__} has no {saving}")
         enable()
     prepare(denoiser_of(pipe), options, device)
+
+
+def group_offload(pipe: Any, device: torch.device, *, streams: bool) -> None:
+    """Have diffusers move layers to the device ahead of their use and back; an autoencoder that overflows in fp16 stays
+    there, because one under group offload cannot change its precision."""
+    vae = getattr(pipe, "vae", None)
+    stays = vae is not None and vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    pipe.enable_group_offload(
+        device, offload_type="leaf_level", use_stream=streams, exclude_modules=["vae"] if stays else None
+    )
+    if vae is not None and stays:
+        vae.to(device)
 
 
 def prepare(denoiser: Any, options: ModelOptions, device: torch.device) -> None:

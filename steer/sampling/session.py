@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from steer.errors import SteerError
+from steer.models.device import dtype_of
 from steer.models.load import Model
 from steer.prompts.prompt import Prompt, check_seed, text_id
 from steer.registry.plugins import Plugins
@@ -271,7 +272,7 @@ class Session:
 
     def _recipe(self, run: Run, index: int, size: Mapping[str, int]) -> Recipe:
         job, settings, backbone = run.jobs[index], {**run.settings, **size}, self.backbone
-        prompt, dtype = job.prompt, next(backbone.denoisers["base"].parameters()).dtype
+        prompt, dtype = job.prompt, dtype_of(backbone.denoisers["base"])
         return Recipe(
             model=self.model.name,
             model_options=self.model.options.as_dict(),

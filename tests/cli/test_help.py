@@ -13,6 +13,7 @@ from steer.cli.app import app
 from steer.cli.render import ENGINES, render
 from steer.models.device import DTYPES
 from steer.models.options import OFFLOADS, VAE_SAVINGS
+from steer.models.quantize import PACKAGES
 from steer.render.spec import LAYOUTS
 from steer.sampling.chosen_particles import CHOICES
 from steer_symmflow import flow
@@ -39,7 +40,8 @@ def test_every_option_is_in_a_group(name: str) -> None:
 
 
 def test_help_shows_the_choices_of_closed_sets() -> None:
-    closed = {"dtype": DTYPES, "offload": OFFLOADS, "vae_memory": VAE_SAVINGS, "choose": CHOICES, "layout": LAYOUTS,
+    closed = {"dtype": DTYPES, "offload": OFFLOADS, "quantize": PACKAGES,
+              "vae_memory": VAE_SAVINGS, "choose": CHOICES, "layout": LAYOUTS,
               "engine": ENGINES}  # fmt: skip
     shown = {option.name: option.metavar for option in render.params if option.name in closed}
     assert shown == {name: "|".join(values) for name, values in closed.items()}

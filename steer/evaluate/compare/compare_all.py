@@ -19,6 +19,7 @@ from steer.evaluate.compare.report import Example, example_label, report
 from steer.evaluate.compare.spec import Entry, parse_entries
 from steer.evaluate.compare.summary import Summary, summarize
 from steer.evaluate.statistics import MIN_PROMPTS
+from steer.models.device import dtype_of
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
 from steer.prompts.rows import as_row
@@ -204,7 +205,7 @@ def _pictures(request: Request, cells: Sequence[Cell], folder: Folder, shown: Se
 
 
 def _facts(request: Request, summary: Summary, sampler: Sampler) -> list[str]:
-    dtype = str(next(sampler.backbone.denoisers["base"].parameters()).dtype).removeprefix("torch.")
+    dtype = str(dtype_of(sampler.backbone.denoisers["base"])).removeprefix("torch.")
     where = f"{sampler.backbone.device.type} ({platform.machine()}, {torch.get_num_threads()} threads), {dtype}"
     count = f"{len(request.prompts)} prompts" + (f" × {request.replicates} seeds" if request.replicates > 1 else "")
     rewards = " + ".join(map(str, request.sampling.reward))
