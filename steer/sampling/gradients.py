@@ -174,7 +174,17 @@ def _back(samples: Tensor, leaf: Tensor, by_sample: Tensor, *, keep: bool) -> Te
 def _differentiate(
     name: str, loss: RewardFunction, pixels: Tensor, prompts: Sequence[Prompt], step: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Return a loss's values ``[B]`` and its gradient by the samples; its graph is gone when this returns."""
+    """Return a loss's values ``[B]`` and its gradient by the samples; its graph is gone when this returns.
+
+    On a GPU one row goes there and back at a time: with its activations, a reward may take as much as the generator.
+    """
+    if pixels.device.type != "cpu" and len(pixels) > 1:
+        rows = [
+            _differentiate(name, loss, pixels[row : row + 1], prompts[row : row + 1], step)
+            for row in range(len(pixels))
+        ]
+        values, grads = zip(*rows, strict=True)
+        return torch.cat(values), torch.cat(grads)
     image = pixels.clone().requires_grad_()
     value = score(name, loss, image, prompts, step=step)
     part = without_gradient(name, loss)
