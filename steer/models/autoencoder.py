@@ -63,7 +63,8 @@ def load_vae(name: str, kind: str, own: Path, dtype: torch.dtype) -> Any:
 def _folder(source: Source, name: str) -> Path:
     """Return the folder of an autoencoder, of a hub id or in a pipeline's folder too."""
     if source.folder is None and not source.like_an_id():
-        raise SteerError(f"vae {name!r} does not exist; expected a file, a folder with config.json, or a hub id")
+        hint = f"; to decode in less memory, give --vae-memory {name}" if name in ("slicing", "tiling") else ""
+        raise SteerError(f"vae {name!r} does not exist; expected a file, a folder with config.json, or a hub id{hint}")
     folder = source.folder or weights.locate(Repository(source.name, option=""), owner=name)
     return folder / "vae" if (folder / "model_index.json").is_file() else folder
 

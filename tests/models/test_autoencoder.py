@@ -85,6 +85,7 @@ def test_the_wrong_autoencoder_is_told(base: Path, tmp_path: Path) -> None:
     file = original.write({"encoder.conv_in.weight": torch.zeros(1)}, tmp_path / "part.safetensors")
     assert "is no AutoencoderKL like the model's" in said(file)
     assert "does not exist; expected a file" in said(tmp_path / "nothing")
+    assert "give --vae-memory tiling" in said(Path("tiling"))
     (tmp_path / "broken.safetensors").write_bytes(b"x")
     assert "cannot be read" in said(tmp_path / "broken.safetensors")
     with pytest.raises(SteerError, match=r"set pipe.vae of a pipeline in memory"):
