@@ -8,14 +8,14 @@ The exit code is 1 if a part failed or found what it should not.
 Models have full size and random weights (:mod:`families`): time, memory and agreement do not depend on what they show.
 ``--smoke`` shrinks everything and computes on the CPU, to try the script.
 
-tests      the suite's tests of families, sampling and rewards, on this machine's torch
+tests-…    the suite's tests of devices on this machine's own, and of sampling, models and rewards on its torch
 parity     every family at a tiny size, in bf16 and fp16, beside its stock pipeline
-memory     peaks of decoding and of the way back through denoiser and decoder, beside the predictions
+predictions, memory   peaks of decoding and of the way back through the decoder: by the model of memory, and measured
 speed      images per second: plain, FK of 4 and 8, with a preview decoder, compiled, channels last
 overhead   wall time of a steered run over that of its bare forwards
 oom        a chunk halved by too little memory gives what that chunk gives from the start
 replay     CARINOX twice, to the bit
-offload    offload by model and by layer: seconds, peak, same images
+offload    every kind of offload: seconds, peak, same images
 peers      our FK beside the published one (with --fk-repo)
 """
 
@@ -23,11 +23,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,8 @@ import torch
 from families import FAMILIES, VARIANTS, brightness, measure, preview_folder
 
 from steer import Sampler
-from steer.models.options import ModelOptions
+from steer.models.options import OFFLOADS, ModelOptions
+from steer.rewards.resizing import resized
 from steer.settings.strict_json import json_text
 
 Row = dict[str, Any]
@@ -55,19 +59,22 @@ class Machine:
         self.device = "cpu" if smoke else "cuda"
         self.dtype = torch.float32 if smoke else torch.bfloat16
         self.steps = 3 if smoke else 20
+        self.predicts = False
 
     def pipe(self, family: str) -> Any:
         """Return a family's pipeline with random weights, built where and as it is used."""
         torch.manual_seed(0)
         torch.set_default_dtype(self.dtype)
         try:
-            with torch.device(self.device):
+            with torch.device("meta" if self.predicts else self.device):
                 return FAMILIES[family](self.smoke)
         finally:
             torch.set_default_dtype(torch.float32)
 
     def sampler(self, family: str, **options: Any) -> Sampler:
         """Return a sampler of a family."""
+        if self.predicts:
+            return Sampler(self.pipe(family).to("cuda"))
         return Sampler(self.pipe(family), device=self.device, model_options=ModelOptions(**options))
 
     def size(self, family: str) -> int | None:
@@ -90,18 +97,43 @@ class Machine:
         row["seconds"] = time.perf_counter() - start
 
 
-def tests(machine: Machine) -> list[Row]:
-    """Run the tests whose arithmetic a device or another torch could change."""
-    folders = ["tests/sampling", "tests/models", "tests/plugins/rewards"] if not machine.smoke else ["tests/processes"]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not (process or browser)"]
-    done = subprocess.run([*command, *folders], cwd=HERE.parent, capture_output=True, text=True)
-    last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:]
-    return [{"tests": " ".join(folders), "outcome": last[0] if last else "nothing", "ok": done.returncode == 0}]
+TESTS = {
+    "device": [
+        "tests/sampling/test_pretended.py", "tests/training/test_pretended.py", "tests/rewards/test_resizing.py",
+        *(f"tests/plugins/{name}/test_pretended.py" for name in ("rewards", "dmd2", "symmflow")),
+        "tests/plugins/dmd2/test_placement.py",
+    ],
+    "sampling": ["tests/sampling", "tests/processes"],
+    "models": ["tests/models"],
+    "rewards": ["tests/plugins/rewards", "tests/rewards"],
+}  # fmt: skip
+"""Tests whose arithmetic or devices another machine could change."""
+
+
+def tests(names: list[str]) -> Callable[[Machine], list[Row]]:
+    """Return the part that runs some of the suite's tests."""
+
+    def part(machine: Machine) -> list[Row]:
+        chosen = [name for name in names if "resizing" in name or name == "tests/processes"] if machine.smoke else names
+        if not chosen:
+            return [{"skipped": "takes minutes on a CPU"}]
+        workers = str(max(1, min(8, (os.cpu_count() or 2) // 2)))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not (process or browser)",
+             "--numprocesses", workers, *chosen],
+            cwd=HERE.parent, capture_output=True, text=True,
+        )  # fmt: skip
+        lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        ended = [line for line in lines if re.search(r"\d+ (passed|failed|skipped|error)", line)]
+        row: Row = {"tests": " ".join(chosen), "outcome": (ended or ["nothing"])[-1], "ok": done.returncode == 0}
+        return [{**row, "which": failed} if failed else row]
+
+    return part
 
 
 def parity(machine: Machine) -> list[Row]:
     """Compare latents with stock in half precision; rounding is all that may differ."""
-    sys.path.insert(0, str(HERE.parent / "tests"))
     from support.families import all_families
 
     from steer.models.load import load_model
@@ -132,31 +164,57 @@ def parity(machine: Machine) -> list[Row]:
     return rows
 
 
-def memory(machine: Machine) -> list[Row]:
-    """Measure what decoding and the way back take beside the weights."""
-    rows = []
+def peaks(machine: Machine) -> Iterator[tuple[Row, Callable[[], Any]]]:
+    """Yield what takes memory beside the weights of every family."""
     for family in FAMILIES:
         backbone = machine.sampler(family).backbone
         side = machine.size(family)
-        shape = backbone.latent_shape(side, side)
-        x = torch.randn(1, *shape, device=backbone.device)
-        for count in (1, 4):
-            row: Row = {"family": family, "what": f"decode {count}"}
-            with torch.no_grad(), machine.peak(row):
-                backbone.decode(x.expand(count, *shape))
-            rows.append(row)
-        for recompute in (True, False):
-            row = {"family": family, "what": "decode and back" + (", recomputed" if recompute else "")}
-            vae = getattr(backbone, "_decoder", backbone.pipe.vae)
-            switch = vae.enable_gradient_checkpointing if recompute else vae.disable_gradient_checkpointing
-            switch()
-            with machine.peak(row):
-                leaf = x.clone().requires_grad_()
-                backbone.decode(leaf).mean().backward()
+        x = torch.randn(1, *backbone.latent_shape(side, side), device=backbone.device)
+
+        def decode(count: int, backbone: Any = backbone, x: torch.Tensor = x) -> None:
+            with torch.no_grad():
+                backbone.decode(x.expand(count, *x.shape[1:]))
+
+        def pull(recompute: bool, backbone: Any = backbone, x: torch.Tensor = x) -> None:
+            vae = backbone.safe_vae
+            if recompute:
+                vae.enable_gradient_checkpointing()
+            leaf = x.clone().requires_grad_()
+            backbone.decode(leaf).mean().backward()
             vae.disable_gradient_checkpointing()
-            rows.append(row)
-        del backbone
-    return rows
+
+        for count in (1, 4):
+            yield {"family": family, "what": f"decode {count}"}, partial(decode, count)
+        for recompute in (True, False):
+            what = "decode and back" + (", recomputed" if recompute else "")
+            yield {"family": family, "what": what}, partial(pull, recompute)
+        del backbone, x, decode, pull
+
+
+def predictions(machine: Machine) -> list[Row]:
+    """Predict what :func:`memory` measures, by running it on a device of sizes without content."""
+    from support.memory_model import modeled
+
+    machine.predicts = True
+    with modeled() as found:
+        return [{**row, "predicted_gb": found.beside(call) / 1e9} for row, call in peaks(machine)]
+
+
+def memory(predicted: Path) -> Callable[[Machine], list[Row]]:
+    """Return the part that measures peaks beside the predictions in a file."""
+
+    def part(machine: Machine) -> list[Row]:
+        known = json.loads(predicted.read_text())["rows"] if predicted.is_file() else []
+        by_case = {(row["family"], row["what"]): row["predicted_gb"] for row in known if "predicted_gb" in row}
+        rows = []
+        for row, call in peaks(machine):
+            with machine.peak(row):
+                call()
+            expected = by_case.get((row["family"], row["what"]))
+            rows.append({**row, **({} if expected is None else {"predicted_gb": expected})})
+        return rows
+
+    return part
 
 
 def speed(family: str) -> Callable[[Machine], list[Row]]:
@@ -252,7 +310,7 @@ def offload(machine: Machine) -> list[Row]:
     if machine.smoke:
         return [{"skipped": "needs a CUDA device"}]
     rows, first = [], None
-    for mode in ("none", "model", "sequential"):
+    for mode in OFFLOADS:
         sampler = machine.sampler("sdxl", offload=mode) if mode == "none" else Sampler(
             machine.pipe("sdxl").to("cpu"), device="cuda", model_options=ModelOptions(offload=mode)
         )  # fmt: skip
@@ -283,13 +341,13 @@ def peers(repo: Path | None) -> Callable[[Machine], list[Row]]:
 
 
 class Bright:
-    """The mean brightness, differentiable."""
+    """The mean brightness of images as rewards see them, in another size; differentiable."""
 
     name, differentiable = "brightness", True
 
     def __call__(self, samples: torch.Tensor, prompts: Any) -> torch.Tensor:
         """Score ``[N, 3, H, W]``."""
-        return brightness(samples, prompts)
+        return brightness(resized(samples, (224, 224)), prompts)
 
 
 def _pixels(result: Any) -> list[torch.Tensor]:
@@ -297,12 +355,18 @@ def _pixels(result: Any) -> list[torch.Tensor]:
     return [torch.from_numpy(np.array(sample.value)).int() for item in result.items for sample in item.samples]
 
 
-def parts(repo: Path | None) -> dict[str, Callable[[Machine], list[Row]]]:
+def parts(repo: Path | None, out: Path, smoke: bool) -> dict[str, Callable[[Machine], list[Row]]]:
     """Return every part by its name, in the order in which they run."""
     return {
-        "parity": parity, "memory": memory, "overhead": overhead, "replay": replay, "oom": oom, "offload": offload,
-        **{f"speed-{family}": speed(family) for family in FAMILIES}, "peers": peers(repo), "tests": tests,
+        "predictions": predictions, "parity": parity, "memory": memory(_file(out, "predictions", smoke)),
+        "overhead": overhead, "replay": replay, "oom": oom, "offload": offload,
+        **{f"speed-{family}": speed(family) for family in FAMILIES}, "peers": peers(repo),
+        **{f"tests-{name}": tests(paths) for name, paths in TESTS.items()},
     }  # fmt: skip
+
+
+def _file(out: Path, name: str, smoke: bool) -> Path:
+    return out / f"{name}{'-smoke' if smoke else ''}.json"
 
 
 @click.command()
@@ -325,10 +389,10 @@ def main(
     as_json: bool,
 ) -> None:
     """Run the parts that are missing."""
-    known = parts(fk_repo)
+    known = parts(fk_repo, out, smoke)
     if unknown := [name for name in names if name not in known]:
         raise click.UsageError(f"unknown part {unknown[0]!r}; parts are {', '.join(known)}")
-    if not smoke and not torch.cuda.is_available():
+    if not smoke and not here and not torch.cuda.is_available():
         raise click.UsageError("torch sees no CUDA device; give --smoke to try the script on the CPU")
     if here:
         click.echo(json_text(known[names[0]](Machine(smoke))))
@@ -336,14 +400,14 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     began, good = time.monotonic(), True
     for name in names or known:
-        file = out / f"{name}{'-smoke' if smoke else ''}.json"
+        file = _file(out, name, smoke)
         left = minutes * 60 - (time.monotonic() - began)
         if file.is_file() and not again and not any("failed" in row for row in json.loads(file.read_text())["rows"]):
             continue
         if left < 60:
             click.echo(f"{name} and later parts are left for another run", err=True)
             break
-        rows = _in_a_process(name, min(left, LIMIT), smoke, fk_repo)
+        rows = _in_a_process(name, out, min(left, LIMIT), smoke, fk_repo)
         file.write_text(json_text({"machine": _machine(smoke), "rows": rows}) + "\n")
         good &= all(row.get("ok", True) for row in rows)
         for row in rows:
@@ -354,12 +418,15 @@ def main(
     sys.exit(0 if good else 1)
 
 
-def _in_a_process(name: str, seconds: float, smoke: bool, repo: Path | None) -> list[Row]:
-    command = [sys.executable, __file__, "--part", name, "--here", *(["--smoke"] if smoke else [])]
+def _in_a_process(name: str, out: Path, seconds: float, smoke: bool, repo: Path | None) -> list[Row]:
+    command = [sys.executable, __file__, "--part", name, "--here", "--out", str(out), *(["--smoke"] if smoke else [])]
     command += [] if repo is None else ["--fk-repo", str(repo)]
+    # a pretended device takes the place of a real one
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if name == "predictions" else {}
+    environment = {**os.environ, **hidden, "PYTHONPATH": os.pathsep.join([str(HERE.parent / "tests"), *sys.path])}
     start = time.monotonic()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment)
     except subprocess.TimeoutExpired:
         return [{"failed": f"not done after {seconds:.0f} s", "ok": False}]
     if done.returncode:
