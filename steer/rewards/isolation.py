@@ -4,10 +4,11 @@ import copy
 import locale
 import os
 import random
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def copies(samples: Any, prompts: Sequence[Prompt]) -> tuple[Any, list[Prompt]]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Restore at the end the state of the process: global random generators, all of :data:`_SETTINGS`, filters of
-    warnings and environment variables.
+    """Restore at the end the state of the process: global random generators, all of :data:`_SETTINGS`, standard
+    descriptors, filters of warnings and environment variables.
 
     Modules that a reward adds to ``sys.path`` stay: it may import them later.
     """
@@ -37,7 +38,11 @@ def undisturbed() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     settings = [read() for read, _ in _SETTINGS]
     filters, environment = list(warnings.filters), dict(os.environ)
-    with torch.random.fork_rng(devices=devices):
+    # PyTorch has no call that leaves inference mode, but the end of a context does
+    inference = torch.inference_mode(torch.is_inference_mode_enabled())
+    grad = torch.is_grad_enabled()
+    with torch.random.fork_rng(devices=devices), _descriptors(), inference:
+        torch.set_grad_enabled(grad)
         try:
             yield
         finally:
@@ -54,6 +59,26 @@ def undisturbed() -> Iterator[None]:
                     write(value)
 
 
+@contextmanager
+def _descriptors() -> Iterator[None]:
+    """Restore standard descriptors: code that silences C libraries may redirect or close them for good."""
+    kept: dict[int, int] = {}
+    for number in range(3):
+        with suppress(OSError):  # closed
+            kept[number] = os.dup(number)
+    try:
+        yield
+    finally:
+        for number, copy in kept.items():
+            try:
+                same = os.path.sameopenfile(number, copy)
+            except OSError:
+                same = False
+            if not same:
+                os.dup2(copy, number)
+            os.close(copy)
+
+
 def _directory() -> str | None:
     try:
         return str(Path.cwd())
@@ -68,6 +93,29 @@ def _enter(folder: str | None) -> None:
 
 def _deterministic() -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+_DEVICES = ("cpu", "cuda")
+
+
+def _autocast() -> list[tuple[bool, torch.dtype]]:
+    return [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _DEVICES]
+
+
+def _set_autocast(settings: list[tuple[bool, torch.dtype]]) -> None:
+    for device, (enabled, dtype) in zip(_DEVICES, settings, strict=True):
+        torch.set_autocast_enabled(device, enabled)
+        torch.set_autocast_dtype(device, dtype)
+
+
+def _signals() -> list[Any]:
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def _set_signals(handlers: list[Any]) -> None:
+    with suppress(TypeError, ValueError):  # not set by Python; only the main thread can change them
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+            signal.signal(number, handler)
 
 
 def _cudnn() -> tuple[bool, bool]:
@@ -95,6 +143,9 @@ _SETTINGS: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     (_deterministic, lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])),
     (_cudnn, _set_cudnn),
+    (_autocast, _set_autocast),
+    (np.geterr, lambda modes: np.seterr(**modes)),
+    (_signals, _set_signals),
     (_streams, _set_streams),
     (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
     (_directory, _enter),

@@ -303,9 +303,9 @@ def checked(
     try:
         with undisturbed():
             scores = reward(*copies(samples, prompts))
-    except SteerError:
+    except (SteerError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # such as SystemExit, or the CancelledError of an asynchronous client
         if out_of_memory(error):
             raise
         log.debug("reward %s raised", name, exc_info=True)

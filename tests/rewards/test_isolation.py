@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import locale
 import os
 import random
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -80,6 +82,11 @@ def leaves_modes_changed(samples, prompts):
     torch.autograd.set_detect_anomaly(True)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
+    torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+    LEFT_OPEN.append(torch.inference_mode())
+    LEFT_OPEN[-1].__enter__()
+    np.seterr(all="raise")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdin = sys.stdout = sys.stderr = io.StringIO()
     locale.setlocale(locale.LC_ALL, "C" if locale.setlocale(locale.LC_ALL) != "C" else "C.UTF-8")
     warnings.simplefilter("error")
@@ -87,9 +94,16 @@ def leaves_modes_changed(samples, prompts):
     return samples.mean(dim=(1, 2, 3))
 
 
+def silences_c(samples, prompts):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.close(2)
+    return samples.mean(dim=(1, 2, 3))
+
+
+LEFT_OPEN: list[torch.inference_mode] = []
 SPOILERS = [
     in_place, through_data, through_numpy, empties_the_prompts, keeps_the_prompts, seeds_everything,
-    leaves_modes_changed, changes_the_prompts, goes_elsewhere,
+    leaves_modes_changed, changes_the_prompts, goes_elsewhere, silences_c,
 ]  # fmt: skip
 
 
@@ -100,6 +114,8 @@ def process_state():
         torch.get_float32_matmul_precision(), torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled(),
         torch.backends.cudnn.benchmark, sys.stdin, sys.stdout, sys.stderr, locale.setlocale(locale.LC_ALL),
         list(warnings.filters), dict(os.environ), [prompt.id for prompt in PROMPTS],
+        torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"),
+        np.geterr(), signal.getsignal(signal.SIGINT), [os.fstat(number).st_ino for number in range(3)],
     )  # fmt: skip
 
 
@@ -124,6 +140,15 @@ def test_a_reward_that_raises_leaves_nothing_changed_either() -> None:
     with pytest.raises(Exception, match="reward 'raises' raised KeyError"):
         checked("raises", raises, SAMPLES, prompts)
     assert process_state() == before and prompts == PROMPTS
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), asyncio.CancelledError(), GeneratorExit()], ids=repr)
+def test_what_is_no_exception_is_an_error_of_the_reward_too(error) -> None:
+    def raises(samples, prompts):
+        raise error
+
+    with pytest.raises(RewardError, match=f"reward 'raises' raised {type(error).__name__}"):
+        checked("raises", raises, SAMPLES, PROMPTS)
 
 
 def test_gradients_reach_the_samples_through_the_copy() -> None:

@@ -58,6 +58,14 @@ class Stream(io.RawIOBase):
         return self.raw.isatty()
 
 
+class Text(io.TextIOWrapper):
+    """A standard stream that stays open: a plugin that closes it must not end the work."""
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        self.flush()
+
+
 def guard() -> None:
     """Make this process's standard streams safe; for the beginning of a process that runs one command.
 
@@ -75,7 +83,7 @@ def guard() -> None:
         elif old is getattr(sys, f"__{name}__"):
             stream = Stream(getattr(old.buffer, "raw", old.buffer))
             how = {"errors": "backslashreplace", "line_buffering": old.line_buffering or old.write_through}
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(stream), old.encoding, **how))
+            setattr(sys, name, Text(io.BufferedWriter(stream), old.encoding, **how))
 
 
 def end() -> int:

@@ -189,6 +189,22 @@ def test_a_render_goes_on_without_its_reader(tiny: Path, place: Path) -> None:
     assert len((place / "r" / "metadata.jsonl").read_text().splitlines()) == 6
 
 
+CLOSING = """
+import os, sys
+def r(samples, prompts):
+    sys.stdout.close(), sys.stderr.close()
+    os.close(1), os.close(2)
+    return samples.mean(dim=(1, 2, 3))
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reward_that_closes_streams_ends_nothing(tiny: Path, place: Path, more: list[str]) -> None:
+    (place / "rewards.py").write_text(CLOSING)
+    assert _finished(place, tiny, "-r", "./rewards.py:r", *more) == (0, "")
+    assert "\\u732b" in (place / "o.txt").read_text() or "猫" in (place / "o.txt").read_text()
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
 def test_letters_that_an_encoding_lacks_are_escaped(tiny: Path, place: Path, encoding: str) -> None:
     (place / "rewards.py").write_text("def r(samples, prompts): return samples.mean(dim=(1, 2, 3))")
