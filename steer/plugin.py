@@ -101,6 +101,9 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
 
     # Files
     from steer.settings.folders import files_in as files_in  # files below a folder, without hidden ones
+    from steer.prompts.reading_options import Reading as Reading  # how a table or a prompt file is read
+    from steer.prompts.tables import read_table as read_table  # the rows of a CSV or TSV file, none changed silently
+    from steer.settings.text_files import lines_of as lines_of  # a text's lines, as an editor splits it
     from steer.settings.text_files import read_text as read_text  # a small text file in any Unicode encoding
     from steer.settings.strict_json import json_text as json_text  # data as JSON that every parser reads
     from steer.settings.strict_json import read_object as read_object  # the object in a JSON file

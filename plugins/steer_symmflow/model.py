@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from steer import SteerError
 from steer.plugin import Source, json_text, message_of, mismatch, read_object
-from steer.training import write_whole
+from steer.training import replaced_folder, write_whole
 
 CONFIG, WEIGHTS, VAE = "symmflow.json", "model.safetensors", "vae"
 EMBEDDED = Path(__file__).parent / "weights"
@@ -169,10 +169,11 @@ class SymmFlowModel(nn.Module):
         """Write configuration and weights to a folder."""
         state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in self.state_dict().items() if "vae." not in k}
         config = json_text(asdict(self.config), indent=1) + "\n"
+        if self.vae is not None:
+            with replaced_folder(folder / VAE) as place:
+                self.vae.save_pretrained(place)
         write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
         write_whole(folder / CONFIG, lambda path: path.write_text(config, encoding="utf-8"))
-        if self.vae is not None:
-            self.vae.save_pretrained(folder / VAE)
 
 
 def begun_from(other: SymmFlowModel, config: SymmFlowConfig) -> SymmFlowModel:

@@ -4,7 +4,6 @@ The published SD variant (hub repository ``ocaetas/SymmFlow``) is a state dict o
 8 channels in and out; it takes t in [0, 1] without scaling.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import Source, hub, load_model, manager, read_tensors
+from steer.plugin import Source, hub, load_model, manager, read_object, read_tensors
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel, load_state
 
 PREFIX = "unet."
@@ -108,7 +107,7 @@ def official(file: Path, base: str, config: SymmFlowConfig, vae: str | None = No
         raise SteerError(
             f"base {base!r} or autoencoder {vae!r} cannot be loaded ({type(error).__name__}: {error})"
         ) from error
-    model = _built(base, pipe, json.loads(layout.read_text()), decoder, replace(config, time_scale=1.0))
+    model = _built(base, pipe, read_object(layout, "base"), decoder, replace(config, time_scale=1.0))
     load_state(model, {**state, "context": model.context.data}, str(file))
     return model.eval().requires_grad_(False)
 

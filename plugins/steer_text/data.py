@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer import SteerError
-from steer.plugin import manager, read_text, unknown
+from steer.plugin import lines_of, manager, read_text, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ def small_town() -> Source:
 
 def from_lines(text: str, name: str) -> Source:
     """Return a source that draws a text's lines uniformly; empty lines are left out."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in lines_of(text) if line.strip()]
     if not lines:
         raise SteerError(f"{name} holds no sentence; expected one per line")
     return lambda rng: lines[rng.integers(len(lines))]

@@ -21,7 +21,7 @@ from steer.prompts.reading_options import Reading, Rows
 from steer.prompts.rows import OWN, from_row
 from steer.prompts.tables import table_rows
 from steer.settings.folders import files_in
-from steer.settings.text_files import check_line, decoded, loosely_decoded, read_bytes
+from steer.settings.text_files import check_line, decoded, lines_of, loosely_decoded, read_bytes
 
 PROMPT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
@@ -197,8 +197,8 @@ def _from_file(file: Path, reading: Reading) -> Prompt:
 
 
 def _lines(data: bytes, name: str) -> Iterator[tuple[str, str]]:
-    """Split into non-blank lines, numbered as an editor does (text may hold U+2028 and similar separators)."""
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", loosely_decoded(data, name)), 1):
+    """Split into non-blank lines."""
+    for number, line in enumerate(lines_of(loosely_decoded(data, name)), 1):
         line = line.lstrip("\ufeff")  # joined files hold byte order marks in their middle
         if line.strip():
             yield line, f"{name}, line {number}"

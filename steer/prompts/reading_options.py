@@ -28,11 +28,13 @@ class Reading:
         column: the column or key that holds the prompts; ``None`` for one of :data:`TEXT_KEYS`.
         wrap_seeds: take seeds beyond 2³²−1 modulo 2³².
         wildcards: ``__name__`` and ``{a|b}`` are expected, to be drawn (:mod:`steer.prompts.wildcards`).
+        flag: the option that sets ``column``, for messages; empty if the user cannot.
     """
 
     column: str | None = None
     wrap_seeds: bool = False
     wildcards: bool = False
+    flag: str = "--column"
     _told: set[str] = field(default_factory=set)
 
     def tell(self, kind: str, message: str) -> None:
@@ -61,9 +63,10 @@ class Reading:
         keys = list(keys)
         there = f"{where}: its {what} are {_listed(keys)}, expected one named"
         if self.column is not None:
-            return SteerError(f"{there} {self.column!r} (--column){nearest(self.column, keys)}")
+            flag = f" ({self.flag})" if self.flag else ""
+            return SteerError(f"{there} {self.column!r}{flag}{nearest(self.column, keys)}")
         return SteerError(
-            f"{there} 'prompt' (or {', '.join(TEXT_KEYS[1:])}); name the one that holds the prompts by --column"
+            f"{there} 'prompt' (or {', '.join(TEXT_KEYS[1:])}); name the one that holds the prompts by {self.flag}"
         )
 
 

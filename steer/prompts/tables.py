@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
 from steer.prompts.reading_options import MakeRow, Reading, Rows
-from steer.settings.text_files import check_line
+from steer.settings.text_files import check_line, read_text
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -69,6 +71,29 @@ def table_rows(text: str, name: str, delimiter: str, reading: Reading, make: Mak
         where = f"{name}, line {record.line}"
         if record.broken or any(cell.strip() for cell in record.cells):
             yield where, partial(_made, record, columns, name, reading, make)
+
+
+def read_table(path: Path, what: str, reading: Reading) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows of a CSV or TSV file by column, each with its place, by the same rules.
+
+    Args:
+        path: the file.
+        what: the kind of the file, for messages.
+        reading: names a column that must be there.
+
+    Raises:
+        SteerError: naming the line that cannot be read.
+    """
+    rows: list[tuple[str, dict[str, Any]]] = []
+
+    def keep(row: dict[str, Any], where: str) -> Prompt:
+        rows.append((where, row))
+        return Prompt("")
+
+    delimiter = "," if path.suffix.lower() == ".csv" else "\t"
+    for _, make in table_rows(read_text(path, what), f"{what} {path}", delimiter, reading, keep):
+        make()
+    return rows
 
 
 def _likely(delimiter: str) -> list[str]:

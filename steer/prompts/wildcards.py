@@ -10,7 +10,7 @@ from pathlib import Path
 from steer.errors import SteerError, nearest
 from steer.prompts.prompt import Prompt
 from steer.settings.folders import files_in
-from steer.settings.text_files import read_text
+from steer.settings.text_files import lines_of, read_text
 
 TEMPLATE = "template"
 """Key of a prompt's metadata for its text with wildcards."""
@@ -80,7 +80,7 @@ class Wildcards:
         return lines[int(draw() * len(lines))]
 
     def _read(self, name: str) -> list[str]:
-        rows = read_text(self._files[name], "wildcard list").splitlines()
+        rows = lines_of(read_text(self._files[name], "wildcard list"))
         lines = [row.strip() for row in rows if row.strip() and not row.lstrip().startswith("#")]
         if not lines:
             raise SteerError(f"wildcard list {self._files[name]} is empty; expected an alternative per line")

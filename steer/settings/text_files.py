@@ -6,6 +6,7 @@ cannot be told apart, and a wrong guess changes the text.
 """
 
 import codecs
+import re
 from pathlib import Path
 
 from steer.errors import SteerError, cause_of
@@ -65,6 +66,11 @@ def read_text(place: str | Path, what: str) -> str:
         SteerError: naming the place, if it cannot be read or is not Unicode.
     """
     return decoded(read_bytes(place, what), f"{what} {place}")
+
+
+def lines_of(text: str) -> list[str]:
+    """Split a text into lines as an editor does: U+2028, form feeds and the like are characters of a text."""
+    return re.split(r"\r\n|\r|\n", text)
 
 
 def decoded(data: bytes, name: str) -> str:

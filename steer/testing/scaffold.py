@@ -49,8 +49,10 @@ def create(kind: str, name: str, parent: Path, plugins: Plugins) -> list[Path]:
         for path, text in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)  # it was made here just now
+        if isinstance(error, OSError):
+            raise SteerError(f"{folder} cannot be written ({error.strerror}); choose another --out") from None
         raise
     return list(contents)
 

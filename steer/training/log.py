@@ -9,7 +9,7 @@ from PIL import Image
 
 from steer.settings.strict_json import json_text
 from steer.training.checkpoints import RunFolder
-from steer.training.files import write_whole
+from steer.training.files import write_whole, writing
 
 
 class Log:
@@ -30,7 +30,7 @@ class Log:
 
     def note(self, step: int, **values: float | str) -> None:
         """Write one row."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(f"{json_text({'step': step, **values})}\n")
         if self._board is not None:
             for name, value in values.items():

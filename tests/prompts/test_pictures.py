@@ -370,6 +370,10 @@ def test_different_positive_prompts_are_told() -> None:
         {"n6": encode(["8", 0]), "n8": node("OllamaGenerate", prompt="Describe a circle", model="x")},
         {"n6": encode(["8", 0]), "n8": node("PromptEnhancer", text="Describe a circle")},
         {"n6": encode(["8", 0]), "n8": node("Load Text File", file_path="prompts.txt")},
+        {"n6": encode(["8", 0]), "n8": node("FetchText", string="https://example.org/prompt")},
+        {"n6": encode(["8", 0]), "n8": node("Line From Text", text="a red circle\na blue square")},
+        {"n6": encode(["8", 0]), "n8": node("StringToUpper", text="a red circle")},
+        {"n6": encode(["8", 0]), "n8": node("PromptStyler", prompt="a red circle")},
         {"n6": encode(["8", 0]), "n8": node("DPRandomGenerator", text="a {red|blue} circle", seed=1)},
         {"n6": encode(["8", 0])},
         {"n6": encode(["6", 0])},
@@ -409,6 +413,11 @@ KSAMPLER = box(3, "KSampler", {"model": 1, "positive": 2, "negative": 3}, 7, "ra
 LINKS = [[1, 4, 0, 3, 0, "MODEL"], [2, 6, 0, 3, 1, "CONDITIONING"], [3, 7, 0, 3, 2, "CONDITIONING"]]
 DOG = box(7, "CLIPTextEncode", {"clip": None}, "a dog")
 NOTE = box(9, "Note", {}, "remember the milk")
+
+
+@pytest.mark.parametrize("text", ["a {red|blue} circle", "a red circle // a note", "a red /* not blue */ circle"])
+def test_what_the_editor_resolves_before_it_runs_is_no_prompt(text: str) -> None:
+    assert why(**editor(KSAMPLER, box(6, "CLIPTextEncode", {"clip": None}, text), DOG, links=LINKS))
 
 
 def test_the_editors_form() -> None:

@@ -8,8 +8,9 @@ import click
 @click.command("categories")
 @click.argument("prompts", nargs=-1)
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Prompt file.")
+@click.option("--column", metavar="NAME", help="Column or key of --file that holds the prompts.")
 @click.option("--weights", default="published", show_default=True, help="Table of weights to show.")
-def command(prompts: tuple[str, ...], file: Path | None, weights: str) -> None:
+def command(prompts: tuple[str, ...], file: Path | None, column: str | None, weights: str) -> None:
     """Show the category of each prompt, the reason, and the category's weights."""
     # imported here: help should not wait for torch
     from steer import Prompt, read_prompts
@@ -17,7 +18,7 @@ def command(prompts: tuple[str, ...], file: Path | None, weights: str) -> None:
     from steer_carinox.weights import find_table
 
     table = find_table(weights)
-    rows = [*map(Prompt, prompts), *(read_prompts(file) if file else [])]
+    rows = [*map(Prompt, prompts), *(read_prompts(file, column=column) if file else [])]
     if not rows:
         raise click.UsageError("got no prompt; give prompts, or a file with --file")
     for prompt in rows:

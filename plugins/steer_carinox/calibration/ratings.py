@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from steer import Prompt, SteerError
-from steer.plugin import RewardFunction, checked, read_image, read_text
+from steer.plugin import Reading, RewardFunction, checked, read_image, read_text
 from steer_carinox.calibration.categories import Category, category_of
 
 IMAGE_KEYS = ("image", "file_name", "file")
@@ -28,7 +28,7 @@ class Rated:
 
 
 def read_ratings(path: Path, column: str, rewards: Sequence[str]) -> list[Rated]:
-    """Read JSON lines with ``prompt``, the rating, and an image or the rewards' scores; ``category`` is optional.
+    """Read JSON lines with the prompt, the rating, and an image or the rewards' scores; ``category`` is optional.
 
     Files from ``steer score --out`` have this format; ``column`` then names the reward whose score is the rating.
 
@@ -85,7 +85,7 @@ def score_all(rated: Sequence[Rated], name: str, make: Callable[[], RewardFuncti
 def _check_columns(path: Path, rows: Sequence[Mapping[str, Any]], column: str, rewards: Sequence[str]) -> None:
     """Raise if columns are missing in every line; the message names all of them."""
     missing = []
-    if not any("prompt" in row or "text" in row for row in rows):
+    if not any(map(Reading().text_keys, rows)):
         missing.append("prompt")
     if not any(column in row or column in _table(row) for row in rows):
         missing.append(column)
@@ -101,8 +101,9 @@ def _check_columns(path: Path, rows: Sequence[Mapping[str, Any]], column: str, r
 
 
 def _rated(row: Mapping[str, Any], column: str, rewards: Sequence[str], where: str, folder: Path) -> Rated:
-    text = row.get("prompt", row.get("text"))
-    if not isinstance(text, str) or not text.strip():
+    keys = Reading().text_keys(row)
+    text = next((row[key] for key in keys if isinstance(row[key], str) and row[key].strip()), None)
+    if text is None:
         raise SteerError(f"{where}: no text under prompt")
     scores = {name: _number(value, f"{where}: scores.{name}") for name, value in _table(row).items()}
     if column not in row and column not in scores:
@@ -112,7 +113,7 @@ def _rated(row: Mapping[str, Any], column: str, rewards: Sequence[str], where: s
     if image is None and any(name not in scores for name in rewards):
         raise SteerError(f"{where}: neither an image nor scores of all rewards")
     category = row.get("category")
-    metadata = {k: v for k, v in row.items() if k not in ("prompt", "text", "category", "scores")}
+    metadata = {k: v for k, v in row.items() if k not in (*keys, "category", "scores")}
     prompt = Prompt(text.strip(), category=None if category is None else str(category), metadata=metadata)
     return Rated(prompt, category_of(prompt), rating, None if image is None else _find(image, folder), scores)
 

@@ -53,6 +53,7 @@ from steer.training import TrainingOptions, option, positive, training_options
     "captions of the data",
     metavar="FILE",
 )
+@option("--column", str, None, "Column or key of --data and --validate that holds the prompts.", metavar="NAME")
 @option("--reward", str, None, "Reward that scores validation samples.", metavar="EXPR")
 @training_options(steps=2000, batch=32, rate=1e-5, ema=0.99)
 def command(
@@ -65,6 +66,7 @@ def command(
     warmup_rate: float | None,
     scenes: int,
     validate: Path | None,
+    column: str | None,
     reward: str | None,
     **rest: Any,
 ) -> None:
@@ -107,7 +109,8 @@ def command(
         resume=given.resume,
         display=Bar("dmd2", lines=True),
         watch=given.watch,
-        prompts=tuple(read_prompts(validate)) if validate else (),
+        prompts=tuple(read_prompts(validate, column=column)) if validate else (),
+        column=column,
         reward=reward,
         scenes=scenes,
         device=given.device,

@@ -72,6 +72,7 @@ def load(
     model: str,
     scenes: int,
     seed: int,
+    column: str | None = None,
 ) -> Dataset:
     """Load a data set, encoding its images unless ``cache`` has the same ones.
 
@@ -82,6 +83,7 @@ def load(
         cache: ``.safetensors`` file of the encoded images.
         model: name of the model with that autoencoder.
         scenes: how many images to draw from a registered source.
+        column: the column or key that holds the prompts.
 
     Raises:
         SteerError: for a source that is none of these, an image without a caption, or images of another size.
@@ -93,9 +95,9 @@ def load(
         return _encoded(_drawn(draw, scenes, seed, source, size), encode, cache, key)
     path = Path(source).expanduser()
     if path.is_file() and path.suffix.lower() in PROMPT_SUFFIXES:
-        return Dataset([str(prompt) for prompt in read_prompts(path)])
+        return Dataset([str(prompt) for prompt in read_prompts(path, column=column)])
     if path.is_dir():
-        pairs = read_folder(path)
+        pairs = read_folder(path, column)
         files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns, text) for file, text in pairs]
         return _encoded(_opened(pairs, size), encode, cache, _key(model, files, size))
     known = ", ".join(drawn) or "none"
@@ -105,7 +107,7 @@ def load(
     )
 
 
-def read_folder(folder: Path) -> list[tuple[Path, str]]:
+def read_folder(folder: Path, column: str | None = None) -> list[tuple[Path, str]]:
     """Return the images of a folder with their captions.
 
     Captions are in ``metadata.jsonl`` (``file_name`` and ``text``, ``caption`` or ``prompt``, the layout of an
@@ -115,14 +117,14 @@ def read_folder(folder: Path) -> list[tuple[Path, str]]:
         SteerError: if there is no image, a caption is missing or blank, or a file is not inside the folder.
     """
     metadata = folder / "metadata.jsonl"
-    pairs = _from_metadata(metadata) if metadata.is_file() else _from_neighbors(folder)
+    pairs = _from_metadata(metadata, column) if metadata.is_file() else _from_neighbors(folder)
     if not pairs:
         raise SteerError(f"data folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return pairs
 
 
-def _from_metadata(metadata: Path) -> list[tuple[Path, str]]:
-    found, root = read_metadata(metadata), metadata.parent.resolve()
+def _from_metadata(metadata: Path, column: str | None) -> list[tuple[Path, str]]:
+    found, root = read_metadata(metadata, column), metadata.parent.resolve()
     for path, caption in found.items():
         if not caption.strip():
             raise SteerError(f"{metadata}: no caption for {path.name!r}; expected it under 'text'")

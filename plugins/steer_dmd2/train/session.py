@@ -24,6 +24,7 @@ def train(
     display: Display,
     watch: Watch,
     prompts: Sequence[Prompt] = (),
+    column: str | None = None,
     reward: str | None = None,
     scenes: int = 16_384,
     device: str | None = None,
@@ -36,6 +37,7 @@ def train(
         resume: whether ``out`` holds a run to continue.
         watch: steps between checkpoints, sheets and rows of the log.
         prompts: what the sheets show; by default captions of the data.
+        column: the column or key of the data that holds the prompts.
         reward: an expression that scores the sheets' samples; it does not change the weights.
         scenes: images to draw from a registered data source.
         device, threads: see :func:`steer.training.start`.
@@ -71,6 +73,7 @@ def train(
             model=recipe.teacher,
             scenes=scenes,
             seed=recipe.seed,
+            column=column,
         )
     _check_data(recipe, data)
     run.begin("dmd2", recipe)

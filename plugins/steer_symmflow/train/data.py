@@ -1,8 +1,6 @@
 """Training data of SymmFlow: labeled images from folders, from data sets in packages, or drawn on demand."""
 
-import csv
 import inspect
-import io
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +10,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from steer import SteerError
-from steer.plugin import IMAGE_SUFFIXES, Plugins, files_in, message_of, read_image, read_object, read_text, unknown
+from steer.plugin import (
+    IMAGE_SUFFIXES,
+    Plugins,
+    Reading,
+    files_in,
+    message_of,
+    read_image,
+    read_object,
+    read_table,
+    unknown,
+)
 from steer_symmflow.images import nearest_labels, read_rgb, resized_mask
 
 LABELS = "labels.json"
@@ -168,11 +176,11 @@ def read_labels(file: Path) -> dict[str, tuple[int, int, int]]:
             f"{file} does not exist; expected the color of each label, such as "
             '{"sky": [0, 0, 255], "sea": [0, 255, 0]}'
         )
+    table = read_object(file, "labels")
     try:
-        table = read_object(file, "labels")
         labels = {str(name): (r, g, b) for name, (r, g, b) in table.items()}
         ok = len(labels) > 1 and all(type(v) is int and 0 <= v <= 255 for color in labels.values() for v in color)
-    except (SteerError, ValueError, TypeError):
+    except (ValueError, TypeError):
         ok, labels = False, {}
     if not ok:
         raise SteerError(f'{file}: expected two or more of {{"sky": [0, 0, 255], …}}, the color of each in 0..255')
@@ -214,16 +222,12 @@ def _mask_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
 def _class_folder(folder: Path, size: tuple[int, int] | None) -> Stored:
     listing = folder / "metadata.csv"
     if listing.is_file():
-        try:
-            rows = list(csv.DictReader(io.StringIO(read_text(listing, "list"), newline="")))
-        except csv.Error as error:
-            raise SteerError(f"{listing} cannot be read ({message_of(error, 120)}); expected UTF-8") from None
-        if not rows or not {"file_name", "label"} <= set(rows[0]):
-            raise SteerError(f"{listing}: expected the columns file_name and label")
-        for number, row in enumerate(rows, start=1):
-            if not (row["file_name"] and row["label"]):
-                raise SteerError(f"{listing}, row {number}: no {'label' if row['file_name'] else 'file_name'}")
-        pairs = [(folder / row["file_name"], row["label"]) for row in rows]
+        pairs = []
+        for where, row in read_table(listing, "list", Reading("file_name", flag="")):
+            missing = [key for key in ("file_name", "label") if not row.get(key)]
+            if missing:
+                raise SteerError(f"{where}: no {missing[0]}; expected the columns file_name and label")
+            pairs.append((folder / row["file_name"], row["label"]))
     else:
         found = files_in(folder, IMAGE_SUFFIXES)
         pairs = [(path, path.relative_to(folder).parts[0]) for path in found if path.parent != folder]

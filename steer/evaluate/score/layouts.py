@@ -14,7 +14,7 @@ from steer.prompts.objects import parse
 from steer.prompts.pictures.tools import looks_like_data, without_settings
 from steer.prompts.prompt import Prompt
 from steer.prompts.reading_options import Reading
-from steer.prompts.tables import DELIMITERS, table_rows
+from steer.prompts.tables import DELIMITERS, read_table
 from steer.prompts.values import plain
 from steer.results.names import METADATA
 from steer.settings.folders import files_in
@@ -33,7 +33,7 @@ _NUMBERED = re.compile(r"(.*\S)_\d{6}")
 
 
 def read_metadata(path: Path, column: str | None = None, *, whole: bool = False) -> dict[Path, Prompt]:
-    """Read prompts by image from JSON lines or CSV with ``file_name`` and a prompt (imagefolder form).
+    """Read prompts by image from JSON lines, CSV or TSV with ``file_name`` and a prompt (imagefolder form).
 
     Args:
         path: the file; or a folder with a text for each image, of the same name (DPG-Bench).
@@ -45,7 +45,8 @@ def read_metadata(path: Path, column: str | None = None, *, whole: bool = False)
     """
     reading = Reading(column)
     prompts: dict[Path, Prompt] = {}
-    rows = list(_table(path, reading) if path.suffix.lower() == ".csv" else _lines(path))
+    table = path.suffix.lower() in (".csv", ".tsv")
+    rows: list[tuple[str, Any]] = [*(read_table(path, "metadata file", reading) if table else _lines(path))]
     for where, row in rows:
         if whole and len(rows) == 1 and isinstance(row, dict) and "file_name" not in row:
             row = {"file_name": ".", **row}
@@ -64,18 +65,6 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
         if line.strip():
             where = f"metadata file {path}, line {number}"
             yield where, parse(line, where)
-
-
-def _table(path: Path, reading: Reading) -> Iterator[tuple[str, Any]]:
-    kept: list[Any] = []
-
-    def keep(row: Any, where: str) -> Prompt:
-        kept.append(row)
-        return Prompt("")
-
-    for where, make in table_rows(read_text(path, "metadata file"), f"metadata file {path}", ",", reading, keep):
-        make()
-        yield where, kept.pop()
 
 
 def _listed(row: Any, where: str, reading: Reading) -> tuple[str, Prompt]:

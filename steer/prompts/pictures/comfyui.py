@@ -20,7 +20,10 @@ _ENCODED = (
 _STRINGS = ("value", "text", "string", "prompt", "positive", "positive_prompt", "str")
 _PART = re.compile(r"(?:string|text|str|prompt)_?(?:[a-z]|\d+)")
 _MADE_UP = re.compile(
-    r"llm|gpt|ollama|gemini|claude|vlm|enhanc|expand|generat|wildcard|random|transl|florence|caption|interrog|tag|load"
+    r"llm|gpt|ollama|gemini|claude|vlm|chat|agent|enhanc|expand|generat|wildcard|random|transl|florence|caption|interrog"
+    r"|tag|load|fetch|http|url|file|path|from|search|styl|preset|templat|format|list|(?<!multi)line|split|slic|pick"
+    r"|select|switch|index|cycle|queue|schedul|csv|json|pars|extract|regex|replac|remov|filter|trim|strip|truncat"
+    r"|upper|lower|case|convert|sort|shuffl|revers|eval|script|python"
 )
 """Nodes whose output is not their own text."""
 _PASSES = re.compile(r"reroute|show|preview|display|primitive|getnode|setnode")
@@ -35,6 +38,8 @@ _WIDGETS = {
     "StringConcatenate": ("string_a", "string_b", "delimiter"),
 }
 """Names of the values that the editor's form lists without them."""
+_CHANGED = re.compile(r"[{}]|//|/\*")
+"""Choices and comments, which the editor resolves before it runs a graph."""
 _MUTED, _BYPASSED = 2, 4
 
 Link = tuple[str, int]
@@ -285,7 +290,11 @@ def _linked(node: Mapping[str, Any], links: Mapping[Any, list[Any]], bypassed: b
 
 
 def _widgets(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a node's values by name, as far as the names are known."""
+    """Return a node's values by name, as far as the names are known and the graph ran with these values."""
+    return {name: value for name, value in _named_widgets(node).items() if not _CHANGED.search(value)}
+
+
+def _named_widgets(node: Mapping[str, Any]) -> dict[str, str]:
     values = node.get("widgets_values")
     if isinstance(values, dict):
         return {key: value for key, value in values.items() if isinstance(value, str)}

@@ -130,6 +130,8 @@ def test_tables_beside_images_are_read_as_prompt_files_are(tmp_path: Path, table
     (tmp_path / "d" / "metadata.csv").write_text(table, encoding=encoding)
     assert prompts(tmp_path / "d") == {"0.png": "a red circle"}
     assert prompts(tmp_path / "d", metadata=tmp_path / "d" / "metadata.csv") == {"0.png": "a red circle"}
+    renamed = (tmp_path / "d" / "metadata.csv").rename(tmp_path / "d" / "m.tsv")
+    assert prompts(tmp_path / "d", metadata=renamed) == {"0.png": "a red circle"}
 
 
 def test_two_prompts_for_one_image_are_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 from steer import SteerError
 from steer_carinox.calibration.calibrate_command import command
 from steer_carinox.calibration.correlations import Ratings, calibrate, correlations, shares
+from steer_carinox.calibration.ratings import read_ratings
 from steer_carinox.weights import find_table
 
 REWARDS = """
@@ -129,6 +130,18 @@ def rated_images(place: Path) -> list[dict[str, Any]]:
         text = f"{'four' if counts else 'red'} things{' here' * (number // 4)}"
         rows.append({"prompt": text, "image": f"{number}.png", "rating": rating})
     return rows
+
+
+def test_prompts_are_found_under_any_name_of_theirs(place: Path) -> None:
+    from steer_carinox.calibration.categories_command import command as categories
+
+    rows = [{"Caption": f"four {i} things", "rating": i, "scores": {A: i, B: -i}} for i in range(3)]
+    found = read_ratings(write(place / "r.jsonl", rows), "rating", [A, B])
+    assert [row.prompt for row in found] == [row["Caption"] for row in rows]
+    (place / "p.csv").write_text("Words\nfour oranges\n")
+    for more, code in (([], 1), (["--column", "words"], 0)):
+        done = CliRunner().invoke(categories, ["--file", "p.csv", *more])
+        assert done.exit_code == code and ("numeracy" in done.output) == (code == 0), done.output
 
 
 @pytest.mark.slow  # scores images and bootstraps
