@@ -113,18 +113,18 @@ def examples() -> Path:
 def _prompts_and_inputs(values: dict[str, Any], notes: list[str]) -> tuple[list[Prompt], list[str]]:
     """Return the prompts, and the inputs that stand in for them if no prompts were given."""
     inputs = {**check_inputs(values.pop("inputs", {})), **typed_inputs()}
+    reading = how_read(values)
     known = {name: entry.load() for name, entry in manager().registry.entries["input"].items()}
     named = [name for name, value in inputs.items() if not isinstance(value, bool)]
     alone = bool(named) and not {"prompts", "file"} & values.keys()
     return prompts_with(
-        None if alone else drawn(_prompts(values, notes), values, anew=False), inputs, known
+        None if alone else drawn(_prompts(values, reading, notes), values, anew=False), inputs, known
     ), named if alone else []
 
 
-def _prompts(values: dict[str, Any], notes: list[str]) -> list[Prompt]:
+def _prompts(values: dict[str, Any], reading: dict[str, Any], notes: list[str]) -> list[Prompt]:
     if "prompts" in values and "file" in values:
         raise SteerError("got both prompts and a prompt file; give one of the two")
-    reading = how_read(values)
     if "file" in values or values.get("prompts") == ["-"]:
         return read_prompts(values.get("file", "-"), **reading)
     if reading["column"] is not None:

@@ -130,15 +130,21 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def check_seed(seed: Any, where: str) -> int:
-    """Return ``seed`` if it is an integer in 0..2³²−1, else raise (torch repeats its streams for larger seeds)."""
+def check_seed(seed: Any, where: str, *, wrap: str = "") -> int:
+    """Return ``seed`` if it is an integer in 0..2³²−1, else raise (torch repeats its streams for larger seeds).
+
+    Args:
+        seed: the value.
+        where: for messages.
+        wrap: the option that takes larger ones, if there is one.
+    """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         told = repr(seed)[:60]
         remedy = ""
         if isinstance(seed, int) and seed > MAX_SEED:
             remedy = (
                 f" (torch repeats larger seeds' streams); write {seed % (MAX_SEED + 1)}, which is {told} % "
-                f"{MAX_SEED + 1}, or add --wrap-seeds"
+                f"{MAX_SEED + 1}{f', or add {wrap}' if wrap else ''}"
             )
         raise SteerError(f"{where}: got seed {told}, expected an integer in 0..{MAX_SEED}{remedy}")
     return seed

@@ -86,7 +86,7 @@ def own_seed(value: Any, where: str, *, wrap: bool = False) -> int | None:
         raise SteerError(f"{where}: got seed {value!r}, which was rounded when it was saved; write all of its digits")
     if seed > MAX_SEED and wrap:
         return seed % (MAX_SEED + 1)
-    return check_seed(seed, where)
+    return check_seed(seed, where, wrap="--wrap-seeds")
 
 
 def plain(value: Any, where: str, reading: Reading, depth: int = 0) -> Any:

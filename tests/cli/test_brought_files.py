@@ -52,6 +52,26 @@ def test_a_column_is_one_of_a_file(steer: Steer) -> None:
     assert "./nothere" in done.error()
 
 
+def test_seeds_mean_the_same_for_the_whole_command(steer: Steer, tiny: Path, place: Path) -> None:
+    (place / "p.txt").write_text("a red circle")
+    plan = ["render", "p.txt", "-m", tiny, "--out", "out", "--dry-run"]
+    for name in ("seed", "run_seed"):
+        flag = f"--{name.replace('_', '-')}"
+        assert "write 1, which is 4294967297 % 4294967296, or add --wrap-seeds" in steer(*plan, flag, 2**32 + 1).error()
+        assert steer(*plan, flag, 2**32 + 1, "--wrap-seeds").code == 0
+        (place / "run.toml").write_text(f"{name} = {2**32 + 1}\nwrap_seeds = true\nsteps = 2.0\nguidance = 1")
+        assert steer(*plan, "--config", "run.toml").code == 0
+    for seed in ("-1", "-1.0"):
+        (place / "run.toml").write_text(f"seed = {seed}")
+        assert steer(*plan, "--config", "run.toml").code == 0
+    assert steer(*plan, "--seed", "-1").code == 0
+    assert "expected an integer in 0..4294967295" in steer(*plan, "--seed", "-2").error()
+    (place / "run.toml").write_text("steps = 2.5")
+    assert "steps is 2.5, expected int" in steer(*plan, "--config", "run.toml").error()
+    Image.new("RGB", (8, 8)).save(place / "a.png")
+    assert "--wrap-seeds" not in steer("segment", "a.png", "--seed", 2**32).error()
+
+
 @pytest.mark.slow
 def test_infinite_numbers_reach_no_output(steer: Steer, tiny: Path, place: Path) -> None:
     arguments = ["-m", tiny, "--steps", "1", "--guidance", "1"]

@@ -31,6 +31,8 @@ def read_toml(path: str | Path, keys: dict[str, Any]) -> dict[str, Any]:
                 f"config file {path}: unknown key {key!r}{nearest(key, keys)} (known: {', '.join(sorted(keys))})"
             )
         kind = keys[key]
+        if kind is int and isinstance(value, float) and value.is_integer():  # as in prompt files
+            data[key] = value = int(value)
         if kind is list and isinstance(value, str):
             data[key] = [value]
         elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

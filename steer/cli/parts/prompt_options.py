@@ -6,7 +6,7 @@ from typing import Any
 
 from steer.cli.parts.option_groups import Decorator, option, options
 from steer.cli.parts.sampling_options import INPUT
-from steer.prompts.prompt import MAX_SEED, Prompt
+from steer.prompts.prompt import MAX_SEED, Prompt, check_seed
 from steer.prompts.wildcards import drawn_prompts
 
 prompt_options: Decorator = options(
@@ -34,7 +34,7 @@ prompt_options: Decorator = options(
 
 
 def how_read(values: dict[str, Any]) -> dict[str, Any]:
-    """Remove :data:`prompt_options` from ``values`` and return them as arguments of ``read_prompts``.
+    """Remove :data:`prompt_options` from ``values`` and return them as arguments of ``read_prompts``; check the seeds.
 
     The run file must not keep them: a run stores its prompts as they were read, without the original columns.
     """
@@ -43,8 +43,12 @@ def how_read(values: dict[str, Any]) -> dict[str, Any]:
         "wrap_seeds": bool(values.pop("wrap_seeds", None)),
         "wildcards": values.get("wildcards") is not None,
     }
-    if asked["wrap_seeds"] and (values.get("seed") or 0) > MAX_SEED:
-        values["seed"] %= MAX_SEED + 1
+    if values.get("seed") == -1:  # A1111's and ComfyUI's word for no seed
+        del values["seed"]
+    for name in {"seed", "run_seed"} & values.keys():
+        if asked["wrap_seeds"] and values[name] > MAX_SEED:
+            values[name] %= MAX_SEED + 1
+        check_seed(values[name], name, wrap="--wrap-seeds")
     return asked
 
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -55,6 +56,8 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             found |= dict.fromkeys(image for image in files_in(path, IMAGE_SUFFIXES) if not _is_plot(image))
         elif path.exists():
             found[path] = None
+        elif re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):  # pathlib joins the slashes; a query may hold a key
+            raise SteerError(f"image {str(path).partition('?')[0]} is a URL; fetch it, and name the file")
         else:
             raise SteerError(f"image {path} does not exist")
     if not found:

@@ -247,6 +247,7 @@ def test_a_corrupt_image_is_reported_the_rest_scored_and_the_code_is_1(steer, tm
         (["pics", "-r", "shapes", "--prompt", "x", "--json", "--csv"], "both --json and --csv"),
         (["pics", "-r", "shapes", "--prompt", "x", "--out", "rewards.py"], "line 1: not a line of scores"),
         (["pics", "-r", "shapes", "--prompt", "x", "-o", "clip.model=shapes"], "not active"),
+        (["http://a.b/c.png?token=x", "-r", "shapes", "--prompt", "x"], "image http:/a.b/c.png is a URL; fetch it"),
     ],
 )
 def test_mistakes_end_in_one_line_and_code_2(steer, tmp_path: Path, arguments, message) -> None:
