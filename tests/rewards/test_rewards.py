@@ -10,6 +10,8 @@ from support.tiny import brightness
 
 import steer
 from steer import RewardError, SteerError
+from steer.registry.plugins import manager
+from steer.rewards.by_name import check_rewards, make_reward
 from steer.rewards.expressions import Term, parse_expression
 from steer.rewards.reward import WeightedSum, as_function, checked
 
@@ -109,3 +111,11 @@ def test_a_reward_that_fails_in_a_run_names_the_step(tiny_pipe) -> None:
 
     with pytest.raises(RewardError, match=r"'fails' returned nan for prompt 'a red circle' \(at step 2\)"):
         steer.Sampler(tiny_pipe).generate("a red circle", methods=["fk"], reward=fails, steps=10, seed=1)
+
+
+def test_a_reward_is_placed_by_an_option_that_it_need_not_declare() -> None:
+    placed = make_reward(["jpeg"], {"jpeg": {"device": "cpu"}}, manager(), torch.device("meta"))
+    beside = make_reward(["jpeg"], {}, manager(), torch.device("meta"))
+    assert [made.parts[0].device.type for made in (placed, beside)] == ["cpu", "meta"]
+    with pytest.raises(SteerError, match="unknown device 'nowhere'"):
+        check_rewards(["jpeg"], {"jpeg": {"device": "nowhere"}}, manager())
