@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 from support.commands import Steer
@@ -106,6 +108,18 @@ def test_a_render_goes_on_without_the_column(steer: Steer, tiny: Path, place: Pa
 
 
 @pytest.mark.slow
+def test_a_column_of_images_reaches_neither_the_plan_nor_the_folder(steer: Steer, tiny: Path, place: Path) -> None:
+    table = pyarrow.table({"caption": ["a red circle"], "image": [{"bytes": b"x" * 2_000_000, "path": "a.png"}]})
+    pyarrow.parquet.write_table(table, place / "p.parquet")
+    render = ["render", "p.parquet", "-m", tiny, "--steps", "1", "--guidance", "1", "--out", "out", "--json"]
+    plan, done = steer(*render, "--dry-run"), steer(*render)
+    assert (plan.code, done.code) == (0, 0)
+    for one in (plan, done):
+        assert one.err.count("columns of bytes are left out: image.bytes") == 1
+    written = sum(file.stat().st_size for file in (place / "out").rglob("*") if file.is_file())
+    assert json.loads(plan.out)["bytes"] < 100_000 and written < 300_000
+
+
 def test_run_files_and_defaults_with_a_byte_order_mark(steer: Steer, tiny: Path, place: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16"):
         (place / "p.csv").write_text("Words;seed\na café;7\n", encoding=encoding)

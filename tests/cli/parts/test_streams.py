@@ -142,7 +142,7 @@ def _small(words: list[Any], tiny: Path) -> list[object]:
 
 @pytest.mark.slow  # many processes
 def test_a_full_stdout_of_any_command(tiny: Path, brought: Path) -> None:
-    silent = [["--help"], ["--version"], ["generate", "--help"], ["new", "method", "mine"]]
+    silent = [["--help"], ["--version"], ["generate", "--help"], ["new", "method", "mine"], ["categories", "a"]]
     for words in [*silent, *PROGRAMS, *([*words, "--json"] for words in PROGRAMS)]:
         more = [] if "--help" in words else _small(words, tiny)
         child = processes.start([*words, *more], brought, "/dev/full", "errors.txt")
