@@ -111,7 +111,7 @@ def check_rows(then: Path, now: Path) -> None:
 def check(then: Any, now: Any, where: str) -> None:
     """Check that data say the same."""
     if isinstance(then, dict):
-        then = renewed(then)  # keys have today's names
+        then, now = renewed(then), renewed(now)  # keys have today's names
         for name in then.keys() - TIMES:
             assert name in now, f"{where}: {name} is gone"
             if name != "versions" and not (name == "thumbnails" and not SAME):
