@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -83,7 +84,7 @@ class ScoreFile:
         """
         if path.suffix.lower() in (".csv", ".tsv"):
             raise SteerError(f"--out {path}: scores are kept as JSON lines; name it .jsonl, or use --csv > {path}")
-        self._path = path.resolve()  # a link may lead to the file
+        self._path = Path(os.path.realpath(path))  # a link may lead to the file, or in a circle
         self._storage = LocalStorage(self._path.parent)
         self.done = read_rows(path)
 

@@ -71,10 +71,13 @@ def test_two_at_once_do_not_share_a_file(place: Path) -> None:
     assert (place / "s.jsonl").read_text().count("\n") == 30
 
 
-def test_scores_are_not_written_as_csv_by_name(steer, tmp_path: Path) -> None:
+def test_outputs_that_cannot_be_are_one_line(steer, tmp_path: Path) -> None:
     _pictures(tmp_path / "pics", [(16, 16)])
     code, out, told = steer("pics", "-r", "./rewards.py:bright", "--prompt", "", "--out", "a.csv")
     assert (code, out) == (2, "") and "name it .jsonl, or use --csv > a.csv" in told
+    (tmp_path / "circle.jsonl").symlink_to("circle.jsonl")
+    code, out, told = steer("pics", "-r", "./rewards.py:bright", "--prompt", "", "--out", "circle.jsonl")
+    assert (code, out) == (2, "") and told.count("\n") == 1, told
 
 
 @pytest.mark.slow
