@@ -214,7 +214,8 @@ class World:
                 "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. "
                 "Please use float32 instead."
             )
-        return own[id(leaf)] if id(leaf) in own else Pretended(leaf, self)
+        # torch's kernels are called below the layer that minds a lazy conjugate or sign
+        return own[id(leaf)] if id(leaf) in own else Pretended(leaf.resolve_conj().resolve_neg(), self)
 
     def _note_copy(self, func: Any, args: Any, there: bool) -> None:
         target, source = (

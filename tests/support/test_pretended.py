@@ -121,6 +121,20 @@ def test_mps_has_no_double() -> None:
         assert single.cpu().double().sum() == 2
 
 
+def test_a_lazy_conjugate_is_one() -> None:
+    turn, point = torch.polar(torch.ones(3), torch.arange(3.0)), torch.randn(3, 2)
+
+    def gradient(point: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+        leaf = point.requires_grad_()
+        (found,) = torch.autograd.grad(torch.view_as_real(torch.view_as_complex(leaf) * turn)[:, 0].sum(), leaf)
+        return found
+
+    with pretended():
+        there = turn.to("cuda")
+        assert torch.equal(gradient(point.to("cuda"), there).cpu(), gradient(point, turn))
+        assert torch.equal(there.conj().imag.cpu(), turn.conj().imag)
+
+
 def test_modules_move_and_gradients_come_back_also_through_checkpoints() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.GroupNorm(2, 4), nn.Linear(4, 1))
