@@ -52,8 +52,8 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
 
     # Models
     from steer.models.backbone import Backbone as Backbone  # the interface of model families
-    from steer.models.backbone import Conditioning as Conditioning  # encoded prompts
-    from steer.models.backbone import Encoded as Encoded  # one encoded prompt
+    from steer.models.encoded_prompts import Conditioning as Conditioning  # encoded prompts
+    from steer.models.encoded_prompts import Encoded as Encoded  # one encoded prompt
     from steer.models.families.sd import StableDiffusion as StableDiffusion  # the family to derive a similar one from
     from steer.models.load import load_model as load_model  # a model by name, folder or hub id
     from steer.models.device import pick_device as pick_device  # the device to use

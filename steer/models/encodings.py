@@ -8,8 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-Encoded = tuple[dict[str, Tensor], dict[str, Tensor] | None]
-"""One prompt's conditioning, name to ``[1, …]``, and that of its negative prompt; ``None`` if guidance is off."""
+from steer.models.encoded_prompts import Encoded
 
 KEPT_BYTES = 1 << 30
 """Most bytes of encodings that a model keeps; a population's own are held by its conditioning."""

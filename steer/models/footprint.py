@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from steer.errors import SteerError
-from steer.models.backbone import ENCODERS, Backbone
+from steer.models.backbone import Backbone
+from steer.models.placement import ENCODERS
 from steer.models.room import bytes_of
 from steer.settings.strict_json import read_object
 

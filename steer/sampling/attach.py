@@ -25,7 +25,9 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Backbone, Conditioning, Encoded, to_image, unscaled
+from steer.models.backbone import Backbone
+from steer.models.common import to_image, unscaled
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.lent import Lent
 from steer.processes.gaussian import Gaussian
 from steer.processes.glass import Glass

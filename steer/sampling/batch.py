@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Conditioning
+from steer.models.encoded_prompts import Conditioning
 from steer.processes import Process
 from steer.sampling.forwards import Forwards
 

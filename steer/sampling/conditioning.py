@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Sequence
 
 from steer.errors import SteerError
-from steer.models.backbone import Backbone, Conditioning
+from steer.models.backbone import Backbone
+from steer.models.encoded_prompts import Conditioning
 from steer.prompts.prompt import Prompt
 from steer.sampling.resolved_settings import Choices
 from steer.settings.run_settings import check_modality

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from steer.errors import SteerError
-from steer.models.backbone import Backbone, Conditioning
+from steer.models.backbone import Backbone
+from steer.models.encoded_prompts import Conditioning
 from steer.models.media.media import joined
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum

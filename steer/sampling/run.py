@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Backbone, Conditioning, evaluations
+from steer.models.backbone import Backbone
 from steer.models.denoisers import Denoiser
+from steer.models.encoded_prompts import Conditioning, evaluations
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.glass import Glass

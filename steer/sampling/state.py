@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.models.backbone import Conditioning
+from steer.models.encoded_prompts import Conditioning
 from steer.models.media.media import joined
 from steer.processes import Process, RandomX0
 from steer.processes.noise import Streams, keyed

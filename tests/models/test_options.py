@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from support.tiny import tiny_sd
 
 from steer import Sampler, SteerError
-from steer.models.backbone import overflow_safe
+from steer.models.common import overflow_safe
 from steer.models.loras import parse as parse_loras
 from steer.models.options import ModelOptions
 

@@ -19,7 +19,7 @@ from support.linear_gaussian import (
 )
 
 from steer import SteerError
-from steer.models.backbone import Conditioning
+from steer.models.encoded_prompts import Conditioning
 from steer.processes.glass import Glass
 from steer.processes.noise import Streams
 from steer.prompts.prompt import Prompt

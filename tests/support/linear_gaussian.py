@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steer.models.backbone import Backbone, Conditioning, Encoded
+from steer.models.backbone import Backbone
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams
 from steer.prompts.prompt import Prompt

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steer.models.backbone import Backbone, Conditioning, Encoded
+from steer.models.backbone import Backbone
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.media.text import Texts
 from steer.prompts.prompt import Prompt
 from steer_text.process import MaskedDiffusion

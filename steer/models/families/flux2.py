@@ -10,7 +10,8 @@ from typing import Any
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, format_input
 from torch import Tensor
 
-from steer.models.backbone import Conditioning, Encoded, check_size, to_image, warn_if_cut
+from steer.models.common import check_size, to_image, warn_if_cut
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.flux import Flux
 from steer.prompts.prompt import Prompt
 

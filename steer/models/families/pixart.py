@@ -8,15 +8,9 @@ import torch
 from diffusers.utils import is_bs4_available, is_ftfy_available
 from torch import Tensor
 
-from steer.models.backbone import (
-    Backbone,
-    Conditioning,
-    Encoded,
-    check_size,
-    guide,
-    to_image,
-    warn_if_cut,
-)
+from steer.models.backbone import Backbone
+from steer.models.common import check_size, guide, to_image, warn_if_cut
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.prompts.prompt import Prompt
 
 MICRO_CONDITIONED = 128

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, to_image, warn_if_cut
+from steer.models.backbone import Backbone
+from steer.models.common import check_size, to_image, warn_if_cut
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.flow import dynamic_shift, trimmed
 from steer.prompts.prompt import Prompt
 

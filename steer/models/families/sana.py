@@ -17,7 +17,9 @@ from diffusers import SanaPipeline
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, guide, to_image, warn_if_cut
+from steer.models.backbone import Backbone
+from steer.models.common import check_size, guide, to_image, warn_if_cut
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.processes import Process
 from steer.prompts.prompt import Prompt
 

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer.models.backbone import Backbone, Conditioning, Encoded, check_size, guide, to_image, warn_if_cut
+from steer.models.backbone import Backbone
+from steer.models.common import check_size, guide, to_image, warn_if_cut
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.clip_text import encode_texts
 from steer.models.families.flow import trimmed
 from steer.prompts.prompt import Prompt

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Conditioning, Encoded, to_image, unscaled, warn_if_cut
+from steer.models.common import to_image, unscaled, warn_if_cut
+from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.clip_text import encode_texts
 from steer.models.families.sd import StableDiffusion
 from steer.prompts.prompt import Prompt

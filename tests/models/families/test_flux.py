@@ -16,7 +16,7 @@ from support.families import Family, flux, flux2
 from support.tiny import brightness
 
 from steer import Sampler, SteerError
-from steer.models.backbone import Conditioning
+from steer.models.encoded_prompts import Conditioning
 from steer.models.load import load_model
 from steer.models.options import ModelOptions
 from steer.prompts.prompt import Prompt
