@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.models.encoded_prompts import Encoded as Encoded  # one encoded prompt
     from steer.models.families.sd import StableDiffusion as StableDiffusion  # the family to derive a similar one from
     from steer.models.load import load_model as load_model  # a model by name, folder or hub id
+    from steer.models.quantize import quantized as quantized  # whether weights of a module are quantized
     from steer.models.device import pick_device as pick_device  # the device to use
     from steer.models.device import in_double as in_double  # in fp64, on a device that has it
     from steer.models.device import pick_dtype as pick_dtype  # the precision to use

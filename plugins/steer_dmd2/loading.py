@@ -13,7 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from steer import SteerError
-from steer.plugin import Source, Weights, at_hand, locate, message_of, mismatch, read_tensors, shapes_of, unknown
+from steer.plugin import (
+    Source,
+    Weights,
+    at_hand,
+    locate,
+    message_of,
+    mismatch,
+    quantized,
+    read_tensors,
+    shapes_of,
+    unknown,
+)
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card
@@ -74,10 +85,26 @@ def choose(options: DMD2Options, backbone: Any) -> Chosen:
         SteerError: if there is none, it was made for other models or steps, or its weights are not available.
     """
     chosen = _chosen(options, backbone)
+    if quantized(backbone.denoisers["base"]):
+        raise SteerError(
+            f"student {chosen.name!r} is made of the model's whole weights, and these are quantized; "
+            f"{_way(chosen, backbone)}"
+        )
     file = chosen.at_hand()
     if file is not None and chosen.form == "unet":
         _check_shapes(chosen.name, file, backbone.denoisers["base"])
     return chosen
+
+
+def _way(chosen: Chosen, backbone: Any) -> str:
+    """Say how to use a student on a quantized model."""
+    if chosen.form != "lora" or not isinstance(chosen.source, Weights) or chosen.timesteps is not None:
+        return "take the model as it is, without --quantize"
+    source, off = chosen.source, " --guidance 1" if backbone.cfg_setting == "guidance_scale" else ""
+    return (
+        f"drop dmd2 and give the LoRA to the model: --lora {source.repo}/{source.file}:{chosen.scale:g} "
+        f"--steps {chosen.steps} --scheduler {chosen.scheduler}{off}"
+    )
 
 
 def _chosen(options: DMD2Options, backbone: Any) -> Chosen:

@@ -67,6 +67,8 @@ SHAPES: Build = ((64, 128, 192), 128)
 FOUR = (999, 749, 499, 249)
 DMD2 = "tianweiy/DMD2"
 LICENSE = "CC BY-NC-SA 4.0 (not for commercial use)"
+FLUX = "FLUX.1-dev (not for commercial use)"
+HYPER = "ByteDance's of April 2024, with restrictions of use"
 STABILITY = "Stability AI community license"
 
 
@@ -83,8 +85,8 @@ def _lora(repo: str, file: str, size: int, license: str, scheduler: str | None =
     return Variant(Weights(repo, file, size=size, license=license), scheduler=scheduler, form="lora")
 
 
-def _hyper(file: str, size: int, scheduler: str | None = None) -> Variant:
-    return _lora("ByteDance/Hyper-SD", f"Hyper-{file}-lora.safetensors", size, "see its card", scheduler)
+def _hyper(file: str, size: int, scheduler: str | None = None, license: str = HYPER) -> Variant:
+    return _lora("ByteDance/Hyper-SD", f"Hyper-{file}-lora.safetensors", size, license, scheduler)
 
 
 def _lcm(repo: str, size: int) -> dict[int, Variant]:
@@ -145,8 +147,8 @@ PRESETS: dict[str, Preset] = {
     # DDIM trailing; one step by LCM at 800 (SDXL), or by TCD (SD 1.5)
     "hyper-sdxl": Preset(
         "StableDiffusionXLPipeline", SDXL,
-        {1: Variant(Weights("ByteDance/Hyper-SD", "Hyper-SDXL-1step-Unet.safetensors", size=5_135_000_000,
-                            license="see its card"), (800,), scheduler="lcm"),
+        {1: Variant(Weights("ByteDance/Hyper-SD", "Hyper-SDXL-1step-Unet.safetensors", size=10_270_000_000,
+                            license=HYPER), (800,), scheduler="lcm"),
          **{n: _hyper(f"SDXL-{n}steps", 787_000_000) for n in (2, 4, 8)}},
         default_steps=4, scheduler="ddim-trailing",
     ),
@@ -161,11 +163,11 @@ PRESETS: dict[str, Preset] = {
     "flux-turbo": Preset(
         "FluxPipeline", None,
         {8: _lora("alimama-creative/FLUX.1-Turbo-Alpha", "diffusion_pytorch_model.safetensors", 694_000_000,
-                  "FLUX.1-dev (not for commercial use)")},
+                  FLUX)},
         default_steps=8, scheduler="flow-euler", form="lora", guides=True,
     ),
     "hyper-flux": Preset(
-        "FluxPipeline", None, {n: _hyper(f"FLUX.1-dev-{n}steps", 1_390_000_000) for n in (8, 16)},
+        "FluxPipeline", None, {n: _hyper(f"FLUX.1-dev-{n}steps", 1_390_000_000, license=FLUX) for n in (8, 16)},
         default_steps=8, scheduler="flow-euler", form="lora", scale=0.125, guides=True,
     ),
     "qwen-image-lightning": Preset(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 
 from steer.errors import SteerError, cause_of, message_of
 from steer.models.downloads import weights
+from steer.models.downloads.checkpoints import check_ending
 from steer.models.downloads.source import Source
 from steer.registry.declarations import Repository
 from steer.settings.strict_json import object_in
@@ -32,6 +35,7 @@ def load_vae(name: str, kind: str, own: Path, dtype: torch.dtype) -> Any:
     loaded = getattr(diffusers, kind)
     try:
         if source.path is not None and source.path.is_file():
+            check_ending(source.path, "vae")
             if not hasattr(loaded, "from_single_file"):
                 raise SteerError(f"vae {name!r}: diffusers reads no {kind} from one file; give a folder instead")
             vae = loaded.from_single_file(
@@ -56,7 +60,7 @@ def load_vae(name: str, kind: str, own: Path, dtype: torch.dtype) -> Any:
         raise SteerError(
             f"vae {name!r} is no {kind} like the model's: it lacks {len(lacking)} tensors ({lacking[0]}, …)"
         )
-    _check_latents(name, vae.config, object_in(own / "config.json"))
+    _check_latents(name, vae, object_in(own / "config.json"))
     return vae.eval()
 
 
@@ -69,8 +73,9 @@ def _folder(source: Source, name: str) -> Path:
     return folder / "vae" if (folder / "model_index.json").is_file() else folder
 
 
-def _check_latents(name: str, config: Any, own: Any) -> None:
-    """Raise if an autoencoder is for latents of other channels or another size than the model's own."""
+def _check_latents(name: str, vae: Any, own: Mapping[str, Any]) -> None:
+    """Raise if an autoencoder is for latents of other channels, size or scale than the model's own."""
+    config, defaults = vae.config, inspect.signature(type(vae).__init__).parameters
     for key, what in (("latent_channels", "channels"), ("z_dim", "channels"), ("block_out_channels", "levels")):
         here, there = config.get(key), own.get(key)
         if here is None or there is None:
@@ -78,3 +83,10 @@ def _check_latents(name: str, config: Any, own: Any) -> None:
         counts = [len(value) if isinstance(value, (list, tuple)) else value for value in (here, there)]
         if counts[0] != counts[1]:
             raise SteerError(f"vae {name!r} has latents of {counts[0]} {what}, the model needs {counts[1]}")
+    for key in ("scaling_factor", "shift_factor"):  # SD and SDXL, or SD3 and Flux, have latents of the same shape
+        here = config.get(key) or 0.0
+        there = own.get(key, defaults[key].default if key in defaults else None) or 0.0
+        if here != there:
+            raise SteerError(
+                f"vae {name!r} has latents with {key} {here:g}, the model needs {there:g}; it is for another family"
+            )

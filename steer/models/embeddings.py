@@ -92,7 +92,8 @@ def _read(file: Path, name: str) -> dict[str, Tensor]:
         reason = "no pickle of tensors alone; take it as .safetensors" if code else message_of(error, 120)
         raise SteerError(f"embedding {name!r} cannot be read ({reason})") from error
     if isinstance(content, Mapping) and "string_to_param" in content:
-        content = dict(content["string_to_param"].items())
+        params = content["string_to_param"]
+        content = dict(params.items()) if isinstance(params, (Mapping, torch.nn.ParameterDict)) else {}
     tensors = {
         str(key): value.detach().reshape(-1, value.shape[-1])
         for key, value in (content.items() if isinstance(content, Mapping) else ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from steer.errors import SteerError, cause_of, message_of
 from steer.models.downloads import lora_files
-from steer.models.downloads.checkpoints import NAMED, read_tensors, shapes_of
+from steer.models.downloads.checkpoints import NAMED, check_ending, read_tensors, shapes_of
 from steer.models.downloads.files import lora_of
 
 Lora = tuple[str, float] | tuple[str, float, float]
@@ -54,9 +55,10 @@ def parse(texts: Iterable[str]) -> tuple[Lora, ...]:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def add(pipe: Any, loras: Iterable[Lora], *, fuse: bool) -> None:
@@ -74,6 +76,12 @@ def add(pipe: Any, loras: Iterable[Lora], *, fuse: bool) -> None:
     for number, (path, *weights) in enumerate(loras):
         scales = (weights[0], weights[-1])
         place = lora_files.locate(path)
+        if place.is_file():
+            check_ending(place, "lora")
+            if place.suffix != ".safetensors":
+                raise SteerError(
+                    f"lora {path!r}: expected a .safetensors file; pickles are not read: they could run code"
+                )
         shapes = _shapes(place)
         if shapes and any(mark in name for name in shapes for mark in LYCORIS) and hasattr(pipe, "unet"):
             if not fuse:
@@ -204,7 +212,11 @@ def _merge_lycoris(pipe: Any, path: str, file: Path, scales: tuple[float, float]
     from diffusers.loaders.lora_conversion_utils import _maybe_map_sgm_blocks_to_diffusers
 
     tensors = read_tensors(file, what="lora")
-    tensors = _maybe_map_sgm_blocks_to_diffusers(tensors, pipe.unet.config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        tensors = _maybe_map_sgm_blocks_to_diffusers(tensors, pipe.unet.config)
+    except (ValueError, LookupError) as error:
+        raise _misfit(pipe, path, shapes, message_of(error)) from error
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         layer, _, kind = name.partition(".")
@@ -220,8 +232,8 @@ def _merge_lycoris(pipe: Any, path: str, file: Path, scales: tuple[float, float]
     left = []
     for layer, parts in layers.items():
         module, part = modules.get(layer, (None, ""))
-        change = None if module is None else _difference(parts)
-        if module is None or change is None or change.numel() != module.weight.numel():
+        change = None if module is None else _difference(parts, module.weight.numel())
+        if module is None or change is None:
             left.append(layer)
             continue
         scale = scales["text" in part]
@@ -229,7 +241,7 @@ def _merge_lycoris(pipe: Any, path: str, file: Path, scales: tuple[float, float]
             weight = module.weight
             weight.copy_((weight.float() + scale * change.reshape(weight.shape).to(weight.device)).to(weight.dtype))
     if len(left) == len(layers):
-        raise _misfit(pipe, path, {n: tuple(t.shape) for n, t in tensors.items()}, "none of its layers is the model's")
+        raise _misfit(pipe, path, shapes, "none of its layers is the model's")
     if left:
         warnings.warn(
             f"lora {path!r}: {len(left)} of its {len(layers)} layers have no place in {type(pipe).__name__}, or a form "
@@ -238,28 +250,39 @@ def _merge_lycoris(pipe: Any, path: str, file: Path, scales: tuple[float, float]
         )
 
 
-def _difference(parts: Mapping[str, Tensor]) -> Tensor | None:
-    """Return what a layer adds to its weight, in fp32; ``None`` for a form that is not read."""
-    read = {name: tensor.float() for name, tensor in parts.items()}
+def _difference(parts: Mapping[str, Tensor], size: int) -> Tensor | None:
+    """Return what a layer adds to its weight of ``size`` numbers, in fp32; ``None`` for a form that is not read."""
+    alpha = parts.get("alpha")
+    read = {name: tensor.float() for name, tensor in parts.items() if name != "alpha"}
+    try:
+        # small factors can have a product beyond all memory
+        if _product({name: tensor.to("meta") for name, tensor in read.items()})[0].numel() != size:
+            return None
+        product, rank = _product(read)
+        return product * (float(alpha) / rank) if rank and alpha is not None else product
+    except (KeyError, IndexError, RuntimeError, ValueError):
+        return None
+
+
+def _product(read: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+    """Return the product of a LoHa's or LoKr's factors, and the rank by which it is scaled; 0 if it is not.
+
+    Raises:
+        KeyError: if a factor is missing.
+        ValueError: for a form that is not read.
+    """
     if any(name in read for name in ("hada_t1", "lokr_t2", "dora_scale")):
-        return None
+        raise ValueError
     if "hada_w1_a" in read:
-        rank = read["hada_w1_b"].shape[0]
         product = (read["hada_w1_a"] @ read["hada_w1_b"]) * (read["hada_w2_a"] @ read["hada_w2_b"])
-    elif "lokr_w1" in read or "lokr_w1_a" in read:
-        sides = []
-        rank = 0
-        for side in ("lokr_w1", "lokr_w2"):
-            if side in read:
-                sides.append(read[side])
-            else:
-                rank = read[f"{side}_b"].shape[0]
-                sides.append(read[f"{side}_a"] @ read[f"{side}_b"].flatten(1))
-        first, second = sides
-        product = torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - 2)), second.contiguous())
-        if not rank:  # whole matrices are not scaled
-            return product
-    else:
-        return None
-    scaled: Tensor = product * (float(read["alpha"]) / rank if "alpha" in read else 1.0)
-    return scaled
+        return product, read["hada_w1_b"].shape[0]
+    sides = []
+    rank = 0  # whole matrices are not scaled
+    for side in ("lokr_w1", "lokr_w2"):
+        if side in read:
+            sides.append(read[side])
+        else:
+            rank = read[f"{side}_b"].shape[0]
+            sides.append(read[f"{side}_a"] @ read[f"{side}_b"].flatten(1))
+    first, second = sides
+    return torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - 2)), second.contiguous()), rank

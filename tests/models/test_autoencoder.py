@@ -80,6 +80,10 @@ def test_the_wrong_autoencoder_is_told(base: Path, tmp_path: Path) -> None:
 
     tiny_vae(16).save_pretrained(tmp_path / "sixteen")
     assert "has latents of 16 channels, the model needs 4" in said(tmp_path / "sixteen")
+    scaled = tiny_vae(4)
+    scaled.register_to_config(scaling_factor=0.13025)
+    scaled.save_pretrained(tmp_path / "sdxl")
+    assert "scaling_factor 0.13025, the model needs 0.18215; it is for another family" in said(tmp_path / "sdxl")
     tiny_sd().unet.save_pretrained(tmp_path / "unet")
     assert "is a UNet2DConditionModel, expected AutoencoderKL" in said(tmp_path / "unet")
     file = original.write({"encoder.conv_in.weight": torch.zeros(1)}, tmp_path / "part.safetensors")

@@ -84,6 +84,8 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert "is 7 wide, which fits no text encoder" in said(tiny_dev(), tmp_path / "other.safetensors")
     torch.save({"x": print}, tmp_path / "code.pt")
     assert "no pickle of tensors alone" in said(tiny_sd(), tmp_path / "code.pt")
+    torch.save({"string_to_param": [1]}, tmp_path / "list.pt")
+    assert "holds no embedding" in said(tiny_sd(), tmp_path / "list.pt")
     save_file({"a": torch.zeros(1, 32), "b": torch.zeros(1, 32)}, tmp_path / "two.safetensors")
     assert "holds no embedding" in said(tiny_sd(), tmp_path / "two.safetensors")
 

@@ -71,9 +71,15 @@ def test_denoiser_and_text_encoders_have_weights_of_their_own(both: Path) -> Non
 
 
 def test_weights_are_parsed_and_survive_the_recipe() -> None:
-    texts = ["a.safetensors", "org/name:0.5", "x/y.safetensors:0.8:0", "C:lora"]
+    texts = ["a.safetensors", "org/name:0.5", "x/y.safetensors:0.8:0", "C:lora", "a:nan"]
     parsed = loras.parse(texts)
-    assert parsed == (("a.safetensors", 1.0), ("org/name", 0.5), ("x/y.safetensors", 0.8, 0.0), ("C:lora", 1.0))
+    assert parsed == (
+        ("a.safetensors", 1.0),
+        ("org/name", 0.5),
+        ("x/y.safetensors", 0.8, 0.0),
+        ("C:lora", 1.0),
+        ("a:nan", 1.0),
+    )
     options = ModelOptions(loras=parsed)
     assert ModelOptions.from_dict(json.loads(json.dumps(options.as_dict()))) == options
 
@@ -131,6 +137,24 @@ def test_what_does_not_fit_is_told_with_the_model_that_it_seems_to_be_for(tmp_pa
     save_file(tensors, tmp_path / "loha.safetensors")
     with pytest.raises(SteerError, match="none of its layers is the model's"):
         image(tiny_sd(), (str(tmp_path / "loha.safetensors"), 1.0))
+
+
+def test_small_factors_of_a_product_beyond_memory_are_left_out(tmp_path: Path) -> None:
+    side = 10_000_000
+    shapes = {"hada_w1_a": (side, 1), "hada_w1_b": (1, side), "hada_w2_a": (side, 1), "hada_w2_b": (1, side)}
+    factors = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    assert loras._difference(factors, 64) is None
+    assert loras._difference({"hada_w1_a": torch.zeros(2, 2)}, 4) is None
+    assert (
+        loras._difference({"lokr_w1": torch.zeros(2, 2), "lokr_w2_a": torch.zeros(3), "lokr_w2_b": torch.zeros(2)}, 4)
+        is None
+    )
+
+
+def test_pickles_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "lora.pt").write_bytes(b"x")
+    with pytest.raises(SteerError, match=r"expected a .safetensors file; pickles are not read"):
+        loras.add(None, [(str(tmp_path / "lora.pt"), 1.0)], fuse=True)
 
 
 def test_unfused_it_is_the_same_image(both: Path) -> None:

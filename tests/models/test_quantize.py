@@ -14,7 +14,7 @@ from support.tiny_students import lora_of
 
 from steer import Sampler, SteerError
 from steer.models.families.flux import Flux
-from steer.models.options import ModelOptions, group_offload
+from steer.models.options import ModelOptions, apply, group_offload
 from steer.models.quantize import PACKAGES, check, quantized
 
 NOISE = torch.randn(1, 4, HEIGHT // 2, WIDTH // 2, generator=torch.Generator().manual_seed(0))
@@ -123,6 +123,10 @@ def test_what_is_missing_or_impossible_is_told(monkeypatch: pytest.MonkeyPatch, 
         ModelOptions(quantize="int4")
     with pytest.raises(SteerError, match="use --offload model"):
         ModelOptions(quantize="int8", offload="sequential")
+    pipe = tiny_dev()
+    pipe.transformer.x_embedder.weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(SteerError, match="cannot move quantized layers"):  # those of a GGUF file
+        apply(pipe, ModelOptions(offload="sequential"), torch.device("cpu"))
     with pytest.raises(SteerError, match="offload=group moves parts to a CUDA device"):
         drawn(tiny_dev(), offload="group")
 

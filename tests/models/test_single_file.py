@@ -123,12 +123,34 @@ def test_checkpoints_of_torch_are_read_without_running_their_code(bases, tmp_pat
         (["encoder.conv_in.weight", "decoder.conv_in.weight"], "is an autoencoder: give it as --vae"),
         (["control_model.time_embed.0.weight"], "is a ControlNet"),
         (["double_blocks.0.img_mlp.0.weight", "double_blocks.0.img_mlp.0.scale_weight"], "does not read"),
+        (["double_blocks.0.img_mlp.0.weight", "double_blocks.0.img_mlp.0.weight_scale"], "scaled fp8"),
+        ([], "holds no tensors"),
         (["a.weight", "b.weight"], "of no architecture that diffusers tells by its tensors (a.weight, b.weight, …)"),
     ],
 )
 def test_files_that_are_no_models_say_what_they_are(tmp_path: Path, names: list[str], message: str) -> None:
     file = original.write(dict.fromkeys(names, torch.zeros(1)), tmp_path / "model.safetensors")
     assert message in error_of(file)
+
+
+def test_a_file_with_another_ending_is_to_be_renamed(tmp_path: Path) -> None:
+    for name in ("model.sft", "model.SAFETENSORS"):
+        original.write({"a": torch.zeros(1)}, tmp_path / name)
+        assert "is known by its ending: rename it to model.safetensors" in error_of(tmp_path / name)
+
+
+def test_tensors_without_a_place_are_told(bases, tmp_path: Path) -> None:
+    pipe = sd3()
+    width = pipe.transformer.config.attention_head_dim
+    norms = {  # SD3.5's, which SD3 lacks
+        f"model.diffusion_model.joint_blocks.{layer}.{side}_block.attn.ln_{kind}.weight": torch.ones(width)
+        for layer in range(pipe.transformer.config.num_layers)
+        for side in ("x", "context")
+        for kind in "qk"
+    }
+    file = original.write({**original.whole(pipe), **norms}, tmp_path / "sd3.safetensors")
+    with pytest.warns(UserWarning, match=r"\d+ of its tensors have no place .* left out: .*norm.* ….*--base"):
+        load_model(str(file), manager(), device="cpu", options=ModelOptions(base=str(bases["sd3"])))
 
 
 def test_a_base_of_another_architecture_is_refused(bases, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from steer.evaluate.compare.spec import Entry
 from steer.models.media.image import image_bytes
 from steer.results.claims import check_others
 from steer.results.storage import storage_at
+from steer.settings.run_settings import renewed
 from steer.settings.strict_json import json_text
 
 ASKED, FITS, CELLS, IMAGES = "compare.json", "fits.json", "cells", "images"
@@ -126,8 +127,12 @@ class Folder:
 
 
 def _said(asked: Any) -> Any:
-    """Return a comparison's arguments without the unset ones, which differ between versions."""
-    return asked if asked is None else {name: value for name, value in asked.items() if value not in (None, {})}
+    """Return a comparison's arguments by the names of today, without the unset ones, which differ between versions."""
+    if asked is None:
+        return None
+    options = asked.get("model_options")
+    today = {**asked, "model_options": renewed(options)} if isinstance(options, dict) else asked
+    return {name: value for name, value in today.items() if value not in (None, {})}
 
 
 def _is_entry(entry: Entry) -> bool:

@@ -72,6 +72,13 @@ def shapes_of(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoint")
     return {name: tuple(tensor.shape) for name, tensor in read_tensors(file, keys=keys, what=what).items()}
 
 
+def check_ending(file: Path, what: str) -> None:
+    """Raise for an ending by which libraries do not know safetensors or GGUF: ``.sft``, or capitals."""
+    ending = file.suffix.lower().replace(".sft", ".safetensors")
+    if file.suffix != ending and ending in (".safetensors", ".gguf"):
+        raise SteerError(f"{what} {str(file)!r} is known by its ending: rename it to {file.with_suffix(ending).name}")
+
+
 def sha256_of(file: Path) -> str:
     """Return the SHA-256 of a file; it is read once per process unless it changes."""
     return _sha256_of(file.resolve(), file.stat().st_mtime_ns)

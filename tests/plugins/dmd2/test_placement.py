@@ -13,13 +13,15 @@ from support.tiny import tiny_sd
 from support.tiny_students import lora_file, unet_file
 from torch import nn
 
-from steer import Prompt, Sampler
+from steer import Prompt, Sampler, SteerError
 from steer.models import load
 from steer.models.options import ModelOptions
 from steer.registry.plugins import manager
 from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run
+from steer_dmd2.loading import Chosen, _way
+from steer_dmd2.presets import PRESETS
 
 on_cuda = pytest.mark.skipif(CUDA != "cuda", reason="the machine has another accelerator")
 
@@ -104,3 +106,15 @@ def test_a_lora_that_a_student_replaces_is_told(file: str, tmp_path: Path) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         run_of(sampler, str(lora)).load_weights()
+
+
+def test_a_quantized_base_is_refused_with_the_way_that_serves(file: str) -> None:
+    pipe = tiny_sd()
+    pipe.unet.conv_in.weight = nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(SteerError, match="whole weights, and these are quantized; take the model as it is"):
+        run_of(Sampler(pipe), file)
+    backbone = Sampler(tiny_sd()).backbone
+    lcm = PRESETS["lcm-sd15"].variants[4]
+    way = _way(Chosen("lcm-sd15", lcm.source, "lora", 4, None), backbone)
+    file = "latent-consistency/lcm-lora-sdv1-5/pytorch_lora_weights.safetensors"
+    assert way.endswith(f"--lora {file}:1 --steps 4 --scheduler lcm --guidance 1")
