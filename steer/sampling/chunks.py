@@ -47,13 +47,17 @@ ADVICE = {
 
 
 @contextmanager
-def during(what: str) -> Iterator[None]:
-    """Let an error of memory say what was being done, one of :data:`ADVICE`; the innermost counts."""
+def during(what: str, *, alone: bool = False) -> Iterator[None]:
+    """Let an error of memory say what was being done, one of :data:`ADVICE`; the innermost counts.
+
+    Args:
+        alone: whether it is done for one row, whatever the chunk's size.
+    """
     try:
         yield
     except RuntimeError as error:
         if not hasattr(error, "during"):
-            error.during = what  # type: ignore[attr-defined]
+            error.during = what, alone  # type: ignore[attr-defined]
         raise
 
 
@@ -66,7 +70,7 @@ class Chunks:
 
     Kernels differ in the last bits between batch sizes, and a reward that differs by 1e-6 can flip an ancestor.
     So every chunk has the same size: the last one is filled up with copies of its last row, whose results are
-    dropped. Running out of memory halves the size, for good.
+    dropped. Running out of memory halves the size, for good, unless one row alone did not fit.
 
     Attributes:
         size: rows per chunk, at least 1; part of a run's recipe.
@@ -136,7 +140,7 @@ class Chunks:
                 if not out_of_memory(error):
                     raise
                 log.debug("out of memory", exc_info=True)
-                what = getattr(error, "during", "denoising")
+                what, alone = getattr(error, "during", ("denoising", False))
             else:
                 real = min(size, count - start)
                 padding += size - real
@@ -147,7 +151,7 @@ class Chunks:
             torch.cuda.empty_cache()
             if self.relieve is not None and self.relieve():
                 continue
-            if size == 1:
+            if size == 1 or alone:
                 raise SteerError(f"out of memory while {what}, with one row at a time: {ADVICE[what]}")
             self.size = size // 2
             log.warning("out of memory: the chunk size is %d from here on", self.size)

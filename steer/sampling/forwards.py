@@ -116,7 +116,12 @@ class Forwards:
             decode, most = within(self.backbone, self.backbone.decode), self.backbone.decoded_at_once(x0)
         else:
             decode, most = self.preview, len(x0)
-        return joined([decode(part) if keep else checkpointed(decode, part) for part in x0.split(most)])
+
+        def decoded(part: Tensor) -> Any:
+            with during("decoding", alone=len(part) == 1 and not keep):
+                return decode(part) if keep else checkpointed(decode, part)
+
+        return joined([decoded(part) for part in x0.split(most)])
 
     def decode(self, x0: Tensor, *, final: bool = True) -> Any:
         """Decode latents ``[N, …]`` to samples; ``final=False`` takes the preview decoder if there is one."""
@@ -166,8 +171,7 @@ class Forwards:
 
     def _decoded(self, x0: Tensor, final: bool) -> Any:
         """Decode some rows; samples that are no numbers are an error, not black images."""
-        with during("decoding"):
-            samples = self.decode_rows(x0, final=final)
+        samples = self.decode_rows(x0, final=final)
         if isinstance(samples, Tensor) and not bool(torch.isfinite(samples.detach()).all()):
             dtype = next((leaf.dtype for leaf in self.backbone.denoisers["base"].parameters()), torch.float32)
             helps = (

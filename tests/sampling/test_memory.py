@@ -58,6 +58,16 @@ def test_one_row_that_does_not_fit_says_what_would_help(part, message) -> None:
         steer.Sampler(small_memory(tiny_sd(), 0, part=part)).generate("a", steps=1, seed=1)
 
 
+def test_one_image_that_cannot_be_decoded_is_not_tried_again_in_smaller_chunks(monkeypatch) -> None:
+    tried = []
+    sampler = steer.Sampler(small_memory(tiny_sd(), 0, part="vae"))
+    sampler.backbone.pipe.vae.decoder.register_forward_pre_hook(lambda *_: tried.append(1), prepend=True)
+    monkeypatch.setattr(type(sampler.backbone), "decoded_at_once", lambda self, latents: 1)  # as on a GPU
+    with pytest.raises(SteerError, match="while decoding, with one row at a time: use --vae-memory tiling"):
+        sampler.generate("a", steps=1, seed=1, particles=4, chunk=4)
+    assert tried == [1]
+
+
 def test_a_reward_that_does_not_fit_says_what_would_help() -> None:
     def hungry(samples, prompts):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
