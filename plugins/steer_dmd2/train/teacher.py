@@ -42,10 +42,12 @@ class Teacher:
         self.size = (self.shape[2] * factor, self.shape[1] * factor)
         self._kept: dict[str, dict[str, Tensor]] = {}
         self._kept_bytes = 0
+        self.backbone.enter(encoding=True)
         _, self._uncond = self.backbone.encode_one(Prompt(""), "")
 
     def copy(self, name: str) -> Any:
-        """Return a trainable copy of the UNet, registered as ``name``."""
+        """Return a trainable copy of the UNet on the device, registered as ``name``."""
+        self.backbone.enter(encoding=False)
         unet = copy.deepcopy(self.backbone.denoisers["base"]).requires_grad_(True)
         self.backbone.denoisers[name] = unet
         return unet
@@ -64,6 +66,7 @@ class Teacher:
         """Return a UNet's output ``[B, …]`` at timesteps ``[B]``."""
         if conditioning.guided:
             timestep = torch.cat([timestep, timestep])
+        self.backbone.enter(encoding=False)
         with plain_attention(self.device):
             out: Tensor = self.backbone.predict(name, x, timestep, conditioning)
         return out
@@ -75,6 +78,7 @@ class Teacher:
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and standard deviation ``[B, C, h, w]`` of the latents of images in [0, 1], in UNet scale."""
+        self.backbone.enter(encoding=False)
         vae = self.backbone.pipe.vae
         posterior = vae.encode(images.to(self.device, vae.dtype) * 2 - 1).latent_dist
         factor = vae.config.scaling_factor
@@ -82,6 +86,7 @@ class Teacher:
 
     def _encode_one(self, text: str) -> dict[str, Tensor]:
         if text not in self._kept:
+            self.backbone.enter(encoding=True)
             encoded, _ = self.backbone.encode_one(Prompt(text), None)
             size = sum(value.numel() * value.element_size() for value in encoded.values())
             if self._kept_bytes + size > KEPT_BYTES:
