@@ -254,9 +254,16 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
         load = getattr(pipeline, f"load_lora_into_{part}")
         read = pipeline.lora_state_dict(_read(file), unet_config=base.config, return_alphas=True)
         state, alphas = read if isinstance(read, tuple) else (read, None)
+        others = {name.partition(".")[0] for name in state if not name.startswith(f"{part}.")}
         state = {name: value for name, value in state.items() if name.startswith(f"{part}.")}
         if not state:
             raise ValueError(f"no tensors for the {part}")
+        if others:
+            warnings.warn(
+                f"student {chosen.name!r}: what {file.name} has for {', '.join(sorted(others))} is left out; a student "
+                f"replaces the {part} alone",
+                stacklevel=2,
+            )
         scaled = {"network_alphas": alphas} if "network_alphas" in inspect.signature(load).parameters else {}
         load(state, **{part: module}, adapter_name="dmd2", **scaled)
         if "dmd2" not in getattr(module, "peft_config", {}):

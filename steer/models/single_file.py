@@ -106,7 +106,7 @@ class Checkpoint:
             class_name: of the pipeline.
             denoiser: the part that denoises, which it always holds.
         """
-        if class_name not in TEXTS:
+        if class_name not in TEXTS or self.file.suffix == GGUF:  # diffusers reads quantized denoisers alone
             return {denoiser}
         texts = {part for part, start in TEXTS[class_name].items() if self._has(start)}
         return {denoiser, *texts, *(("vae",) if any(map(self._has, AUTOENCODER)) else ())}

@@ -21,6 +21,7 @@ from steer import SteerError
 from steer.models.families.flux import Flux
 from steer.models.load import load_model
 from steer.models.options import ModelOptions
+from steer.models.single_file import Checkpoint
 from steer.registry.plugins import manager
 
 
@@ -137,6 +138,13 @@ def test_a_file_with_another_ending_is_to_be_renamed(tmp_path: Path) -> None:
     for name in ("model.sft", "model.SAFETENSORS"):
         original.write({"a": torch.zeros(1)}, tmp_path / name)
         assert "is known by its ending: rename it to model.safetensors" in error_of(tmp_path / name)
+
+
+def test_of_a_gguf_file_only_the_denoiser_is_taken() -> None:
+    names = ("model.diffusion_model.out.0.weight", "first_stage_model.encoder.conv_in.weight")
+    for ending, held in ((".safetensors", {"unet", "vae"}), (".gguf", {"unet"})):
+        checkpoint = Checkpoint(Path(f"x{ending}"), "x", dict.fromkeys(names, (1,)))
+        assert checkpoint.parts("StableDiffusionPipeline", "unet") == held
 
 
 def test_tensors_without_a_place_are_told(bases, tmp_path: Path) -> None:

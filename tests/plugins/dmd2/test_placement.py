@@ -8,6 +8,7 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.pretended import CUDA, pretended
 from support.tiny import tiny_sd
 from support.tiny_students import lora_file, unet_file
@@ -118,3 +119,11 @@ def test_a_quantized_base_is_refused_with_the_way_that_serves(file: str) -> None
     way = _way(Chosen("lcm-sd15", lcm.source, "lora", 4, None), backbone)
     file = "latent-consistency/lcm-lora-sdv1-5/pytorch_lora_weights.safetensors"
     assert way.endswith(f"--lora {file}:1 --steps 4 --scheduler lcm --guidance 1")
+
+
+def test_what_a_lora_has_for_other_parts_is_told(tmp_path: Path) -> None:
+    lora = lora_file(tiny_sd(), tmp_path / "lora.safetensors")
+    side = {f"text_encoder.x.lora_{side}.weight": torch.zeros(2, 2) for side in "AB"}
+    save_file({**load_file(lora), **side}, lora)
+    with pytest.warns(UserWarning, match=r"what lora.safetensors has for text_encoder is left out"):
+        run_of(Sampler(tiny_sd()), str(lora)).load_weights()
