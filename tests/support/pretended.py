@@ -355,3 +355,7 @@ def _site() -> str:
             nearest = f"{file}:{frame.f_lineno}"
         frame = frame.f_back
     return nearest
+
+
+if not torch.accelerator.is_available():
+    _register()  # before anything is differentiated: autograd counts the devices then, once in a process

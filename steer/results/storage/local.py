@@ -22,8 +22,8 @@ from steer.results.storage.base import Storage
 LOCK = ".lock"
 TEMPORARY = ".part"
 """Suffix of files in the making."""
-_TEMPORARY_NAME = re.compile(r"(^|/)\.[^/]*\.[a-z0-9_]{8}\.part$")
-"""What :func:`write_atomic` calls them."""
+_TEMPORARY_NAME = re.compile(r"(^|/)\.[^/]*\.([a-z0-9_]{8}|[0-9a-f]{32})\.part$")
+"""What :func:`write_atomic` calls them, and earlier versions did."""
 
 
 class LocalStorage(Storage):
