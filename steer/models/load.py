@@ -147,6 +147,9 @@ def load_model(
         ours = where.type == "cuda" and chosen.offload == "none"
         crowded = ours and not fits(bytes_of(modules_of(pipe).values()), room_of(where))
         apply(pipe, chosen, where, move=not crowded)
+        if crowded and chosen.quantize is not None and fits(bytes_of(modules_of(pipe).values()), room_of(where)):
+            crowded = False
+            pipe.to(where)
     except SteerError:
         raise
     except Exception as error:  # damaged weights, foreign classes, missing packages: a dozen kinds

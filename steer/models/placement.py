@@ -14,7 +14,7 @@ from steer.models.denoisers import Denoisers
 from steer.models.following import offload_like
 from steer.models.lent import Lent
 from steer.models.options import modules_of, offloaded
-from steer.models.room import Residence
+from steer.models.room import Residence, movable
 
 ENCODERS = ("text_encoder", "image_encoder")
 """What the names of a pipeline's parts begin with that are needed only until a prompt is encoded."""
@@ -52,8 +52,9 @@ class Placed:
                 the device, until :meth:`crowd` is called.
         """
         parts = modules_of(self.pipe)
-        encoders = [part for name, part in parts.items() if name.startswith(ENCODERS)]
-        rest = [part for name, part in parts.items() if not name.startswith(ENCODERS)]
+        leaving = {name for name, part in parts.items() if name.startswith(ENCODERS) and movable(part)}
+        encoders = [part for name, part in parts.items() if name in leaving]
+        rest = [part for name, part in parts.items() if name not in leaving]
         self.device = device
         self._residence = Residence(
             device, encoders, lambda: list(dict.fromkeys([*rest, *self.denoisers.read()])), crowded=crowded

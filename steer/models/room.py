@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 DECODED_PIXELS = 1024 * 1024
 """Pixels of the images that a GPU decodes together, unless one image has more: a decoder takes many times the memory
@@ -27,7 +28,24 @@ def fits(weights: int, room: int | None) -> bool:
 def bytes_of(modules: Iterable[nn.Module]) -> int:
     """Return the bytes of all weights, each counted once."""
     tensors = {id(tensor): tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
-    return sum(tensor.nbytes for tensor in tensors.values())
+    return sum(map(_bytes, tensors.values()))
+
+
+def _bytes(tensor: Tensor) -> int:
+    """Return a tensor's bytes; one of torchao consists of others, and says the size of what it stands for."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return tensor.nbytes
+    inner, _ = tensor.__tensor_flatten__()
+    return sum(_bytes(getattr(tensor, name)) for name in inner)
+
+
+def movable(module: nn.Module) -> bool:
+    """Return whether a part can leave its device; bitsandbytes' layers of eight bits can since its version 0.48."""
+    if not getattr(module, "is_loaded_in_8bit", False):
+        return True
+    from diffusers.utils import is_bitsandbytes_version
+
+    return bool(is_bitsandbytes_version(">=", "0.48.0"))
 
 
 def room_of(device: torch.device) -> int | None:
@@ -73,7 +91,7 @@ class Residence:
 
     def use(self, module: nn.Module, instead_of: Sequence[nn.Module] = ()) -> None:
         """Bring one of the other parts if it waits; have those wait that it is used instead of."""
-        leaving = [one for one in instead_of if one is not module and one not in self._waiting]
+        leaving = [one for one in instead_of if one is not module and one not in self._waiting and movable(one)]
         coming = [one for one in self._waiting if one is module]
         if not leaving and not coming:
             return
@@ -106,7 +124,7 @@ class Residence:
 
 
 def moved(modules: Iterable[nn.Module], device: torch.device) -> None:
-    """Move modules, and give the memory that they leave back to the device."""
-    for module in modules:
+    """Move modules that can be, and give the memory that they leave back to the device."""
+    for module in filter(movable, modules):
         module.to(device)
     torch.cuda.empty_cache()

@@ -10,9 +10,11 @@ from support.families import all_families
 from support.pretended import pretended
 from support.tiny import brightness, tiny_sd
 from torch import Tensor, nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 from steer import Prompt, Reward, Sampler
-from steer.models import load, room
+from steer.models import load, options, room
+from steer.models.options import ModelOptions
 from steer.models.room import bytes_of, fits, rows_at_once
 from steer.sampling import shared_memory
 
@@ -37,6 +39,12 @@ def test_weights_leave_a_third_of_the_room() -> None:
 def test_shared_weights_count_once() -> None:
     one = nn.Linear(3, 5)
     assert bytes_of([one, nn.ModuleList([one])]) == 4 * (15 + 5)
+
+
+def test_a_tensor_that_consists_of_others_takes_their_bytes() -> None:
+    layer = nn.Linear(3, 5, bias=False)
+    layer.weight = nn.Parameter(TwoTensor(torch.zeros(5, 3), torch.zeros(5, 3)))  # as torchao's: data and scales
+    assert bytes_of([layer]) == 2 * 4 * 15
 
 
 class Judge(Reward):
@@ -147,3 +155,32 @@ def test_texts_that_are_not_kept_bring_the_encoders_back() -> None:
         two = [Prompt("a", settings={"steps": 1}), Prompt("b", settings={"steps": 2})]
         assert len(sampler.generate(two, particles=1).items) == 2  # in packs of their own, whose texts are not kept
         assert places(sampler) == {"unet", "vae"}
+
+
+def test_a_part_that_cannot_move_stays_and_is_counted() -> None:
+    with pretended():
+        sampler = Sampler(tiny_sd().to("cuda"))
+        for part in (sampler.backbone.pipe.text_encoder, sampler.backbone.pipe.unet):
+            part.is_loaded_in_8bit = True  # by bitsandbytes before 0.48
+        sampler.backbone.reside(CUDA, crowded=False)
+        held = sampler.backbone.bytes_held()
+        assert not sampler.backbone.crowd()  # nothing could leave
+        sampler.backbone.reside(CUDA, crowded=True)
+        sampler.backbone.enter(encoding=True)
+        assert places(sampler) == {"text_encoder", "unet"}
+        sampler.backbone.enter(encoding=False)
+        assert places(sampler) == {"text_encoder", "unet", "vae"}
+        assert sampler.backbone.bytes_held() == held
+
+
+def test_encoders_stay_if_quantization_makes_room(card: list[int], tmp_path: Path, monkeypatch) -> None:
+    pipe = tiny_sd()
+    pipe.save_pretrained(tmp_path)
+    card.append(bytes_of(load.modules_of(pipe).values()))
+    monkeypatch.setattr(load, "check", lambda kind: None)
+    monkeypatch.setattr(options, "check", lambda kind: None)
+    monkeypatch.setattr(options, "quantize", lambda pipe, kind, device: pipe.to(torch.float16))
+    with pretended():
+        assert Sampler(tmp_path, device="cuda", dtype="fp32").backbone.crowded
+        quantized = Sampler(tmp_path, device="cuda", dtype="fp32", model_options=ModelOptions(quantize="nf4"))
+        assert not quantized.backbone.crowded and places(quantized) == {"text_encoder", "unet", "vae"}
