@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from diffusers import (
@@ -43,6 +45,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
+from steer.models.quantize import quantize
 
 
 def clip_tokenizer() -> CLIPTokenizer:
@@ -191,7 +195,10 @@ def qwen_image() -> Any:
 
 
 class Nf4(nn.Module):
-    """The memory of a linear layer of bitsandbytes in nf4: half a byte per weight, and a scale for each 64 of them."""
+    """The memory of a linear layer of bitsandbytes in nf4: half a byte per weight, and a byte for each 64 of them.
+
+    It stands in for the package's own layer, whose kernels read weights, and these have no content.
+    """
 
     def __init__(self, linear: nn.Linear) -> None:
         """Args: linear: the layer whose place it takes."""
@@ -199,7 +206,7 @@ class Nf4(nn.Module):
         count = linear.weight.numel()
         self.shape, self.bias = linear.weight.shape, linear.bias
         self.register_buffer("packed", torch.empty(count // 2, dtype=torch.uint8, device="meta"))
-        self.register_buffer("scales", torch.empty(count // 64, dtype=torch.float32, device="meta"))
+        self.register_buffer("scales", torch.empty(count // 64, dtype=torch.uint8, device="meta"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply by weights that are unpacked for as long as that takes."""
@@ -207,9 +214,14 @@ class Nf4(nn.Module):
 
 
 def in_nf4(pipe: Any) -> Any:
-    """Put :class:`Nf4` in place of the linear layers of a pipeline's transformer."""
-    for module in list(pipe.transformer.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(module, name, Nf4(child))
+    """Put :class:`Nf4` in place of the layers that ``--quantize nf4`` takes."""
+
+    def stand_in(part: nn.Module, taken: Callable[[nn.Module, str], bool]) -> None:
+        for name, layer in list(part.named_modules()):
+            if taken(layer, name):
+                owner, _, leaf = name.rpartition(".")
+                setattr(part.get_submodule(owner), leaf, Nf4(layer))
+
+    with patch("steer.models.quantize._in_nf4", stand_in):
+        quantize(pipe, "nf4")
     return pipe
