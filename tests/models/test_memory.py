@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from support.memory_model import Memory, modeled
+from support.pretended import REAL
 from support.tiny import brightness, tiny_sd
 
 from steer import Prompt
@@ -18,7 +19,7 @@ from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run
 from steer.sampling.run import Run
 
-pytestmark = pytest.mark.skipif(torch.accelerator.is_available(), reason="a real accelerator tells by itself")
+pytestmark = pytest.mark.skipif(REAL is not None, reason="a real accelerator tells by itself")
 GB = 1e9
 
 

@@ -357,5 +357,5 @@ def _site() -> str:
     return nearest
 
 
-if not torch.accelerator.is_available():
+if REAL is None:
     _register()  # before anything is differentiated: autograd counts the devices then, once in a process
