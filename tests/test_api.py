@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from steer.registry.local_files import load_module
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
+@pytest.mark.slow
 def test_the_reference_page_is_what_the_docstrings_say() -> None:
     made = load_module(str(DOCS / "make_api.py")).reference()
     assert (DOCS / "api.md").read_text(encoding="utf-8") == made, "run: python docs/make_api.py"

@@ -54,6 +54,7 @@ def test_a_column_is_one_of_a_file(steer: Steer) -> None:
     assert "./nothere" in done.error()
 
 
+@pytest.mark.slow
 def test_seeds_mean_the_same_for_the_whole_command(steer: Steer, tiny: Path, place: Path) -> None:
     (place / "p.txt").write_text("a red circle")
     plan = ["render", "p.txt", "-m", tiny, "--out", "out", "--dry-run"]
@@ -120,6 +121,7 @@ def test_a_column_of_images_reaches_neither_the_plan_nor_the_folder(steer: Steer
     assert json.loads(plan.out)["bytes"] < 100_000 and written < 300_000
 
 
+@pytest.mark.slow
 def test_run_files_and_defaults_with_a_byte_order_mark(steer: Steer, tiny: Path, place: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16"):
         (place / "p.csv").write_text("Words;seed\na café;7\n", encoding=encoding)

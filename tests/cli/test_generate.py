@@ -36,6 +36,7 @@ def test_a_run_file_and_what_overrides_it(steer: Steer, tiny: Path, place: Path)
     assert [item["prompt"] for item in piped["items"]] == ["a red circle", "the square"]
 
 
+@pytest.mark.slow
 def test_the_default_model(steer: Steer, tiny: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["generate", "a red circle", "--steps", "1", "--out", "out", "--force"]
     (place / "steer.toml").write_text(f'model = "{tiny}"')

@@ -46,6 +46,7 @@ def test_steered_images_replay_bit_for_bit(steer: Steer, tiny: Path, prompts: li
     assert (done.code, "equal to the original" in done.out) == (0, True)
 
 
+@pytest.mark.slow
 def test_images_of_local_files_replay_and_what_is_missing_or_changed_is_told(steer: Steer, tiny: Path) -> None:
     model = original.write(original.whole(tiny_sd()), Path("model.safetensors"))
     vae = original.write(original.vae(tiny_sd().vae.state_dict()), Path("vae.safetensors"))

@@ -26,6 +26,7 @@ EACH = [family for family in all_families() if family.name in TAKE_ALL | TAKE_XF
 each_family = pytest.mark.parametrize("family", EACH, ids=lambda family: family.name)
 
 
+@pytest.mark.slow
 @each_family
 def test_every_name_takes_effect_or_is_refused_in_one_line(family: Family) -> None:
     module, active = denoiser_of(family.make()), _AttentionBackendRegistry._active_backend
@@ -48,6 +49,7 @@ def test_every_name_takes_effect_or_is_refused_in_one_line(family: Family) -> No
     assert _AttentionBackendRegistry._active_backend == active  # other models compute as before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [family for family in EACH if family.name in TAKE_ALL], ids=lambda one: one.name)
 def test_the_model_computes_with_what_was_asked_for(family: Family, monkeypatch) -> None:
     kind, calls = AttentionBackendName._NATIVE_MATH, []

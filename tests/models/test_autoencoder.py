@@ -39,6 +39,7 @@ def drawn(model: Any, **options: Any) -> torch.Tensor:
     return sampler.sample(NOISE, "a red circle", steps=2, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "pipeline", "file of diffusers", "original file", "hub"])
 def test_another_autoencoder_decodes(base: Path, other, tmp_path: Path, monkeypatch, form: str) -> None:
     pipe = tiny_sd()
@@ -63,6 +64,7 @@ def test_another_autoencoder_decodes(base: Path, other, tmp_path: Path, monkeypa
         assert torch.equal(drawn(str(base), vae="org/vae"), wanted)
 
 
+@pytest.mark.slow
 def test_a_file_without_an_autoencoder_takes_one(base: Path, other, tmp_path: Path) -> None:
     tensors = {name: t for name, t in original.whole(tiny_sd()).items() if not name.startswith("first_stage_model.")}
     file = original.write(tensors, tmp_path / "model.safetensors")
@@ -71,6 +73,7 @@ def test_a_file_without_an_autoencoder_takes_one(base: Path, other, tmp_path: Pa
     assert torch.equal(drawn(str(file), **options), drawn(str(base), vae=str(tmp_path / "vae")))
 
 
+@pytest.mark.slow
 def test_the_wrong_autoencoder_is_told(base: Path, tmp_path: Path) -> None:
     def said(vae: Path) -> str:
         with pytest.raises(SteerError) as caught:

@@ -39,6 +39,7 @@ def written(form: str, folder: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["emb_params", "token", "diffusers .bin", "a1111", "first trainers"])
 def test_a_word_has_the_embeddings_of_its_file(form: str, tmp_path: Path) -> None:
     file = written(form, tmp_path)
@@ -53,6 +54,7 @@ def test_a_word_has_the_embeddings_of_its_file(form: str, tmp_path: Path) -> Non
     assert torch.equal(image(tiny_sd(), "a word circle", (str(file), "word"), prompt_syntax="a1111"), wanted)
 
 
+@pytest.mark.slow
 def test_sdxl_has_one_for_each_text_encoder(tmp_path: Path) -> None:
     other = VECTORS.flip(0)
     save_file({"clip_l": VECTORS, "clip_g": other}, tmp_path / "word.safetensors")
@@ -68,6 +70,7 @@ def test_sdxl_has_one_for_each_text_encoder(tmp_path: Path) -> None:
     assert torch.equal(image(pipe, "a word circle", given), image(stock, "a word circle"))
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     def said(pipe: Any, file: Path, token: str = "word") -> str:
         with pytest.raises(SteerError) as caught:

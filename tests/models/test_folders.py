@@ -204,6 +204,7 @@ def test_a_refiner_has_no_first_text_encoder(tmp_path: Path) -> None:
     assert "has no text_encoder, which steer calls" in error_of(pipe)
 
 
+@pytest.mark.slow
 def test_encoders_of_another_model(tmp_path: Path) -> None:
     tiny_sdxl().save_pretrained(tmp_path)
     class_name("StableDiffusionPipeline")(tmp_path)

@@ -55,6 +55,7 @@ def both(tmp_path: Path) -> Path:
     return tmp_path / "both.safetensors"
 
 
+@pytest.mark.slow
 def test_denoiser_and_text_encoders_have_weights_of_their_own(both: Path) -> None:
     def expected(own: float, text: float) -> torch.Tensor:
         pipe = tiny_sd()
@@ -84,6 +85,7 @@ def test_weights_are_parsed_and_survive_the_recipe() -> None:
     assert ModelOptions.from_dict(json.loads(json.dumps(options.as_dict()))) == options
 
 
+@pytest.mark.slow
 def test_kohyas_form_is_the_same_lora(both: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -100,6 +102,7 @@ def test_kohyas_form_is_the_same_lora(both: Path, tmp_path: Path) -> None:
     assert torch.allclose(image(tiny_sd(), (str(tmp_path / "kohya.safetensors"), 0.7)), wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LoHa", "LoKr", "LoKr whole"])
 def test_loha_and_lokr_in_kohyas_form_are_fused(tmp_path: Path, kind: str) -> None:
     pipe = tiny_sd()
@@ -157,6 +160,7 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
         loras.add(None, [(str(tmp_path / "lora.pt"), 1.0)], fuse=True)
 
 
+@pytest.mark.slow
 def test_unfused_it_is_the_same_image(both: Path) -> None:
     pipe = tiny_sd()
     loras.add(pipe, [(str(both), 0.8, 0.3), (str(both), 0.2)], fuse=False)

@@ -42,6 +42,7 @@ def decode_peak(memory: Memory, run: Run, rows: int) -> float:
         return memory.beside(lambda: run.forwards.decode(latents)) / GB
 
 
+@pytest.mark.slow
 def test_the_model_agrees_with_arithmetic() -> None:
     with modeled() as memory:
         one = torch.zeros(1000, 1000, device="cuda")
@@ -76,6 +77,7 @@ def test_a_gradient_through_a_decoder_keeps_few_activations() -> None:
         assert peak < 4 and kept > 2 * peak  # two rows at once, each with all of its activations
 
 
+@pytest.mark.slow
 def test_encodings_wait_on_the_cpu() -> None:
     with modeled() as memory:
         run = run_of(512)

@@ -153,6 +153,7 @@ def test_what_cannot_be_done_is_said(options, message: str) -> None:
         Sampler(tiny_sd(), device="cpu", model_options=ModelOptions(**options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaf", [False, True])
 def test_a_pipeline_under_group_offload_is_used_as_it_is(leaf) -> None:
     pipe = tiny_sd()
@@ -166,6 +167,7 @@ def test_a_pipeline_under_group_offload_is_used_as_it_is(leaf) -> None:
         overflow_safe(pipe.vae)
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_was_loaded_by_a_device_map_is_used_as_it_is(tmp_path: Path) -> None:
     tiny_sd().save_pretrained(tmp_path)
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path, device_map="cpu")
@@ -173,6 +175,7 @@ def test_a_pipeline_that_was_loaded_by_a_device_map_is_used_as_it_is(tmp_path: P
     assert torch.equal(Sampler(pipe).sample(noise, "a red circle", steps=4), image(ModelOptions()))
 
 
+@pytest.mark.slow
 def test_attention_and_vae_savings_keep_the_image() -> None:
     saved = image(ModelOptions(attention="native", vae_memory=("slicing", "tiling")))
     assert torch.allclose(saved, image(ModelOptions()), atol=1e-5)

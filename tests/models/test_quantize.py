@@ -131,6 +131,7 @@ def test_what_is_missing_or_impossible_is_told(monkeypatch: pytest.MonkeyPatch, 
         drawn(tiny_dev(), offload="group")
 
 
+@pytest.mark.slow
 def test_under_group_offload_it_is_the_same_image() -> None:
     pipe = tiny_dev()
     group_offload(pipe, torch.device("cpu"), streams=False)

@@ -120,6 +120,7 @@ def on_gpu() -> Sampler:
     return sampler
 
 
+@pytest.mark.slow
 def test_a_reward_waits_on_the_cpu_if_the_gpu_is_full(card: list[int]) -> None:
     with pretended():
         sampler = on_gpu()
@@ -131,6 +132,7 @@ def test_a_reward_waits_on_the_cpu_if_the_gpu_is_full(card: list[int]) -> None:
         assert "text_encoder" not in places(sampler)
 
 
+@pytest.mark.slow
 def test_out_of_memory_first_sends_away_what_is_not_at_work() -> None:
     with pretended():
         sampler, judge = on_gpu(), Judge(device=CUDA)
@@ -147,6 +149,7 @@ def test_out_of_memory_first_sends_away_what_is_not_at_work() -> None:
         assert item.recipe.settings["chunk"] == 2  # only then smaller
 
 
+@pytest.mark.slow
 def test_texts_that_are_not_kept_bring_the_encoders_back() -> None:
     with pretended():
         sampler = on_gpu()
@@ -157,6 +160,7 @@ def test_texts_that_are_not_kept_bring_the_encoders_back() -> None:
         assert places(sampler) == {"unet", "vae"}
 
 
+@pytest.mark.slow
 def test_a_part_that_cannot_move_stays_and_is_counted() -> None:
     with pretended():
         sampler = Sampler(tiny_sd().to("cuda"))
@@ -173,6 +177,7 @@ def test_a_part_that_cannot_move_stays_and_is_counted() -> None:
         assert sampler.backbone.bytes_held() == held
 
 
+@pytest.mark.slow
 def test_encoders_stay_if_quantization_makes_room(card: list[int], tmp_path: Path, monkeypatch) -> None:
     pipe = tiny_sd()
     pipe.save_pretrained(tmp_path)

@@ -79,6 +79,7 @@ def error_of(model: Path | str, **options: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3"])
 def test_a_whole_model_in_one_file_needs_only_configurations_beside_it(bases, tmp_path: Path, name: str) -> None:
     file = original.write(original.whole(MAKERS[name]()), tmp_path / "model.safetensors")
@@ -86,6 +87,7 @@ def test_a_whole_model_in_one_file_needs_only_configurations_beside_it(bases, tm
     assert torch.allclose(drawn(file), drawn(bases[name]), atol=1e-6)  # memory of another alignment: other last bits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [("transformer",), ("transformer", "text_encoder", "text_encoder_2")])
 def test_parts_that_a_file_lacks_come_from_its_base(bases, tmp_path: Path, parts: tuple[str, ...]) -> None:
     starts = {"transformer": "model.diffusion_model.", "text_encoder": "text_encoders.clip_l.",
@@ -101,6 +103,7 @@ def test_parts_that_a_file_lacks_come_from_its_base(bases, tmp_path: Path, parts
     assert "has no weights" in said and "--base" in said
 
 
+@pytest.mark.slow
 def test_a_transformer_alone_as_diffusers_names_its_tensors(bases, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Flux, "text_tokens", ROOM)
     file = original.write(tiny_dev().transformer.state_dict(), tmp_path / "flux.safetensors")
@@ -108,6 +111,7 @@ def test_a_transformer_alone_as_diffusers_names_its_tensors(bases, tmp_path: Pat
     assert torch.equal(drawn(file, base=str(base)), drawn(bases["flux"]))
 
 
+@pytest.mark.slow
 def test_checkpoints_of_torch_are_read_without_running_their_code(bases, tmp_path: Path) -> None:
     file = tmp_path / "model.ckpt"
     torch.save({"state_dict": original.whole(tiny_sd()), "epoch": 3}, file)
@@ -147,6 +151,7 @@ def test_of_a_gguf_file_only_the_denoiser_is_taken() -> None:
         assert checkpoint.parts("StableDiffusionPipeline", "unet") == held
 
 
+@pytest.mark.slow
 def test_tensors_without_a_place_are_told(bases, tmp_path: Path) -> None:
     pipe = sd3()
     width = pipe.transformer.config.attention_head_dim
@@ -161,6 +166,7 @@ def test_tensors_without_a_place_are_told(bases, tmp_path: Path) -> None:
         load_model(str(file), manager(), device="cpu", options=ModelOptions(base=str(bases["sd3"])))
 
 
+@pytest.mark.slow
 def test_a_base_of_another_architecture_is_refused(bases, tmp_path: Path) -> None:
     file = original.write(original.whole(tiny_sd()), tmp_path / "model.safetensors")
     said = error_of(file, base=str(bases["sdxl"]))
@@ -177,6 +183,7 @@ def test_offline_it_is_told_which_configurations_are_missing(tmp_path: Path) -> 
     assert "name one by --base" in said
 
 
+@pytest.mark.slow
 def test_of_a_base_on_the_hub_only_what_the_file_lacks_is_fetched(bases, tmp_path: Path, monkeypatch) -> None:
     tensors = {key: tensor for key, tensor in original.whole(tiny_sd()).items() if "first_stage" not in key}
     file = original.write(tensors, tmp_path / "model.safetensors")
@@ -191,6 +198,7 @@ def test_of_a_base_on_the_hub_only_what_the_file_lacks_is_fetched(bases, tmp_pat
     assert torch.equal(found, drawn(bases["sd"]))
 
 
+@pytest.mark.slow
 def test_marks_of_v_prediction_are_followed(bases, tmp_path: Path) -> None:
     tensors = original.whole(tiny_sd()) | dict.fromkeys(("v_pred", "ztsnr"), torch.zeros(0))
     file = original.write(tensors, tmp_path / "model.safetensors")
@@ -199,6 +207,7 @@ def test_marks_of_v_prediction_are_followed(bases, tmp_path: Path) -> None:
     assert (config.prediction_type, config.rescale_betas_zero_snr) == ("v_prediction", True)
 
 
+@pytest.mark.slow
 def test_the_recipe_holds_the_files_digest(bases, tmp_path: Path) -> None:
     file = original.write(original.whole(tiny_sd()), tmp_path / "model.safetensors")
     sampler = steer.Sampler(str(file), device="cpu", model_options=ModelOptions(base=str(bases["sd"])))

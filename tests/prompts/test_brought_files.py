@@ -228,6 +228,7 @@ def test_two_keys_of_one_setting_must_agree() -> None:
     assert from_row({"prompt": "a", "negative": ""}, "row").metadata == {"negative": ""}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "txt"])
 @pytest.mark.parametrize(
     "keys", [("seed", "Seed"), ("SEED", "Seed"), ("prompt", "Prompt"), ("Text", "text"), ("ID", "id")]

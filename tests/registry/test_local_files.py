@@ -112,6 +112,7 @@ def reward(samples, prompts):
 """
 
 
+@pytest.mark.slow
 def test_a_plugin_that_leaves_the_working_directory_leaves_the_output(steer: Steer, tiny: Path, place: Path) -> None:
     (place / "wandering.py").write_text(WANDERING)
     words = ["-m", tiny, "-p", "./wandering.py:Wanderer", "-r", "./wandering.py:reward", "--steps", 1, "--guidance", 1]

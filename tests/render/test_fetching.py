@@ -34,6 +34,7 @@ def test_a_dry_run_fetches_no_reward(place: Path, hub: Hub, monkeypatch: pytest.
     assert not hub.requests and not (place / "cache").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -348,6 +348,7 @@ def test_a_remote_place_that_is_full_for_a_while(render: Render, tmp_path: Path,
     assert not [name for name in storage.sizes() if "lock" in name or ".part" in name]
 
 
+@pytest.mark.slow
 def test_a_users_own_folder_beside_the_page_stays(render: Render, tmp_path: Path) -> None:
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "notes.js").write_text("precious")

@@ -22,6 +22,7 @@ from steer.results.storage import storage_at
 SMALL = ["--steps", 1, "--guidance", 1]
 
 
+@pytest.mark.slow
 def test_folders_are_made_for_one_alone(tmp_path: Path) -> None:
     start, made = threading.Barrier(8), []
 

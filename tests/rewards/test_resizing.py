@@ -32,6 +32,7 @@ def test_images_and_gradients_are_the_librarys(size, mode: str) -> None:
     assert torch.equal(out.detach().cpu(), expected) and torch.allclose(ours.cpu(), gradient, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradients_by_the_noise_are_computed_by_repeatable_kernels() -> None:
     asked = []
 

@@ -55,6 +55,7 @@ def test_fk_in_a_stock_call_equals_fk_in_the_sampler(pipe, transitions) -> None:
     assert attachment.best == [int(row.argmax()) + 4 * i for i, row in enumerate(expected.view(2, 4))]
 
 
+@pytest.mark.slow
 def test_without_methods_the_call_is_the_stock_call(pipe) -> None:
     attachment = steer.attach(pipe, "a red circle", 2, seed=5)
     images = call(pipe, attachment, eta=1.0)

@@ -323,6 +323,7 @@ def test_state_gradient_refuses_what_is_not_finite(make) -> None:
         state.gradient()
 
 
+@pytest.mark.slow
 def test_starts_take_rows_and_choose_slots(make) -> None:
     run = make()
     all_slots = run.sample()

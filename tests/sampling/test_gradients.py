@@ -40,6 +40,7 @@ def test_gradient_by_the_noise_agrees_with_finite_differences(sampler: Sampler, 
     assert (gradient * direction).sum().item() == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_samples_with_and_without_the_graph_are_equal(sampler: Sampler) -> None:
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     plain = sampler.sample(noise, "a red circle", steps=4, eta=1.0, seed=1)

@@ -164,6 +164,7 @@ def test_every_way_in_leaves_all_as_it_was(path, monkeypatch) -> None:
     assert picture(pipe) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt(), SteerError("mine")], ids=repr)
 @pytest.mark.parametrize("way", ["generate", "attach"])
 def test_an_error_in_the_middle_leaves_all_as_it_was(way, error) -> None:

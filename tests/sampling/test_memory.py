@@ -39,6 +39,7 @@ def test_a_pack_begins_again_at_half_the_chunk(part) -> None:
     assert result.cost.nfe > expected.cost.nfe  # what was thrown away is counted
 
 
+@pytest.mark.slow
 def test_the_packs_to_come_begin_at_the_size_that_fits() -> None:
     prompts = [steer.Prompt("a red circle", settings={"steps": steps}) for steps in (2, 3)]
     pipe = small_memory(tiny_sd(), 2)

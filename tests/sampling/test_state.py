@@ -133,6 +133,7 @@ def test_one_particle_s_history_of_a_single_row_population(make_run) -> None:
     assert torch.equal(state.process.scheduler.timesteps, timesteps)
 
 
+@pytest.mark.slow
 def test_spawn_adds_copies_in_slots_never_used(make_run) -> None:
     state = predicted(make_run(eta=1.0))
     before = content(state)

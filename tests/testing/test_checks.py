@@ -128,6 +128,7 @@ def test_examples_come_from_plugins_or_are_noise() -> None:
     assert len(noise) == len(names) and not torch.equal(noise[0], noise[1])
 
 
+@pytest.mark.slow
 def test_a_third_of_the_examples_meets_its_prompt() -> None:
     from steer_shapes.reward import ShapesReward
 

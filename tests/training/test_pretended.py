@@ -75,6 +75,7 @@ def trained(task: Task, recipe: TrainingRecipe, machine: Accelerator, folder: Pa
     return display
 
 
+@pytest.mark.slow
 def test_symmflow_trains_on_the_device(traffic: Traffic, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("steer_symmflow.train.task.MEASURED", 2)
     monkeypatch.setattr("steer_symmflow.train.task.SHOWN", 2)
@@ -88,6 +89,7 @@ def test_symmflow_trains_on_the_device(traffic: Traffic, tmp_path: Path, monkeyp
     assert counted.most(1, waits=1, copies=7), (traffic.syncs, traffic.uploads)
 
 
+@pytest.mark.slow
 def test_text_trains_on_the_device(traffic: Traffic, unsaved: None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(text, "VOCABULARY_DRAWS", 2000)
     recipe = text.Recipe(data=("shapes-captions",), steps=2, batch=2, width=32, layers=1)
@@ -96,6 +98,7 @@ def test_text_trains_on_the_device(traffic: Traffic, unsaved: None, tmp_path: Pa
     assert counted.most(1, waits=1, copies=3), (traffic.syncs, traffic.uploads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batch", "waits"), [("autoencoder", 2, 1), ("t2i", 2, 2), ("clip", 4, 5), ("detector", 2, 3)]
 )
@@ -112,6 +115,7 @@ def test_a_stage_of_the_shapes_trains_on_the_device(
     assert counted.most(1, waits=waits, copies=11), (traffic.syncs, traffic.uploads)
 
 
+@pytest.mark.slow
 def test_dmd2_trains_on_the_device(traffic: Traffic, unsaved: None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(DMD2Task, "sheet", lambda self, path: {})
     tiny_sd().save_pretrained(tmp_path / "teacher")

@@ -156,6 +156,7 @@ def test_a_full_stdout_of_any_command(tiny: Path, brought: Path) -> None:
         assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_json_of_any_command_is_strict(steer: Steer, tiny: Path, brought: Path) -> None:
     having = {words for words, command in commands(app) for option in command.params if "--json" in option.opts}
     assert having <= {" ".join(words[:count]) for words in PROGRAMS for count in (1, 2)}

@@ -57,6 +57,7 @@ def test_gains_and_predictions_come_from_samples_that_no_reward_had_a_hand_in() 
     assert alone.predictions == {} and all(line.hacking is None for line in alone.lines)
 
 
+@pytest.mark.slow
 def test_variants_of_one_cost_are_curves_of_their_own(monkeypatch) -> None:
     """Compared by the lines that matplotlib is given."""
     cells = []
@@ -90,6 +91,7 @@ def test_one_variant_can_be_the_reference() -> None:
     assert [line.against is not None for line in named] == [True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_or_none_succeed(value) -> None:
     cells = [cell("plain", [[value, value]] * 6, choose="all"), cell("best-of-n", [[value]] * 6, calls=1.0)]

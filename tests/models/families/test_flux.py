@@ -87,6 +87,7 @@ def test_guidance_that_schnell_does_not_take_warns(short: None) -> None:
     assert torch.equal(given.x, run(SCHNELL, guidance_scale=0.0).x)
 
 
+@pytest.mark.slow
 def test_guidance_that_was_distilled_away_warns(short: None) -> None:
     pipe = pipeline(KLEIN)
     pipe.register_to_config(is_distilled=True)

@@ -89,6 +89,7 @@ def test_the_one_step_student_is_differentiable_by_its_noise(shapes) -> None:
     assert float(ahead - behind) / 2e-2 == pytest.approx(float(gradient.norm()), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "message"), [
     ({"steps": 3}, "was not made for dmd2.steps=3; it was made for 1 or 4"),
     ({"student": "sdxl"}, "is for a StableDiffusionXLPipeline, but the model is a StableDiffusionPipeline"),

@@ -147,6 +147,7 @@ def family_of(name: str) -> Family:
     return next(family for family in all_families() if family.name == kind.get(PRESETS[name].family, "sdxl"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), CASES)
 def test_presets_equal_their_cards_recipes(name: str, steps: int, tmp_path: Path, monkeypatch) -> None:
     family, preset = family_of(name), PRESETS[name]

@@ -46,6 +46,7 @@ def place(module: nn.Module) -> str:
     return next(module.parameters()).device.type
 
 
+@pytest.mark.slow
 def test_it_is_compiled_and_its_attention_is_set(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     monkeypatch.setattr("steer.models.options.set_attention", lambda module, name, device: told.append((module, name)))
@@ -55,6 +56,7 @@ def test_it_is_compiled_and_its_attention_is_set(file: str, monkeypatch: pytest.
     assert student_of(sampler)._compiled_call_impl is not None
 
 
+@pytest.mark.slow
 def test_it_is_offloaded_layer_by_layer(file: str) -> None:
     pipe = tiny_sd()
     accelerate.cpu_offload(pipe.unet, torch.device("cpu"))
@@ -64,6 +66,7 @@ def test_it_is_offloaded_layer_by_layer(file: str) -> None:
     assert torch.allclose(images, run_of(Sampler(tiny_sd()), file).search().samples, atol=1e-6)
 
 
+@pytest.mark.slow
 @on_cuda
 def test_it_is_offloaded_as_a_whole(file: str) -> None:
     with pretended():
@@ -82,6 +85,7 @@ def test_it_is_offloaded_as_a_whole(file: str) -> None:
         assert seen[2:] == [["cpu", "cpu"]]
 
 
+@pytest.mark.slow
 @on_cuda
 def test_the_models_own_leaves_the_device_while_a_student_is_used(file: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(load, "pick_device", torch.device)
@@ -99,6 +103,7 @@ def test_the_models_own_leaves_the_device_while_a_student_is_used(file: str, tmp
         assert [place(base), place(student_of(sampler))] == ["cuda", "cuda"]
 
 
+@pytest.mark.slow
 def test_a_lora_that_a_student_replaces_is_told(file: str, tmp_path: Path) -> None:
     lora = lora_file(tiny_sd(), tmp_path / "lora.safetensors")
     sampler = Sampler(tiny_sd(), model_options=ModelOptions(loras=((str(lora), 1.0),)))
@@ -121,6 +126,7 @@ def test_a_quantized_base_is_refused_with_the_way_that_serves(file: str) -> None
     assert way.endswith(f"--lora {file}:1 --steps 4 --scheduler lcm --guidance 1")
 
 
+@pytest.mark.slow
 def test_what_a_lora_has_for_other_parts_is_told(tmp_path: Path) -> None:
     lora = lora_file(tiny_sd(), tmp_path / "lora.safetensors")
     side = {f"text_encoder.x.lora_{side}.weight": torch.zeros(2, 2) for side in "AB"}

@@ -16,6 +16,7 @@ from steer.registry.plugins import manager
 from steer_dmd2.train.teacher import Teacher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "steps"), [(unet_file, 1), (lora_file, 4)], ids=["unet-1", "lora-4"])
 def test_a_student_draws_and_is_steered_on_the_device(form, steps: int, tmp_path: Path) -> None:
     pipe = tiny_sdxl()
@@ -30,6 +31,7 @@ def test_a_student_draws_and_is_steered_on_the_device(form, steps: int, tmp_path
         assert {value.device.type for value in student.state_dict().values()} == {STRICT}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CUDA != "cuda", reason="the machine has another accelerator")
 def test_a_teacher_trains_on_a_gpu_that_its_encoders_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_sd().save_pretrained(tmp_path)

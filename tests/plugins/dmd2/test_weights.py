@@ -148,6 +148,7 @@ def test_a_lora_that_does_not_fit_is_told_before_the_first_step(tmp_path: Path) 
     assert begun.cost.nfe == 0
 
 
+@pytest.mark.slow
 def test_a_student_of_a_revision_is_fetched_at_it(hub: Hub) -> None:
     Sampler(tiny_sd()).generate("a circle", methods=["dmd2"], options={"dmd2": {"student": f"{REPO}@v1"}})
     fetched = [path for _, path, _ in hub.requests if "/resolve/" in path]

@@ -103,6 +103,7 @@ def test_weights_beyond_float64_are_an_error(tiny_pipe) -> None:
         generate(tiny_pipe, reward=huge, fk={"lambda": 1e6})
 
 
+@pytest.mark.slow
 def test_the_preset_glass_has_transitions_and_defaults_of_its_own(tiny_pipe) -> None:
     result = generate(tiny_pipe, fk={"preset": "glass"}, steps=6)
     recipe = result.items[0].recipe

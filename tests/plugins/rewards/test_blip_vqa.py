@@ -175,6 +175,7 @@ def da_vocabulary(da: Da) -> str:
     return str(Path(da.options.weights or "") / "vocab.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["da", "bvqa"])
 def test_they_steer(folder: Path, name: str) -> None:
     result = Sampler(tiny_sd()).generate(
@@ -184,6 +185,7 @@ def test_they_steer(folder: Path, name: str) -> None:
     assert all(0 <= score <= 1 for score in result.rewards[0])
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
     whole = (folder / FILE).read_bytes()
     bad = tmp_path / FILE

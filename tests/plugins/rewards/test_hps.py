@@ -64,6 +64,7 @@ def test_half_precision_is_close(folder: Path, hps: Hps, dtype) -> None:
     assert (half(images, PROMPTS) - hps(images, PROMPTS)).abs().max() < {"fp16": 1e-3, "bf16": 1e-2}[dtype]
 
 
+@pytest.mark.slow
 def test_the_published_checkpoints_fit_vit_h_14_name_by_name() -> None:
     with checkpoints.empty():
         model = open_clip.CLIP(**open_clip.get_model_config("ViT-H-14"))

@@ -41,6 +41,7 @@ def test_scores_and_gradients_are_the_references(folder: Path) -> None:
     assert (gradient - known["g"]).abs().max() < 1e-4 * known["g"].abs().max()
 
 
+@pytest.mark.slow
 def test_the_key_map_covers_the_published_checkpoint() -> None:
     published = layout("imagereward")
     expected = checkpoints.shapes_of(build(blip.config("large", 224)))
@@ -106,6 +107,7 @@ def test_a_prompt_that_is_too_long_warns(reward: ImageReward) -> None:
         reward(torch.rand(1, 3, 32, 32), ["a red circle and " * 20])
 
 
+@pytest.mark.slow
 def test_it_steers(folder: Path) -> None:
     result = Sampler(tiny_sd()).generate(
         "a red circle", methods=["fk"], particles=3, steps=4, seed=1, reward="imagereward",

@@ -57,6 +57,7 @@ def test_scores_equal_logits_per_image(pickscore, tokenizer, size: tuple[int, in
     assert expected.std() > 10 * tolerance
 
 
+@pytest.mark.slow
 def test_texts_become_the_tokens_of_transformers(pickscore: PickScore, tokenizer: CLIPTokenizer) -> None:
     texts = [
         "A photo of two Blue squares, left of it: 3 stars!", "naïve   café\n", "it's 1990's — “art” &amp; more",

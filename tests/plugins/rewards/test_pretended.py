@@ -52,6 +52,7 @@ SYNCS = {"imagereward": 2, "vqa": 3, "vqa-llava": 6, "vqa-qwen": 32, "jpeg": 2, 
 """What scoring two images waits for, if it is more than the check that scores are finite."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REWARDS)
 def test_scores_and_gradients_on_the_device_are_those_on_the_cpu(name: str, tmp_path: Path) -> None:
     images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))

@@ -62,6 +62,7 @@ def images() -> torch.Tensor:
     return torch.rand(3, 3, 40, 36, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 def test_scores_and_gradients_are_the_references(folder: Path) -> None:
     _, known = fixture("clip_flant5")
     model = load(folder, CPU, torch.float32)
@@ -131,6 +132,7 @@ def test_texts_are_tokenized_once(vqa: Vqa, images: torch.Tensor, monkeypatch) -
     assert torch.equal(vqa(images, PROMPTS), scores)
 
 
+@pytest.mark.slow
 def test_bf16_agrees_and_fp16_is_refused(vqa: Vqa, folder: Path, images: torch.Tensor) -> None:
     half = Vqa(VqaOptions(dtype="bf16"), argument=str(folder))
     assert half.backend.model.t5.lm_head.weight.dtype == torch.bfloat16

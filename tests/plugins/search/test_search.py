@@ -71,6 +71,7 @@ def test_no_result_depends_on_the_pack(sampler) -> None:
     assert candidates(alone.trace[0], "spent") == candidates(crowd.trace[1], "spent")
 
 
+@pytest.mark.slow
 def test_all_samples_are_kept_where_all_are_chosen(sampler) -> None:
     options = {"best-of-n": {"n": 5}}
     item = generate(sampler, TEXTS[0], methods="best-of-n", options=options, particles=2, choose="all").items[0]
@@ -83,6 +84,7 @@ def test_all_samples_are_kept_where_all_are_chosen(sampler) -> None:
     assert item.trace["log_z"] is None  # who is left is no weighted draw
 
 
+@pytest.mark.slow
 def test_by_default_n_is_the_particles_asked_for_else_sixteen(sampler) -> None:
     assert len(candidates(generate(sampler, TEXTS[0], methods="best-of-n", particles=3).trace[0], "slots")) == 3
     item = generate(sampler, TEXTS[0], methods="best-of-n", steps=1).items[0]

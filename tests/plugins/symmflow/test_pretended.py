@@ -21,6 +21,7 @@ from steer_symmflow.reading.votes import votes
 from steer_symmflow.reward import Agreement
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["masks", "classes"])
 def test_a_flow_draws_and_reads_on_the_device(folders, kind: str) -> None:
     prompt = Prompt("box", seed=3, metadata={"mask": str(folders["mask"]), "class": "box"})

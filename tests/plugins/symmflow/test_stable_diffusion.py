@@ -157,6 +157,7 @@ def test_of_a_base_on_the_hub_only_what_is_needed_is_fetched(base, published, tm
     assert all(torch.equal(a, b) for a, b in zip(model.vae.parameters(), expected.vae.parameters(), strict=True))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_doubled_channels_begin_where_the_unet_was(base) -> None:
     model, unet = on_base(str(base), CONFIG)

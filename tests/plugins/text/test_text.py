@@ -40,6 +40,7 @@ def steer(*words: str, status: int = 0) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_texts_begin_with_their_prefix_and_depend_on_no_other_prompt(sampler: Sampler) -> None:
     alone = sampler.generate([Prompt("a red circle", id="one")], choose="all", **RUN)
     beside = sampler.generate([Prompt("...", id="two"), Prompt("a red circle", id="one")], choose="all", **RUN)

@@ -177,6 +177,7 @@ def test_remote_locks(lock: object, free: bool) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_of_two_that_take_a_remote_lock_at_once_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"memory://{uuid.uuid4().hex}"
     monkeypatch.setattr(remote_module, "SETTLE_SECONDS", 0.5)  # both have written by then
