@@ -99,9 +99,10 @@ def _padded(chunk: Sequence[Token], tokenizer: Any) -> tuple[list[int], list[flo
 
 
 def _emphasized(hidden: Tensor, weights: list[float]) -> Tensor:
-    """Multiply each token's state by its weight, and keep the mean of all."""
+    """Multiply each token's state by its weight, and keep the mean of all, unless it is no more than rounding."""
     if all(weight == 1 for weight in weights):
         return hidden
     mean = hidden.mean()
     weighed = hidden * hidden.new_tensor(weights)[None, :, None]
-    return weighed * (mean / weighed.mean())
+    now = weighed.mean()
+    return weighed * torch.where(now.abs() > 1e-5 * weighed.abs().mean(), mean / now, 1.0)

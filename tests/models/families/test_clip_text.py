@@ -10,6 +10,7 @@ from support.families.sd import tiny_sd3, tiny_sdxl
 from support.tiny import tiny_sd
 
 from steer import SteerError
+from steer.models.families import clip_text
 from steer.models.families.clip_text import chunks_of
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
@@ -42,6 +43,9 @@ def test_a_text_without_weights_is_stocks(family: str, negative: str) -> None:
 @pytest.mark.parametrize("family", PIPES)
 def test_weights_scale_the_states_of_their_words_and_keep_the_mean(family: str) -> None:
     pipe = PIPES[family]()
+    for name, bias in pipe.text_encoder.named_parameters():
+        if name.endswith("final_layer_norm.bias"):  # without one, the mean is nothing but rounding
+            torch.nn.init.constant_(bias, 0.3)
     plain, weighed = (run_of(pipe, text).encode().cond["text"] for text in ("a red circle", "a (red:1.5) circle"))
     widths = [part.config.hidden_size for part in (pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if part]
     ids = pipe.tokenizer("a red circle").input_ids
@@ -50,6 +54,11 @@ def test_weights_scale_the_states_of_their_words_and_keep_the_mean(family: str) 
         scaled = before.clone()
         scaled[:, red] *= 1.5
         torch.testing.assert_close(after, scaled * (before.mean() / scaled.mean()))
+
+
+def test_a_mean_that_is_rounding_is_not_kept() -> None:
+    hidden = torch.tensor([[[1.0, -1.0], [2.0, -2.0 + 1e-7]]])
+    assert torch.equal(clip_text._emphasized(hidden, [1.0, 1.5]), hidden * torch.tensor([1.0, 1.5])[None, :, None])
 
 
 @pytest.mark.parametrize("family", PIPES)
