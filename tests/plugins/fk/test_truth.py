@@ -73,10 +73,11 @@ def sample(
     particles: int, replicates: int, *, name: str = "ddim", potential: str = "diff", settings: Any = None, **options
 ) -> State:
     prompts = [Prompt(kind, id=f"{kind}-{i}", category=kind) for kind in KINDS for i in range(replicates)]
+    rows = len(prompts) * particles  # a chunk that is not full is padded
     run = make_run(
         LinearGaussian(scheduler(name)),
         prompts,
-        settings={"particles": particles, "chunk": 65_536, "steps": STEPS, "eta": 1.0, **(settings or {})},
+        settings={"particles": particles, "chunk": min(rows, 65_536), "steps": STEPS, "eta": 1.0, **(settings or {})},
         methods=[FK(FKOptions(**{"potential": potential, **SETUP[potential], **options}))],
         reward=WeightedSum([("r", 1.0, reward)]),
     )
@@ -188,8 +189,8 @@ def test_a_wrong_weight_would_show(one_stream, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_moderate_populations_of_several_prompts_do_not_mix() -> None:
-    together = sample(64, 2, potential="diff")
-    alone = sample(64, 1, potential="diff")
+    together = sample(64, 2, settings={"chunk": 64})
+    alone = sample(64, 1, settings={"chunk": 64})
     rows, single = together.rows_of(2), alone.rows_of(1)
     assert together.jobs[2].prompt.id == alone.jobs[1].prompt.id == "quadratic-0"
     assert torch.equal(together.log_weight[rows], alone.log_weight[single])
