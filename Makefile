@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick test-arithmetic lint results install clean
+.PHONY: demo test quick test-arithmetic lint docs dist results install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,8 @@ help:
 	@echo "make quick    run the tests that need no process, browser or training, and none that is slow"
 	@echo "make test-arithmetic  run what trains or hangs on the last bits again, as another processor computes"
 	@echo "make lint     linter, formatter and type checker"
+	@echo "make docs     build the documentation site (dist/site/); a broken link is an error"
+	@echo "make dist     build the wheel and the source archive, and try the wheel in an environment of its own"
 	@echo "make results  re-make all of docs/results.md from scratch (under two hours on two CPU cores; goes on where it was)"
 
 install: $(VENV)/installed
@@ -42,6 +44,20 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/make_api.py
+	$(BIN)/python docs/make_commands.py
+	$(BIN)/zensical build --strict --clean
+
+# the same sources give the same bytes: file times in the archives are those of the last commit
+dist: install
+	rm -rf dist/*.whl dist/*.tar.gz dist/try
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv dist/try
+	dist/try/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd dist && try/bin/steer generate "a red circle" --plugin fk --reward shapes --steps 10 --out try/demo
+	rm -rf dist/try
 
 results: install
 	$(BIN)/python benchmarks/results.py
