@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -84,21 +83,6 @@ def test_the_package_registers(place: Path) -> None:
     plugins = Plugins()
     plugins.add(importlib.import_module("steer_bright_sky"), Origin("bright-sky", "", "docs"))
     assert set(plugins.registry.rewards) == {"bright-sky"}
-
-
-@pytest.mark.parametrize("line", [ln for b in blocks("sh") for ln in b.splitlines() if ln.startswith("steer ")])
-def test_every_command_line_exists_with_its_options(line: str) -> None:
-    import click
-
-    from steer.cli.app import app
-
-    _, *words = shlex.split(line)
-    command: click.Command = app
-    context = click.Context(app)
-    while isinstance(command, click.Group) and words and command.get_command(context, words[0]):
-        command = command.get_command(context, words.pop(0))
-    known = {option for parameter in command.params for option in parameter.opts}
-    assert [word for word in words if word.startswith("-") and word not in known] == []
 
 
 def test_every_installed_reward_is_in_the_table() -> None:
