@@ -43,3 +43,6 @@ def steer_register(registry: Registry) -> None:
         "bvqa", "steer_rewards.bvqa:Bvqa", summary="BLIP-VQA: does the image show everything that the prompt names?",
         weights="steer_rewards.catalog:blip_vqa",
     )  # fmt: skip
+    registry.reward(
+        "ocr", "steer_rewards.ocr:Ocr", summary="can the texts that the prompt quotes be read in the image?"
+    )
