@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from steer.models.common import to_image, unscaled
 from steer.models.encoded_prompts import Conditioning, Encoded, stacked
 from steer.models.encodings import Encodings
 from steer.models.media import Medium, media_of
@@ -63,8 +64,9 @@ class Backbone(Placed, abc.ABC):
     packs_prompts: ClassVar[bool] = True
     """Whether one population can hold several prompts; false if the number of steps depends on the prompt."""
 
-    def __init__(self, pipe: Any, denoiser: torch.nn.Module) -> None:
-        super().__init__(pipe, denoiser)
+    def __init__(self, pipe: Any, denoiser: torch.nn.Module | None = None) -> None:
+        """Args: pipe: the pipeline; denoiser: its denoiser, by default its ``transformer``."""
+        super().__init__(pipe, pipe.transformer if denoiser is None else denoiser)
         self.medium: Medium = media_of(self.modality)
         self.scheduler = pipe.scheduler
         self.encodings = Encodings()
@@ -81,9 +83,21 @@ class Backbone(Placed, abc.ABC):
         """Return the ``dtype`` argument of ``from_pretrained``: by part, if some parts overflow in ``dtype``."""
         return dtype
 
-    @abc.abstractmethod
     def guided(self, guidance_scale: float) -> bool:
         """Whether this scale of classifier-free guidance needs two evaluations per prediction."""
+        return guidance_scale > 1
+
+    def scale_input(self, guidance_scale: float, embedded_scale: float | None) -> float | None:
+        """Return the scale that the model takes as an input, ``scale`` of the conditioning; ``None`` if it takes none.
+
+        Args:
+            guidance_scale: as in :meth:`encode`, to warn here of one without effect.
+            embedded_scale: as in :meth:`encode`.
+
+        Raises:
+            SteerError: for a guidance that the model does not have.
+        """
+        return None
 
     def completed(self, prompt: Prompt) -> Prompt:
         """Return a prompt whose metadata hold everything that its images depend on, so that their recipe is complete. A
@@ -108,13 +122,16 @@ class Backbone(Placed, abc.ABC):
             guidance_scale: of classifier-free guidance.
             embedded_scale: the scale for models that take one as an input.
         """
-        guided = self.guided(guidance_scale)
+        guided, scale = self.guided(guidance_scale), self.scale_input(guidance_scale, embedded_scale)
         rows = [
             self._encode_cached(prompt, text if guided else None)
             for prompt, text in zip(prompts, negative, strict=True)
         ]
         cond = stacked([cond for cond, _ in rows])
         uncond = stacked([uncond for _, uncond in rows if uncond is not None]) if guided else None
+        if scale is not None:
+            for side in (cond, {} if uncond is None else uncond):
+                side["scale"] = torch.full((len(prompts),), float(scale), device=self.device)
         return Conditioning(cond, uncond, guidance_scale)
 
     def _encode_cached(self, prompt: Prompt, negative: str | None) -> Encoded:
@@ -236,13 +253,19 @@ class Backbone(Placed, abc.ABC):
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's output ``[B, …]`` in fp32 for scaled latents, guidance applied."""
 
-    @abc.abstractmethod
+    @property
+    def autoencoder(self) -> Any:
+        """The pipeline's autoencoder, as it decodes; :attr:`safe_vae` in families whose own overflows in fp16."""
+        return self.pipe.vae
+
     def decode(self, x: Tensor) -> Any:
         """Decode final latents ``[B, …]`` to samples of :attr:`modality`.
 
         Returns:
             Images as float ``[B, 3, H, W]`` in [0, 1], texts as :class:`steer.models.media.text.Texts`.
         """
+        vae = self.autoencoder
+        return to_image(vae.decode(unscaled(x.to(vae.dtype), vae.config), return_dict=False)[0])
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pipeline's arguments of ``set_timesteps`` besides the steps: ``sigmas``, a flow's shift ``mu``.

@@ -71,11 +71,17 @@ def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:
         )
 
 
-def check_size(width: int, height: int, multiple: int) -> None:
-    """Raise unless both sides are positive multiples of ``multiple`` pixels."""
+def fitting(width: int | None, height: int | None, native: int, multiple: int) -> tuple[int, int]:
+    """Return an image's width and height, both ``native`` pixels by default.
+
+    Raises:
+        SteerError: unless both are positive multiples of ``multiple`` pixels.
+    """
+    width, height = width or native, height or native
     for name, value in (("width", width), ("height", height)):
         if value < multiple or value % multiple:
             near = max(multiple, round(value / multiple) * multiple)
             raise SteerError(
                 f"{name}={value} does not fit the model: expected a multiple of {multiple}, such as {near}"
             )
+    return width, height

@@ -26,7 +26,6 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.backbone import Backbone
-from steer.models.common import to_image, unscaled
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.lent import Lent
 from steer.processes.gaussian import Gaussian
@@ -256,17 +255,18 @@ class _Stock(Backbone):
         super().__init__(pipe, denoiser)
         self._decode = decode
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor) -> Any:
         if self._decode is not None:
             return self._decode(x)
-        vae = getattr(self.pipe, "vae", None)
-        if vae is None or x.ndim != 4:
+        if getattr(self.pipe, "vae", None) is None or x.ndim != 4:
             raise SteerError(
                 f"{type(self.pipe).__name__}: latents {tuple(x.shape)} have no default decoder; pass decode="
             )
-        safe = self.safe_vae
-        x = x.to(safe.dtype)
-        return to_image(safe.decode(unscaled(x, vae.config), return_dict=False)[0])
+        return super().decode(x)
+
+    @property
+    def autoencoder(self) -> Any:
+        return self.safe_vae
 
     def guided(self, guidance_scale: float) -> bool:
         self._refuse()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 
@@ -18,6 +20,12 @@ def dynamic_shift(config: Any, tokens: int, *, max_shift: float = 1.15) -> float
     low, high = config.get("base_shift", 0.5), config.get("max_shift", max_shift)
     slope = (high - low) / (many - few)
     return float(tokens * slope + (low - slope * few))
+
+
+def shifted_sigmas(steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``set_timesteps`` that pipelines give whose tokens are patches of 2×2 latents."""
+    tokens = (shape[-2] // 2) * (shape[-1] // 2)
+    return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": dynamic_shift(config, tokens)}
 
 
 def trimmed(text: Tensor, length: Tensor) -> Tensor:

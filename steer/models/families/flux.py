@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone
-from steer.models.common import check_size, to_image, warn_if_cut
+from steer.models.common import fitting, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
-from steer.models.families.flow import dynamic_shift
+from steer.models.families.flow import shifted_sigmas
 from steer.prompts.prompt import Prompt
 
 
@@ -33,36 +31,17 @@ class Flux(Backbone):
     text_tokens: ClassVar[int] = 512
     """Room for a text in the pipeline, in tokens."""
 
-    def __init__(self, pipe: Any) -> None:
-        super().__init__(pipe, pipe.transformer)
-        self.embeds_guidance = bool(pipe.transformer.config.guidance_embeds)
-
-    def guided(self, guidance_scale: float) -> bool:
-        return guidance_scale > 1
-
-    def encode(
-        self,
-        prompts: Sequence[Prompt],
-        negative: Sequence[str],
-        guidance_scale: float,
-        *,
-        embedded_scale: float | None = None,
-    ) -> Conditioning:
-        conditioning = super().encode(prompts, negative, guidance_scale)
+    def scale_input(self, guidance_scale: float, embedded_scale: float | None) -> float | None:
         scale = self.default_guidance if embedded_scale is None else embedded_scale
-        if not self.embeds_guidance:
-            if scale not in (0, self.default_guidance):
-                warnings.warn(
-                    f"guidance_scale={scale:g} has no effect: this model does not take it as an input; for "
-                    "classifier-free guidance give --true-cfg",
-                    stacklevel=2,
-                )
-            return conditioning
-        scales = {"scale": torch.full((len(prompts),), scale, device=self.device)}
-        cond, uncond = conditioning.cond, conditioning.uncond
-        return dataclasses.replace(
-            conditioning, cond={**cond, **scales}, uncond=None if uncond is None else {**uncond, **scales}
-        )
+        if self.pipe.transformer.config.guidance_embeds:
+            return scale
+        if scale not in (0, self.default_guidance):
+            warnings.warn(
+                f"guidance_scale={scale:g} has no effect: this model does not take it as an input; for "
+                "classifier-free guidance give --true-cfg",
+                stacklevel=2,
+            )
+        return None
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         warn_if_cut(self.pipe.tokenizer_2, prompt, self.text_tokens)
@@ -74,18 +53,15 @@ class Flux(Backbone):
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         factor = self.pipe.vae_scale_factor
-        native = self.pipe.default_sample_size * factor
-        width, height = width or native, height or native
-        check_size(width, height, 2 * factor)  # the transformer's tokens are patches of 2×2 latents
+        # the transformer's tokens are patches of 2×2 latents
+        width, height = fitting(width, height, self.pipe.default_sample_size * factor, 2 * factor)
         return self.pipe.transformer.config.in_channels // 4, height // factor, width // factor
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
-        tokens = (shape[-2] // 2) * (shape[-1] // 2)
-        return {**self._sigmas(steps, config), "mu": dynamic_shift({**self.scheduler.config, **config}, tokens)}
-
-    def _sigmas(self, steps: int, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the noise levels that the pipelines give, unless the scheduler spaces a flow's itself."""
-        return {} if config.get("use_flow_sigmas") else {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+        keywords = shifted_sigmas(steps, shape, {**self.scheduler.config, **config})
+        if config.get("use_flow_sigmas"):  # the scheduler spaces them itself
+            del keywords["sigmas"]
+        return keywords
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         out = self._velocity(denoiser, x, timestep, conditioning.cond)
@@ -108,8 +84,3 @@ class Flux(Backbone):
         )[0]
         unpacked: Tensor = self.pipe._unpack_latents(out.float(), height, width, 1)
         return unpacked
-
-    def decode(self, x: Tensor) -> Tensor:
-        vae = self.pipe.vae
-        latents = x.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-        return to_image(vae.decode(latents, return_dict=False)[0])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, format_input
 from torch import Tensor
 
-from steer.models.common import check_size, to_image, warn_if_cut
-from steer.models.encoded_prompts import Conditioning, Encoded
+from steer.models.common import fitting, to_image, warn_if_cut
+from steer.models.encoded_prompts import Encoded
 from steer.models.families.flux import Flux
 from steer.prompts.prompt import Prompt
 
@@ -56,9 +56,7 @@ class Flux2(Flux):
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         patch = 2 * self.pipe.vae_scale_factor
-        native = self.pipe.default_sample_size * self.pipe.vae_scale_factor
-        width, height = width or native, height or native
-        check_size(width, height, patch)
+        width, height = fitting(width, height, self.pipe.default_sample_size * patch // 2, patch)
         return self.pipe.transformer.config.in_channels, height // patch, width // patch
 
     def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -66,7 +64,8 @@ class Flux2(Flux):
         return shape[-1] * patch, shape[-2] * patch
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._sigmas(steps, config), "mu": compute_empirical_mu(shape[-2] * shape[-1], steps)}
+        keywords = super().schedule_keywords(steps, shape, config)
+        return {**keywords, "mu": compute_empirical_mu(shape[-2] * shape[-1], steps)}
 
     def _velocity(self, denoiser: str, x: Tensor, timestep: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         text = cond["text"]
@@ -97,27 +96,19 @@ class Flux2Klein(Flux2):
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe)
-        self.embeds_guidance = False
         if pipe.config.is_distilled:
             self.default_steps, self.default_guidance = 4, 1.0
 
     def guided(self, guidance_scale: float) -> bool:
         return guidance_scale > 1 and not self.pipe.config.is_distilled
 
-    def encode(
-        self,
-        prompts: Sequence[Prompt],
-        negative: Sequence[str],
-        guidance_scale: float,
-        *,
-        embedded_scale: float | None = None,
-    ) -> Conditioning:
+    def scale_input(self, guidance_scale: float, embedded_scale: float | None) -> float | None:
         if guidance_scale > 1 and self.pipe.config.is_distilled:
             warnings.warn(
                 f"guidance_scale={guidance_scale:g} has no effect: this checkpoint was distilled to do without it",
                 stacklevel=2,
             )
-        return super().encode(prompts, negative, guidance_scale)
+        return None
 
     @property
     def _tokenizer(self) -> Any:

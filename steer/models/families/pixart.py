@@ -9,7 +9,7 @@ from diffusers.utils import is_bs4_available, is_ftfy_available
 from torch import Tensor
 
 from steer.models.backbone import Backbone
-from steer.models.common import check_size, guide, to_image, warn_if_cut
+from steer.models.common import fitting, guide, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.prompts.prompt import Prompt
 
@@ -31,12 +31,6 @@ class PixArtAlpha(Backbone):
     text_tokens: ClassVar[int] = 120
     """T5's room for a text in the pipeline's call, in tokens."""
 
-    def __init__(self, pipe: Any) -> None:
-        super().__init__(pipe, pipe.transformer)
-
-    def guided(self, guidance_scale: float) -> bool:
-        return guidance_scale > 1
-
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         clean = is_bs4_available() and is_ftfy_available()
         (text,) = self.pipe._text_preprocessing(str(prompt), clean_caption=clean)
@@ -54,9 +48,7 @@ class PixArtAlpha(Backbone):
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         config, factor = self.pipe.transformer.config, self.pipe.vae_scale_factor
-        native = config.sample_size * factor
-        width, height = width or native, height or native
-        check_size(width, height, factor * config.patch_size)
+        width, height = fitting(width, height, config.sample_size * factor, factor * config.patch_size)
         return config.in_channels, height // factor, width // factor
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
@@ -79,14 +71,6 @@ class PixArtAlpha(Backbone):
         prediction: Tensor = out.float()
         return prediction
 
-    def decode(self, x: Tensor) -> Tensor:
-        vae = self._decoder
-        return to_image(vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0])
-
-    @property
-    def _decoder(self) -> Any:
-        return self.pipe.vae
-
     def _micro_conditions(self, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor | None]:
         """Return height and width in pixels ``[B, 2]`` and height/width ``[B, 1]``, if the model takes them."""
         if self.pipe.transformer.config.sample_size != MICRO_CONDITIONED:
@@ -104,7 +88,7 @@ class PixArtSigma(PixArtAlpha):
     preview = "taesdxl"
 
     @property
-    def _decoder(self) -> Any:
+    def autoencoder(self) -> Any:
         return self.safe_vae
 
     def _micro_conditions(self, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor | None]:

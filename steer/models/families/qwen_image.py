@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.backbone import Backbone
-from steer.models.common import check_size, to_image, warn_if_cut
+from steer.models.common import fitting, to_image, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
-from steer.models.families.flow import dynamic_shift, trimmed
+from steer.models.families.flow import shifted_sigmas, trimmed
 from steer.prompts.prompt import Prompt
 
 TOKENS = 512
@@ -36,15 +35,12 @@ class QwenImage(Backbone):
     half = torch.bfloat16
 
     def __init__(self, pipe: Any) -> None:
-        super().__init__(pipe, pipe.transformer)
+        super().__init__(pipe)
         if pipe.transformer.config.guidance_embeds:
             raise SteerError(
                 "a Qwen-Image transformer with guidance_embeds is not supported: diffusers has no embedding to give "
                 "guidance_scale to; use a checkpoint with guidance_embeds=false, as all published ones have"
             )
-
-    def guided(self, guidance_scale: float) -> bool:
-        return guidance_scale > 1
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         warn_if_cut(self.pipe.tokenizer, prompt, TOKENS)
@@ -56,17 +52,11 @@ class QwenImage(Backbone):
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         factor = self.pipe.vae_scale_factor
-        native = self.pipe.default_sample_size * factor
-        width, height = width or native, height or native
-        check_size(width, height, 2 * factor)
+        width, height = fitting(width, height, self.pipe.default_sample_size * factor, 2 * factor)
         return self.pipe.transformer.config.in_channels // 4, height // factor, width // factor
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
-        tokens = (shape[-2] // 2) * (shape[-1] // 2)
-        return {
-            "sigmas": np.linspace(1.0, 1 / steps, steps),
-            "mu": dynamic_shift({**self.scheduler.config, **config}, tokens),
-        }
+        return shifted_sigmas(steps, shape, {**self.scheduler.config, **config})
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         packed = self.pipe._pack_latents(x, *x.shape)

@@ -6,10 +6,9 @@ Here every row carries its own mask, so that it equals the stock call with one i
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.backbone import Backbone
-from steer.models.common import check_size, guide, to_image, warn_if_cut
+from steer.models.common import fitting, guide, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.processes import Process
 from steer.prompts.prompt import Prompt
@@ -42,7 +41,7 @@ class Sana(Backbone):
     half = torch.bfloat16
 
     def __init__(self, pipe: Any) -> None:
-        super().__init__(pipe, pipe.transformer)
+        super().__init__(pipe)
         for name in ("text_encoder", "vae"):
             if getattr(pipe, name).dtype == torch.float16:
                 warnings.warn(
@@ -54,9 +53,6 @@ class Sana(Backbone):
     def precision(cls, dtype: torch.dtype) -> torch.dtype | dict[str, torch.dtype]:
         # Gemma 2 and the autoencoder leave the range of float16
         return {"transformer": dtype, "default": torch.bfloat16} if dtype == torch.float16 else dtype
-
-    def guided(self, guidance_scale: float) -> bool:
-        return guidance_scale > 1
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         (text,) = self.pipe._text_preprocessing(str(prompt))
@@ -74,9 +70,7 @@ class Sana(Backbone):
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         config, factor = self.pipe.transformer.config, self.pipe.vae_scale_factor
-        native = config.sample_size * factor
-        width, height = width or native, height or native
-        check_size(width, height, factor * config.patch_size)
+        width, height = fitting(width, height, config.sample_size * factor, factor * config.patch_size)
         return config.in_channels, height // factor, width // factor
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
@@ -97,10 +91,6 @@ class Sana(Backbone):
             out = out.chunk(2, dim=1)[0]
         return out
 
-    def decode(self, x: Tensor) -> Tensor:
-        vae = self.pipe.vae
-        return to_image(vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0])
-
 
 class SanaSprint(Sana):
     """Backbone of ``SanaSprintPipeline``: one to four steps of a consistency model that takes ``guidance_scale`` as an
@@ -112,20 +102,10 @@ class SanaSprint(Sana):
     def guided(self, guidance_scale: float) -> bool:
         return False
 
-    def encode(
-        self,
-        prompts: Sequence[Prompt],
-        negative: Sequence[str],
-        guidance_scale: float,
-        *,
-        embedded_scale: float | None = None,
-    ) -> Conditioning:
+    def scale_input(self, guidance_scale: float, embedded_scale: float | None) -> float | None:
         if guidance_scale > 1:
             raise SteerError(f"true_cfg_scale={guidance_scale:g}: SANA-Sprint has no classifier-free guidance; drop it")
-        conditioning = super().encode(prompts, negative, guidance_scale)
-        scale = self.default_guidance if embedded_scale is None else embedded_scale
-        scales = {"scale": torch.full((len(prompts),), float(scale), device=self.device)}
-        return dataclasses.replace(conditioning, cond={**conditioning.cond, **scales})
+        return self.default_guidance if embedded_scale is None else embedded_scale
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         (text,) = self.pipe._text_preprocessing(str(prompt))
@@ -167,5 +147,5 @@ class SanaSprint(Sana):
         velocity: Tensor = (((1 - 2 * wide) * latents + (1 - 2 * wide + 2 * wide**2) * out) / norm).float() * sigma_data
         return velocity
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor) -> Any:
         return super().decode(x / self.scheduler.config.sigma_data)

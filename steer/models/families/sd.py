@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone
-from steer.models.common import check_size, guide, to_image, warn_if_cut
+from steer.models.common import fitting, guide, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.clip_text import encode_texts
 from steer.models.families.flow import trimmed
@@ -54,9 +54,8 @@ class StableDiffusion(Backbone):
         factor = self.pipe.vae_scale_factor
         native = config.sample_size
         native_height, native_width = (native, native) if isinstance(native, int) else native
-        width = native_width * factor if width is None else width
-        height = native_height * factor if height is None else height
-        check_size(width, height, factor)  # the UNet pads the remainders of its downsamplings
+        # the UNet pads the remainders of its downsamplings
+        width, height = fitting(width or native_width * factor, height or native_height * factor, 0, factor)
         return config.in_channels, height // factor, width // factor
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
@@ -76,10 +75,6 @@ class StableDiffusion(Backbone):
             out = guide(out, conditioning.guidance_scale)
         prediction: Tensor = out.float()
         return prediction
-
-    def decode(self, x: Tensor) -> Tensor:
-        vae = self.pipe.vae
-        return to_image(vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0])
 
     def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
         """Return the UNet's arguments besides latents, timestep and text, one row for each of ``x``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone
-from steer.models.common import check_size, guide, to_image, warn_if_cut
+from steer.models.common import fitting, guide, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.flow import dynamic_shift
 from steer.prompts.prompt import Prompt
@@ -25,12 +25,6 @@ class StableDiffusion3(Backbone):
     default_guidance = 7.0
     preview = "taesd3"
     optional = Backbone.optional | {"text_encoder_3", "tokenizer_3"}
-
-    def __init__(self, pipe: Any) -> None:
-        super().__init__(pipe, pipe.transformer)
-
-    def guided(self, guidance_scale: float) -> bool:
-        return guidance_scale > 1
 
     def encode_one(self, prompt: Prompt, negative: str | None) -> Encoded:
         if self.pipe.text_encoder_3 is not None:
@@ -50,9 +44,7 @@ class StableDiffusion3(Backbone):
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         factor = self.pipe.vae_scale_factor
-        native = self.pipe.default_sample_size * factor
-        width, height = width or native, height or native
-        check_size(width, height, factor * self.pipe.patch_size)
+        width, height = fitting(width, height, self.pipe.default_sample_size * factor, factor * self.pipe.patch_size)
         return self.pipe.transformer.config.in_channels, height // factor, width // factor
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,8 +70,3 @@ class StableDiffusion3(Backbone):
             out = guide(out, conditioning.guidance_scale)
         prediction: Tensor = out.float()
         return prediction
-
-    def decode(self, x: Tensor) -> Tensor:
-        vae = self.pipe.vae
-        latents = x.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-        return to_image(vae.decode(latents, return_dict=False)[0])

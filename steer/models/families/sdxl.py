@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.common import to_image, unscaled, warn_if_cut
+from steer.models.common import warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.clip_text import encode_texts
 from steer.models.families.sd import StableDiffusion
@@ -77,9 +77,9 @@ class StableDiffusionXL(StableDiffusion):
         # the model takes height first
         return torch.tensor([[float(value) for pair in sizes for value in reversed(pair)]], device=self.device)
 
-    def decode(self, x: Tensor) -> Tensor:
-        vae = self.safe_vae
-        return to_image(vae.decode(unscaled(x.to(vae.dtype), vae.config), return_dict=False)[0])
+    @property
+    def autoencoder(self) -> Any:
+        return self.safe_vae
 
     def _denoiser_keywords(self, x: Tensor, conditioning: Conditioning) -> dict[str, Any]:
         pooled, sizes = conditioning.batched("pooled"), conditioning.batched("sizes")

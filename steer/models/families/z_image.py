@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone
-from steer.models.common import check_size, to_image, warn_if_cut
+from steer.models.common import fitting, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
-from steer.models.families.flow import dynamic_shift, trimmed
+from steer.models.families.flow import shifted_sigmas, trimmed
 from steer.prompts.prompt import Prompt
 
 TOKENS = 512
@@ -33,9 +32,6 @@ class ZImage(Backbone):
     default_guidance = 5.0
     half = torch.bfloat16
     preview = "taef1"  # the autoencoder is that of Flux.1
-
-    def __init__(self, pipe: Any) -> None:
-        super().__init__(pipe, pipe.transformer)
 
     def guided(self, guidance_scale: float) -> bool:
         return guidance_scale > 0
@@ -57,16 +53,11 @@ class ZImage(Backbone):
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
         factor = self.pipe.vae_scale_factor
-        width, height = width or NATIVE, height or NATIVE
-        check_size(width, height, 2 * factor)
+        width, height = fitting(width, height, NATIVE, 2 * factor)
         return self.pipe.transformer.in_channels, height // factor, width // factor
 
     def schedule_keywords(self, steps: int, shape: tuple[int, ...], config: Mapping[str, Any]) -> dict[str, Any]:
-        tokens = (shape[-2] // 2) * (shape[-1] // 2)
-        return {
-            "sigmas": np.linspace(1.0, 1 / steps, steps),
-            "mu": dynamic_shift({**self.scheduler.config, **config}, tokens),
-        }
+        return shifted_sigmas(steps, shape, {**self.scheduler.config, **config})
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         texts = list(trimmed(conditioning.cond["text"], conditioning.cond["length"]))
@@ -80,8 +71,3 @@ class ZImage(Backbone):
             cond, uncond = velocity.chunk(2)
             velocity = cond + conditioning.guidance_scale * (cond - uncond)
         return -velocity  # the model's time runs from noise to data, the scheduler's the other way
-
-    def decode(self, x: Tensor) -> Tensor:
-        vae = self.pipe.vae
-        latents = x.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-        return to_image(vae.decode(latents, return_dict=False)[0])
