@@ -1,5 +1,6 @@
 """``Recipe``: everything that reproduces a sample. An image's file carries it; a text's stands beside it."""
 
+import functools
 import importlib.metadata
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -138,10 +139,12 @@ def _quoted(value: object) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that decide an image's bits."""
-    found = {}
-    for name, distribution in (("steer", "steer-diffusion"), ("torch", "torch"), ("diffusers", "diffusers")):
-        try:
-            found[name] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+    return {name: _version(name) for name in ("steer", "torch", "diffusers")}
+
+
+@functools.cache  # reading a package's metadata takes milliseconds, as much as a small image
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version("steer-diffusion" if name == "steer" else name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
