@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.models.device import DTYPES as DTYPES  # precisions by name
     from steer.models.device import computes_bf16 as computes_bf16  # whether a device computes in bfloat16 natively
     from steer.models.media.text import Texts as Texts  # samples that are texts
+    from steer.models.media.video import Videos as Videos  # samples that are videos
 
     # Weights
     from steer.models.denoisers import Denoiser as Denoiser  # other weights of a model, named in `configure`

@@ -27,6 +27,8 @@ def steer_register(registry: Registry) -> None:
     registry.reward(
         "jpeg", "steer_rewards.jpeg:Jpeg", summary="minus the JPEG size in kB; ignores the prompt, no gradient"
     )
+    registry.reward("motion", "steer_rewards.motion:Motion", summary="video: how much lasts of what changes per frame")
+    registry.reward("flicker", "steer_rewards.motion:Flicker", summary="video: minus the changes that are taken back")
     registry.reward(
         "imagereward", "steer_rewards.imagereward:ImageReward", summary="predicts people's rankings of images",
         weights=[catalog.IMAGEREWARD, catalog.BERT],

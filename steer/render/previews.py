@@ -50,7 +50,8 @@ class Previews:
         result = yield
         if state.forwards.backbone.medium.pictured and state.step in _spread(state.steps, self._count):
             with torch.no_grad():
-                samples = state.forwards.decode(state.x0, final=False)
+                medium = state.forwards.backbone.medium
+                samples = medium.stills(state.forwards.decode(state.x0, final=False))
             ids = [state.jobs[job].prompt.id for job in state.job.tolist()]
             rows = {key: row for row, key in enumerate(zip(ids, state.slot.tolist(), strict=True))}
             self._frames.append(_Frame(state.step, rows, _small(samples)))

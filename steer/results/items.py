@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from steer.models.media import Medium, media_of
+from steer.models.media.video import Video
 from steer.prompts.prompt import Prompt
 from steer.results.recipe import Recipe
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Sample:
     """One particle at the end.
 
     Attributes:
-        value: the decoded sample in its medium's type: a picture or a string.
+        value: the decoded sample in its medium's type: a picture, a string or a :class:`Video`.
         slot: its slot; ``seed + slot`` seeded its noise.
         reward: its score, ``None`` without a reward.
         log_weight: its log importance weight.
@@ -31,16 +34,22 @@ class Sample:
 
     @property
     def image(self) -> Image.Image:
-        """The image; ``TypeError`` for a text."""
-        if not isinstance(self.value, Image.Image):
-            raise TypeError("this sample is not an image: use .text, or .value for any kind")
-        return self.value
+        """The image; ``TypeError`` for another sample."""
+        return self._as(Image.Image, "an image")
+
+    @property
+    def video(self) -> Video:
+        """The video; ``TypeError`` for another sample."""
+        return self._as(Video, "a video")
 
     @property
     def text(self) -> str:
-        """The text; ``TypeError`` for an image."""
-        if not isinstance(self.value, str):
-            raise TypeError("this sample is not a text: use .image, or .value for any kind")
+        """The text; ``TypeError`` for another sample."""
+        return self._as(str, "a text")
+
+    def _as(self, kind: type[T], what: str) -> T:
+        if not isinstance(self.value, kind):
+            raise TypeError(f"this sample is not {what}: use .image, .video, .text, or .value for any kind")
         return self.value
 
 
@@ -55,7 +64,7 @@ class Item:
         chosen: indices into ``samples``.
         trace: see :func:`steer.sampling.trace.trace_of`.
         recipe: reproduces it.
-        modality: of the samples, such as ``"image"`` or ``"text"``.
+        modality: of the samples, ``"image"``, ``"video"`` or ``"text"``.
     """
 
     prompt: Prompt
@@ -80,6 +89,11 @@ class Item:
     def images(self) -> list[Image.Image]:
         """The chosen images."""
         return [self.samples[index].image for index in self.chosen]
+
+    @property
+    def videos(self) -> list[Video]:
+        """The chosen videos."""
+        return [self.samples[index].video for index in self.chosen]
 
     @property
     def texts(self) -> list[str]:

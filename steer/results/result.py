@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from steer.models.media.video import Video
 from steer.results.cost import Cost
 from steer.results.folder import OutputFolder
 from steer.results.items import Item
@@ -24,6 +25,11 @@ class Result:
         return [image for item in self.items for image in item.images]
 
     @property
+    def videos(self) -> list[Video]:
+        """The chosen videos of all prompts, in order."""
+        return [video for item in self.items for video in item.videos]
+
+    @property
     def texts(self) -> list[str]:
         """The chosen texts of all prompts, in order."""
         return [text for item in self.items for text in item.texts]
@@ -39,7 +45,7 @@ class Result:
         return [item.trace for item in self.items]
 
     def save(self, folder: str | Path, *, force: bool = False) -> str:
-        """Write images with their recipes and a contact sheet, or texts, and traces and ``result.json``.
+        """Write images or videos with their recipes and a contact sheet, or texts, and traces and ``result.json``.
 
         Args:
             folder: a path or an fsspec URL.

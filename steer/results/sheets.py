@@ -10,12 +10,16 @@ from steer.results.lettering import clusters, draw_text, is_shown, text_length
 
 Cell = tuple[Image.Image, str, str]
 """A picture, its caption and its score as text."""
+Size = tuple[int, int]
+"""Width and height in pixels."""
 
 CELL = 192
 LINES = 3
 MARGIN = 10
 LINE_HEIGHT = 15
 MAX_CELLS = 400
+WIDE, STRIP = 2.2, 3
+"""Width by height from which a picture counts as a filmstrip, and the squares that one takes."""
 
 BLUE, GRAY, INK = "#0b5394", "#777777", "#111111"
 
@@ -33,18 +37,19 @@ def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Im
         columns: cells per row; about as many as rows by default.
     """
     cells = cells[:MAX_CELLS]
-    columns = columns or min(6, math.ceil(math.sqrt(len(cells))))
+    box = _box([picture for picture, _, _ in cells], CELL)
+    columns = columns or min(6, math.ceil(math.sqrt(len(cells) * box[1] / box[0])))
     rows = math.ceil(len(cells) / columns)
-    captions = [_wrap(caption, CELL, LINES) for _, caption, _ in cells]
+    captions = [_wrap(caption, box[0], LINES) for _, caption, _ in cells]
     # no taller than the longest caption needs
     text_lines = max(len(lines) for lines in captions) + any(score for _, _, score in cells)
-    width, height = CELL + MARGIN, CELL + text_lines * LINE_HEIGHT + 2 * MARGIN
+    width, height = box[0] + MARGIN, box[1] + text_lines * LINE_HEIGHT + 2 * MARGIN
     sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
     for index, (picture, _, score) in enumerate(cells):
         left, top = MARGIN + (index % columns) * width, MARGIN + (index // columns) * height
-        _paste(sheet, picture, left, top, CELL)
-        y = top + CELL + 4
+        _paste(sheet, picture, left, top, box)
+        y = top + box[1] + 4
         if score:
             draw_text(draw, (left, y), score, 11, BLUE)
             y += LINE_HEIGHT
@@ -86,18 +91,21 @@ DIVIDE = 28
 def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
     """Draw one row per prompt: plain particles on the left, steered ones on the right, the chosen ones framed.
 
-    At most ``MAX_ROWS`` prompts and ``MAX_TILES`` particles per side are shown, the chosen ones among them.
+    At most ``MAX_ROWS`` prompts and ``MAX_TILES`` particles per side are shown, the chosen ones among them; a filmstrip
+    takes the place of three.
 
     Args:
         rows: prompts with their particles in the order of slots.
         steered_by: heading of the right half, such as ``"fk by shapes"``.
     """
-    rows = [Row(row.caption, _limit(row.plain), _limit(row.steered)) for row in rows[:MAX_ROWS]]
+    box = _box([tile.picture for row in rows[:MAX_ROWS] for tile in (*row.plain, *row.steered)], TILE)
+    most = max(1, MAX_TILES * TILE // box[0])
+    rows = [Row(row.caption, _limit(row.plain, most), _limit(row.steered, most)) for row in rows[:MAX_ROWS]]
     counts = zip(*((len(row.plain), len(row.steered)) for row in rows), strict=True)
-    half = [max(tiles) * (TILE + GAP) - GAP for tiles in counts]
+    half = [max(tiles) * (box[0] + GAP) - GAP for tiles in counts]
     scored = any(tile.score for row in rows for tile in (*row.plain, *row.steered))
     top, caption_height = 58, 22
-    height = caption_height + TILE + (LINE_HEIGHT if scored else 0) + 18
+    height = caption_height + box[1] + (LINE_HEIGHT if scored else 0) + 18
     size = (2 * MARGIN + half[0] + DIVIDE + half[1], top + len(rows) * height)
     sheet = Image.new("RGB", (max(size[0], 360), size[1]), "white")
     draw = ImageDraw.Draw(sheet)
@@ -109,12 +117,12 @@ def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
         draw_text(draw, (MARGIN, y), line, 12, INK)
         for side, start in zip((row.plain, row.steered), starts, strict=True):
             for place, tile in enumerate(side):
-                _tile(sheet, draw, tile, start + place * (TILE + GAP), y + caption_height)
+                _tile(sheet, draw, tile, start + place * (box[0] + GAP), y + caption_height, box)
     middle = starts[1] - DIVIDE // 2
     draw.line([(middle, MARGIN), (middle, 40)], fill="#cccccc")
     for number in range(len(rows)):
         y = top + number * height + caption_height
-        draw.line([(middle, y), (middle, y + TILE)], fill="#cccccc")
+        draw.line([(middle, y), (middle, y + box[1])], fill="#cccccc")
     return sheet
 
 
@@ -125,30 +133,38 @@ def _heading(draw: ImageDraw.ImageDraw, titles: tuple[str, str], starts: tuple[i
     draw_text(draw, (starts[0], MARGIN + 22), "framed: the result", 10, GRAY)
 
 
-def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
+def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int, box: Size) -> None:
     if tile.chosen:
-        box = (left - FRAME, top - FRAME, left + TILE + FRAME - 1, top + TILE + FRAME - 1)
-        draw.rectangle(box, outline=BLUE, width=FRAME)
-    _paste(sheet, tile.picture, left, top, TILE)
-    draw_text(draw, (left, top + TILE + 5), tile.score, 11, BLUE if tile.chosen else GRAY)
+        frame = (left - FRAME, top - FRAME, left + box[0] + FRAME - 1, top + box[1] + FRAME - 1)
+        draw.rectangle(frame, outline=BLUE, width=FRAME)
+    _paste(sheet, tile.picture, left, top, box)
+    draw_text(draw, (left, top + box[1] + 5), tile.score, 11, BLUE if tile.chosen else GRAY)
 
 
-def _limit(tiles: Sequence[Tile]) -> Sequence[Tile]:
-    """Return at most ``MAX_TILES`` in their order, the chosen ones first in line."""
-    if len(tiles) <= MAX_TILES:
+def _limit(tiles: Sequence[Tile], most: int) -> Sequence[Tile]:
+    """Return at most ``most`` in their order, the chosen ones first in line."""
+    if len(tiles) <= most:
         return tiles
-    order = sorted(range(len(tiles)), key=lambda i: (not tiles[i].chosen, i))[:MAX_TILES]
+    order = sorted(range(len(tiles)), key=lambda i: (not tiles[i].chosen, i))[:most]
     return [tiles[i] for i in sorted(order)]
 
 
-def _paste(sheet: Image.Image, picture: Image.Image, left: int, top: int, side: int) -> None:
-    """Paste a picture into the middle of a square."""
-    scale = side / max(picture.size)
+def _box(pictures: Sequence[Image.Image], side: int) -> Size:
+    """Return the size in which every picture of a sheet is shown: a square, or a wide box if some are filmstrips."""
+    shapes = [picture.width / picture.height for picture in pictures]
+    if max(shapes) < WIDE:
+        return side, side
+    return STRIP * side, min(side, math.ceil(STRIP * side / min(shapes)))
+
+
+def _paste(sheet: Image.Image, picture: Image.Image, left: int, top: int, box: Size) -> None:
+    """Paste a picture into the middle of a box."""
+    scale = min(box[0] / picture.width, box[1] / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     # enlarged pixels stay sharp, reduced ones are averaged
     filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
     fitted = picture.convert("RGB").resize(size, filter_)
-    sheet.paste(fitted, (left + (side - size[0]) // 2, top + (side - size[1]) // 2))
+    sheet.paste(fitted, (left + (box[0] - size[0]) // 2, top + (box[1] - size[1]) // 2))
 
 
 def _wrap(text: str, width: int, lines: int, size: int = 11) -> list[str]:

@@ -1,5 +1,6 @@
 """Rewards by name: from expressions, options and functions to ``Reward`` objects and judges."""
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +10,12 @@ import torch
 from steer.errors import SteerError
 from steer.models.device import pick_device
 from steer.models.downloads import weights
+from steer.models.media import media_of
 from steer.registry.declarations import Needed
 from steer.registry.local_files import is_file_reference, load_module, member
 from steer.registry.plugins import Plugins, manager
 from steer.rewards.expressions import Node, Term, leaves, parse_expression
+from steer.rewards.frames import FRAMES, Frames
 from steer.rewards.reward import Least, Reward, RewardFunction, Scaled, WeightedSum, as_function, check_modality
 from steer.settings.options import Options, build
 from steer.settings.paths import existing
@@ -21,6 +24,8 @@ OptionValues = Mapping[str, Mapping[str, Any]]
 RewardSpec = str | RewardFunction | Reward
 DEVICE = "device"
 """The option that every reward of a class has: where it computes; by default where the model does."""
+COMMON = (DEVICE, FRAMES)
+"""Options of rewards that they need not declare."""
 
 
 def reward_list(reward: Sequence[RewardSpec] | RewardSpec | None) -> list[RewardSpec]:
@@ -130,15 +135,17 @@ def check_rewards(specs: Sequence[RewardSpec], options: OptionValues, plugins: P
         for term in leaves(parse_expression(spec)) if isinstance(spec, str) else ():
             target, declared, _ = _find_reward(term.name, term.argument, options, plugins)
             _bounds(term, target)
-            if (place := options.get(term.name, {}).get(DEVICE)) is not None and not _declares_device(target):
+            if (place := _common(term, DEVICE, target, options)) is not None:
                 pick_device(str(place))
+            if (frames := _common(term, FRAMES, target, options)) is not None:
+                _frames(term, frames)
             weights.check(_needed(term, declared, plugins), owner=term.label, options=declared)
 
 
 def check_modalities(
     specs: Sequence[RewardSpec], modality: str, options: OptionValues, plugins: Plugins, who: str = "this model makes"
 ) -> None:
-    """Raise if a reward does not score samples of a modality; loads no weights.
+    """Raise if a reward does not score samples of a modality, or has an option that they do not; loads no weights.
 
     Raises:
         SteerError: naming it.
@@ -148,7 +155,15 @@ def check_modalities(
             check_modality(spec_name(spec), spec, modality, who)
             continue
         for term in leaves(parse_expression(spec)):
-            check_modality(term.label, _find_reward(term.name, term.argument, options, plugins)[0], modality, who)
+            target = _find_reward(term.name, term.argument, options, plugins)[0]
+            check_modality(term.label, target, modality, who)
+            medium = media_of(modality)
+            by_frame = medium.made_of is not None and getattr(target, "modality", None) in (None, medium.made_of)
+            if _common(term, FRAMES, target, options) is not None and not by_frame:
+                raise SteerError(
+                    f"option {term.name}.{FRAMES} is for rewards of images that score videos frame by frame; "
+                    f"{term.label!r} scores {media_of(modality).plural} as they are: leave it out"
+                )
 
 
 def _make_terms(
@@ -194,17 +209,39 @@ def _one_reward(
     term: Term, options: OptionValues, plugins: Plugins, device: torch.device, fetch: bool
 ) -> RewardFunction:
     target, declared, argument = _find_reward(term.name, term.argument, options, plugins)
+    frames = _common(term, FRAMES, target, options)
     if declared is None:
-        return as_function(term.name, target)
-    place = options.get(term.name, {}).get(DEVICE)
-    if place is not None and not _declares_device(target):
+        function = as_function(term.name, target)
+        return function if frames is None else _by_frames(function, _frames(term, frames))
+    place = _common(term, DEVICE, target, options)
+    if place is not None:
         device = pick_device(str(place))
     keywords: dict[str, Any] = {"argument": argument, "device": device}
     # a reward with a constructor of its own loads in it
     if not fetch and target.__init__ is Reward.__init__:
         keywords["later"] = not weights.complete(_needed(term, declared, plugins), declared)
-    made: RewardFunction = target(declared, **keywords)
+    made: Reward = target(declared, **keywords)
+    if frames is not None:
+        made.frames = _frames(term, frames)
     return made
+
+
+def _by_frames(function: RewardFunction, frames: Frames) -> RewardFunction:
+    """Return a function that scores other frames of videos than its own attribute says, which others may share."""
+
+    @functools.wraps(function)
+    def chosen(samples: Any, prompts: Sequence[Any]) -> torch.Tensor:
+        return function(samples, prompts)
+
+    setattr(chosen, FRAMES, frames)
+    return chosen
+
+
+def _frames(term: Term, value: object) -> Frames:
+    try:
+        return Frames.parse(value)
+    except SteerError as error:
+        raise SteerError(f"option {term.name}.{error}") from None
 
 
 def _needed(term: Term, declared: Options | None, plugins: Plugins) -> Sequence[Needed]:
@@ -230,9 +267,7 @@ def _find_reward(
             raise SteerError(f"{name!r} is a method, not a reward; give it as --plugin {name}")
         target = plugins.registry.get("reward", name).load()
     if inspect.isclass(target) and issubclass(target, Reward):
-        given = dict(options.get(name, {}))
-        if not _declares_device(target):
-            given.pop(DEVICE, None)
+        given = {key: value for key, value in options.get(name, {}).items() if not _is_common(key, target)}
         return target, build(target.Options, given, name), argument
     if argument is not None:
         raise SteerError(f"reward {name!r} takes no argument, got {argument!r}")
@@ -240,5 +275,11 @@ def _find_reward(
     return as_function(name, target() if inspect.isclass(target) else target), None, None
 
 
-def _declares_device(target: type[Reward]) -> bool:
-    return any(DEVICE in (name, field.alias) for name, field in target.Options.model_fields.items())
+def _common(term: Term, option: str, target: Any, options: OptionValues) -> Any:
+    """Return the value of an option that a reward has without declaring it, if it is given."""
+    return options.get(term.name, {}).get(option) if _is_common(option, target) else None
+
+
+def _is_common(option: str, target: Any) -> bool:
+    fields = getattr(target, "Options", Options).model_fields
+    return option in COMMON and not any(option in (name, field.alias) for name, field in fields.items())

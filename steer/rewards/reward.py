@@ -17,6 +17,7 @@ from steer.models.device import out_of_memory
 from steer.models.media import media_of
 from steer.models.room import bytes_of, moved
 from steer.prompts.prompt import Prompt
+from steer.rewards.frames import USUAL, Frames, frames_of
 from steer.rewards.isolation import copies, undisturbed
 from steer.settings import options as declarations
 
@@ -35,6 +36,7 @@ class Reward:
         modality: of the samples that it scores, one of :data:`steer.models.media.MEDIA`; ``None`` for any.
         differentiable: whether gradients flow from the score to float samples; an instance may set its own value.
         needs_prompt: whether the score depends on the prompt; if not, ``steer score`` needs none.
+        frames: which frames of a video it scores, if it scores images, such as ``"uniform:4"``, and how.
         typical: mean and sd of the score over ordinary images, for ``NAME@z``; ``None`` if unknown.
         is_ready: whether it has been prepared.
         waits: whether its modules, which are those among its attributes, are on the CPU between scorings, to leave a
@@ -47,6 +49,7 @@ class Reward:
     needs_prompt: ClassVar[bool] = True
     typical: ClassVar[tuple[float, float] | None] = None
     waits: bool = False
+    frames: Frames | str = USUAL
     Options: ClassVar[type[declarations.Options]] = declarations.Options
     is_ready = _is_parked = False
 
@@ -122,7 +125,8 @@ class Reward:
         """Score samples.
 
         Args:
-            samples: images as float ``[N, 3, H, W]`` in [0, 1], texts as :class:`steer.models.media.text.Texts`.
+            samples: images as float ``[N, 3, H, W]`` in [0, 1], texts as :class:`steer.models.media.text.Texts`, videos
+                as :class:`steer.models.media.video.Videos`.
             prompts: the N prompts; each is a ``str`` with ``id``, ``category`` and ``metadata``.
 
         Returns:
@@ -141,7 +145,8 @@ def parts_of(reward: RewardFunction) -> Iterator[Reward]:
 
 
 def check_modality(name: str, reward: object, modality: str, who: str = "this model makes") -> None:
-    """Raise if a reward or its class declares another modality than the model's; functions declare none.
+    """Raise if a reward or its class declares another modality than the model's, or than that of its samples' parts:
+    a reward of images scores frames of videos. A function need not declare one.
 
     Raises:
         SteerError: naming both.
@@ -150,7 +155,7 @@ def check_modality(name: str, reward: object, modality: str, who: str = "this mo
         for part in reward.parts:
             check_modality(getattr(part, "name", None) or type(part).__name__, part, modality, who)
     wanted = getattr(reward, "modality", None)
-    if wanted is not None and wanted != modality:
+    if wanted is not None and wanted not in (modality, media_of(modality).made_of):
         scored, made = media_of(wanted).plural, media_of(modality).plural
         raise SteerError(
             f"reward {name!r} scores {scored}, and {who} {made}; steer plugins lists the rewards of {made}"
@@ -300,6 +305,25 @@ def checked(
     where = "on the final samples" if step is None else f"at step {step}"
     if isinstance(reward, Reward):
         reward.ready()
+    frames = None if isinstance(reward, Combination) else frames_of(reward, samples)
+    if frames is None:
+        scores = _called(name, reward, samples, prompts, where)
+    else:
+        scores = frames.scores(samples, lambda images: _called(name, reward, images, prompts, where))
+    if isinstance(reward, Reward) and reward.waits and not scores.requires_grad:  # a gradient passes its weights
+        reward.park()
+    finite = torch.isfinite(scores)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        raise RewardError(
+            f"reward {name!r} returned {scores[row].item()} for prompt {_short(prompts[row])!r} ({where}); "
+            "a score must be finite"
+        )
+    return scores
+
+
+def _called(name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], where: str) -> Tensor:
+    """Call a reward on copies of the samples; return its scores as real floats ``[N]``."""
     try:
         with undisturbed():
             scores = reward(*copies(samples, prompts))
@@ -322,18 +346,7 @@ def checked(
         )
     if scores.is_complex():
         raise RewardError(f"reward {name!r} returned complex numbers ({where}); a score must be real")
-    if not scores.is_floating_point():
-        scores = scores.float()
-    if isinstance(reward, Reward) and reward.waits and not scores.requires_grad:  # a gradient passes its weights
-        reward.park()
-    finite = torch.isfinite(scores)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0])
-        raise RewardError(
-            f"reward {name!r} returned {scores[row].item()} for prompt {_short(prompts[row])!r} ({where}); "
-            "a score must be finite"
-        )
-    return scores
+    return scores if scores.is_floating_point() else scores.float()
 
 
 def as_function(name: str, value: object) -> RewardFunction:

@@ -172,7 +172,7 @@ class Forwards:
     def _decoded(self, x0: Tensor, final: bool) -> Any:
         """Decode some rows; samples that are no numbers are an error, not black images."""
         samples = self.decode_rows(x0, final=final)
-        if isinstance(samples, Tensor) and not bool(torch.isfinite(samples.detach()).all()):
+        if not self.backbone.medium.finite(samples):
             dtype = next((leaf.dtype for leaf in self.backbone.denoisers["base"].parameters()), torch.float32)
             helps = (
                 "--dtype bf16, or --dtype fp32"
@@ -180,7 +180,8 @@ class Forwards:
                 else "--dtype fp32, a lower --guidance-scale, or another --scheduler"
             )
             name = str(dtype).removeprefix("torch.")
-            raise SteerError(f"the model gave images that are not finite (NaN), computing in {name}; use {helps}")
+            made = self.backbone.medium.plural
+            raise SteerError(f"the model gave {made} that are not finite (NaN), computing in {name}; use {helps}")
         return samples
 
     def required_reward(self) -> WeightedSum:

@@ -58,8 +58,14 @@ class SamplingRequest:
         check_names(self.methods, [*self.reward, *self.judge], self.options, manager())
 
     def sampler(self) -> Sampler:
-        """Load the model."""
-        return Sampler(self.model, device=self.device, dtype=self.dtype, model_options=self.model_options)
+        """Load the model.
+
+        Raises:
+            SteerError: also if files of what it makes cannot be written here.
+        """
+        sampler = Sampler(self.model, device=self.device, dtype=self.dtype, model_options=self.model_options)
+        sampler.backbone.medium.check()
+        return sampler
 
     def arguments(self) -> Mapping[str, Any]:
         """Return the arguments of :meth:`steer.Sampler.stream` except the seed, which tasks have already."""

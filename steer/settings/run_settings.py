@@ -17,6 +17,9 @@ import pydantic
 
 from steer.errors import SteerError, unknown
 
+PICTURES = ("image", "video")
+"""Modalities of the models that denoise pictures."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -26,7 +29,7 @@ class Setting:
         meaning: its description in help and messages, in lower case and without a period.
         low: least value of a number.
         high: largest value of a number.
-        modality: of the models that have it, ``"image"`` or ``"text"``; ``None`` for all models.
+        modalities: of the models that have it; empty for all models.
         flags: options of the command line, a short one first; empty if only methods and Python code set it.
         metavar: placeholder of the value in help, if its type says too little.
         group: the group of options that help lists it in.
@@ -38,7 +41,7 @@ class Setting:
     meaning: str
     low: float | None = None
     high: float | None = None
-    modality: str | None = None
+    modalities: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     metavar: str | None = None
     group: str = "Sampling"
@@ -67,7 +70,7 @@ class RunSettings(pydantic.BaseModel):
     steps: Annotated[int | None, Setting("denoising steps", 1, 10_000, flags=("--steps",), rows=("steps",))] = None
     timesteps: Annotated[
         tuple[Any, ...] | None,
-        Setting("explicit timesteps, highest first, instead of the scheduler's spacing", modality="image"),
+        Setting("explicit timesteps, highest first, instead of the scheduler's spacing", modalities=PICTURES),
     ] = None
     guidance_scale: Annotated[
         int | float | None,
@@ -75,7 +78,7 @@ class RunSettings(pydantic.BaseModel):
             "classifier-free guidance scale; off at 1 and below",
             0,
             1000,
-            modality="image",
+            modalities=PICTURES,
             flags=("--guidance",),
             metavar="SCALE",
             rows=("guidance", "guidance_scale", "cfg_scale"),
@@ -87,7 +90,7 @@ class RunSettings(pydantic.BaseModel):
             "classifier-free guidance scale of a model that takes guidance as an input (Flux)",
             0,
             1000,
-            modality="image",
+            modalities=PICTURES,
             flags=("--true-cfg",),
             metavar="SCALE",
             rows=("true_cfg", "true_cfg_scale"),
@@ -100,7 +103,7 @@ class RunSettings(pydantic.BaseModel):
             "stochasticity of the transitions: 0 is the ODE, 1 the ancestral sampler",
             0,
             1,
-            modality="image",
+            modalities=PICTURES,
             flags=("--eta",),
             rows=("eta",),
         ),
@@ -111,7 +114,7 @@ class RunSettings(pydantic.BaseModel):
             "stochastic transitions, each an ODE over its share of the steps (GLASS); methods act between them",
             1,
             10_000,
-            modality="image",
+            modalities=PICTURES,
             flags=("--transitions",),
             rows=("transitions",),
         ),
@@ -129,7 +132,7 @@ class RunSettings(pydantic.BaseModel):
         str | None,
         Setting(
             "negative prompt",
-            modality="image",
+            modalities=PICTURES,
             flags=("--negative",),
             metavar="TEXT",
             rows=("negative_prompt", "negative"),
@@ -140,7 +143,7 @@ class RunSettings(pydantic.BaseModel):
         str | None,
         Setting(
             "how prompts are read: none, or a1111 for (word:1.3), [word], BREAK and texts of any length",
-            modality="image",
+            modalities=PICTURES,
             flags=("--prompt-syntax",),
             metavar="NAME",
             rows=("prompt_syntax",),
@@ -153,7 +156,7 @@ class RunSettings(pydantic.BaseModel):
             "tokens per text; by default the model's maximum",
             1,
             1_000_000,
-            modality="text",
+            modalities=("text",),
             flags=("--length",),
             metavar="TOKENS",
             rows=("length",),
@@ -165,15 +168,13 @@ class RunSettings(pydantic.BaseModel):
             "temperature of the token distributions; 1 keeps the model's own",
             0,
             100,
-            modality="text",
+            modalities=("text",),
             flags=("--temperature",),
             rows=("temperature",),
         ),
     ] = None
-    width: Annotated[int | None, Setting("image width in pixels", 1, 65_536, modality="image", rows=("width",))] = None
-    height: Annotated[int | None, Setting("image height in pixels", 1, 65_536, modality="image", rows=("height",))] = (
-        None
-    )
+    width: Annotated[int | None, Setting("width in pixels", 1, 65_536, modalities=PICTURES, rows=("width",))] = None
+    height: Annotated[int | None, Setting("height in pixels", 1, 65_536, modalities=PICTURES, rows=("height",))] = None
     chunk: Annotated[
         int | None,
         Setting("particles per forward pass; part of the recipe", 1, 65_536, flags=("--chunk",), group="Model"),
@@ -222,7 +223,7 @@ SETTINGS: dict[str, Setting] = {
 }
 """Every setting's declaration by its name."""
 
-SIZE = Setting("image size in pixels", modality="image", flags=("--size",), metavar="WxH", kind=(str,))
+SIZE = Setting("size of images or videos in pixels", modalities=PICTURES, flags=("--size",), metavar="WxH", kind=(str,))
 """The option for width and height: ``512x768``."""
 
 TYPED: dict[str, Setting] = {setting.key: setting for setting in (*SETTINGS.values(), SIZE) if setting.key}
@@ -285,13 +286,15 @@ def check_setting(name: str, value: Any) -> None:
 
 
 def applies(name: str, modality: str) -> bool:
-    """Whether models that make a modality (``"image"``, ``"text"``) have a setting."""
-    return SETTINGS[name].modality in (None, modality)
+    """Whether models that make a modality (``"image"``, ``"video"``, ``"text"``) have a setting."""
+    modalities = SETTINGS[name].modalities
+    return not modalities or modality in modalities
 
 
 def check_modality(name: str, modality: str) -> None:
     """Raise if models of a modality do not have a setting."""
     if not applies(name, modality):
         raise SteerError(
-            f"{name} is a setting of {SETTINGS[name].modality}s, and this model makes {modality}s; leave it out"
+            f"{name} is a setting of {' and '.join(f'{made}s' for made in SETTINGS[name].modalities)}, and this model "
+            f"makes {modality}s; leave it out"
         )

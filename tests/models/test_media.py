@@ -180,7 +180,7 @@ def test_a_mistaken_modality_is_told_with_those_that_there_are() -> None:
     class Mistaken(LinearGaussian):
         modality = "imge"
 
-    message = r"unknown modality 'imge' — did you mean 'image'\? \(known: image, text\)"
+    message = r"unknown modality 'imge' — did you mean 'image'\? \(known: image, text, video\)"
     with pytest.raises(SteerError, match=message):
         Mistaken(DDIMScheduler())
     with pytest.raises(SteerError, match=message):
@@ -190,9 +190,9 @@ def test_a_mistaken_modality_is_told_with_those_that_there_are() -> None:
 def test_a_sample_is_what_it_is_asked_for_as() -> None:
     text, picture = Sample("a", 0, None, 0.0), Sample(Image.new("RGB", (1, 1)), 0, None, 0.0)
     assert text.text == "a" and picture.image.size == (1, 1) and Result.texts
-    with pytest.raises(TypeError, match=r"not an image: use \.text"):
+    with pytest.raises(TypeError, match=r"not an image: use \.image, \.video"):
         _ = text.image
-    with pytest.raises(TypeError, match=r"not a text: use \.image"):
+    with pytest.raises(TypeError, match=r"not a text: use \.image, \.video"):
         _ = picture.text
 
 

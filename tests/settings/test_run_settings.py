@@ -92,5 +92,5 @@ def test_what_a_setting_does_not_take(settings, said: str) -> None:
 
 def test_a_setting_of_another_modality() -> None:
     check_modality("steps", "text")
-    with pytest.raises(SteerError, match="eta is a setting of images, and this model makes texts"):
+    with pytest.raises(SteerError, match="eta is a setting of images and videos, and this model makes texts"):
         check_modality("eta", "text")

@@ -167,7 +167,7 @@ class Measurer:
             "ancestors": item.trace["unique_ancestors"],
         }
         if self.settings.embedding is not None and item.medium.pictured:
-            found = self.settings.embedding(samples)
+            found = self.settings.embedding(item.medium.stills(samples))
             row["spread"] = spread(found)
             row["embedding"] = [round(float(value), 5) for value in found[chosen[0]]]
         return row

@@ -11,8 +11,10 @@ from steer.evaluate.compare import tables as as_tables
 from steer.evaluate.compare.plots import plots
 from steer.evaluate.compare.summary import Summary, budget_text
 from steer.models.media.image import image_bytes, shrunk
+from steer.results.sheets import WIDE
 
-THUMBNAIL = 192
+THUMBNAIL, STRIP = 192, 576
+"""Pixels of the longer side of a picture, and of a filmstrip."""
 CSS = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#1a1a1a}
 table{border-collapse:collapse;font-size:13px;margin:.5em 0}
@@ -23,6 +25,7 @@ th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}
 img{max-width:100%}
 .examples td{text-align:center;white-space:normal;max-width:200px;font-size:12px;vertical-align:top}
 .examples img{width:128px;image-rendering:auto}
+.examples .strip{width:384px;max-width:none}
 """
 
 
@@ -71,12 +74,16 @@ def _html(summary: Summary, facts: Sequence[str], examples: Sequence[Example], p
         for example in examples:
             parts.append(f"<tr><td>{escape(example.prompt)}</td>")
             for label, image, score in example.images:
-                small = "" if image is None else _data_url(image_bytes(shrunk(image, THUMBNAIL)))
-                shown = f"<img alt='{escape(label)}' src='{small}'><br>" if small else ""
-                parts.append(f"<td>{shown}{escape(score)}</td>")
+                parts.append(f"<td>{'' if image is None else _img(label, image)}{escape(score)}</td>")
             parts.append("</tr>")
         parts.append("</table></div>")
     return "".join(parts) + "</html>\n"
+
+
+def _img(label: str, image: Image.Image) -> str:
+    strip = image.width >= WIDE * image.height
+    data = _data_url(image_bytes(shrunk(image, STRIP if strip else THUMBNAIL)))
+    return f"<img{' class=strip' if strip else ''} alt='{escape(label)}' src='{data}'><br>"
 
 
 def _markdown(summary: Summary, facts: Sequence[str], pictures: dict[str, bytes]) -> str:

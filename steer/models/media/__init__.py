@@ -1,4 +1,4 @@
-"""Media: images and texts, one object each with everything in which they differ."""
+"""Media: images, texts and videos, one object each with everything in which they differ."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from steer.errors import unknown
 from steer.models.media.image import ImageMedium
 from steer.models.media.media import Medium
 from steer.models.media.text import TextMedium
+from steer.models.media.video import VideoMedium
 
 __all__ = ["MEDIA", "Medium", "media_at", "media_of"]
 
-MEDIA: dict[str, Medium] = {medium.name: medium for medium in (ImageMedium(), TextMedium())}
+MEDIA: dict[str, Medium] = {medium.name: medium for medium in (ImageMedium(), TextMedium(), VideoMedium())}
 """Every medium by the name that backbones and rewards declare as their ``modality``."""
 
 

@@ -23,17 +23,27 @@ class Medium(abc.ABC):
         suffix: of a value's file.
         pictured: whether a value is shown as a picture. If not, it is shown as a line of text.
         continuous: whether samples depend smoothly on their initial noise, unless a backbone says otherwise.
+        made_of: the ``modality`` of a sample's parts, if it has such: rewards of parts score these samples too.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str]
     pictured: ClassVar[bool] = False
     continuous: ClassVar[bool] = True
+    made_of: ClassVar[str | None] = None
 
     @property
     def plural(self) -> str:
         """The plural of the name, in sentences and as a folder's name."""
         return f"{self.name}s"
+
+    def check(self) -> None:
+        """Raise if this machine lacks what it takes to write and read files.
+
+        Raises:
+            SteerError: naming the package.
+        """
+        return
 
     # ---- samples and values ----------------------------------------------------------------------------
 
@@ -53,6 +63,15 @@ class Medium(abc.ABC):
             device: of the reward.
         """
         raise NotImplementedError
+
+    def finite(self, samples: Any) -> bool:
+        """Whether decoded samples are numbers."""
+        return not isinstance(samples, Tensor) or bool(torch.isfinite(samples.detach()).all())
+
+    def stills(self, samples: Any) -> Tensor:
+        """Return one image for each of some samples that are shown as pictures: float ``[N, 3, H, W]`` in [0, 1]."""
+        images: Tensor = samples
+        return images
 
     # ---- facts about a value ---------------------------------------------------------------------------
 

@@ -138,7 +138,10 @@ def test_a_rows_length_and_temperature_are_its_own_and_a_plan_speaks_of_texts(tm
         ({"prompts": "a", "length": 99}, r"length=99: this model's texts have at most 24 tokens"),
         ({"prompts": "a", "reward": "clip"}, r"reward 'clip' scores images, and this model makes texts"),
         ({"prompts": "a", "reward": "length+min(shapes,length)"}, r"reward 'shapes' scores images"),
-        ({"prompts": "a", "width": 64, "height": 64}, r"width is a setting of images, and this model makes texts"),
+        (
+            {"prompts": "a", "width": 64, "height": 64},
+            r"width is a setting of images and videos, and",
+        ),
         ({"prompts": "a", "reward": "regex:("}, r"is not a regular expression"),
         ({"prompts": "a", "reward": "mentions"}, r"gives any words"),
         ({"prompts": "a", "reward": "fluency:/nowhere"}, r"reward 'fluency:/nowhere': no such folder"),
@@ -150,7 +153,7 @@ def test_a_rows_length_and_temperature_are_its_own_and_a_plan_speaks_of_texts(tm
         ),
         (
             {"prompts": Prompt("a", metadata={"negative": "b"})},
-            r"negative is a setting of images, and this model makes",
+            r"negative is a setting of images and videos, and this model makes",
         ),
         ({"prompts": "a red [EOS] star"}, r"\[EOS\] is not allowed; .* a prompt takes is \[MASK\]"),
     ],
