@@ -155,6 +155,16 @@ def prediction_of(backbone: Any) -> str:
     return str(backbone.scheduler.config.get("prediction_type", "epsilon"))
 
 
+def is_flow(scheduler: Any) -> bool:
+    """Return whether a scheduler is that of a flow, whose timesteps are noise levels times 1000."""
+    return type(scheduler).__name__.startswith("FlowMatch")
+
+
+def scheduler_of(backbone: Any) -> str:
+    """Return steer's short name of the scheduler that students of a model are drawn with: x0 is noised again."""
+    return "flow-lcm" if is_flow(backbone.scheduler) else "lcm"
+
+
 def _by_card(
     folder: Path, source: Path | Weights, name: str, backbone: Any, options: DMD2Options, steps: int | None = None
 ) -> Chosen:
@@ -171,7 +181,7 @@ def _by_card(
     timesteps = card.timesteps(options.steps if steps is None else steps, name)
     if isinstance(source, Path) and not source.is_file():
         raise SteerError(f"student folder {folder} has no {WEIGHTS}; copy or train it again")
-    return Chosen(name, source, card.form, len(timesteps), timesteps)
+    return Chosen(name, source, card.form, len(timesteps), timesteps, scheduler_of(backbone))
 
 
 def _of_hub(name: str, backbone: Any, options: DMD2Options) -> Chosen:

@@ -12,10 +12,12 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in module.state_dict().items() if name not in frozen}
 
 
-def begun_average(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's trained weights in fp32, to begin their moving average."""
-    state = {name: value.clone() for name, value in trained_state(module).items()}
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+def begun_average(module: nn.Module, device: torch.device | None = None) -> dict[str, Tensor]:
+    """Return copies of a module's trained weights, to begin their moving average: in fp32, on a device or their own."""
+    return {
+        name: value.to(device or value.device, torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+        for name, value in trained_state(module).items()
+    }
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,8 @@ class RunFolder:
             raise SteerError(f"{error}; choose another --out") from None
         if "training" not in theirs:
             raise older_run(self.path)
+        # a run of an older version has not got the newest fields
+        theirs = {field.name: field.default for field in fields(recipe) if field.default is not MISSING} | theirs
         for name, value in ours.items():
             if name not in recipe.free and theirs.get(name) != value:
                 raise SteerError(

@@ -1,7 +1,7 @@
 """The devices and processes of a training, by accelerate."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -51,14 +51,34 @@ def mean_over_processes(accelerator: Accelerator, values: Mapping[str, float]) -
     return dict(zip(values, accelerator.reduce(row, "mean").tolist(), strict=True))
 
 
+BUCKET = 64 * 2**20
+"""Bytes of gradients that are averaged over the processes in one message, unless one parameter has more."""
+
+
 def average_gradients(accelerator: Accelerator, parameters: Sequence[Tensor]) -> None:
-    """Average gradients over all processes, all in one message.
+    """Average gradients over all processes, in place; a message takes a bucket of them.
 
     Networks are not wrapped: several may be trained by interleaved losses.
     """
     if accelerator.num_processes == 1:
         return
-    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-    for parameter, part in zip(parameters, flat.split([g.numel() for g in gradients]), strict=True):
-        parameter.grad = part.view_as(parameter).clone()
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+        flat = accelerator.reduce(torch.cat([gradient.flatten() for gradient in bucket]), "mean")
+        for gradient, part in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield consecutive gradients of one precision, together of at most :data:`BUCKET` bytes, or one alone."""
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        full = sum(one.nbytes for one in bucket) + gradient.nbytes > BUCKET
+        if bucket and (full or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket

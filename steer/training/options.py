@@ -32,6 +32,7 @@ class TrainingOptions:
     accumulate: int
     ema: float | None
     precision: str
+    adam_bits: int
     seed: int
     device: str | None
     threads: int | None
@@ -42,7 +43,7 @@ class TrainingOptions:
     @property
     def recipe(self) -> dict[str, Any]:
         """The fields of a :class:`TrainingRecipe` that were given, by name; the machine decides the precision."""
-        names = ("steps", "batch", "rate", "accumulate", "ema", "seed")
+        names = ("steps", "batch", "rate", "accumulate", "ema", "adam_bits", "seed")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
@@ -102,6 +103,14 @@ def training_options(
             precision,
             "Mixed precision; auto is bf16 if the device computes in it. accelerate launch sets it too.",
             envvar=LAUNCHED,
+        ),
+        click.option(
+            "--adam-bits",
+            type=click.Choice(("8", "32")),
+            default="32",
+            show_default=True,
+            callback=lambda _, __, value: int(value),
+            help="Bits of the optimizer's averages; 8 needs bitsandbytes.",
         ),
         option("--seed", click.IntRange(0, 2**32 - 1), 0, "Seed of weights, data and noise."),
         option("--device", str, device, "cpu, cuda, …", "what accelerate chooses", metavar="DEVICE"),

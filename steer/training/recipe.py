@@ -16,6 +16,7 @@ class TrainingRecipe:
         ema: decay of the averaged weights per step, in [0, 1).
         clip: largest norm of a gradient; larger ones are scaled down to it.
         precision: mixed precision of the forwards: ``"no"``, ``"bf16"`` or ``"fp16"``.
+        adam_bits: of the optimizer's averages, 32 or 8.
         seed: of all randomness.
     """
 
@@ -29,6 +30,7 @@ class TrainingRecipe:
     ema: float = 0.999
     clip: float = 1.0
     precision: str = "no"
+    adam_bits: int = 32
     seed: int = 0
 
     @property

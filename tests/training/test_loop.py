@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -48,8 +49,8 @@ class Line(Task):
         self.line = nn.Sequential(nn.Linear(3, 1), nn.Dropout(0.1))
         self.offset = nn.Sequential(nn.Linear(1, 1, bias=False))
         self.parts = {
-            "line": Part(self.line, adamw(self.line, recipe.rate, matrices_only=True)),
-            "offset": Part(self.offset, adamw(self.offset, recipe.rate), averaged=False),
+            "line": Part(self.line, adamw(self.line, recipe.rate, matrices_only=True, bits=recipe.adam_bits)),
+            "offset": Part(self.offset, adamw(self.offset, recipe.rate, bits=recipe.adam_bits), averaged=False),
         }
 
     def updates(self, step: int) -> Iterator[Update]:
@@ -233,8 +234,49 @@ def test_the_command_gets_the_shared_options_as_one_value() -> None:
 
     text = CliRunner().invoke(command, ["--seed", "4", "--log-every", "3"]).output
     watch = Watch(save_every=250, sheet_every=500, log_every=3)
-    assert text == f"{{'steps': 5, 'accumulate': 1, 'seed': 4}} {watch} runs/x 2\n"
+    assert text == f"{{'steps': 5, 'accumulate': 1, 'adam_bits': 32, 'seed': 4}} {watch} runs/x 2\n"
     assert "[default: the stage's own]" in CliRunner().invoke(command, ["--help"]).output
     refused = CliRunner().invoke(command, ["--rate", "nan"])
     assert isinstance(refused.exception, SteerError)
     assert "--rate nan: expected a number above 0" in str(refused.exception)
+
+
+def test_an_average_takes_the_place_of_the_weights_and_gives_it_back() -> None:
+    module = nn.Linear(2, 2)
+    part = Part(module, adamw(module, 0.1), average_on=torch.device("cpu"))
+    first = module.weight.detach().clone()
+    with torch.no_grad():
+        module.weight.add_(1)
+    last = module.weight.detach().clone()
+    with part.averaged():
+        assert torch.equal(module.weight, first)
+    assert torch.equal(module.weight, last)
+
+
+def test_gradients_are_averaged_in_buckets_of_one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    from steer.training import machine
+
+    monkeypatch.setattr(machine, "BUCKET", 40)
+    gradients = [torch.zeros(4), torch.zeros(5), torch.zeros(2), torch.zeros(2).half(), torch.zeros(90)]
+    buckets = [[gradient.numel() for gradient in bucket] for bucket in machine._buckets(gradients)]
+    assert buckets == [[4, 5], [2], [2], [90]]
+
+
+@pytest.mark.slow
+def test_eight_bits_train_as_well(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    recipe = dataclasses.replace(RECIPE, adam_bits=8)
+    whole = train(Line(recipe), tmp_path / "whole")
+    assert rows(whole)[-2]["line_loss"] < 0.5 * rows(whole)[0]["line_loss"]
+    states = read_checkpoint(whole / "checkpoint.pt")["parts"]["line"]["optimizer"]["state"]
+    assert all(state["step"] == 60 for state in states.values())
+
+
+def test_a_run_from_before_a_setting_was_there_resumes(tmp_path: Path) -> None:
+    train(Line(dataclasses.replace(RECIPE, steps=3)), tmp_path)
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    del recipe["adam_bits"]
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    train(Line(dataclasses.replace(RECIPE, steps=5)), tmp_path, resume=True)
+    with pytest.raises(SteerError, match="has adam_bits=32, now it is 8"):
+        RunFolder(tmp_path, resume=True).check("line", dataclasses.replace(RECIPE, adam_bits=8), data="drawn")

@@ -37,6 +37,7 @@ from steer.training import TrainingOptions, option, positive, training_options
 @option("--gan-critic", click.FloatRange(0), 1e-2, "Weight of the GAN in the critic's loss.")
 @option("--simulate/--no-simulate", bool, True, "Train on the student's own inputs (backward simulation).")
 @option("--lora", click.IntRange(0, 1024), 0, "Rank of a LoRA to train; 0 trains all weights.")
+@option("--critic-lora", click.IntRange(0, 1024), 0, "The same for the critic.")
 @option("--warmup", click.IntRange(0), 0, "Initial updates by regression on the teacher's samples.")
 @option("--pairs", click.IntRange(0), 0, "Pairs of noise and sample for --warmup.")
 @option("--pair-steps", click.IntRange(1), 20, "The teacher's steps per pair.")

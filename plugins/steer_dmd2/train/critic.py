@@ -1,6 +1,7 @@
-"""The GAN's head, on the critic's bottleneck features (arXiv 2405.14867, sec. 4.3)."""
+"""The GAN's head, on features from the middle of the critic (arXiv 2405.14867, sec. 4.3)."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,13 +37,20 @@ class _EnoughError(Exception):
 
 
 @contextmanager
-def _watched(unet: Any, found: list[Tensor], stop: bool) -> Any:
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        found.append(output)
+def _watched(denoiser: Any, found: list[Tensor], stop: bool) -> Iterator[None]:
+    def keep(features: Tensor) -> None:
+        found.append(features)
         if stop:
             raise _EnoughError
 
-    handle = unet.mid_block.register_forward_hook(keep)
+    def before(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        keep(keywords["hidden_states"] if "hidden_states" in keywords else inputs[0])
+
+    if hasattr(denoiser, "mid_block"):
+        handle = denoiser.mid_block.register_forward_hook(lambda _, __, output: keep(output))
+    else:  # before a block: within one, activations may be computed again, of which only a whole block knows
+        blocks = denoiser.transformer_blocks
+        handle = blocks[len(blocks) // 2].register_forward_pre_hook(before, with_kwargs=True)
     try:
         yield
     except _EnoughError:
@@ -51,24 +59,39 @@ def _watched(unet: Any, found: list[Tensor], stop: bool) -> Any:
         handle.remove()
 
 
-def with_features(unet: Any, forward: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the output of a forward pass, and the bottleneck's features."""
+def with_features(denoiser: Any, x: Tensor, forward: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the output of a forward pass, and features ``[B, C, h, w]`` from its middle.
+
+    These are a UNet's bottleneck, or what the middle block of a transformer gets.
+
+    Args:
+        x: latents ``[B, …]`` that the pass is of.
+    """
     found: list[Tensor] = []
-    with _watched(unet, found, stop=False):
+    with _watched(denoiser, found, stop=False):
         out = forward()
-    return out, found[0]
+    return out, _grid(found[0], x)
 
 
-def features_only(unet: Any, forward: Callable[[], Tensor]) -> Tensor:
-    """Return the bottleneck's features without running the decoder, which saves more than half of the time."""
+def features_only(denoiser: Any, x: Tensor, forward: Callable[[], Tensor]) -> Tensor:
+    """Return the features alone, without what comes after them, which saves about half of the time."""
     found: list[Tensor] = []
-    with _watched(unet, found, stop=True):
+    with _watched(denoiser, found, stop=True):
         forward()
-    return found[0]
+    return _grid(found[0], x)
 
 
-def feature_shape(unet: Any, forward: Callable[[], Tensor]) -> tuple[int, int]:
-    """Return the channels and the shorter side of the bottleneck's features."""
+def feature_shape(denoiser: Any, x: Tensor, forward: Callable[[], Tensor]) -> tuple[int, int]:
+    """Return the channels and the shorter side of the features."""
     with torch.no_grad():
-        shape = features_only(unet, forward).shape
+        shape = features_only(denoiser, x, forward).shape
     return int(shape[1]), int(min(shape[2:]))
+
+
+def _grid(features: Tensor, x: Tensor) -> Tensor:
+    """Return tokens ``[B, N, C]``, each of a square of the latents ``[B, …, H, W]``, as ``[B, C, h, w]``."""
+    if features.ndim == 4:
+        return features
+    height, width = x.shape[-2:]
+    side = math.isqrt(height * width // features.shape[1])
+    return features.transpose(1, 2).reshape(len(features), -1, height // side, width // side)

@@ -13,15 +13,18 @@ from steer_dmd2.train.task import DMD2Task
 
 def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
     """Write the weights in half precision and the card; return the folder."""
-    module, recipe = task.averaged(), task.recipe
-    if recipe.lora:
-        from peft.utils import get_peft_model_state_dict
+    module, recipe = task.student, task.recipe
+    with task.parts["student"].averaged():
+        if recipe.lora:
+            from peft.utils import get_peft_model_state_dict
 
-        state = get_peft_model_state_dict(module, adapter_name="dmd2")
-        state = {f"unet.{name}": value for name, value in state.items()}
-    else:
-        state = module.state_dict()
-    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in state.items()}
+            state = get_peft_model_state_dict(module, adapter_name="dmd2")
+            part = "unet" if hasattr(task.teacher.backbone.pipe, "unet") else "transformer"
+            state = {f"{part}.{name}": value for name, value in state.items()}
+        else:
+            state = module.state_dict()
+        tensors = {name: value.detach().to("cpu", dtype, copy=True).contiguous() for name, value in state.items()}
+    kind = task.teacher.schedule.prediction_type
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
     student = Student(
@@ -30,7 +33,7 @@ def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> 
         schedules={len(recipe.timesteps): recipe.timesteps},
         form="lora" if recipe.lora else "unet",
         guidance_scale=recipe.guidance_scale,
-        prediction=task.teacher.schedule.prediction_type,
+        prediction=None if kind == "flow" else kind,  # a flow is known by its family
         training=asdict(recipe)
         | {"teacher": _plain(recipe.teacher), "data": _plain(recipe.data)}
         | ({"start": _plain(recipe.start)} if recipe.start else {}),

@@ -24,6 +24,11 @@ def distribution_matching(x: Tensor, real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * F.mse_loss(x, target)
 
 
+def known_gradient(x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """Return a scalar of a known value whose gradient by ``x`` is known, to be added to a loss."""
+    return value.detach() + ((x - x.detach()) * gradient).sum()
+
+
 def denoising(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the mean squared error of a denoiser, ``[B, …]`` each; the critic learns the student's score with it.
 
@@ -38,9 +43,11 @@ def min_snr_weight(alpha: Tensor, sigma: Tensor, clip: float, prediction_type: s
     """Return the weight ``[B]`` that turns a denoiser's squared error into min(SNR, clip) times that of x0.
 
     From arXiv 2303.09556, sec. 3.4, with SNR = α²/σ²: min(SNR, clip)/SNR for an error in ε, min(SNR, clip)/(SNR + 1)
-    for an error in v.
+    for an error in v. An error in a flow's velocity is one in x0 times σ: min(SNR, clip)·σ².
     """
     snr = (alpha / sigma).square()
+    if prediction_type == "flow":
+        return snr.clamp(max=clip) * sigma.square()
     return snr.clamp(max=clip) / (snr + 1 if prediction_type == "v_prediction" else snr)
 
 

@@ -73,8 +73,7 @@ class Objectives:
         found = {"matching": losses.distribution_matching(sample, real, fake)}
         loss = found["matching"]
         if recipe.gan:
-            with _frozen([*self.critic.parameters(), *self.head.parameters()]):
-                found["student_gan"] = losses.adversarial_student(self._logits(diffused, at, cond))
+            found["student_gan"] = self._student_gan(diffused, at, cond)
             loss = loss + recipe.gan * found["student_gan"]
         return {"loss": loss, **found}
 
@@ -93,7 +92,7 @@ class Objectives:
         noise = self._to_device(draw.normal(*sample.shape))
         diffused = schedule.diffuse(sample, noise, at)
         prediction, features = critics.with_features(
-            self.critic, lambda: self.teacher.predict("critic", diffused, at, cond)
+            self.critic, diffused, lambda: self.teacher.predict("critic", diffused, at, cond)
         )
         weight = None
         if recipe.snr_clip:
@@ -149,8 +148,17 @@ class Objectives:
             latents = self.pairs["x0"][rows].float()
         return self._to_device(latents), [self.data.captions[row % len(self.data)] for row in rows.tolist()]
 
+    def _student_gan(self, diffused: Tensor, at: Tensor, cond: Conditioning) -> Tensor:
+        """Return the student's part of the GAN; its gradient is taken here, so that the critic's graph is gone when the
+        way back through the student begins, and gradients reach no weight of the critic."""
+        x = diffused.detach().requires_grad_()
+        with _frozen([*self.critic.parameters(), *self.head.parameters()]):
+            loss = losses.adversarial_student(self._logits(x, at, cond))
+            (gradient,) = torch.autograd.grad(loss, x)
+        return losses.known_gradient(diffused, loss, gradient)
+
     def _logits(self, x: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
-        features = critics.features_only(self.critic, lambda: self.teacher.predict("critic", x, timestep, cond))
+        features = critics.features_only(self.critic, x, lambda: self.teacher.predict("critic", x, timestep, cond))
         logits: Tensor = self.head(features)
         return logits
 
@@ -161,11 +169,12 @@ class Objectives:
 
 @contextmanager
 def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Stop gradients from accumulating in parameters; they still flow through the parameters' outputs."""
-    for parameter in parameters:
+    """Compute no gradients of parameters; they still flow through the parameters' outputs."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters:
+        for parameter in trained:
             parameter.requires_grad_(True)

@@ -27,6 +27,7 @@ class Recipe(TrainingRecipe):
         gan_critic: weight of the adversarial loss in the critic's loss.
         simulate: whether multi-step students train on their own inputs (backward simulation).
         lora: rank of a LoRA to train instead of all weights; 0 trains all weights.
+        critic_lora: the same for the critic.
         warmup: initial updates by regression on pairs of noise and the teacher's sample.
         pairs: number of these pairs.
         pair_steps: the teacher's steps per pair.
@@ -50,6 +51,7 @@ class Recipe(TrainingRecipe):
     gan_critic: float = 1e-2
     simulate: bool = True
     lora: int = 0
+    critic_lora: int = 0
     ema: float = 0.99
     warmup: int = 0
     pairs: int = 0

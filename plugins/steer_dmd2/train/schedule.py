@@ -9,35 +9,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steer_dmd2.loading import is_flow
+
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """Latents ``[B, …]`` and timesteps ``[B]`` to an estimate of x0."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """x_t = α_t·x0 + σ_t·noise with α² + σ² = 1.
+    """x_t = α_t·x0 + σ_t·noise; α² + σ² = 1 for diffusion, α + σ = 1 for a flow.
 
     Attributes:
-        alphas_cumprod: α², by timestep.
-        prediction_type: what the denoisers predict, ``"epsilon"`` or ``"v_prediction"``.
+        alpha, sigma: by timestep.
+        prediction_type: what the denoisers predict: ``"epsilon"``, ``"v_prediction"`` (α·noise − σ·x0) or ``"flow"``
+            (noise − x0).
     """
 
-    alphas_cumprod: Tensor
+    alpha: Tensor
+    sigma: Tensor
     prediction_type: str = "epsilon"
 
     @classmethod
     def of(cls, scheduler: Any, device: torch.device) -> Schedule:
         """Return the schedule of a diffusers scheduler."""
+        if is_flow(scheduler):
+            sigma = torch.linspace(0, 1, scheduler.config.num_train_timesteps + 1, device=device)
+            return cls(1 - sigma, sigma, "flow")
         kind = str(scheduler.config.get("prediction_type", "epsilon"))
-        return cls(scheduler.alphas_cumprod.to(device, torch.float32), kind)
+        return cls.of_alphas(scheduler.alphas_cumprod.to(device, torch.float32), kind)
+
+    @classmethod
+    def of_alphas(cls, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> Schedule:
+        """Return the schedule of diffusion with the given α² by timestep."""
+        return cls(alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt(), prediction_type)
 
     def __len__(self) -> int:
-        return len(self.alphas_cumprod)
+        return len(self.alpha)
 
     def level(self, timestep: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
         """Return α and σ of timesteps ``[B]``, shaped to multiply ``[B, …]`` of ``ndim`` dimensions."""
-        squared = self.alphas_cumprod[timestep].view(-1, *[1] * (ndim - 1))
-        return squared.sqrt(), (1 - squared).sqrt()
+        shape = (-1, *[1] * (ndim - 1))
+        return self.alpha[timestep].view(shape), self.sigma[timestep].view(shape)
 
     def diffuse(self, x0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """Return x_t ``[B, …]``."""
@@ -47,6 +59,8 @@ class Schedule:
     def x0(self, x: Tensor, prediction: Tensor, timestep: Tensor) -> Tensor:
         """Return the estimate of x0 from a denoiser's output."""
         alpha, sigma = self.level(timestep, x.ndim)
+        if self.prediction_type == "flow":
+            return x - sigma * prediction
         if self.prediction_type == "v_prediction":
             return alpha * x - sigma * prediction
         return (x - sigma * prediction) / alpha
@@ -54,6 +68,8 @@ class Schedule:
     def target(self, x0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """Return the target for a denoiser's output."""
         alpha, sigma = self.level(timestep, x0.ndim)
+        if self.prediction_type == "flow":
+            return noise - x0
         return alpha * noise - sigma * x0 if self.prediction_type == "v_prediction" else noise
 
     def draw(self, count: int, generator: torch.Generator, low: float = 0.02, high: float = 0.98) -> Tensor:

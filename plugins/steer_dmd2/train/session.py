@@ -52,11 +52,20 @@ def train(
         check_modalities([reward], "image", {}, plugins, who="the student makes")
     machine = start(recipe.precision, device, threads)
     say = display.say if machine.is_main_process else lambda text: None
-    teacher = Teacher(recipe.teacher, plugins, device=str(machine.device), width=recipe.width, height=recipe.height)
     recipe = replace(recipe, precision=machine.mixed_precision)
+    half = recipe.precision == "bf16" and machine.device.type != "cpu"  # a CPU's own memory is larger than its caches
+    teacher = Teacher(
+        recipe.teacher,
+        plugins,
+        device=str(machine.device),
+        dtype="bf16" if half else "fp32",
+        width=recipe.width,
+        height=recipe.height,
+    )
     if not recipe.guidance_scale:
         own = teacher.model.defaults.get("guidance_scale", teacher.backbone.default_guidance)
         recipe = replace(recipe, guidance_scale=float(own))
+    teacher.guidance_scale = recipe.guidance_scale
     _check_timesteps(recipe, len(teacher.schedule))
     run.check("dmd2", recipe)
     # a resumed run takes the student from its checkpoint
@@ -79,18 +88,18 @@ def train(
     run.begin("dmd2", recipe)
     pairs = None
     if recipe.pairs:
-        with machine.main_process_first():
-            pairs = pairing.make(
-                teacher,
-                data.captions,
-                out / "pairs",
-                count=recipe.pairs,
-                steps=recipe.pair_steps,
-                guidance_scale=recipe.guidance_scale,
-                seed=recipe.seed,
-                autocast=machine.autocast,
-                progress=lambda done: say(f"pairs {done}/{recipe.pairs}"),
-            )
+        pairs = pairing.make(
+            teacher,
+            data.captions,
+            out / "pairs",
+            count=recipe.pairs,
+            steps=recipe.pair_steps,
+            guidance_scale=recipe.guidance_scale,
+            seed=recipe.seed,
+            machine=machine,
+            progress=lambda done: say(f"pairs {done}/{recipe.pairs}"),
+        )
+    teacher.encode_first(data.captions)
     task = DMD2Task(recipe, teacher, data, machine, pairs=pairs, start=begin, prompts=prompts, reward=scorer)
     fit(task, recipe, run, machine, watch=watch, display=display)
     folder = out / "student"

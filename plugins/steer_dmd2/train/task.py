@@ -1,9 +1,7 @@
 """DMD2 as a training task (arXiv 2405.14867): student and critic on two time scales, a GAN, backward simulation."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +17,10 @@ from steer_dmd2.train import validation
 from steer_dmd2.train.data import Dataset
 from steer_dmd2.train.objectives import Objectives
 from steer_dmd2.train.recipe import Recipe
-from steer_dmd2.train.teacher import Teacher, add_lora
+from steer_dmd2.train.teacher import Teacher
+
+AVERAGED_ON_DEVICE = 1 << 30
+"""Bytes of trained weights up to which their average is beside them; that of larger ones is kept on the CPU."""
 
 
 class DMD2Task(Task):
@@ -54,21 +55,22 @@ class DMD2Task(Task):
         captions = dict.fromkeys(data.captions[:64])
         self.prompts = list(prompts) or [Prompt(text, id=str(i)) for i, text in enumerate(captions)]
         torch.manual_seed(recipe.seed)
-        self.student = teacher.copy("student")
+        self.student = teacher.copy("student", recipe.lora)
         if start is not None:
             self.student.load_state_dict(denoiser(start, teacher.backbone, start.file()).state_dict())
-        if recipe.lora:
-            add_lora(self.student, recipe.lora)
-        critic = teacher.copy("critic")
+        critic = teacher.copy("critic", recipe.critic_lora)
         if teacher.device.type == "cpu":
             for name in ("base", "student", "critic"):
                 teacher.backbone.denoisers[name].to(memory_format=torch.channels_last)
         head = critics.Head(*_feature_shape(teacher, critic)).to(teacher.device)
         self.objectives = Objectives(recipe, teacher, data, pairs, critic, head)
         judges = nn.ModuleDict({"critic": critic, "head": head})
+        bits = recipe.adam_bits
+        trained = sum(parameter.nbytes for parameter in self.student.parameters() if parameter.requires_grad)
+        aside = torch.device("cpu") if trained > AVERAGED_ON_DEVICE else None
         self.parts: Mapping[str, Part] = {
-            "student": Part(self.student, adamw(self.student, recipe.rate, fused=True)),
-            "critic": Part(judges, adamw(judges, recipe.critic_rate, fused=True), averaged=False),
+            "student": Part(self.student, adamw(self.student, recipe.rate, fused=True, bits=bits), average_on=aside),
+            "critic": Part(judges, adamw(judges, recipe.critic_rate, fused=True, bits=bits), averaged=False),
         }
 
     def phase(self, step: int) -> str:
@@ -95,21 +97,12 @@ class DMD2Task(Task):
 
         return of
 
-    def averaged(self) -> Any:
-        """Return the student with averaged weights, registered as ``"averaged"``; made once, then refreshed."""
-        denoisers = self.teacher.backbone.denoisers
-        if "averaged" not in denoisers:
-            denoisers["averaged"] = copy.deepcopy(self.student).eval()
-        module = denoisers["averaged"]
-        module.load_state_dict(
-            self.parts["student"].average, strict=False
-        )  # with a LoRA, all other weights are the teacher's
-        return module
-
     def sheet(self, path: Path) -> dict[str, float]:
         """Draw the validation prompts as ``--plugin dmd2`` does; score them if there is a reward."""
-        self.averaged()
-        images = validation.sample(self.teacher, "averaged", self.recipe.timesteps, self.prompts, self.machine.autocast)
+        with self.parts["student"].averaged():
+            images = validation.sample(
+                self.teacher, "student", self.recipe.timesteps, self.prompts, self.machine.autocast
+            )
         return validation.validate(images, self.prompts, self.reward, path)
 
 
@@ -117,7 +110,7 @@ def _feature_shape(teacher: Teacher, critic: nn.Module) -> tuple[int, int]:
     x = torch.zeros(1, *teacher.shape, device=teacher.device)
     timestep = torch.zeros(1, dtype=torch.long, device=teacher.device)
     cond = teacher.encode([""])
-    return critics.feature_shape(critic, lambda: teacher.predict("critic", x, timestep, cond))
+    return critics.feature_shape(critic, x, lambda: teacher.predict("critic", x, timestep, cond))
 
 
 def start_of(folder: str, teacher: Teacher) -> Chosen:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steer import Prompt
 from steer.plugin import WeightedSum, contact_sheet, make_run, pictures
+from steer_dmd2.loading import scheduler_of
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 SHOWN = 32
@@ -18,7 +19,13 @@ SHOWN = 32
 @torch.no_grad()
 def sample(teacher: Teacher, name: str, timesteps: Sequence[int], prompts: Sequence[Prompt], autocast: Any) -> Tensor:
     """Draw one image per prompt as ``--plugin dmd2`` does, ``[N, 3, H, W]`` in [0, 1]."""
-    settings = {"scheduler": "lcm", "timesteps": tuple(timesteps), "guidance_scale": 1.0, "chunk": 32}
+    settings = {
+        "scheduler": scheduler_of(teacher.backbone),
+        "timesteps": tuple(timesteps),
+        "guidance_scale": teacher.guidance_scale,
+        teacher.backbone.cfg_setting: 1.0,
+        "chunk": teacher.chunk(32),
+    }
     settings |= {"width": teacher.size[0], "height": teacher.size[1]}
     run = make_run(teacher.backbone, prompts, settings=settings)
     with autocast(), plain_attention(teacher.device):

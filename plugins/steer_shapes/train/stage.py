@@ -43,7 +43,14 @@ class Stage(Task):
         self.recipe, self.machine, self.vae, self.folder = recipe, machine, vae, folder
         torch.manual_seed(recipe.seed)
         self.modules = self.build().to(machine.device).train()
-        optimizer = adamw(self.modules, recipe.rate, weight_decay=recipe.weight_decay, matrices_only=True, fused=True)
+        optimizer = adamw(
+            self.modules,
+            recipe.rate,
+            weight_decay=recipe.weight_decay,
+            matrices_only=True,
+            fused=True,
+            bits=recipe.adam_bits,
+        )
         self.part = Part(self.modules, optimizer)
         self.parts = {"modules": self.part}
 

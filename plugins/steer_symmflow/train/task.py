@@ -50,7 +50,9 @@ class FlowTask(Task):
         """Prepare the training; the model is moved to the machine's device."""
         self.data, self.recipe, self.machine = data, recipe, machine
         self.model = model.to(machine.device).train()
-        self.part = Part(model.unet, adamw(model.unet, recipe.rate, weight_decay=recipe.weight_decay))
+        self.part = Part(
+            model.unet, adamw(model.unet, recipe.rate, weight_decay=recipe.weight_decay, bits=recipe.adam_bits)
+        )
         self.parts = {"flow": self.part}
 
     def updates(self, step: int) -> Iterator[Update]:

@@ -68,7 +68,9 @@ class TextTask(Task):
         self.words = hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
         torch.manual_seed(recipe.seed)
         self.model = make_model(recipe, len(self.tokenizer)).to(machine.device).train()
-        self.part = Part(self.model, adamw(self.model, recipe.rate, betas=(0.9, 0.98), matrices_only=True))
+        self.part = Part(
+            self.model, adamw(self.model, recipe.rate, betas=(0.9, 0.98), matrices_only=True, bits=recipe.adam_bits)
+        )
         self.parts = {"model": self.part}
 
     def updates(self, step: int) -> Iterator[Update]:

@@ -52,7 +52,7 @@ def test_min_snr_weighs_the_error_of_x0_alike_whatever_is_predicted() -> None:
     timestep, error = torch.tensor([10, 50, 90]), torch.full((3, 4), 0.1)
     seen = []
     for kind in ("epsilon", "v_prediction"):
-        schedule = Schedule(torch.linspace(0.99, 0.01, 100), kind)
+        schedule = Schedule.of_alphas(torch.linspace(0.99, 0.01, 100), kind)
         alpha, sigma = schedule.level(timestep, 2)
         x0, noise = torch.zeros(3, 4), torch.ones(3, 4)
         # the output whose estimate of x0 is off by the error
@@ -61,27 +61,35 @@ def test_min_snr_weighs_the_error_of_x0_alike_whatever_is_predicted() -> None:
         assert torch.allclose(found, error, atol=1e-5)
         weight = losses.min_snr_weight(*schedule.level(timestep, 1), 5.0, kind)
         seen.append(losses.denoising(off, schedule.target(x0, noise, timestep), weight).item())
+    schedule = Schedule(torch.linspace(0.99, 0.01, 100), torch.linspace(0.01, 0.99, 100), "flow")
+    (alpha, sigma), x0, noise = schedule.level(timestep, 2), torch.zeros(3, 4), torch.ones(3, 4)
+    off = schedule.target(x0, noise, timestep) - error / sigma
+    weight = losses.min_snr_weight(*schedule.level(timestep, 1), 5.0, "flow")
+    found = losses.denoising(off, schedule.target(x0, noise, timestep), weight).item()
+    assert found == pytest.approx(((alpha / sigma).square().clamp(max=5.0) * 0.01).mean().item(), rel=1e-4)
     snr = torch.linspace(0.99, 0.01, 100)[timestep]
     expected = ((snr / (1 - snr)).clamp(max=5.0) * 0.01).mean().item()
     assert seen == pytest.approx([expected, expected], rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow"])
 def test_a_perfect_prediction_gives_x0_back(kind: str) -> None:
-    schedule = Schedule(torch.linspace(0.99, 0.01, 100), kind)
+    schedule = Schedule.of_alphas(torch.linspace(0.99, 0.01, 100), kind)
+    if kind == "flow":
+        schedule = Schedule(torch.linspace(0.99, 0.01, 100), torch.linspace(0.01, 0.99, 100), kind)
     x0, noise, timestep = torch.randn(5, 4, 2, 2), torch.randn(5, 4, 2, 2), torch.tensor([0, 20, 50, 80, 99])
     x = schedule.diffuse(x0, noise, timestep)
     assert torch.allclose(schedule.x0(x, schedule.target(x0, noise, timestep), timestep), x0, atol=1e-5)
 
 
 def test_drawn_timesteps_cover_their_range_once_each() -> None:
-    schedule = Schedule(torch.linspace(0.99, 0.01, 1000))
+    schedule = Schedule.of_alphas(torch.linspace(0.99, 0.01, 1000))
     drawn = schedule.draw(96, torch.Generator().manual_seed(0)).sort().values
     assert torch.equal((drawn - 20) // 10, torch.arange(96))
 
 
 def test_backward_simulation_feeds_the_student_its_own_noised_samples() -> None:
-    schedule = Schedule(torch.linspace(0.99, 0.01, 100))
+    schedule = Schedule.of_alphas(torch.linspace(0.99, 0.01, 100))
     noises = [torch.full((2, 1), float(value)) for value in (1, 2, 3)]
     (first, _), (second, at), (third, _) = simulate(lambda x, t: x + 10, schedule, noises, (90, 50, 10))
     alpha, sigma = schedule.level(torch.tensor([50]), 2)
@@ -121,7 +129,7 @@ def test_matching_drives_a_generator_to_a_mixture_of_two_gaussians(seed: int) ->
     so how far it is from the target after some steps. Over 20 seeds the table is within half of what is allowed.
     """
     count, steps, rate = 256, 400, 0.05
-    schedule = Schedule(torch.linspace(0.995, 0.02, 1000))
+    schedule = Schedule.of_alphas(torch.linspace(0.995, 0.02, 1000))
     noise = torch.Generator().manual_seed(seed)
     shares = (torch.arange(count) + 0.5) / count
     table = torch.special.ndtri(shares).unsqueeze(1).requires_grad_()
@@ -146,3 +154,16 @@ def test_matching_drives_a_generator_to_a_mixture_of_two_gaussians(seed: int) ->
         assert float(half.float().mean()) == pytest.approx(share, abs=0.06)
         assert float(made[half].median()) == pytest.approx(center, abs=0.15)
         assert float(made[half].std()) == pytest.approx(SD, abs=0.2)
+
+
+def test_a_known_gradient_is_that_of_the_loss_it_stands_for() -> None:
+    x = torch.randn(3, 4, requires_grad=True)
+    (x.sin().sum() + x.square().mean()).backward()
+    expected, x.grad = x.grad, None
+    leaf = x.detach().requires_grad_()
+    value = leaf.sin().sum()
+    (gradient,) = torch.autograd.grad(value, leaf)
+    loss = losses.known_gradient(x, value, gradient)
+    assert loss.item() == value.item()
+    (loss + x.square().mean()).backward()
+    assert torch.allclose(x.grad, expected)

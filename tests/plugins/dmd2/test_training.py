@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from support.families.flux import tiny_dev, tiny_schnell
+from support.families.sd import tiny_sd3
 from support.tiny import tiny_sd
 
 from steer import SteerError
@@ -120,6 +122,27 @@ def test_an_sdxl_teacher_trains_too(tmp_path, images) -> None:
     assert json.loads((folder / "student.json").read_text())["family"] == "StableDiffusionXLPipeline"
     with pytest.raises(SteerError, match="was made from a StableDiffusionXLPipeline"):
         Sampler(tiny_sd()).generate("a circle", methods=["dmd2"], options={"dmd2": {"student": str(folder)}})
+
+
+@pytest.mark.parametrize(("make", "changes"), [
+    (tiny_sd3, {"lora": 2, "critic_lora": 2}),
+    (tiny_sd3, {"width": 32, "height": 16}),
+    (tiny_dev, {"width": 32, "height": 32}),
+    (tiny_schnell, {"lora": 2, "width": 32, "height": 32}),
+], ids=["sd3-lora", "sd3-wide", "flux-dev", "flux-schnell-lora"])  # fmt: skip
+def test_flows_are_teachers_too(tmp_path, images, make, changes) -> None:
+    make().save_pretrained(tmp_path / "flow")
+    plan = recipe(tmp_path / "flow", images, pairs=2, pair_steps=2, warmup=1, steps=2, **changes)
+    folder = train(plan, tmp_path / "run", sheet_every=4)
+    assert (tmp_path / "run" / "sheets" / "000004.png").is_file()
+    sampler = Sampler(str(tmp_path / "flow"))
+    sized = {name: changes[name] for name in ("width", "height") if name in changes}
+    drawn = [
+        sampler.generate("a circle", methods=methods, options=options, seed=1, steps=steps, **sized)
+        for methods, options, steps in ((["dmd2"], {"dmd2": {"student": str(folder)}}, None), ([], {}, 2))
+    ]
+    assert drawn[0].cost.nfe == 2
+    assert drawn[0].images[0].tobytes() != drawn[1].images[0].tobytes()
 
 
 def test_what_does_not_fit_together_is_refused_in_one_line(teacher, images, tmp_path) -> None:
@@ -271,7 +294,7 @@ def test_a_teacher_of_another_family_is_refused(tmp_path) -> None:
 
     pipe = type("PixArtAlphaPipeline", (), {})()
     other = SimpleNamespace(pipe=pipe, scheduler=SimpleNamespace(config={}))
-    with pytest.raises(SteerError, match="is a PixArtAlphaPipeline; train dmd2 takes UNet families"):
+    with pytest.raises(SteerError, match="is a PixArtAlphaPipeline; train dmd2 takes StableDiffusionPipeline, "):
         check_family(other, "pixart")
 
 
