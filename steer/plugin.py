@@ -92,14 +92,14 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.prompts.prompt import check_seed as check_seed  # checks that a seed is in range
     from steer.prompts.prompt import text_id as text_id  # the id of a text
     from steer.settings.run_settings import parse_size as parse_size  # width and height of `512x768`
-    from steer.evaluate.score.images import ImageError as ImageError  # the error for a file that is not a usable image
+    from steer.prompts.pictures.opening import ImageError as ImageError  # the error for a file that is no image
     from steer.evaluate.score.images import read_image as read_image  # pixels of an untrusted image file
     from steer.evaluate.score.images import find_images as find_images  # image files in files and folders
     from steer.evaluate.score.layouts import read_metadata as read_metadata  # prompts by image, of an imagefolder
     from steer.models.media.image import pictures as pictures  # image samples as pictures
     from steer.models.media.image import image_bytes as image_bytes  # a picture as an image file
-    from steer.evaluate.score.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # endings of image files
-    from steer.evaluate.score.images import opened_image as opened_image  # image bytes from anywhere, checked
+    from steer.prompts.pictures.opening import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # endings of image files
+    from steer.prompts.pictures.opening import opened_image as opened_image  # image bytes from anywhere, checked
 
     # Files
     from steer.settings.folders import files_in as files_in  # files below a folder, without hidden ones

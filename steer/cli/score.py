@@ -17,8 +17,8 @@ from steer.errors import SteerError
 from steer.settings.options import parse_assignments
 
 if TYPE_CHECKING:
-    from steer.evaluate.score.images import ImageError
     from steer.evaluate.score.rows import Row
+    from steer.prompts.pictures.opening import ImageError
     from steer.rewards.reward import RewardFunction, WeightedSum
 
 
@@ -65,11 +65,12 @@ def score(
         raise SteerError("got both --prompt and --metadata; give one of the two")
 
     from steer.cli.parts.shared import quiet_libraries
-    from steer.evaluate.score.images import ImageError, find_images
+    from steer.evaluate.score.images import find_images
     from steer.evaluate.score.prompts import PromptSource, check_prompts, needs_prompt
     from steer.evaluate.score.rows import ScoreFile
     from steer.evaluate.score.score import expressions_of, score_images
     from steer.models.device import pick_device
+    from steer.prompts.pictures.opening import ImageError
     from steer.registry.plugins import manager
     from steer.rewards.by_name import check_modalities, make_reward
     from steer.sampling.methods_by_name import check_names, check_owners

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steer.errors import SteerError
-from steer.evaluate.score.images import ImageError, read_image, read_texts
+from steer.evaluate.score.images import read_image, read_texts
 from steer.evaluate.score.layouts import Layouts, Told, prompt_in_name, read_captions, read_metadata
+from steer.prompts.pictures.opening import ImageError
 from steer.prompts.pictures.tools import Embedded, embedded_prompt
 from steer.prompts.prompt import Prompt
 from steer.results.recipe import PNG_KEY

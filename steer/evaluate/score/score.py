@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from steer.evaluate.score.images import ImageError, read_image, size_of
+from steer.evaluate.score.images import read_image, size_of
 from steer.evaluate.score.prompts import PromptSource
 from steer.evaluate.score.rows import Row, plain
+from steer.prompts.pictures.opening import ImageError
 from steer.prompts.prompt import Prompt
 from steer.rewards.expressions import leaves, parse_expression
 from steer.rewards.reward import WeightedSum

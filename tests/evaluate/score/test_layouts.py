@@ -8,9 +8,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from steer.errors import SteerError
-from steer.evaluate.score.images import ImageError, find_images, opened_image, read_image
+from steer.evaluate.score.images import find_images, read_image
 from steer.evaluate.score.layouts import prompt_in_name
 from steer.evaluate.score.prompts import PromptSource, check_prompts
+from steer.prompts.pictures.opening import ImageError, opened_image
 from steer.settings.folders import files_in
 
 GENEVAL = Path(__file__).parent / "data" / "geneval"

@@ -14,10 +14,11 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from steer.errors import SteerError
-from steer.evaluate.score.images import ImageError, find_images, read_image
+from steer.evaluate.score.images import find_images, read_image
 from steer.evaluate.score.prompts import PromptSource, read_metadata
 from steer.evaluate.score.rows import Row, read_rows
 from steer.evaluate.score.score import score_images
+from steer.prompts.pictures.opening import ImageError
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import Reward
 
