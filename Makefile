@@ -47,6 +47,7 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/make_api.py
+	PYTHONPATH=tests $(BIN)/python docs/make_pipelines.py
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/zensical build --strict --clean
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     # Sampling
     from steer.sampling.sampler import Sampler as Sampler  # a model, ready to be sampled and steered
     from steer.sampling.attach import attach as attach  # steers the calls of a stock pipeline
+    from steer.models.options import ModelOptions as ModelOptions  # how `Sampler` loads a model
     from steer.results.result import Result as Result  # what `Sampler.generate` returns
     from steer.results.items import Item as Item  # the result of one prompt
     from steer.results.items import Sample as Sample  # one finished particle

@@ -74,6 +74,12 @@ def test_every_family_and_scheduler_is_documented() -> None:
     assert not missing
 
 
+def test_the_table_of_pipelines_is_that_of_the_tests() -> None:
+    made = load_module(str(ROOT / "docs" / "make_pipelines.py"))
+    text = made.PAGE.read_text(encoding="utf-8")
+    assert text == made.page(text), "run: PYTHONPATH=tests python docs/make_pipelines.py"
+
+
 def test_the_run_file_of_the_docs_is_one(tmp_path: Path) -> None:
     from steer.cli.generate import RUN_KEYS
     from steer.cli.parts.config import read_toml

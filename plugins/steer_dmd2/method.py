@@ -28,6 +28,7 @@ class DMD2(Method):
             )
         if run.backbone.scheduler is None:
             raise SteerError("dmd2 has students of diffusers pipelines only, and this model is not one; drop it")
+        run.backbone.check_predicts("dmd2")
         chosen = choose(self.options, run.backbone)
         run.set("scheduler", chosen.scheduler, by="dmd2")
         run.set("steps", chosen.steps, by="dmd2")

@@ -39,6 +39,8 @@ class FK(Method):
         """Request particles and, if the scheduler draws no noise by default, a stochastic sampler."""
         self.require_reward(run, "choose particles by")
         self.ask_for_particles(run)
+        if self.options.lookahead:
+            run.backbone.check_predicts(f"fk.lookahead={self.options.lookahead}")
         if self.options.preset == "glass":
             run.suggest("transitions", TRANSITIONS, by="fk")
         if not run.process().stochastic:

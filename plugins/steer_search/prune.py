@@ -31,6 +31,8 @@ class Prune(Method):
     def configure(self, run: Run) -> None:
         """Require a reward and request particles."""
         self.require_reward(run, "choose particles by")
+        if self.options.lookahead:
+            run.backbone.check_predicts(f"prune.lookahead={self.options.lookahead}")
         self.ask_for_particles(run)
         run.finalists = self._left(run.particles, len(self.options.at))
 

@@ -38,6 +38,7 @@ class Refine(Search):
                 f"refine adds noise to samples, which is not possible for a {run.backbone.modality}; use best-of-n, "
                 "prune or fk"
             )
+        run.backbone.check_predicts("refine")
         self.require_reward(run)
         run.suggest("particles", min(self.options.seeds or DEFAULT_N, MOST), by=self.name)
 

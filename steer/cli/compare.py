@@ -10,6 +10,7 @@ import click
 from steer.cli.parts.bars import Bar
 from steer.cli.parts.config import default_model
 from steer.cli.parts.folders import default_out
+from steer.cli.parts.input_options import call_input_option, with_call_inputs
 from steer.cli.parts.option_groups import GroupedCommand, option
 from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import OUTPUT, gathered, model_options, replicates_option, request_of, run_options
@@ -79,6 +80,7 @@ NO_METHODS = ("plain", "best-of-n", "fk")
     group=COMPARED,
     help="CLIP that measures the spread of images; shapes for the model shapes, else none.",
 )
+@call_input_option
 @model_options
 @run_options
 @replicates_option
@@ -110,6 +112,7 @@ def compare(
     tuning = collect([tune], **reading).prompts if tune else []
     prompts = drawn(collect(files, **reading).prompts, values, anew=False)
     sampling = request_of(values)
+    prompts, tuning = (with_call_inputs(rows, values, sampling) for rows in (prompts, tuning))
     out = values.get("out") or default_out("compare-")
 
     from steer.evaluate.compare.compare_all import Request, compare_all

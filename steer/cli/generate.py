@@ -9,7 +9,13 @@ import click
 
 from steer.cli.parts.config import default_model, read_toml
 from steer.cli.parts.folders import FORCE_HELP, default_out
-from steer.cli.parts.input_options import WithInputs, check_inputs, typed_inputs
+from steer.cli.parts.input_options import (
+    WithInputs,
+    call_input_option,
+    check_inputs,
+    typed_inputs,
+    with_call_inputs,
+)
 from steer.cli.parts.option_groups import option, run_file_keys
 from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import INPUT, OUTPUT, PLUGIN_OPTIONS, gathered, request_of, sampling_options
@@ -31,6 +37,7 @@ from steer.registry.plugins import manager
     help="Prompt file: txt, jsonl, json, csv, tsv or parquet, or a folder of txt files; - reads lines from stdin.",
 )
 @prompt_options
+@call_input_option
 @option(
     "--config",
     type=click.Path(path_type=Path),
@@ -78,6 +85,7 @@ def generate(prompts: tuple[str, ...], as_json: bool, force: bool, config: Path 
         values["model"], source = default_model()
         notes.append(f"model: {values['model']} ({source})")
     request = request_of(values)
+    rows = with_call_inputs(rows, values, request)
     out = values.get("out") or default_out()
 
     from steer.cli.parts.generate_progress import GenerationProgress

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from steer.cli.parts.config import default_model, read_toml
 from steer.cli.parts.folders import default_out
+from steer.cli.parts.input_options import call_input_option, with_call_inputs
 from steer.cli.parts.option_groups import GroupedCommand, option, run_file_keys
 from steer.cli.parts.prompt_options import drawn, how_read, prompt_options
 from steer.cli.parts.sampling_options import (
@@ -37,6 +39,7 @@ LIMITS = {"replicates": (1, MAX_REPLICATES), "previews": (0, 10_000), "workers":
 @click.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="FILE…")
 @prompt_options
+@call_input_option
 @option(
     "--config", metavar="FILE", group=INPUT, in_file=False, help="Run file (TOML), a path or URL; options override it."
 )
@@ -107,6 +110,8 @@ def render(
         values["model"], source = default_model()
         notes.append(f"model: {values['model']} ({source})")
     request = request_of(values)
+    with _offline(dry_run):
+        prompts = with_call_inputs(prompts, values, request)
     out = values.get("out") or default_out(make=not dry_run)
 
     from steer.cli.parts.render_progress import JsonEvents, ProgressLine, print_plan
@@ -126,9 +131,7 @@ def render(
         watcher=watcher,
     )
     if dry_run:
-        from steer.models.downloads.fetching import closed
-
-        with closed():
+        with _offline(dry_run):
             plan = renderer.plan(prompts)
         print_plan(plan, out, as_json)
         return
@@ -137,6 +140,13 @@ def render(
     if summary.stopped:
         sys.exit(130)
     sys.exit(1 if summary.failed else 0)
+
+
+def _offline(dry_run: bool) -> AbstractContextManager[None]:
+    """Return the context of a dry run, in which nothing is downloaded."""
+    from steer.models.downloads.fetching import closed
+
+    return closed() if dry_run else nullcontext()
 
 
 RENDER_KEYS = {**run_file_keys(render.params), **PLUGIN_OPTIONS, "file": list, "versions": dict}

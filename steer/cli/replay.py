@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from steer.cli.parts.folders import FORCE_HELP, claim, default_out
+from steer.cli.parts.input_options import call_input_option, typed_call_inputs
 from steer.cli.parts.option_groups import GroupedCommand, option
 from steer.cli.parts.sampling_options import INPUT, MODEL, OUTPUT
 from steer.cli.parts.shared import log_option, one_line, quiet_libraries
@@ -24,19 +25,28 @@ ROUNDING = 1
 @click.argument("file", type=click.Path(path_type=Path))
 @option("--allow-files", is_flag=True, group=INPUT, help="Run the local .py files that the recipe names.")
 @option("-m", "--model", group=MODEL, help="The model's present place, if the recipe names another one.")
+@call_input_option
 @option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one; bits may differ between devices.")
 @option("--out", metavar="FOLDER", group=OUTPUT, help="Output folder; outputs/replay-TIME by default.")
 @option("--force", is_flag=True, group=OUTPUT, in_file=False, help=FORCE_HELP)
 @option("--json", "as_json", is_flag=True, callback=reserve, group=OUTPUT, help="Print the outcome as JSON on stdout.")
 @log_option
 def replay(
-    file: Path, out: str | None, force: bool, model: str | None, device: str | None, allow_files: bool, as_json: bool
+    file: Path,
+    out: str | None,
+    force: bool,
+    model: str | None,
+    device: str | None,
+    allow_files: bool,
+    as_json: bool,
+    input: tuple[str, ...],
 ) -> None:
     """Reproduce the image or text in FILE, bit for bit on the same machine.
 
     The exit code is 0 if it is the same, and 1 if it differs; it is written either way. Processors round
     differently: images count as the same if no channel of a pixel differs by more than 1/255.
     """
+    from steer.models.stock.inputs import replaced_inputs
     from steer.render.replay import read_recipe, request_of
 
     recipe, slot = read_recipe(file)
@@ -47,7 +57,7 @@ def replay(
             f"the recipe runs the local file {one_line(named[0])!r}; look at it, then allow it with --allow-files"
         )
     if not recipe.replayable:
-        raise SteerError("cannot replay the sample: its method or reward was an object in memory, not a name")
+        raise SteerError("cannot replay the sample: its method, reward or input was an object in memory, not a name")
 
     from steer.cli.parts.generate_progress import ProgressBar
     from steer.results.folder import OutputFolder, sample_of
@@ -55,12 +65,13 @@ def replay(
     from steer.results.recipe import versions
 
     request = request_of(recipe, model=model, device=device)
+    prompt = replaced_inputs(recipe.as_prompt(), typed_call_inputs(input))
     quiet_libraries()
     folder = OutputFolder(out or default_out("replay-"))
     claim(folder.storage.name, lambda name: sample_of(name) == file_stem(recipe.prompt["id"]), force=force)
     sampler = request.sampler()
     with ProgressBar(1, "replaying") as bar:
-        result = sampler.generate([recipe.as_prompt()], observers=[bar], **request.arguments())
+        result = sampler.generate([prompt], observers=[bar], **request.arguments())
     item = result.items[0]
     index = next((i for i, sample in enumerate(item.samples) if sample.slot == slot), None)
     if index is None:

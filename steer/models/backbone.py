@@ -12,12 +12,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from steer.errors import SteerError
 from steer.models.common import to_image, unscaled
 from steer.models.encoded_prompts import Conditioning, Encoded, stacked
 from steer.models.encodings import Encodings
 from steer.models.media import Medium, media_of
 from steer.models.placement import Placed
 from steer.models.room import rows_at_once
+from steer.models.stock.signature import Argument
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.glass import Glass
@@ -25,6 +27,9 @@ from steer.processes.noise import Streams
 from steer.processes.schedulers import make_scheduler, set_timesteps
 from steer.prompts.prompt import Prompt
 from steer.prompts.syntax import WRITTEN
+
+FAMILIES = ("Stable Diffusion", "SDXL", "SD3", "Flux", "FLUX.2", "PixArt", "Sana", "Qwen-Image", "Z-Image")
+"""Model families whose denoiser can be called for any latents, for messages."""
 
 
 class Backbone(Placed, abc.ABC):
@@ -63,6 +68,14 @@ class Backbone(Placed, abc.ABC):
     """Whether it can encode texts with weights (:mod:`steer.prompts.syntax`)."""
     packs_prompts: ClassVar[bool] = True
     """Whether one population can hold several prompts; false if the number of steps depends on the prompt."""
+    predicts: ClassVar[bool] = True
+    """Whether it can be asked for predictions at any latents; false if a whole call is all that can be made."""
+    usual_chunk: ClassVar[int | None] = None
+    """Default of rows per forward; ``None`` leaves it to device and particles."""
+    call_inputs: Mapping[str, Argument] = {}
+    """Inputs of the pipeline's call beside the text, from prompts' metadata."""
+    own_defaults: Mapping[str, Any] = {}
+    """Defaults of further settings of a run."""
 
     def __init__(self, pipe: Any, denoiser: torch.nn.Module | None = None) -> None:
         """Args: pipe: the pipeline; denoiser: its denoiser, by default its ``transformer``."""
@@ -203,6 +216,22 @@ class Backbone(Placed, abc.ABC):
             return 1  # the way back takes several times as much
         width, height = self.pixels(latents.shape[1:])
         return rows_at_once(rows, width * height)
+
+    def check_predicts(self, what: str) -> None:
+        """Raise unless predictions at other latents, or by other weights, can be had.
+
+        Args:
+            what: needs them, for the message.
+
+        Raises:
+            SteerError: naming what can.
+        """
+        if not self.predicts:
+            raise SteerError(
+                f"{what} needs predictions of its own, and of {type(self.pipe).__name__} only whole calls can be made "
+                "here; use fk, best-of-n, random, zero-order or prune, or give steer.Sampler a model of a family that "
+                f"it predicts with ({', '.join(FAMILIES)})"
+            )
 
     @property
     def continuous(self) -> bool:

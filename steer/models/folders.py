@@ -46,7 +46,7 @@ def _what_is(folder: Path) -> str:
     config = object_in(folder / "config.json")
     kind = str(config.get("_class_name", ""))
     if "ControlNet" in kind or "Adapter" in kind:
-        return f"it holds a {kind}: build its pipeline in Python and steer that by steer.attach; "
+        return f"it holds a {kind}: build its pipeline in Python and give that to steer.Sampler; "
     if kind:
         return f"it holds a {kind} alone, one part of a pipeline; "
     if "architectures" in config or "model_type" in config:
@@ -62,6 +62,8 @@ def check_folder(
     needed: Mapping[str, tuple[str, ...]],
     taken: Collection[str],
     without: Collection[str] = (),
+    *,
+    fit: bool = True,
 ) -> None:
     """Raise for a pipeline folder with a part missing, damaged or foreign.
 
@@ -72,6 +74,7 @@ def check_folder(
         needed: the parts without which nothing runs, and the classes that each may be; none for any.
         taken: all that the pipeline's class takes.
         without: parts whose weights come from elsewhere.
+        fit: whether the denoiser must take latents and texts alone.
 
     Raises:
         SteerError: naming the part and the file.
@@ -99,8 +102,8 @@ def check_folder(
     for part, entry in parts.items():
         if part not in NOT_LOADED:
             _check_part(folder / part, f"model {name!r}", str(entry[1]), weights=part not in without)
-    configs = {part: object_in(folder / part / "config.json") for part in config if (folder / part).is_dir()}
-    check_fit(name, configs)
+    if fit:
+        check_fit(name, {part: object_in(folder / part / "config.json") for part in config if (folder / part).is_dir()})
 
 
 def check_fit(name: str, configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -121,7 +124,8 @@ def check_fit(name: str, configs: Mapping[str, Mapping[str, Any]]) -> None:
         guess = CHANNELS.get(taken, "another task") if unet else "another task"
         raise SteerError(
             f"model {name!r} is no text-to-image model: its denoiser takes {taken} channels, latents have {latents} "
-            f"(it seems to be for {guess}); load its own pipeline in Python and steer it by steer.attach"
+            f"(it seems to be for {guess}); load it into the class of that task by --pipeline, such as "
+            "StableDiffusionInpaintPipeline"
         )
     widths = [configs[part].get("hidden_size") for part in ("text_encoder", "text_encoder_2") if configs.get(part)]
     width = unet.get("cross_attention_dim")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_o
 from steer.models.quantize import check
 from steer.models.room import bytes_of, fits, room_of
 from steer.models.single_file import SUFFIXES, Checkpoint, part_dtype
+from steer.models.stock.signature import Argument, CallSignature
 from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
 from steer.settings.run_settings import check_setting
@@ -102,8 +103,7 @@ def load_model(
     kind, colon, argument = name.partition(":")
     if colon and kind in plugins.registry.loaders:
         return _from_loader(kind, argument, plugins, device, dtype, chosen)
-    alias = plugins.registry.models.get(name)
-    source = Source(str(alias.load()()) if alias else name)
+    source = _source(name, plugins)
     if chosen.quantize is not None:
         check(chosen.quantize)
     checkpoint = _checkpoint(source, name, chosen)
@@ -111,8 +111,8 @@ def load_model(
     shown = name if checkpoint is None else place.name
     with nullcontext() if checkpoint is None else _base_of(checkpoint):
         config = _pipeline_config(place, shown, chosen.revision, plugins)
-        class_name = str(config.get("_class_name") or "")
-        entry = _backbone_entry(class_name, plugins)
+        class_name = chosen.pipeline or str(config.get("_class_name") or "")
+        family = _family(class_name, plugins, whole=chosen.pipeline is not None)
 
         for path, *_ in chosen.loras:  # a wrong one is told before the model is fetched
             lora_files.locate(path)
@@ -120,21 +120,24 @@ def load_model(
         import diffusers
 
         where = pick_device(device)
-        family: type[Backbone] = entry.load()
         precision = pick_dtype(dtype, where, family.half)
         pipeline_class = getattr(diffusers, class_name)
         needed = _needed(pipeline_class, family)
         held = set() if checkpoint is None else checkpoint.parts(class_name, next(p for p in DENOISERS if p in needed))
         elsewhere = {*held, *(("vae",) if chosen.vae else ())}
         folder = place.folder or _fetched(place, shown, chosen, precision, elsewhere)
-        taken, options_taken = pipeline_class._get_signature_keys(pipeline_class)
-        check_folder(folder, shown, config, needed, {*taken, *options_taken}, elsewhere)
+        taken, options_taken = map(set, pipeline_class._get_signature_keys(pipeline_class))
+        if chosen.pipeline is not None:  # another class need not take all parts
+            taken |= config.keys()
+        check_folder(folder, shown, config, needed, {*taken, *options_taken}, elsewhere, fit=family.predicts)
     keywords: dict[str, Any] = {
         "torch_dtype": family.precision(precision),
         "variant": variant_of(folder, shown, config, chosen.variant),
     }
     if "safety_checker" in config:  # never called here; not worth 1.2 GB
-        keywords.update(safety_checker=None, requires_safety_checker=False)
+        keywords["safety_checker"] = None
+        if "requires_safety_checker" in options_taken:
+            keywords["requires_safety_checker"] = False
     try:
         given = {}
         if chosen.vae is not None:
@@ -146,7 +149,11 @@ def load_model(
             pipe = checkpoint.pipeline(pipeline_class, folder, held - given.keys(), given, keywords)
         ours = where.type == "cuda" and chosen.offload == "none"
         crowded = ours and not fits(bytes_of(modules_of(pipe).values()), room_of(where))
-        apply(pipe, chosen, where, move=not crowded)
+        applied = chosen
+        if not family.predicts:  # nobody but diffusers can bring parts to the device within a call
+            applied = replace(chosen, offload="model") if crowded else chosen
+            ours = crowded = False
+        apply(pipe, applied, where, move=not crowded)
         if crowded and chosen.quantize is not None and fits(bytes_of(modules_of(pipe).values()), room_of(where)):
             crowded = False
             pipe.to(where)
@@ -161,6 +168,34 @@ def load_model(
     _receive(backbone, chosen)
     defaults = {**KNOWN_DEFAULTS.get(shown, {}), **_defaults(place.folder)}
     return Model(name, backbone, defaults, chosen, _preview(backbone, chosen), files_of(name, chosen))
+
+
+def call_inputs(model: Any, plugins: Plugins, options: ModelOptions) -> tuple[str, Mapping[str, Argument]]:
+    """Return the class of a model's pipeline, and the inputs of its call beside the text, before the model is loaded.
+
+    Raises:
+        SteerError: as :func:`load_model` does for a model that does not exist.
+    """
+    if not isinstance(model, (str, Path)):
+        name, pipeline_class = type(model).__name__, type(model)
+    else:
+        kind, colon, _ = str(model).partition(":")
+        if colon and kind in plugins.registry.loaders:
+            return str(model), {}
+        source = _source(str(model), plugins)
+        checkpoint = _checkpoint(source, str(model), options)
+        place = source if checkpoint is None else Source(options.base or checkpoint.beside or checkpoint.origin)
+        name = options.pipeline or str(
+            _pipeline_config(place, str(model), options.revision, plugins).get("_class_name") or ""
+        )
+        pipeline_class = _pipeline_class(name, plugins)
+    known = options.pipeline is None and name in plugins.registry.backbones
+    return name, {} if known else CallSignature(pipeline_class).inputs
+
+
+def _source(name: str, plugins: Plugins) -> Source:
+    alias = plugins.registry.models.get(name)
+    return Source(str(alias.load()()) if alias else name)
 
 
 def _checkpoint(source: Source, name: str, options: ModelOptions) -> Checkpoint | None:
@@ -189,10 +224,12 @@ def _needed(pipeline_class: Any, family: type[Backbone]) -> dict[str, tuple[str,
     """Return the parts that a family needs of its pipeline, with the classes that a denoiser may be."""
     types = pipeline_class._get_signature_types()
     parts, _ = pipeline_class._get_signature_keys(pipeline_class)
+    # a family knows what it does without; else the class says so
+    optional = family.optional if family.predicts else pipeline_class._optional_components
     return {
-        part: tuple(cls.__name__ for cls in types.get(part, ())) if part in DENOISERS else ()
+        part: tuple(cls.__name__ for cls in types.get(part, ())) if part in DENOISERS and family.predicts else ()
         for part in parts
-        if part not in family.optional
+        if part not in optional
     }
 
 
@@ -246,8 +283,12 @@ def _from_loader(
 
 
 def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: ModelOptions) -> Model:
-    entry = _backbone_entry(type(pipe).__name__, plugins)
-    family: type[Backbone] = entry.load()
+    if options.pipeline not in (None, type(pipe).__name__):
+        raise SteerError(
+            f"the pipeline in memory is a {type(pipe).__name__}, not a {options.pipeline}; drop the option"
+        )
+    known = None if options.pipeline else plugins.registry.backbones.get(type(pipe).__name__)
+    family: type[Backbone] = _any_pipeline(type(pipe)) if known is None else known.load()
     name = str(getattr(pipe, "name_or_path", None) or getattr(pipe, "_name_or_path", None) or type(pipe).__name__)
     _check_pipeline(pipe, name, family)
     if options.base is not None or options.vae is not None:
@@ -277,7 +318,8 @@ def _check_pipeline(pipe: Any, name: str, family: type[Backbone]) -> None:
         if parts.get(part) is None:
             raise SteerError(f"pipeline {name!r} has no {part}, which steer calls; load it with all its parts")
     configs = {part: getattr(module, "config", None) for part, module in parts.items()}
-    check_fit(name, {part: _plain(config) for part, config in configs.items()})
+    if family.predicts:
+        check_fit(name, {part: _plain(config) for part, config in configs.items()})
     modules = modules_of(pipe)
     places = {part: module.device for part, module in modules.items() if not offloaded(module)}
     if len(set(places.values())) > 1 and len(places) == len(modules):
@@ -292,6 +334,10 @@ def _plain(config: Any) -> Mapping[str, Any]:
 def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
     if options.preview is None:
         return None
+    if not backbone.predicts:
+        raise SteerError(
+            f"calls of {type(backbone.pipe).__name__} are decoded by the pipeline itself; leave --preview out"
+        )
     dtype = dtype_of(backbone.denoisers["base"])
     if options.preview in PREVIEWS and options.preview != backbone.preview:
         # families share numbers of channels, so a wrong one would silently decode to nonsense
@@ -311,14 +357,43 @@ def _prepare(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def _backbone_entry(class_name: str, plugins: Plugins) -> Any:
+def _family(class_name: str, plugins: Plugins, *, whole: bool) -> type[Backbone]:
+    """Return the family that claims a pipeline class; without one, or if ``whole``, the backbone of any pipeline."""
     known = plugins.registry.backbones
-    if class_name not in known:
+    if whole or class_name not in known:
+        return _any_pipeline(_pipeline_class(class_name, plugins))
+    found: type[Backbone] = known[class_name].load()
+    return found
+
+
+def _pipeline_class(name: str, plugins: Plugins) -> type:
+    """Return a pipeline class of diffusers.
+
+    Raises:
+        SteerError: if there is none of that name.
+    """
+    import diffusers
+
+    found = getattr(diffusers, name, None) if name in dir(diffusers) else None
+    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
+        pipelines = [one for one in dir(diffusers) if one.endswith("Pipeline")]
         raise SteerError(
-            f"pipelines of class {class_name or '(none)'!r} are not supported; supported are {', '.join(sorted(known))}"
-            f"{nearest(class_name, known)}; in Python, steer.attach steers the calls of other pipelines"
+            f"{name or '(none)'!r} is no pipeline class of diffusers {diffusers.__version__}"
+            f"{nearest(name, pipelines)}; update diffusers, or load the pipeline in Python and give it to steer.Sampler"
         )
-    return known[class_name]
+    return found
+
+
+def _any_pipeline(pipeline_class: type) -> type[Backbone]:
+    """Return the backbone of pipelines without a family.
+
+    Raises:
+        SteerError: if they cannot be steered.
+    """
+    from steer.models.stock.backbone import AnyPipeline
+
+    CallSignature(pipeline_class).check()
+    return AnyPipeline
 
 
 def _pipeline_config(source: Source, name: str, revision: str | None, plugins: Plugins) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from steer.settings.run_settings import renewed
 OFFLOADS = ("none", "model", "group", "sequential")
 UNMOVABLE = "offload=sequential cannot move quantized layers; use --offload model"
 VAE_SAVINGS = ("slicing", "tiling")
-LATER = ("variant", "revision", "base", "vae", "embeddings", "quantize")
+LATER = ("variant", "revision", "base", "vae", "embeddings", "quantize", "pipeline")
 """Options that recipes hold only if they are set."""
 PREVIEWS = {
     "taesd": "madebyollin/taesd",
@@ -54,6 +54,8 @@ class ModelOptions:
         variant: of the weights, such as ``"fp16"``; by default that of the precision if it has to be fetched, else what
             is there.
         revision: branch, tag or commit of a model of the hub.
+        pipeline: class of diffusers to load the model into and to call as a whole, even if it has a family, such as
+            ``"StableDiffusionInpaintPipeline"``.
         preview: small decoder for rewards before the last step: a short name, hub id or folder of an
             ``AutoencoderTiny``.
     """
@@ -70,6 +72,7 @@ class ModelOptions:
     vae: str | None = None
     embeddings: tuple[Embedding, ...] = ()
     quantize: str | None = None
+    pipeline: str | None = None
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
@@ -181,10 +184,8 @@ def group_offloaded(part: Any) -> bool:
 
 def denoiser_of(pipe: Any) -> Any:
     """Return a pipeline's denoiser: its UNet, its transformer, or the model of a pipeline that writes text."""
-    denoiser = getattr(pipe, "unet", None)
-    if denoiser is None:
-        denoiser = getattr(pipe, "transformer", None)
-    return denoiser if denoiser is not None else pipe.model
+    names = ("unet", "transformer", "model", "decoder", "prior", "dit")
+    return next(part for name in names if (part := getattr(pipe, name, None)) is not None)
 
 
 class Preview:

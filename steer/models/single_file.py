@@ -270,7 +270,7 @@ def _other_kind(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     if all(name.startswith(("encoder.", "decoder.", "quant_conv", "post_quant_conv", "loss.")) for name in names):
         return "is an autoencoder: give it as --vae"
     if any(name.startswith(("control_model.", "controlnet_", "input_hint_block.")) for name in names):
-        return "is a ControlNet: build its pipeline in Python and steer that by steer.attach"
+        return "is a ControlNet: build its pipeline in Python and give that to steer.Sampler"
     if any(".quant_state.bitsandbytes" in name or name.endswith(QUANTIZED) for name in names):
         return (
             "is quantized in a way that diffusers does not read from one file (bitsandbytes, scaled fp8 or nunchaku); "

@@ -94,8 +94,19 @@ def collect(
     """
     paths = list(paths)
     reading = Reading(column, wrap_seeds, wildcards)
-    rows = (row for path in paths for row in _file_rows(path, reading))
+    rows = (row for path in paths for row in _placed(path, _file_rows(path, reading)))
     return _collect(rows, skip_bad, " and ".join(map(str, paths)))
+
+
+def _placed(path: str | Path, rows: Rows) -> Rows:
+    """Have prompts know the folder of their file."""
+    name = str(path)
+    if name == "-" or "://" in name:
+        yield from rows
+        return
+    folder = str(Path(name) if Path(name).is_dir() else Path(name).parent)
+    for where, make in rows:
+        yield where, lambda make=make: make().having(folder=folder)  # type: ignore[misc]
 
 
 def _collect(rows: Rows, skip_bad: bool, what: str) -> Collected:

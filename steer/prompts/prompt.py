@@ -21,6 +21,8 @@ class Prompt(str):
         metadata: the rest of the prompt's row, for rewards that use it; ``negative`` is its negative prompt.
         settings: settings that apply to this prompt instead of the run's (``steps``, ``width``, …).
         options: options of methods that apply to this prompt, ``{"fk": {"lambda": 4.0}}``.
+        folder: that of the prompt file, which files named in the row are relative to; ``None`` for the working
+            directory.
     """
 
     id: str
@@ -29,6 +31,7 @@ class Prompt(str):
     metadata: Mapping[str, Any]
     settings: Mapping[str, Any]
     options: Mapping[str, Mapping[str, Any]]
+    folder: str | None
 
     def __new__(
         cls,
@@ -40,6 +43,7 @@ class Prompt(str):
         metadata: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         options: Mapping[str, Mapping[str, Any]] | None = None,
+        folder: str | None = None,
     ) -> Prompt:
         self = super().__new__(cls, text)
         self.id = id or text_id(text)
@@ -48,6 +52,7 @@ class Prompt(str):
         self.metadata = dict(metadata or {})
         self.settings = dict(settings or {})
         self.options = {owner: dict(table) for owner, table in (options or {}).items()}
+        self.folder = folder
         return self
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:  # pickling keeps the attributes
@@ -66,6 +71,7 @@ class Prompt(str):
             "metadata": self.metadata,
             "settings": self.settings,
             "options": self.options,
+            "folder": self.folder,
         }
 
 

@@ -82,7 +82,7 @@ class Recipe:
             "CFG scale": s[self.cfg_setting],
             **({} if self.cfg_setting == "guidance_scale" else {"Distilled CFG Scale": s["guidance_scale"]}),
             "Seed": (self.prompt["seed"] + slot) % 2**32,
-            "Size": f"{s['width']}x{s['height']}",
+            **({} if s["width"] is None or s["height"] is None else {"Size": f"{s['width']}x{s['height']}"}),
             # ten digits find a model on Civitai
             **({"Model hash": self.files[self.model][:10]} if self.model in self.files else {}),
             "Model": self.model,

@@ -7,17 +7,19 @@
         images = pipe(image=control, num_inference_steps=30, **kwargs).images
     best = images[attachment.best[0]]
 
-Within the block, a stand-in for ``pipe.scheduler`` runs the hooks around each of its steps. The pipeline
-makes the predictions, so there are no gradients through it, no other denoiser, and as many particles at the end as
-at the start. If a method asks for stochastic transitions and the scheduler's own step has no ``eta`` (Euler,
-flow-match Euler), the stand-in takes the step by the kernel of :mod:`steer.processes.gaussian`; with ``transitions``,
-by that of :mod:`steer.processes.glass`.
+:class:`steer.Sampler` steers such pipelines too, and calls them itself; this is for calls that are your own, with
+arguments that only code can give. Within the block, a stand-in for ``pipe.scheduler`` hands each step over to the
+run's loop. The pipeline makes the predictions, so there are no gradients through it, no other denoiser, and as many
+particles at the end as at the start. If a method asks for stochastic transitions and the scheduler's own step has no
+``eta`` (Euler, flow-match Euler), the step is taken by the kernel of :mod:`steer.processes.gaussian`; with
+``transitions``, by that of :mod:`steer.processes.glass`.
 """
 
 import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -28,8 +30,9 @@ from steer.errors import SteerError
 from steer.models.backbone import Backbone
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.lent import Lent
-from steer.processes.gaussian import Gaussian
-from steer.processes.glass import Glass
+from steer.models.stock.paused import Paused, ask
+from steer.models.stock.process import called
+from steer.models.stock.stand_in import Step, result, stand_in
 from steer.processes.noise import Streams
 from steer.prompts.prompt import Prompt, as_prompts, with_seed
 from steer.registry.plugins import Plugins, manager
@@ -125,19 +128,12 @@ class attach:  # noqa: N801 - used like a function
     def __enter__(self) -> dict[str, Any]:
         """Put the stand-in in place and return the keyword arguments of the pipeline's call."""
         self.state = None  # a call that failed left its own half-way
+        self._loop: Paused | None = None
         self._lent.__enter__()
         self._original = self.pipe.scheduler
         self._streams = self.run.streams(self.run.start)
-        stand_in = copy.copy(self._original)
-        step = stand_in.step
-
-        @functools.wraps(step)
-        def steered(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return self._step(functools.partial(step, *args), model_output, timestep, sample, kwargs)
-
-        stand_in.step = steered
-        self._stand_in = stand_in
-        self.pipe.scheduler = stand_in
+        self._stand_in = stand_in(copy.copy(self._original), self._meet)
+        self.pipe.scheduler = self._stand_in
         accepted = inspect.signature(self.pipe.__call__).parameters
         keywords: dict[str, Any] = {
             "prompt": [str(job.prompt) for job in self.run.jobs],
@@ -173,80 +169,88 @@ class attach:  # noqa: N801 - used like a function
         return self.state
 
     @torch.no_grad()
-    def _step(self, step: Any, prediction: Tensor, timestep: Any, sample: Tensor, keywords: dict[str, Any]) -> Any:
-        from diffusers.schedulers.scheduling_utils import SchedulerOutput  # imported with the pipeline
-
-        hook = self.run.hooks.hook
-        if self.state is None or self.state.done:
-            self.state = self._begin(sample, timestep, keywords)
+    def _meet(self, step: Step) -> Any:
+        """Give the run's loop the step that the pipeline asks for, and return its outcome."""
+        if self._loop is None or self._loop.over:
+            self.state = None
+            self._loop = Paused(functools.partial(self._sample, step))
+        answer: Any = step
+        while True:
             with undisturbed():
-                hook.begin(state=self.state)
-        state = self.state
-        assert isinstance(state.process, _Attached)
-        state.process.bind(step, keywords)
-        state.accept_prediction(prediction)
-        with undisturbed():
-            hook.after_predict(state=state)
-        if len(state) != len(sample):
-            raise SteerError(
-                f"a method changed the number of particles from {len(sample)} to {len(state)}; a stock "
-                "pipeline's call cannot follow"
-            )
-        state.advance()
-        with undisturbed():
-            hook.after_step(state=state)
-            if state.done:
-                hook.finish(state=state)
-        if not keywords.get("return_dict", True):
-            return (state.x,)
-        return SchedulerOutput(prev_sample=state.x)
+                answer = self._loop.resume(answer)
+            if not isinstance(answer, _Within):
+                break
+            answer = answer.act()
+        if self._loop.over:  # the last step is done
+            assert self.state is not None
+            return result(step.others, self.state.x)
+        return answer
 
-    def _begin(self, sample: Tensor, timestep: Any, keywords: dict[str, Any]) -> State:
+    def _sample(self, step: Step) -> State:
+        """Sample a population whose predictions the pipeline's call makes, from its first step on."""
         start = self.run.start
-        if len(sample) != len(start):
+        if len(step.sample) != len(start):
             raise SteerError(
-                f"the pipeline works on {len(sample)} latents, expected {len(start)} "
+                f"the pipeline works on {len(step.sample)} latents, expected {len(start)} "
                 f"({len(self.run.jobs)} prompts x {self.run.particles} particles); pass on all that the block gives"
             )
         # a step that takes eta gets the call's; the others get the methods'
         takes_eta = "eta" in inspect.signature(self._stand_in.step).parameters
-        eta, transitions = keywords.get("eta") if takes_eta else self.run.get("eta"), self.run.get("transitions")
-        process = (
-            _Attached(self._stand_in, eta=eta)
-            if transitions is None
-            else _AttachedGlass(self._stand_in, transitions=transitions, eta=self.run.get("eta"))
-        )
-        process.begin_at(timestep)
-        return self.run.population(start, process, sample, self._streams, Conditioning({}, None, 1.0))
+        eta = step.others.get("eta") if takes_eta else self.run.get("eta")
+        settings = {"transitions": self.run.get("transitions"), "eta": self.run.get("eta")}
+        process = called(self._stand_in, settings, eta, _ThisCall(step, self._backbone.decode))
+        x = process.begin(self._streams, None, len(start))
+        self.state = self.run.population(start, process, x, self._streams, Conditioning({}, None, 1.0))
+        self.run.hooks.hook.begin(state=self.state)
+        return self.run.sample(self.state)
 
 
-class _Attached(Gaussian):
-    """The stand-in's own steps as a process. Levels and estimates are ours. The transition is the pipeline's call, or
-    ours if the call cannot have the requested noise."""
+@dataclass(frozen=True)
+class _Within:
+    """Something to do as a part of the pipeline's call."""
 
-    def bind(self, step: Any, keywords: dict[str, Any]) -> None:
-        """Set how the pipeline makes the coming transition."""
-        self._call = functools.partial(step, **{**keywords, "return_dict": False})
-
-    def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
-        if self._kernel:  # computed in fp32, as the schedulers' steps are; the pipeline continues in its own precision
-            return super().step(x.float(), prediction.float(), streams).to(prediction.dtype)
-        return super().step(x, prediction, streams)
-
-    def step_of_scheduler(self, prediction: Tensor, x: Tensor, keywords: dict[str, Any]) -> Tensor:
-        result: Tensor = self._call(prediction, self.timestep, x, **keywords)[0]
-        return result
+    act: Callable[[], Any]
 
 
-class _AttachedGlass(_Attached, Glass):
-    """Transitions that share the call's steps; computed in fp32."""
+class _ThisCall:
+    """The call that the caller makes, as the calls of a population; the run's loop is paused while it goes on."""
 
-    def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
-        return super().step(x.float(), prediction.float(), streams).to(prediction.dtype)
+    evaluations, padding = 1, 0
+
+    def __init__(self, first: Step, decode: Decoder) -> None:
+        self._first, self._decode = first, decode
+
+    def begin(self, scheduler: Any, streams: Streams, noise: Tensor | None, at_once: int) -> Step:
+        return self._first
+
+    def go_on(self, outcome: Any) -> Step:
+        step: Step = ask(outcome)
+        return step
+
+    def act(self, step: Callable[[], Any]) -> Any:
+        return ask(_Within(step))
+
+    def end(self, outcome: Any) -> None:
+        return None
+
+    def decode(self, x: Tensor, rows: Tensor) -> Tensor:
+        return self._decode(x)
+
+    def noise(self, scheduler: Any, streams: Streams) -> NoReturn:
+        raise SteerError("a stock pipeline's call draws its own noise; use steer.Sampler")
+
+    def select(self, rows: Tensor, count: int) -> None:
+        if len(rows) != count:
+            raise SteerError(
+                f"a method changed the number of particles from {count} to {len(rows)}; a stock pipeline's call cannot "
+                "follow"
+            )
 
 
 class _Stock(Backbone):
     """A pipeline that predicts by itself: only decoding is ours."""
+
+    predicts = False
 
     def __init__(self, pipe: Any, decode: Decoder | None) -> None:
         denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.encoded_prompts import Conditioning
+from steer.models.stock.process import Called
 from steer.processes import Process
 from steer.sampling.forwards import Forwards
 
@@ -124,12 +125,16 @@ class Batch:
     @property
     def samples(self) -> Any:
         """Decoded ``x0``, chunk by chunk, kept until x changes."""
-        return self._cached("samples", lambda: self.forwards.decode(self.x0))
+        return self._cached("samples", self._decoded)
 
     # ---- what the denoiser says ------------------------------------------------------------------------
 
     def predict(self) -> None:
         """Run the denoiser on the current ``x``."""
+        if isinstance(self.process, Called):
+            prediction, self._x = self.forwards.called(self.process, self._x, self.job)
+            self.accept_prediction(prediction)
+            return
         x = self.process.model_input(self._x)
         self.accept_prediction(self.forwards.predict(self.denoiser, x, self.timestep, self.conditioning, self.job))
 
@@ -162,6 +167,11 @@ class Batch:
         )
 
     # ---- inside ----------------------------------------------------------------------------------------
+
+    def _decoded(self) -> Any:
+        if isinstance(self.process, Called):
+            return self.forwards.made(self.process, self.x0)
+        return self.forwards.decode(self.x0)
 
     def _cached(self, name: str, compute: Callable[[], T]) -> T:
         if name not in self._cache:

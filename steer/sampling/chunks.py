@@ -114,6 +114,27 @@ class Chunks:
             if self.relieve is None or not self.relieve():
                 raise SteerError(f"out of memory while {what}: {ADVICE[what]}")
 
+    def unrepeatable(self, what: str, function: Callable[[], Any]) -> Any:
+        """Call a function that cannot be called again if memory runs out: whoever runs the pack begins it again.
+
+        Args:
+            what: is done, one of :data:`ADVICE`.
+        """
+        try:
+            return function()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            log.debug("out of memory", exc_info=True)
+        torch.cuda.empty_cache()
+        relieved = self.relieve is not None and self.relieve()
+        if not self.restarts or (not relieved and self.size == 1):
+            raise SteerError(f"out of memory while {what}: {ADVICE[what]}")
+        if not relieved:
+            self.size //= 2
+            log.warning("out of memory: the chunk size is %d from here on", self.size)
+        raise Halved
+
     def map_several(
         self, function: Callable[[Tensor], tuple[Tensor, ...]], count: int, groups: Tensor | None = None
     ) -> tuple[tuple[Tensor, ...], int]:

@@ -12,6 +12,7 @@ from steer.errors import SteerError
 from steer.models.backbone import Backbone
 from steer.models.encoded_prompts import Conditioning
 from steer.models.media.media import joined
+from steer.models.stock.process import Called
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum
 from steer.sampling.books import Books
@@ -19,6 +20,8 @@ from steer.sampling.chunks import Chunks, during
 
 Decode = Callable[[Tensor], Any]
 """Latents ``[B, …]`` to samples."""
+DecodeRows = Callable[[Tensor, Tensor], Any]
+"""Latents ``[B, …]`` in place of those of some rows, int64 ``[B]``, to samples."""
 
 
 def within(backbone: Backbone, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,6 +90,26 @@ class Forwards:
         self.books.predicted(job, conditioning.evaluations, padding)
         return out
 
+    def called(self, process: Called, x: Tensor, job: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the predictions that the calls of a pipeline make next for all rows, and the x that they belong to.
+
+        Args:
+            process: of the calls.
+            x: ``[N, …]``, the latents to go on with.
+            job: ``[N]``, the prompt of each row.
+        """
+        prediction, x = self.chunks.unrepeatable("denoising", lambda: process.predict(x))
+        self.books.predicted(job, process.evaluations, process.padding)
+        return prediction, x
+
+    def made(self, process: Called, x0: Tensor) -> Any:
+        """Return what the calls of a pipeline make of ``x0`` ``[N, …]``: their results if they are at their end."""
+        samples = self.chunks.unrepeatable("decoding", lambda: process.end(x0)) if process.done else None
+        if samples is None:
+            return self.decode(x0, decode=process.decode)
+        self.books.scored(decodes=len(x0), rewards=0)
+        return self._finite(samples)
+
     def predict_rows(
         self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning, *, keep: bool = False
     ) -> Tensor:
@@ -123,13 +146,27 @@ class Forwards:
 
         return joined([decoded(part) for part in x0.split(most)])
 
-    def decode(self, x0: Tensor, *, final: bool = True) -> Any:
-        """Decode latents ``[N, …]`` to samples; ``final=False`` takes the preview decoder if there is one."""
-        out, _ = self.chunks.map(lambda rows: self._decoded(x0[rows.to(x0.device)], final), len(x0))
+    def decode(self, x0: Tensor, *, final: bool = True, decode: DecodeRows | None = None) -> Any:
+        """Decode latents ``[N, …]`` to samples.
+
+        Args:
+            x0: the latents.
+            final: take the preview decoder, if there is one, unless this is true.
+            decode: takes the model's place.
+        """
+        out, _ = self.chunks.map(lambda rows: self._decoded(x0[rows.to(x0.device)], final, rows, decode), len(x0))
         self.books.scored(decodes=len(x0), rewards=0)
         return out
 
-    def score(self, x0: Tensor, prompts: Sequence[Prompt], *, step: int | None = None, samples: Any = None) -> Tensor:
+    def score(
+        self,
+        x0: Tensor,
+        prompts: Sequence[Prompt],
+        *,
+        step: int | None = None,
+        samples: Any = None,
+        decode: DecodeRows | None = None,
+    ) -> Tensor:
         """Score latents by the run's reward, decoding chunk by chunk so that memory does not grow with their number.
 
         Args:
@@ -137,6 +174,7 @@ class Forwards:
             prompts: of each row.
             step: the step of these estimates, for messages; ``None`` if they are final.
             samples: the decoded latents, if known.
+            decode: takes the model's place.
 
         Returns:
             ``[N]``.
@@ -150,7 +188,7 @@ class Forwards:
 
         def evaluate(rows: Tensor) -> Tensor:
             index = rows.to(x0.device)
-            found = self._decoded(x0[index], step is None) if samples is None else samples[index]
+            found = self._decoded(x0[index], step is None, rows, decode) if samples is None else samples[index]
             with during("rewarding"):
                 return reward(found, [prompts[row] for row in rows.tolist()], step=step)
 
@@ -169,9 +207,15 @@ class Forwards:
         self.books.scored(decodes=0, rewards=len(samples))
         return scores
 
-    def _decoded(self, x0: Tensor, final: bool) -> Any:
+    def _decoded(self, x0: Tensor, final: bool, rows: Tensor, decode: DecodeRows | None) -> Any:
         """Decode some rows; samples that are no numbers are an error, not black images."""
-        samples = self.decode_rows(x0, final=final)
+        if decode is None or (self.preview is not None and not final):
+            return self._finite(self.decode_rows(x0, final=final))
+        with during("decoding", alone=len(x0) == 1), torch.no_grad():
+            return self._finite(decode(x0, rows))
+
+    def _finite(self, samples: Any) -> Any:
+        """Return samples if they are numbers."""
         if not self.backbone.medium.finite(samples):
             dtype = next((leaf.dtype for leaf in self.backbone.denoisers["base"].parameters()), torch.float32)
             helps = (

@@ -52,11 +52,12 @@ class Gradients:
 
 
 def check_differentiable(backbone: Backbone) -> None:
-    """Raise unless a model's samples depend smoothly on the noise.
+    """Raise unless a model's samples depend smoothly on the noise, and can be differentiated.
 
     Raises:
-        SteerError: if it makes texts: tokens have no gradient.
+        SteerError: if it makes texts: tokens have no gradient; or if only its pipeline's whole call can be made.
     """
+    backbone.check_predicts("a gradient")
     if not backbone.continuous:
         raise SteerError(
             f"a {backbone.modality} has no gradient, because its tokens are random draws; steer it by fk or best-of-n"

@@ -13,6 +13,7 @@ from steer.errors import SteerError
 from steer.models.backbone import Backbone
 from steer.models.denoisers import Denoiser
 from steer.models.encoded_prompts import Conditioning, evaluations
+from steer.models.stock.process import Called
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.glass import Glass
@@ -100,9 +101,12 @@ class Run:
             "negative": "",
             "denoiser": "base",
         }
-        self.choices = Choices(settings or {}, {**usual, **(defaults or {})}, backbone.modality)
+        self.choices = Choices(
+            settings or {}, {**usual, **backbone.own_defaults, **(defaults or {})}, backbone.modality
+        )
         self.hooks.hook.configure(run=self)
-        chunks = Chunks(self.get("chunk") or default_chunk(backbone.device.type, self.particles))
+        chunk = self.get("chunk") or backbone.usual_chunk or default_chunk(backbone.device.type, self.particles)
+        chunks = Chunks(chunk)
         self.forwards = Forwards(backbone, chunks, self._books, reward, preview)
 
     # ---- settings --------------------------------------------------------------------------------------
@@ -126,6 +130,7 @@ class Run:
 
     def bring(self, denoiser: Denoiser, *, by: str) -> None:
         """Require weights other than the model's own; they are fetched and read when a population begins."""
+        self.backbone.check_predicts(by)
         self.set("denoiser", denoiser.name, by=by)
         self.backbone.denoisers.promise(denoiser)
 
@@ -261,10 +266,14 @@ class Run:
         self.backbone.bring(denoiser, alone=True)
         start = self.start if start is None else start
         process = self.process()
+        streams = self.streams(start)
+        if isinstance(process, Called):
+            called, size = process, self.chunks.size
+            x = self.chunks.unrepeatable("denoising", lambda: called.begin(streams, start.noise, size))
+            return self.population(start, process, x, streams, Conditioning({}, None, 1.0), denoiser)
         if conditioning is None:
             with torch.no_grad():
                 conditioning = self.encode()
-        streams = self.streams(start)
         # drawn even if noise is given, so that the transitions' noise is the same either way
         drawn = self.backbone.noise(streams, self.latent_shape)
         noise = drawn if start.noise is None else start.noise.to(self.backbone.device)
@@ -338,6 +347,9 @@ class Run:
         """Return the initial noise ``[N, …]`` of a population with this start, on the backbone's device."""
         if start.noise is not None:
             return start.noise.to(self.backbone.device)
+        process = self.process()
+        if isinstance(process, Called):
+            return process.noise(self.streams(start))
         return self.backbone.noise(self.streams(start), self.latent_shape)
 
     def fresh_start(self, jobs: Sequence[int], count: int) -> Start:
@@ -377,7 +389,8 @@ class Run:
     def sample_cost(self) -> int:
         """Denoiser evaluations that one particle takes from noise to data if nothing steers it."""
         guided = self.backbone.guided(float(self.get(self.backbone.cfg_setting)))
-        return self.process().length * evaluations(guided)
+        process = self.process()
+        return (process.length - process.index) * evaluations(guided)
 
 
 def _nothing(**_: object) -> None:

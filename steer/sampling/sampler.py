@@ -1,6 +1,6 @@
 """The Python API: ``Sampler(model).generate(prompts, …) → Result``."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from steer.errors import SteerError
 from steer.models.load import load_model
 from steer.models.options import ModelOptions
+from steer.models.stock.inputs import with_inputs
 from steer.prompts.prompt import as_prompts, with_seed
 from steer.registry.plugins import Plugins, manager
 from steer.results.cost import Cost
@@ -62,6 +63,7 @@ class Sampler:
         run_seed: int = 0,
         choose: str | None = None,
         observers: Iterable[object] = (),
+        inputs: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Iterator[Item]:
         """Sample and steer, yielding each prompt's item as soon as its pack is done.
@@ -83,6 +85,8 @@ class Sampler:
             run_seed: see ``seed``.
             choose: ``"best"`` by reward, ``"weighted"`` drawn by weight, or ``"all"``; best if there is a reward.
             observers: objects with hook wrappers that only watch.
+            inputs: arguments of the pipeline's call beside the text, for all prompts, as ``{"image": "photo.png"}``;
+                for pipelines without a family (docs/inputs.md). An input of a prompt's own row has priority.
             **settings: fields of a run: ``steps``, ``guidance_scale``, ``eta``, ``scheduler``, ``timesteps``,
                 ``width``, ``height``, ``negative``, ``chunk`` (:data:`steer.settings.run_settings.SETTINGS`).
 
@@ -103,7 +107,8 @@ class Sampler:
                 observers=observers,
                 **settings,
             )
-            items = session.stream(with_seed(as_prompts(prompts), seed))
+            rows = with_inputs(as_prompts(prompts), self.backbone.call_inputs, inputs or {}, self.model.name)
+            items = session.stream(with_seed(rows, seed))
         self.last_cost = Cost()
         with closing(items):
             while True:

@@ -12,6 +12,7 @@ import torch
 from steer.errors import SteerError
 from steer.models.device import dtype_of
 from steer.models.load import Model
+from steer.models.stock.inputs import recorded
 from steer.prompts.prompt import Prompt, check_seed, text_id
 from steer.registry.plugins import Plugins
 from steer.results.cost import Cost
@@ -271,8 +272,11 @@ class Session:
         return items
 
     def _recipe(self, run: Run, index: int, size: Mapping[str, int]) -> Recipe:
-        job, settings, backbone = run.jobs[index], {**run.settings, **size}, self.backbone
+        job, backbone = run.jobs[index], self.backbone
+        # the size of what a call made is no argument that makes it again
+        settings = {**run.settings, **(size if backbone.predicts else {})}
         prompt, dtype = job.prompt, dtype_of(backbone.denoisers["base"])
+        metadata, named = recorded(prompt.metadata)
         return Recipe(
             model=self.model.name,
             model_options=self.model.options.as_dict(),
@@ -282,7 +286,7 @@ class Session:
                 "id": prompt.id,
                 "category": prompt.category,
                 "seed": job.seed,
-                "metadata": dict(prompt.metadata),
+                "metadata": metadata,
             },
             settings=settings,
             methods=[spec_name(spec) for spec in self.methods],
@@ -294,7 +298,7 @@ class Session:
             dtype=str(dtype).removeprefix("torch."),
             versions=versions(),
             sampler=sampler_name(settings.get("scheduler"), backbone.scheduler),
-            replayable=all(isinstance(spec, str) for spec in [*self.methods, *self.reward]),
+            replayable=named and all(isinstance(spec, str) for spec in [*self.methods, *self.reward]),
             judge=[spec for spec in self.judge if isinstance(spec, str)],
             cfg_setting=backbone.cfg_setting,
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steer.models.encoded_prompts import Conditioning
 from steer.models.media.media import joined
+from steer.models.stock.process import Called
 from steer.processes import Process, RandomX0
 from steer.processes.noise import Streams, keyed
 from steer.processes.rows import taking
@@ -295,7 +296,8 @@ class State(Batch):
         return scores
 
     def _scored(self, x0: Tensor, prompts: Sequence[Prompt], samples: Any = None) -> Tensor:
-        scores = self.forwards.score(x0, prompts, step=self._estimated_at, samples=samples)
+        decode = self.process.decode if isinstance(self.process, Called) else None
+        scores = self.forwards.score(x0, prompts, step=self._estimated_at, samples=samples, decode=decode)
         return scores.cpu().double()
 
     def _noted(self, rewards: Tensor) -> Tensor:

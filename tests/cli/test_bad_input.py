@@ -157,7 +157,7 @@ def test_models(steer: Steer, tiny: Path, place: Path) -> None:
     for text, said in (
         ("[1]", "a JSON list"),
         ("{", "cannot be read"),
-        ('{"_class_name": "Foo"}', "'Foo' are not supp"),
+        ('{"_class_name": "Foo"}', "'Foo' is no pipeline class of diffusers"),
     ):
         (place / "folder" / "model_index.json").write_text(text)
         assert said in error("folder")

@@ -175,9 +175,9 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another class": (class_name("StableDiffusionXLPipeline"), "has no text_encoder_2, without which"),
     "an unknown class": (class_name("StableDifusionPipeline"), "did you mean 'StableDiffusionPipeline'"),
-    "no class": (class_name(None), "of class '(none)' are not supported"),
-    "a class of the community": (class_name(["pipeline", "Mine"]), "are not supported"),
-    "one that is not for texts alone": (class_name("StableDiffusionInpaintPipeline"), "steer.attach"),
+    "no class": (class_name(None), "'(none)' is no pipeline class of diffusers"),
+    "a class of the community": (class_name(["pipeline", "Mine"]), "is no pipeline class of diffusers"),
+    "one that makes no images": (class_name("StableVideoDiffusionPipeline"), "cannot be steered: it makes video"),
 }  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def test_what_is_no_pipeline_at_all(tmp_path: Path, saved: Path) -> None:
     shutil.copytree(saved, tmp_path / "hub" / "snapshots" / "abc")
     pipe.text_encoder.save_pretrained(tmp_path / "clip")
     for name, message in {
-        "control": "holds a ControlNetModel: build its pipeline in Python and steer that by steer.attach",
+        "control": "holds a ControlNetModel: build its pipeline in Python and give that to steer.Sampler",
         "lora": "it holds a LoRA: give it as --lora",
         "clip": "it holds a model of transformers (CLIPTextModel)",
         "hub": f"the pipeline is in {tmp_path / 'hub' / 'snapshots' / 'abc'}",

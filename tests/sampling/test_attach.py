@@ -165,6 +165,7 @@ class Predicts(steer.Method):
 
     @steer.hookimpl
     def after_predict(self, state) -> None:
+        state.x = state.x + 1
         state.predict()
 
 
@@ -178,7 +179,7 @@ class NeedsGradient(steer.Method):
 
 @pytest.mark.parametrize("method", [Predicts, NeedsGradient])
 def test_a_method_that_asks_for_predictions_of_its_own_is_refused(pipe, method) -> None:
-    with pytest.raises(SteerError, match="only attached to"):
+    with pytest.raises(SteerError, match="of its own"):
         call(pipe, steer.attach(pipe, "a red circle", 2, [method], brightness))
 
 

@@ -1,17 +1,22 @@
-"""Options of ``steer generate`` for the inputs that plugins register."""
+"""Options for inputs besides the text: those of pipelines' calls, and those that plugins register."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer.cli.parts.option_groups import GroupedCommand, GroupedOption
+from steer.cli.parts.option_groups import Decorator, GroupedCommand, GroupedOption, option
+from steer.cli.parts.sampling_options import INPUT
 from steer.errors import SteerError, unknown
+from steer.prompts.prompt import Prompt
 from steer.registry.declarations import Input
 from steer.registry.plugins import manager
+
+if TYPE_CHECKING:
+    from steer.sampling.request import SamplingRequest
 
 META = "steer.prompts.inputs"
 
@@ -36,6 +41,51 @@ class WithInputs(GroupedCommand):
         """Return the command's own options, then those of inputs."""
         own = super().get_params(ctx)
         return [*own[:-1], *self._inputs, *own[-1:]]  # --help stays the last
+
+
+call_input_option: Decorator = option(
+    "--input",
+    "input",
+    multiple=True,
+    metavar="NAME=VALUE",
+    group=INPUT,
+    help="Input of the pipeline's call, as in image=photo.png; a prompt's own has priority; repeatable.",
+)
+
+
+def with_call_inputs(prompts: list[Prompt], values: Mapping[str, Any], request: SamplingRequest) -> list[Prompt]:
+    """Return prompts with the inputs of the call of the request's pipeline, those of ``--input`` and their own.
+
+    Raises:
+        SteerError: for an input that the pipeline does not take, or that cannot be used.
+    """
+    typed = typed_call_inputs(values.get("input", ()))
+    if not typed and not any(prompt.metadata for prompt in prompts):
+        return prompts
+
+    from steer.models.load import call_inputs
+    from steer.models.stock.inputs import with_inputs
+
+    pipeline, taken = call_inputs(request.model, manager(), request.model_options)
+    return with_inputs(prompts, taken, typed, pipeline)
+
+
+def typed_call_inputs(texts: Iterable[str]) -> dict[str, Any]:
+    """Return inputs typed as ``NAME=VALUE``; a name that is typed twice gives a list.
+
+    Raises:
+        SteerError: for a text of another form.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise SteerError(f"--input {text[:60]!r}: expected NAME=VALUE, such as image=photo.png")
+        if name in found:
+            found[name] = [*(found[name] if isinstance(found[name], list) else [found[name]]), value]
+        else:
+            found[name] = value
+    return found
 
 
 def typed_inputs() -> dict[str, list[str] | bool]:

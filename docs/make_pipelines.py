@@ -1,0 +1,30 @@
+"""Writes the table of tested pipeline classes in docs/models.md: ``PYTHONPATH=tests python docs/make_pipelines.py``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).with_name("models.md")
+BEGIN, END = "<!-- pipelines: made by docs/make_pipelines.py -->", "<!-- end of pipelines -->"
+
+
+def table() -> str:
+    """Return the table: the classes that go through ``tests/models/stock/test_any_pipeline.py``."""
+    from support.any_pipelines import image_kinds
+
+    head = ["| class | task | tested with the inputs |", "|---|---|---|"]
+    rows = sorted(
+        f"| `{kind.name}` | {kind.task} | {', '.join(f'`{name}`' for name in kind.inputs) or '–'} |"
+        for kind in image_kinds()
+    )
+    return "\n".join([BEGIN, "", *head, *rows, "", END])
+
+
+def page(text: str) -> str:
+    """Return the page with the table of today."""
+    return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: table(), text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
