@@ -1,5 +1,6 @@
 """FK steering as a method: weigh by potentials, resample, continue (arXiv 2501.06848, Algorithm 1)."""
 
+import math
 import warnings
 
 import numpy as np
@@ -16,6 +17,7 @@ from steer_fk.resampling import (
     keep_survivors_in_place,
     log_mean_exp,
     normalize,
+    without_copies,
 )
 
 PRODUCT, MEMORY = "fk.log_product", "fk.memory"
@@ -60,7 +62,8 @@ class FK(Method):
         late = [step for step in self.options.at or () if not 0 <= step < state.steps]
         if late:
             raise SteerError(f"fk.at={late[0]} is outside the run's steps; expected 0..{state.steps - 1}")
-        self._resamplings = Timetable(self.options.schedule(state.steps))
+        self._steps = self.options.schedule(state.steps)
+        self._resamplings = Timetable(self._steps)
         start = first_memory(self.options.potential, self.options.reward_min)
         state.extra[PRODUCT] = torch.zeros(len(state), dtype=torch.float64)
         state.extra[MEMORY] = torch.full((len(state),), start, dtype=torch.float64)
@@ -68,7 +71,9 @@ class FK(Method):
     @hookimpl
     def after_predict(self, state: State) -> None:
         """At scheduled steps, multiply the potential into the weights and resample."""
-        if not self._resamplings.due(state):
+        # a funnel narrows within a transition too, for it needs no copies
+        narrows = self.options.keep < 1 and state.step in self._steps
+        if not (self._resamplings.due(state) or narrows):
             return
         past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
         log_g, past = log_potential(self.options.potential, self.options.lam, self._rewards(state), past)
@@ -102,30 +107,41 @@ class FK(Method):
         return pooled(state.rewards(draws=self.options.draws), scale)
 
     def _resample(self, state: State) -> None:
-        """Resample each prompt's population whose ESS is at most the threshold."""
-        ancestors = torch.arange(len(state))
-        log_weight = state.log_weight.clone()
+        """Resample each prompt's population whose ESS is at most the threshold, or that is to shrink."""
+        remaining, ancestors, log_weights = [], [], []
         diagnostics, resampled = [], []
         for index, job in enumerate(state.jobs):
             rows = state.rows_of(index)
             diagnosis = self._diagnose(state, rows)
             diagnostics.append(diagnosis)
+            own = state.log_weight[rows].numpy()
+            count = math.ceil(self.options.keep * len(rows) - 1e-9)
             # up to rounding, an ESS of n means equal weights, which never need resampling
-            due = diagnosis[0] <= self.options.ess_threshold * len(rows) and diagnosis[0] < len(rows) * (1 - 1e-9)
-            resampled.append(due)
-            if not due:
-                continue
-            generator = keyed(job.seed, job.prompt.id, "resample", step=state.step, draw=state.draw)
-            own = log_weight[rows].numpy()
-            gamma = annealing_exponent(own, self.options.min_entropy)
-            weights = normalize(gamma * own)
-            chosen = keep_survivors_in_place(SCHEMES[self.options.scheme](weights, len(rows), generator))
-            ancestors[rows] = rows[torch.from_numpy(chosen)]
-            # after resampling by w^γ, a particle keeps the rest of its weight, so log Z stays exact
-            kept = diagnosis[1] if gamma == 1 else (1 - gamma) * own[chosen] + log_mean_exp(gamma * own)
-            log_weight[rows] = torch.as_tensor(kept, dtype=torch.float64)
+            uneven = diagnosis[0] <= self.options.ess_threshold * len(rows) and diagnosis[0] < len(rows) * (1 - 1e-9)
+            resampled.append(uneven or count < len(rows))
+            if resampled[-1]:
+                generator = keyed(job.seed, job.prompt.id, "resample", step=state.step, draw=state.draw)
+                gamma = annealing_exponent(own, self.options.min_entropy) if len(rows) > 1 else 1.0
+                weights = normalize(gamma * own)
+                if state.whole:
+                    drawn = SCHEMES[self.options.scheme](weights, count, generator)
+                    places, chosen = keep_survivors_in_place(drawn, len(rows))
+                    # after resampling by w^γ, a particle keeps the rest of its weight, so log Z stays exact
+                    kept = diagnosis[1] if gamma == 1 else (1 - gamma) * own[chosen] + log_mean_exp(gamma * own)
+                    own = np.broadcast_to(kept, count)
+                else:  # copies would stay equal until the next transition
+                    places, probability = without_copies(weights, count, generator)
+                    chosen = places
+                    own = own[chosen] - np.log(probability) + math.log(count / len(rows))
+            else:
+                places = chosen = np.arange(len(rows))
+            remaining.append(rows[torch.from_numpy(places)])
+            ancestors.append(rows[torch.from_numpy(chosen)])
+            log_weights.append(torch.as_tensor(own.copy(), dtype=torch.float64))
         if any(resampled):
-            state.copy_from(ancestors, log_weight)
+            together = torch.cat(remaining)
+            order = together.argsort()
+            state.copy_from(torch.cat(ancestors)[order], torch.cat(log_weights)[order], together[order])
         self._note(state, diagnostics, resampled)
 
     @staticmethod

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from steer import Field, Options
 
-GLASS = {"potential": "diff", "lambda": 2.0}
+GLASS = {"potential": "diff", "lambda": 4.0, "keep": 0.5, "start": 0.1, "end": 0.1}
 """What ``fk.preset=glass`` changes, unless it is given."""
 TRANSITIONS = 2
 """Stochastic transitions of ``fk.preset=glass``, unless the run has its own."""
@@ -19,8 +19,9 @@ class FKOptions(Options):
 
     preset: Literal["glass"] | None = Field(
         None,
-        description="Other defaults: glass has two stochastic transitions of the steps (GLASS, arXiv 2509.25170), "
-        "between which it resamples, potential=diff and lambda=2: best with few steps, such as 10.",
+        description="Other defaults: glass has two stochastic transitions of the steps (GLASS, arXiv 2509.25170); it "
+        "halves the particles after the first tenth of the steps and between the transitions (keep=0.5), with "
+        "potential=diff and lambda=4. Best with few steps, such as 10, and 4, 8 or 16 particles.",
     )
     particles: int = Field(4, ge=2, le=65_536, description="Particles per prompt; --particles means the same.")
     potential: Literal["diff", "max", "add", "rt"] = Field(
@@ -37,6 +38,14 @@ class FKOptions(Options):
     )
     ess_threshold: float = Field(
         1.0, ge=0, le=1, description="Resample if ESS is at most this share of the particles; 1 means always, 0 never."
+    )
+    keep: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the particles that each resampling keeps, rounded up (a funnel): with less than 1, more "
+        "particles can begin at the same cost. A scheduled step within a transition (--transitions) draws without "
+        "copies; the next transition begins with a resampling.",
     )
     scheme: Literal["multinomial", "stratified", "systematic", "residual"] = Field(
         "systematic", description="Resampling scheme, which draws the ancestors."

@@ -42,6 +42,34 @@ def residual(weights: Floats, count: int, generator: np.random.Generator) -> Int
     return np.sort(ancestors)
 
 
+def without_copies(weights: Floats, count: int, generator: np.random.Generator) -> tuple[Ints, Floats]:
+    """Draw ``count`` different particles: those of weight above a threshold c for certain, others with W_i/c.
+
+    A particle that is divided by its probability has the same expected weight, so the estimate of Z stays unbiased; of
+    all draws without copies this changes the weights least (Fearnhead & Clifford 2003, *On-line inference for hidden
+    Markov models via particle filters*).
+
+    Args:
+        count: 1 up to the number of particles.
+
+    Returns:
+        The particles, ascending, and the probability of each to be among them; ``[count]`` both.
+    """
+    weights = np.maximum(weights, np.finfo(np.float64).tiny)
+    order = np.argsort(-weights, kind="stable")
+    left = np.cumsum(weights[order][::-1])[::-1]  # the sum of each weight and all below it
+    certain = 0
+    while certain < count and weights[order[certain]] * (count - certain) >= left[certain] * (1 - 1e-9):
+        certain += 1
+    chosen, rest = order[:certain], order[certain:]
+    probability = np.ones(len(weights))
+    if certain < count:
+        probability[rest] = weights[rest] / left[certain] * (count - certain)
+        chosen = np.concatenate([chosen, rest[systematic(weights[rest], count - certain, generator)]])
+    chosen = np.sort(chosen)
+    return chosen, probability[chosen]
+
+
 SCHEMES: dict[str, Scheme] = {
     "multinomial": multinomial,
     "stratified": stratified,
@@ -106,19 +134,25 @@ def log_mean_exp(log_weights: Floats) -> float:
     return float(top + np.log(np.mean(np.exp(log_weights - top))))
 
 
-def keep_survivors_in_place(ancestors: Ints) -> Ints:
-    """Reorder ancestors so that every survivor stays in its own row and only the rest are overwritten.
+def keep_survivors_in_place(ancestors: Ints, size: int) -> tuple[Ints, Ints]:
+    """Give every survivor its own row, and further copies the first rows of those that died.
 
     The multiset is unchanged. Genealogies are easier to read, and untouched rows keep their noise streams.
+
+    Args:
+        ancestors: ``[m]``, at most ``size``.
+        size: number of rows before.
+
+    Returns:
+        The rows that remain, ascending, and whose content each of them gets; ``[m]`` both.
     """
-    count = len(ancestors)
-    copies = np.bincount(ancestors, minlength=count)
-    placed = np.full(count, -1, dtype=np.int64)
-    survivors = copies > 0
-    placed[survivors] = np.flatnonzero(survivors)
-    copies[survivors] -= 1
-    placed[placed < 0] = np.repeat(np.arange(count), copies)
-    return placed
+    copies = np.bincount(ancestors, minlength=size)
+    survivors = np.flatnonzero(copies)
+    vacant = np.flatnonzero(copies == 0)[: len(ancestors) - len(survivors)]
+    content = np.arange(size)
+    content[vacant] = np.repeat(survivors, copies[survivors] - 1)
+    rows = np.sort(np.concatenate([survivors, vacant]))
+    return rows, content[rows]
 
 
 def _invert(weights: Floats, points: Floats) -> Ints:

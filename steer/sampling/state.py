@@ -175,17 +175,21 @@ class State(Batch):
         """Return the indices of a prompt's rows, in order."""
         return (self.job == job).nonzero().flatten()
 
-    def copy_from(self, ancestors: Tensor, log_weight: Tensor) -> None:
-        """Make row i a copy of row ``ancestors[i]``; slots and their noise streams stay.
+    def copy_from(self, ancestors: Tensor, log_weight: Tensor, rows: Tensor | None = None) -> None:
+        """Resample: row ``rows[i]`` becomes a copy of row ``ancestors[i]``; slots and their noise streams stay.
 
         Args:
-            ancestors: int64 ``[N]``, row indices; each must belong to the same prompt as its row.
-            log_weight: float64 ``[N]``, the weights after resampling.
+            ancestors: int64 ``[M]``, row indices; each must belong to the same prompt as the row that it fills.
+            log_weight: float64 ``[M]``, the weights after resampling.
+            rows: int64 ``[M]``, rows that remain, each once; all by default. That others end is no bias if
+                ``log_weight`` accounts for them.
         """
-        if not torch.equal(self.job[ancestors], self.job):
+        rows = torch.arange(len(self)) if rows is None else rows
+        if not torch.equal(self.job[ancestors], self.job[rows]):
             raise ValueError("a particle can only descend from a particle of its own prompt")
-        self._record("resample", True, {"ancestors": self.slot[ancestors].tolist()})
-        self._gather(ancestors)
+        origins = self.slot[ancestors].tolist()
+        self._move(ancestors, rows)
+        self._record("resample", True, {"ancestors": origins})
         self.log_weight = log_weight.to(torch.float64)
 
     def keep(self, rows: Tensor) -> None:
@@ -194,13 +198,8 @@ class State(Batch):
         Each row may be taken once; use :meth:`copy_from` to copy and :meth:`spawn` to add. Leaving rows out marks the
         run as biased, because pruning is not a weighted draw.
         """
-        if len(torch.unique(rows)) != len(rows):
-            raise ValueError("keep() takes each row once; a slot cannot be in two places")
         self.biased |= len(rows) < len(self)
-        self._gather(rows)
-        self.job, self.slot = self.job[rows], self.slot[rows]
-        self.log_weight = self.log_weight[rows]
-        self.streams = self.streams.keep(rows.tolist())
+        self._move(rows, rows)
 
     def spawn(self, parents: Tensor) -> None:
         """Add copies of the given rows in unused slots, with noise streams of their own.
@@ -312,6 +311,15 @@ class State(Batch):
         self._prediction = None if self._prediction is None else take(self._prediction)
         self.extra = {name: take(value) for name, value in self.extra.items()}
         self._cache = {name: take(value) for name, value in self._cache.items()}
+
+    def _move(self, content: Tensor, rows: Tensor) -> None:
+        """Leave only the slots of the given rows, in that order, with the content of others."""
+        if len(torch.unique(rows)) != len(rows):
+            raise ValueError("each row can be taken once; a slot cannot be in two places")
+        self._gather(content)
+        self.job, self.slot = self.job[rows], self.slot[rows]
+        self.log_weight = self.log_weight[rows]
+        self.streams = self.streams.keep(rows.tolist())
 
     def _record(self, kind: str, by_row: bool, data: dict[str, list[Any]]) -> None:
         timestep = 0.0 if self.done else float(self.timestep)

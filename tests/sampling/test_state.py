@@ -73,6 +73,22 @@ def test_copies_part_in_the_next_stochastic_transition(make_run) -> None:
 
 
 @pytest.mark.slow
+def test_resampling_may_leave_fewer_rows(make_run) -> None:
+    state = predicted(make_run())
+    before, streams = content(state), list(state.streams.generators)
+    ancestors, rows = torch.tensor([2, 2, 4]), torch.tensor([0, 2, 4])
+    state.copy_from(ancestors, torch.ones(3), rows)
+    for name, value in content(state).items():
+        assert torch.equal(value, before[name][ancestors]), name
+    assert state.slot.tolist() == [0, 2, 1]
+    assert state.streams.generators == [streams[row] for row in rows]
+    assert state.log_weight.tolist() == [1, 1, 1]
+    assert not state.biased
+    with pytest.raises(ValueError, match="once"):
+        state.copy_from(torch.tensor([0, 0]), torch.zeros(2), torch.tensor([1, 1]))
+
+
+@pytest.mark.slow
 def test_resampling_across_prompts_is_refused(make_run) -> None:
     state = predicted(make_run())
     with pytest.raises(ValueError, match="own prompt"):

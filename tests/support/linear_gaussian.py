@@ -134,6 +134,11 @@ class OneStream(Streams):
     def __len__(self) -> int:
         return self.count
 
+    def keep(self, rows: Sequence[int]) -> OneStream:
+        streams = OneStream(self.generators)
+        streams.count = len(rows)
+        return streams
+
     def normal(self, shape: Sequence[int], device: torch.device | str) -> Tensor:
         return torch.randn(self.count, *shape, generator=self.generators[0])
 

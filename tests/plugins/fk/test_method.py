@@ -95,6 +95,17 @@ def test_the_trace_is_consistent_with_itself(tiny_pipe) -> None:
     assert all(1 <= event["ess"] <= 8 and math.isfinite(event["log_z"]) for event in fk)
 
 
+@pytest.mark.slow
+def test_a_funnel_ends_with_fewer_particles(tiny_pipe) -> None:
+    item = generate(tiny_pipe, fk={"keep": 0.5, "at": "2,5", "ess_threshold": 0, "lambda": 3}, particles=7).items[0]
+    assert item.trace["particles"] == 2  # 7, 4, 2
+    assert item.trace["log_z"] is not None
+    assert not item.trace["biased"]
+    remaining = [event["slots"] for event in item.trace["events"] if event["kind"] == "resample"]
+    assert [len(slots) for slots in remaining] == [4, 2]
+    assert set(remaining[1]) < set(remaining[0]) < set(range(7))
+
+
 def test_weights_beyond_float64_are_an_error(tiny_pipe) -> None:
     def huge(samples, prompts):
         return samples.double().mean((1, 2, 3)) * 1e305
@@ -104,14 +115,16 @@ def test_weights_beyond_float64_are_an_error(tiny_pipe) -> None:
 
 
 @pytest.mark.slow
-def test_the_preset_glass_has_transitions_and_defaults_of_its_own(tiny_pipe) -> None:
+def test_the_preset_glass_has_transitions_and_a_funnel(tiny_pipe) -> None:
     result = generate(tiny_pipe, fk={"preset": "glass"}, steps=6)
-    recipe = result.items[0].recipe
-    assert recipe.settings["transitions"] == 2
-    resampled = [event["step"] for event in result.items[0].trace["events"] if event["kind"] == "fk"]
-    assert resampled == [3, 6]  # between the transitions, and weighed at the end
-    again = generate(tiny_pipe, fk={"preset": "glass", "lambda": 2, "potential": "diff"}, steps=6)
-    assert again.rewards == result.rewards
-    given = generate(tiny_pipe, fk={"preset": "glass", "lambda": 500}, steps=6, transitions=3)
-    assert given.items[0].recipe.settings["transitions"] == 3
-    assert given.items[0].trace["log_z"] != result.items[0].trace["log_z"]
+    item = result.items[0]
+    assert item.recipe.settings["transitions"] == 2
+    # fewer after two evaluations, again between the transitions, and weighed at the end
+    assert [event["step"] for event in item.trace["events"] if event["kind"] == "fk"] == [1, 3, 6]
+    assert item.trace["particles"] == 1
+    own = {"lambda": 4, "potential": "diff", "keep": 0.5, "start": 0.1, "end": 0.1}
+    assert generate(tiny_pipe, fk={"preset": "glass", **own}, steps=6).rewards == result.rewards
+    given = generate(tiny_pipe, fk={"preset": "glass", "keep": 1, "lambda": 500}, steps=6, transitions=3).items[0]
+    assert given.recipe.settings["transitions"] == 3
+    assert given.trace["particles"] == 4
+    assert [event["step"] for event in given.trace["events"] if event["kind"] == "fk"] == [2, 6]

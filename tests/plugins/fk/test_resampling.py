@@ -13,6 +13,7 @@ from steer_fk.resampling import (
     normalize,
     residual,
     systematic,
+    without_copies,
 )
 
 TARGETS = {
@@ -103,9 +104,34 @@ def test_effective_sample_size_and_log_mean_exp() -> None:
     assert log_mean_exp(np.array([2000.0, 2000.0 + np.log(3)])) == pytest.approx(2000 + np.log(2))
 
 
-def test_survivors_stay_in_their_rows() -> None:
-    drawn = systematic(TARGETS["asymmetric"], 8, np.random.default_rng(5))
-    placed = keep_survivors_in_place(drawn)
+@pytest.mark.parametrize("count", [8, 5])
+def test_survivors_stay_in_their_rows(count) -> None:
+    drawn = systematic(TARGETS["asymmetric"], count, np.random.default_rng(5))
+    rows, placed = keep_survivors_in_place(drawn, 8)
     assert sorted(placed) == sorted(drawn)
+    assert len(set(rows.tolist())) == count
+    assert rows.tolist() == sorted(rows)
     for survivor in set(drawn.tolist()):
-        assert placed[survivor] == survivor
+        assert placed[rows.tolist().index(survivor)] == survivor
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_draws_without_copies_keep_every_expected_weight(name) -> None:
+    weights = TARGETS[name]
+    generator = np.random.default_rng(3)
+    for count in range(1, len(weights) + 1):
+        total = np.zeros(len(weights))
+        for _ in range(4000):
+            chosen, probability = without_copies(weights, count, generator)
+            assert len(set(chosen.tolist())) == count
+            total[chosen] += weights[chosen] / probability
+        assert total / 4000 == pytest.approx(weights, abs=0.03)
+
+
+def test_the_heaviest_are_never_lost_without_copies() -> None:
+    for seed in range(20):
+        chosen, probability = without_copies(np.array([0.02, 0.6, 0.01, 0.36, 0.01]), 3, np.random.default_rng(seed))
+        assert {1, 3} < set(chosen.tolist())
+        assert sorted(probability)[1:] == [1, 1]
+    chosen, _ = without_copies(np.array([1.0, 0.0, 0.0]), 2, np.random.default_rng(0))
+    assert 0 in chosen

@@ -138,6 +138,21 @@ def test_with_the_slots_own_streams_too(name) -> None:
     assert errors_in_se(sample(1024, 12, name=name)) < 4
 
 
+def test_a_funnel_keeps_log_z_and_the_moments(one_stream) -> None:
+    state = sample(2048, 32, keep=0.6, min_entropy=0.9)
+    assert errors_in_se(state) < 4
+    assert [len(state.rows_of(job)) for job in range(2)] == [266, 266]  # 2048 · 0.6⁴, each time rounded up
+    assert not state.biased
+
+
+def test_a_funnel_within_transitions_too(one_stream) -> None:
+    """Copies between the transitions, and draws without copies within them."""
+    state = sample(2048, 32, keep=0.6, at=(1, 3, 5, 8), settings={"transitions": 2})
+    assert errors_in_se(state, own=affine_moments(LinearGaussian(scheduler("ddim")), STEPS, 2)) < 4
+    assert len(state.rows_of(0)) == 266
+    assert not state.biased
+
+
 def test_transitions_from_ode_steps_too(one_stream) -> None:
     """GLASS: methods act between the transitions, and the samples' own law is known exactly."""
     state = sample(4096, 16, settings={"steps": 20, "transitions": 5}, at=(4, 8, 12, 16))
