@@ -34,7 +34,7 @@ BEST_OF_N = "best-of-n:steps=5|10,eta=0"
 FUNNEL = "fk funnel=fk:preset=glass"
 STUDENTS = (
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
-    "dmd2+prune=dmd2+prune:dmd2.steps=4,at=0,keep=0.15",
+    "dmd2+prune=dmd2+prune:dmd2.steps=4,at=0,keep=0.14",
 )
 
 
@@ -100,7 +100,8 @@ def section(summaries: dict[str, Summary]) -> str:
         "## Every method at equal cost",
         "",
         "Made by `python benchmarks/compare.py`, which is `steer compare` ([compare.md](compare.md)). "
-        f"Held-out prompts, model `shapes` in fp32 on {platform.machine()} CPU (one thread), torch {torch.__version__}; steered by "
+        f"Held-out prompts, model `shapes` in fp32 on {platform.machine()} CPU (one thread), torch "
+        f"{torch.__version__}; steered by "
         f"`{REWARD}`, learned rewards that are each blind to something, and judged by the verifier `{JUDGE}`, which "
         "steers nothing. Success: all that the prompt says is met."
         + (" Swept values were chosen on other prompts, for each budget." if tuned else ""),
