@@ -48,6 +48,12 @@ class FK(Method):
         if not run.process().stochastic:
             for name, value in run.backbone.noisy.items():
                 run.suggest(name, value, by="fk")
+        if self.options.keep < 1:
+            narrowings = len(self.options.schedule(int(run.get("steps"))))
+            narrowings += min(narrowings, (run.get("transitions") or 1) - 1)  # where transitions begin
+            run.finalists = run.particles
+            for _ in range(narrowings):
+                run.finalists = self._left(run.finalists)
 
     @hookimpl
     def begin(self, state: State) -> None:
@@ -115,7 +121,7 @@ class FK(Method):
             diagnosis = self._diagnose(state, rows)
             diagnostics.append(diagnosis)
             own = state.log_weight[rows].numpy()
-            count = math.ceil(self.options.keep * len(rows) - 1e-9)
+            count = self._left(len(rows))
             # up to rounding, an ESS of n means equal weights, which never need resampling
             uneven = diagnosis[0] <= self.options.ess_threshold * len(rows) and diagnosis[0] < len(rows) * (1 - 1e-9)
             resampled.append(uneven or count < len(rows))
@@ -143,6 +149,9 @@ class FK(Method):
             order = together.argsort()
             state.copy_from(torch.cat(ancestors)[order], torch.cat(log_weights)[order], together[order])
         self._note(state, diagnostics, resampled)
+
+    def _left(self, count: int) -> int:
+        return math.ceil(self.options.keep * count - 1e-9)
 
     @staticmethod
     def _diagnose(state: State, rows: torch.Tensor) -> tuple[float, float]:
