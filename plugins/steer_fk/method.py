@@ -155,8 +155,10 @@ class FK(Method):
 
     @staticmethod
     def _diagnose(state: State, rows: torch.Tensor) -> tuple[float, float]:
-        """Return ESS and log Z of a prompt's rows."""
+        """Return ESS and log Z of a prompt's rows; zeros if an outer search is done with it."""
         weights = state.log_weight[rows].numpy()
+        if not len(weights):
+            return 0.0, 0.0
         if not np.isfinite(weights).all():
             raise SteerError(
                 f"fk: weights of prompt {state.jobs[int(state.job[rows[0]])].prompt[:60]!r} left the range of "

@@ -106,6 +106,21 @@ def test_a_funnel_ends_with_fewer_particles(tiny_pipe) -> None:
     assert set(remaining[1]) < set(remaining[0]) < set(range(7))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fk", [{}, {"preset": "glass"}])
+def test_an_outer_search_may_end_a_prompt_before_others(tiny_pipe, fk) -> None:
+    def red(samples, prompts):
+        return torch.tensor([float("red" in prompt) for prompt in prompts])
+
+    options = {"best-of-n": {"n": 8, "target": 0.5}, "fk": fk}
+    result = steer.Sampler(tiny_pipe).generate(
+        ["a red circle", "a blue star"], methods=["best-of-n", "fk"], options=options, reward=red, particles=4, steps=4
+    )
+    spent = [item.trace["events"][-1]["spent"] for item in result.items]
+    assert len(result.items) == 2
+    assert max(spent[0]) < max(spent[1])
+
+
 def test_weights_beyond_float64_are_an_error(tiny_pipe) -> None:
     def huge(samples, prompts):
         return samples.double().mean((1, 2, 3)) * 1e305
