@@ -3,8 +3,8 @@
 Both look at three frames in a row, x₋, x, x₊, with levels in [0, 1], and are means over pixels, channels and all inner
 frames. What the third frame takes back is flicker; what lasts is motion:
 
-* flicker: min(\\|x − x₋\\|, \\|x₊ − x\\|) if the two changes have opposite signs, else 0;
-* motion: \\|x₊ − x₋\\| / 2, a change per frame.
+* flicker: min(|x − x₋|, |x₊ − x|) if the two changes have opposite signs, else 0;
+* motion: |x₊ − x₋| / 2, a change per frame.
 
 A still video has neither. Black and white in turns is flicker 1 and motion 0. A square of side s that moves by v ≤ s/2
 pixels a frame over W×H pixels is flicker 0 and motion 2·v·s/(W·H), its contrast times that.

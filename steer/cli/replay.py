@@ -1,4 +1,4 @@
-"""``steer replay``: reproduce an image from the recipe in its PNG, or a text from the recipe in its folder."""
+"""``steer replay``: reproduce an image or a video from the recipe in its file, or a text from that in its folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 
 ROUNDING = 1
-"""Largest difference of images that count as the same, of 255 levels: processors round differently."""
+"""Largest difference of samples that count as the same, of 255 levels: processors round differently."""
 
 
 @click.command(cls=GroupedCommand)
@@ -41,10 +41,11 @@ def replay(
     as_json: bool,
     input: tuple[str, ...],
 ) -> None:
-    """Reproduce the image or text in FILE, bit for bit on the same machine.
+    """Reproduce the image, video or text in FILE, bit for bit on the same machine.
 
     The exit code is 0 if it is the same, and 1 if it differs; it is written either way. Processors round
-    differently: images count as the same if no channel of a pixel differs by more than 1/255.
+    differently: images count as the same if no channel of a pixel differs by more than 1/255, videos if no mean over
+    16 by 16 pixels does.
     """
     from steer.models.stock.inputs import replaced_inputs
     from steer.render.replay import read_recipe, request_of

@@ -1,4 +1,4 @@
-"""``steer score``: score image files by rewards."""
+"""``steer score``: score files of images and videos by rewards."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from steer.errors import SteerError
 from steer.settings.options import parse_assignments
 
 if TYPE_CHECKING:
+    from steer.evaluate.score.files import FileError
     from steer.evaluate.score.rows import Row
-    from steer.prompts.pictures.opening import ImageError
     from steer.rewards.reward import RewardFunction, WeightedSum
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-r", "--reward", multiple=True, required=True, metavar="EXPR", help="Reward; repeatable.")
-@click.option("--prompt", metavar="TEXT", help="Prompt of all images; '' if the reward needs none.")
+@click.option("--prompt", metavar="TEXT", help="Prompt of all files; '' if the reward needs none.")
 @click.option(
     "--metadata",
     type=click.Path(path_type=Path),
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @csv_option
 @log_option
 def score(
-    images: tuple[Path, ...],
+    files: tuple[Path, ...],
     reward: tuple[str, ...],
     prompt: str | None,
     metadata: Path | None,
@@ -53,9 +53,9 @@ def score(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Score IMAGES: files, or folders with all images in them.
+    """Score FILES: images and videos, or folders with all in them.
 
-    An image's prompt comes from --prompt, --metadata, a metadata.jsonl or text file beside it, or the image itself.
+    A file's prompt comes from --prompt, --metadata, a metadata.jsonl or text file beside it, or the file itself.
     Files that cannot be read are reported and the others are scored; the exit code is then 1. With
     --out, scores are kept batch by batch, and the same command resumes.
     """
@@ -65,12 +65,11 @@ def score(
         raise SteerError("got both --prompt and --metadata; give one of the two")
 
     from steer.cli.parts.shared import quiet_libraries
-    from steer.evaluate.score.images import find_images
+    from steer.evaluate.score.files import FileError, find_files, medium_of
     from steer.evaluate.score.prompts import PromptSource, check_prompts, needs_prompt
     from steer.evaluate.score.rows import ScoreFile
-    from steer.evaluate.score.score import expressions_of, score_images
+    from steer.evaluate.score.score import expressions_of, score_files
     from steer.models.device import pick_device
-    from steer.prompts.pictures.opening import ImageError
     from steer.registry.plugins import manager
     from steer.rewards.by_name import check_modalities, make_reward
     from steer.sampling.methods_by_name import check_names, check_owners
@@ -78,9 +77,10 @@ def score(
     names = expressions_of(reward)
     options = parse_assignments(option)
     check_names([], names, options, manager())
-    check_modalities(names, "image", options, manager(), "steer score reads")
     check_owners(options, [], names)
-    paths = find_images(images)
+    paths = find_files(files)
+    for modality in sorted({medium_of(path).name for path in paths}):
+        check_modalities(names, modality, options, manager(), "steer score was given")
     kept = ScoreFile(out) if out else None
     quiet_libraries()
     place = pick_device(device)
@@ -90,21 +90,21 @@ def score(
         made = make_reward([name], options, manager(), place, shared)
         assert made is not None
         rewards[name] = made
-    source = PromptSource(prompt, metadata, column, needed=any(map(needs_prompt, rewards.values())), roots=images)
+    source = PromptSource(prompt, metadata, column, needed=any(map(needs_prompt, rewards.values())), roots=files)
     check_prompts(paths, source)
     if inferred := source.inferred():
-        click.echo(f"steer: images with prompts by {inferred}", err=True)
+        click.echo(f"steer: files with prompts by {inferred}", err=True)
     rows: dict[str, Row] = {}
-    errors: list[ImageError] = []
+    errors: list[FileError] = []
     with ExitStack() as stack:
         how: dict[str, Any] = {"batch": batch, "device": place, "options": options}
         if kept is not None:
             stack.enter_context(kept.open())
             how |= {"done": kept.done, "keep": kept.add}
         bar = stack.enter_context(Bar("scoring", len(paths)))
-        for outcome in score_images(paths, rewards, source, **how):
+        for outcome in score_files(paths, rewards, source, **how):
             bar.advance()
-            if isinstance(outcome, ImageError):
+            if isinstance(outcome, FileError):
                 errors.append(outcome)
                 click.echo(f"steer: warning: {one_line(str(outcome))}", err=True)
                 continue
@@ -113,7 +113,7 @@ def score(
     sys.exit(1 if errors else 0)
 
 
-def _print(rows: list[Row], errors: list[ImageError], names: list[str], as_json: bool, as_csv: bool) -> None:
+def _print(rows: list[Row], errors: list[FileError], names: list[str], as_json: bool, as_csv: bool) -> None:
     means = {name: sum(row.scores[name] for row in rows) / len(rows) for name in names} if rows else {}
     if as_json:
         data: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,14 @@ class Picture:
     digest: str
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
+def find_images(paths: Iterable[Path], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Return files as named and, sorted, the images of folders and their subfolders; each once.
 
     Sheets and plots that steer and GenEval write beside samples are left out.
+
+    Args:
+        paths: files and folders.
+        suffixes: endings of the files to find in folders.
 
     Raises:
         SteerError: for a path that does not exist, or if there is no image at all.
@@ -42,7 +46,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found |= dict.fromkeys(image for image in files_in(path, IMAGE_SUFFIXES) if not _is_plot(image))
+            found |= dict.fromkeys(image for image in files_in(path, suffixes) if not _is_plot(image))
         elif path.exists():
             found[path] = None
         elif re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):  # pathlib joins the slashes; a query may hold a key
@@ -50,7 +54,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         else:
             raise SteerError(f"image {path} does not exist")
     if not found:
-        raise SteerError(f"found no image; expected files or folders with {', '.join(IMAGE_SUFFIXES)}")
+        raise SteerError(f"found no image; expected files or folders with {', '.join(suffixes)}")
     return list(found)
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steer.errors import SteerError
-from steer.evaluate.score.images import read_image, read_texts
+from steer.evaluate.score.files import FileError, medium_of, read_file, texts_in
 from steer.evaluate.score.layouts import Layouts, Told, prompt_in_name, read_captions, read_metadata
-from steer.prompts.pictures.opening import ImageError
 from steer.prompts.pictures.tools import Embedded, embedded_prompt
 from steer.prompts.prompt import Prompt
 from steer.results.recipe import PNG_KEY
@@ -68,8 +67,8 @@ class PromptSource:
         where = f" in {self.metadata}" if self.metadata is not None else ""
         why = f" ({embedded.tool}: {embedded.why})" if embedded is not None else ""
         raise SteerError(
-            f"image {path} has no prompt{where}{why}; give --prompt TEXT for all, or --metadata FILE with lines such "
-            f'as {{"file_name": "{path.name}", "prompt": "…"}}'
+            f"{medium_of(path).name} {path} has no prompt{where}{why}; give --prompt TEXT for all, or --metadata FILE "
+            f'with lines such as {{"file_name": "{path.name}", "prompt": "…"}}'
         )
 
     def inferred(self) -> str:
@@ -93,11 +92,11 @@ def check_prompts(paths: Iterable[Path], prompts: PromptSource) -> None:
         return
     for path in paths:
         try:
-            prompts.of(path, read_texts(path))
+            prompts.of(path, texts_in(path))
         except SteerError:
             try:
-                texts = read_image(path).texts  # also texts behind the pixels
-            except ImageError:
+                texts = read_file(path).texts  # also texts behind the pixels
+            except FileError:
                 continue  # reported when its turn comes
             prompts.of(path, texts)
 

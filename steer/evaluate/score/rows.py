@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError
+from steer.evaluate.score.files import Clip
 from steer.evaluate.score.images import Picture
 from steer.prompts.prompt import Prompt
 from steer.results.storage import LocalStorage
@@ -18,7 +19,7 @@ from steer.settings.strict_json import json_text
 
 @dataclass(frozen=True)
 class Row:
-    """An image's scores.
+    """A file's scores.
 
     Attributes:
         file: its path as found.
@@ -36,9 +37,9 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    def fits(self, picture: Picture, prompt: Prompt, rewards: Iterable[str], options: Mapping[str, Any]) -> bool:
+    def fits(self, found: Picture | Clip, prompt: Prompt, rewards: Iterable[str], options: Mapping[str, Any]) -> bool:
         """Whether these are the requested scores."""
-        asked = picture.digest, prompt, plain(options), plain(prompt.metadata)
+        asked = found.digest, prompt, plain(options), plain(prompt.metadata)
         return (self.digest, self.prompt, self.options, self.metadata) == asked and set(rewards) <= set(self.scores)
 
 

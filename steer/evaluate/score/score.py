@@ -1,4 +1,4 @@
-"""Scoring images in batches."""
+"""Scoring images in batches, and videos one by one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from steer.evaluate.score.images import read_image, size_of
+from steer.evaluate.score.files import Clip, FileError, read_file
+from steer.evaluate.score.images import size_of
 from steer.evaluate.score.prompts import PromptSource
 from steer.evaluate.score.rows import Row, plain
-from steer.prompts.pictures.opening import ImageError
 from steer.prompts.prompt import Prompt
 from steer.rewards.expressions import leaves, parse_expression
 from steer.rewards.reward import WeightedSum
@@ -18,7 +18,7 @@ BATCH_PIXELS = 4 * 1024**2
 """Pixels of a batch of several images. A batch takes 24 bytes per pixel: a reward gets a copy."""
 
 
-def score_images(
+def score_files(
     paths: Sequence[Path],
     rewards: Mapping[str, WeightedSum],
     prompts: PromptSource,
@@ -28,8 +28,8 @@ def score_images(
     done: Mapping[str, Row] | None = None,
     options: Mapping[str, Any] | None = None,
     keep: Callable[[Sequence[Row]], object] = lambda rows: None,
-) -> Iterator[Row | ImageError]:
-    """Score images batch by batch; images of one size share a batch of at most :data:`BATCH_PIXELS`.
+) -> Iterator[Row | FileError]:
+    """Score files: images of one size in batches of at most :data:`BATCH_PIXELS`, each video alone, in its file.
 
     Args:
         paths: the files.
@@ -51,41 +51,45 @@ def score_images(
     asked: list[tuple[Path, Prompt, str]] = []
     pixels = torch.empty(0)
 
-    def flush() -> Iterator[Row]:
-        if not asked:
-            return
-        samples = pixels[: len(asked)].to(device)
+    def scored(samples: Any, files: Sequence[tuple[Path, Prompt, str]]) -> Iterator[Row]:
         with torch.no_grad():
-            texts = [prompt for _, prompt, _ in asked]
+            texts = [prompt for _, prompt, _ in files]
             scores = {name: reward(samples, texts).tolist() for name, reward in rewards.items()}
         rows = []
-        for i, (path, prompt, digest) in enumerate(asked):
+        for i, (path, prompt, digest) in enumerate(files):
             mine = {name: values[i] for name, values in scores.items()}
             rows.append(Row(str(path), str(prompt), mine, digest, wanted, plain(prompt.metadata)))
-        asked.clear()
         keep(rows)
         yield from rows
+
+    def flush() -> Iterator[Row]:
+        if asked:
+            yield from scored(pixels[: len(asked)].to(device), asked)
+            asked.clear()
 
     # all of a size come together, so that only one batch is in memory; the largest first, whose memory fits the others
     for path in sorted(paths, key=size_of, reverse=True):
         try:
-            picture = read_image(path)
-        except ImageError as error:
+            found = read_file(path)
+        except FileError as error:
             yield error
             continue
-        prompt = prompts.of(path, picture.texts)
+        prompt = prompts.of(path, found.texts)
         old = known.get(str(path))
-        if old is not None and old.fits(picture, prompt, rewards, wanted):
+        if old is not None and old.fits(found, prompt, rewards, wanted):
             yield old
             continue
-        if asked and pixels.shape[1:] != picture.pixels.shape:
+        if isinstance(found, Clip):
+            yield from scored(found.samples.to(device), [(path, prompt, found.digest)])
+            continue
+        if asked and pixels.shape[1:] != found.pixels.shape:
             yield from flush()
         if not asked:  # its rows take memory as they are filled
-            most = max(1, min(batch, BATCH_PIXELS // picture.pixels[0].numel()))
-            pixels = torch.empty(most, *picture.pixels.shape)
-        pixels[len(asked)] = picture.pixels
-        asked.append((path, prompt, picture.digest))
-        del picture
+            most = max(1, min(batch, BATCH_PIXELS // found.pixels[0].numel()))
+            pixels = torch.empty(most, *found.pixels.shape)
+        pixels[len(asked)] = found.pixels
+        asked.append((path, prompt, found.digest))
+        del found
         if len(asked) == len(pixels):
             yield from flush()
     yield from flush()

@@ -29,5 +29,6 @@ def media_of(modality: str) -> Medium:
 
 def media_at(path: Path) -> Medium:
     """Return the medium of a sample's file by its suffix; a file of no known suffix is read as an image."""
-    found = (medium for medium in MEDIA.values() if medium.suffix == path.suffix.lower())
+    suffix = path.suffix.lower()
+    found = (medium for medium in MEDIA.values() if suffix in (medium.suffix, *medium.suffixes))
     return next(found, MEDIA["image"])

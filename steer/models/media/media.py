@@ -21,6 +21,7 @@ class Medium(abc.ABC):
     Attributes:
         name: the ``modality`` that backbones and rewards declare; its plural names a folder.
         suffix: of a value's file.
+        suffixes: of files that may hold such samples, besides.
         pictured: whether a value is shown as a picture. If not, it is shown as a line of text.
         continuous: whether samples depend smoothly on their initial noise, unless a backbone says otherwise.
         made_of: the ``modality`` of a sample's parts, if it has such: rewards of parts score these samples too.
@@ -28,6 +29,7 @@ class Medium(abc.ABC):
 
     name: ClassVar[str]
     suffix: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
     pictured: ClassVar[bool] = False
     continuous: ClassVar[bool] = True
     made_of: ClassVar[str | None] = None

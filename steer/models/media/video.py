@@ -122,6 +122,10 @@ class VideoFile(Videos):
             raise IndexError("a video in a file is one row")
         return self
 
+    def to(self, device: torch.device | str) -> VideoFile:
+        """Return the video with frames on a device."""
+        return VideoFile(self._path, self._facts, device)
+
     def each(self) -> Iterator[Tensor]:
         for frame in mp4.frames(self._path):
             yield _tensor(frame).to(self.device)
@@ -163,6 +167,7 @@ class VideoMedium(Medium):
 
     name: ClassVar[str] = "video"
     suffix: ClassVar[str] = ".mp4"
+    suffixes: ClassVar[tuple[str, ...]] = (".m4v", ".mov", ".webm", ".mkv", ".avi")
     pictured: ClassVar[bool] = True
     made_of: ClassVar[str | None] = "image"
 

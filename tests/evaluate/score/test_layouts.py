@@ -50,7 +50,7 @@ def test_genevals_folder_by_the_command(steer, tmp_path: Path) -> None:
     assert code == 0 and [row["prompt"] for row in json.loads(out)["rows"]] == [
         "a photo of a bench", "a photo of a bench", "a photo of a cow", "a photo of a cow",
     ]  # fmt: skip
-    assert err == "steer: images with prompts by metadata.jsonl above samples (GenEval): 4\n"
+    assert err == "steer: files with prompts by metadata.jsonl above samples (GenEval): 4\n"
 
 
 @pytest.mark.parametrize(

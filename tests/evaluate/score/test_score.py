@@ -14,10 +14,11 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from steer.errors import SteerError
+from steer.evaluate.score.files import FileError
 from steer.evaluate.score.images import find_images, read_image
 from steer.evaluate.score.prompts import PromptSource, read_metadata
 from steer.evaluate.score.rows import Row, read_rows
-from steer.evaluate.score.score import score_images
+from steer.evaluate.score.score import score_files
 from steer.prompts.pictures.opening import ImageError
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import Reward
@@ -152,11 +153,11 @@ def test_sizes_do_not_mix_in_a_batch_and_errors_stop_nothing(tmp_path: Path) -> 
     paths = [save(tmp_path / f"{i}.png", gray=i, size=(8, 8) if i % 2 else (8, 4)) for i in range(6)]
     paths.insert(3, tmp_path / "bad.png")
     paths[3].write_text("no")
-    out = list(score_images(paths, {"bright": bright}, PromptSource("x"), batch=2))
+    out = list(score_files(paths, {"bright": bright}, PromptSource("x"), batch=2))
     assert sorted(sizes) == [(1, 3, 4, 8), (1, 3, 8, 8), (2, 3, 4, 8), (2, 3, 8, 8)]
     rows = {row.file: row.scores["bright"] for row in out if isinstance(row, Row)}
     assert [rows[str(p)] for p in paths if p != paths[3]] == pytest.approx([i / 255 for i in range(6)])
-    assert sum(isinstance(row, ImageError) for row in out) == 1
+    assert sum(isinstance(row, FileError) for row in out) == 1
 
 
 def test_the_command_scores_resumes_and_notices_changes(steer, tmp_path: Path) -> None:
@@ -269,7 +270,7 @@ def test_prompts_keep_their_identity_on_the_way(tmp_path: Path) -> None:
 
     image = save(tmp_path / "0.png")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "t", "id": "i", "questions": ["q"]}')
-    list(score_images([image], {"spy": spy}, PromptSource()))
+    list(score_files([image], {"spy": spy}, PromptSource()))
     assert (seen[0].id, seen[0].metadata) == ("i", {"questions": ["q"]})
 
 
