@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from steer.models.media import media_of
+from steer.models.media.video import Video
+from support.clips import noisy_square
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 CATEGORIES = ["color", "shape", "count"]
@@ -34,6 +40,24 @@ def write_run(folder: Path, count: int, *, shift: float = 0.0, thumbnails: bool 
             details.write(json.dumps(detail) + "\n")
         failed = {"id": "f", "digest": "", "status": "failed", "prompt": EVIL, "reason": f"KeyError: {EVIL}"}
         journal.write(json.dumps(failed) + "\n")
+
+
+def write_videos(folder: Path, count: int, *, thumbnails: bool) -> None:
+    """Write a run like that of :func:`write_run` whose samples are videos of a moving square."""
+    medium = media_of("video")
+    write_run(folder, count)
+    shutil.rmtree(folder / "images")
+    (folder / "videos").mkdir()
+    for number in range(count):
+        value = Video(noisy_square(number))
+        (folder / "videos" / f"{number}.mp4").write_bytes(medium.encoded(value, {"title": EVIL}))
+    details = [json.loads(line) for line in (folder / "details.jsonl").read_text().splitlines()]
+    for number, detail in enumerate(details) if thumbnails else ():
+        small = medium.thumbnail(Video(noisy_square(number)))
+        detail["thumbnails"] = [base64.b64encode(small).decode()]
+    (folder / "details.jsonl").write_text("".join(f"{json.dumps(detail)}\n" for detail in details))
+    journal = (folder / "journal.jsonl").read_text().replace("images/", "videos/").replace(".png", ".mp4")
+    (folder / "journal.jsonl").write_text(journal.replace("[16, 16]", "[48, 32]"))
 
 
 def entry(number: int, prompt: str, shift: float) -> tuple[dict[str, Any], dict[str, Any]]:

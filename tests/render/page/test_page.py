@@ -10,7 +10,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from support.pages import EVIL, write_run
+from support.pages import EVIL, write_run, write_videos
 
 from steer.errors import SteerError
 from steer.render.page import build_page
@@ -195,3 +195,30 @@ def test_a_run_that_cannot_be_read_leaves_the_page_as_it_was(tmp_path: Path) -> 
     with pytest.raises(SteerError, match="cannot be read"):
         build_page(LocalStorage(tmp_path))
     assert {path: path.read_bytes() for path in (tmp_path / "page").iterdir()} == before
+
+
+@pytest.mark.parametrize("thumbnails", [True, False])
+def test_clips_play_where_one_points_and_are_shown_as_nothing_but_clips(
+    browser: webdriver.Chrome, wait: Callable[[str], Any], tmp_path: Path, thumbnails: bool
+) -> None:
+    write_videos(tmp_path, 4, thumbnails=thumbnails)
+    build_page(LocalStorage(tmp_path))
+    browser.get("about:blank")
+    browser.get((tmp_path / "index.html").as_uri())
+    wait("document.documentElement.dataset.ready")
+    assert browser.find_element(By.ID, "count").text == "4 videos"
+    clip = "document.querySelector('.tile video')"
+    if thumbnails:
+        wait(f"{clip}.poster.startsWith('data:image/webp')")
+    assert browser.execute_script(f"return {clip}.paused && {clip}.muted")
+    tile = browser.find_element(By.CSS_SELECTOR, ".tile a")
+    webdriver.ActionChains(browser).move_to_element(tile).perform()
+    wait(f"!{clip}.paused && {clip}.currentTime > 0 && {clip}.videoWidth === 48")
+    webdriver.ActionChains(browser).move_to_element(browser.find_element(By.ID, "title")).perform()
+    wait(f"{clip}.paused && {clip}.currentTime === 0")
+    browser.find_elements(By.CSS_SELECTOR, ".tile a")[1].click()  # its prompt is hostile
+    wait("document.querySelector('#detail video') && document.querySelector('#detail video').currentTime > 0")
+    assert browser.find_element(By.CSS_SELECTOR, "#detail h2").text == EVIL
+    assert "Reproduce this video" in browser.find_element(By.ID, "detail").get_attribute("textContent")
+    assert browser.title != "owned" and not browser.find_elements(By.CSS_SELECTOR, "img[src=x]")
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

@@ -71,12 +71,12 @@ class Compare {
     const all = [...runs.values()].flat(), text = textOf(all[0]);
     const best = Math.max(...all.map((entry) => (entry.reward === null ? -Infinity : entry.reward)));
     const cells = this.runs.map((run) => make("div", { class: "cells" },
-      (runs.get(run) || []).map((entry) => make("a",
+      (runs.get(run) || []).map((entry) => playing(make("a",
         { href: addressOf(entry), style: `width:${Math.round(this.size * shapeOf(entry))}px`, class: entry.reward === best && all.length > 1 ? "best" : null },
         picture(entry, this.size),
         make("span", { class: "facts" },
           entry.reward === null ? null : make("b", {}, number(entry.reward)),
-          make("span", {}, `seed ${entry.seed}`))))));
+          make("span", {}, `seed ${entry.seed}`)))))));
     return make("section", { class: "pair" },
       make("h3", { title: text.slice(0, 500), dir: "auto" }, text.slice(0, 300)),
       make("div", { class: "row", style: `grid-template-columns:${this.columns}` }, cells));

@@ -72,20 +72,44 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// The word for the samples: a page holds images, texts, or both.
-const noun = () => !steer.entries.some(isText) ? "images" : steer.entries.every(isText) ? "texts" : "samples";
 const isText = (entry) => entry.words !== null && entry.words !== undefined;
+const isVideo = (entry) => entry.file.endsWith(".mp4");
+const kindOf = (entry) => (isText(entry) ? "text" : isVideo(entry) ? "video" : "image");
 
-// Makes a picture of an entry: its thumbnail if there is one, else the image itself; for a text, its words.
+// The word for the samples of the page, which may be of several kinds.
+function noun() {
+  const kinds = new Set(steer.entries.map(kindOf));
+  return kinds.size > 1 ? "samples" : `${[...kinds][0] || "image"}s`;
+}
+
+// Makes a picture of an entry: its thumbnail if there is one, else the file itself; for a text, its words.
 function picture(entry, height, whole = false) {
-  if (isText(entry)) return make("span", { class: "picture words", dir: "auto", style: height ? `height:${height}px` : null }, entry.words);
-  const image = make("img", { alt: textOf(entry), decoding: "async", class: entry.width && entry.width <= 256 ? "pixels" : null });
-  if (whole || entry.thumbPiece < 0) image.src = urlOf(pathOf(entry));
-  else {
+  const style = height ? `height:${height}px` : null;
+  if (isText(entry)) return make("span", { class: "picture words", dir: "auto", style }, entry.words);
+  const url = urlOf(pathOf(entry)), look = { class: entry.width && entry.width <= 256 ? "pixels" : null };
+  const bare = whole || entry.thumbPiece < 0;
+  const element = isVideo(entry)
+    ? make("video", { ...look, "aria-label": textOf(entry), loop: true, playsinline: true, preload: bare ? "metadata" : "none", controls: whole })
+    : make("img", { ...look, alt: textOf(entry), decoding: "async" });
+  if (isVideo(entry)) element.muted = true;
+  if (isVideo(entry) || bare) element.src = url;
+  if (!bare) {
     steer.piece("thumbs", entry.thumbPiece).then((thumbs) => {
       const data = thumbs[entry.thumbPlace];
-      image.src = data ? `data:image/webp;base64,${data}` : urlOf(pathOf(entry));
+      if (data) element[isVideo(entry) ? "poster" : "src"] = `data:image/webp;base64,${data}`;
+      else if (!isVideo(entry)) element.src = url;
     });
   }
-  return make("span", { class: "picture", style: height ? `height:${height}px` : null }, image);
+  return make("span", { class: isVideo(entry) ? "picture clip" : "picture", style }, element);
+}
+
+// Plays a clip within an element while it is pointed at or has the focus; the whole link, not the clip, is pointed at.
+function playing(element) {
+  const clip = element.querySelector("video");
+  if (!clip) return element;
+  const play = () => clip.play().catch(() => {});  // refused, or left before it began
+  const rest = () => { clip.pause(); clip.currentTime = 0; };
+  for (const event of ["pointerenter", "focusin"]) element.addEventListener(event, play);
+  for (const event of ["pointerleave", "focusout"]) element.addEventListener(event, rest);
+  return element;
 }

@@ -22,7 +22,7 @@ class Detail {
         make("span", { class: "grow" }),
         picks.star(entry),
         place >= 0 ? make("span", { class: "where" }, `${place + 1} of ${order.length}`) : null,
-        step(`${isText(entry) ? "Text" : "Image"} before`, this.before, "‹"), step(`${isText(entry) ? "Text" : "Image"} after`, this.after, "›")),
+        step("Before", this.before, "‹"), step("After", this.after, "›")),
       make("div", { class: "sheet" },
         make("div", {}, this.hero(entry), this.under), this.side));
     this.fill(null);
@@ -47,6 +47,10 @@ class Detail {
     }
     const shape = entry.width && entry.height ? `--shape:${entry.width / entry.height}` : null;
     const image = picture(entry, 0, true).firstChild;
+    if (isVideo(entry)) {
+      image.autoplay = true;
+      return make("div", { class: "hero", style: shape }, image);
+    }
     return make("a", { class: "hero", style: shape, href: urlOf(pathOf(entry)), target: "_blank", title: "The file itself" }, image);
   }
 
@@ -96,7 +100,7 @@ class Detail {
     if (!detail) return [];
     const parts = [];
     const replay = (detail.replay || [])[entry.number];
-    if (replay) parts.push(make("h3", {}, isText(entry) ? "Reproduce this text" : "Reproduce this image"), command(replay));
+    if (replay) parts.push(make("h3", {}, `Reproduce this ${kindOf(entry)}`), command(replay));
     if (detail.command) parts.push(make("h3", {}, "Start from it"), command(detail.command));
     return parts;
   }
@@ -106,7 +110,7 @@ class Detail {
     const tree = genealogy(trace, entry.slot), lines = curves(trace), parts = [];
     if (tree) {
       parts.push(make("h3", {}, "Particles ", make("small", {}, "who descends from whom, by step; dots are rewards")));
-      parts.push(make("div", { class: "legend" }, sample([isText(entry) ? "this text" : "this image", "var(--accent)", "solid"]),
+      parts.push(make("div", { class: "legend" }, sample([`this ${kindOf(entry)}`, "var(--accent)", "solid"]),
         sample(["reached the end", "var(--soft)", "solid"]), sample(["resampled away", "var(--dead)", "solid"])), tree);
     }
     if (lines) parts.push(make("h3", {}, "Rewards ", make("small", {}, "by denoising steps done")), lines);
@@ -129,7 +133,7 @@ class Detail {
       }
     };
     image.src = `data:image/webp;base64,${strip}`;
-    return [make("h3", {}, "Intermediate steps ", make("small", {}, "the model's estimate of the image")), row,
+    return [make("h3", {}, "Intermediate steps ", make("small", {}, isVideo(entry) ? "the model's estimate of the middle frame" : "the model's estimate of the image")), row,
       make("div", { class: "strip-note" }, make("span", {}, "first step"), make("span", {}, "last"))];
   }
 
@@ -137,11 +141,11 @@ class Detail {
     const others = steer.entries.filter((other) => other.prompt === entry.prompt);
     if (others.length < 2) return [];
     return [make("h3", {}, "The same prompt ", make("small", {}, "other seeds and methods")),
-      make("div", { class: "beside" }, others.slice(0, 24).map((other) => make("a",
+      make("div", { class: "beside" }, others.slice(0, 24).map((other) => playing(make("a",
         { href: addressOf(other), "aria-current": other === entry ? "true" : null },
         picture(other, 104),
         make("span", { class: "facts" }, other.reward === null ? null : make("b", {}, number(other.reward)),
-          make("span", {}, steer.head.runs.length > 1 ? runLabel(runOf(other)) : `seed ${other.seed}`)))))];
+          make("span", {}, steer.head.runs.length > 1 ? runLabel(runOf(other)) : `seed ${other.seed}`))))))];
   }
 
   raw(recipe) {

@@ -60,13 +60,13 @@ class Grid {
   tile(entry) {
     const several = steer.head.runs.length > 1;
     const tile = make("div", { class: "tile" },
-      make("a", { href: addressOf(entry), title: textOf(entry).slice(0, 500) },
+      playing(make("a", { href: addressOf(entry), title: textOf(entry).slice(0, 500) },
         picture(entry, this.high),
         make("span", { class: "caption", dir: "auto" }, textOf(entry).slice(0, 300)),
         make("span", { class: "facts" },
           entry.reward === null ? null : make("b", {}, number(entry.reward)),
           several ? make("span", { title: runLabel(runOf(entry)) }, runLabel(runOf(entry))) : null,
-          make("span", { class: several ? "whole" : null, title: "seed" }, several ? String(entry.seed) : `seed ${entry.seed}`))),
+          make("span", { class: several ? "whole" : null, title: "seed" }, several ? String(entry.seed) : `seed ${entry.seed}`)))),
       picks.star(entry));
     tile.entry = entry;
     return tile;
