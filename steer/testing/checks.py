@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError, message_of
+from steer.models.media import media_of
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import Plugins, manager
-from steer.rewards.reward import RewardFunction, is_differentiable
+from steer.rewards.reward import RewardFunction, is_differentiable, parts_of
 from steer.testing.gradient import gradient
 from steer.testing.subject import Failed, Subject
 
+VIDEO, FRAMES = media_of("video").name, 5
+"""A modality, and the frames of the videos on which its rewards are checked."""
 TOLERANCE = 1e-4
 """Largest relative difference of scores between batch sizes, which use different kernels."""
 
@@ -41,7 +44,7 @@ class Report:
         name: the reward's.
         checks: in the order in which they ran.
         scores: of ``samples``, to show the best and the worst; empty if scoring failed.
-        samples: float ``[N, 3, H, W]``.
+        samples: float ``[N, 3, H, W]``; of a reward of videos ``[N, F, 3, H, W]``.
         prompts: N prompts.
     """
 
@@ -98,7 +101,7 @@ def extremes(subject: Subject) -> str:
 def dtype_and_device(subject: Subject) -> str:
     """The scores are floats on the samples' device."""
     with torch.no_grad():
-        scores = subject.reward(subject.samples.clone(), list(subject.prompts))
+        scores = subject.call(subject.samples.clone(), list(subject.prompts))
     if not scores.is_floating_point():
         raise Failed(f"returned {scores.dtype}, expected a float type")
     if scores.device != subject.samples.device:
@@ -121,7 +124,7 @@ def input_unchanged(subject: Subject) -> str:
     """The reward does not change samples and prompts, which the sampler and other rewards share."""
     samples, prompts = subject.samples.clone(), list(subject.prompts)
     with torch.no_grad():
-        subject.reward(samples, prompts)
+        subject.call(samples, prompts)
     if not torch.equal(samples, subject.samples):
         raise Failed("the reward changed its samples in place; work on a copy")
     if prompts != list(subject.prompts):
@@ -192,7 +195,8 @@ def check_reward(
 
     Args:
         reward: a ``steer.Reward`` or a function of (samples, prompts).
-        samples: float ``[N, 3, H, W]`` in [0, 1] to score; scenes of the embedded world by default.
+        samples: float ``[N, 3, H, W]`` in [0, 1] to score, videos ``[N, F, 3, H, W]``; scenes of the embedded world by
+            default, which move past for a reward of videos.
         prompts: N prompts.
         name: for the report; the reward's own by default.
         differentiable: whether to check its gradient; by default as the reward declares.
@@ -204,6 +208,8 @@ def check_reward(
     """
     if samples is None:
         samples, prompts = example_samples()
+        if any(getattr(part, "modality", None) == VIDEO for part in _parts(reward)):
+            samples = torch.stack([samples.roll(3 * frame, dims=-1) for frame in range(FRAMES)], dim=1)
     if prompts is None or len(prompts) != len(samples) or len(samples) < 2:
         raise SteerError(f"got {len(samples)} samples and {len(prompts or ())} prompts; expected 2 or more of each")
     rows = tuple(p if isinstance(p, Prompt) else Prompt(p) for p in prompts)
@@ -230,6 +236,10 @@ def example_samples(plugins: Plugins | None = None) -> tuple[Tensor, list[Prompt
         return samples, list(prompts)
     noise = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     return noise, [Prompt(f"a picture of {number} things") for number in range(8)]
+
+
+def _parts(reward: RewardFunction) -> list[object]:
+    return list(parts_of(reward)) or [reward]
 
 
 def _run(check: Callable[[Subject], str | None], subject: Subject) -> Check:

@@ -29,7 +29,7 @@ def gradient(subject: Subject) -> str | None:
     base = (0.1 + 0.8 * subject.samples[:count]).detach()
     prompts = list(subject.prompts[:count])
     leaf = base.clone().requires_grad_()
-    scores = subject.reward(leaf, prompts)
+    scores = subject.call(leaf, prompts)
     if not scores.requires_grad:
         raise Failed(
             "declares differentiable but its scores carry no gradient (a detach(), numpy or no_grad() inside?)"

@@ -8,6 +8,7 @@ from steer.models.media import media_of
 from steer.results.folder import OutputFolder
 from steer.results.sheets import contact_sheet
 from steer.testing.checks import Report
+from steer.testing.subject import as_samples
 
 REPORT_FILES = ("report.json", "best-and-worst.png")
 SHOWN = 6
@@ -30,7 +31,9 @@ def best_and_worst(report: Report, shown: int = SHOWN) -> Image.Image:
     """Draw the best samples in the upper row and the worst in the lower one, with prompts and scores."""
     order = sorted(range(len(report.scores)), key=lambda i: -report.scores[i])
     shown = min(shown, len(order) // 2)
-    pictures = media_of("image").values(report.samples)
+    medium = media_of("image" if report.samples.ndim == 4 else "video")
+    values = medium.values(as_samples(report.samples))
+    pictures = {i: picture for i, value in enumerate(values) if (picture := medium.picture(value)) is not None}
     cells = [
         (pictures[i], str(report.prompts[i]), f"{label}: {report.scores[i]:.4g}")
         for label, rows in (("best", order[:shown]), ("worst", order[-shown:]))

@@ -11,7 +11,8 @@ import torch
 from support.tiny import brightness
 
 from steer import Reward, SteerError
-from steer.registry.plugins import Plugins
+from steer.registry.plugins import Plugins, manager
+from steer.rewards.by_name import make_reward
 from steer.testing import check_reward, example_samples
 from steer.testing.report import write_report
 
@@ -145,3 +146,18 @@ def test_the_report_shows_best_and_worst(tmp_path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
     order = SAMPLES.mean(dim=(1, 2, 3)).argsort()
     assert max(range(6), key=lambda i: report.scores[i]) == order[-1]
+
+
+@pytest.mark.parametrize("name", ["motion", "flicker"])
+def test_rewards_of_videos_are_checked_on_scenes_that_move(name: str, tmp_path: Path) -> None:
+    reward = make_reward([f"{name}:2"], {}, manager(), torch.device("cpu"))
+    report = check_reward(reward, name=name, batch=3).require()
+    assert report.samples.ndim == 5 and any(check.name == "gradient" for check in report.checks)
+    assert len(write_report(report, tmp_path)) == 2
+
+
+def test_a_reward_of_images_is_checked_on_videos_frame_by_frame() -> None:
+    videos = SAMPLES.unsqueeze(1).repeat(1, 5, 1, 1, 1) * torch.linspace(0.5, 1, 5).view(1, 5, 1, 1, 1)
+    check_reward(Smooth(), videos, PROMPTS).require()
+    report = check_reward(Doubled(), videos, PROMPTS)
+    assert {check.name for check in report.checks if check.status == "failed"} == {"gradient"}
