@@ -58,7 +58,7 @@ def test_every_class_gives_the_stock_image_and_is_steered(kind: Kind) -> None:
     )
     assert best.items[0].reward == max(plain.rewards[0])
     common |= kind.noisy
-    options = {"fk": {"lambda": 300.0, "potential": "rt"}}
+    options = {"fk": {"lambda": 3000.0, "potential": "rt"}}
     steered = sampler.generate([prompt(kind)], methods=["fk"], options=options, **common)
     assert [event for event in steered.trace[0]["events"] if event["kind"] == "resample"]
     assert steered.rewards[0] != sampler.generate([prompt(kind)], **common).rewards[0]
