@@ -172,6 +172,21 @@ def test_a_saved_pipeline_without_a_family_is_a_model(steer: Steer, place: Path)
     assert Image.open(made("out")[0]).tobytes() == image.tobytes()
 
 
+@pytest.mark.slow
+def test_methods_are_compared_at_equal_cost(steer: Steer, tiny: Path) -> None:
+    photo().save("photo.png")
+    texts = ("a red circle", "a blue square", "the photo", "a circle", "a red square")
+    Path("p.txt").write_text("\n".join(texts))
+    done = steer(
+        *("compare", "p.txt", "-m", tiny, "--pipeline", "StableDiffusionImg2ImgPipeline", "--steps", "2"),
+        *("--guidance", "1", "--input", "image=photo.png", "--input", "strength=1.0", "--budget", "nfe=8"),
+        *("-r", "./rewards.py:brightness", "--judge", "jpeg", "--method", "plain", "--method", "best-of-n"),
+        *("--method", "fk:lambda=50", "-o", "fk.every=0.5", "--out", "c", "--json"),
+    )
+    assert done.code == 0, done.err
+    assert {line["cost"]["nfe"] for line in json.loads(done.out)["lines"]} == {8}
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
