@@ -33,9 +33,9 @@ def set_attention(denoiser: Any, name: str, device: torch.device) -> None:
         raise SteerError(f"attention {name!r} is not one that {kind} takes{nearest(name, taken)}; it takes {shown}")
     try:
         if _dispatches(denoiser):
-            with attention_backend("native"):  # what is chosen for one model is not for all
+            with attention_backend(name):  # what is chosen for one model is not for all
+                _try(name, denoiser.dtype, device)
                 denoiser.set_attention_backend(name)
-            _try(name, denoiser.dtype, device)
         elif name == "xformers":
             denoiser.enable_xformers_memory_efficient_attention()
     except (AttributeError, ValueError, RuntimeError, ImportError, AssertionError, OSError) as error:

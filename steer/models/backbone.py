@@ -208,14 +208,13 @@ class Backbone(Placed, abc.ABC):
         return shape[-1] * factor, shape[-2] * factor
 
     def decoded_at_once(self, latents: Tensor) -> int:
-        """Return how many of some latents ``[B, …]`` to decode together; on a CPU, which has more memory, all."""
-        rows = len(latents)
+        """Return how many of some latents ``[B, …]`` to decode together at most; on a CPU, with its memory, all."""
         if self.device.type == "cpu" or not self.continuous:
-            return rows
+            return len(latents)
         if torch.is_grad_enabled() and latents.requires_grad:
             return 1  # the way back takes several times as much
         width, height = self.pixels(latents.shape[1:])
-        return rows_at_once(rows, width * height)
+        return rows_at_once(width * height)
 
     def check_predicts(self, what: str) -> None:
         """Raise unless predictions at other latents, or by other weights, can be had.

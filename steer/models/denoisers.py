@@ -59,8 +59,8 @@ class Denoisers(dict[str, nn.Module]):
         """Name weights for :meth:`resolve`."""
         self._promised[denoiser.name] = denoiser
 
-    def resolve(self, name: str) -> None:
-        """Read the weights of that name, if they were promised.
+    def resolve(self, name: str) -> nn.Module:
+        """Return the denoiser of that name; its weights are read now if they were promised.
 
         Raises:
             SteerError: if no method promised weights of that name, they cannot be fetched, or do not fit the model.
@@ -77,3 +77,4 @@ class Denoisers(dict[str, nn.Module]):
             del self._promised[name]
         if name not in self:
             raise unknown("denoiser", name, self)
+        return self[name]

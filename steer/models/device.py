@@ -71,16 +71,15 @@ def repeatable(device: torch.device) -> Iterator[None]:
         empty.fill_uninitialized_memory, torch.backends.cudnn.benchmark = filled, tried
 
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "_ALLOC_FAILED", "ALLOCATION_FAILED")
+"""What allocators and libraries say."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that a device ran out of memory, as reported by its allocator or by a library."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return True
-    if not isinstance(error, RuntimeError):
-        return False
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    words = str(error)
-    return should_reduce_batch_size(RuntimeError(words)) or "_STATUS_ALLOC_FAILED" in words
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def memory_gb() -> float | None:

@@ -118,8 +118,9 @@ class Placed:
 
         Only on a GPU: it costs a forward, and a machine's own memory is larger.
         """
+        module = self.denoisers.resolve(denoiser)
         self.enter(encoding=False)
-        parts: list[Any] = [] if self.device.type == "cpu" else [self.denoisers[denoiser]]
+        parts: list[Any] = [] if self.device.type == "cpu" else [module]
         if parts and getattr(self.pipe, "vae", None) is not None:
             parts.append(self.safe_vae)
         able = [part for part in parts if getattr(part, "_supports_gradient_checkpointing", False)]

@@ -1,23 +1,48 @@
-"""What a GPU holds at a time: rows that are decoded together, by their pixels; weights, by their bytes and the room."""
+"""What a GPU holds at a time: rows that are decoded or scored together, by their pixels; weights, by their bytes and
+the room."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-DECODED_PIXELS = 1024 * 1024
-"""Pixels of the images that a GPU decodes together, unless one image has more: a decoder takes many times the memory
-per image that the denoiser takes, and this many keep a GPU busy."""
+from steer.models.media.media import joined
+
+PIXELS_AT_ONCE = 1024 * 1024
+"""Pixels of the images that a GPU decodes or scores together, unless one image has more: a decoder takes many times
+the memory per image that the denoiser takes, and this many keep a GPU busy. It does not depend on the room, so that
+images do not."""
 
 
-def rows_at_once(rows: int, pixels: int, most: int = DECODED_PIXELS) -> int:
-    """Return the size of equal batches of ``rows`` images, each of at most ``most`` pixels or one image."""
-    batches = math.ceil(rows / max(1, most // pixels))
-    return math.ceil(rows / batches)
+def rows_at_once(pixels: int) -> int:
+    """Return how many images of so many pixels a GPU decodes or scores together."""
+    return max(1, PIXELS_AT_ONCE // pixels)
+
+
+def scored_at_once(samples: Any) -> int | None:
+    """Return how many of some images to score together at most; ``None`` on a CPU and for other samples: all."""
+    if not isinstance(samples, Tensor) or samples.device.type == "cpu":
+        return None
+    return rows_at_once(math.ceil(samples.shape[1:].numel() / 3))
+
+
+def in_equal_batches(function: Callable[[Any, Sequence[int]], Any], samples: Any, most: int) -> Any:
+    """Call a function of some samples and their rows in as few batches of one size as hold at most ``most``.
+
+    Kernels differ in the last bits between batch sizes; so the last batch is filled up with copies of the last row, and
+    a row's result does not depend on its place.
+    """
+    count = len(samples)
+    if count <= most:
+        return function(samples, range(count))
+    size = math.ceil(count / math.ceil(count / most))
+    batches = [[min(row, count - 1) for row in range(start, start + size)] for start in range(0, count, size)]
+    return joined([function(samples[torch.tensor(rows, device=samples.device)], rows) for rows in batches])[:count]
 
 
 def fits(weights: int, room: int | None) -> bool:
@@ -28,15 +53,18 @@ def fits(weights: int, room: int | None) -> bool:
 def bytes_of(modules: Iterable[nn.Module]) -> int:
     """Return the bytes of all weights, each counted once."""
     tensors = {id(tensor): tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
-    return sum(map(_bytes, tensors.values()))
+    return sum(held.nbytes for tensor in tensors.values() for held in held_by(tensor))
 
 
-def _bytes(tensor: Tensor) -> int:
-    """Return a tensor's bytes; one of torchao consists of others, and says the size of what it stands for."""
+def held_by(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors that one consists of: itself, unless it is torchao's, which says the size of what it stands
+    for."""
     if not is_traceable_wrapper_subclass(tensor):
-        return tensor.nbytes
+        yield tensor
+        return
     inner, _ = tensor.__tensor_flatten__()
-    return sum(_bytes(getattr(tensor, name)) for name in inner)
+    for name in inner:
+        yield from held_by(getattr(tensor, name))
 
 
 def movable(module: nn.Module) -> bool:
@@ -96,10 +124,11 @@ class Residence:
         if not leaving and not coming:
             return
         known = self._others()
-        self._waiting = [one for one in [*self._waiting, *leaving] if one is not module and one in known]
-        if not self.crowded or self._encoding is False:  # else all are on the CPU
-            moved(leaving, torch.device("cpu"))
+        moved(leaving, torch.device("cpu"))
+        self._waiting = [one for one in [*self._waiting, *leaving] if one in known]
+        if not self.crowded or self._encoding is False:  # else it comes with the others
             moved(coming, self._device)
+        self._waiting = [one for one in self._waiting if one is not module]
 
     def _at_work(self) -> list[nn.Module]:
         return [module for module in self._others() if module not in self._waiting]
@@ -110,6 +139,7 @@ class Residence:
             return
         groups = [self._encoders, self._at_work()]
         leaving, coming = groups if not encoding else reversed(groups)
+        self._encoding = None  # if there is no room for all, the next call moves whatever is not in its place
         moved(leaving, torch.device("cpu"))
         moved(coming, self._device)
         self._encoding = encoding

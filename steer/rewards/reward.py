@@ -15,7 +15,7 @@ from torch import Tensor
 from steer.errors import RewardError, SteerError, message_of
 from steer.models.device import out_of_memory
 from steer.models.media import media_of
-from steer.models.room import bytes_of, moved
+from steer.models.room import bytes_of, in_equal_batches, moved, scored_at_once
 from steer.prompts.prompt import Prompt
 from steer.rewards.frames import USUAL, Frames, frames_of
 from steer.rewards.isolation import copies, undisturbed
@@ -88,14 +88,16 @@ class Reward:
             self.prepare()
             self.is_ready = True
         if self._is_parked:
+            self._is_parked = False  # also if there is no room for all of it: parking takes back what came
             moved(self._held(), self.device)
-            self._is_parked = False
 
-    def park(self) -> None:
-        """Move its modules to the CPU until it is asked next."""
-        if not self._is_parked and self.device.type != "cpu":
-            moved(self._held(), torch.device("cpu"))
-            self._is_parked = True
+    def park(self) -> bool:
+        """Move its modules to the CPU until it is asked next; return whether they were elsewhere."""
+        if self._is_parked or self.device.type == "cpu" or not self._held():
+            return False
+        moved(self._held(), torch.device("cpu"))
+        self._is_parked = True
+        return True
 
     def bytes_held(self) -> int:
         """Return the bytes of its modules."""
@@ -190,8 +192,8 @@ class Combination(Reward):
         """Return a prompt with the metadata that every part needs."""
         for part in self.parts:
             if isinstance(part, Reward):
-                if type(part).completed not in (Reward.completed, Combination.completed):
-                    part.ready()  # a part may complete prompts by its weights
+                if type(part).completed not in (Reward.completed, Combination.completed) and not part.is_ready:
+                    part.ready()  # a part may complete prompts by its weights, wherever they wait
                 prompt = part.completed(prompt)
         return prompt
 
@@ -296,22 +298,35 @@ def score(
 def checked(
     name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None
 ) -> Tensor:
-    """Call a reward on copies of the samples and check its scores: float ``[N]``, finite.
+    """Call a reward on copies of the samples, on a GPU in batches of its own, and check its scores: float ``[N]``,
+    finite.
 
     Raises:
         RewardError: naming the reward, the prompt and the step. The traceback of a reward that raises goes to the log.
             A ``SteerError`` of the reward passes unchanged.
     """
     where = "on the final samples" if step is None else f"at step {step}"
-    if isinstance(reward, Reward):
-        reward.ready()
-    frames = None if isinstance(reward, Combination) else frames_of(reward, samples)
-    if frames is None:
-        scores = _called(name, reward, samples, prompts, where)
-    else:
-        scores = frames.scores(samples, lambda images: _called(name, reward, images, prompts, where))
-    if isinstance(reward, Reward) and reward.waits and not scores.requires_grad:  # a gradient passes its weights
-        reward.park()
+
+    def batched(part: Any) -> Tensor:
+        def call(some: Any, rows: Sequence[int]) -> Tensor:
+            return _called(name, reward, some, [prompts[row] for row in rows], where)
+
+        most = scored_at_once(part)
+        if most is None or len(prompts) <= most:
+            return _called(name, reward, part, prompts, where)
+        scores: Tensor = in_equal_batches(call, part, most)
+        return scores
+
+    scores: Tensor | None = None
+    try:
+        if isinstance(reward, Reward):
+            reward.ready()
+        frames = None if isinstance(reward, Combination) else frames_of(reward, samples)
+        scores = batched(samples) if frames is None else frames.scores(samples, batched)
+    finally:
+        # a gradient still has to pass its weights
+        if isinstance(reward, Reward) and reward.waits and (scores is None or not scores.requires_grad):
+            reward.park()
     finite = torch.isfinite(scores)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])

@@ -40,25 +40,34 @@ ADVICE = {
     "encoding texts": "use --offload model, --dtype bf16 or fp16, or a smaller --model",
     "denoising": "lower --size, or use --dtype bf16 or fp16, --offload model, or a smaller --model",
     "decoding": "use --vae-memory tiling or slicing, --preview, or lower --size",
-    "rewarding": "use a smaller reward, or score afterwards by steer score",
+    "rewarding": "use a smaller reward, place it elsewhere (-o NAME.device=cpu), or score afterwards by steer score",
     "differentiating": "lower --size, let methods recompute activations, or use a search without gradients",
 }
 """What helps if memory does not suffice for one row, by what was being done."""
 
 
 @contextmanager
-def during(what: str, *, alone: bool = False) -> Iterator[None]:
+def during(what: str, *, rows: int | None = None) -> Iterator[None]:
     """Let an error of memory say what was being done, one of :data:`ADVICE`; the innermost counts.
 
     Args:
-        alone: whether it is done for one row, whatever the chunk's size.
+        rows: for how many rows together, if those are the chunk's in batches of their own.
     """
     try:
         yield
     except RuntimeError as error:
         if not hasattr(error, "during"):
-            error.during = what, alone  # type: ignore[attr-defined]
+            error.during = what, rows  # type: ignore[attr-defined]
         raise
+
+
+class Full(Exception):  # noqa: N818 - never leaves this module
+    """Memory ran out; the cause says so in its own words."""
+
+    def __init__(self, during: tuple[str, int | None]) -> None:
+        """Args: during: what was being done, and for how many rows if those are fewer than a chunk's."""
+        super().__init__()
+        self.during = during
 
 
 class Halved(Exception):  # noqa: N818 - no fault: whoever runs the pack begins it again
@@ -103,16 +112,10 @@ class Chunks:
         Args:
             what: is done, one of :data:`ADVICE`.
         """
-        while True:
-            try:
-                return function()
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                log.debug("out of memory", exc_info=True)
-            torch.cuda.empty_cache()
-            if self.relieve is None or not self.relieve():
-                raise SteerError(f"out of memory while {what}: {ADVICE[what]}")
+        try:
+            return self._with_room(function)
+        except Full as full:
+            raise _error(what) from full.__cause__
 
     def unrepeatable(self, what: str, function: Callable[[], Any]) -> Any:
         """Call a function that cannot be called again if memory runs out: whoever runs the pack begins it again.
@@ -121,19 +124,30 @@ class Chunks:
             what: is done, one of :data:`ADVICE`.
         """
         try:
-            return function()
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            log.debug("out of memory", exc_info=True)
-        torch.cuda.empty_cache()
-        relieved = self.relieve is not None and self.relieve()
-        if not self.restarts or (not relieved and self.size == 1):
-            raise SteerError(f"out of memory while {what}: {ADVICE[what]}")
-        if not relieved:
-            self.size //= 2
-            log.warning("out of memory: the chunk size is %d from here on", self.size)
+            return _attempt(function)
+        except Full as full:
+            relieved = self._relieved()
+            if not self.restarts or (not relieved and self.size == 1):
+                raise _error(what) from full.__cause__
+            if not relieved:
+                self._shrink(self.size)
         raise Halved
+
+    def _with_room(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function; if memory runs out, call it again for as long as there is more room.
+
+        Raises:
+            Full: if there is none.
+        """
+        while True:
+            try:
+                return _attempt(function, *arguments)
+            except Full:
+                if not self._relieved():
+                    raise
+
+    def _relieved(self) -> bool:
+        return self.relieve is not None and self.relieve()
 
     def map_several(
         self, function: Callable[[Tensor], tuple[Tensor, ...]], count: int, groups: Tensor | None = None
@@ -156,29 +170,53 @@ class Chunks:
             size = self.size
             rows = members[torch.arange(start, start + size).clamp(max=count - 1)]
             try:
-                out = function(rows)
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                log.debug("out of memory", exc_info=True)
-                what, alone = getattr(error, "during", ("denoising", False))
-            else:
-                real = min(size, count - start)
-                padding += size - real
-                parts.append(tuple(tensor[:real] for tensor in out))
-                start += size
+                out = self._with_room(function, rows)
+            except Full as full:
+                what, together = full.during
+                together = min(size, together or size)
+                if together == 1:
+                    raise _error(what, ", with one row at a time") from full.__cause__
+                self._shrink(together)
                 continue
-            # outside of the handler, whose traceback keeps the failed call's tensors alive
-            torch.cuda.empty_cache()
-            if self.relieve is not None and self.relieve():
-                continue
-            if size == 1 or alone:
-                raise SteerError(f"out of memory while {what}, with one row at a time: {ADVICE[what]}")
-            self.size = size // 2
-            log.warning("out of memory: the chunk size is %d from here on", self.size)
-            if self.restarts:
-                raise Halved
+            real = min(size, count - start)
+            padding += size - real
+            parts.append(tuple(tensor[:real] for tensor in out))
+            start += size
         return _joined(parts), padding
+
+    def _shrink(self, rows: int) -> None:
+        """Take half of so many rows from here on.
+
+        Raises:
+            Halved: see :attr:`restarts`.
+        """
+        self.size = rows // 2
+        log.warning("out of memory: the chunk size is %d from here on", self.size)
+        if self.restarts:
+            raise Halved
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function.
+
+    Raises:
+        Full: if memory runs out, from an error without traceback, whose frames would keep the failed call's tensors.
+    """
+    try:
+        return function(*arguments)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        log.debug("out of memory", exc_info=True)
+        failed = error.with_traceback(None)
+        failed.__context__ = failed.__cause__ = None
+    torch.cuda.empty_cache()  # here, where nothing handles the error any more
+    raise Full(getattr(failed, "during", ("denoising", None))) from failed
+
+
+def _error(what: str, how: str = "") -> SteerError:
+    """Return the error of too little memory, to be raised from its cause."""
+    return SteerError(f"out of memory while {what}{how}: {ADVICE[what]}")
 
 
 def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from steer.errors import SteerError
 from steer.models.backbone import Backbone
 from steer.models.encoded_prompts import Conditioning
-from steer.models.media.media import joined
+from steer.models.room import in_equal_batches, scored_at_once
 from steer.models.stock.process import Called
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import WeightedSum
@@ -24,13 +24,16 @@ DecodeRows = Callable[[Tensor, Tensor], Any]
 """Latents ``[B, …]`` in place of those of some rows, int64 ``[B]``, to samples."""
 
 
-def within(backbone: Backbone, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of the model without its encoders that puts it into inference mode itself, for it may be called
-    again on the way back, when whoever asked for the gradient has the model back."""
+def within(backbone: Backbone, function: Callable[..., Any], denoiser: str | None = None) -> Callable[..., Any]:
+    """Return a function of the model without its encoders that puts it into inference mode, and the denoiser that it
+    uses onto the device, itself: it may be called again on the way back, when whoever asked for the gradient has the
+    model back, or has used other weights."""
 
     def inside(*arguments: Any, **keywords: Any) -> Any:
         with backbone.inference():
             backbone.enter(encoding=False)
+            if denoiser is not None:
+                backbone.bring(denoiser)
             return function(*arguments, **keywords)
 
     return inside
@@ -122,9 +125,8 @@ class Forwards:
             conditioning: of each row.
             keep: keep the activations if a graph is made, instead of computing them again on the way back.
         """
-        predict = partial(within(self.backbone, self.backbone.predict), denoiser, conditioning=conditioning)
+        predict = partial(within(self.backbone, self.backbone.predict, denoiser), denoiser, conditioning=conditioning)
         timestep = timestep.to(x.device)
-        self.backbone.bring(denoiser)
         return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
 
     def decode_rows(self, x0: Tensor, *, final: bool, keep: bool = False) -> Any:
@@ -140,11 +142,11 @@ class Forwards:
         else:
             decode, most = self.preview, len(x0)
 
-        def decoded(part: Tensor) -> Any:
-            with during("decoding", alone=len(part) == 1 and not keep):
+        def decoded(part: Tensor, _: object) -> Any:
+            with during("decoding", rows=None if keep else len(part)):
                 return decode(part) if keep else checkpointed(decode, part)
 
-        return joined([decoded(part) for part in x0.split(most)])
+        return in_equal_batches(decoded, x0, most)
 
     def decode(self, x0: Tensor, *, final: bool = True, decode: DecodeRows | None = None) -> Any:
         """Decode latents ``[N, …]`` to samples.
@@ -189,7 +191,7 @@ class Forwards:
         def evaluate(rows: Tensor) -> Tensor:
             index = rows.to(x0.device)
             found = self._decoded(x0[index], step is None, rows, decode) if samples is None else samples[index]
-            with during("rewarding"):
+            with during("rewarding", rows=scored_at_once(found)):
                 return reward(found, [prompts[row] for row in rows.tolist()], step=step)
 
         scores, _ = self.chunks.map(evaluate, len(x0))
@@ -200,7 +202,7 @@ class Forwards:
         """Score finished samples by a judge, ``[N]``; no hook sees it."""
 
         def evaluate(rows: Tensor) -> Tensor:
-            with during("rewarding"):
+            with during("rewarding", rows=scored_at_once(samples)):
                 return judge(samples[rows.to(samples.device)], [prompts[row] for row in rows.tolist()])
 
         scores, _ = self.chunks.map(evaluate, len(samples))
@@ -211,7 +213,7 @@ class Forwards:
         """Decode some rows; samples that are no numbers are an error, not black images."""
         if decode is None or (self.preview is not None and not final):
             return self._finite(self.decode_rows(x0, final=final))
-        with during("decoding", alone=len(x0) == 1), torch.no_grad():
+        with during("decoding", rows=len(x0)), torch.no_grad():
             return self._finite(decode(x0, rows))
 
     def _finite(self, samples: Any) -> Any:

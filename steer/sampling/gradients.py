@@ -157,7 +157,7 @@ def pull(
             by_samples.append(by_sample)
     if join is not None:
         grads = [_back(samples, leaf, by_sample, keep=False) for by_sample in join(by_samples)]
-    with torch.no_grad():
+    with torch.no_grad(), during("rewarding"):
         seen = [score(name, reward, pixels, prompts, step=step).cpu().double() for name, reward in watch.items()]
     nan = torch.where(sound.cpu(), 0.0, torch.nan).to(torch.float64)
     watched = torch.stack(seen, dim=1) if seen else torch.zeros(len(pixels), 0, dtype=torch.float64)
@@ -179,13 +179,27 @@ def _differentiate(
 
     On a GPU one row goes there and back at a time: with its activations, a reward may take as much as the generator.
     """
-    if pixels.device.type != "cpu" and len(pixels) > 1:
-        rows = [
-            _differentiate(name, loss, pixels[row : row + 1], prompts[row : row + 1], step)
-            for row in range(len(pixels))
-        ]
-        values, grads = zip(*rows, strict=True)
-        return torch.cat(values), torch.cat(grads)
+    size = len(pixels) if pixels.device.type == "cpu" else 1
+    try:
+        with during("rewarding"):
+            values, grads = zip(
+                *(
+                    _there_and_back(name, loss, pixels[start : start + size], prompts[start : start + size], step)
+                    for start in range(0, len(pixels), size)
+                ),
+                strict=True,
+            )
+    finally:
+        for each in parts_of(loss):
+            if each.waits:
+                each.park()
+    return torch.cat(values), torch.cat(grads)
+
+
+def _there_and_back(
+    name: str, loss: RewardFunction, pixels: Tensor, prompts: Sequence[Prompt], step: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return the values and the gradient for some rows; a reward that waits on the CPU stays where it was used."""
     image = pixels.clone().requires_grad_()
     value = score(name, loss, image, prompts, step=step)
     part = without_gradient(name, loss)
@@ -193,9 +207,6 @@ def _differentiate(
         raise no_gradient(part or name)
     # rows are independent: the gradient of the sum holds each row's own
     (by_sample,) = torch.autograd.grad(value.sum(), image, allow_unused=True)
-    for each in parts_of(loss):
-        if each.waits:
-            each.park()
     if by_sample is None:  # it has a graph, but of weights of its own
         raise no_gradient(name)
     return value.detach().cpu().double(), by_sample

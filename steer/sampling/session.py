@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ from steer.sampling.run import Run
 from steer.sampling.shared_memory import SharedMemory
 from steer.sampling.state import State
 from steer.sampling.trace import trace_of
+
+WAVE = 64
+"""Most packs whose texts are encoded before the first of them is sampled, if encoders and denoiser take turns."""
 
 
 class Session:
@@ -181,29 +185,29 @@ class Session:
         if self.backbone.offloaded:  # parts move between devices as they are called
             yield from runs
             return
+        ahead = deque(itertools.islice(runs, 1))
         with ThreadPoolExecutor(1, "steer-text") as thread:
-            run = next(runs, None)
-            while run is not None and not self.backbone.crowded:
-                following = next(runs, None)
-                self._ahead = None if following is None else thread.submit(_encode, following)
-                yield run
-                run = following
-        self._ahead = None
-        if run is not None:
-            runs = itertools.chain([run], runs)
-        while wave := self._encoded_wave(runs):
-            yield from wave
+            while ahead and not self.backbone.crowded:
+                ahead.extend(itertools.islice(runs, 1))  # its weights may crowd the device
+                if len(ahead) > 1 and not self.backbone.crowded:
+                    self._ahead = thread.submit(_encode, ahead[1])
+                yield ahead.popleft()
+                self._ahead = None
+        while ahead:
+            self._encode_wave(ahead, runs)
+            while ahead:
+                yield ahead.popleft()
+            ahead.extend(itertools.islice(runs, 1))
 
-    def _encoded_wave(self, runs: Iterator[Run]) -> list[Run]:
-        """Encode the texts of as many runs as the model keeps, so that its encoders come to the device once for all."""
-        kept, wave = self.backbone.encodings, []
+    def _encode_wave(self, wave: deque[Run], runs: Iterator[Run]) -> None:
+        """Encode the texts of a run and of as many others as the model keeps, so that its encoders come to the device
+        once for all."""
+        kept = self.backbone.encodings
         most = kept.encoded + kept.limit // 2
-        for run in runs:
-            _encode(run)
+        _encode(wave[0])
+        while len(wave) < WAVE and kept.encoded < most and (run := next(runs, None)) is not None:
             wave.append(run)
-            if kept.encoded >= most:
-                break
-        return wave
+            _encode(run)
 
     def _with_weights(self, run: Run) -> Run:
         run.load_weights()

@@ -33,11 +33,10 @@ class SharedMemory:
         return self._backbone.crowd() or self._let_wait()
 
     def _let_wait(self) -> bool:
-        staying = [reward for reward in self._here() if not reward.waits and reward.bytes_held()]
-        for reward in staying:
+        parked = [reward for reward in self._here() if reward.park()]
+        for reward in parked:
             reward.waits = True
-            reward.park()
-        return bool(staying)
+        return bool(parked)
 
     def _here(self) -> list[Reward]:
         here = self._backbone.device

@@ -26,6 +26,12 @@ EACH = [family for family in all_families() if family.name in TAKE_ALL | TAKE_XF
 each_family = pytest.mark.parametrize("family", EACH, ids=lambda family: family.name)
 
 
+def chosen(module: Any) -> list[tuple[Any, Any]]:
+    """Return what each layer computes its attention with."""
+    processors = [part.processor for part in module.modules() if hasattr(part, "processor")]
+    return [(processor, getattr(processor, "_attention_backend", None)) for processor in processors]
+
+
 @pytest.mark.slow
 @each_family
 def test_every_name_takes_effect_or_is_refused_in_one_line(family: Family) -> None:
@@ -34,17 +40,18 @@ def test_every_name_takes_effect_or_is_refused_in_one_line(family: Family) -> No
     assert taken == (NAMES if family.name in TAKE_ALL else ["native", "xformers"][: 1 + (family.name in TAKE_XFORMERS)])
     possible = []
     for name in [*NAMES, "flashy"]:
+        before = chosen(module)
         try:
             set_attention(module, name, CPU)
         except SteerError as error:
             said = str(error)
+            assert chosen(module) == before
             assert "\n" not in said and name in said
             assert (name in taken) == ("is not possible here, on cpu" in said)
             assert (name not in taken) == ("it takes " in said and "native" in said)
         else:
             possible.append(name)
-            processors = [part.processor for part in module.modules() if hasattr(part, "processor")]
-            assert family.name not in TAKE_ALL or {p._attention_backend for p in processors} == {name}
+            assert family.name not in TAKE_ALL or {backend for _, backend in chosen(module)} == {name}
     assert "native" in possible and (family.name not in TAKE_ALL or "_native_math" in possible)
     assert _AttentionBackendRegistry._active_backend == active  # other models compute as before
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 from steer import Prompt, Reward, Sampler
 from steer.models import load, options, room
 from steer.models.options import ModelOptions
-from steer.models.room import bytes_of, fits, rows_at_once
+from steer.models.room import Residence, bytes_of, fits, in_equal_batches, rows_at_once
 from steer.sampling import shared_memory
 
 pytestmark = pytest.mark.skipif(REAL is not None, reason="a real accelerator tells by itself")
@@ -26,10 +28,23 @@ PROMPTS = [Prompt("a red circle", seed=1), Prompt("a blue square", seed=5)]
 
 @pytest.mark.parametrize(
     ("rows", "side", "expected"),
-    [(4, 1024, 1), (4, 512, 4), (16, 512, 4), (5, 512, 3), (6, 512, 3), (1, 2048, 1), (9, 64, 9), (7, 768, 1)],
-)
-def test_rows_are_decoded_in_equal_batches_of_a_megapixel(rows: int, side: int, expected: int) -> None:
-    assert rows_at_once(rows, side * side) == expected
+    [
+        (4, 1024, [1] * 4), (4, 512, [4]), (16, 512, [4] * 4), (5, 512, [3, 3]), (6, 512, [3, 3]), (1, 2048, [1]),
+        (9, 64, [9]), (7, 768, [1] * 7), (9, 512, [3, 3, 3]), (10, 512, [4, 4, 4]),
+    ],
+)  # fmt: skip
+def test_batches_of_a_megapixel_are_equal(rows: int, side: int, expected: list[int]) -> None:
+    sizes = []
+
+    def double(part: Tensor, of: Sequence[int]) -> Tensor:
+        sizes.append(len(part))
+        assert part.tolist() == list(of)
+        return 2 * part
+
+    assert in_equal_batches(double, torch.arange(rows), rows_at_once(side * side)).tolist() == list(
+        range(0, 2 * rows, 2)
+    )
+    assert sizes == expected
 
 
 def test_weights_leave_a_third_of_the_room() -> None:
@@ -130,6 +145,77 @@ def test_a_reward_waits_on_the_cpu_if_the_gpu_is_full(card: list[int]) -> None:
         sampler.generate(PROMPTS, reward=judge, particles=2, steps=1)
         assert judge.waits and judge.model.weight.device == CPU
         assert "text_encoder" not in places(sampler)
+
+
+class Full:
+    """A card on which some moves find no room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refused: list[nn.Module] = []
+        monkeypatch.setattr(room, "moved", self.moved)
+
+    def moved(self, modules, device: torch.device) -> None:
+        for module in modules:
+            if module in self.refused and device.type != "cpu":
+                self.refused.remove(module)
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            module.to(device)
+
+
+def where(*modules: nn.Module) -> list[str]:
+    return [next(module.parameters()).device.type for module in modules]
+
+
+def test_a_move_that_found_no_room_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended():
+        encoder, unet, vae = (nn.Linear(2, 2) for _ in range(3))
+        card, residence = Full(monkeypatch), Residence(CUDA, [encoder], lambda: [unet, vae], crowded=True)
+        residence.enter(encoding=True)
+        card.refused.append(vae)
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            residence.enter(encoding=False)
+        residence.enter(encoding=True)  # it was, before
+        assert where(encoder, unet, vae) == ["cuda", "cpu", "cpu"]
+        residence.enter(encoding=False)
+        assert where(encoder, unet, vae) == ["cpu", "cuda", "cuda"]
+
+
+def test_weights_for_which_there_was_no_room_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended():
+        base, student = nn.Linear(2, 2).to(CUDA), nn.Linear(2, 2)
+        card, residence = Full(monkeypatch), Residence(CUDA, [], lambda: [base, student], crowded=False)
+        residence.wait(student)
+        card.refused.append(student)
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            residence.use(student, [base])
+        residence.use(base)
+        assert where(base, student) == ["cuda", "cpu"]
+        residence.use(student, [base])
+        assert where(base, student) == ["cpu", "cuda"]
+
+
+@pytest.mark.slow
+def test_texts_are_not_encoded_beside_the_work_once_the_card_is_crowded(monkeypatch) -> None:
+    with pretended():
+        sampler, threads = on_gpu(), []
+        settle = shared_memory.SharedMemory.settle
+
+        def crowds(self) -> None:
+            settle(self)
+            threads.append("settled")
+            if threads.count("settled") == 3:  # with the weights of the second pack
+                assert self._backbone.crowd()
+
+        def noted(self, *arguments):
+            threads.append(threading.current_thread() is threading.main_thread())
+            return encode_one(self, *arguments)
+
+        encode_one = type(sampler.backbone).encode_one
+        monkeypatch.setattr(type(sampler.backbone), "encode_one", noted)
+        monkeypatch.setattr(shared_memory.SharedMemory, "settle", crowds)
+        two = [Prompt("a", settings={"steps": 1}), Prompt("b", settings={"steps": 2})]
+        assert len(sampler.generate(two, particles=1).items) == 2
+        assert [one for one in threads if one != "settled"] == [True, True]
 
 
 @pytest.mark.slow

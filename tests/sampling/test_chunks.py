@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -54,7 +56,8 @@ def test_out_of_memory_halves_the_size_for_good_and_nothing_is_lost() -> None:
 
 @pytest.mark.parametrize("words", [
     "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-    "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in a non-contiguous input.",
+    "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "MPS backend out of memory (MPS allocated: 8.9 GB, max allowed: 9.07 GB). Tried to allocate 1 GB on private pool.",
     "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory",
 ])  # fmt: skip
 def test_libraries_say_in_their_own_words_that_memory_ran_out(words: str) -> None:
@@ -64,8 +67,54 @@ def test_libraries_say_in_their_own_words_that_memory_ran_out(words: str) -> Non
         return rows
 
     assert Chunks(2).map(needs_room, 3)[0].tolist() == [0, 1, 2]
-    with pytest.raises(RuntimeError, match="something else"):
-        Chunks(2).map(lambda rows: (_ for _ in ()).throw(RuntimeError("something else")), 3)
+
+
+def test_what_a_library_cannot_do_is_no_lack_of_memory() -> None:
+    words, tried = "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in a …", []
+
+    def refused(rows: torch.Tensor) -> torch.Tensor:
+        tried.append(len(rows))
+        raise RuntimeError(words)
+
+    with pytest.raises(RuntimeError, match="NOT_SUPPORTED"):
+        Chunks(4).map(refused, 4)
+    assert tried == [4]
+
+
+@pytest.mark.parametrize(
+    "call", [lambda chunks, full: chunks.map(full, 1), lambda chunks, full: chunks.once("encoding texts", full)]
+)
+def test_the_error_names_its_cause_and_keeps_no_tensor_alive(call) -> None:
+    alive = []
+
+    def full(*_: object) -> torch.Tensor:
+        activations = torch.zeros(3)
+        alive.append(weakref.ref(activations))
+        try:
+            raise ValueError("a detail")
+        except ValueError:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB") from None
+
+    with pytest.raises(SteerError, match="out of memory while") as caught:
+        call(Chunks(1), full)
+    assert "2 GiB" in str(caught.value.__cause__)
+    assert alive[0]() is None
+
+
+def test_rows_in_batches_of_their_own_are_halved_from_there() -> None:
+    sizes = []
+
+    def needs_room(rows: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(rows))
+        together = min(4, len(rows))
+        with during("decoding", rows=together):
+            if together > 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return rows
+
+    chunks = Chunks(16)
+    assert chunks.map(needs_room, 4)[0].tolist() == [0, 1, 2, 3]
+    assert sizes == [16, 2, 2]  # 8 would have been decoded by fours as well
 
 
 def test_one_row_that_does_not_fit_is_the_end() -> None:
