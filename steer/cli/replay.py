@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,11 @@ def replay(
     outcome["versions_differ"] = {
         name: [recipe.versions.get(name), now] for name, now in versions().items() if recipe.versions.get(name) != now
     }
-    now_here = dict(sampler.model.files)
+    now_here = dict(item.recipe.files)
     if model is not None and model in now_here:
         now_here[recipe.model] = now_here.pop(model)
-    outcome["files_differ"] = {
-        name: [digest, now_here.get(name)] for name, digest in recipe.files.items() if now_here.get(name) != digest
-    }
+    outcome["files_differ"] = _changes(recipe.files, now_here)
+    outcome["weights_differ"] = _changes(recipe.weights, item.recipe.weights)
     if as_json:
         put_json(outcome)
     else:
@@ -101,4 +101,11 @@ def replay(
             click.echo(f"  {name} was {one_line(str(then))}, is {now}")
         for name, (then, now) in outcome["files_differ"].items():
             click.echo(f"  the file {one_line(name)} had SHA-256 {one_line(then)[:10]}…, has {str(now)[:10]}…")
+        for name in outcome["weights_differ"]:
+            click.echo(f"  the weights of {one_line(name)} are others than they were")
     sys.exit(0 if same else 1)
+
+
+def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, list[str | None]]:
+    """Return what a recipe says of digests, and what is so now, where that differs."""
+    return {name: [digest, now.get(name)] for name, digest in then.items() if now.get(name) != digest}

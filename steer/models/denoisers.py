@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Denoisers(dict[str, nn.Module]):
         self.loras: tuple[str, ...] = ()
         self.ready: Callable[[nn.Module], None] = lambda module: None
         self._promised: dict[str, Denoiser] = {}
-        self._read: dict[str, tuple[Hashable, nn.Module]] = {}
+        self._read: dict[str, tuple[tuple[Path, int], nn.Module]] = {}
 
     def view(self) -> Denoisers:
         """Return the same modules in a new table without promises; read weights are shared."""
@@ -54,6 +54,10 @@ class Denoisers(dict[str, nn.Module]):
     def read(self) -> list[nn.Module]:
         """Return the model's own and all that have been read for any run."""
         return [self["base"], *(module for _, module in self._read.values())]
+
+    def file_of(self, name: str) -> Path | None:
+        """Return the file of weights that have been read; ``None`` for the model's own."""
+        return self._read[name][0][0] if name in self._read else None
 
     def promise(self, denoiser: Denoiser) -> None:
         """Name weights for :meth:`resolve`."""

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 from steer.errors import SteerError, message_of, nearest, package_missing
+from steer.models import loras
 from steer.models.autoencoder import load_vae
 from steer.models.backbone import Backbone
 from steer.models.device import dtype_of, out_of_memory, pick_device, pick_dtype
 from steer.models.downloads import hub, lora_files, weights
+from steer.models.downloads.checkpoints import sha256_of
 from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
+from steer.models.fingerprints import fingerprint
 from steer.models.folders import check_fit, check_folder, check_place, variant_of
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, modules_of, offloaded, prepare
 from steer.models.quantize import check
@@ -64,6 +67,7 @@ class Model:
         options: for the recipe.
         preview: the preview decoder.
         files: the SHA-256 of each local file of weights that the name and the options name.
+        weights: a digest of each part as it was read, of the preview decoder, and of each other LoRA, by name.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Model:
     options: ModelOptions = field(default_factory=ModelOptions)
     preview: Preview | None = None
     files: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 def load_model(
@@ -147,6 +152,7 @@ def load_model(
             pipe = pipeline_class.from_pretrained(str(folder), **given, **keywords)
         else:
             pipe = checkpoint.pipeline(pipeline_class, folder, held - given.keys(), given, keywords)
+        parts = _fingerprints(pipe)
         ours = where.type == "cuda" and chosen.offload == "none"
         crowded = ours and not fits(bytes_of(modules_of(pipe).values()), room_of(where))
         applied = chosen
@@ -167,7 +173,7 @@ def load_model(
         backbone.reside(where, crowded=crowded)
     _receive(backbone, chosen)
     defaults = {**KNOWN_DEFAULTS.get(shown, {}), **_defaults(place.folder)}
-    return Model(name, backbone, defaults, chosen, _preview(backbone, chosen), files_of(name, chosen))
+    return _model(name, backbone, defaults, chosen, files_of(name, chosen), parts)
 
 
 def call_inputs(model: Any, plugins: Plugins, options: ModelOptions) -> tuple[str, Mapping[str, Argument]]:
@@ -279,7 +285,7 @@ def _from_loader(
         )
     where = pick_device(device)
     backbone: Backbone = plugins.registry.loaders[kind].load()(argument, where, pick_dtype(dtype, where))
-    return Model(name, backbone, {}, options)
+    return Model(name, backbone, {}, options, weights={"model": fingerprint(backbone.denoisers["base"])})
 
 
 def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: ModelOptions) -> Model:
@@ -293,11 +299,35 @@ def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: Mod
     _check_pipeline(pipe, name, family)
     if options.base is not None or options.vae is not None:
         raise SteerError("base and vae are for models that steer loads; set pipe.vae of a pipeline in memory")
+    parts = _fingerprints(pipe)
     apply(pipe, options, pipe.device if device is None else pick_device(device), move=device is not None)
     backbone = family(pipe)  # type: ignore[call-arg]
     backbone.lend()
     _receive(backbone, options)
-    return Model(name, backbone, {}, options, _preview(backbone, options), files_of("", options))
+    return _model(name, backbone, {}, options, files_of("", options), parts)
+
+
+def _fingerprints(pipe: Any) -> dict[str, str]:
+    """Return a pipeline's parts by name, before LoRAs and quantization, whose last bits depend on the device."""
+    return {name: fingerprint(part) for name, part in modules_of(pipe).items()}
+
+
+def _model(
+    name: str,
+    backbone: Backbone,
+    defaults: dict[str, Any],
+    options: ModelOptions,
+    files: dict[str, str],
+    parts: dict[str, str],
+) -> Model:
+    preview = _preview(backbone, options)
+    places = {lora: loras.file_of(lora_files.locate(lora)) for lora, *_ in options.loras if lora not in files}
+    weights = {
+        **parts,
+        **({} if preview is None else {"preview": fingerprint(preview.model)}),
+        **{f"lora {lora}": sha256_of(file) for lora, file in places.items() if file.is_file()},
+    }
+    return Model(name, backbone, defaults, options, preview, files, weights)
 
 
 def _receive(backbone: Backbone, options: ModelOptions) -> None:

@@ -86,7 +86,7 @@ def add(pipe: Any, loras: Iterable[Lora], *, fuse: bool) -> None:
         if shapes and any(mark in name for name in shapes for mark in LYCORIS) and hasattr(pipe, "unet"):
             if not fuse:
                 raise SteerError(f"lora {path!r} is a LoHa or LoKr, which are fused, and the model is quantized")
-            _merge_lycoris(pipe, path, _file(place), scales)
+            _merge_lycoris(pipe, path, file_of(place), scales)
             continue
         name = f"lora{number}"
         _load(pipe, path, place, name, shapes)
@@ -112,14 +112,14 @@ def _sides(pipe: Any) -> tuple[list[str], list[str]]:
     return [part for part in parts if "text" not in part], [part for part in parts if "text" in part]
 
 
-def _file(place: Path) -> Path:
+def file_of(place: Path) -> Path:
     """Return the file of a LoRA's weights, if its place tells it."""
     return place if place.is_file() else place / (lora_of([file.name for file in place.iterdir()]) or "")
 
 
 def _shapes(place: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a LoRA's tensors; empty if its file is not known yet, or damaged."""
-    file = _file(place)
+    file = file_of(place)
     try:
         return shapes_of(file) if file.suffix == ".safetensors" else {}
     except SteerError:  # diffusers says what is wrong with it

@@ -141,7 +141,7 @@ def _check(recipe: Recipe, slot: Any) -> None:
         raise TypeError("category is no text")
     if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
         raise ValueError("slot must be a non-negative integer")
-    if not all(isinstance(digest, str) for digest in recipe.files.values()):
+    if not all(isinstance(digest, str) for digest in [*recipe.files.values(), *recipe.weights.values()]):
         raise TypeError("digests must be text")
     if recipe.cfg_setting not in ("guidance_scale", "true_cfg_scale"):
         raise ValueError("cfg_setting is no scale of guidance")

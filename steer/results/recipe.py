@@ -33,6 +33,8 @@ class Recipe:
         replayable: whether names suffice; false if a method, a reward or the model was an object in memory.
         judge: names of judges; no image depends on them.
         files: the SHA-256 of each local file of weights, by its name in the recipe.
+        weights: digests of all weights that are no such files, by their names: of parts of the model, of the preview
+            decoder, of LoRAs, and of weights that a method brought.
         cfg_setting: the setting with the scale of classifier-free guidance (:class:`steer.models.backbone.Backbone`).
     """
 
@@ -52,6 +54,7 @@ class Recipe:
     replayable: bool = True
     judge: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
     cfg_setting: str = "guidance_scale"
     schema: int = field(default=SCHEMA)
 

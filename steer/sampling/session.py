@@ -12,6 +12,7 @@ import torch
 
 from steer.errors import SteerError
 from steer.models.device import dtype_of
+from steer.models.downloads.checkpoints import sha256_of
 from steer.models.load import Model
 from steer.models.stock.inputs import recorded
 from steer.prompts.prompt import Prompt, check_seed, text_id
@@ -275,6 +276,12 @@ class Session:
             items.append(Item(job.prompt, job.seed, particles, chosen, trace, recipe, modality))
         return items
 
+    def _weights(self, run: Run) -> dict[str, str]:
+        """Return digests of the weights that a run's images come from."""
+        denoiser = str(run.get("denoiser"))
+        file = run.backbone.denoisers.file_of(denoiser)
+        return self.model.weights if file is None else {**self.model.weights, denoiser: sha256_of(file)}
+
     def _recipe(self, run: Run, index: int, size: Mapping[str, int]) -> Recipe:
         job, backbone = run.jobs[index], self.backbone
         # the size of what a call made is no argument that makes it again
@@ -285,6 +292,7 @@ class Session:
             model=self.model.name,
             model_options=self.model.options.as_dict(),
             files=self.model.files,
+            weights=self._weights(run),
             prompt={
                 "text": str(prompt),
                 "id": prompt.id,

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
+from safetensors.torch import load_file, save_file
 from support import original
 from support.commands import Steer
 from support.tiny import tiny_sd
+from support.tiny_students import lora_file
 
 
 def _recipe(path: Path) -> dict[str, Any]:
@@ -62,6 +64,27 @@ def test_images_of_local_files_replay_and_what_is_missing_or_changed_is_told(ste
     assert "or name its present place by --model" in steer("replay", made).error()
     outcome = json.loads(steer("replay", made, "--model", "elsewhere.safetensors", "--json").out)
     assert (outcome["equal"], list(outcome["files_differ"])) == (True, ["vae.safetensors"])
+
+
+@pytest.mark.slow
+def test_weights_that_are_no_longer_those_of_the_recipe_are_named(steer: Steer, tiny: Path) -> None:
+    base, lora = Path("base"), Path("lora")
+    tiny_sd().save_pretrained(base)
+    lora.mkdir()
+    lora_file(tiny_sd(), lora / "pytorch_lora_weights.safetensors")
+    model = original.write(original.unet(tiny_sd().unet.state_dict()), Path("unet.safetensors"))
+    arguments = ["-m", model, "--base", base, "--lora", lora, "--steps", "1", "--out", "out"]
+    done = steer("generate", "a red circle", *map(str, arguments))
+    assert done.code == 0, done.err
+    (made,) = Path("out").glob("*-[0-9][0-9][0-9].png")
+    outcome = json.loads(steer("replay", made, "--json").out)
+    assert (outcome["equal"], outcome["weights_differ"]) == (True, {})
+    assert set(_recipe(made)["weights"]) == {"unet", "vae", "text_encoder", "lora lora"}
+    for file in (base / "text_encoder" / "model.safetensors", lora / "pytorch_lora_weights.safetensors"):
+        tensors = load_file(file)
+        save_file({name: tensor + 0.01 for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
+    assert set(json.loads(steer("replay", made, "--json").out)["weights_differ"]) == {"text_encoder", "lora lora"}
+    assert "the weights of text_encoder are others" in steer("replay", made).out
 
 
 @pytest.mark.slow

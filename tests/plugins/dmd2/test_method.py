@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.sampler import Sampler
 from steer_dmd2 import presets
-from steer_dmd2.student import read_card
+from steer_dmd2.student import WEIGHTS, read_card
 from steer_shapes.reward import ShapesReward
 
 
@@ -55,6 +56,8 @@ def test_its_settings_are_in_the_recipe_and_a_contradiction_names_both(shapes) -
     settings = item.recipe.settings
     assert (settings["steps"], settings["scheduler"], settings["guidance_scale"]) == (4, "lcm", 1.0)
     assert len(settings["timesteps"]) == 4 and settings["denoiser"] == "dmd2 shapes 4"
+    file = presets.EMBEDDED / "shapes-4step" / WEIGHTS
+    assert item.recipe.weights["dmd2 shapes 4"] == sha256(file.read_bytes()).hexdigest()
     with pytest.raises(SteerError, match="dmd2 needs steps=4, but you asked for steps=20"):
         shapes.generate("a red circle", methods=["dmd2"], steps=20)
     with pytest.raises(SteerError, match="dmd2 needs guidance_scale"):
