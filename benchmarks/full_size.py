@@ -29,13 +29,12 @@ from diffusers import (
 )
 from support.families.qwen_texts import qwen_tokenizer
 from support.families.texts import gemma_tokenizer, t5_tokenizer
-from support.tiny import WORDS, byte_pairs
+from support.tiny import clip_tokenizer
 from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
     Gemma2Config,
     Gemma2Model,
     Qwen2_5_VLConfig,
@@ -47,12 +46,6 @@ from transformers import (
 )
 
 from steer.models.quantize import quantize
-
-
-def clip_tokenizer() -> CLIPTokenizer:
-    """Return a tokenizer of few words that gives texts CLIP's length."""
-    vocabulary, merges = byte_pairs(WORDS)
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
 def clip_l(projection: bool = False) -> nn.Module:
@@ -94,7 +87,7 @@ def sd15() -> Any:
     """Return Stable Diffusion 1.5."""
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     return StableDiffusionPipeline(
-        vae=kl(4), text_encoder=clip_l(), tokenizer=clip_tokenizer(), unet=unet,
+        vae=kl(4), text_encoder=clip_l(), tokenizer=clip_tokenizer(77), unet=unet,
         scheduler=schedule(EulerDiscreteScheduler),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
@@ -114,8 +107,8 @@ def sdxl_unet() -> UNet2DConditionModel:
 def sdxl(scheduler: Any = EulerDiscreteScheduler) -> Any:
     """Return SDXL base, or its turbo."""
     return StableDiffusionXLPipeline(
-        vae=kl(4, force_upcast=True), text_encoder=clip_l(), text_encoder_2=clip_big_g(), tokenizer=clip_tokenizer(),
-        tokenizer_2=clip_tokenizer(), unet=sdxl_unet(), scheduler=schedule(scheduler), add_watermarker=False,
+        vae=kl(4, force_upcast=True), text_encoder=clip_l(), text_encoder_2=clip_big_g(), tokenizer=clip_tokenizer(77),
+        tokenizer_2=clip_tokenizer(77), unet=sdxl_unet(), scheduler=schedule(scheduler), add_watermarker=False,
     )  # fmt: skip
 
 
@@ -130,7 +123,7 @@ def sd35_large() -> Any:
         transformer=transformer, vae=kl(16, shift_factor=0.0609, scaling_factor=1.5305, use_quant_conv=False,
                                         use_post_quant_conv=False),
         text_encoder=clip_l(True), text_encoder_2=clip_big_g(), text_encoder_3=t5_xxl(),
-        tokenizer=clip_tokenizer(), tokenizer_2=clip_tokenizer(), tokenizer_3=t5_tokenizer(),
+        tokenizer=clip_tokenizer(77), tokenizer_2=clip_tokenizer(77), tokenizer_3=t5_tokenizer(),
         scheduler=schedule(FlowMatchEulerDiscreteScheduler, shift=3.0),
     )  # fmt: skip
 
@@ -171,7 +164,7 @@ def flux_schnell() -> Any:
     return FluxPipeline(
         transformer=FluxTransformer2DModel(),
         vae=kl(16, shift_factor=0.1159, scaling_factor=0.3611, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=clip_l(), text_encoder_2=t5_xxl(), tokenizer=clip_tokenizer(), tokenizer_2=t5_tokenizer(),
+        text_encoder=clip_l(), text_encoder_2=t5_xxl(), tokenizer=clip_tokenizer(77), tokenizer_2=t5_tokenizer(),
         scheduler=schedule(FlowMatchEulerDiscreteScheduler),
     )  # fmt: skip
 

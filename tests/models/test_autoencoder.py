@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from support import original
-from support.families.sd import tiny_vae
 from support.hub_server import Hub, as_hub, serve
-from support.tiny import tiny_sd
+from support.tiny import drawn, tiny_sd, tiny_vae
 
-import steer
 from steer import SteerError
-from steer.models.options import ModelOptions
-
-NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "model"
-    tiny_sd().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +21,9 @@ def other() -> AutoencoderKL:
         return tiny_vae(4).eval()
 
 
-def drawn(model: Any, **options: Any) -> torch.Tensor:
-    sampler = steer.Sampler(model, device="cpu", model_options=ModelOptions(**options))
-    return sampler.sample(NOISE, "a red circle", steps=2, seed=1)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "pipeline", "file of diffusers", "original file", "hub"])
-def test_another_autoencoder_decodes(base: Path, other, tmp_path: Path, monkeypatch, form: str) -> None:
+def test_another_autoencoder_decodes(tiny: Path, other, tmp_path: Path, monkeypatch, form: str) -> None:
     pipe = tiny_sd()
     pipe.register_modules(vae=other)
     place = tmp_path / "vae"
@@ -53,31 +35,31 @@ def test_another_autoencoder_decodes(base: Path, other, tmp_path: Path, monkeypa
         other.save_pretrained(place)
         place = place / "diffusion_pytorch_model.safetensors" if "file" in form else place
     wanted = drawn(pipe)
-    assert not torch.equal(wanted, drawn(str(base)))
+    assert not torch.equal(wanted, drawn(str(tiny)))
     if form != "hub":
-        assert torch.equal(drawn(str(base), vae=str(place)), wanted)
+        assert torch.equal(drawn(str(tiny), vae=str(place)), wanted)
         return
     with (
         serve(Hub({"org/vae": {file.name: file.read_bytes() for file in place.iterdir()}})) as running,
         as_hub(running, tmp_path / "cache", monkeypatch),
     ):
-        assert torch.equal(drawn(str(base), vae="org/vae"), wanted)
+        assert torch.equal(drawn(str(tiny), vae="org/vae"), wanted)
 
 
 @pytest.mark.slow
-def test_a_file_without_an_autoencoder_takes_one(base: Path, other, tmp_path: Path) -> None:
+def test_a_file_without_an_autoencoder_takes_one(tiny: Path, other, tmp_path: Path) -> None:
     tensors = {name: t for name, t in original.whole(tiny_sd()).items() if not name.startswith("first_stage_model.")}
     file = original.write(tensors, tmp_path / "model.safetensors")
     other.save_pretrained(tmp_path / "vae")
-    options = {"base": str(base), "vae": str(tmp_path / "vae")}
-    assert torch.equal(drawn(str(file), **options), drawn(str(base), vae=str(tmp_path / "vae")))
+    options = {"base": str(tiny), "vae": str(tmp_path / "vae")}
+    assert torch.equal(drawn(str(file), **options), drawn(str(tiny), vae=str(tmp_path / "vae")))
 
 
 @pytest.mark.slow
-def test_the_wrong_autoencoder_is_told(base: Path, tmp_path: Path) -> None:
+def test_the_wrong_autoencoder_is_told(tiny: Path, tmp_path: Path) -> None:
     def said(vae: Path) -> str:
         with pytest.raises(SteerError) as caught:
-            drawn(str(base), vae=str(vae))
+            drawn(str(tiny), vae=str(vae))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

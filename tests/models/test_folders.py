@@ -14,28 +14,18 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from support.families.flux import tiny_schnell
 from support.families.pixart import tiny_alpha
 from support.families.sd import tiny_sdxl
-from support.tiny import tiny_sd
+from support.tiny import drawn, tiny_sd
 
-import steer
 from steer import SteerError
 from steer.models.load import load_model
 from steer.models.options import ModelOptions
 from steer.registry.plugins import manager
 
-NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    tiny_sd().save_pretrained(folder)
-    return folder
-
 
 @pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
+def folder(tiny: Path, tmp_path: Path) -> Path:
     """A copy of a tiny pipeline's folder, to be damaged."""
-    return Path(shutil.copytree(saved, tmp_path / "model"))
+    return Path(shutil.copytree(tiny, tmp_path / "model"))
 
 
 def error_of(model: Any, **options: Any) -> str:
@@ -43,11 +33,6 @@ def error_of(model: Any, **options: Any) -> str:
         load_model(model, manager(), device="cpu", options=ModelOptions(**options))
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def drawn(model: Any, **options: Any) -> torch.Tensor:
-    sampler = steer.Sampler(model, device="cpu", model_options=ModelOptions(**options))
-    return sampler.sample(NOISE, "a red circle", steps=2, seed=1)
 
 
 def renamed(folder: Path, part: str, variant: str) -> None:
@@ -64,31 +49,31 @@ def renamed(folder: Path, part: str, variant: str) -> None:
     ("variant", "parts"),
     [("fp16", ("unet", "vae", "text_encoder")), ("bf16", ("unet",)), ("mine", ("text_encoder",))],
 )
-def test_a_folder_that_holds_a_variant_alone_loads(folder: Path, saved: Path, variant, parts) -> None:
+def test_a_folder_that_holds_a_variant_alone_loads(folder: Path, tiny: Path, variant, parts) -> None:
     for part in parts:
         renamed(folder, part, variant)
-    assert torch.equal(drawn(folder), drawn(saved))
-    assert torch.equal(drawn(folder, variant=variant), drawn(saved))
+    assert torch.equal(drawn(folder), drawn(tiny))
+    assert torch.equal(drawn(folder, variant=variant), drawn(tiny))
     assert "has no variant 'fp8'; it has" in error_of(folder, variant="fp8")
 
 
 @pytest.mark.slow
-def test_a_folder_saved_in_half_precision_with_shards(tmp_path: Path, saved: Path) -> None:
+def test_a_folder_saved_in_half_precision_with_shards(tmp_path: Path, tiny: Path) -> None:
     tiny_sd().to(torch.float16).save_pretrained(tmp_path, variant="fp16", max_shard_size="300kB")
     assert len(list((tmp_path / "unet").glob("*.fp16-*.safetensors"))) > 1
-    assert torch.allclose(drawn(tmp_path), drawn(saved), atol=0.02)
+    assert torch.allclose(drawn(tmp_path), drawn(tiny), atol=0.02)
     next((tmp_path / "unet").glob("*.fp16-00002*")).unlink()
     assert "unet/ lacks diffusion_pytorch_model.fp16-00002" in error_of(tmp_path)
 
 
 @pytest.mark.slow
-def test_plain_weights_come_first_and_a_variant_if_it_is_asked_for(folder: Path, saved: Path) -> None:
+def test_plain_weights_come_first_and_a_variant_if_it_is_asked_for(folder: Path, tiny: Path) -> None:
     zeros = tiny_sd()
     for leaf in zeros.unet.parameters():
         leaf.data.zero_()
     zeros.unet.save_pretrained(folder / "unet", variant="zeros")
-    assert torch.equal(drawn(folder), drawn(saved))
-    assert not torch.equal(drawn(folder, variant="zeros"), drawn(saved))
+    assert torch.equal(drawn(folder), drawn(tiny))
+    assert not torch.equal(drawn(folder, variant="zeros"), drawn(tiny))
 
 
 def test_parts_in_variants_that_differ_are_named(folder: Path) -> None:
@@ -215,13 +200,13 @@ def test_encoders_of_another_model(tmp_path: Path) -> None:
     assert "takes texts 64 wide, its text encoders give 32; they are of two models" in error_of(pipe)
 
 
-def test_what_is_no_pipeline_at_all(tmp_path: Path, saved: Path) -> None:
+def test_what_is_no_pipeline_at_all(tmp_path: Path, tiny: Path) -> None:
     pipe = tiny_sd()
     ControlNetModel.from_unet(pipe.unet).save_pretrained(tmp_path / "control")
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "pytorch_lora_weights.safetensors").write_bytes(b"x")
     (tmp_path / "hub" / "snapshots").mkdir(parents=True)
-    shutil.copytree(saved, tmp_path / "hub" / "snapshots" / "abc")
+    shutil.copytree(tiny, tmp_path / "hub" / "snapshots" / "abc")
     pipe.text_encoder.save_pretrained(tmp_path / "clip")
     for name, message in {
         "control": "holds a ControlNetModel: build its pipeline in Python and give that to steer.Sampler",
@@ -230,7 +215,7 @@ def test_what_is_no_pipeline_at_all(tmp_path: Path, saved: Path) -> None:
         "hub": f"the pipeline is in {tmp_path / 'hub' / 'snapshots' / 'abc'}",
     }.items():
         assert message in error_of(tmp_path / name)
-    assert f"is a part of the pipeline in {saved}; give that folder" in error_of(saved / "unet")
+    assert f"is a part of the pipeline in {tiny}; give that folder" in error_of(tiny / "unet")
     (tmp_path / "notes.txt").write_bytes(b"x")
     assert "expected a folder in diffusers format" in error_of(tmp_path / "notes.txt")
     for name in ("v1-5.ckpt", "sdxl.safetensors"):

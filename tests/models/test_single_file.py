@@ -12,9 +12,8 @@ from diffusers import UNet2DConditionModel
 from support import original
 from support.families.flux import ROOM, tiny_dev
 from support.families.sd import tiny_sd3, tiny_sdxl
-from support.families.texts import clip_text
 from support.hub_server import Hub, as_hub, serve
-from support.tiny import tiny_sd
+from support.tiny import clip_text, tiny_sd
 
 import steer
 from steer import SteerError

@@ -24,7 +24,6 @@ EXEMPT = {
     "plugins/steer_text/data.py": "parts of the package",
     "plugins/steer_text/train/task.py": "a file that it has just written",
     "plugins/steer_shapes/train/export.py": "a file that it has just written",
-    "plugins/steer_shapes/train/evaluate.py": "parts of the package",
     "plugins/steer_dmd2/train/data.py": "its own cache",
 }
 """Files that may read text by themselves, and what they read."""

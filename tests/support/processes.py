@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
-    "processes", "steer.render.local", "steer.cli.parts.render_progress",
+    "steer.render.local", "steer.cli.parts.render_progress", "rich.progress", "matplotlib.figure",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
 ])  # fmt: skip
 
@@ -47,6 +48,20 @@ def finished(folder: Path, *arguments: object, code: int = 0) -> str:
     assert child.exitcode == code, text
     assert "Traceback" not in text
     return text
+
+
+def importing(folder: Path, names: Sequence[str]) -> int | None:
+    """Import modules of a folder in a process; return its exit code."""
+    child = _CONTEXT.Process(target=_import, args=(str(folder), names))
+    child.start()
+    child.join(timeout=300)
+    return child.exitcode
+
+
+def _import(folder: str, names: Sequence[str]) -> None:
+    sys.path.insert(0, folder)
+    for name in names:
+        importlib.import_module(name)
 
 
 def _main(arguments: list[str], folder: str, output: str, errors: str | None, environment: dict[str, str]) -> None:

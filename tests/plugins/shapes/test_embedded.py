@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from steer import Sampler
 from steer.processes.schedulers import make_scheduler
@@ -18,7 +19,7 @@ from steer_shapes import paths
 pytestmark = pytest.mark.slow  # a trained model draws dozens of images
 
 PROMPTS = ["a red circle", "three green triangles"]
-STEPS = 8
+STEPS = 4
 TUNE = Path(__file__).parents[3] / "prompts" / "shapes-tune.jsonl"
 
 
@@ -27,11 +28,15 @@ def sampler() -> Sampler:
     return Sampler("shapes", device="cpu")
 
 
-def stock(scheduler: str, seeds: list[int], eta: float | None) -> torch.Tensor:
-    from diffusers import StableDiffusionPipeline
+@pytest.fixture(scope="module")
+def pipe() -> StableDiffusionPipeline:
+    loaded = StableDiffusionPipeline.from_pretrained(str(paths.pipeline()), local_files_only=True)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
 
-    pipe = StableDiffusionPipeline.from_pretrained(str(paths.pipeline()), local_files_only=True)
-    pipe.scheduler = make_scheduler(scheduler, pipe.scheduler)
+
+def stock(pipe: StableDiffusionPipeline, scheduler: str, seeds: list[int], eta: float | None) -> torch.Tensor:
+    pipe = StableDiffusionPipeline(**{**pipe.components, "scheduler": make_scheduler(scheduler, pipe.scheduler)})
     pipe.set_progress_bar_config(disable=True)
     keywords = {} if eta is None else {"eta": eta}
     images: torch.Tensor = pipe(
@@ -41,10 +46,8 @@ def stock(scheduler: str, seeds: list[int], eta: float | None) -> torch.Tensor:
     return images
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("euler", None), ("euler-a", None), ("dpm++", None)]
-)
-def test_unsteered_samples_equal_the_stock_pipelines(sampler: Sampler, scheduler: str, eta: float | None) -> None:
+@pytest.mark.parametrize(("scheduler", "eta"), [("ddim", 1.0), ("euler", None), ("dpm++", None)])
+def test_unsteered_samples_equal_the_stock_pipelines(sampler, pipe, scheduler: str, eta: float | None) -> None:
     run = make_run(
         sampler.backbone,
         as_prompts(PROMPTS),
@@ -58,21 +61,21 @@ def test_unsteered_samples_equal_the_stock_pipelines(sampler: Sampler, scheduler
         },
     )
     seeds = [job.seed + slot for job in run.jobs for slot in range(2)]
-    difference = (run.search().samples - stock(scheduler, seeds, eta)).abs().max()
+    difference = (run.search().samples - stock(pipe, scheduler, seeds, eta)).abs().max()
     assert difference <= 1e-5
 
 
 def test_its_own_defaults_come_from_its_folder(sampler: Sampler) -> None:
-    item = sampler.generate("a red circle").items[0]
-    assert item.recipe.settings["steps"] == 30
+    item = sampler.generate("a red circle", steps=1).items[0]
     assert item.recipe.settings["guidance_scale"] == 4.0
+    assert sampler.model.defaults["steps"] == 30
 
 
 def test_an_image_is_the_same_alone_and_in_a_full_batch(sampler: Sampler) -> None:
-    prompts = [f"a {color} {shape}" for color in ("red", "blue", "green", "pink") for shape in ("circle", "star")]
-    crowd = sampler.generate(prompts, particles=4, steps=STEPS, choose="all", chunk=7)
-    alone = sampler.generate(prompts[5], particles=1, steps=STEPS, choose="all", chunk=1)
-    one, other = np.asarray(alone.images[0]).astype(int), np.asarray(crowd.items[5].images[0]).astype(int)
+    prompts = [f"a {color} star" for color in ("red", "blue", "green", "pink")]
+    crowd = sampler.generate(prompts, particles=2, steps=STEPS, choose="all", chunk=5)
+    alone = sampler.generate(prompts[2], particles=1, steps=STEPS, choose="all", chunk=1)
+    one, other = np.asarray(alone.images[0]).astype(int), np.asarray(crowd.items[2].images[0]).astype(int)
     assert np.abs(one - other).max() <= 1  # 1e-4 is less than a step of 1/255
 
 
@@ -96,7 +99,7 @@ def test_its_clip_prefers_the_right_caption(sampler: Sampler) -> None:
     from steer_rewards.clip import Clip
     from steer_shapes.reward import ShapesReward
 
-    item = sampler.generate("a red circle", particles=8, reward="shapes", choose="best", seed=0).items[0]
+    item = sampler.generate("a red circle", particles=2, steps=8, reward="shapes", choose="best", seed=0).items[0]
     image = torch.from_numpy(np.asarray(item.images[0])).permute(2, 0, 1)[None].float() / 255
     assert ShapesReward()(image, ["a red circle"]).item() == 1
     scores = Clip()(image.expand(3, -1, -1, -1), ["a red circle", "a blue circle", "a red star"])

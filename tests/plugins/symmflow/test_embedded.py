@@ -56,13 +56,13 @@ def test_a_mask_that_is_drawn_from_is_what_the_image_reads_as(tmp_path: Path) ->
 @pytest.mark.arithmetic
 @pytest.mark.slow  # a trained model draws dozens of images
 def test_what_a_class_draws_shows_one_object_of_it() -> None:
-    # three in four do (75 of 100 seeds), and 16 of these 20: other arithmetic may tip the four that are near the edge
+    # 14 of these 20 do; other arithmetic may tip four that are near the edge, and one in five would by chance
     names = ["star", "circle", "square", "triangle", "cross"] * 4
     prompts = [Prompt(f"a {name}", id=str(n), seed=20 + n, metadata={"class": name}) for n, name in enumerate(names)]
-    drawn = Sampler("symmflow:classes", device="cpu").generate(prompts, steps=25, chunk=20)
+    drawn = Sampler("symmflow:classes", device="cpu").generate(prompts, steps=8, chunk=20)
     images = torch.stack([torch.from_numpy(np.array(item.images[0])) for item in drawn.items])
     found = parse_images(images.permute(0, 3, 1, 2).float() / 255)
-    assert sum([o.shape for o in row] == [name] for row, name in zip(found, names, strict=True)) >= 12
+    assert sum([o.shape for o in row] == [name] for row, name in zip(found, names, strict=True)) >= 10
 
 
 def test_they_are_small() -> None:

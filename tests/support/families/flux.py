@@ -7,8 +7,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransfo
 from torch import Tensor
 
 from support.families import Family, inference
-from support.families.sd import tiny_vae
-from support.families.texts import clip_text, clip_tokenizer, t5_text, t5_tokenizer
+from support.families.texts import t5_text, t5_tokenizer
+from support.tiny import clip_text, clip_tokenizer, tiny_vae
 
 WIDTH, HEIGHT = 16, 24
 

@@ -8,8 +8,9 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtSigmaPipeline, PixArtTransformer2DModel
 
 from support.families import Family, inference
-from support.families.sd import VP, tiny_vae
+from support.families.sd import VP
 from support.families.texts import t5_text, t5_tokenizer
+from support.tiny import tiny_vae
 
 
 def tiny_pixart(pipeline: Any, sample_size: int = 8, **transformer: Any) -> Any:

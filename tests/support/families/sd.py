@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
@@ -13,8 +12,8 @@ from diffusers import (
 )
 
 from support.families import Family, inference
-from support.families.texts import clip_text, clip_tokenizer, t5_text, t5_tokenizer
-from support.tiny import tiny_sd
+from support.families.texts import t5_text, t5_tokenizer
+from support.tiny import clip_text, clip_tokenizer, tiny_sd, tiny_vae
 
 
 def tiny_sdxl() -> StableDiffusionXLPipeline:
@@ -35,14 +34,6 @@ def tiny_sdxl() -> StableDiffusionXLPipeline:
             vae=base.vae, text_encoder=base.text_encoder, text_encoder_2=second, tokenizer=base.tokenizer,
             tokenizer_2=base.tokenizer, unet=unet, scheduler=base.scheduler, add_watermarker=False,
         )
-    )  # fmt: skip
-
-
-def tiny_vae(channels: int, **config: float) -> AutoencoderKL:
-    """Return a random KL autoencoder of two levels: 16×16 images from 8×8 latents. Seed torch before."""
-    return AutoencoderKL(
-        block_out_channels=(16, 32), latent_channels=channels, norm_num_groups=8, sample_size=16,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **config,
     )  # fmt: skip
 
 

@@ -6,10 +6,6 @@ import string
 from collections.abc import Sequence
 
 from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
@@ -18,26 +14,9 @@ from transformers import (
     T5Tokenizer,
 )
 
-from support.tiny import WORDS, byte_pairs
+from support.tiny import WORDS
 
 T5_LENGTH = 16
-CLIP_LENGTH = 16
-
-
-def clip_tokenizer() -> CLIPTokenizer:
-    """Return a CLIP tokenizer that knows a few words and spells the rest."""
-    vocabulary, merges = byte_pairs(WORDS)
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CLIP_LENGTH)
-
-
-def clip_text(projection: int | None = None, hidden: int = 32) -> CLIPTextModel | CLIPTextModelWithProjection:
-    """Return a random CLIP text encoder, with a projection if its width is given. Seed torch before."""
-    config = CLIPTextConfig(
-        vocab_size=len(byte_pairs(WORDS)[0]), hidden_size=hidden, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=CLIP_LENGTH, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-        projection_dim=projection or hidden,
-    )  # fmt: skip
-    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
 
 
 def t5_tokenizer(length: int = T5_LENGTH) -> T5Tokenizer:

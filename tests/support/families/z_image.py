@@ -8,7 +8,7 @@ from transformers import Qwen3Config, Qwen3Model
 
 from support.families import Family, inference
 from support.families.qwen_texts import qwen_tokenizer
-from support.families.sd import tiny_vae
+from support.tiny import tiny_vae
 
 
 def tiny_z_image(**scheduler: object) -> ZImagePipeline:

@@ -1,4 +1,8 @@
-"""Measure exported weights: ``python -m steer_shapes.train.evaluate images`` and ``clip``."""
+"""What the embedded shapes models can do: exact images by category, and captions told apart.
+
+python benchmarks/shapes_weights.py images [--guidance 4] [--sheet FILE]
+python benchmarks/shapes_weights.py clip [--groups 50]
+"""
 
 import json
 import time
@@ -6,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from .. import paths
-from ..grammar import CATEGORIES
+from steer_shapes import paths
+from steer_shapes.grammar import CATEGORIES
 
 
 @click.group()
@@ -50,9 +54,9 @@ def images_command(
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    from ..reward import ShapesReward
-    from .data import save_sheet
-    from .t2i import generate, summarize
+    from steer_shapes.reward import ShapesReward
+    from steer_shapes.train.data import save_sheet
+    from steer_shapes.train.t2i import generate, summarize
 
     torch.set_num_threads(threads)
     rows = [json.loads(line) for line in prompts.read_text(encoding="utf-8").splitlines()]
@@ -85,7 +89,7 @@ def clip_command(model: Path | None, groups: int, seed: int) -> None:
     """
     import open_clip
 
-    from .clip import retrieval
+    from steer_shapes.train.clip import retrieval
 
     name = f"local-dir:{model or paths.clip()}"
     loaded, _ = open_clip.create_model_from_pretrained(name)
