@@ -81,14 +81,14 @@ def test_an_image_is_the_same_alone_and_in_a_full_batch(sampler: Sampler) -> Non
 
 @pytest.mark.arithmetic
 def test_fk_lifts_the_mean_of_its_particles(sampler: Sampler) -> None:
-    prompts = read_prompts(TUNE)[::5]
-    settings = {"particles": 4, "steps": 10, "eta": 1.0, "chunk": 16}
+    prompts = read_prompts(TUNE)[::10]
+    settings = {"particles": 4, "steps": 6, "eta": 1.0, "chunk": 24}
     plain = sampler.generate(prompts, reward="shapes", judge="clip", choose="all", **settings)
     unsteered = {
         "shapes": [item.mean_reward for item in plain.items],
         "clip": [np.mean([sample.judge["clip"] for sample in item.samples]) for item in plain.items],
     }
-    for reward, lam in (("shapes", 10.0), ("clip", 0.5)):
+    for reward, lam in (("shapes", 40.0), ("clip", 2.0)):  # strong, so that few images show it: by 3.5 to 4.5 errors
         options = {"fk": {"potential": "diff", "lambda": lam}}
         steered = sampler.generate(prompts, methods=["fk"], reward=reward, options=options, **settings)
         lift = np.array([item.mean_reward for item in steered.items]) - unsteered[reward]
