@@ -28,7 +28,7 @@ def test_captions_fit_their_cell(text: str) -> None:
 
 def test_many_particles_are_cut_but_never_the_chosen_one() -> None:
     tiles = [Tile(RED, str(i), i == 19) for i in range(20)]
-    shown = _limit(tiles)
+    shown = _limit(tiles, MAX_TILES)
     assert len(shown) == MAX_TILES
     assert [tile.score for tile in shown] == ["0", "1", "2", "3", "4", "5", "6", "19"]
 
