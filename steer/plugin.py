@@ -73,6 +73,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.models.downloads.checkpoints import shapes_of as shapes_of  # their shapes, without loading them
     from steer.models.downloads.checkpoints import mismatch as mismatch  # how shapes differ from a model's
     from steer.models.downloads.source import Source as Source  # a name given by the user: a file, a folder or a hub id
+    from steer.models.pretrained import pretrained as pretrained  # a model of transformers and its processor
     from steer.models.downloads import hub as hub  # the hub: `reachable`, `cached_file`, `fetch`
 
     # Rewards

@@ -48,3 +48,12 @@ def steer_register(registry: Registry) -> None:
     registry.reward(
         "ocr", "steer_rewards.ocr:Ocr", summary="can the texts that the prompt quotes be read in the image?"
     )
+    registry.reward(
+        "soft-tifa", "steer_rewards.soft_tifa:SoftTifa",
+        summary="Soft-TIFA: probability of right answers to a prompt's questions",
+        weights="steer_rewards.catalog:soft_tifa",
+    )  # fmt: skip
+    registry.reward(
+        "dsg", "steer_rewards.soft_tifa:Dsg", summary="share of a prompt's yes-no questions that are answered yes",
+        weights="steer_rewards.catalog:dsg",
+    )  # fmt: skip

@@ -27,6 +27,8 @@ BLIP_VQA = Weights(
     "Salesforce's research storage", "model_base_vqa_capfilt_large.pth", size=1_446_000_000, license="BSD-3-Clause",
     url="https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_base_vqa_capfilt_large.pth",
 )  # fmt: skip
+SOFT_TIFA, DSG = "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"
+"""The models that GenEval 2 and OneIG-Bench ask."""
 CLIP_FLANT5 = {
     "xl": Repository("zhiqiulin/clip-flant5-xl", size=6_327_000_000, license="Apache-2.0"),
     "xxl": Repository("zhiqiulin/clip-flant5-xxl", size=22_926_000_000, license="Apache-2.0"),
@@ -92,6 +94,32 @@ def vqa(argument: str | None) -> list[Needed]:
         raise SteerError(
             f"vqa has no model {name!r}; expected {', '.join(CLIP_FLANT5)}, ORG/MODEL of the hub, or a folder"
         )
+    return [Repository(name)]
+
+
+def soft_tifa(argument: str | None) -> list[Needed]:
+    """Return the weights of ``soft-tifa:ORG/MODEL``; none for a folder.
+
+    Raises:
+        SteerError: for a name that is not a hub id.
+    """
+    return _of_model("soft-tifa", argument or SOFT_TIFA)
+
+
+def dsg(argument: str | None) -> list[Needed]:
+    """Return the weights of ``dsg:ORG/MODEL``; none for a folder.
+
+    Raises:
+        SteerError: for a name that is not a hub id.
+    """
+    return _of_model("dsg", argument or DSG)
+
+
+def _of_model(owner: str, name: str) -> list[Needed]:
+    if Path(name).expanduser().is_dir():
+        return []
+    if not _is_repository(name):
+        raise SteerError(f"{owner} has no model {name!r}; expected ORG/MODEL of the hub, or a folder")
     return [Repository(name)]
 
 

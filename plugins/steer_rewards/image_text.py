@@ -1,6 +1,6 @@
-"""P("Yes") from any image-text-to-text model of transformers, asked whether the image fits the prompt.
+"""Answers about images from any image-text-to-text model of transformers, by the probability of their first token.
 
-It is the probability of the answer's first token among all tokens, as VQAScore defines it for such models.
+It counts among all tokens, as VQAScore and Soft-TIFA define it for such models.
 """
 
 import inspect
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steer import SteerError
-from steer.plugin import message_of, pictures
+from steer.plugin import pictures, pretrained
 from steer_rewards.clip_flant5 import ANSWER, QUESTION
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,14 @@ _PROBE = 64
 """Side in pixels of the image that tests whether a processor passes gradients."""
 
 
+QUESTIONS = 4096
+"""Questions whose form in the chat template is kept."""
+PAIRS = 16
+"""Pairs of image and question per forward pass, at most."""
+
+
 class ImageText:
-    """A model with its processor: images and texts in, P("Yes") out.
+    """A model with its processor: images and questions in, probabilities of answers out.
 
     Attributes:
         differentiable: whether the model's own processor passes gradients; tested when the model is loaded.
@@ -38,16 +44,46 @@ class ImageText:
         self.folder, self.device = folder, device
         self.processor, self.model = _load(folder, device, dtype)
         self.dtype = dtype
-        self._yes = self._first_token()
+        (self._yes,) = self.first_tokens([ANSWER])
         self._prompts: dict[str, str] = {}
         self.differentiable = True
         self.differentiable = self._passes_gradients()
 
     def score(self, samples: Tensor, texts: Sequence[str]) -> Tensor:
-        """Return ``[N]`` for images ``[N, 3, H, W]`` in [0, 1]."""
-        inputs = self._inputs(samples.to(self.device, torch.float32), texts)
+        """Return P("Yes") ``[N]`` that images ``[N, 3, H, W]`` in [0, 1] show texts."""
+        return self._chances(samples, [QUESTION.format(text) for text in texts])[:, self._yes]
+
+    def answers(self, samples: Tensor, rows: Sequence[int], questions: Sequence[str]) -> Tensor:
+        """Return the probabilities ``[P, V]`` of the first token of each answer.
+
+        Args:
+            samples: images ``[N, 3, H, W]`` in [0, 1].
+            rows: the image of each of the P questions.
+            questions: P texts.
+        """
+        parts = []
+        for start in range(0, len(rows), PAIRS):
+            which = torch.tensor(rows[start : start + PAIRS], device=samples.device)
+            parts.append(self._chances(samples[which], questions[start : start + PAIRS]))
+        return torch.cat(parts)
+
+    def first_tokens(self, spellings: Sequence[str]) -> list[int]:
+        """Return the numbers of the first tokens of an answer's spellings, each once; unknown ones are left out.
+
+        Raises:
+            SteerError: if the tokenizer knows none.
+        """
+        tokenizer = self.processor.tokenizer
+        ids = [tokenizer.encode(text, add_special_tokens=False)[:1] for text in spellings]
+        found = sorted({int(token) for first in ids for token in first} - {tokenizer.unk_token_id})
+        if not found:
+            raise SteerError(f"the tokenizer in {self.folder} has no {spellings[0]!r}; copy all files of the model")
+        return found
+
+    def _chances(self, samples: Tensor, questions: Sequence[str]) -> Tensor:
+        inputs = self._inputs(samples.to(self.device, torch.float32), questions)
         logits = self._encoded(inputs) if self.model.config.is_encoder_decoder else self._continued(inputs)
-        return logits.float().softmax(dim=1)[:, self._yes]
+        return logits.float().softmax(dim=1)
 
     def _encoded(self, inputs: dict[str, Any]) -> Tensor:
         """Return the logits ``[N, V]`` of a decoder's first token."""
@@ -68,10 +104,10 @@ class ImageText:
         kept, which = last.unique(return_inverse=True)  # logits of all positions would take gigabytes
         return torch.as_tensor(self.model(**inputs, logits_to_keep=kept).logits[rows, which])
 
-    def _inputs(self, images: Tensor, texts: Sequence[str]) -> dict[str, Any]:
+    def _inputs(self, images: Tensor, questions: Sequence[str]) -> dict[str, Any]:
         found = self.processor(
             images=[[image] for image in (images if self.differentiable else pictures(images))],
-            text=[self._prompt(text) for text in texts],
+            text=[self._prompt(question) for question in questions],
             images_kwargs={"do_rescale": False} if self.differentiable else {},
             text_kwargs={"padding": True, "padding_side": "right"}, common_kwargs={"return_tensors": "pt"},
         )  # fmt: skip
@@ -83,24 +119,18 @@ class ImageText:
             if name != "labels"  # labels are for training; a loss over all tokens is not needed
         }
 
-    def _prompt(self, text: str) -> str:
-        """Return the question, in the model's chat template if it has one."""
-        if text not in self._prompts:
-            question = QUESTION.format(text)
+    def _prompt(self, question: str) -> str:
+        """Return a question with its image, in the model's chat template if it has one."""
+        if question not in self._prompts:
+            if len(self._prompts) >= QUESTIONS:
+                self._prompts.clear()
             if getattr(self.processor, "chat_template", None):
                 content = [{"type": "image"}, {"type": "text", "text": question}]
                 turn = [{"role": "user", "content": content}]
-                self._prompts[text] = str(self.processor.apply_chat_template(turn, add_generation_prompt=True))
+                self._prompts[question] = str(self.processor.apply_chat_template(turn, add_generation_prompt=True))
             else:
-                self._prompts[text] = f"{getattr(self.processor, 'image_token', '') or ''}{question}"
-        return self._prompts[text]
-
-    def _first_token(self) -> int:
-        tokenizer = self.processor.tokenizer
-        ids = tokenizer.encode(ANSWER, add_special_tokens=False)
-        if not ids or ids[0] == tokenizer.unk_token_id:
-            raise SteerError(f"the tokenizer in {self.folder} has no {ANSWER!r}; copy all files of the model")
-        return int(ids[0])
+                self._prompts[question] = f"{getattr(self.processor, 'image_token', '') or ''}{question}"
+        return self._prompts[question]
 
     def _decoder_start(self) -> int:
         for config in (self.model.generation_config, self.model.config, self.model.config.get_text_config()):
@@ -124,25 +154,10 @@ class ImageText:
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
-        )
-    except Exception as error:  # transformers raises errors of many classes
-        reason = message_of(error, 200)
-        raise SteerError(
-            f"{folder} is not an image-text-to-text model that transformers can load ({type(error).__name__}: {reason})"
-        ) from error
-    problems = [
-        f"{len(report[kind])} {what}: {', '.join(sorted(map(str, report[kind]))[:3])}"
-        for kind, what in (("missing_keys", "missing"), ("mismatched_keys", "of another shape"))
-        if report.get(kind)
-    ]
-    if problems:
-        raise SteerError(f"the weights in {folder} do not fit the model: {'; '.join(problems)}")
+    model, processor = pretrained(
+        "AutoModelForImageTextToText", "AutoProcessor", folder, "an image-text-to-text model",
+        device=device, dtype=dtype,
+    )  # fmt: skip
     if not hasattr(processor, "tokenizer"):
         raise SteerError(f"{folder} has no processor of images and texts; copy all files of the model")
-    return processor, model.to(device).eval().requires_grad_(False)
+    return processor, model

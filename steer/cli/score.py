@@ -113,11 +113,17 @@ def score(
     sys.exit(1 if errors else 0)
 
 
+def _plain(row: Row, names: list[str]) -> dict[str, Any]:
+    details = {name: row.details[name] for name in names if name in row.details}
+    scores = {name: row.scores[name] for name in names}
+    return {"file": row.file, "prompt": row.prompt, "scores": scores, **({"details": details} if details else {})}
+
+
 def _print(rows: list[Row], errors: list[FileError], names: list[str], as_json: bool, as_csv: bool) -> None:
     means = {name: sum(row.scores[name] for row in rows) / len(rows) for name in names} if rows else {}
     if as_json:
         data: dict[str, Any] = {
-            "rows": [{"file": r.file, "prompt": r.prompt, "scores": {n: r.scores[n] for n in names}} for r in rows],
+            "rows": [_plain(row, names) for row in rows],
             "means": means,
             "errors": [str(error) for error in errors],
         }

@@ -15,6 +15,7 @@ class Weights:
         size: bytes, as published or estimated from the number of parameters; ``None`` if unknown. It is for messages
             only, because a download is verified against the hub's own size.
         sha256: of the file, verified after fetching; by default the hub's.
+        git: its id as a blob of git, verified in the same way; for a file with a ``url``.
         revision: branch, tag or commit; the main branch by default.
         license: as stated by the authors.
         option: the plugin's option that takes a local file or a folder with the file; ``""`` if its argument does.
@@ -31,6 +32,7 @@ class Weights:
     option: str = "weights"
     otherwise: str | None = None
     url: str | None = None
+    git: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -136,6 +136,15 @@ class Reward:
         """
         raise NotImplementedError
 
+    def explained(self, samples: Any, prompts: Sequence[Prompt]) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Score samples as a call does, and say what each score comes from.
+
+        Returns:
+            The scores ``[N]``, and plain data for each sample, such as ``{"reason": "1 dog, 2 asked"}``; empty if the
+            score says all.
+        """
+        return self(samples, prompts), [{} for _ in prompts]
+
 
 def parts_of(reward: RewardFunction) -> Iterator[Reward]:
     """Yield the rewards that a reward consists of, except plain functions."""
@@ -229,6 +238,20 @@ class WeightedSum(Combination):
         assert total is not None
         return total
 
+    def explained(self, samples: Any, prompts: Sequence[Prompt]) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Return the sums ``[N]``, and what each comes from: the data of one reward, or those of several by name."""
+        total, rows = torch.zeros(len(prompts)), [dict[str, Any]() for _ in prompts]
+        for name, weight, reward in self.terms:
+            if isinstance(reward, Reward) and not isinstance(reward, Combination):
+                details: list[dict[str, Any]] = []
+                scores = checked(name, reward, samples, prompts, details=details)
+                for row, detail in zip(rows, details, strict=False):  # those of a video are not told
+                    row |= detail if len(self.terms) == 1 else {name: detail} if detail else {}
+            else:
+                scores = score(name, reward, samples, prompts)
+            total = total.to(scores) + weight * scores
+        return total, rows
+
 
 class Scaled(Combination):
     """A reward on a stated scale: ``(score − center) / width``. It never looks at the rest of a batch."""
@@ -296,10 +319,24 @@ def score(
 
 
 def checked(
-    name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], *, step: int | None = None
+    name: str,
+    reward: RewardFunction,
+    samples: Any,
+    prompts: Sequence[Prompt],
+    *,
+    step: int | None = None,
+    details: list[dict[str, Any]] | None = None,
 ) -> Tensor:
     """Call a reward on copies of the samples, on a GPU in batches of its own, and check its scores: float ``[N]``,
     finite.
+
+    Args:
+        name: of the reward, for messages.
+        reward: to call.
+        samples: N samples.
+        prompts: N prompts.
+        step: of the sampling, for messages.
+        details: gets what each score comes from (:meth:`Reward.explained`).
 
     Raises:
         RewardError: naming the reward, the prompt and the step. The traceback of a reward that raises goes to the log.
@@ -309,24 +346,28 @@ def checked(
 
     def batched(part: Any) -> Tensor:
         def call(some: Any, rows: Sequence[int]) -> Tensor:
-            return _called(name, reward, some, [prompts[row] for row in rows], where)
+            return _called(name, reward, some, [prompts[row] for row in rows], where, told)
 
         most = scored_at_once(part)
         if most is None or len(prompts) <= most:
-            return _called(name, reward, part, prompts, where)
+            return _called(name, reward, part, prompts, where, told)
         scores: Tensor = in_equal_batches(call, part, most)
         return scores
 
     scores: Tensor | None = None
+    told: list[dict[str, Any]] | None = None
     try:
         if isinstance(reward, Reward):
             reward.ready()
         frames = None if isinstance(reward, Combination) else frames_of(reward, samples)
+        told = details if frames is None else None  # details are of images
         scores = batched(samples) if frames is None else frames.scores(samples, batched)
     finally:
         # a gradient still has to pass its weights
         if isinstance(reward, Reward) and reward.waits and (scores is None or not scores.requires_grad):
             reward.park()
+    if details is not None:
+        del details[len(prompts) :]  # of copies that filled a batch
     finite = torch.isfinite(scores)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
@@ -337,11 +378,22 @@ def checked(
     return scores
 
 
-def _called(name: str, reward: RewardFunction, samples: Any, prompts: Sequence[Prompt], where: str) -> Tensor:
+def _called(
+    name: str,
+    reward: RewardFunction,
+    samples: Any,
+    prompts: Sequence[Prompt],
+    where: str,
+    details: list[dict[str, Any]] | None = None,
+) -> Tensor:
     """Call a reward on copies of the samples; return its scores as real floats ``[N]``."""
     try:
         with undisturbed():
-            scores = reward(*copies(samples, prompts))
+            if details is not None and isinstance(reward, Reward):
+                scores, found = reward.explained(*copies(samples, prompts))
+                details += found
+            else:
+                scores = reward(*copies(samples, prompts))
     except (SteerError, KeyboardInterrupt):
         raise
     except BaseException as error:  # such as SystemExit, or the CancelledError of an asynchronous client

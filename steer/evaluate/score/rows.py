@@ -28,6 +28,7 @@ class Row:
         digest: of the file's bytes, so that a replaced file is scored again.
         options: plugin options that the scores depend on.
         metadata: of the prompt: some rewards take their questions from it.
+        details: what scores come from, by reward expression, where there is more to say.
     """
 
     file: str
@@ -36,6 +37,7 @@ class Row:
     digest: str
     options: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def fits(self, found: Picture | Clip, prompt: Prompt, rewards: Iterable[str], options: Mapping[str, Any]) -> bool:
         """Whether these are the requested scores."""

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from steer.evaluate.score.files import Clip, FileError, read_file
 from steer.evaluate.score.images import size_of
-from steer.evaluate.score.prompts import PromptSource
 from steer.evaluate.score.rows import Row, plain
 from steer.prompts.prompt import Prompt
 from steer.rewards.expressions import leaves, parse_expression
@@ -18,10 +17,17 @@ BATCH_PIXELS = 4 * 1024**2
 """Pixels of a batch of several images. A batch takes 24 bytes per pixel: a reward gets a copy."""
 
 
+class Prompts(Protocol):
+    """Finds the prompts of files, as :class:`steer.evaluate.score.prompts.PromptSource` does."""
+
+    def of(self, path: Path, texts: Mapping[str, str]) -> Prompt:
+        """Return a file's prompt; ``texts`` are those in it."""
+
+
 def score_files(
     paths: Sequence[Path],
     rewards: Mapping[str, WeightedSum],
-    prompts: PromptSource,
+    prompts: Prompts,
     *,
     batch: int = 16,
     device: torch.device | str = "cpu",
@@ -54,11 +60,13 @@ def score_files(
     def scored(samples: Any, files: Sequence[tuple[Path, Prompt, str]]) -> Iterator[Row]:
         with torch.no_grad():
             texts = [prompt for _, prompt, _ in files]
-            scores = {name: reward(samples, texts).tolist() for name, reward in rewards.items()}
+            made = {name: reward.explained(samples, texts) for name, reward in rewards.items()}
+        found = {name: (scores.tolist(), details) for name, (scores, details) in made.items()}
         rows = []
         for i, (path, prompt, digest) in enumerate(files):
-            mine = {name: values[i] for name, values in scores.items()}
-            rows.append(Row(str(path), str(prompt), mine, digest, wanted, plain(prompt.metadata)))
+            mine = {name: scores[i] for name, (scores, _) in found.items()}
+            details = {name: told[i] for name, (_, told) in found.items() if told[i]}
+            rows.append(Row(str(path), str(prompt), mine, digest, wanted, plain(prompt.metadata), details))
         keep(rows)
         yield from rows
 

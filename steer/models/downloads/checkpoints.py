@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import pickle
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from steer.errors import SteerError, message_of
 
+DAMAGE = (OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, struct.error)
+"""What torch raises for files that are no checkpoints."""
 NAMED = 3
 """Tensors that a message names."""
 
@@ -40,7 +43,7 @@ def read_tensors(file: Path, *, keys: Sequence[str] = (), what: str = "checkpoin
         raise SteerError(f"{what} {file} does not exist")
     try:
         content = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+    except (*DAMAGE, SafetensorError, pickle.UnpicklingError) as error:
         # torch's message about a pickle with code is a page long, and advises to run the code
         code = isinstance(error, pickle.UnpicklingError)
         reason = "no pickle of tensors alone" if code else message_of(error, 120)

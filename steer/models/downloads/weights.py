@@ -17,6 +17,7 @@ and gets the user's own file if there is one, else the cached one, else one that
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import urllib.parse
 from collections.abc import Collection, Sequence
@@ -193,6 +194,8 @@ def fetch(
         target = _kept(needed.file, needed.url) if into is None else into / Path(needed.file).name
         fetching.check_open(needed.label)
         remote = fetching.at(needed.url, f"{needed.repo}: {needed.file}")
+        if needed.git is not None:
+            remote = dataclasses.replace(remote, checksum=("git", needed.git))
         lock = _kept(needed.file, needed.url)
         fetching.obtain(remote, target, lock=lock.with_name(f".{lock.name}.lock"), sha256=needed.sha256)
         return target

@@ -21,7 +21,7 @@ from steer.evaluate.score.rows import Row, read_rows
 from steer.evaluate.score.score import score_files
 from steer.prompts.pictures.opening import ImageError
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import Reward
+from steer.rewards.reward import Reward, WeightedSum
 
 
 def save(path: Path, gray: int = 128, size: tuple[int, int] = (8, 8), **more) -> Path:
@@ -153,7 +153,7 @@ def test_sizes_do_not_mix_in_a_batch_and_errors_stop_nothing(tmp_path: Path) -> 
     paths = [save(tmp_path / f"{i}.png", gray=i, size=(8, 8) if i % 2 else (8, 4)) for i in range(6)]
     paths.insert(3, tmp_path / "bad.png")
     paths[3].write_text("no")
-    out = list(score_files(paths, {"bright": bright}, PromptSource("x"), batch=2))
+    out = list(score_files(paths, {"bright": WeightedSum([("bright", 1.0, bright)])}, PromptSource("x"), batch=2))
     assert sorted(sizes) == [(1, 3, 4, 8), (1, 3, 8, 8), (2, 3, 4, 8), (2, 3, 8, 8)]
     rows = {row.file: row.scores["bright"] for row in out if isinstance(row, Row)}
     assert [rows[str(p)] for p in paths if p != paths[3]] == pytest.approx([i / 255 for i in range(6)])
@@ -270,7 +270,7 @@ def test_prompts_keep_their_identity_on_the_way(tmp_path: Path) -> None:
 
     image = save(tmp_path / "0.png")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "t", "id": "i", "questions": ["q"]}')
-    list(score_files([image], {"spy": spy}, PromptSource()))
+    list(score_files([image], {"spy": WeightedSum([("spy", 1.0, spy)])}, PromptSource()))
     assert (seen[0].id, seen[0].metadata) == ("i", {"questions": ["q"]})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -287,3 +288,12 @@ def test_offline_the_command_ends_with_one_line(tmp_path: Path) -> None:
     assert line.startswith("steer: error: the hub cannot be reached")
     for fact in ("xswu/HPSv2", HPS, "2.0 GB", "--to FOLDER", "-o hps.weights=FOLDER/HPSv2"):
         assert fact in line
+
+
+def test_a_file_elsewhere_may_be_stated_by_its_id_in_git(online: Hub, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    address = f"{online.url}/xswu/HPSv2/resolve/main/{HPS}"
+    with pytest.raises(SteerError, match=r"arrived damaged \(its git is not 0{40}\) and was deleted"):
+        weights.fetch(Weights("their storage", HPS, url=address, git="0" * 40))
+    blob = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT, usedforsecurity=False).hexdigest()
+    assert weights.fetch(Weights("their storage", HPS, url=address, git=blob)).read_bytes() == CONTENT
