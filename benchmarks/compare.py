@@ -17,7 +17,8 @@ from measures import ROOT, spread, write_section
 
 from steer.evaluate.compare.compare_all import Request, compare_all
 from steer.evaluate.compare.summary import Summary
-from steer.evaluate.compare.tables import categories, cost, differences, diversity, escape, markdown, scores
+from steer.evaluate.compare.tables import categories, cost, differences, diversity, scores
+from steer.evaluate.tables import escape, markdown
 from steer.prompts.files import read_prompts
 from steer.results.storage import write_atomic
 from steer.sampling.request import SamplingRequest

@@ -102,6 +102,14 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.prompts.pictures.opening import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # endings of image files
     from steer.prompts.pictures.opening import opened_image as opened_image  # image bytes from anywhere, checked
 
+    # Benchmarks
+    from steer.evaluate.bench.benchmark import Benchmark as Benchmark  # prompts, judges, aggregation, known figures
+    from steer.evaluate.bench.benchmark import Measure as Measure  # one figure per group of prompts, and a main one
+    from steer.evaluate.bench.benchmark import PromptFile as PromptFile  # a published prompt file with its checksum
+    from steer.evaluate.bench.benchmark import Published as Published  # figures from the literature
+    from steer.evaluate.bench.benchmark import by_category as by_category  # a score under its prompt's category
+    from steer.prompts.files import parse_prompts as parse_prompts  # the prompts in a file's bytes
+
     # Files
     from steer.settings.folders import files_in as files_in  # files below a folder, without hidden ones
     from steer.prompts.reading_options import Reading as Reading  # how a table or a prompt file is read

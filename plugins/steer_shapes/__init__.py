@@ -37,6 +37,11 @@ def steer_register(registry: Registry) -> None:
         "shapes-grammar", "steer_shapes.sentences:ShapesGrammar",
         summary="texts: 1 for a caption of the shapes world, else the share that reads like one",
     )  # fmt: skip
+    registry.benchmark(
+        "shapes-bench",
+        "steer_shapes.benchmark:BENCHMARK",
+        summary="scenes of the embedded world, judged by its verifier",
+    )
     registry.clip("shapes", "steer_shapes.paths:clip")
     registry.samples("shapes", "steer_shapes.examples:examples", summary="scenes of the evaluation prompts")
     registry.data(

@@ -1,6 +1,7 @@
 """The built-in commands; this module imports nothing."""
 
 BUILT_IN = {
+    "bench": ("steer.cli.bench:bench", "Run a published benchmark: render, judge, summarize."),
     "check": ("steer.cli.check:check", "Check whether a plugin fulfills its contract."),
     "compare": ("steer.cli.compare:compare", "Compare methods at equal cost by a held-out judge."),
     "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),

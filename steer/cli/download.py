@@ -52,10 +52,11 @@ class Item:
 @json_option
 @log_option
 def download(names: tuple[str, ...], to: Path | None, variant: str | None, revision: str | None, as_json: bool) -> None:
-    """Fetch the weights of rewards, methods, preview decoders and models from the hub.
+    """Fetch the weights of rewards, methods, preview decoders and models, and the prompts of benchmarks.
 
     NAME is a reward or method as other commands take it (hps, hps:v2.0, clip:ViT-B-32/laion2b_s34b_b79k), a preview
-    decoder (taesd), or a hub id (ORG/NAME). An interrupted download resumes; each file is verified.
+    decoder (taesd), a benchmark (geneval), or a hub id (ORG/NAME). An interrupted download resumes; each file is
+    verified.
     """
     from steer.registry.plugins import manager
 
@@ -98,6 +99,8 @@ def find(name: str, plugins: Plugins, revision: str | None = None) -> list[Neede
     for known in (registry.rewards, registry.methods):
         if plain in known:
             return list(known[plain].weights(argument or None))
+    if name in registry.benchmarks:
+        return [file.needed for file in registry.benchmarks[name].load().files]
     if name in registry.models or name in registry.clips:
         return []
     from steer.models.options import PREVIEWS
@@ -108,7 +111,14 @@ def find(name: str, plugins: Plugins, revision: str | None = None) -> list[Neede
         repo, own, file = parts
         at = own or revision
         return [Repository(repo, revision=at) if file is None else Weights(repo, file, revision=at)]
-    known_names = {*registry.rewards, *registry.methods, *registry.models, *registry.clips, *PREVIEWS}
+    known_names = {
+        *registry.rewards,
+        *registry.methods,
+        *registry.benchmarks,
+        *registry.models,
+        *registry.clips,
+        *PREVIEWS,
+    }
     raise unknown("name", name, known_names)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from steer.cli.parts.config import default_model, read_toml
+from steer.cli.parts.engines import engine_of, engine_options
 from steer.cli.parts.folders import default_out
 from steer.cli.parts.input_options import call_input_option, with_call_inputs
 from steer.cli.parts.option_groups import GroupedCommand, option, run_file_keys
@@ -28,11 +29,6 @@ from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
 from steer.render.spec import MAX_REPLICATES
 
-if TYPE_CHECKING:
-    from steer.render.renderer import MakeEngine
-
-ENGINES = ("local", "ray")
-MACHINES = "Machines"
 LIMITS = {"replicates": (1, MAX_REPLICATES), "previews": (0, 10_000), "workers": (1, 65_536)}
 
 
@@ -80,9 +76,7 @@ LIMITS = {"replicates": (1, MAX_REPLICATES), "previews": (0, 10_000), "workers":
     in_file=False,
     help="Print events as JSON lines on stdout.",
 )
-@option("--engine", metavar="local|ray", group=MACHINES, help="Where to render; ray is for many GPUs and machines.")
-@option("--address", metavar="HOST:PORT", group=MACHINES, help="Ray cluster; without it, Ray runs on this machine.")
-@option("--workers", type=int, group=MACHINES, help="Ray workers; by default one per GPU, or two without GPUs.")
+@engine_options
 @log_option
 def render(
     files: tuple[str, ...],
@@ -124,7 +118,7 @@ def render(
     renderer = Renderer(
         out,
         Spec(request, replicates=values.get("replicates", 1), previews=values.get("previews", 0)),
-        _engine(values, watcher),
+        engine_of(values, watcher),
         layout=values.get("layout", "images"),
         values={name: value for name, value in values.items() if name != "layout"},
         retry_failed=retry_failed,
@@ -174,19 +168,3 @@ def _prompts(values: dict[str, Any], skip_bad: bool) -> list[Prompt]:
     for error in found.bad:
         click.echo(f"steer: warning: skipped: {one_line(str(error))}", err=True)
     return found.prompts
-
-
-def _engine(values: dict[str, Any], observer: object) -> MakeEngine:
-    name = values.get("engine", "local")
-    if name not in ENGINES:
-        raise SteerError(f"engine {name!r}: expected {' or '.join(ENGINES)}")
-    if name == "ray":
-        from steer.render.ray_engine import RayEngine
-
-        return lambda spec: RayEngine(spec, address=values.get("address"), workers=values.get("workers"))
-    for option_name in ("address", "workers"):
-        if values.get(option_name) is not None:
-            raise SteerError(f"--{option_name} is for --engine ray; add that, or drop --{option_name}")
-    from steer.render.local import LocalEngine
-
-    return lambda spec: LocalEngine(spec, observers=[observer])

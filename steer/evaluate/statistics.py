@@ -174,6 +174,21 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Interval | None:
     return Interval(estimate, _crossing(score, estimate, 0.0, Z), _crossing(score, estimate, high, -Z))
 
 
+def average(parts: Sequence[Interval]) -> Interval:
+    """Return the mean of independent estimates, with its 95% interval from theirs.
+
+    The method of variance estimates recovery (Zou, Huang & Zhang 2009, Computational Statistics & Data Analysis 53):
+    the distances from the estimates to their limits add up as standard errors do, and stay one-sided where they are.
+
+    Args:
+        parts: one or more, of different prompts.
+    """
+    mean = sum(part.estimate for part in parts) / len(parts)
+    below = math.hypot(*(part.estimate - part.low for part in parts)) / len(parts)
+    above = math.hypot(*(part.high - part.estimate for part in parts)) / len(parts)
+    return Interval(mean, mean - below, mean + above)
+
+
 def percentile_interval(estimate: float, samples: NDArray[np.float64]) -> Interval:
     """Return an estimate with the 95% interval of its bootstrap samples ``[draws]``."""
     low, high = np.quantile(samples, [0.025, 0.975])

@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "data": ("of",),
     "input": (),
     "backbone": (),
+    "benchmark": (),
     "command": (),
 }
 """The kinds of things that plugins provide, and the extra fields of each; `Registry` explains the kinds."""
@@ -122,6 +123,7 @@ class Registry:
     - of an ``input`` of models besides the text: an `Input`. ``steer generate --NAME VALUE`` puts it into the metadata
       of the prompts, for the model's backbone and rewards;
     - of a ``backbone``, named like the diffusers pipeline class that it serves: a `Backbone` subclass;
+    - of a ``benchmark``: a :class:`steer.plugin.Benchmark`, which ``steer bench NAME`` runs;
     - of a ``command``, named ``"verb"`` or ``"verb noun"`` (``steer train shapes``): a click command.
 
     Methods and rewards declare the ``weights`` that they need to fetch: a list of `Weights` and `Repository`,
@@ -164,6 +166,7 @@ class Registry:
     data = partialmethod(add, "data")
     input = partialmethod(add, "input")
     backbone = partialmethod(add, "backbone")
+    benchmark = partialmethod(add, "benchmark")
     command = partialmethod(add, "command")
 
     methods = _Known("method")
@@ -172,6 +175,7 @@ class Registry:
     loaders = _Known("loader")
     clips = _Known("clip")
     backbones = _Known("backbone")
+    benchmarks = _Known("benchmark")
     commands = _Known("command")
 
     def __iter__(self) -> Iterator[Entry]:

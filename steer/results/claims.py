@@ -18,6 +18,7 @@ MARKS = {
     "run.toml": "render",
     "journal.jsonl": "render",
     "compare.json": "compare",
+    "bench.json": "bench",
     "recipe.json": "train",
 }
 """Files that tell which command a folder belongs to."""

@@ -10,7 +10,8 @@ import pytest
 from support.commands import Steer
 
 from steer.cli.app import app
-from steer.cli.render import ENGINES, render
+from steer.cli.parts.engines import ENGINES
+from steer.cli.render import render
 from steer.models.device import DTYPES
 from steer.models.options import OFFLOADS, VAE_SAVINGS
 from steer.models.quantize import PACKAGES
@@ -24,6 +25,7 @@ GROUPS = {
     "render": ["Input", "Model", "Sampling", "Steering", "Output", "Machines", "Other"],
     "replay": ["Input", "Model", "Output", "Other"],
     "compare": ["Input", "Comparison", "Model", "Sampling", "Output", "Other"],
+    "bench": ["Benchmark", "Model", "Sampling", "Steering", "Output", "Machines", "Other"],
 }
 
 

@@ -15,9 +15,10 @@ from steer.evaluate.compare.comparison import Cell, Comparison, Tell, silent, ve
 from steer.evaluate.compare.embedding import load_embedding
 from steer.evaluate.compare.folder import Folder
 from steer.evaluate.compare.measure import Measurer, Settings
-from steer.evaluate.compare.report import Example, example_label, report
+from steer.evaluate.compare.report import example_label, report
 from steer.evaluate.compare.spec import Entry, parse_entries
 from steer.evaluate.compare.summary import Summary, summarize
+from steer.evaluate.page import Example
 from steer.evaluate.statistics import MIN_PROMPTS
 from steer.models.device import dtype_of
 from steer.models.options import ModelOptions

@@ -1,0 +1,1 @@
+"""Benchmarks: published prompts, rendered, judged and summarized as their papers do, by one command."""
