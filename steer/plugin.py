@@ -110,6 +110,15 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.evaluate.bench.benchmark import by_category as by_category  # a score under its prompt's category
     from steer.prompts.files import parse_prompts as parse_prompts  # the prompts in a file's bytes
 
+    # Measures
+    from steer.evaluate.measure.labels import confusion as confusion  # pixels of each true label by their found one
+    from steer.evaluate.measure.labels import ious as ious  # intersection over union of each label
+    from steer.evaluate.measure.labels import mean_iou as mean_iou  # its mean over the labels that are there
+    from steer.evaluate.measure.labels import over_images as over_images  # its mean over images, with an interval
+    from steer.evaluate.measure.labels import read_mask as read_mask  # a mask file as labels
+    from steer.evaluate.measure.labels import classes_of as classes_of  # the class of each file, of a table or a folder
+    from steer.evaluate.measure.labels import accuracy as accuracy  # the share of right classes, with an interval
+
     # Files
     from steer.settings.folders import files_in as files_in  # files below a folder, without hidden ones
     from steer.prompts.reading_options import Reading as Reading  # how a table or a prompt file is read

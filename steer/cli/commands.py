@@ -8,6 +8,7 @@ BUILT_IN = {
     "download": ("steer.cli.download:download", "Fetch the weights of rewards, previews and models."),
     "gallery": ("steer.cli.gallery:gallery", "Build the page of rendered images."),
     "generate": ("steer.cli.generate:generate", "Render prompts, steered or not."),
+    "measure": ("steer.cli.measure:measure", "Measure folders: FID, KID, CMMD, CLIP, LPIPS, IoU, accuracy, dist-n."),
     "new": ("steer.cli.new:new", "Start a plugin package of your own."),
     "plugins": ("steer.cli.plugins:plugins", "List plugins, or show the options of one."),
     "render": ("steer.cli.render:render", "Render prompt files: resumable, on one machine or many."),

@@ -21,25 +21,29 @@ if TYPE_CHECKING:
 
 @click.command()
 @reading_options("symmflow:masks")
+@click.option("--truth", type=click.Path(path_type=Path), metavar="FOLDER", help="True masks, of the images' names.")
 @click.option("--out", metavar="FOLDER", help="Folder for masks and overlays; outputs/TIME by default.")
 @force_option
 @log_option
 def command(
     images: tuple[Path, ...], model: str, device: str | None, dtype: str | None, as_json: bool, as_csv: bool,
-    out: str | None, force: bool, **how: Any,
+    truth: Path | None, out: str | None, force: bool, **how: Any,
 ) -> None:  # fmt: skip
     """Segment IMAGES: files, and folders with their contents.
 
-    Each gets a color mask of its own size, an overlay, and a map of the share of noise draws that agree. Files that
-    cannot be read are reported, the others are segmented, and the exit code is 1.
+    Each gets a color mask of its own size, an overlay, and a map of the share of noise draws that agree. With --truth,
+    the mean intersection over union is printed. Files that cannot be read are reported, the others are segmented, and
+    the exit code is 1.
     """
     # imported here: help should not wait for torch
     from steer.plugin import claim, default_out, find_images, image_bytes, quiet_libraries
     from steer_symmflow.reading.common import open_model, readings
     from steer_symmflow.reading.tables import check_format, print_rows
+    from steer_symmflow.reading.truth import Truth
 
     check_format(as_json, as_csv)
     paths = find_images(images)
+    judge = None if truth is None else Truth(truth, paths)
     quiet_libraries()
     network = open_model(model, "masks", device, dtype)
     stems = "|".join(re.escape(_plain(path.stem)) for path in paths)
@@ -55,8 +59,11 @@ def command(
             name = f"{stem}-{kind}.png"
             place.write(name, image_bytes(picture))
             row[kind] = place.url(name)
+        if judge is not None:
+            row["miou"] = judge.add(reading, network.config)
         rows.append(row)
-    print_rows(rows, errors, as_json=as_json, as_csv=as_csv)
+    extra = {} if judge is None else judge.summary(network.config)
+    print_rows(rows, errors, as_json=as_json, as_csv=as_csv, extra=extra)
     if rows and not (as_json or as_csv):
         click.echo(f"masks and overlays: {place.name}")
     sys.exit(1 if errors else 0)

@@ -1,6 +1,6 @@
 """Rows for people and for programs: a table, JSON or CSV on stdout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steer import SteerError
@@ -16,10 +16,16 @@ def check_format(as_json: bool, as_csv: bool) -> None:
         raise SteerError("got both --json and --csv; give one of the two")
 
 
-def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
-    """Print rows with equal keys as JSON, as CSV, or as a table with rounded numbers."""
+def print_rows(
+    rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json: bool, as_csv: bool, extra: Mapping[str, Any]
+) -> None:
+    """Print rows with equal keys as JSON, as CSV, or as a table with rounded numbers.
+
+    Args:
+        extra: figures of all rows, by name: values with their limits and other numbers.
+    """
     if as_json:
-        put_json({"rows": rows, "errors": list(errors)})
+        put_json({"rows": rows, "errors": list(errors), **extra})
         return
     if as_csv:
         flat = [_flat(row) for row in rows]
@@ -29,6 +35,10 @@ def print_rows(rows: Sequence[dict[str, Any]], errors: Sequence[str], *, as_json
         return
     columns = [key for key in rows[0] if key not in WRITTEN]
     stdout().print(table(columns, ([_cell(row[column]) for column in columns] for row in rows)))
+    for name, figure in extra.items():
+        limits = f" [{figure['low']:.4f}, {figure['high']:.4f}]" if "low" in figure else ""
+        each = ", ".join(f"{label} {value:.3f}" for label, value in figure.get("labels", {}).items())
+        stdout().print(one_line(f"{name} {figure['value']:.4f}{limits} ({figure['images']} images) {each}".rstrip()))
 
 
 def _cell(value: Any) -> str:

@@ -20,6 +20,9 @@ from steer_symmflow.images import mask_of, pack_mask
 from steer_symmflow.model import load
 from steer_symmflow.reading.votes import votes
 
+COLORS = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+"""Of the labels of the model of masks."""
+
 
 def steer(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments], standalone_mode=False)
@@ -153,3 +156,59 @@ def test_what_cannot_be_read_or_drawn_is_told_in_one_line(folders, tmp_path: Pat
         *draw, "-m", "shapes", "--class", "star"
     )
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_segments_are_compared_with_true_masks(folders, tmp_path: Path) -> None:
+    images, truth = tmp_path / "images", tmp_path / "truth"
+    images.mkdir()
+    truth.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(5):
+        Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(images / f"{number}.png")
+        labels = generator.integers(0, 3, (20, 20))
+        labels[:3] = 255
+        if number % 2:  # of numbers, or of the labels' colors
+            Image.fromarray(labels.astype(np.uint8)).save(truth / f"{number}.png")
+        else:
+            Image.fromarray(np.array([*COLORS, *[COLORS[0]] * 253], dtype=np.uint8)[labels]).save(
+                truth / f"{number}.png"
+            )
+    common = (
+        "segment", images, "-m", f"symmflow:{folders['masks']}", "--steps", 1, "--draws", 1, "--device", "cpu",
+    )  # fmt: skip
+    result = json.loads(done(*common, "--out", tmp_path / "out", "--truth", truth, "--json").stdout)
+    assert {path.name for path in (tmp_path / "out").glob("*-mask.png")} == {f"{n}-mask.png" for n in range(5)}
+    expected = []
+    for number, row in enumerate(result["rows"]):
+        found = np.array(Image.open(row["mask"]).convert("RGB").resize((20, 20), Image.Resampling.NEAREST))
+        found = (found[:, :, None] == np.array(COLORS)).all(axis=3).argmax(axis=2)
+        right = np.array(Image.open(truth / f"{number}.png"))
+        if right.ndim == 3:
+            right = (right[:, :, None] == np.array(COLORS)).all(axis=3).argmax(axis=2)
+        inside = [((found == n) & (right == n)).sum() for n in range(3)]
+        union = [(((found == n) | (right == n)) & (right < 3)).sum() for n in range(3)]
+        expected.append((inside, union))
+        assert row["miou"] == pytest.approx(np.mean([i / u for i, u in zip(inside, union, strict=True) if u]))
+    inside, union = np.sum(expected, axis=0)
+    assert result["miou"]["value"] == pytest.approx(np.mean(inside / union)) and result["miou"]["images"] == 5
+    assert result["miou_over_images"]["low"] <= result["miou_over_images"]["value"]
+    assert "miou 0." in done(*common, "--out", tmp_path / "again", "--truth", truth).stdout
+    (truth / "3.png").unlink()
+    assert "3.png has no true mask 3 in" in refused(*common, "--out", tmp_path / "no", "--truth", truth)
+
+
+@pytest.mark.slow
+def test_classes_are_compared_with_true_ones(folders, tmp_path: Path) -> None:
+    for label in ("box", "disc"):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
+    common = ("classify", tmp_path, "-m", f"symmflow:{folders['classes']}", "--steps", 1, "--device", "cpu")
+    result = json.loads(done(*common, "--truth", tmp_path, "--json").stdout)
+    right = [row["class"] == Path(row["file"]).parent.name for row in result["rows"]]
+    assert result["accuracy"]["value"] == pytest.approx(np.mean(right)) and result["accuracy"]["images"] == 6
+    assert "accuracy 0." in done(*common, "--truth", tmp_path).stdout or all(right)
+    (tmp_path / "table.csv").write_text("file,class\n0.png,box\n1.png,disc\n")
+    assert "2.png' has no class in" in refused(*common, "--truth", tmp_path / "table.csv")
