@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steer import Prompt, SteerError
 from steer.plugin import Backbone, Conditioning, Encoded, Process, Streams, Texts
+from steer_text import mdlm
 from steer_text.checkpoints import known, load, longest
 from steer_text.process import MaskedDiffusion
 from steer_text.trail import TokenTrail
@@ -166,6 +167,10 @@ def from_name(name: str, device: torch.device, dtype: torch.dtype) -> MaskedLM:
     Raises:
         SteerError: if it is none of these, cannot be fetched, or is not a masked language model.
     """
-    source = known().get(name, name)
-    model, tokenizer = load("AutoModelForMaskedLM", str(source), f"model 'text:{name}'", known())
+    source, what = str(known().get(name, name)), f"model 'text:{name}'"
+    config = mdlm.config_of(source)
+    if config is not None:
+        model, tokenizer = mdlm.load(source, config, what)
+    else:
+        model, tokenizer = load("AutoModelForMaskedLM", source, what, known())
     return MaskedLM(model.to(device, dtype), tokenizer, device=device)
