@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -51,9 +52,9 @@ def made(done: set[str], workers: int, failing: str | None = None) -> tuple[list
 
 
 def test_every_benchmark_can_be_imported() -> None:
-    folder = Path(__file__).resolve().parents[1] / "benchmarks"
-    names = sorted(path.stem for path in folder.glob("*.py"))
-    assert processes.importing(folder, names) == 0
+    root = Path(__file__).resolve().parents[1] / "benchmarks"
+    for folder in (root, root / "reproduce"):
+        assert processes.importing(folder, sorted(path.stem for path in folder.glob("*.py"))) == 0
 
 
 def test_parts_run_side_by_side_and_after_what_they_read() -> None:
@@ -137,3 +138,12 @@ def test_damaged_inputs_of_commands_are_accepted_or_refused(kind: str) -> None:
 def test_commands_at_once_are_whole_or_refused() -> None:
     outcomes, faults = at_once.run(rounds=2, commands=8, seed=0)
     assert not faults and outcomes["done"] >= 8
+
+
+@pytest.mark.slow  # three processes, each of which imports torch
+def test_a_reproduction_runs_on_tiny_models_and_says_what_it_did_not_check(tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "reproduce" / "dmd2.py"
+    command = [sys.executable, str(script), "--smoke", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=300, capture_output=True)
+    report = (tmp_path / "report.md").read_text()
+    assert "Not checked:" in report and "tiny models and few prompts" in report and report.count("\n| ") > 2
