@@ -10,13 +10,14 @@ BEGIN, END = "<!-- pipelines: made by docs/make_pipelines.py -->", "<!-- end of 
 
 
 def table() -> str:
-    """Return the table: the classes that go through ``tests/models/stock/test_any_pipeline.py``."""
+    """Return the table: the classes that go through ``tests/models/stock``."""
     from support.any_pipelines import image_kinds
+    from support.video_pipelines import video_kinds
 
     head = ["| class | task | tested with the inputs |", "|---|---|---|"]
     rows = sorted(
         f"| `{kind.name}` | {kind.task} | {', '.join(f'`{name}`' for name in kind.inputs) or '–'} |"
-        for kind in image_kinds()
+        for kind in (*image_kinds(), *video_kinds())
     )
     return "\n".join([BEGIN, "", *head, *rows, "", END])
 

@@ -50,8 +50,7 @@ class Previews:
         result = yield
         if state.forwards.backbone.medium.pictured and state.step in _spread(state.steps, self._count):
             with torch.no_grad():
-                medium = state.forwards.backbone.medium
-                samples = medium.stills(state.forwards.decode(state.x0, final=False))
+                samples = state.forwards.backbone.medium.stills(state.glimpse())
             ids = [state.jobs[job].prompt.id for job in state.job.tolist()]
             rows = {key: row for row, key in enumerate(zip(ids, state.slot.tolist(), strict=True))}
             self._frames.append(_Frame(state.step, rows, _small(samples)))

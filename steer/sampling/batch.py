@@ -127,6 +127,11 @@ class Batch:
         """Decoded ``x0``, chunk by chunk, kept until x changes."""
         return self._cached("samples", self._decoded)
 
+    def glimpse(self) -> Any:
+        """Return decoded ``x0`` for a look at it: by the preview decoder if there is one, and not kept."""
+        decode = self.process.decode if isinstance(self.process, Called) else None
+        return self.forwards.decode(self.x0, final=False, decode=decode)
+
     # ---- what the denoiser says ------------------------------------------------------------------------
 
     def predict(self) -> None:

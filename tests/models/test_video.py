@@ -48,6 +48,14 @@ def test_parts_of_bounded_memory_hold_every_frame_and_every_pair_once(monkeypatc
             assert torch.equal(whole, videos.pixels)
 
 
+def test_bytes_are_what_is_stored_unless_they_would_hide_what_is_no_number() -> None:
+    pixels = torch.tensor([0.0, 0.25, 1.0]).view(1, 3, 1, 1, 1).expand(1, 3, 3, 2, 2).contiguous()
+    stored = Videos(pixels, 5).stored()
+    assert stored.pixels[0, :, 0, 0, 0].tolist() == [0, 64, 255] and stored.fps == 5
+    pixels[0, 1, 2, 1, 1] = torch.nan
+    assert not VIDEO.finite(Videos(pixels).stored()) and VIDEO.finite(stored)
+
+
 def test_gradients_pass() -> None:
     pixels = torch.rand(1, 4, 3, 2, 2, requires_grad=True)
     sum(part.sum() for part in Videos(pixels).chunks(1)).backward()

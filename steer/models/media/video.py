@@ -66,6 +66,15 @@ class Videos:
         height, width = self.size
         return f"<{len(self)} videos of {self.count} frames, {width}x{height}, {self.fps:g} frames per second>"
 
+    def to(self, device: torch.device | str) -> Videos:
+        """Return the videos with frames on a device."""
+        return Videos(self.pixels.to(device), self.fps)
+
+    def stored(self) -> Videos:
+        """Return the videos with frames as bytes, as a file has them and a quarter of the memory; as they are if they
+        are no numbers, which bytes would hide."""
+        return Videos(_rounded(self.pixels), self.fps) if bool(torch.isfinite(self.pixels).all()) else self
+
     def each(self) -> Iterator[Tensor]:
         """Yield the frames of all videos one by one: float ``[N, 3, H, W]`` in [0, 1], copies."""
         for frame in self.pixels.unbind(dim=1):
@@ -260,9 +269,12 @@ def _tensor(frame: np.ndarray) -> Tensor:
 
 def _bytes(pixels: Tensor) -> np.ndarray:
     """Return the frames of one video ``[F, 3, H, W]`` as uint8 ``[F, H, W, 3]``."""
-    if pixels.dtype is not torch.uint8:
-        pixels = (pixels.detach().clamp(0, 1) * 255).round().to(torch.uint8)
-    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+    return np.ascontiguousarray(_rounded(pixels).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _rounded(pixels: Tensor) -> Tensor:
+    """Return pixels as uint8."""
+    return pixels if pixels.dtype is torch.uint8 else (pixels.detach().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _block_means(frame: np.ndarray) -> np.ndarray:

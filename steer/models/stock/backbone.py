@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,6 +16,7 @@ from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.stock.calls import PausedCalls
 from steer.models.stock.inputs import argument_of
 from steer.models.stock.networks import denoisers_of
+from steer.models.stock.outputs import samples_of
 from steer.models.stock.process import called
 from steer.models.stock.signature import CallSignature
 from steer.processes import Process
@@ -39,6 +39,7 @@ class AnyPipeline(Backbone):
         self.signature = CallSignature(type(pipe))
         self.signature.check()
         self.call_inputs = self.signature.inputs
+        self.modality = self.signature.modality  # type: ignore[misc]
         denoisers = denoisers_of(pipe)
         if not denoisers:
             raise SteerError(f"{type(pipe).__name__} has no denoiser that is known here")
@@ -96,8 +97,11 @@ class AnyPipeline(Backbone):
             count = {self.signature.batches: len(generators)} if self.signature.batches else {}
             return {**arguments, **count, **one}
 
+        def samples(made: Any) -> Any:
+            return samples_of(made, self.signature, arguments).to(self.device)
+
         most = 65_536 if self.signature.batches else 1
-        calls = PausedCalls(self.pipe, with_rows, self._samples, most, self._known.setdefault(_key(arguments), {}))
+        calls = PausedCalls(self.pipe, with_rows, samples, most, self._known.setdefault(_key(arguments), {}))
         return called(scheduler, settings, eta, calls)
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
@@ -146,21 +150,6 @@ class AnyPipeline(Backbone):
         """Return the arguments that a prompt's row gives, files read."""
         taken = self.signature.inputs
         return {name: argument_of(taken[name], prompt.metadata[name]) for name in taken if name in prompt.metadata}
-
-    def _samples(self, made: Any) -> Tensor:
-        """Return the images of a call's result, float ``[B, 3, H, W]`` in [0, 1]."""
-        images = getattr(made, "images", None)
-        if images is None:
-            images = made[0]
-        if isinstance(images, list) and images and isinstance(images[0], Image.Image):
-            images = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) / 255 for image in images])
-        if isinstance(images, list):
-            images = torch.stack(images) if isinstance(images[0], Tensor) else np.stack(images)
-        if isinstance(images, np.ndarray):
-            images = torch.from_numpy(images).movedim(-1, 1)
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise SteerError(f"{self.signature.name} gives {tuple(images.shape)}, expected images [B, 3, H, W]")
-        return images.to(self.device).float().expand(-1, 3, -1, -1)
 
     # ---- what a call cannot do ---------------------------------------------------------------------------------
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from steer.errors import SteerError, message_of
 from steer.models.device import out_of_memory
+from steer.models.media.media import joined
 from steer.models.stock.draws import Draws, Layout, drawn, size_of
 from steer.models.stock.networks import Watched, skipped
 from steer.models.stock.paused import Paused, ask
-from steer.models.stock.signature import CallSignature
+from steer.models.stock.signature import FILES, CallSignature
 from steer.models.stock.stand_in import Step, result, stand_in
 from steer.processes.noise import Streams
 
@@ -37,7 +38,7 @@ class PausedCalls:
         self,
         pipe: Any,
         arguments: Callable[[Sequence[torch.Generator]], Mapping[str, Any]],
-        samples: Callable[[Any], Tensor],
+        samples: Callable[[Any], Any],
         most: int,
         shared: dict[Any, Any],
     ) -> None:
@@ -103,7 +104,7 @@ class PausedCalls:
         """Take the scheduler's step."""
         return step()
 
-    def end(self, outcome: Any) -> Tensor | None:
+    def end(self, outcome: Any) -> Any | None:
         """Let every call finish; ``None`` if they have."""
         if not self._calls:
             return None
@@ -116,7 +117,8 @@ class PausedCalls:
                 )
             results.append(self._samples(made))
         self._calls = []
-        return torch.cat(results)[: self._count]
+        samples: Any = joined(results)[: self._count]
+        return samples
 
     def select(self, rows: Tensor, count: int) -> None:
         """Follow the rows: copies stay in their calls; of calls whose rows left, as many end as are not needed."""
@@ -138,7 +140,7 @@ class PausedCalls:
 
     # ---- beside it -------------------------------------------------------------------------------------------
 
-    def decode(self, x: Tensor, rows: Tensor) -> Tensor:
+    def decode(self, x: Tensor, rows: Tensor) -> Any:
         """Call the pipeline again, without its networks, to have ``x`` decoded as it does."""
         size, made = self._size, []
         answers = self._shared[size]
@@ -154,7 +156,7 @@ class PausedCalls:
             scheduler = stand_in(copy.deepcopy(self._scheduler), always)
             with skipped(self._pipe, answers):
                 made.append(self._samples(self._call(scheduler, own)()))
-        return torch.cat(made)[: len(x)]
+        return joined(made)[: len(x)]
 
     def noise(self, scheduler: Any, streams: Streams) -> Tensor:
         """Draw what the rows' calls would, as a first call tells that is stopped before it denoises."""
@@ -176,7 +178,7 @@ class PausedCalls:
     def _refused(self, error: Exception) -> SteerError:
         """Return the error for a call that ended before its first step: mostly an input that is missing or unfit."""
         signature = CallSignature(type(self._pipe))
-        files = [name for name, argument in signature.inputs.items() if argument.kind == "image"]
+        files = [name for name, argument in signature.inputs.items() if argument.kind in FILES]
         takes = f"; it takes {', '.join(files)} (--input {files[0]}=FILE), which must fit each other" if files else ""
         return SteerError(f"{signature.name} cannot be called so: {type(error).__name__}: {message_of(error)}{takes}")
 

@@ -13,12 +13,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from steer.errors import SteerError, unknown
-from steer.models.stock.signature import Argument
+from steer.models.media import mp4
+from steer.models.stock.signature import FILES, Argument
 from steer.prompts.pictures.opening import opened_image
 from steer.prompts.prompt import Prompt
 
 MOST_BYTES = 500_000_000
 """Size of the largest file that is read."""
+MOST_PIXELS = 500_000_000
+"""Pixels of all frames of a video that a call gets: 1.5 GB."""
 FILE, DIGEST = "file", "sha256"
 """Keys of a file in a prompt's metadata."""
 NUMBERS = {"flag": (bool,), "number": (int, float), "whole": (int,), "text": (str,)}
@@ -69,9 +72,7 @@ def checked(argument: Argument, value: Any, folder: str | None) -> Any:
     Raises:
         SteerError: for a value of another kind, or a file that cannot be used.
     """
-    if argument.kind == "video":
-        raise SteerError(f"{argument.name}: videos are not read yet")
-    if isinstance(value, str) and argument.kind != "image":
+    if isinstance(value, str) and argument.kind not in FILES:
         value = _parsed(argument, value)
     if isinstance(value, list | tuple):
         if not argument.many:
@@ -83,8 +84,8 @@ def checked(argument: Argument, value: Any, folder: str | None) -> Any:
 def _one(argument: Argument, value: Any, folder: str | None) -> Any:
     if isinstance(value, list | tuple) and argument.many:  # boxes: a list of lists
         return [_one(argument, part, folder) for part in value]
-    if argument.kind == "image":
-        return _image(argument, value, folder)
+    if argument.kind in FILES:
+        return _file(argument, value, folder)
     if not isinstance(value, NUMBERS[argument.kind]) or (isinstance(value, bool) and argument.kind != "flag"):
         raise _unfit(argument, value)
     return value
@@ -108,17 +109,17 @@ def _unfit(argument: Argument, value: Any) -> SteerError:
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-def _image(argument: Argument, value: Any, folder: str | None) -> Any:
+def _file(argument: Argument, value: Any, folder: str | None) -> Any:
     if isinstance(value, Image.Image):
         return value
     if isinstance(value, Mapping) and isinstance(value.get(FILE), str) and isinstance(value.get(DIGEST), str):
-        read_image(argument.name, value)
+        read_file(argument, value)
         return dict(value)
     if not isinstance(value, str | Path) or not str(value):
         raise _unfit(argument, value)
     path = Path(folder or ".", Path(value).expanduser()).absolute()
     stored = {FILE: str(path), DIGEST: hashlib.sha256(_bytes(argument.name, path)).hexdigest()}
-    read_image(argument.name, stored)
+    read_file(argument, stored)
     return stored
 
 
@@ -134,28 +135,51 @@ def _bytes(name: str, path: Path) -> bytes:
         raise SteerError(f"{name}: the file {path} cannot be read: {error.strerror or error}") from None
 
 
-def read_image(name: str, stored: Mapping[str, str]) -> Image.Image:
-    """Return an image that a prompt's metadata name.
+def read_file(argument: Argument, stored: Mapping[str, str]) -> Any:
+    """Return what the call gets for a file of a prompt's metadata: an image, or the frames of a video as images.
 
     Args:
-        name: of the input.
+        argument: what it is for.
         stored: its file and its SHA-256.
 
     Raises:
-        SteerError: if the file is not there, is another one, or is no image that can be used.
+        SteerError: if the file is not there, is another one, or cannot be used.
     """
-    path, digest = Path(stored[FILE]), stored[DIGEST]
+    name, path, digest = argument.name, Path(stored[FILE]), stored[DIGEST]
     if not path.is_file():
         raise SteerError(
             f"{name}: the file {path} (SHA-256 {digest[:10]}…) is not here; put it there, or name its present place by "
             f"--input {name}=FILE"
         )
-    image = _opened(name, str(path), digest, path.stat().st_mtime_ns)
-    return image.convert("L" if "mask" in name else "RGB")
+    mode, of = "L" if "mask" in name else "RGB", (name, str(path), digest, path.stat().st_mtime_ns)
+    if argument.kind == "video":
+        return [frame.convert(mode) for frame in _frames(*of)]
+    return _opened(*of).convert(mode)
 
 
 @functools.lru_cache(maxsize=32)  # a population's calls take the same image
 def _opened(name: str, path: str, digest: str, changed: int) -> Image.Image:
+    with opened_image(_same_bytes(name, path, digest), f"{name}: image {path}") as image:
+        image.load()
+        return pixels(ImageOps.exif_transpose(image))
+
+
+@functools.lru_cache(maxsize=1)
+def _frames(name: str, path: str, digest: str, changed: int) -> tuple[Image.Image, ...]:
+    frames, left = [], MOST_PIXELS
+    try:
+        for frame in mp4.frames(_same_bytes(name, path, digest)):
+            left -= frame.shape[0] * frame.shape[1]
+            if left < 0:
+                raise SteerError(f"it has more than {MOST_PIXELS:,} pixels in all frames, which a call gets together")
+            frames.append(Image.fromarray(frame))
+    except SteerError as error:
+        raise SteerError(f"{name}: {path}: {error}") from None
+    return tuple(frames)
+
+
+def _same_bytes(name: str, path: str, digest: str) -> bytes:
+    """Return a file's content, whose SHA-256 must be as given."""
     data = _bytes(name, Path(path))
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
@@ -163,9 +187,7 @@ def _opened(name: str, path: str, digest: str, changed: int) -> Image.Image:
             f"{name}: the content of {path} has changed: SHA-256 {found[:10]}…, expected {digest[:10]}…; bring the old "
             f"one back, or name its present place by --input {name}=FILE"
         )
-    with opened_image(data, f"{name}: image {path}") as image:
-        image.load()
-        return pixels(ImageOps.exif_transpose(image))
+    return data
 
 
 def pixels(image: Image.Image) -> Image.Image:
@@ -182,8 +204,8 @@ def argument_of(argument: Argument, value: Any) -> Any:
     """Return the call's argument for an input in a prompt's metadata, files read."""
     if isinstance(value, list):
         return [argument_of(argument, part) for part in value]
-    if argument.kind == "image" and isinstance(value, Mapping):
-        return read_image(argument.name, value)
+    if argument.kind in FILES and isinstance(value, Mapping):
+        return read_file(argument, value)
     return value
 
 

@@ -25,8 +25,10 @@ NOT_TYPED = re.compile(r"latents|embed|kwargs|attention_mask|cu_seqlens|pooled|c
 VIDEO = {"num_frames", "video_length", "num_videos_per_prompt", "video", "frame_rate", "fps", "frames", "frame_ids"}
 AUDIO = {"num_waveforms_per_prompt", "audio_length_in_s", "audio_duration", "audio_duration_s", "audio_end_in_s"}
 TEXT = {"gen_length", "block_length", "max_new_tokens"}
-STEERED = ("image",)
+STEERED = ("image", "video")
 """Modalities of samples that calls may make."""
+FILES = ("image", "video")
+"""Kinds of arguments that files give."""
 BATCHES = ("num_images_per_prompt", "num_videos_per_prompt")
 """Parameters for the number of samples that one call makes of a prompt."""
 
@@ -108,7 +110,8 @@ class CallSignature:
         if missing:
             return f"its call takes no {' and no '.join(missing)}"
         if self.modality not in STEERED:
-            return f"it makes {self.modality}, and steer steers calls that make {' and '.join(STEERED)}s"
+            steered = " and ".join(f"{modality}s" for modality in STEERED)
+            return f"it makes {self.modality}, and steer steers calls that make {steered}"
         return ""
 
     @property

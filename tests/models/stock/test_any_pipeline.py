@@ -173,13 +173,13 @@ def test_inputs_that_are_missing_are_named() -> None:
         steer.Sampler(KINDS["DiTPipeline"].make()).generate("a red circle", steps=2)
 
 
-def test_a_pipeline_that_makes_no_images_is_refused() -> None:
-    from diffusers import StableVideoDiffusionPipeline
+def test_a_pipeline_that_makes_sound_is_refused() -> None:
+    from diffusers import StableAudioPipeline
 
     from steer.models.stock.signature import CallSignature
 
-    with pytest.raises(SteerError, match="it makes video"):
-        CallSignature(StableVideoDiffusionPipeline).check()
+    with pytest.raises(SteerError, match="it makes audio, and steer steers calls that make images and videos"):
+        CallSignature(StableAudioPipeline).check()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from support.commands import Steer
 
 import steer as steering
 from steer import SteerError
-from steer.models.stock.inputs import checked, read_image
+from steer.models.stock.inputs import checked, read_file
 from steer.models.stock.signature import Argument, CallSignature
 
 IMG2IMG = ("--pipeline", "StableDiffusionImg2ImgPipeline", "--steps", "3")
@@ -91,8 +91,8 @@ def test_hostile_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_transparent_parts_are_white_and_masks_are_gray(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     stored = checked(IMAGE, "clear.png", str(tmp_path))
-    assert read_image("image", stored).getpixel((0, 0)) == (255, 255, 255)
-    assert read_image("mask_image", stored).mode == "L"
+    assert read_file(Argument("image", "image", False, False), stored).getpixel((0, 0)) == (255, 255, 255)
+    assert read_file(Argument("mask_image", "image", False, False), stored).mode == "L"
 
 
 @pytest.mark.slow
