@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick test-arithmetic lint docs dist results install clean
+.PHONY: demo test quick test-arithmetic test-quantize lint docs dist results install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test     run the test suite"
 	@echo "make quick    run the tests that need no process, browser or training, and none that is slow"
 	@echo "make test-arithmetic  run what trains or hangs on the last bits again, as another processor computes"
+	@echo "make test-quantize  test --quantize with bitsandbytes and torchao, which nothing else needs"
 	@echo "make lint     linter, formatter and type checker"
 	@echo "make docs     build the documentation site (dist/site/); a broken link is an error"
 	@echo "make dist     build the wheel and the source archive, and try the wheel in an environment of its own"
@@ -39,6 +40,12 @@ quick: install
 test-arithmetic: install
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "(training or arithmetic) and not (process or slow)"
+
+# every process that imports diffusers would import these too, which takes 5 s: so they are not among [dev]
+test-quantize: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --constraint constraints.txt \
+		--target $(VENV)/quantize bitsandbytes torchao
+	PYTHONPATH=$(VENV)/quantize OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/models/test_quantize.py
 
 lint: install
 	$(BIN)/ruff check .

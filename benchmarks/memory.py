@@ -1,16 +1,18 @@
 """Predicted memory of full-size runs on a GPU, written into docs/performance.md. Needs no GPU, no weights, no network.
 
-    PYTHONPATH=tests python benchmarks/memory.py [--only SCENARIO …]
+    PYTHONPATH=tests python benchmarks/memory.py [--only SCENARIO …] [--check]
 
 Full-size models with the published configurations run on a device whose tensors have sizes and no content
 (``tests/support/memory_model.py``), through the product's own code: text encoding, denoising, decoding, scoring and,
-for CARINOX, the way back. ``--check`` writes nothing and fails if the page says something else.
+for CARINOX, the way back. The exit code is 1 if a scenario takes more than a GPU of 24 GB has. With ``--check``, which
+writes nothing, it is 1 too if the page says something else.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -36,12 +38,11 @@ from support.memory_model import modeled
 from support.reward_models import clip_flant5_config, clip_flant5_folder
 from torch import Tensor, nn
 
-from steer import Method, Prompt, Sampler, hookimpl
-from steer.models.denoisers import Denoiser
+from steer import Prompt, Sampler
 from steer.models.load import load_model
 from steer.models.options import modules_of
+from steer.models.placement import Placed
 from steer.models.room import bytes_of, fits
-from steer.plugin import Run
 from steer.registry.plugins import manager
 from steer.rewards.reward import WeightedSum
 from steer.sampling import gradients
@@ -49,6 +50,8 @@ from steer.sampling import gradients
 GB = 1e9
 CARD = 24 * 10**9
 """Room of the GPU."""
+MOST = 23.0
+"""GB that a scenario may take: CUDA's context and fragments take some."""
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- memory: made by benchmarks/memory.py -->", "<!-- memory: end -->"
 PHASES = ("encode", "denoise", "decode", "reward", "gradient")
@@ -57,9 +60,9 @@ PHASES = ("encode", "denoise", "decode", "reward", "gradient")
 # ---- rewards at full size -------------------------------------------------------------------------------------
 
 
-def reward_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Write what rewards read besides weights; return their options."""
-    for name in ("hps.pt", "ImageReward.pt", "blip.pth", "vqa/pytorch_model.bin"):
+def files_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Write what rewards and ``dmd2`` read besides weights; return their options."""
+    for name in ("hps.pt", "ImageReward.pt", "blip.pth", "vqa/pytorch_model.bin", "student.safetensors"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", *(f"w{i}" for i in range(6, 30522))]
@@ -76,6 +79,7 @@ def reward_files(folder: Path) -> dict[str, dict[str, Any]]:
         "imagereward": {"weights": str(folder / "ImageReward.pt"), "vocabulary": vocabulary},
         "da": {"weights": str(folder / "blip.pth"), "vocabulary": vocabulary},
         "vqa": {"model": str(folder / "vqa")},
+        "dmd2": {"weights": str(folder / "student.safetensors")},
     }
 
 
@@ -97,6 +101,17 @@ def first_row(differentiate: Callable[..., tuple[Tensor, Tensor]]) -> Callable[.
     return call
 
 
+def student_file(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of the published student for SDXL."""
+    with torch.device("meta"):
+        return sdxl_unet().half().state_dict()
+
+
+def student_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return their shapes."""
+    return {name: tuple(tensor.shape) for name, tensor in student_file(file).items()}
+
+
 def moved(modules: list[nn.Module], device: torch.device) -> None:
     """Move modules as the product does; those on the CPU have no content either."""
     for module in modules:
@@ -104,24 +119,6 @@ def moved(modules: list[nn.Module], device: torch.device) -> None:
 
 
 # ---- scenarios ------------------------------------------------------------------------------------------------
-
-
-class Student(Method):
-    """Brings SDXL's denoiser a second time, as ``dmd2`` does."""
-
-    name = "student"
-
-    @hookimpl
-    def configure(self, run: Run) -> None:
-        """Set the four steps of the published student."""
-
-        def load(_: Path) -> nn.Module:
-            with torch.device("meta"):
-                unet = sdxl_unet()
-            return unet.to(run.backbone.device, torch.float16).eval().requires_grad_(False)
-
-        run.bring(Denoiser("student", lambda: Path(__file__), load), by=self.name)
-        run.set("guidance_scale", 1.0, by=self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +146,7 @@ FK = {"particles": 4, "steps": 3}
 SCENARIOS = (
     Scenario("SD 1.5, 512 px, FK 4, hps", sd15, FK),
     Scenario("SDXL, 1024 px, FK 4, hps", sdxl, FK),
-    Scenario("SDXL + dmd2, 1024 px, FK 4, hps", sdxl, FK, methods=(Student(), "fk")),
+    Scenario("SDXL + dmd2, 1024 px, FK 4, hps", sdxl, {"particles": 4}, methods=("dmd2", "fk")),
     Scenario("SD3.5-large, 1024 px, FK 4, hps", sd35_large, FK),
     Scenario("Z-Image-Turbo, 1024 px, FK 4, hps", z_image_turbo, {**FK, "guidance_scale": 0.0}),
     Scenario("Sana 1.6B, 1024 px, FK 4, hps", sana, FK),
@@ -179,6 +176,9 @@ def predict(scenario: Scenario) -> dict[str, float]:
         stack.enter_context(patch("steer.sampling.shared_memory.room_of", lambda _: CARD))
         for module in ("steer.models.room", "steer.rewards.reward"):
             stack.enter_context(patch(f"{module}.moved", moved))
+        stack.enter_context(patch.object(Placed, "brought_to", torch.device("meta")))  # as if it were the CPU
+        stack.enter_context(patch("steer_dmd2.loading._read", student_file))
+        stack.enter_context(patch("steer_dmd2.loading._shapes", student_shapes))
         # a mask without content has no length: a text fills its encoding
         stack.enter_context(patch.object(QwenImagePipeline, "_extract_masked_hidden", lambda _, hidden, __: [*hidden]))
         model = bytes_of(modules_of(pipe).values())
@@ -198,8 +198,8 @@ def predict(scenario: Scenario) -> dict[str, float]:
         ):
             stack.enter_context(patch.object(owner, method, memory.watched(phase, getattr(owner, method))))
         stack.enter_context(patch.object(gradients, "_differentiate", first_row(gradients._differentiate)))
-        files = reward_files(Path(folder))
-        options = {name: files[name] for name in scenario.reward.split("+")}
+        files = files_of(Path(folder))
+        options = {name: files[name] for name in (*scenario.reward.split("+"), *scenario.methods) if name in files}
         sampler.generate(
             [Prompt("a red circle and a blue square", seed=1)], methods=list(scenario.methods),
             reward=scenario.reward, options={**options, **scenario.options}, **scenario.settings,
@@ -208,29 +208,44 @@ def predict(scenario: Scenario) -> dict[str, float]:
     return {name: size / GB for name, size in rows.items()}
 
 
-def row(scenario: Scenario) -> str:
+def row(scenario: Scenario, found: dict[str, float]) -> str:
     """Return a scenario's predictions as a row of the table."""
-    found = predict(scenario)
     cells = [f"{found[name]:.1f}" if name in found else "" for name in ("weights", *PHASES, "peak")]
     return f"| {scenario.name} | {' | '.join(cells)} |"
 
 
+def rows_of_page() -> dict[str, str]:
+    """Return the rows of the table in docs/performance.md by scenario."""
+    table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    return {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
+
+
 @click.command()
 @click.option("--only", "words", multiple=True, help="Predict the scenarios whose name holds this; repeatable.")
-def main(words: tuple[str, ...]) -> None:
+@click.option("--check", is_flag=True, help="Write nothing; the exit code is 1 if the page says something else.")
+def main(words: tuple[str, ...], check: bool) -> None:
     """Predict the memory of every scenario and write the table into docs/performance.md."""
-    found = {}
+    rows, wrong = rows_of_page(), []
     for scenario in SCENARIOS:
-        if not words or any(word in scenario.name for word in words):
-            found[scenario.name] = row(scenario)
-            click.echo(found[scenario.name])
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    old, _, after = rest.partition(END)
-    rows = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("|")} | found
-    columns = ("scenario", "weights", *PHASES, "peak")
-    head = [f"| {' | '.join(columns)} |", f"|---{'|---:' * (len(columns) - 1)}|"]
-    lines = [*head, *(rows[scenario.name] for scenario in SCENARIOS if scenario.name in rows)]
-    PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+        if words and not any(word in scenario.name for word in words):
+            continue
+        found = predict(scenario)
+        line = row(scenario, found)
+        click.echo(line)
+        if found["peak"] > MOST:
+            wrong.append(f"{scenario.name} takes {found['peak']:.1f} GB, more than {MOST:g}")
+        if check and rows.get(scenario.name) != line:
+            wrong.append(f"{PAGE.name} says {rows.get(scenario.name, 'nothing')!r}")
+        rows[scenario.name] = line
+    for what in wrong:
+        click.echo(what, err=True)
+    if not check:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        columns = ("scenario", "weights", *PHASES, "peak")
+        head = [f"| {' | '.join(columns)} |", f"|---{'|---:' * (len(columns) - 1)}|"]
+        lines = [*head, *(rows[scenario.name] for scenario in SCENARIOS if scenario.name in rows)]
+        PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support import processes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import at_once
 import fuzz
+import gpu
 from results import Part, PartError, Runner, run_all
 
 PARTS = [Part("long"), Part("early"), Part("reader", ("early",)), Part("last")]
@@ -104,6 +107,69 @@ def test_stopping_ends_what_a_part_has_begun(tmp_path: Path) -> None:
     thread.join(60)
     assert not thread.is_alive() and "trains ended with code" in failed[0]
     wait_for(lambda: not alive(pid))
+
+
+def test_a_part_that_takes_too_long_is_ended_with_all_that_it_has_begun(tmp_path: Path) -> None:
+    command = Trains("trains").command(tmp_path)
+    done = []
+    thread = threading.Thread(target=lambda: done.append(gpu.ended(command, os.environ, tmp_path / "log", 2)))
+    thread.start()
+    place = tmp_path / "child"
+    wait_for(lambda: place.is_file() and place.read_text() != "")
+    pid = int(place.read_text())
+    thread.join(60)
+    assert done == [None]
+    wait_for(lambda: not alive(pid))
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Three parts in this process, of which the second fails; returns what was run."""
+    ran: list[str] = []
+
+    def part(name: str, *rows: gpu.Row):
+        def run(machine: gpu.Machine):
+            ran.append(name)
+            yield from rows
+
+        return run
+
+    def ended(command, environment, log: Path, seconds: float) -> int | None:
+        log.write_text("Traceback\nZeroDivisionError: none")
+        name = command[command.index("--part") + 1]
+        if seconds <= 0:
+            return None
+        gpu.main(command[2:], standalone_mode=False)
+        return int(name == "broken")
+
+    found = {"wrong": part("wrong", {"ok": False, "gap": 0.51234}), "broken": part("broken", {"x": 1}),
+             "right": part("right", {"a": "b|c"}, {"n": 2, "ok": True})}  # fmt: skip
+    monkeypatch.setattr(gpu, "PARTS", found)
+    monkeypatch.setattr(gpu, "ended", ended)
+    return ran
+
+
+def table_of(out: Path, *arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(gpu.main, ["--smoke", "--out", str(out), *arguments])
+    return done.exit_code, done.stdout
+
+
+def test_parts_on_a_gpu_resume_with_what_is_missing_then_what_failed(parts: list[str], tmp_path: Path) -> None:
+    code, text = table_of(tmp_path)
+    assert code == 1 and parts == ["wrong", "broken", "right"]
+    assert "# device cpu" in text and "## wrong (0 s): NOT GOOD" in text and "| False | 0.512 |" in text
+    assert "ZeroDivisionError: none" in text and "| b\\|c |  |  |" in text
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "report.md").read_text() == text
+    (folder / "right.json").unlink()
+    parts.clear()
+    assert table_of(tmp_path)[0] == 1 and parts == ["right", "wrong", "broken"]
+    parts.clear()
+    assert table_of(tmp_path, "--minutes", "0")[0] == 1 and not parts  # left for another run, and not failed anew
+    assert "ZeroDivisionError" in (folder / "broken.json").read_text()
+    for name in ("wrong", "broken"):
+        (folder / f"{name}.json").unlink()
+    assert table_of(tmp_path, "--minutes", "0")[0] == 0
 
 
 def alive(pid: int) -> bool:

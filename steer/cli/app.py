@@ -147,6 +147,7 @@ def _run() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # what torchao's import gives rise to
     bars = DownloadBars()
     fetching.observer.set(bars)
     try:

@@ -281,11 +281,6 @@ class Backbone(Placed, abc.ABC):
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's output ``[B, …]`` in fp32 for scaled latents, guidance applied."""
 
-    @property
-    def autoencoder(self) -> Any:
-        """The pipeline's autoencoder, as it decodes; :attr:`safe_vae` in families whose own overflows in fp16."""
-        return self.pipe.vae
-
     def decode(self, x: Tensor) -> Any:
         """Decode final latents ``[B, …]`` to samples of :attr:`modality`.
 

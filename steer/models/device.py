@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from steer.errors import SteerError, message_of
 
+log = logging.getLogger(__name__)
+
+Computed = TypeVar("Computed")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 """With this variable of the environment, set before it starts, cuBLAS computes the same bits each time."""
 
@@ -49,20 +51,58 @@ def in_double(x: torch.Tensor) -> torch.Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-@contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """Return a context in which a GPU computes the same bits each time, on the way back too.
+REFUSED = "use_deterministic_algorithms(True)"
+"""Part of what torch says of an operation without a kernel that computes the same bits each time."""
 
-    torch warns of an operation of a reward that has no such kernel.
+
+def repeatably(device: torch.device, compute: Callable[[], Computed], who: str) -> Computed:
+    """Return what a function computes, on a GPU by kernels that compute the same bits each time, on the way back too.
+
+    Where an operation has none, this is told, and all is computed again by what there is. Not so at once: torch's
+    milder mode, which only warns, also takes attention's faster way back, which adds up in any order.
+
+    Args:
+        compute: computes anew whenever it is called.
+        who: it is that may have no such kernel, for the warning.
     """
     if device.type != "cuda":
-        yield
-        return
+        return compute()
     os.environ.setdefault(*WORKSPACE)
+    try:
+        with _repeatable(strict=True):
+            return compute()
+    except (RuntimeError, SteerError) as error:
+        reason = _refusal(error)
+        if reason is None:
+            raise
+        log.debug("no repeatable kernel", exc_info=True)
+    warnings.warn(
+        f"{who}: the last bits of its gradients differ from run to run on this GPU ({reason}), so that what follows "
+        "from them cannot be replayed bit for bit",
+        stacklevel=3,
+    )
+    with _repeatable(strict=False):
+        return compute()
+
+
+def _refusal(error: BaseException | None) -> str | None:
+    """Return why an error says that something cannot be computed repeatably, if it says so."""
+    while error is not None:
+        if REFUSED in str(error):
+            variable, value = WORKSPACE
+            if variable in str(error):
+                return f"set {variable}={value} before torch first computes there"
+            return str(error).partition(",")[0]
+        error = error.__cause__
+    return None
+
+
+@contextmanager
+def _repeatable(*, strict: bool) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     empty: Any = torch.utils.deterministic
     filled, tried = empty.fill_uninitialized_memory, torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
     empty.fill_uninitialized_memory, torch.backends.cudnn.benchmark = False, False
     try:
         yield

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from steer.errors import SteerError
+from steer.errors import SteerError, message_of
 from steer.models.backbone import Backbone
 from steer.models.placement import ENCODERS
 from steer.models.room import bytes_of
+from steer.models.single_file import part_dtype
 from steer.settings.strict_json import read_object
 
 BLOCK = 512
@@ -46,6 +50,13 @@ class LiveBytes:
         self.peak = max(self.peak, self.now)
         self._seen[storage] = weakref.ref(storage, lambda _: self._freed(size))
 
+    def add_weights(self, modules: Iterable[nn.Module]) -> int:
+        """Count modules' weights; return what is live now."""
+        for module in modules:
+            for tensor in (*module.parameters(), *module.buffers()):
+                self.add(tensor)
+        return self.now
+
     def _freed(self, size: int) -> None:
         self.now -= size
 
@@ -65,13 +76,23 @@ class _Counting(TorchDispatchMode):
         return out
 
 
+class _Fused(TorchFunctionMode):
+    """Attention as a GPU computes it, whose scores are never in memory all at once."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, _, value = args[:3]
+        return query.new_empty(*query.shape[:-1], value.shape[-1])
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Bytes that a model takes to make one image of its own size.
 
     Attributes:
         parts: of the weights of each part, by name.
-        decoding: of the activations of decoding, which takes most.
+        decoding: of the activations of decoding, which takes most; 0 if that is not known.
     """
 
     parts: dict[str, int]
@@ -95,38 +116,56 @@ class Footprint:
         return max(alone.items(), key=lambda item: item[1])
 
 
-def footprint(folder: Path, family: type[Backbone]) -> Footprint:
-    """Return what a model takes in its family's half precision.
+def footprint(folder: Path, family: type[Backbone] | None) -> Footprint:
+    """Return what a model takes in half precision.
 
     Args:
         folder: in diffusers format; weights need not be there.
-        family: of the pipeline's class.
+        family: of the pipeline's class; ``None`` if it has none, and is called as a whole.
 
     Raises:
-        SteerError: if a configuration is missing or not readable.
+        SteerError: if a configuration is missing, not readable, or describes nothing that can be made.
     """
+    try:
+        return _footprint(folder, family)
+    except SteerError:
+        raise
+    except Exception as error:  # of foreign configurations: as many kinds as there are classes
+        raise SteerError(
+            f"the configurations in {folder} describe no model that can be made ({type(error).__name__}: "
+            f"{message_of(error)}); fetch or copy it again, or update diffusers"
+        ) from error
+
+
+def _footprint(folder: Path, family: type[Backbone] | None) -> Footprint:
     import diffusers
 
     index = _read(folder / "model_index.json")
-    precision = family.precision(family.half)
+    precision = Backbone.half if family is None else family.precision(family.half)
+    left_out = frozenset() if family is None else Backbone.optional
     pipeline_class = getattr(diffusers, str(index["_class_name"]))
     parts: dict[str, Any] = dict.fromkeys(pipeline_class._get_signature_keys(pipeline_class)[0])
-    for name in parts.keys() & index.keys() - Backbone.optional:
+    for name in parts.keys() & index.keys() - left_out:
         library, kind = index[name] or ("", "")
         known = library in ("diffusers", "transformers")
-        cls = getattr(importlib.import_module(library), kind, None) if known else None
+        cls = getattr(importlib.import_module(library), kind or "", None) if known else None
         if cls is not None and name == "scheduler":
             parts[name] = cls.from_config(_read(folder / name / "scheduler_config.json"))
-        elif cls is not None and issubclass(cls, nn.Module):
-            dtype = precision.get(name, precision.get("default")) if isinstance(precision, dict) else precision
-            parts[name] = _hollow(cls, folder / name).to(dtype).eval()
+        elif isinstance(cls, type) and issubclass(cls, nn.Module):
+            parts[name] = _hollow(cls, folder / name).to(part_dtype(precision, name)).eval()
     modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+    sizes = {name: bytes_of([part]) for name, part in modules.items()}
+    if family is None:
+        return Footprint(sizes, 0)
     backbone = family(pipeline_class(**parts))  # type: ignore[call-arg]
     backbone.device = torch.device("meta")
     latents = torch.zeros(1, *backbone.latent_shape(None, None), device="meta")
-    with torch.no_grad(), _Counting() as counting:
+    decoder = backbone.autoencoder
+    with torch.no_grad(), _Counting() as counting, _Fused():
+        held = counting.live.add_weights(modules.values())
+        counting.live.add_weights([decoder])  # if it is a copy
         backbone.decode(latents)
-    return Footprint({name: bytes_of([part]) for name, part in modules.items()}, counting.live.peak)
+    return Footprint(sizes, counting.live.peak - held)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -141,5 +180,7 @@ def _hollow(cls: Any, folder: Path) -> nn.Module:
             if hasattr(cls, "from_config"):
                 return cls.from_config(config)  # type: ignore[no-any-return]
             return cls(cls.config_class.from_dict(config))  # type: ignore[no-any-return]
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise SteerError(f"{folder / 'config.json'} does not describe a {cls.__name__} ({error})") from error
+    except Exception as error:
+        raise SteerError(
+            f"{folder / 'config.json'} does not describe a {cls.__name__} ({message_of(error)})"
+        ) from error

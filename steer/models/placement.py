@@ -13,7 +13,7 @@ from steer.models.common import overflow_safe
 from steer.models.denoisers import Denoisers
 from steer.models.following import offload_like
 from steer.models.lent import Lent
-from steer.models.options import modules_of, offloaded
+from steer.models.options import group_offloaded, modules_of, offloaded
 from steer.models.room import Residence, movable
 
 ENCODERS = ("text_encoder", "image_encoder")
@@ -103,6 +103,11 @@ class Placed:
         return nullcontext() if self._lent is None else self._lent
 
     @property
+    def autoencoder(self) -> Any:
+        """The pipeline's autoencoder, as it decodes; :attr:`safe_vae` in families whose own overflows in fp16."""
+        return self.pipe.vae
+
+    @property
     def safe_vae(self) -> Any:
         """The autoencoder, in fp32 where its fp16 activations overflow."""
         return overflow_safe(self.pipe.vae) if offloaded(self.pipe.vae) else self._safe_vae()
@@ -111,6 +116,11 @@ class Placed:
     def offloaded(self) -> bool:
         """Whether parts move between devices when called, so that no two may be called at once."""
         return any(map(offloaded, getattr(self.pipe, "components", {}).values()))
+
+    @property
+    def leaves_early(self) -> bool:
+        """Whether layers leave the device as soon as they were called, before a way back could need them."""
+        return any(map(group_offloaded, getattr(self.pipe, "components", {}).values()))
 
     @contextmanager
     def recomputing(self, denoiser: str) -> Iterator[None]:
@@ -122,7 +132,7 @@ class Placed:
         self.enter(encoding=False)
         parts: list[Any] = [] if self.device.type == "cpu" else [module]
         if parts and getattr(self.pipe, "vae", None) is not None:
-            parts.append(self.safe_vae)
+            parts.append(self.autoencoder)
         able = [part for part in parts if getattr(part, "_supports_gradient_checkpointing", False)]
         changed = [part for part in able if not part.is_gradient_checkpointing]
         for part in changed:

@@ -39,11 +39,12 @@ def undisturbed() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     settings = [read() for read, _ in _SETTINGS]
     filters, environment = list(warnings.filters), dict(os.environ)
-    # PyTorch has no call that leaves inference mode, but the end of a context does
+    # PyTorch has no call that leaves inference mode, but the end of a context does; its begin changes both of these
     inference = torch.inference_mode(torch.is_inference_mode_enabled())
-    grad = torch.is_grad_enabled()
+    grad, threads = torch.is_grad_enabled(), torch._C._is_multithreading_enabled()
     with torch.random.fork_rng(devices=devices), _descriptors(), inference:
         torch.set_grad_enabled(grad)
+        torch.autograd.set_multithreading_enabled(threads)
         try:
             yield
         finally:

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from steer.models.device import repeatable
+from steer.models.device import repeatably
 from steer.sampling.chunks import during
 from steer.sampling.forwards import groups_of
 from steer.sampling.gradients import Gradients, Losses, Merge, check_differentiable, pull
@@ -40,12 +40,15 @@ def vjp(
             or vanish, and their backward passes are saved. ``None`` takes all steps.
         recompute: drop the activations of denoiser and decoder, and compute them again in the backward pass. Without
             it, a chunk takes the memory of all its evaluations at once, and a backward pass costs one forward less.
+            Parts that are offloaded are always called again.
         denoiser: name of the weights to use, instead of the run's own.
 
     Raises:
-        SteerError: if a loss is not differentiable, or the model makes texts: tokens have no gradient.
+        SteerError: if a loss is not differentiable, the model makes texts, whose tokens have no gradient, or it is
+            under group offload.
     """
     check_differentiable(run.backbone)
+    recompute = recompute or run.backbone.offloaded  # a part that has left comes back only if it is called again
     watched = watch or {}
     noise = run.noise(start)
     with torch.no_grad():
@@ -64,9 +67,10 @@ def vjp(
             return pull(samples, leaf, losses, watched, state.prompts, None, join)
 
     inside = run.backbone.recomputing(denoiser or str(run.get("denoiser"))) if recompute else nullcontext()
-    with run.backbone.inference(), inside, repeatable(run.backbone.device):
-        (values, grads, seen), padding = forwards.chunks.map_several(
-            pull_rows, len(start), groups_of(start.job, conditioning)
+    groups = groups_of(start.job, conditioning)
+    with run.backbone.inference(), inside:
+        (values, grads, seen), padding = repeatably(
+            run.backbone.device, lambda: forwards.chunks.map_several(pull_rows, len(start), groups), "the model"
         )
     evaluations = conditioning.evaluations
     back = min(steps, steps if truncate is None else truncate)

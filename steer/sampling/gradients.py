@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steer.errors import RewardError, SteerError
 from steer.models.backbone import Backbone
-from steer.models.device import repeatable
+from steer.models.device import repeatably
 from steer.prompts.prompt import Prompt
 from steer.rewards.reward import RewardFunction, parts_of, score, without_gradient
 from steer.sampling.chunks import during
@@ -55,12 +55,18 @@ def check_differentiable(backbone: Backbone) -> None:
     """Raise unless a model's samples depend smoothly on the noise, and can be differentiated.
 
     Raises:
-        SteerError: if it makes texts: tokens have no gradient; or if only its pipeline's whole call can be made.
+        SteerError: if it makes texts: tokens have no gradient; if only its pipeline's whole call can be made; or if it
+            is under group offload, whose layers have left when the way back needs them.
     """
     backbone.check_predicts("a gradient")
     if not backbone.continuous:
         raise SteerError(
             f"a {backbone.modality} has no gradient, because its tokens are random draws; steer it by fk or best-of-n"
+        )
+    if backbone.leaves_early:
+        raise SteerError(
+            "under group offload there is no gradient: layers leave the device before the way back needs them; use "
+            "--offload model, or a search without gradients (--plugin zero-order, --plugin best-of-n)"
         )
 
 
@@ -102,8 +108,10 @@ def by_latents(
             samples = forwards.decode_rows(estimate(leaf, rows), final=step is None)
             return pull(samples, leaf, loss, {}, [prompts[row] for row in rows.tolist()], step)
 
-    with forwards.backbone.recomputing(denoiser), repeatable(x.device):
-        (values, grads, _), padding = forwards.chunks.map_several(pull_rows, len(x), groups)
+    with forwards.backbone.recomputing(denoiser):
+        (values, grads, _), padding = repeatably(
+            x.device, lambda: forwards.chunks.map_several(pull_rows, len(x), groups), "the model"
+        )
     forwards.books.predicted(job, evaluations, padding)
     forwards.books.went_back(job, evaluations, recomputed=True)
     forwards.books.scored(decodes=len(x), rewards=len(x))
@@ -158,7 +166,7 @@ def pull(
     if join is not None:
         grads = [_back(samples, leaf, by_sample, keep=False) for by_sample in join(by_samples)]
     with torch.no_grad(), during("rewarding"):
-        seen = [score(name, reward, pixels, prompts, step=step).cpu().double() for name, reward in watch.items()]
+        seen = [_seen(name, reward, pixels, prompts, step) for name, reward in watch.items()]
     nan = torch.where(sound.cpu(), 0.0, torch.nan).to(torch.float64)
     watched = torch.stack(seen, dim=1) if seen else torch.zeros(len(pixels), 0, dtype=torch.float64)
     return torch.stack(values, dim=1) + nan[:, None], torch.stack(grads, dim=1), watched
@@ -200,16 +208,29 @@ def _there_and_back(
     name: str, loss: RewardFunction, pixels: Tensor, prompts: Sequence[Prompt], step: int | None
 ) -> tuple[Tensor, Tensor]:
     """Return the values and the gradient for some rows; a reward that waits on the CPU stays where it was used."""
-    image = pixels.clone().requires_grad_()
-    value = score(name, loss, image, prompts, step=step)
-    part = without_gradient(name, loss)
-    if part is not None or not value.requires_grad:
-        raise no_gradient(part or name)
-    # rows are independent: the gradient of the sum holds each row's own
-    (by_sample,) = torch.autograd.grad(value.sum(), image, allow_unused=True)
+
+    def there_and_back() -> tuple[Tensor, Tensor | None]:
+        image = pixels.clone().requires_grad_()
+        value = score(name, loss, image, prompts, step=step)
+        part = without_gradient(name, loss)
+        if part is not None or not value.requires_grad:
+            raise no_gradient(part or name)
+        # rows are independent: the gradient of the sum holds each row's own
+        return value, torch.autograd.grad(value.sum(), image, allow_unused=True)[0]
+
+    value, by_sample = repeatably(pixels.device, there_and_back, f"reward {name!r}")
     if by_sample is None:  # it has a graph, but of weights of its own
         raise no_gradient(name)
     return value.detach().cpu().double(), by_sample
+
+
+def _seen(name: str, reward: RewardFunction, pixels: Tensor, prompts: Sequence[Prompt], step: int | None) -> Tensor:
+    """Return a watched reward's scores, float64 ``[B]`` on the CPU."""
+
+    def scores() -> Tensor:
+        return score(name, reward, pixels, prompts, step=step)
+
+    return repeatably(pixels.device, scores, f"reward {name!r}").cpu().double()
 
 
 def no_gradient(name: str) -> SteerError:

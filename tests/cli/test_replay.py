@@ -49,6 +49,15 @@ def test_steered_images_replay_bit_for_bit(steer: Steer, tiny: Path, prompts: li
 
 
 @pytest.mark.slow
+def test_a_climbed_image_replays_bit_for_bit_whatever_the_clock_says(steer: Steer, tiny: Path) -> None:
+    climb = ["-p", "carinox", "-r", "clip:shapes", "-o", "carinox.weights=uniform", "-o", "carinox.seeds=2"]
+    (made,) = _make(steer, tiny, "out", "a red circle", *climb, "-o", "carinox.seconds=1")
+    stored = _recipe(made)["options"]["carinox"]
+    assert stored.get("seconds") is None and stored["iterations"] >= 1
+    assert json.loads(steer("replay", made, "--json").out)["equal"] is True
+
+
+@pytest.mark.slow
 def test_images_of_local_files_replay_and_what_is_missing_or_changed_is_told(steer: Steer, tiny: Path) -> None:
     model = original.write(original.whole(tiny_sd()), Path("model.safetensors"))
     vae = original.write(original.vae(tiny_sd().vae.state_dict()), Path("vae.safetensors"))

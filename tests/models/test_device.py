@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from steer.models.device import computes_bf16, in_double, pick_dtype
+from steer.errors import RewardError
+from steer.models.device import computes_bf16, in_double, pick_dtype, repeatably
 
 
 @pytest.mark.parametrize(("capability", "native"), [("AVX2", False), ("DEFAULT", False), ("AVX512", True)])
@@ -84,3 +85,32 @@ def test_nothing_becomes_fp64_on_a_device() -> None:
 
 def test_in_double() -> None:
     assert in_double(torch.ones(2)).dtype is torch.float64
+
+
+def test_a_gpu_computes_repeatably_or_is_said_not_to() -> None:
+    asked = []
+
+    def modes() -> tuple[bool, bool]:
+        return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    def compute() -> torch.Tensor:
+        asked.append(modes())
+        return torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))  # has no repeatable kernel on the CPU either
+
+    assert repeatably(torch.device("cpu"), compute, "x").tolist() == [1, 0]
+    with pytest.warns(UserWarning, match=r"reward 'x': the last bits of .* differ .* \(put_ does not have a determ"):
+        assert repeatably(torch.device("cuda"), compute, "reward 'x'").tolist() == [1, 0]
+    assert asked == [(False, False), (True, False), (True, True)] and modes() == (False, False)
+
+
+def test_what_makes_a_reward_repeatable_is_told_and_other_errors_pass() -> None:
+    said = "CuBLAS … CUBLAS_WORKSPACE_CONFIG=:4096:8 … torch.use_deterministic_algorithms(True)"
+
+    def compute() -> None:
+        if not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise RewardError("reward 'x' raised") from RuntimeError(said)
+
+    with pytest.warns(UserWarning, match=r"set CUBLAS_WORKSPACE_CONFIG=:4096:8 before torch first computes there"):
+        repeatably(torch.device("cuda"), compute, "reward 'x'")
+    with pytest.raises(ZeroDivisionError):
+        repeatably(torch.device("cuda"), lambda: 1 / 0, "reward 'x'")

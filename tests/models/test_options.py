@@ -11,12 +11,14 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from safetensors.torch import load_file, save_file
-from support.tiny import tiny_sd
+from support.tiny import brightness, tiny_sd
 
-from steer import Sampler, SteerError
+from steer import Prompt, Sampler, SteerError
 from steer.models.common import overflow_safe
 from steer.models.loras import parse as parse_loras
 from steer.models.options import ModelOptions
+from steer.sampling.gradient_by_noise import vjp
+from steer.sampling.hooks import make_run
 
 peft = pytest.importorskip("peft")
 
@@ -161,6 +163,9 @@ def test_a_pipeline_under_group_offload_is_used_as_it_is(leaf) -> None:
     pipe.unet.enable_group_offload(onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), **kind)
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(Sampler(pipe).sample(noise, "a red circle", steps=4), image(ModelOptions()))
+    run = make_run(Sampler(pipe).backbone, [Prompt("a")], settings={"steps": 1})
+    with pytest.raises(SteerError, match=r"under group offload there is no gradient.*use --offload model, or"):
+        vjp(run, run.start, {"brightness": brightness})
     pipe.vae.enable_group_offload(onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), **kind)
     pipe.vae.half().register_to_config(force_upcast=True)
     with pytest.raises(SteerError, match=r"pipe.vae.to\(torch.float32\) before enable_group_offload"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import original
 from support.families.flux import HEIGHT, ROOM, WIDTH, tiny_dev
 from support.tiny import tiny_sd
 from support.tiny_students import lora_of
@@ -31,9 +32,9 @@ def drawn(model: Any, **options: Any) -> torch.Tensor:
 
 
 def needs(package: str) -> None:
-    """Skip, loudly, without a package that has no place among those of the tests."""
+    """Skip without a package that has no place among those of the other tests."""
     if importlib.util.find_spec(package) is None:
-        pytest.skip(f"NOT TESTED: the package {package} is not installed (pip install {package})")
+        pytest.skip(f"the package {package} is not installed; make test-quantize tests this")
 
 
 @pytest.mark.parametrize(("kind", "room"), [("int8", 0.01), ("fp8", 0.05), ("nf4", 0.2)])
@@ -72,13 +73,13 @@ def test_a_lora_is_fused_before(kind: str, tmp_path: Path) -> None:
     assert (found - fused).abs().max() < (drawn(tiny_dev()) - fused).abs().max()
 
 
-def gguf_file(path: Path) -> Path:
-    """Write the transformer of Flux as people pass it on: large matrices of eight bits, the rest whole."""
+def gguf_file(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    """Write a transformer as people pass it on: large matrices of eight bits, the rest whole."""
     import gguf
     import numpy as np
 
     writer = gguf.GGUFWriter(str(path), "flux")
-    for name, tensor in tiny_dev().transformer.state_dict().items():
+    for name, tensor in tensors.items():
         value = tensor.numpy().astype(np.float32)
         if value.ndim == 2 and value.shape[1] % 32 == 0:
             kind = gguf.GGMLQuantizationType.Q8_0
@@ -92,12 +93,24 @@ def gguf_file(path: Path) -> Path:
     return path
 
 
-def test_a_gguf_file_and_loras_beside_its_weights(tmp_path: Path) -> None:
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A folder of Flux without the weights of its transformer."""
+    tiny_dev().save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    return tmp_path / "base"
+
+
+def test_a_gguf_file_by_the_names_of_its_trainers(base: Path, tmp_path: Path) -> None:
     needs("gguf")
-    base = tmp_path / "base"
-    tiny_dev().save_pretrained(base)
-    (base / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
-    file = gguf_file(tmp_path / "Q8_0.gguf")
+    file = gguf_file(tmp_path / "Q8_0.gguf", original.flux(tiny_dev().transformer.state_dict()))
+    with original.flux_of_width(32):
+        assert 0 < (drawn(str(file), base=str(base)) - drawn(tiny_dev())).abs().max() < 0.01
+
+
+def test_a_gguf_file_and_loras_beside_its_weights(base: Path, tmp_path: Path) -> None:
+    needs("gguf")
+    file = gguf_file(tmp_path / "Q8_0.gguf", tiny_dev().transformer.state_dict())
     plain = drawn(tiny_dev())
     found = drawn(str(file), base=str(base))
     assert 0 < (found - plain).abs().max() < 0.01

@@ -135,6 +135,15 @@ def on_gpu() -> Sampler:
     return sampler
 
 
+def test_activations_are_computed_again_in_the_decoder_that_is_used() -> None:
+    with pretended():
+        backbone = Sampler(tiny_sd().to("cuda", torch.float16)).backbone
+        assert backbone.pipe.vae.config.force_upcast and backbone.autoencoder is backbone.pipe.vae
+        with backbone.recomputing("base"):
+            assert backbone.pipe.vae.is_gradient_checkpointing and backbone.pipe.unet.is_gradient_checkpointing
+        assert not backbone.pipe.vae.is_gradient_checkpointing
+
+
 @pytest.mark.slow
 def test_a_reward_waits_on_the_cpu_if_the_gpu_is_full(card: list[int]) -> None:
     with pretended():

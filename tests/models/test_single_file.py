@@ -111,6 +111,20 @@ def test_a_transformer_alone_as_diffusers_names_its_tensors(bases, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["transformer", "whole"])
+def test_flux_by_the_names_of_its_trainers(bases, tmp_path: Path, monkeypatch, form: str) -> None:
+    monkeypatch.setattr(Flux, "text_tokens", ROOM)
+    pipe = tiny_dev()
+    alone = form == "transformer"
+    tensors = original.flux(pipe.transformer.state_dict()) if alone else original.whole(pipe)
+    file = original.write(tensors, tmp_path / "flux.safetensors")
+    base = without_weights(bases["flux"], tmp_path / "base", ("transformer",) if alone else None)
+    with original.flux_of_width(32):
+        assert torch.allclose(drawn(file, base=str(base)), drawn(bases["flux"]), atol=1e-6)
+    assert Checkpoint.of(file, "flux").origin == "black-forest-labs/FLUX.1-dev"
+
+
+@pytest.mark.slow
 def test_checkpoints_of_torch_are_read_without_running_their_code(bases, tmp_path: Path) -> None:
     file = tmp_path / "model.ckpt"
     torch.save({"state_dict": original.whole(tiny_sd()), "epoch": 3}, file)

@@ -18,6 +18,7 @@ import torch
 
 from steer import Prompt
 from steer.errors import RewardError
+from steer.rewards.isolation import undisturbed
 from steer.rewards.reward import WeightedSum, checked
 
 SAMPLES = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -166,3 +167,9 @@ def test_scores_are_real_numbers() -> None:
     for scores in (np.ones(2), np.array([1, None]), [1.0, 2.0], None):
         with pytest.raises(RewardError, match=r"reward 'kind' returned .*, expected a tensor"):
             checked("kind", lambda samples, prompts, scores=scores: scores, SAMPLES, PROMPTS)
+
+
+def test_within_it_gradients_are_computed_by_the_threads_that_the_caller_chose() -> None:
+    for chosen in (False, True):
+        with torch.autograd.set_multithreading_enabled(chosen), undisturbed():
+            assert torch._C._is_multithreading_enabled() is chosen

@@ -8,7 +8,7 @@ from support.pretended import CUDA, pretended
 from support.tiny import tiny_sd
 from torch.nn import functional
 
-from steer import Prompt
+from steer import Method, Prompt, hookimpl
 from steer.models.load import load_model
 from steer.registry.plugins import manager
 from steer.rewards.resizing import resized
@@ -32,16 +32,49 @@ def test_images_and_gradients_are_the_librarys(size, mode: str) -> None:
     assert torch.equal(out.detach().cpu(), expected) and torch.allclose(ours.cpu(), gradient, atol=1e-12)
 
 
+class Noting(torch.autograd.Function):
+    """Notes how torch chooses kernels, there and back."""
+
+    @staticmethod
+    def forward(ctx, x, asked):
+        ctx.asked = asked
+        asked.append(strictly())
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ctx.asked.append(strictly())
+        return gradient, None
+
+
+def strictly() -> bool:
+    """Whether what has no repeatable kernel is refused; attention's own would be another if torch only warned."""
+    return torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
 @pytest.mark.slow
-def test_gradients_by_the_noise_are_computed_by_repeatable_kernels() -> None:
-    asked = []
+@pytest.mark.parametrize("where", ["by the noise", "within a run"])
+def test_gradients_are_computed_by_repeatable_kernels(where: str) -> None:
+    in_reward, in_model = [], []
 
     def loss(samples, prompts):
-        asked.append(torch.are_deterministic_algorithms_enabled())
-        return samples.mean(dim=(1, 2, 3))
+        return Noting.apply(samples, in_reward).mean(dim=(1, 2, 3))
+
+    class Climbs(Method):
+        name = "climbs"
+
+        @hookimpl
+        def after_predict(self, state) -> None:
+            state.gradient(loss)
 
     with pretended():
         backbone = load_model(tiny_sd().to(torch.device(CUDA)), manager()).backbone
-        run = make_run(backbone, [Prompt("a red circle", seed=1)], settings={"steps": 1})
-        vjp(run, run.start, {"loss": loss})
-    assert asked == [CUDA == "cuda"] and not torch.are_deterministic_algorithms_enabled()
+        backbone.pipe.vae.decoder.register_forward_hook(lambda module, inputs, out: Noting.apply(out, in_model))
+        run = make_run(backbone, [Prompt("a red circle", seed=1)], settings={"steps": 1},
+                       methods=[Climbs()] if where == "within a run" else [])  # fmt: skip
+        if where == "by the noise":
+            vjp(run, run.start, {"loss": loss})
+        else:
+            run.search()
+    assert in_reward == [CUDA == "cuda"] * 2
+    assert in_model == [CUDA == "cuda"] * 3 and not strictly()  # there, there again, and back

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.families import Family, all_families
+from support.families import Family, all_families, each_class
 from support.pretended import CUDA, STRICT, Traffic, pretended
 from support.tiny import brightness, tiny_sd
 
@@ -76,6 +76,9 @@ def test_a_family_samples_and_is_steered_on_cuda(family: Family, monkeypatch) ->
         assert syncs == 0, traffic.syncs
         # the rows, their prompts, the time and the noise; the positions of Flux and its kin, for each half
         assert uploads <= 8, traffic.uploads
+        syncs, uploads = sample(sampler, family, traffic, ["fk"], steps=2).step(1)
+        assert syncs <= 3, traffic.syncs  # samples, scores and weights, as below
+        assert uploads <= 8 + 4, traffic.uploads
         sample(sampler, family, traffic, ["fk"], steps=2, options={"fk": {"lookahead": 1}})
 
 
@@ -103,25 +106,32 @@ def test_a_step_of_fk_waits_for_each_chunks_samples_and_scores_and_once_for_the_
         assert syncs <= most[0] and uploads <= most[1], (traffic.syncs, traffic.uploads)
 
 
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        ("best-of-n", {"n": 3}), ("random", {"n": 3}), ("zero-order", {"rounds": 1}), ("prune", {"particles": 4}),
-        ("refine", {"seeds": 2, "rounds": 1}), ("carinox", {"iterations": 2, "seeds": 2}),
-    ],
-)  # fmt: skip
-def test_searches_stay_on_the_device(sd, method: str, options, monkeypatch) -> None:
-    class Bright:  # carinox climbs rewards that say they have a gradient
-        name, differentiable = "bright", True
-        __call__ = staticmethod(brightness)
+class Bright:
+    """Brightness; carinox climbs rewards that say they have a gradient."""
 
+    name, differentiable = "bright", True
+    __call__ = staticmethod(brightness)
+
+
+SEARCHES = {
+    "zero-order": {"rounds": 1}, "carinox": {"iterations": 1, "seeds": 1}, "prune": {"particles": 2},
+    "best-of-n": {"n": 2}, "random": {"n": 2}, "refine": {"seeds": 1, "rounds": 1, "survivors": 1, "copies": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", each_class(), ids=lambda family: family.name)
+def test_searches_stay_on_the_device(family: Family, monkeypatch) -> None:
+    given = {**settings(family), **family.plain}
+    del given["particles"]  # searches have their own
     with pretended(STRICT):  # which has CUDA's rules, and no float64
-        sampler = on(STRICT, sd, monkeypatch)
-        found = sampler.generate(
-            [Prompt("a red circle", seed=5)], methods=method, options={method: options}, reward=Bright(), steps=2,
-            chunk=2,
-        )  # fmt: skip
-        assert found.items[0].samples
+        sampler = on(STRICT, family, monkeypatch)
+        for method in list(SEARCHES)[: None if family.name == "sd" else 3]:  # the rest does no more to a model
+            found = sampler.generate(
+                [Prompt(family.texts[0], seed=5)], methods=method, options={method: SEARCHES[method]}, reward=Bright(),
+                **given, **({"particles": 1} if method == "zero-order" else {}),
+                steps=2 if method == "prune" else family.fewest,
+            )  # fmt: skip
+            assert found.items[0].samples, method
 
 
 @pytest.mark.parametrize("scheduler", SD_SCHEDULERS)

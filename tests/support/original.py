@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +141,75 @@ def sd3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"model.diffusion_model.{name}": tensor for name, tensor in found.items()}
 
 
+def flux(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a Flux transformer's tensors by the names of Black Forest Labs' repository."""
+    embedders = {"timestep": "time_in", "text": "vector_in", "guidance": "guidance_in"}
+    plain = {f"time_text_embed.{kind}_embedder.linear_{number}": f"{name}.{side}_layer"
+             for kind, name in embedders.items() for number, side in ((1, "in"), (2, "out"))}  # fmt: skip
+    plain |= {"context_embedder": "txt_in", "x_embedder": "img_in", "proj_out": "final_layer.linear",
+              "norm_out.linear": "final_layer.adaLN_modulation.1"}  # fmt: skip
+    double = {"norm1.linear": "img_mod.lin", "norm1_context.linear": "txt_mod.lin",
+              "attn.to_out.0": "img_attn.proj", "attn.to_add_out": "txt_attn.proj",
+              "ff.net.0.proj": "img_mlp.0", "ff.net.2": "img_mlp.2",
+              "ff_context.net.0.proj": "txt_mlp.0", "ff_context.net.2": "txt_mlp.2"}  # fmt: skip
+    double |= {f"attn.norm_{added}{side}": f"{stream}_attn.norm.{name}_norm"
+               for added, stream in (("", "img"), ("added_", "txt"))
+               for side, name in (("q", "query"), ("k", "key"))}  # fmt: skip
+    single = {"norm.linear": "modulation.lin", "proj_out": "linear2", "attn.norm_q": "norm.query_norm",
+              "attn.norm_k": "norm.key_norm"}  # fmt: skip
+    joins = {**{f"attn.to_{side}": "img_attn.qkv" for side in "qkv"},
+             **{f"attn.add_{side}_proj": "txt_attn.qkv" for side in "qkv"}}  # fmt: skip
+    joined: dict[str, list[Tensor]] = {}
+    found: dict[str, Tensor] = {}
+    order = ("_q", "_k", "_v", "proj_mlp")
+    for name in sorted(state, key=lambda name: next((i for i, part in enumerate(order) if part in name), 0)):
+        tensor = state[name]
+        inside = re.match(r"(single_)?transformer_blocks\.(\d+)\.(.*)\.(weight|bias)", name)
+        if inside is None:
+            tensor = torch.cat([*reversed(tensor.chunk(2))]) if name.startswith("norm_out.") else tensor
+            found[renamed(name, plain)] = tensor
+            continue
+        alone, block, part, kind = inside.groups()
+        place = f"{'single' if alone else 'double'}_blocks.{block}"
+        if alone and part in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"):
+            joined.setdefault(f"{place}.linear1.{kind}", []).append(tensor)
+        elif not alone and part in joins:
+            joined.setdefault(f"{place}.{joins[part]}.{kind}", []).append(tensor)
+        else:
+            scale = "scale" if ".norm_" in f".{part}" and "attn" in part else kind
+            found[f"{place}.{(single if alone else double)[part]}.{scale}"] = tensor
+    return found | {name: torch.cat(tensors) for name, tensors in joined.items()}
+
+
+@contextmanager
+def flux_of_width(width: int) -> Iterator[None]:
+    """Have diffusers take Flux's joined layers apart at another width than the published one, which it knows alone."""
+    from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers as convert
+
+    code = convert.__code__
+    assert 3072 in code.co_consts
+    constants = tuple(width if constant == 3072 else constant for constant in code.co_consts)
+    convert.__code__ = code.replace(co_consts=constants)
+    try:
+        yield
+    finally:
+        convert.__code__ = code
+
+
 def prefixed(start: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{start}{name}": tensor for name, tensor in state.items()}
 
 
 def whole(pipe: Any) -> dict[str, Tensor]:
-    """Return a Stable Diffusion, SDXL or SD3 pipeline's tensors as one file has them."""
+    """Return a Stable Diffusion, SDXL, SD3 or Flux pipeline's tensors as one file has them."""
     states = {name: part.state_dict() for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    if "text_encoder_2" in states and "transformer" in states and "text_encoder_3" not in states:
+        return {
+            **prefixed("vae.", vae(states["vae"])),
+            **prefixed("model.diffusion_model.", flux(states["transformer"])),
+            **prefixed("text_encoders.clip_l.transformer.", clip(states["text_encoder"])),
+            **prefixed("text_encoders.t5xxl.transformer.", states["text_encoder_2"]),
+        }
     found = prefixed("first_stage_model.", vae(states["vae"]))
     if "transformer" in states:
         found |= sd3(states["transformer"]) | prefixed("text_encoders.t5xxl.transformer.", states["text_encoder_3"])

@@ -104,7 +104,9 @@ class Pretended(Tensor):
     world: World
 
     @staticmethod
-    def __new__(cls, held: Tensor, world: World) -> Pretended:
+    def __new__(cls, held: Tensor, world: World | None = None, requires_grad: bool = False) -> Any:
+        if world is None:  # accelerate makes parameters by the class of those that they take the place of
+            return torch.nn.Parameter(held, requires_grad)
         layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
         made: Pretended = Tensor._make_wrapper_subclass(cls, held.size(), device=f"{STAND_IN}:0", **layout)
         made.held, made.world = held, world

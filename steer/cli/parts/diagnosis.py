@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # it imports torch
 log = logging.getLogger(__name__)
 
 INDEX = "model_index.json"
+RESERVED = 1.0
+"""GB of a GPU that CUDA's own context, workspaces and fragments take."""
 PACKAGES = (
     "steer-diffusion",
     "torch",
@@ -102,27 +104,29 @@ def _model(name: str, plugins: Plugins, device_gb: float | None, memory: float |
     if index is None or not index.is_file():
         return None
     kind = str(object_in(index).get("_class_name"))
-    if kind not in plugins.registry.backbones:
-        return f"pipelines of class {kind} are not supported"
     from steer.models.footprint import footprint
 
+    family = plugins.registry.backbones[kind].load() if kind in plugins.registry.backbones else None
     with warnings.catch_warnings():  # of libraries, about configurations
         warnings.simplefilter("ignore")
-        return verdict_of(footprint(index.parent, plugins.registry.backbones[kind].load()), device_gb, memory)
+        return verdict_of(footprint(index.parent, family), device_gb, memory)
 
 
 def verdict_of(need: Footprint, device_gb: float | None, memory: float | None) -> str:
     """Return where a model runs, and what decides it."""
+    from steer.models.room import fits
+
     weights, decoding, turns = need.weights / 1e9, need.decoding / 1e9, need.in_turns / 1e9
     part, largest = need.largest[0], need.largest[1] / 1e9
-    sizes = f"{weights:.1f} GB of weights, {decoding:.1f} GB to decode an image"
-    if device_gb is not None and device_gb >= weights + decoding:
+    sizes = f"{weights:.1f} GB of weights" + (f", {decoding:.1f} GB to decode an image" if decoding else "")
+    room = None if device_gb is None else device_gb - RESERVED
+    if room is not None and room >= weights + decoding and fits(need.weights, int(room * 1e9)):
         return f"fits the GPU ({sizes})"
-    if device_gb is not None and device_gb >= turns:
+    if room is not None and room >= turns:
         return f"fits the GPU, encoders and the rest in turns ({turns:.1f} GB at a time; {sizes})"
-    if device_gb is not None and device_gb >= largest:
+    if room is not None and room >= largest:
         return f"with --offload model (its {part} takes {largest:.1f} GB; {sizes})"
-    if device_gb is not None:
+    if room is not None:
         return f"too large for the GPU, but for --offload sequential (its {part} takes {largest:.1f} GB; {sizes})"
     if memory is not None and memory >= 2 * (weights + decoding):
         return f"on the CPU, slowly (about {2 * (weights + decoding):.1f} GB in fp32)"

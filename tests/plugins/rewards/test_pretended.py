@@ -14,6 +14,7 @@ from support import reward_models, tiny_clips
 from support.pretended import STRICT, pretended
 
 from steer import Reward
+from steer.registry.plugins import manager
 from steer.rewards.reward import checked, is_differentiable
 from steer_rewards.aesthetic import Aesthetic, AestheticOptions
 from steer_rewards.blip_vqa import BlipVqaOptions
@@ -50,6 +51,16 @@ REWARDS: dict[str, Callable[[Path, str], Reward]] = {
 }
 SYNCS = {"imagereward": 2, "vqa": 3, "vqa-llava": 6, "vqa-qwen": 32, "jpeg": 2, "shapes": 2}
 """What scoring two images waits for, if it is more than the check that scores are finite."""
+
+
+ELSEWHERE = {"symmflow", "ocr", "shapes-objects", "shapes-count", "shapes-relations", "shapes-clean"}
+"""In the tests of its plugin; computed on the CPU alone; parts of ``shapes``."""
+
+
+def test_no_reward_of_images_is_left_out() -> None:
+    entries = manager().registry.entries["reward"].values()
+    images = {entry.name for entry in entries if getattr(entry.load(), "modality", "image") in ("image", None)}
+    assert images - ELSEWHERE <= set(REWARDS)
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ class Family:
         size: (width, height) in pixels, ``None`` for the pipeline's native size.
         by_row: the stock call is given each text twice, because it mixes up its masks for two images per prompt.
         backbone: attributes that the backbone's class has during the tests, such as room for shorter texts.
+        fewest: steps that its schedule takes at least.
         tolerance: of latents, relative to the largest; padding to a batch's longest text costs some bits.
     """
 
@@ -54,6 +55,7 @@ class Family:
     size: tuple[int, int] | None = None
     by_row: bool = False
     backbone: dict[str, Any] = field(default_factory=dict)
+    fewest: int = 1
     tolerance: float = 1e-5
 
 
@@ -62,6 +64,15 @@ def all_families() -> list[Family]:
     modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
     families = [family for module in modules for family in getattr(module, "FAMILIES", ())]
     return sorted(families, key=lambda family: family.name)
+
+
+OF_ONE_CLASS = {"flux-dev-true-cfg", "flux-schnell", "pixart-alpha-sized", "sd3-shifting"}
+"""Families whose pipelines have the class of another's."""
+
+
+def each_class() -> list[Family]:
+    """Return one family for each class of pipelines."""
+    return [family for family in all_families() if family.name not in OF_ONE_CLASS]
 
 
 def inference(pipe: Any) -> Any:

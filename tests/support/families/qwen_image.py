@@ -58,6 +58,6 @@ FAMILIES = [
         "qwen-image", tiny_qwen_image, guided={"guidance_scale": 4.0},
         stock={"true_cfg_scale": 4.0, "negative_prompt": [" "] * 2}, plain={"guidance_scale": 1.0},
         stock_plain={"true_cfg_scale": 1.0}, schedulers=("flow-euler", "flow-unipc"), spatial=spatial,
-        size=(WIDTH, HEIGHT), by_row=True,
+        size=(WIDTH, HEIGHT), by_row=True, fewest=2,
     )
 ]  # fmt: skip
