@@ -110,7 +110,10 @@ def _signature(value: Any, name: str) -> str:
     written = _written(value)
     result = "" if inspect.isclass(value) else f" -> {written.get('return', signature.return_annotation)}"
     signature = signature.replace(
-        parameters=[p.replace(annotation=written.get(p.name, p.annotation)) for p in signature.parameters.values()],
+        parameters=[
+            p.replace(annotation=written.get(p.name, p.annotation), default=_shown(p.default))
+            for p in signature.parameters.values()
+        ],
         return_annotation=inspect.Signature.empty,
     )
     text = f"{name}{signature}{result}".replace("'", "")
@@ -124,6 +127,11 @@ def _signature(value: Any, name: str) -> str:
         star |= parameter.kind is parameter.VAR_POSITIONAL
         parts.append(str(parameter).replace("'", ""))
     return "\n".join([f"{name}(", *(f"    {part}," for part in parts), f"){result.replace(chr(39), '')}"])
+
+
+def _shown(default: Any) -> Any:
+    """Return a default as it is shown: a function by its name, without its place in memory."""
+    return type("Named", (), {"__repr__": lambda _: default.__name__})() if inspect.isfunction(default) else default
 
 
 def _written(value: Any) -> dict[str, str]:

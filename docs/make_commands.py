@@ -23,11 +23,14 @@ WIDTH = 100
 
 def page() -> str:
     """Return the page: every command, those of plugins too, with its help."""
-    return "\n".join([INTRODUCTION, *(part for part in _entries(steer, click.Context(steer, info_name="steer")))])
+    return "\n".join(
+        [INTRODUCTION, *_entries(steer, click.Context(steer, info_name="steer", **steer.context_settings))]
+    )
 
 
 def _entries(command: click.Command, context: click.Context) -> Iterator[str]:
     context.terminal_width = context.max_content_width = WIDTH
+    command._help_option = None  # click keeps the one that was made first, by whatever context asked for it
     yield f"## {context.command_path}\n"
     yield f"```text\n{command.get_help(context).rstrip()}\n```\n"
     if isinstance(command, click.Group):

@@ -7,9 +7,11 @@ changed nor copied, errors and interrupts come out where the call is gone on wit
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
+from greenlet import error as GreenletError
 from greenlet import getcurrent, greenlet
 
 
@@ -33,6 +35,11 @@ class Paused:
         """End the call where it stands, running its ``finally`` blocks."""
         if self._greenlet:
             self._switched(self._greenlet.throw)
+
+    def __del__(self) -> None:
+        # unwinding it would leave its mode of gradients to the thread; another thread cannot unwind it
+        with suppress(GreenletError):
+            self.close()
 
     def _switched(self, switch: Callable[..., Any], *arguments: Any) -> Any:
         """Switch; both sides keep their own mode of gradients, which belongs to the thread."""
