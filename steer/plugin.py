@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.sampling.gradients import check_differentiable as check_differentiable  # samples must have a gradient
     from steer.sampling.gradients import no_gradient as no_gradient  # the error for a reward that is not differentiable
     from steer.sampling.methods_by_name import check_names as check_names  # names and options must be known
+    from steer.sampling.methods_by_name import check_owners as check_owners  # options must be of what is used
 
     # Noise processes
     from steer.processes.process import Process as Process  # the interface of noise processes
@@ -140,6 +141,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
 
     # Commands
     from steer.cli.parts.shared import log_option as log_option  # `--log FILE`
+    from steer.settings.options import parse_assignments as parse_assignments  # `-o PLUGIN.OPTION=VALUE` by plugin
     from steer.cli.parts.shared import quiet_libraries as quiet_libraries  # turns off bars and notices of libraries
     from steer.cli.parts.folders import default_out as default_out  # a new folder, outputs/TIME
     from steer.cli.parts.folders import claim as claim  # a folder that nothing else writes to; nothing is replaced

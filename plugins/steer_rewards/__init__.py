@@ -17,6 +17,10 @@ def steer_register(registry: Registry) -> None:
         weights="steer_rewards.catalog:hps",
     )  # fmt: skip
     registry.reward(
+        "hpsv3", "steer_rewards.hpsv3:Hpsv3", summary="human preference by a 7B vision-language model",
+        weights=[catalog.HPSV3, catalog.QWEN2_VL_TOKENIZER],
+    )  # fmt: skip
+    registry.reward(
         "pickscore", "steer_rewards.pickscore:PickScore", summary="predicts users' choices between images",
         weights=[catalog.PICKSCORE],
     )  # fmt: skip

@@ -29,6 +29,10 @@ BLIP_VQA = Weights(
 )  # fmt: skip
 SOFT_TIFA, DSG = "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"
 """The models that GenEval 2 and OneIG-Bench ask."""
+HPSV3 = Weights("MizzenAI/HPSv3", "HPSv3.safetensors", size=16_596_000_000, license="Apache-2.0; MIT (its code)")
+QWEN2_VL_TOKENIZER = Weights(
+    "Qwen/Qwen2-VL-7B-Instruct", "tokenizer.json", size=7_032_000, license="Apache-2.0", option="tokenizer"
+)
 CLIP_FLANT5 = {
     "xl": Repository("zhiqiulin/clip-flant5-xl", size=6_327_000_000, license="Apache-2.0"),
     "xxl": Repository("zhiqiulin/clip-flant5-xxl", size=22_926_000_000, license="Apache-2.0"),

@@ -127,7 +127,8 @@ class ImageText:
             if getattr(self.processor, "chat_template", None):
                 content = [{"type": "image"}, {"type": "text", "text": question}]
                 turn = [{"role": "user", "content": content}]
-                self._prompts[question] = str(self.processor.apply_chat_template(turn, add_generation_prompt=True))
+                how = {"add_generation_prompt": True, "enable_thinking": False}  # the first word is the answer
+                self._prompts[question] = str(self.processor.apply_chat_template(turn, **how))
             else:
                 self._prompts[question] = f"{getattr(self.processor, 'image_token', '') or ''}{question}"
         return self._prompts[question]

@@ -4,6 +4,7 @@ The grammar, with optional parts in ``[]``::
 
     expression  term + term + …
     term        NAME[:ARGUMENT][@SCALE][:WEIGHT]  or  min(expression, expression, …)[:WEIGHT]
+    ARGUMENT    any text; in http://HOST:PORT the number is the port, no weight
     SCALE       LOW..HIGH   (score − LOW) / (HIGH − LOW)
                 zMEAN,SD    (score − MEAN) / SD
                 z           the same with the mean and sd that the reward declares as ``typical``
@@ -112,6 +113,7 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 _Z = re.compile(rf"z(?:({_NUMBER}),({_NUMBER}))?")
 _SCALE = re.compile(r"@(?=[^/@]*$)")  # not the @ of a path or of a hub revision
 _MINIMUM = re.compile(rf"min\((.*)\)(?::({_NUMBER}))?", re.DOTALL)
+_ADDRESS = re.compile(r"https?://[^/:]+")
 _NUMBER_AHEAD = re.compile(r"\s*[+-]?\.?\d")
 
 
@@ -138,7 +140,8 @@ def _node(piece: str, expression: str) -> Node:
         return Minimum(nodes, _finite(minimum[2] or "1", expression))
     head, *parts = piece.split(":")
     weight = "1"
-    if parts and _WEIGHT.fullmatch(parts[-1]):
+    # after a host a number is its port
+    if parts and _WEIGHT.fullmatch(parts[-1]) and not _ADDRESS.fullmatch(":".join(parts[:-1])):
         weight = parts.pop()
     label, *scale = _SCALE.split(":".join([head, *parts]))
     name, *argument = label.split(":")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize, ToTensor
@@ -28,6 +28,10 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
 )
 
 from steer import Prompt
@@ -213,4 +217,60 @@ def qwen2_vl_folder(folder: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def qwen3_vl_folder(folder: Path) -> Path:
+    """Write a tiny random Qwen3-VL of transformers: the vision's middle layers reach the language model too."""
+    image, video, start, end = "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"
+    tokenizer, words = vlm_tokenizer(image, video, start, end)
+    sizes = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2}
+    Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**sizes, min_pixels=16 * 16, max_pixels=64 * 64), tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(**sizes),
+        chat_template=CHAT.replace("<image>", f"{start}{image}{end}"),
+    ).save_pretrained(folder)  # fmt: skip
+    rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0, "mrope_interleaved": True}
+    config = Qwen3VLConfig(
+        text_config={**llama_config(words), "head_dim": 8, "rope_parameters": rope},
+        vision_config={
+            "depth": 2, "hidden_size": 16, "intermediate_size": 32, "out_hidden_size": 32, "num_heads": 2,
+            "patch_size": 8, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0], "initializer_range": 0.15,
+        },
+        image_token_id=words.index(image), video_token_id=words.index(video), vision_start_token_id=words.index(start),
+        vision_end_token_id=words.index(end),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+HPSV3_TOKENS = ("<pad>", "</s>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|im_start|>",
+                "<|im_end|>")  # fmt: skip
+
+
+def hpsv3_config() -> dict[str, Any]:
+    """Return the ``config.json`` of the fixture's HPSv3, without what its files tell."""
+    return {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}, "bos_token_id": 0, "eos_token_id": 1,
+        "vision_config": {
+            "depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 4, "in_chans": 3,
+            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        },
+    }  # fmt: skip
+
+
+def hpsv3_folder(folder: Path) -> Path:
+    """Write the fixture's HPSv3 with a tokenizer that knows its marks and some words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(fixture("hpsv3")[0], folder / "HPSv3.safetensors")
+    (folder / "config.json").write_text(json.dumps(hpsv3_config()))
+    words = [*HPSV3_TOKENS, "<unk>", *T5_WORDS[3:]]
+    tokenizer = words_tokenizer([*words, *(f"word{number}" for number in range(79 - len(words)))])
+    tokenizer.add_special_tokens(list(HPSV3_TOKENS))
+    tokenizer.save(str(folder / "tokenizer.json"))
     return folder

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from support.families.flux import tiny_flux
-from support.reward_models import blip_vqa_folder, clip_flant5_folder, imagereward_folder
+from support.reward_models import blip_vqa_folder, clip_flant5_folder, hpsv3_folder, imagereward_folder
 from support.tiny_clips import aesthetic_folder, hps_folder, open_clip_folder, transformers_folder
 
 from steer import Sampler
 
-REWARDS = ("clip", "hps", "pickscore", "aesthetic", "jpeg", "imagereward", "vqa", "da", "bvqa")
+REWARDS = ("clip", "hps", "pickscore", "aesthetic", "jpeg", "imagereward", "vqa", "da", "bvqa", "hpsv3")
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "pickscore": transformers_folder(root / "pickscore"), "aesthetic": aesthetic_folder(root / "aesthetic"),
         "da": blip, "bvqa": blip,
         "imagereward": imagereward_folder(root / "imagereward"), "vqa": clip_flant5_folder(root / "vqa"),
+        "hpsv3": hpsv3_folder(root / "hpsv3"),
     }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def given(reward: str, folder: Path | None) -> tuple[str, dict[str, dict[str, st
     return reward, {} if folder is None else {reward: {"weights": str(folder)}}
 
 
-@pytest.mark.slow  # nine rewards on two families
+@pytest.mark.slow  # ten rewards on two families
 @pytest.mark.parametrize("reward", REWARDS)
 def test_fk_steers_by_each_reward_on_two_families(sampler: Sampler, folders: dict[str, Path], reward: str) -> None:
     expression, options = given(reward, folders.get(reward))
