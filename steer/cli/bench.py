@@ -89,8 +89,10 @@ def _list(known: Any, as_json: bool) -> None:
 
 def _bench(name: str, benchmark: Any, values: dict[str, Any]) -> Bench:
     """Return what is asked; takes the options that no render has out of ``values``."""
+    from steer.evaluate.bench.folder import slug_of
+    from steer.evaluate.bench.judges import with_judges
     from steer.evaluate.bench.prompts import parse_shard, prompts_of, some
-    from steer.evaluate.bench.run import Bench, columns_of, slug_of, with_judges
+    from steer.evaluate.bench.run import Bench, columns_of
     from steer.rewards.by_name import reward_names
 
     own = {key: values.pop(key) for key in OWN if key in values}

@@ -7,44 +7,32 @@ in its name. Further methods are further columns of the same folder.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from steer.errors import SteerError
-from steer.evaluate.bench.benchmark import Benchmark, Details, Measure
+from steer.evaluate.bench.benchmark import Benchmark
+from steer.evaluate.bench.folder import PLAIN, images_of, of_file, score_file, slug_of
 from steer.evaluate.bench.prompts import digest_of
-from steer.evaluate.compare.folder import slug
 from steer.evaluate.score.files import FileError
-from steer.evaluate.score.rows import Row, ScoreFile, read_rows
+from steer.evaluate.score.rows import ScoreFile
 from steer.evaluate.score.score import score_files
 from steer.models.device import pick_device
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.render.journal import Journal
 from steer.render.renderer import MakeEngine, Renderer
 from steer.render.spec import Spec
 from steer.render.watcher import Plan, Summary, Watcher
 from steer.results.claims import check_others
 from steer.results.storage import storage_at
-from steer.rewards.by_name import OptionValues, check_judges, check_modalities, check_rewards, make_reward, reward_names
+from steer.rewards.by_name import OptionValues, check_judges, check_modalities, check_rewards, make_reward
 from steer.sampling.request import SamplingRequest
 from steer.settings.strict_json import json_text
 
-PLAIN = "plain"
-"""The column of the model without methods."""
-ASKED, SCORES = "bench.json", "scores"
-
-
-@dataclass(frozen=True)
-class ScoredImage:
-    """An image's file, its score, and what the score comes from."""
-
-    file: Path
-    score: float
-    details: Details
+ASKED = "bench.json"
+"""What a folder is for."""
 
 
 Tell = Callable[[int, int, str], None]
@@ -124,60 +112,6 @@ class Bench:
         """Return the folder of a column, or of this run's shard of it."""
         shard = "" if self.shard is None else f".{self.shard[0]}-of-{self.shard[1]}"
         return self.out / f"{slug_of(column)}{shard}"
-
-
-def with_judges(benchmark: Benchmark, given: Sequence[str]) -> Benchmark:
-    """Return a benchmark with other judges.
-
-    ``MEASURE=EXPR`` replaces a measure's judge. ``EXPR`` alone replaces the judge of the measures that have the same
-    reward with another argument; any other reward becomes a measure of its own, the mean over groups or prompts as of
-    the main measure. With ``EXPR`` alone, measures that nobody named are left out.
-
-    Raises:
-        SteerError: for several judges of one measure.
-    """
-    names = [measure.name for measure in benchmark.measures]
-    chosen: dict[str, str] = {}
-    own: list[str] = []
-    for text in given:
-        name, equals, expression = text.partition("=")
-        if equals and name in names:
-            wanted = {name: expression}
-        else:
-            wanted = {one.name: text for one in benchmark.measures if _same_reward(one, text)}
-            own += [] if wanted else [text]
-        for name in wanted:
-            if name in chosen:
-                raise SteerError(f"judge {text[:60]!r}: {name} has a judge already; give each measure one, {name}=EXPR")
-        chosen |= wanted
-    kept = [one for one in benchmark.measures if one.name in chosen or not own]
-    measures = [_judged(one, chosen[one.name]) if one.name in chosen else one for one in kept]
-    measures += [_plainly(benchmark.measures[0], text, text) for text in dict.fromkeys(own)]
-    comparable = {one.name for one in kept if one.name not in chosen or _same_reward(one, chosen[one.name])}
-    published = [
-        replace(one, figures={name: figures for name, figures in one.figures.items() if name in comparable})
-        for one in benchmark.published
-    ]
-    return replace(benchmark, measures=tuple(measures), published=tuple(published))
-
-
-def _same_reward(measure: Measure, expression: str) -> bool:
-    return reward_names([expression]) == reward_names(list(measure.judges))
-
-
-def _judged(measure: Measure, expression: str) -> Measure:
-    """Return a measure with another judge; parts and scale fit only the reward that it is defined by."""
-    if not _same_reward(measure, expression):
-        return _plainly(measure, measure.name, expression)
-    return replace(measure, judge=expression, note=_official(measure))
-
-
-def _plainly(measure: Measure, name: str, expression: str) -> Measure:
-    return Measure(name, expression, overall=measure.overall, note=_official(measure))
-
-
-def _official(measure: Measure) -> str:
-    return f"The judge is not the benchmark's ({', '.join(measure.judges)})."
 
 
 def columns_of(name: str, request: SamplingRequest, values: Mapping[str, Any], *, plain: bool) -> list[Column]:
@@ -271,7 +205,7 @@ def score(bench: Bench, *, batch: int, tell: Tell) -> Iterator[FileError]:
                 continue
             kept = ScoreFile(score_file(folder, expression))
             with kept.open():
-                known = _of_file(kept.done)
+                known = of_file(kept.done)
                 outcomes = score_files(
                     list(prompts), {expression: reward}, _Known(prompts), batch=batch, device=device,
                     done={str(file): known[file.name] for file in prompts if file.name in known}, keep=kept.add,
@@ -292,66 +226,6 @@ class _Known:
     def of(self, path: Path, texts: Mapping[str, str]) -> Prompt:
         """Return an image's prompt."""
         return self.prompts[path]
-
-
-def images_of(folder: Path, prompts: Sequence[Prompt]) -> list[tuple[Prompt, list[Path]]]:
-    """Return the rendered images of prompts; prompts without one are left out."""
-    found: dict[str, list[tuple[int, Path]]] = {}
-    if (folder / "run.toml").is_file():
-        for row in Journal(storage_at(folder)).rows():
-            number = int(row.get("replicate", 0))
-            if row["status"] == "done":
-                name = row["id"].removesuffix(f".r{number + 1}") if number else row["id"]
-                found.setdefault(name, []).extend((number, folder / file) for file in row["files"])
-    return [
-        (prompt, [file for _, file in sorted(found[prompt.id], key=lambda pair: pair[0])])
-        for prompt in prompts
-        if prompt.id in found
-    ]
-
-
-def score_file(folder: Path, expression: str) -> Path:
-    """Return the file with a judge's scores of a column."""
-    return folder / SCORES / f"{slug(expression)}.jsonl"
-
-
-def columns_in(out: Path) -> dict[str, list[Path]]:
-    """Return the folders of each column in a benchmark's folder: one, or one per shard."""
-    found: dict[str, list[Path]] = {}
-    for folder in sorted(path.parent for path in out.glob("*/run.toml")):
-        name = re.sub(r"\.\d+-of-\d+$", "", folder.name)
-        found.setdefault(name, []).append(folder)
-    return dict(sorted(found.items(), key=lambda pair: (pair[0] != PLAIN, pair[0])))
-
-
-def scores_in(folders: Sequence[Path], measure: Measure, prompts: Sequence[Prompt]) -> dict[str, list[ScoredImage]]:
-    """Return a column's scored images by prompt's id; images without a score are left out."""
-    found: dict[str, list[ScoredImage]] = {}
-    for folder in folders:
-        rows = {expression: _of_file(read_rows(score_file(folder, expression))) for expression in measure.judges}
-        for prompt, files in images_of(folder, prompts):
-            expression = measure.judge_of(prompt)
-            for file in files:
-                if (row := rows[expression].get(file.name)) is not None:
-                    image = ScoredImage(file, row.scores[expression], row.details.get(expression, {}))
-                    found.setdefault(prompt.id, []).append(image)
-    return found
-
-
-def _of_file(rows: Mapping[str, Row]) -> dict[str, Row]:
-    """Return a column's rows by file name: the folder may have been moved."""
-    return {Path(file).name: row for file, row in rows.items()}
-
-
-def slug_of(column: str) -> str:
-    """Return the folder of a column.
-
-    Raises:
-        SteerError: for a name that is no plain word.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+=,-]{0,79}", column):
-        raise SteerError(f"name {column[:60]!r}: expected letters, digits, and + - _ = , between them; give --name")
-    return column
 
 
 def _object(data: bytes | None, what: str) -> dict[str, Any] | None:

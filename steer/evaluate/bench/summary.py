@@ -12,7 +12,8 @@ from PIL import Image
 from steer.errors import SteerError
 from steer.evaluate.bench.benchmark import OVERALL, Benchmark, Measure
 from steer.evaluate.bench.figures import Figure, Values, differences, figures, values_of
-from steer.evaluate.bench.run import PLAIN, Bench, ScoredImage, columns_in, images_of, scores_in
+from steer.evaluate.bench.folder import PLAIN, ScoredImage, columns_in, images_of, scores_in
+from steer.evaluate.bench.run import Bench
 from steer.evaluate.page import Example, html, markdown
 from steer.evaluate.tables import Table
 from steer.prompts.prompt import Prompt

@@ -6,7 +6,7 @@ import pytest
 
 from steer import SteerError
 from steer.evaluate.bench.benchmark import Benchmark, Measure, Published, by_category, the_score
-from steer.evaluate.bench.run import with_judges
+from steer.evaluate.bench.judges import with_judges
 
 
 def answers(score, details, prompt):
