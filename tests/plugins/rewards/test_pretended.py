@@ -22,7 +22,6 @@ from steer_rewards.bvqa import Bvqa
 from steer_rewards.clip import Clip
 from steer_rewards.da import Da
 from steer_rewards.hps import Hps, HpsOptions
-from steer_rewards.hpsv3 import Hpsv3, Hpsv3Options
 from steer_rewards.imagereward import ImageReward, ImageRewardOptions
 from steer_rewards.jpeg import Jpeg
 from steer_rewards.pickscore import PickScore, PickScoreOptions
@@ -47,7 +46,6 @@ REWARDS: dict[str, Callable[[Path, str], Reward]] = {
     "vqa-qwen": lambda at, on: Vqa(
         VqaOptions(dtype="fp32"), argument=str(reward_models.qwen2_vl_folder(at)), device=on
     ),
-    "hpsv3": lambda at, on: Hpsv3(Hpsv3Options(weights=str(reward_models.hpsv3_folder(at)), dtype="fp32"), device=on),
     "jpeg": lambda at, on: Jpeg(device=on),
     "shapes": lambda at, on: ShapesReward(device=on),
 }
