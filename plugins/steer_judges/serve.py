@@ -1,24 +1,19 @@
 """``steer serve-reward``: a reward of steer as a server for the reward ``http``."""
 
+from __future__ import annotations
+
 import os
 import socket
+from typing import TYPE_CHECKING
 
 import click
 
 from steer import SteerError
-from steer.plugin import (
-    WeightedSum,
-    check_names,
-    check_owners,
-    log_option,
-    make_reward,
-    manager,
-    one_line,
-    parse_assignments,
-    pick_device,
-    quiet_libraries,
-)
-from steer_judges.protocol import Info
+from steer.plugin import log_option, one_line
+
+if TYPE_CHECKING:  # both import torch, for which help must not wait
+    from steer.plugin import WeightedSum
+    from steer_judges.protocol import Info
 
 
 @click.command()
@@ -34,6 +29,16 @@ def serve_reward(name: str, option: tuple[str, ...], host: str, port: int, devic
     Another steer uses it by --reward http -o http.url=ADDRESS. If the environment variable STEER_REWARD_KEY is set,
     requests must carry the same key.
     """
+    from steer.plugin import (
+        check_names,
+        check_owners,
+        make_reward,
+        manager,
+        parse_assignments,
+        pick_device,
+        quiet_libraries,
+    )
+
     try:
         import uvicorn
 
@@ -59,6 +64,8 @@ def serve_reward(name: str, option: tuple[str, ...], host: str, port: int, devic
 
 def _info(made: WeightedSum) -> Info:
     """Return what a server tells of a reward."""
+    from steer_judges.protocol import Info
+
     parts = [part for _, _, part in made.terms]
     media = {modality for part in parts if (modality := getattr(part, "modality", None)) is not None}
     if len(media) > 1 or not media <= {"image", "text"}:

@@ -162,7 +162,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unknown class": (class_name("StableDifusionPipeline"), "did you mean 'StableDiffusionPipeline'"),
     "no class": (class_name(None), "'(none)' is no pipeline class of diffusers"),
     "a class of the community": (class_name(["pipeline", "Mine"]), "is no pipeline class of diffusers"),
-    "one that makes no images": (class_name("StableVideoDiffusionPipeline"), "cannot be steered: it makes video"),
+    "one that makes sound": (class_name("StableAudioPipeline"), "it makes audio"),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from steer.evaluate.score.files import FileError
 from steer.evaluate.score.rows import ScoreFile
 from steer.evaluate.score.score import score_files
 from steer.models.device import pick_device
+from steer.models.media import media_of
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
 from steer.render.renderer import MakeEngine, Renderer
@@ -33,6 +34,8 @@ from steer.settings.strict_json import json_text
 
 ASKED = "bench.json"
 """What a folder is for."""
+
+IMAGES = media_of("image")
 
 
 Tell = Callable[[int, int, str], None]
@@ -172,7 +175,7 @@ class _Pictured:
 
     def begin(self, plan: Plan, place: str) -> None:
         """Check what the model makes."""
-        if plan.modality != "image":
+        if media_of(plan.modality) is not IMAGES:
             raise SteerError(f"benchmark {self._name} is for images, and this model makes {plan.modality}s")
         self._watcher.begin(plan, place)
 
