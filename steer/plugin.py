@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     # Models
     from steer.models.backbone import Backbone as Backbone  # the interface of model families
     from steer.models.encoded_prompts import Conditioning as Conditioning  # encoded prompts
+    from steer.processes.schedulers import scheduler_kind as scheduler_kind  # flow, diffusion, …: of a scheduler
     from steer.models.encoded_prompts import Encoded as Encoded  # one encoded prompt
     from steer.models.families.sd import StableDiffusion as StableDiffusion  # the family to derive a similar one from
     from steer.models.load import load_model as load_model  # a model by name, folder or hub id

@@ -22,6 +22,7 @@ from steer.plugin import (
     mismatch,
     quantized,
     read_tensors,
+    scheduler_kind,
     shapes_of,
     unknown,
 )
@@ -155,14 +156,9 @@ def prediction_of(backbone: Any) -> str:
     return str(backbone.scheduler.config.get("prediction_type", "epsilon"))
 
 
-def is_flow(scheduler: Any) -> bool:
-    """Return whether a scheduler is that of a flow, whose timesteps are noise levels times 1000."""
-    return type(scheduler).__name__.startswith("FlowMatch")
-
-
 def scheduler_of(backbone: Any) -> str:
     """Return steer's short name of the scheduler that students of a model are drawn with: x0 is noised again."""
-    return "flow-lcm" if is_flow(backbone.scheduler) else "lcm"
+    return "flow-lcm" if scheduler_kind(backbone.scheduler) == "flow" else "lcm"
 
 
 def _by_card(

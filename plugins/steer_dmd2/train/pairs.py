@@ -16,7 +16,6 @@ from torch import Tensor
 from steer import Prompt
 from steer.plugin import make_run
 from steer.training import write_whole
-from steer_dmd2.loading import is_flow
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 PACK = 128
@@ -52,7 +51,7 @@ def make(
             noise = torch.randn(len(rows), *teacher.shape, generator=generator)
             prompts = [Prompt(captions[row % len(captions)], id=str(row), seed=row) for row in rows]
             settings = {
-                "scheduler": "flow-dpm++" if is_flow(teacher.backbone.scheduler) else "dpm++",
+                "scheduler": "flow-dpm++" if teacher.schedule.prediction_type == "flow" else "dpm++",
                 "steps": steps,
                 "guidance_scale": guidance_scale,
                 "chunk": teacher.chunk(64),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer_dmd2.loading import is_flow
+from steer.plugin import scheduler_kind
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """Latents ``[B, …]`` and timesteps ``[B]`` to an estimate of x0."""
@@ -32,7 +32,7 @@ class Schedule:
     @classmethod
     def of(cls, scheduler: Any, device: torch.device) -> Schedule:
         """Return the schedule of a diffusers scheduler."""
-        if is_flow(scheduler):
+        if scheduler_kind(scheduler) == "flow":
             sigma = torch.linspace(0, 1, scheduler.config.num_train_timesteps + 1, device=device)
             return cls(1 - sigma, sigma, "flow")
         kind = str(scheduler.config.get("prediction_type", "epsilon"))

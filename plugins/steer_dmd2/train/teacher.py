@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from steer import Prompt, SteerError
-from steer.plugin import Conditioning, Plugins, load_model
-from steer_dmd2.loading import is_flow
+from steer.plugin import Conditioning, Plugins, load_model, scheduler_kind
 from steer_dmd2.train.schedule import Schedule
 
 KEPT_BYTES = 8 << 30
@@ -172,7 +171,7 @@ def check_family(backbone: Any, name: str) -> Any:
     family = type(backbone.pipe).__name__
     if family not in FAMILIES:
         raise SteerError(f"teacher {name!r} is a {family}; train dmd2 takes {', '.join(FAMILIES)}")
-    if is_flow(backbone.scheduler):
+    if scheduler_kind(backbone.scheduler) == "flow":
         return backbone
     kind = backbone.scheduler.config.get("prediction_type", "epsilon")
     if not hasattr(backbone.scheduler, "alphas_cumprod") or kind not in ("epsilon", "v_prediction"):
