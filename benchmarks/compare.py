@@ -14,12 +14,14 @@ from pathlib import Path
 import click
 import torch
 from measures import ROOT, spread, write_section
+from symmflow import masked_prompts
 
 from steer.evaluate.compare.compare_all import Request, compare_all
 from steer.evaluate.compare.summary import Summary
 from steer.evaluate.compare.tables import categories, cost, differences, diversity, scores
 from steer.evaluate.tables import escape, markdown
 from steer.prompts.files import read_prompts
+from steer.prompts.prompt import Prompt
 from steer.results.storage import write_atomic
 from steer.sampling.request import SamplingRequest
 from steer.settings.run_settings import RunSettings
@@ -30,8 +32,9 @@ REWARD = "clip:shapes:0.05+shapes-objects+shapes-count+shapes-relations"
 JUDGE = "shapes"
 PICTURED = "nfe"
 """The question whose picture the page shows."""
-BEST_OF_N = "best-of-n:steps=5|10,eta=0"
-"""With the ODE, because η=1 was never the best at any budget; values with | between them are tuned."""
+BEST_OF_N = "best-of-n:steps=5|10,eta=0,keep=64"
+"""With the ODE, because η=1 was never the best at any budget; values with | between them are tuned. All samples are
+kept, so that they are a population to compare with."""
 FUNNEL = "fk funnel=fk:preset=glass"
 STUDENTS = (
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
@@ -49,6 +52,7 @@ class Question:
         amounts: the budgets per prompt.
         prompts: held-out prompts.
         methods: specs; best-of-n is the reference.
+        model: that is steered; the flow draws from masks, whose captions only the reward knows.
     """
 
     title: str
@@ -56,15 +60,21 @@ class Question:
     amounts: str
     prompts: int
     methods: tuple[str, ...]
+    model: str = "shapes"
 
 
+FLOW = "symmflow:masks"
 PRUNE = "prune=prune:at=0.1,0.3,keep=0.42,eta=0"
 QUESTIONS = {
     "nfe": Question("Without a student", "nfe", "40,80", 240, (BEST_OF_N, PRUNE, FUNNEL)),
     "students": Question("With a student", "nfe", "40,80", 240, (BEST_OF_N, *STUDENTS)),
     "more": Question("Without a student, more evaluations", "nfe", "160", 120, (BEST_OF_N, PRUNE, FUNNEL)),
     "seconds": Question("At equal seconds of one CPU thread", "seconds", "1", 120, (BEST_OF_N, FUNNEL, *STUDENTS)),
-}
+    "flow": Question(
+        "On a flow model", "nfe", "40", 120,
+        (BEST_OF_N, "fk=fk:lambda=1|4,eta=1", "fk funnel=fk:preset=glass,steps=5|10", PRUNE), FLOW,
+    ),
+}  # fmt: skip
 """Differences of .05 take 240 prompts; what costs most has 120, so that all of the page is made in two hours."""
 
 
@@ -72,11 +82,16 @@ def run(question: Question, out: Path, count: int, tuning: int) -> Summary:
     """Answer a question; questions of one kind about as many prompts share a folder, and what is in it."""
     swept = any("|" in method for method in question.methods)
     request = Request(
-        prompts=spread(read_prompts(ROOT / "prompts" / "shapes-eval.jsonl"), min(count, question.prompts)),
-        tuning=spread(read_prompts(ROOT / "prompts" / "shapes-tune.jsonl"), tuning) if swept else [],
+        prompts=prompts(question, "eval", min(count, question.prompts)),
+        tuning=prompts(question, "tune", tuning) if swept else [],
         methods=question.methods,
         sampling=SamplingRequest(
-            reward=(REWARD,), judge=(JUDGE,), device="cpu", dtype="fp32", settings=RunSettings(steps=10, chunk=16)
+            model=question.model,
+            reward=(REWARD,),
+            judge=(JUDGE,),
+            device="cpu",
+            dtype="fp32",
+            settings=RunSettings(steps=10, chunk=16),
         ),
         budget=[f"{question.kind}={question.amounts}"],
         success=1.0,
@@ -85,9 +100,17 @@ def run(question: Question, out: Path, count: int, tuning: int) -> Summary:
     return compare_all(request, str(folder(question, out, count)), tell=_tell)
 
 
+def prompts(question: Question, split: str, count: int) -> list[Prompt]:
+    """Return a question's prompts to tune on (``"tune"``) or held out (``"eval"``)."""
+    if question.model == FLOW:
+        return masked_prompts(count, {"eval": 2, "tune": 3}[split])
+    return spread(read_prompts(ROOT / "prompts" / f"shapes-{split}.jsonl"), count)
+
+
 def folder(question: Question, out: Path, count: int) -> Path:
     """Return where a question's samples and pictures are."""
-    return out / f"{question.kind}-{min(count, question.prompts)}"
+    name = f"{question.kind}-{min(count, question.prompts)}"
+    return out / (name if question.model == "shapes" else f"{question.model.replace(':', '-')}-{name}")
 
 
 def _tell(what: str, done: int, total: int) -> None:
@@ -111,7 +134,13 @@ def section(summaries: dict[str, Summary]) -> str:
         + (" Swept values were chosen on other prompts, for each budget." if tuned else ""),
     ]
     for name, summary in summaries.items():
-        lines += ["", f"### {QUESTIONS[name].title}", "", f"{summary.lines[0].prompts} prompts.", ""]
+        about = f"{summary.lines[0].prompts} prompts."
+        if QUESTIONS[name].model == FLOW:
+            about += (
+                f" Model `{FLOW}`, which is not guided: the mask gives places, and the caption how the objects look "
+                "(color, texture or shape), which only the reward knows."
+            )
+        lines += ["", f"### {QUESTIONS[name].title}", "", about, ""]
         if name == PICTURED:
             lines += [f"![Success by cost](images/compare-{name}.png)", ""]
         lines.append(markdown(scores(summary)))

@@ -1,6 +1,6 @@
 """Re-make the SymmFlow section of docs/results.md: reading and drawing by the embedded flows, by steps.
 
-    python benchmarks/symmflow.py [--out outputs/symmflow] [--scenes 400] [--prompts 60]
+    python benchmarks/symmflow.py [--out outputs/symmflow] [--scenes 400] [--images 200]
 
 The digits' model is trained by this command too (a few minutes). Measurements are kept in the output folder as soon
 as they are known, so that an interrupted run resumes; delete the folder to start over. The section stands between two
@@ -24,10 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from steer import Prompt, Sampler
-from steer.evaluate.statistics import bootstrap_mean
-from steer.registry.plugins import manager
-from steer.rewards.by_name import make_reward
+from steer import Prompt
 from steer_shapes.captions import TRAINING_MIXTURE, sample_requirements
 from steer_shapes.labeled import MASK_COLORS, ShapesClasses
 from steer_shapes.layout import LayoutError, sample_scene
@@ -44,7 +41,6 @@ READ_STEPS, DRAW_STEPS = (1, 5), (1, 5, 10, 25)
 BATCH = 32
 NEAR = 4.0
 """Pixels that a drawn object's center may be off its mask's."""
-PACK = 20
 
 
 @dataclass(frozen=True)
@@ -93,13 +89,24 @@ def one_object(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels)
 
 
+def masked_prompts(count: int, seed: int) -> list[Prompt]:
+    """Return prompts of held-out scenes: the mask says what is where, the caption how it looks."""
+    held = held_out(count, seed, ("color", "texture", "shape"))
+    prompts = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (caption, labels) in enumerate(zip(held.captions, held.labels, strict=True)):
+            file = Path(folder) / f"{number}.png"
+            Image.fromarray(np.array(MASK_COLORS, np.uint8)[labels.numpy()]).save(file)
+            metadata = {"mask": pack_mask(str(file))}
+            prompts.append(Prompt(caption, id=f"{seed}-{number}", seed=1000 * number, metadata=metadata))
+    return prompts
+
+
 class Bench:
     """Measures, each kept in a file of the output folder."""
 
-    def __init__(
-        self, out: Path, scenes: int, prompts: int, images: int = 200, particles: tuple[int, ...] = (4, 8)
-    ) -> None:
-        self.out, self.scenes, self.prompts, self.images, self.particles = out, scenes, prompts, images, particles
+    def __init__(self, out: Path, scenes: int, images: int = 200) -> None:
+        self.out, self.scenes, self.images = out, scenes, images
         out.mkdir(parents=True, exist_ok=True)
 
     def kept(self, name: str, measure: Callable[[], Any]) -> Any:
@@ -183,37 +190,6 @@ class Bench:
         reference = embed(one_object(2000, 1)[0])
         return {"exact": hits, "features": embed(images).tolist(), "reference": reference.tolist()}
 
-    # ---- steering ----------------------------------------------------------------------------------------
-
-    def steered(self, particles: int, fk: bool, eta: float) -> dict[str, Any]:
-        """Draw from masks, steered to the scenes' captions, by FK or best-of-n.
-
-        The mask says what is where, the caption what color and texture it has: only the reward knows that.
-        """
-        held = held_out(self.prompts, 2, ("color", "texture", "shape"))
-        sampler = Sampler("symmflow:masks", device="cpu", dtype="fp32")
-        rows: dict[str, Any] = {"best": [], "mean": [], "nfe": 0}
-        with tempfile.TemporaryDirectory() as folder:
-            prompts = []
-            for number, (caption, labels) in enumerate(zip(held.captions, held.labels, strict=True)):
-                file = Path(folder) / f"{number}.png"
-                Image.fromarray(np.array(MASK_COLORS, np.uint8)[labels.numpy()]).save(file)
-                metadata = {"mask": pack_mask(str(file))}
-                prompts.append(Prompt(caption, id=str(number), seed=1000 * number, metadata=metadata))
-        judge = make_reward(["shapes"], {}, manager(), torch.device("cpu"))
-        assert judge is not None
-        for start in range(0, len(prompts), PACK):
-            result = sampler.generate(
-                prompts[start : start + PACK], methods=["fk"] if fk else [], reward="shapes", particles=particles,
-                options={"fk": {"lambda": 10.0}} if fk else None, steps=10, eta=eta, choose="best", chunk=32,
-            )  # fmt: skip
-            rows["nfe"] += result.cost.nfe
-            for item in result.items:
-                rewards = [sample.reward for sample in item.samples]
-                rows["best"].append(float(max(rewards) >= 1))
-                rows["mean"].append(float(np.mean([reward >= 1 for reward in rewards])))
-        return rows
-
 
 def _read(model: SymmFlowModel, images: Tensor, steps: int) -> Tensor:
     """Return the labels of images, each read with noise of its own."""
@@ -259,12 +235,6 @@ def section(bench: Bench) -> str:
     drawn = {steps: bench.kept(f"drawn-{steps}", lambda s=steps: bench.drawn(s)) for steps in DRAW_STEPS}
     one = bench.kept("real-classes", bench.real_classes)
     ones = {steps: bench.kept(f"drawn-classes-{steps}", lambda s=steps: bench.drawn_classes(s)) for steps in DRAW_STEPS}
-    arms = [arm for count in bench.particles for arm in (
-        (f"best-of-{count}, η=0", count, False, 0.0), (f"best-of-{count}, η=1", count, False, 1.0),
-        (f"FK, {count} particles", count, True, 1.0),
-    )]  # fmt: skip
-    steered = {name: bench.kept(name.replace(", ", "_").replace(" ", "-").replace("η", "eta"),
-               lambda a=arm: bench.steered(*a)) for name, *arm in arms}  # fmt: skip
     return "\n".join([
         BEGIN,
         "## SymmFlow: reading and drawing",
@@ -273,7 +243,7 @@ def section(bench: Bench) -> str:
         f"{platform.machine()} CPU, torch {torch.__version__}; {bench.scenes} held-out scenes ({2 * bench.scenes} of "
         "one object for the classes), and the "
         f"{len(bench.kept('digits-1', list))} held-out digits of scikit-learn's by a model that the command trains. "
-        "Euler steps, one draw of the noise. Intervals: 95% bootstrap over scenes or prompts.",
+        "Euler steps, one draw of the noise. Intervals: 95% bootstrap over scenes.",
         "",
         "Reading, with the flow run backward from the image:",
         "",
@@ -296,19 +266,6 @@ def section(bench: Bench) -> str:
         "|---|---|---|",
         *drawings(ones, one),
         "",
-        f"Steering what a mask leaves open. {bench.prompts} held-out scenes; the mask gives places, the caption "
-        "(color, texture or shape) how it looks, and `shapes` rewards images that meet the caption; 10 steps. *Best* "
-        "is the share of prompts whose chosen image meets all of its caption, *all* the share of all particles that "
-        "do. FK "
-        "with λ=10 and its other defaults.",
-        "",
-        "| method | NFE per prompt | best | all |",
-        "|---|---|---|---|",
-        *[f"| {name} | {data['nfe'] / bench.prompts:.0f} | {interval(data['best'])} | {interval(data['mean'])} |"
-          for name, data in steered.items()],
-        "",
-        *verdict(steered, bench.particles),
-        "",
         "The limits of the flow itself: on jointly Gaussian image and semantics of correlation ρ, where the best "
         "velocity is known, the paper's ODE carries p(m) to p(x) exactly, but the mean of x given m comes out at "
         "0.68 to 0.79 of ρ·m, with as much more variance (`tests/plugins/symmflow/test_flow.py`). At no t are image "
@@ -326,35 +283,15 @@ def drawings(drawn: dict[int, dict[str, Any]], real: dict[str, Any]) -> list[str
             for name, data in rows.items()]  # fmt: skip
 
 
-def verdict(steered: dict[str, dict[str, Any]], counts: tuple[int, ...]) -> list[str]:
-    """Say what FK is to best-of-n of the same size, prompt by prompt."""
-    lines = []
-    for count in counts:
-        fk = steered[f"FK, {count} particles"]
-        rivals = [steered[f"best-of-{count}, η={eta}"] for eta in (0, 1)]
-        plain = max(rivals, key=lambda data: float(np.mean(data["best"])))
-        parts = []
-        for key in ("best", "mean"):
-            found = bootstrap_mean([a - b for a, b in zip(fk[key], plain[key], strict=True)])
-            parts.append(f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
-        lines.append(
-            f"With {count} particles FK differs from the better best-of-{count} by {parts[0]} in *best* and {parts[1]} "
-            "in *all* (paired)."
-        )
-    return lines
-
-
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "symmflow", show_default=True)
 @click.option("--scenes", type=click.IntRange(8), default=400, show_default=True, help="Held-out scenes.")
 @click.option("--images", type=click.IntRange(8), default=200, show_default=True, help="Masks to draw from.")
-@click.option("--prompts", type=click.IntRange(8), default=60, show_default=True, help="Held-out prompts to steer.")
-@click.option("--particles", multiple=True, type=click.IntRange(2), default=(4, 8), show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-def main(out: Path, scenes: int, images: int, prompts: int, particles: tuple[int, ...], threads: int) -> None:
+def main(out: Path, scenes: int, images: int, threads: int) -> None:
     """Measure the embedded flows and write their section of docs/results.md."""
     torch.set_num_threads(threads)
-    bench = Bench(out, scenes, prompts, images, particles)
+    bench = Bench(out, scenes, images)
     began = time.monotonic()
     text = section(bench)
     write_section(text, BEGIN, END)

@@ -49,6 +49,8 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.processes.noise import keyed as keyed  # a generator for everything else
     from steer.processes.gaussian import kernel_mean as kernel_mean  # mean of the Gaussian kernel
     from steer.processes.gaussian import kernel_sd as kernel_sd  # its standard deviation
+    from steer.processes.glass import Transition as Transition  # a stochastic transition as an ODE (GLASS)
+    from steer.processes.glass import transition_ends as transition_ends  # which evaluations each transition takes
     from steer.processes.rows import taking as taking  # rows of tensors on any device
 
     # Models

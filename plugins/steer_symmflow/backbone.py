@@ -75,7 +75,7 @@ class SymmFlow(Backbone):
             raise SteerError("a symmetric flow uses equal steps; leave timesteps out and give --steps")
         if settings["guidance_scale"] != self.default_guidance or settings["negative"]:
             raise SteerError("a symmetric flow has no guidance; leave --guidance and the negative prompt out")
-        return SymmetricFlow(settings["steps"], solver, settings.get("eta") or 0.0)
+        return SymmetricFlow(settings["steps"], solver, settings.get("eta"), settings.get("transitions"))
 
     def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
         return flow.join(noise, conditioning.cond["semantics"].to(noise))

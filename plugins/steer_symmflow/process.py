@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from steer import SteerError
-from steer.plugin import Streams, kernel_mean, kernel_sd, taking
+from steer.plugin import Streams, Transition, kernel_mean, kernel_sd, taking, transition_ends
 from steer_symmflow import flow
 
 
@@ -15,17 +15,22 @@ class SymmetricFlow:
     be resampled only if ``whole`` says that a step begins.
 
     With η > 0 the image half uses the stochastic kernel of its own Gaussian path, x = t·x0 + (1−(1−σ)·t)·noise. Given
-    the other half, its marginals are those of the flow. The semantics half follows its velocity.
+    the other half, its marginals are those of the flow. The semantics half follows its velocity. A kernel may be an ODE
+    over several evaluations (GLASS, arXiv 2509.25170).
     """
 
-    def __init__(self, steps: int, solver: str, eta: float) -> None:
+    def __init__(self, steps: int, solver: str, eta: float | None, transitions: int | None = None) -> None:
         """Set the schedule.
 
         Args:
             steps: steps from t=0 to t=1.
             solver: one of :data:`steer_symmflow.flow.SOLVERS`.
-            eta: stochasticity in [0, 1]; above 0 only with Euler.
+            eta: stochasticity in [0, 1]; above 0 only with Euler; by default 1 with transitions, else 0.
+            transitions: stochastic transitions that share the steps; by default one per step.
         """
+        if transitions is not None and eta == 0:
+            raise SteerError(f"transitions={transitions} draw noise, and eta=0 allows none; leave eta out")
+        eta = eta if eta is not None else 0.0 if transitions is None else 1.0
         if eta > 0 and solver != "euler":
             raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}, which has no stochastic steps")
         self.solver, self.eta, self.stochastic = solver, eta, eta > 0
@@ -36,6 +41,9 @@ class SymmetricFlow:
         self.index, self.length = 0, len(times)
         self._base: Tensor | None = None
         self._known: list[Tensor] = []
+        self.transitions = transitions
+        self._ends = transition_ends(0, self.length, transitions or self.length)
+        self._under_way: Transition | None = None
 
     @property
     def done(self) -> bool:
@@ -43,8 +51,8 @@ class SymmetricFlow:
 
     @property
     def whole(self) -> bool:
-        """Whether x is at the beginning of a step, not within one."""
-        return not self._known
+        """Whether x is at the beginning of a step or transition, not within one."""
+        return not self._known and self._under_way is None
 
     @property
     def time(self) -> float:
@@ -85,14 +93,26 @@ class SymmetricFlow:
         take = taking(rows)
         self._base = None if self._base is None else take(self._base)
         self._known = [take(value) for value in self._known]
+        if self._under_way is not None:
+            self._under_way.select(take)
 
     def _stochastic_step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
-        t = self.time
         image, semantics = flow.split(x)
         expected, _ = flow.split(self.estimate(x, prediction))
-        here, there = _level(t), _level(t + self._h)
-        sd = kernel_sd(here, there, self.eta)
-        image = kernel_mean(image, expected, here, there, sd) + sd * streams.normal(image.shape[1:], image.device)
+        here, there = self.level, _level(self.time + self._h)
+        end = next(end for end in self._ends if end > self.index)
+        if self._under_way is None:
+            noise = streams.normal(image.shape[1:], image.device)
+            if end == self.index + 1:
+                sd = kernel_sd(here, there, self.eta)
+                image = kernel_mean(image, expected, here, there, sd) + sd * noise
+            else:
+                self._under_way = Transition(image, here, _level(end * self._h), self.eta)
+                image = self._under_way.look(expected, there, noise)
+        elif self.index + 1 < end:
+            image = self._under_way.look(expected, there)
+        else:
+            image, self._under_way = self._under_way.end(expected), None
         _, v_m = flow.split(prediction)
         return flow.join(image, semantics + self._h * v_m)
 

@@ -9,6 +9,7 @@ sd, with the same network and without training.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -19,11 +20,75 @@ from steer.processes.noise import Streams
 from steer.processes.rows import taking
 
 
+Level = tuple[float, float]
+"""(α, σ) of x = α·z + σ·noise."""
+
+
+class Transition:
+    """A stochastic transition under way, as an ODE.
+
+    ``x`` is α·S at the level of the coming evaluation throughout, so that model input, estimate and timestep are those
+    of an ordinary x there. It takes a first :meth:`look`, more looks at increasing precision, and the :meth:`end`.
+
+    Args:
+        x: ``[N, …]`` at the beginning.
+        here: its level.
+        there: the level of the end.
+        eta: stochasticity in (0, 1].
+    """
+
+    def __init__(self, x: Tensor, here: Level, there: Level, eta: float) -> None:
+        self._x, self._precision = x, (here[0] / here[1]) ** 2
+        self._weight = here[0] / here[1] ** 2
+        sd = kernel_sd(here, there, eta)
+        self._keep = math.sqrt(max(0.0, there[1] ** 2 - sd**2)) / here[1]
+        self._add = there[0] - self._keep * here[0]
+        self._last = sd / self._add
+        self._look, self._sd = x, math.inf
+
+    def look(self, z: Tensor, level: Level, noise: Tensor | None = None) -> Tensor:
+        """Return x at a level on the way.
+
+        Args:
+            z: the data as estimated at the x before.
+            level: of more precision than all before, and less than the end's.
+            noise: standard normal, like x; for the first look only.
+        """
+        alpha, sigma = level
+        sd = 1 / math.sqrt((alpha / sigma) ** 2 - self._precision)
+        self._look = z + (sd * noise if noise is not None else (sd / self._sd) * (self._look - z))
+        self._sd = sd
+        # both looks as one
+        mean = (self._weight * self._x + self._look / sd**2) / (alpha / sigma) ** 2
+        return alpha * mean
+
+    def end(self, z: Tensor) -> Tensor:
+        """Return x after the transition, from the data as estimated at the last look."""
+        return self._keep * self._x + self._add * (z + (self._last / self._sd) * (self._look - z))
+
+    def select(self, take: Callable[[Tensor], Tensor]) -> None:
+        """Reindex the rows."""
+        self._x, self._look = take(self._x), take(self._look)
+
+
+def transition_ends(first: int, last: int, transitions: int) -> list[int]:
+    """Share the evaluations from ``first`` up to ``last`` among transitions; return the index after each.
+
+    Raises:
+        SteerError: if they are too few.
+    """
+    if transitions > last - first:
+        raise SteerError(
+            f"transitions={transitions} are more than the {last - first} evaluations that they share; lower "
+            "transitions or raise the steps"
+        )
+    return [first + round(number * (last - first) / transitions) for number in range(1, transitions + 1)]
+
+
 class Glass(Gaussian):
     """The schedule cut into stochastic transitions, each an inner ODE over its share of the evaluations.
 
-    ``x`` is α·S at the level of the coming evaluation throughout, so that model input, estimate and timestep are the
-    scheduler's own. As many transitions as evaluations are the kernel η itself; in the limit of many evaluations the
+    As many transitions as evaluations are the kernel η itself; in the limit of many evaluations the
     marginals are those of the exact chain for every number of transitions.
 
     Args:
@@ -44,23 +109,12 @@ class Glass(Gaussian):
         if eta == 0:
             raise SteerError(f"transitions={transitions} draw noise, and eta=0 allows none; leave eta out")
         super().__init__(scheduler, eta=1.0 if eta is None else eta)
-        self._transitions = transitions
+        self.transitions = transitions
         self._share()
-        self._begun: tuple[tuple[float, float], Tensor, Tensor] | None = None  # within a transition: its level, x, Y
+        self._under_way: Transition | None = None
 
     def _share(self) -> None:
-        """Share the evaluations that are left among the transitions.
-
-        Raises:
-            SteerError: if they are too few.
-        """
-        left, transitions = self.length - self.index, self._transitions
-        if transitions > left:
-            raise SteerError(
-                f"transitions={transitions} are more than the {left} evaluations that they share; lower transitions or "
-                "raise the steps"
-            )
-        self._ends = [self.index + round(number * left / transitions) for number in range(1, transitions + 1)]
+        self._ends = transition_ends(self.index, self.length, self.transitions)
 
     def begin_at(self, timestep: Any) -> None:
         super().begin_at(timestep)
@@ -68,68 +122,40 @@ class Glass(Gaussian):
 
     @property
     def whole(self) -> bool:
-        return self._begun is None
+        return self._under_way is None
 
     def transition(self, x: Tensor, x0: Tensor) -> tuple[Tensor, float]:
         """As :meth:`Gaussian.transition`, for a transition of one evaluation."""
-        if self._begun is not None or self._end - self.index > 1:
+        if self._under_way is not None or self._end - self.index > 1:
             raise SteerError("a transition of several evaluations has no mean in closed form")
         return super().transition(x, x0)
 
     def skip_to(self, index: int) -> None:
-        self._begun = None
+        self._under_way = None
         super().skip_to(index)
 
     def select(self, rows: Tensor, count: int) -> None:
         super().select(rows, count)
-        if self._begun is not None:
-            (level, x, look), take = self._begun, taking(rows)
-            self._begun = level, take(x), take(look)
+        if self._under_way is not None:
+            self._under_way.select(taking(rows))
 
     def step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
-        if self._begun is None and self._end - self.index == 1:
+        if self._under_way is None and self._end - self.index == 1:
             return super().step(x, prediction, streams)
-        z = self.estimate(x, prediction)
-        if self._begun is None:
-            here = self._level(self.index)
-            look = z + self._tau(here, self.index + 1) * streams.normal(x.shape[1:], x.device)
+        z, end = self.estimate(x, prediction), self._end
+        if self._under_way is None:
+            there = self._next_level(end - 1)
+            self._under_way = Transition(x, self._level(self.index), there, self.eta or 0.0)
+            out = self._under_way.look(z, self._level(self.index + 1), streams.normal(x.shape[1:], x.device))
+        elif self.index + 1 < end:
+            out = self._under_way.look(z, self._level(self.index + 1))
         else:
-            here, x, look = self._begun
-            last = self.index + 1 == self._end
-            after = self._last_tau(here) if last else self._tau(here, self.index + 1)
-            look = z + (after / self._tau(here, self.index)) * (look - z)
-        there = None if self.index + 1 < self._end else self._next_level(self.index)
+            out, self._under_way = self._under_way.end(z), None
         self._advance_scheduler()
         self.index += 1
-        if there is not None:
-            self._begun = None
-            keep, add = _mixture(here, there, self.eta or 0.0)
-            return keep * x + add * look
-        self._begun = here, x, look
-        # both looks as one, at the level of the coming evaluation
-        alpha, sigma = self._level(self.index)
-        mean = (here[0] / here[1] ** 2 * x + look / self._tau(here, self.index) ** 2) / (alpha / sigma) ** 2
-        return alpha * mean
+        return out
 
     @property
     def _end(self) -> int:
         """The index at which the transition that :attr:`index` is in is over."""
         return next(end for end in self._ends if end > self.index)
-
-    def _tau(self, here: tuple[float, float], index: int) -> float:
-        """Return the sd of the second look with which both have the precision of the level at ``index``."""
-        alpha, sigma = self._level(index)
-        return 1 / math.sqrt((alpha / sigma) ** 2 - (here[0] / here[1]) ** 2)
-
-    def _last_tau(self, here: tuple[float, float]) -> float:
-        """Return the sd with which the second look makes the transition's noise."""
-        there = self._next_level(self._end - 1)
-        _, add = _mixture(here, there, self.eta or 0.0)
-        return kernel_sd(here, there, self.eta or 0.0) / add
-
-
-def _mixture(here: tuple[float, float], there: tuple[float, float], eta: float) -> tuple[float, float]:
-    """Return γ and a of x' = γ·x + a·Y."""
-    (alpha, sigma), (alpha_next, sigma_next) = here, there
-    keep = math.sqrt(max(0.0, sigma_next**2 - kernel_sd(here, there, eta) ** 2)) / sigma
-    return keep, alpha_next - keep * alpha

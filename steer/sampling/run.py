@@ -16,7 +16,6 @@ from steer.models.encoded_prompts import Conditioning, evaluations
 from steer.models.stock.process import Called
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
-from steer.processes.glass import Glass
 from steer.processes.noise import Streams, hashed_seed
 from steer.prompts.prompt import Prompt
 from steer.prompts.syntax import spoken, weighted
@@ -365,9 +364,9 @@ class Run:
         if self._process is None or self._process[0] != settings:
             prompts = [job.prompt for job in self.jobs]
             self._process = settings, self.backbone.process_for(settings, self.latent_shape, prompts)
-            if settings["transitions"] is not None and not isinstance(self._process[1], Glass):
+            if settings["transitions"] is not None and not hasattr(self._process[1], "transitions"):
                 raise SteerError(
-                    f"transitions={settings['transitions']} needs a Gaussian process over a scheduler, which "
+                    f"transitions={settings['transitions']} needs a Gaussian process, which "
                     f"{type(self.backbone).__name__} does not have; leave --transitions out"
                 )
         return copy.deepcopy(self._process[1])
