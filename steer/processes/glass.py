@@ -19,7 +19,6 @@ from steer.processes.gaussian import Gaussian, kernel_sd
 from steer.processes.noise import Streams
 from steer.processes.rows import taking
 
-
 Level = tuple[float, float]
 """(α, σ) of x = α·z + σ·noise."""
 
