@@ -21,7 +21,7 @@ from steer.models.downloads.checkpoints import read_tensors
 from steer.prompts.files import read_prompts
 from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer_dmd2.student import WEIGHTS, read_card
 from steer_dmd2.train.teacher import Teacher
 

@@ -44,7 +44,7 @@ from steer.models.options import modules_of
 from steer.models.placement import Placed
 from steer.models.room import bytes_of, fits
 from steer.registry.plugins import manager
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling import gradients
 
 GB = 1e9

@@ -27,7 +27,7 @@ from steer import Sampler
 from steer.prompts.prompt import as_prompts
 from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run

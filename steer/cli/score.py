@@ -19,7 +19,8 @@ from steer.settings.options import parse_assignments
 if TYPE_CHECKING:
     from steer.evaluate.score.files import FileError
     from steer.evaluate.score.rows import Row
-    from steer.rewards.reward import RewardFunction, WeightedSum
+    from steer.rewards.combinations import WeightedSum
+    from steer.rewards.reward import RewardFunction
 
 
 @click.command()

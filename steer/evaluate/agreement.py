@@ -14,7 +14,8 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import RewardFunction, checked
+from steer.rewards.checked import checked
+from steer.rewards.reward import RewardFunction
 
 ALL = "all"
 

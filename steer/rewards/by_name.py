@@ -14,9 +14,10 @@ from steer.models.media import media_of
 from steer.registry.declarations import Needed
 from steer.registry.local_files import is_file_reference, load_module, member
 from steer.registry.plugins import Plugins, manager
+from steer.rewards.combinations import Least, Scaled, WeightedSum, check_modality
 from steer.rewards.expressions import Node, Term, leaves, parse_expression
 from steer.rewards.frames import FRAMES, Frames
-from steer.rewards.reward import Least, Reward, RewardFunction, Scaled, WeightedSum, as_function, check_modality
+from steer.rewards.reward import Reward, RewardFunction, as_function
 from steer.settings.options import Options, build
 from steer.settings.paths import existing
 

@@ -73,9 +73,9 @@ USUAL = Frames("uniform:4", 4)
 def frames_of(reward: object, samples: Any) -> Frames | None:
     """Return how a reward scores some samples frame by frame; ``None`` if it takes them as they are.
 
-    A function that declares no ``modality`` takes them frame by frame.
+    A function that declares no ``modality`` takes them frame by frame; a reward whose ``frames`` is ``None`` never.
     """
-    parts = media_of("video").made_of
-    if not isinstance(samples, Videos) or (getattr(reward, "modality", None) or parts) != parts:
+    wanted, parts = getattr(reward, FRAMES, USUAL), media_of("video").made_of
+    if wanted is None or not isinstance(samples, Videos) or (getattr(reward, "modality", None) or parts) != parts:
         return None
-    return Frames.parse(getattr(reward, FRAMES, None) or USUAL)
+    return Frames.parse(wanted)

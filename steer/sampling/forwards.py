@@ -14,7 +14,7 @@ from steer.models.encoded_prompts import Conditioning
 from steer.models.room import in_equal_batches, scored_at_once
 from steer.models.stock.process import Called
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.books import Books
 from steer.sampling.chunks import Chunks, during
 

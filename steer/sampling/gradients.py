@@ -16,7 +16,8 @@ from steer.errors import RewardError, SteerError
 from steer.models.backbone import Backbone
 from steer.models.device import repeatably
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import RewardFunction, parts_of, score, without_gradient
+from steer.rewards.combinations import parts_of, score, without_gradient
+from steer.rewards.reward import RewardFunction
 from steer.sampling.chunks import during
 from steer.sampling.forwards import Forwards
 

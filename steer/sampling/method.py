@@ -10,7 +10,7 @@ from steer.registry.registration import RUN_HOOKS
 from steer.settings import options as declarations
 
 if TYPE_CHECKING:
-    from steer.rewards.reward import WeightedSum
+    from steer.rewards.combinations import WeightedSum
     from steer.sampling.run import Run
 
 

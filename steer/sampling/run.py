@@ -20,7 +20,7 @@ from steer.processes.noise import Streams, hashed_seed
 from steer.prompts.prompt import Prompt
 from steer.prompts.syntax import spoken, weighted
 from steer.registry.registration import implementations
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.books import Books
 from steer.sampling.chunks import Chunks, default_chunk
 from steer.sampling.conditioning import encode

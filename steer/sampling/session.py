@@ -30,8 +30,8 @@ from steer.rewards.by_name import (
     reward_list,
     spec_name,
 )
+from steer.rewards.combinations import parts_of
 from steer.rewards.isolation import undisturbed
-from steer.rewards.reward import parts_of
 from steer.sampling.checks import check_memory, warn_of_shared_noise
 from steer.sampling.chosen_particles import CHOICES, chosen_of
 from steer.sampling.chunks import Halved

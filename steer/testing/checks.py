@@ -17,7 +17,8 @@ from steer.errors import SteerError, message_of
 from steer.models.media import media_of
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import Plugins, manager
-from steer.rewards.reward import RewardFunction, is_differentiable, parts_of
+from steer.rewards.combinations import is_differentiable, parts_of
+from steer.rewards.reward import RewardFunction
 from steer.testing.gradient import gradient
 from steer.testing.subject import Failed, Subject
 

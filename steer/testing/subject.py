@@ -13,8 +13,10 @@ from torch import Tensor
 from steer.errors import SteerError
 from steer.models.media.video import Videos
 from steer.prompts.prompt import Prompt
+from steer.rewards.checked import checked
+from steer.rewards.combinations import Combination
 from steer.rewards.frames import frames_of
-from steer.rewards.reward import Combination, RewardFunction, checked
+from steer.rewards.reward import RewardFunction
 
 
 class Failed(Exception):  # noqa: N818 - not an error of the program: the outcome of a check

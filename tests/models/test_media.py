@@ -23,7 +23,8 @@ from steer.models.media.media import joined
 from steer.models.media.text import Texts
 from steer.registry.plugins import manager
 from steer.registry.registry import Entry, Origin
-from steer.rewards.reward import Reward, check_modality
+from steer.rewards.combinations import check_modality
+from steer.rewards.reward import Reward
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")

@@ -13,8 +13,9 @@ from steer import Sampler, SteerError
 from steer.registry.plugins import Plugins
 from steer.render.replay import read_recipe
 from steer.rewards.by_name import check_judges, make_reward, reward_names
+from steer.rewards.combinations import is_differentiable
 from steer.rewards.expressions import Minimum, Scale, Term, join, leaves, parse_expression
-from steer.rewards.reward import Reward, is_differentiable
+from steer.rewards.reward import Reward
 
 IMAGES = torch.stack([torch.full((3, 4, 4), value) for value in (0.0, 0.25, 1.0)])
 PROMPTS = ["a", "b", "c"]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from steer.errors import RewardError
 from steer.registry.plugins import Plugins
 from steer.rewards.by_name import make_reward
-from steer.rewards.reward import Reward, RewardError
+from steer.rewards.reward import Reward
 
 IMAGES = torch.stack([torch.full((3, 4, 4), value) for value in (0.0, 0.25, 1.0)])
 PROMPTS = ["a", "b", "c"]
@@ -68,7 +69,7 @@ def test_one_reward_says_its_own_and_several_by_name() -> None:
 
 def test_batches_on_a_device_give_each_row_its_own(monkeypatch) -> None:
     whole = made("speaks").explained(IMAGES, PROMPTS)
-    monkeypatch.setattr("steer.rewards.reward.scored_at_once", lambda samples: 2)
+    monkeypatch.setattr("steer.rewards.checked.scored_at_once", lambda samples: 2)
     scores, details = made("speaks").explained(IMAGES, PROMPTS)
     assert scores.tolist() == whole[0].tolist() and details == whole[1] and len(details) == 3
 

@@ -13,8 +13,8 @@ from steer.models.media.video import Videos
 from steer.registry.plugins import manager
 from steer.registry.registry import Entry, Origin
 from steer.rewards.by_name import check_modalities, check_rewards, make_reward
+from steer.rewards.checked import checked
 from steer.rewards.frames import Frames
-from steer.rewards.reward import checked
 
 CPU = torch.device("cpu")
 LEVELS = torch.tensor([0.2, 0.9, 0.4, 0.6, 0.8])

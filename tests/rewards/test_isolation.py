@@ -18,8 +18,9 @@ import torch
 
 from steer import Prompt
 from steer.errors import RewardError
+from steer.rewards.checked import checked
+from steer.rewards.combinations import WeightedSum
 from steer.rewards.isolation import undisturbed
-from steer.rewards.reward import WeightedSum, checked
 
 SAMPLES = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 PROMPTS = [Prompt("a", metadata={"key": [1]}), Prompt("b", metadata={"key": [2]})]

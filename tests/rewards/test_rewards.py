@@ -12,8 +12,10 @@ import steer
 from steer import RewardError, SteerError
 from steer.registry.plugins import manager
 from steer.rewards.by_name import check_rewards, make_reward
+from steer.rewards.checked import checked
+from steer.rewards.combinations import WeightedSum
 from steer.rewards.expressions import Term, parse_expression
-from steer.rewards.reward import WeightedSum, as_function, checked
+from steer.rewards.reward import as_function
 
 
 @pytest.mark.parametrize(

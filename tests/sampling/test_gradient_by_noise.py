@@ -12,7 +12,7 @@ from torch import Tensor
 from steer import Method, Prompt, Reward, RewardError, SteerError, hookimpl
 from steer.models.load import load_model
 from steer.registry.plugins import manager
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.forwards import checkpointed
 from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run

@@ -13,7 +13,7 @@ from support.tiny import brightness, tiny_sd
 from steer import Prompt, Sampler, hookimpl
 from steer.models.load import load_model
 from steer.registry.plugins import manager
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods

@@ -12,7 +12,7 @@ from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
 from steer.registry.registration import RUN_HOOKS
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling import hooks
 from steer.sampling.chunks import Chunks
 from steer.sampling.run import Run

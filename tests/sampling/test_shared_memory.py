@@ -21,7 +21,8 @@ from steer.models.placement import Placed
 from steer.plugin import Run
 from steer.registry.plugins import manager
 from steer.rewards import reward as rewards
-from steer.rewards.reward import WeightedSum
+from steer.rewards.checked import checked
+from steer.rewards.combinations import WeightedSum
 from steer.sampling import session as sessions
 from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run
@@ -132,7 +133,7 @@ def test_a_reward_that_did_not_come_as_a_whole_goes_back(waiting: Judge, monkeyp
 
     monkeypatch.setattr(rewards, "moved", half)
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        rewards.checked("judge", waiting, torch.zeros(1, 3, 4, 4, device=CUDA), PROMPTS[:1])
+        checked("judge", waiting, torch.zeros(1, 3, 4, 4, device=CUDA), PROMPTS[:1])
     assert waiting.place == "cpu"
 
 

@@ -9,7 +9,7 @@ from support.tiny import brightness
 from steer.models.load import load_model
 from steer.prompts.prompt import Prompt
 from steer.registry.plugins import manager
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling import hooks
 from steer.sampling.run import Run
 

@@ -19,7 +19,7 @@ from steer.prompts.prompt import Prompt
 from steer.render.spec import Task
 from steer.results.items import Item
 from steer.rewards.by_name import OptionValues, RewardSpec, make_judges, make_reward
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.method import acting_hooks
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.sampler import Sampler

@@ -10,8 +10,8 @@ from steer.evaluate.score.files import Clip, FileError, read_file
 from steer.evaluate.score.images import size_of
 from steer.evaluate.score.rows import Row, plain
 from steer.prompts.prompt import Prompt
+from steer.rewards.combinations import WeightedSum
 from steer.rewards.expressions import leaves, parse_expression
-from steer.rewards.reward import WeightedSum
 
 BATCH_PIXELS = 4 * 1024**2
 """Pixels of a batch of several images. A batch takes 24 bytes per pixel: a reward gets a copy."""

@@ -21,7 +21,8 @@ from steer.evaluate.score.rows import Row, read_rows
 from steer.evaluate.score.score import score_files
 from steer.prompts.pictures.opening import ImageError
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import Reward, WeightedSum
+from steer.rewards.combinations import WeightedSum
+from steer.rewards.reward import Reward
 
 
 def save(path: Path, gray: int = 128, size: tuple[int, int] = (8, 8), **more) -> Path:

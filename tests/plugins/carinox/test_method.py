@@ -19,7 +19,7 @@ from steer import Prompt, Reward, Sampler, SteerError
 from steer.registry.plugins import manager
 from steer.results.search_plot import _curves
 from steer.results.trace_plot import plot
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.gradient_by_noise import vjp
 from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import make_methods

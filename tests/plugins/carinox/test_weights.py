@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steer import Prompt, Reward, SteerError
-from steer.rewards.reward import Scaled, WeightedSum
+from steer.rewards.combinations import Scaled, WeightedSum
 from steer_carinox.calibration.categories import canonical, category_of, classify
 from steer_carinox.terms import terms_of
 from steer_carinox.weights import PUBLISHED, UNIFORM, find_table, inline, toml_text

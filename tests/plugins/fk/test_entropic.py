@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from support.linear_gaussian import LinearGaussian, OneStream, posterior_mean, vp
 
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.hooks import make_run
 from steer.sampling.lookahead import rollout
 from steer_fk.method import FK

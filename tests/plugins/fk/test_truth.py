@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from support.linear_gaussian import LinearGaussian, Moments, OneStream, affine_moments, chain, vp
 
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.hooks import make_run
 from steer.sampling.state import State
 from steer_fk.method import FK

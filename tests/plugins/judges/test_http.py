@@ -26,7 +26,7 @@ from steer.models.media import media_of
 from steer.models.media.text import Texts
 from steer.registry.plugins import manager
 from steer.rewards.by_name import make_reward
-from steer.rewards.reward import checked
+from steer.rewards.checked import checked
 from steer.testing import check_reward, example_samples
 from steer_judges.http import Http, HttpOptions
 from steer_judges.protocol import BadAnswer, info_from, read_request, request_text, scores_from

@@ -18,7 +18,7 @@ from support import processes
 from support.judge_server import MODEL, JudgeServer, judge_server
 
 from steer import Prompt, RewardError, SteerError
-from steer.rewards.reward import checked
+from steer.rewards.checked import checked
 from steer.settings.options import build
 from steer.testing import check_reward
 from steer_judges.addresses import checked_url, is_local

@@ -15,7 +15,8 @@ from support.pretended import STRICT, pretended
 
 from steer import Reward
 from steer.registry.plugins import manager
-from steer.rewards.reward import checked, is_differentiable
+from steer.rewards.checked import checked
+from steer.rewards.combinations import is_differentiable
 from steer_rewards.aesthetic import Aesthetic, AestheticOptions
 from steer_rewards.blip_vqa import BlipVqaOptions
 from steer_rewards.bvqa import Bvqa

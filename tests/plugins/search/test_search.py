@@ -19,7 +19,7 @@ from steer import Method, Prompt, Sampler, SteerError, hookimpl
 from steer.prompts.prompt import as_prompts
 from steer.registry.plugins import manager
 from steer.results.trace_plot import plot
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.hooks import make_run, methods_of
 from steer.sampling.methods_by_name import make_methods
 from steer.sampling.run import Run

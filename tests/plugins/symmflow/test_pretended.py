@@ -12,7 +12,7 @@ from support.pretended import STRICT, pretended
 from steer import Prompt
 from steer.plugin import vjp
 from steer.registry.plugins import manager
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import make_methods
 from steer_symmflow.backbone import SymmFlow

@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 from support.token_chain import SCORES, STEPS, Chain, exact, reward, tilted
 
 from steer.prompts.prompt import Prompt
-from steer.rewards.reward import WeightedSum
+from steer.rewards.combinations import WeightedSum
 from steer.sampling.hooks import make_run
 from steer.sampling.state import State
 from steer_fk.method import FK
