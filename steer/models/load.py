@@ -3,57 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from steer.errors import SteerError, message_of, nearest, package_missing
+from steer.errors import SteerError, message_of, package_missing
 from steer.models import loras
 from steer.models.autoencoder import load_vae
 from steer.models.backbone import Backbone
+from steer.models.defaults import defaults_of
 from steer.models.device import dtype_of, out_of_memory, pick_device, pick_dtype
 from steer.models.downloads import hub, lora_files, weights
 from steer.models.downloads.checkpoints import sha256_of
-from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
+from steer.models.find import OFFLINE, Found, any_pipeline, find, loader_of, needed_parts
 from steer.models.fingerprints import fingerprint
-from steer.models.folders import check_fit, check_folder, check_place, variant_of
+from steer.models.folders import check_fit, check_folder, variant_of
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, modules_of, offloaded, prepare
 from steer.models.quantize import check
 from steer.models.room import bytes_of, fits, room_of
-from steer.models.single_file import SUFFIXES, Checkpoint, part_dtype
-from steer.models.stock.signature import Argument, CallSignature
+from steer.models.single_file import part_dtype
 from steer.registry.declarations import Repository
 from steer.registry.plugins import Plugins
-from steer.settings.run_settings import check_setting
-from steer.settings.strict_json import read_object
 
 log = logging.getLogger(__name__)
 
-DEFAULTS_FILE = "steer.json"
-"""In a model's folder: its own defaults of a run's settings, for example ``{"steps": 30}``."""
-
-OFFLINE = "the hub cannot be reached (offline); go online once to fetch it, or give a local folder in diffusers format"
 VARIANTS = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 """Variants of half the size that are fetched for a precision, if the repository has them."""
-
-DENOISERS = ("unet", "transformer")
-"""Names of the part of a pipeline that denoises."""
-KNOWN_DEFAULTS: dict[str, dict[str, Any]] = {
-    "stabilityai/sd-turbo": {"steps": 1, "guidance_scale": 1.0},
-    "stabilityai/sdxl-turbo": {"steps": 1, "guidance_scale": 1.0},
-    "stabilityai/stable-diffusion-3.5-large": {"steps": 28, "guidance_scale": 3.5},
-    "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
-    "black-forest-labs/FLUX.1-schnell": {"steps": 4, "guidance_scale": 0.0},
-    "PixArt-alpha/PixArt-LCM-XL-2-1024-MS": {"steps": 4, "guidance_scale": 0.0},
-    # the card says 9, for a pipeline whose last step began at sigma 0 and had no effect
-    "Tongyi-MAI/Z-Image-Turbo": {"steps": 8, "guidance_scale": 0.0},
-}
-"""Settings of distilled checkpoints, by hub id, from their model cards; the family's own would spoil the image."""
 
 
 @dataclass(frozen=True)
@@ -105,138 +84,83 @@ def load_model(
     if not isinstance(model, (str, Path)):
         return _from_pipeline(model, plugins, device, chosen)
     name = str(model)
-    kind, colon, argument = name.partition(":")
-    if colon and kind in plugins.registry.loaders:
-        return _from_loader(kind, argument, plugins, device, dtype, chosen)
-    source = _source(name, plugins)
+    loader = loader_of(name, plugins)
+    if loader is not None:
+        return _from_loader(*loader, plugins, device, dtype, chosen)
     if chosen.quantize is not None:
         check(chosen.quantize)
-    checkpoint = _checkpoint(source, name, chosen)
-    place = source if checkpoint is None else Source(chosen.base or checkpoint.beside or checkpoint.origin)
-    shown = name if checkpoint is None else place.name
-    with nullcontext() if checkpoint is None else _base_of(checkpoint):
-        config = _pipeline_config(place, shown, chosen.revision, plugins)
-        class_name = chosen.pipeline or str(config.get("_class_name") or "")
-        family = _family(class_name, plugins, whole=chosen.pipeline is not None)
-
-        for path, *_ in chosen.loras:  # a wrong one is told before the model is fetched
-            lora_files.locate(path)
-
-        import diffusers
-
-        where = pick_device(device)
-        precision = pick_dtype(dtype, where, family.half)
-        pipeline_class = getattr(diffusers, class_name)
-        needed = _needed(pipeline_class, family)
-        held = set() if checkpoint is None else checkpoint.parts(class_name, next(p for p in DENOISERS if p in needed))
-        elsewhere = {*held, *(("vae",) if chosen.vae else ())}
-        folder = place.folder or _fetched(place, shown, chosen, precision, elsewhere)
-        taken, options_taken = map(set, pipeline_class._get_signature_keys(pipeline_class))
-        if chosen.pipeline is not None:  # another class need not take all parts
-            taken |= config.keys()
-        check_folder(folder, shown, config, needed, {*taken, *options_taken}, elsewhere, fit=family.predicts)
-    keywords: dict[str, Any] = {
-        "torch_dtype": family.precision(precision),
-        "variant": variant_of(folder, shown, config, chosen.variant),
-    }
-    if "safety_checker" in config:  # never called here; not worth 1.2 GB
-        keywords["safety_checker"] = None
-        if "requires_safety_checker" in options_taken:
-            keywords["requires_safety_checker"] = False
+    found = find(name, plugins, chosen)
+    for path, *_ in chosen.loras:  # a wrong one is told before the model is fetched
+        lora_files.locate(path)
+    where = pick_device(device)
+    precision = pick_dtype(dtype, where, found.family.half)
+    with found.as_base():
+        folder = _folder(found, chosen, precision)
     try:
-        given = {}
-        if chosen.vae is not None:
-            own = folder / "vae"
-            given["vae"] = load_vae(chosen.vae, config["vae"][1], own, part_dtype(keywords["torch_dtype"], "vae"))
-        if checkpoint is None:
-            pipe = pipeline_class.from_pretrained(str(folder), **given, **keywords)
-        else:
-            pipe = checkpoint.pipeline(pipeline_class, folder, held - given.keys(), given, keywords)
+        pipe = _read(found, folder, chosen, found.family.precision(precision))
         parts = _fingerprints(pipe)
-        ours = where.type == "cuda" and chosen.offload == "none"
-        crowded = ours and not fits(bytes_of(modules_of(pipe).values()), room_of(where))
-        applied = chosen
-        if not family.predicts:  # nobody but diffusers can bring parts to the device within a call
-            applied = replace(chosen, offload="model") if crowded else chosen
-            ours = crowded = False
-        apply(pipe, applied, where, move=not crowded)
-        if crowded and chosen.quantize is not None and fits(bytes_of(modules_of(pipe).values()), room_of(where)):
-            crowded = False
-            pipe.to(where)
+        crowded = _place(pipe, found.family, chosen, where)
     except SteerError:
         raise
     except Exception as error:  # damaged weights, foreign classes, missing packages: a dozen kinds
-        log.debug("loading %s failed", source.name, exc_info=True)
-        raise _unloadable(name, error, config) from error
-    backbone = _prepare(family(pipe))  # type: ignore[call-arg]
-    if ours:
+        log.debug("loading %s failed", name, exc_info=True)
+        raise _unloadable(name, error, found.config) from error
+    backbone = _prepare(found.family(pipe))  # type: ignore[call-arg]
+    if crowded is not None:
         backbone.reside(where, crowded=crowded)
     _receive(backbone, chosen)
-    defaults = {**KNOWN_DEFAULTS.get(shown, {}), **_defaults(place.folder)}
+    defaults = defaults_of(found.shown, found.place.folder)
     return _model(name, backbone, defaults, chosen, files_of(name, chosen), parts)
 
 
-def call_inputs(model: Any, plugins: Plugins, options: ModelOptions) -> tuple[str, Mapping[str, Argument]]:
-    """Return the class of a model's pipeline, and the inputs of its call beside the text, before the model is loaded.
-
-    Raises:
-        SteerError: as :func:`load_model` does for a model that does not exist.
-    """
-    if not isinstance(model, (str, Path)):
-        name, pipeline_class = type(model).__name__, type(model)
-    else:
-        kind, colon, _ = str(model).partition(":")
-        if colon and kind in plugins.registry.loaders:
-            return str(model), {}
-        source = _source(str(model), plugins)
-        checkpoint = _checkpoint(source, str(model), options)
-        place = source if checkpoint is None else Source(options.base or checkpoint.beside or checkpoint.origin)
-        name = options.pipeline or str(
-            _pipeline_config(place, str(model), options.revision, plugins).get("_class_name") or ""
-        )
-        pipeline_class = _pipeline_class(name, plugins)
-    known = options.pipeline is None and name in plugins.registry.backbones
-    return name, {} if known else CallSignature(pipeline_class).inputs
+def _folder(found: Found, options: ModelOptions, precision: torch.dtype) -> Path:
+    """Return the folder with a model's configurations and weights, fetched now if it must be, after a check."""
+    elsewhere = {*found.held(), *(("vae",) if options.vae else ())}
+    folder = found.place.folder or _fetched(found.place, found.shown, options, precision, elsewhere)
+    taken = set().union(*found.pipeline_class._get_signature_keys(found.pipeline_class))
+    if options.pipeline is not None:  # another class need not take all parts
+        taken |= found.config.keys()
+    check_folder(folder, found.shown, found.config, found.needed, taken, elsewhere, fit=found.family.predicts)
+    return folder
 
 
-def _source(name: str, plugins: Plugins) -> Source:
-    alias = plugins.registry.models.get(name)
-    return Source(str(alias.load()()) if alias else name)
-
-
-def _checkpoint(source: Source, name: str, options: ModelOptions) -> Checkpoint | None:
-    """Return the model in one file that a name means, or ``None`` if it means something else."""
-    path = source.path
-    if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
-        return Checkpoint.of(path, name)
-    if options.base is not None:
-        raise SteerError(f"--base is for a model in one file ({', '.join(SUFFIXES)}), and {name!r} is none; drop it")
-    return None
-
-
-@contextmanager
-def _base_of(checkpoint: Checkpoint) -> Iterator[None]:
-    """Say in errors about a base why it is needed."""
-    try:
-        yield
-    except SteerError as error:
-        raise SteerError(
-            f"model {checkpoint.name!r} needs a base for configurations, tokenizers and parts that it lacks: {error}; "
-            "name one by --base (a folder in diffusers format, or a hub id)"
-        ) from error
-
-
-def _needed(pipeline_class: Any, family: type[Backbone]) -> dict[str, tuple[str, ...]]:
-    """Return the parts that a family needs of its pipeline, with the classes that a denoiser may be."""
-    types = pipeline_class._get_signature_types()
-    parts, _ = pipeline_class._get_signature_keys(pipeline_class)
-    # a family knows what it does without; else the class says so
-    optional = family.optional if family.predicts else pipeline_class._optional_components
-    return {
-        part: tuple(cls.__name__ for cls in types.get(part, ())) if part in DENOISERS and family.predicts else ()
-        for part in parts
-        if part not in optional
+def _read(found: Found, folder: Path, options: ModelOptions, precision: Any) -> Any:
+    """Return the pipeline with its weights read, on the CPU."""
+    _, options_taken = found.pipeline_class._get_signature_keys(found.pipeline_class)
+    keywords: dict[str, Any] = {
+        "torch_dtype": precision,
+        "variant": variant_of(folder, found.shown, found.config, options.variant),
     }
+    if "safety_checker" in found.config:  # never called here; not worth 1.2 GB
+        keywords["safety_checker"] = None
+        if "requires_safety_checker" in options_taken:
+            keywords["requires_safety_checker"] = False
+    given = {}
+    if options.vae is not None:
+        dtype = part_dtype(precision, "vae")
+        given["vae"] = load_vae(options.vae, found.config["vae"][1], folder / "vae", dtype)
+    if found.checkpoint is None:
+        return found.pipeline_class.from_pretrained(str(folder), **given, **keywords)
+    return found.checkpoint.pipeline(found.pipeline_class, folder, found.held() - given.keys(), given, keywords)
+
+
+def _place(pipe: Any, family: type[Backbone], options: ModelOptions, device: torch.device) -> bool | None:
+    """Apply the options and move the parts to the device.
+
+    Returns:
+        Whether they must take turns there for want of room; ``None`` if steer does not move them: on the CPU, with
+        offload, and in pipelines that only diffusers calls.
+    """
+    ours = device.type == "cuda" and options.offload == "none"
+    crowded = ours and not fits(bytes_of(modules_of(pipe).values()), room_of(device))
+    if not family.predicts:  # nobody but diffusers can bring parts to the device within a call
+        options = replace(options, offload="model") if crowded else options
+        ours = crowded = False
+    apply(pipe, options, device, move=not crowded)
+    if crowded and options.quantize is not None and fits(bytes_of(modules_of(pipe).values()), room_of(device)):
+        crowded = False
+        pipe.to(device)
+    return crowded if ours else None
 
 
 def _fetched(
@@ -294,7 +218,7 @@ def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: Mod
             f"the pipeline in memory is a {type(pipe).__name__}, not a {options.pipeline}; drop the option"
         )
     known = None if options.pipeline else plugins.registry.backbones.get(type(pipe).__name__)
-    family: type[Backbone] = _any_pipeline(type(pipe)) if known is None else known.load()
+    family: type[Backbone] = any_pipeline(type(pipe)) if known is None else known.load()
     name = str(getattr(pipe, "name_or_path", None) or getattr(pipe, "_name_or_path", None) or type(pipe).__name__)
     _check_pipeline(pipe, name, family)
     if options.base is not None or options.vae is not None:
@@ -344,7 +268,7 @@ def _receive(backbone: Backbone, options: ModelOptions) -> None:
 def _check_pipeline(pipe: Any, name: str, family: type[Backbone]) -> None:
     """Raise for a pipeline in memory with a part missing, foreign or elsewhere."""
     parts = pipe.components
-    for part in _needed(type(pipe), family):
+    for part in needed_parts(type(pipe), family):
         if parts.get(part) is None:
             raise SteerError(f"pipeline {name!r} has no {part}, which steer calls; load it with all its parts")
     configs = {part: getattr(module, "config", None) for part, module in parts.items()}
@@ -385,80 +309,3 @@ def _prepare(backbone: Backbone) -> Backbone:
     for part in modules_of(backbone.pipe).values():
         part.eval().requires_grad_(False)
     return backbone
-
-
-def _family(class_name: str, plugins: Plugins, *, whole: bool) -> type[Backbone]:
-    """Return the family that claims a pipeline class; without one, or if ``whole``, the backbone of any pipeline."""
-    known = plugins.registry.backbones
-    if whole or class_name not in known:
-        return _any_pipeline(_pipeline_class(class_name, plugins))
-    found: type[Backbone] = known[class_name].load()
-    return found
-
-
-def _pipeline_class(name: str, plugins: Plugins) -> type:
-    """Return a pipeline class of diffusers.
-
-    Raises:
-        SteerError: if there is none of that name.
-    """
-    import diffusers
-
-    found = getattr(diffusers, name, None) if name in dir(diffusers) else None
-    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
-        pipelines = [one for one in dir(diffusers) if one.endswith("Pipeline")]
-        raise SteerError(
-            f"{name or '(none)'!r} is no pipeline class of diffusers {diffusers.__version__}"
-            f"{nearest(name, pipelines)}; update diffusers, or load the pipeline in Python and give it to steer.Sampler"
-        )
-    return found
-
-
-def _any_pipeline(pipeline_class: type) -> type[Backbone]:
-    """Return the backbone of pipelines without a family.
-
-    Raises:
-        SteerError: if they cannot be steered.
-    """
-    from steer.models.stock.backbone import AnyPipeline
-
-    CallSignature(pipeline_class).check()
-    return AnyPipeline
-
-
-def _pipeline_config(source: Source, name: str, revision: str | None, plugins: Plugins) -> dict[str, Any]:
-    """Read ``model_index.json`` before any weights, so that a mistake costs no download."""
-    if source.path is not None:
-        check_place(source.path, name)
-        return read_object(source.path / "model_index.json", "pipeline")
-    if "://" in name:
-        shown = name.partition("?")[0]  # what follows may hold a key
-        raise SteerError(f"model {shown!r} is a URL; give a hub id like ORG/NAME, or fetch it and name the folder")
-    if not source.like_an_id():
-        names = sorted(plugins.registry.models)
-        raise SteerError(
-            f"unknown model {name[:100]!r}{nearest(name, names)}; expected a known name "
-            f"({', '.join(names) or 'none'}), a local folder in diffusers format, or a hub id like org/name"
-        )
-    cached = hub.cached_file(source.name, "model_index.json", revision)
-    if cached is None and not hub.reachable():
-        raise SteerError(f"model {name!r} is no local folder and not in the hub's cache, and {OFFLINE}")
-    try:
-        index = cached or hub.fetch(source.name, "model_index.json", revision)
-    except NoSuchFile as error:
-        raise SteerError(
-            f"model {name!r} is no diffusers pipeline: {error}; expected a repository with model_index.json"
-        ) from error
-    except SteerError as error:
-        raise SteerError(f"model {name!r} is no local folder, and {error}") from error
-    return read_object(index, "pipeline")
-
-
-def _defaults(folder: Path | None) -> dict[str, Any]:
-    if folder is None or not (folder / DEFAULTS_FILE).is_file():
-        return {}
-    values = read_object(folder / DEFAULTS_FILE, "model's defaults")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    for key, value in values.items():
-        check_setting(key, value)
-    return values

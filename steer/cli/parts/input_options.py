@@ -63,7 +63,7 @@ def with_call_inputs(prompts: list[Prompt], values: Mapping[str, Any], request: 
     if not typed and not any(prompt.metadata for prompt in prompts):
         return prompts
 
-    from steer.models.load import call_inputs
+    from steer.models.find import call_inputs
     from steer.models.stock.inputs import with_inputs
 
     pipeline, taken = call_inputs(request.model, manager(), request.model_options)
