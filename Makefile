@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick test-arithmetic test-quantize lint docs dist results install clean
+.PHONY: demo test test-thorough quick test-arithmetic test-quantize lint docs dist results install clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
-	@echo "make test     run the test suite"
+	@echo "make test     run the test suite (under 10 minutes on two cores)"
 	@echo "make quick    run the tests that need no process, browser or training, and none that is slow"
+	@echo "make test-thorough  run what make test leaves out: each family and pipeline class where it takes a few"
 	@echo "make test-arithmetic  run what trains or hangs on the last bits again, as another processor computes"
 	@echo "make test-quantize  test --quantize with bitsandbytes and torchao, which nothing else needs"
 	@echo "make lint     linter, formatter and type checker"
@@ -31,7 +32,11 @@ demo: install
 	$(BIN)/steer generate --file prompts/demo.txt --plugin fk --reward shapes --baseline --out outputs/demo --force
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not thorough"
+
+# every family of models and class of pipelines where `make test` takes a few, and what takes longest
+test-thorough: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m thorough
 
 quick: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not (process or browser or training or arithmetic or slow)"

@@ -86,9 +86,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.rewards.resizing import resized as resized  # images of another size; the gradient is repeatable
     from steer.rewards.combinations import Scaled as Scaled  # a reward in units of its own spread
     from steer.rewards.checked import checked as checked  # a reward's scores, checked
-    from steer.rewards.combinations import (
-        without_gradient as without_gradient,
-    )  # the part that has no gradient
+    from steer.rewards.combinations import without_gradient as without_gradient  # the part that has no gradient
     from steer.rewards.expressions import parse_expression as parse_expression  # the terms of `shapes:1+clip:0.5`
     from steer.rewards.expressions import leaves as leaves  # all rewards named in an expression
     from steer.rewards.by_name import make_reward as make_reward  # a reward by its expression

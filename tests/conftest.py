@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell starts in the background: `make test &`
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from support.marks import mark

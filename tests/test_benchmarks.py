@@ -206,7 +206,8 @@ def test_commands_at_once_are_whole_or_refused() -> None:
     assert not faults and outcomes["done"] >= 8
 
 
-@pytest.mark.slow  # three processes, each of which imports torch
+@pytest.mark.slow
+@pytest.mark.thorough  # three processes, each of which imports torch
 def test_a_reproduction_runs_on_tiny_models_and_says_what_it_did_not_check(tmp_path: Path) -> None:
     script = Path(__file__).resolve().parents[1] / "benchmarks" / "reproduce" / "dmd2.py"
     command = [sys.executable, str(script), "--smoke", "--out", str(tmp_path)]

@@ -37,6 +37,7 @@ def test_the_page_has_every_scenario_below_23_gb() -> None:
         assert float(line.split("|")[-2]) <= memory.MOST
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("start", LARGEST)
 def test_a_scenario_takes_what_the_page_says(start: str) -> None:
     (scenario,) = (scenario for scenario in memory.SCENARIOS if scenario.name.startswith(start))

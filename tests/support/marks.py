@@ -13,8 +13,26 @@ STARTERS = {"subprocess", "multiprocessing", "ray", "support.processes"}
 """Modules whose use starts a process."""
 
 
+FEW = {
+    "family": {"sd", "sdxl", "sd3", "flux-dev", "sana"},
+    "kind": {
+        "StableDiffusionInpaintPipeline",
+        "StableDiffusionXLControlNetPipeline",
+        "StableDiffusion3Img2ImgPipeline",
+        "FluxKontextPipeline",
+        "QwenImageEditPipeline",
+        "PixArtSigmaPipeline",
+        "WanPipeline",
+        "AnimateDiffPipeline",
+    },
+}
+"""Families of models and classes of pipelines for which ``make test`` runs a slow test of all of them."""
+
+
 def mark(item: pytest.Function) -> None:
     """Mark a test with what it needs."""
+    if item.get_closest_marker("slow") and _is_one_of_many(item):
+        item.add_marker("thorough")
     if "browser" in item.fixturenames:
         item.add_marker("browser")
     if item.path.name == "test_training.py":
@@ -23,6 +41,13 @@ def mark(item: pytest.Function) -> None:
     seen: set[Any] = set()
     if any(_starts_processes(function, seen) for function in (item.function, *fixtures)):
         item.add_marker("process")
+
+
+def _is_one_of_many(item: pytest.Function) -> bool:
+    """Whether a test is for a family or a class that is not among :data:`FEW`."""
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    names = ((few, getattr(values.get(parameter), "name", None)) for parameter, few in FEW.items())
+    return any(name is not None and name not in few for few, name in names)
 
 
 def _starts_processes(function: Any, seen: set[Any]) -> bool:

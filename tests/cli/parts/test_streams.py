@@ -43,7 +43,7 @@ COMMANDS = {
     "rewards": ["rewards", "./noisy.py:noisy", "--truth", "./noisy.py:judge", "--json"],
     "check": ["check", "reward", "./noisy.py:noisy", "--json"],
 }
-SAMPLING = ("generate", "render", "plan", "compare")
+SAMPLING = ("generate", "render", "plan", "compare", "bench")
 
 
 def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -120,8 +120,15 @@ PROGRAMS = [
     ["segment", *READ], ["classify", *READ], ["gallery", "made"], ["replay", "made/x-000.png"], ["generate", "a"],
     ["render", "p.txt", "--dry-run"], ["render", "p.txt", "--out", "r"],
     ["compare", "p.txt", *SCORED, "--judge", "./rewards.py:judge", "--method", "plain"],
+    ["bench", "shapes-bench", "--limit", 1, "--images", 1], ["measure", "dist", "texts.jsonl"],
+    ["measure", "accuracy", "classes.csv", "--reference", "classes.csv"],
+    ["measure", "miou", "masks", "--reference", "masks"],
+    ["measure", "clip", "masks", "--prompt", "a red circle"],
+    ["measure", "cmmd", "masks", "--reference", "masks", "--clip", "shapes"],
 ]  # fmt: skip
-"""Every command with ``--json``."""
+"""Every command with ``--json``, except those of :data:`WITHOUT_WEIGHTS`."""
+WITHOUT_WEIGHTS = [["measure", name, "masks", "--reference", "masks"] for name in ("fid", "kid", "lpips")]
+"""Commands whose weights are not here; tests/evaluate/measure gives them random ones."""
 
 
 @pytest.fixture
@@ -132,6 +139,10 @@ def brought(steer: Steer, tiny: Path, place: Path) -> Path:
     (place / "p.txt").write_text("".join(f"a red circle {n}\n" for n in range(6)))
     (place / "one.jsonl").write_text('{"prompt": "a red circle", "id": "x", "n": NaN}')
     Image.new("RGB", (16, 16), "red").save(place / "photo.png")
+    (place / "masks").mkdir()
+    Image.new("L", (16, 16), 1).save(place / "masks" / "photo.png")
+    (place / "classes.csv").write_text("file,class\nphoto.png,red\n")
+    (place / "texts.jsonl").write_text('{"prompt": "a", "text": "one word and another"}\n')
     assert steer("generate", "-f", "one.jsonl", *_small(["generate"], tiny), "--out", "made").code == 0
     return place
 
@@ -159,7 +170,7 @@ def test_a_full_stdout_of_any_command(tiny: Path, brought: Path) -> None:
 @pytest.mark.slow
 def test_json_of_any_command_is_strict(steer: Steer, tiny: Path, brought: Path) -> None:
     having = {words for words, command in commands(app) for option in command.params if "--json" in option.opts}
-    assert having <= {" ".join(words[:count]) for words in PROGRAMS for count in (1, 2)}
+    assert having <= {" ".join(map(str, words[:count])) for words in [*PROGRAMS, *WITHOUT_WEIGHTS] for count in (1, 2)}
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
@@ -170,6 +181,8 @@ def test_json_of_any_command_is_strict(steer: Steer, tiny: Path, brought: Path) 
         lines = "render" in words and "--dry-run" not in words
         for text in done.out.splitlines() if lines else [done.out]:
             json.loads(text, parse_constant=refuse)
+    for words in WITHOUT_WEIGHTS:
+        assert "copy it here" in steer(*words, "--json").error()
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

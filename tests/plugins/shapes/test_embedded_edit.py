@@ -39,7 +39,7 @@ def test_what_is_painted_beside_a_kept_object_is_steered(sampler: Sampler) -> No
         Prompt(f"a red circle to the left of a {color} square", id=color, seed=10 * number)
         for number, color in enumerate(COLORS)
     ]
-    common = {"reward": "shapes", "particles": 8, "steps": 12, "chunk": 8, "eta": 1.0, "inputs": inputs}
+    common = {"reward": "shapes", "particles": 6, "steps": 6, "chunk": 6, "eta": 1.0, "inputs": inputs}
     plain = sampler.generate(prompts, **common)
     steered = sampler.generate(prompts, methods=["fk"], options={"fk": {"lambda": 10.0}}, **common)
     kept = torch.from_numpy(np.asarray(photo(), dtype=np.float32))[:, : HALF - 4]
