@@ -193,13 +193,15 @@ def test_damaged_prompt_files_are_read_or_refused() -> None:
 
 
 @pytest.mark.slow  # loads two models and makes the folders that are damaged
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["runs", "recipes", "expressions"])
 def test_damaged_inputs_of_commands_are_accepted_or_refused(kind: str) -> None:
     outcomes = fuzz.run(kind, 150, seed=0)
     assert outcomes["failed"] == 0 and outcomes["accepted"] > 15 and outcomes["refused"] > 15
 
 
-@pytest.mark.slow  # 16 commands as processes
+@pytest.mark.slow
+@pytest.mark.thorough  # 16 commands as processes
 @pytest.mark.process
 def test_commands_at_once_are_whole_or_refused() -> None:
     outcomes, faults = at_once.run(rounds=2, commands=8, seed=0)

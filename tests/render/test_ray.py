@@ -30,6 +30,7 @@ from steer.render.spec import Spec
 from steer.sampling.request import SamplingRequest
 
 
+@pytest.mark.thorough
 def test_two_workers_one_of_them_killed(place: Path) -> None:
     arguments = ["render", "prompts.jsonl", "-m", "tiny", "-p", "fk", "-r", "./rewards.py:brightness", "-n", 2]
     arguments += ["--steps", 12, "--chunk", 4]  # long enough to be killed in

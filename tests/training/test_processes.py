@@ -44,7 +44,7 @@ def classed(place: Path) -> list[object]:
     return ["symmflow", "--data", "images", "--widths", "16,32", "--batch", 2, "--steps", 20, "--precision", "no"]
 
 
-@pytest.mark.parametrize("made", [captioned, classed])
+@pytest.mark.parametrize("made", [captioned, pytest.param(classed, marks=pytest.mark.thorough)])
 def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path: Path, made) -> None:
     arguments = ["train", *made(tmp_path)]
     with socket.socket() as probe:

@@ -85,7 +85,9 @@ def losses(out: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows if "phase" in row]
 
 
-@pytest.mark.parametrize(("killed", "changes"), [(5, {}), (3, {"accumulate": 2, "gan": 0.0, "lora": 2})])
+@pytest.mark.parametrize(("killed", "changes"), [
+    (5, {}), pytest.param(3, {"accumulate": 2, "gan": 0.0, "lora": 2}, marks=pytest.mark.thorough),
+])  # fmt: skip
 def test_a_killed_run_resumes_to_the_same_losses(teacher, images, tmp_path, killed: int, changes) -> None:
     plan = recipe(teacher, images, **changes)
     whole = train(plan, tmp_path / "whole")
@@ -126,9 +128,9 @@ def test_an_sdxl_teacher_trains_too(tmp_path, images) -> None:
 
 @pytest.mark.parametrize(("make", "changes"), [
     (tiny_sd3, {"lora": 2, "critic_lora": 2}),
-    (tiny_sd3, {"width": 32, "height": 16}),
-    (tiny_dev, {"width": 32, "height": 32}),
-    (tiny_schnell, {"lora": 2, "width": 32, "height": 32}),
+    pytest.param(tiny_sd3, {"width": 32, "height": 16}, marks=pytest.mark.thorough),
+    pytest.param(tiny_dev, {"width": 32, "height": 32}, marks=pytest.mark.thorough),
+    pytest.param(tiny_schnell, {"lora": 2, "width": 32, "height": 32}, marks=pytest.mark.thorough),
 ], ids=["sd3-lora", "sd3-wide", "flux-dev", "flux-schnell-lora"])  # fmt: skip
 def test_flows_are_teachers_too(tmp_path, images, make, changes) -> None:
     make().save_pretrained(tmp_path / "flow")
