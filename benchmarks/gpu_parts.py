@@ -428,10 +428,12 @@ def peers(machine: Machine) -> Iterator[Row]:
     if machine.fk_repo is None:
         yield {"left_out": "needs --fk-repo, a checkout of the published implementation"}
         return
-    count = "1" if machine.smoke else "4"
-    command = [sys.executable, str(HERE / "peers.py"), "--fk-repo", str(machine.fk_repo), "--prompts", count,
+    sizes = ["--prompts", "1", "--steps", "5", "--repeats", "1"] if machine.smoke else ["--prompts", "4"]
+    command = [sys.executable, str(HERE / "peers.py"), "--fk-repo", str(machine.fk_repo), *sizes,
                "--device", machine.device, "--json"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)  # what it says of an error goes to the log
+    if done.returncode:
+        sys.exit(done.returncode)
     found = json.loads(done.stdout)
     yield from ({"what": name, **value} for name, value in found.items() if isinstance(value, dict))
 

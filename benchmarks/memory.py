@@ -214,6 +214,17 @@ def row(scenario: Scenario, found: dict[str, float]) -> str:
     return f"| {scenario.name} | {' | '.join(cells)} |"
 
 
+def same(one: str, other: str) -> bool:
+    """Whether two rows say the same, but for the last digit: what is freed when differs a little between machines."""
+    pairs = [(a.strip(), b.strip()) for a, b in zip(one.split("|"), other.split("|"), strict=False)]
+    numbers = [(float(a), float(b)) for a, b in pairs[2:] if a and b]
+    return (
+        one.count("|") == other.count("|")
+        and all(bool(a) == bool(b) for a, b in pairs)
+        and all(abs(a - b) < 0.15 for a, b in numbers)
+    )
+
+
 def rows_of_page() -> dict[str, str]:
     """Return the rows of the table in docs/performance.md by scenario."""
     table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
@@ -234,7 +245,7 @@ def main(words: tuple[str, ...], check: bool) -> None:
         click.echo(line)
         if found["peak"] > MOST:
             wrong.append(f"{scenario.name} takes {found['peak']:.1f} GB, more than {MOST:g}")
-        if check and rows.get(scenario.name) != line:
+        if check and not same(rows.get(scenario.name, ""), line):
             wrong.append(f"{PAGE.name} says {rows.get(scenario.name, 'nothing')!r}")
         rows[scenario.name] = line
     for what in wrong:

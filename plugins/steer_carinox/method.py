@@ -261,6 +261,7 @@ class Carinox(Method):
         found = {f"watch {name}": _load(name, device) for name in self.options.watch}
         if self.options.guard is not None:
             found[f"{GUARD} {self.options.guard}"] = _load(self.options.guard, device)
+        run.make_room(found.values())
         return found
 
     def _guarded(self, found: Gradients, watched: Sequence[str]) -> Tensor | None:

@@ -101,8 +101,9 @@ def replay(
             click.echo(f"  {name} was {one_line(str(then))}, is {now}")
         for name, (then, now) in outcome["files_differ"].items():
             click.echo(f"  the file {one_line(name)} had SHA-256 {one_line(then)[:10]}…, has {str(now)[:10]}…")
-        for name in outcome["weights_differ"]:
-            click.echo(f"  the weights of {one_line(name)} are others than they were")
+        for name, (_, now) in outcome["weights_differ"].items():
+            how = "are others than they were" if now is not None else "were used, and are not now"
+            click.echo(f"  the weights of {one_line(name)} {how}")
     sys.exit(0 if same else 1)
 
 

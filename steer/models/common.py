@@ -38,11 +38,12 @@ def unscaled(x: Tensor, config: Any) -> Tensor:
     return shifted
 
 
-def overflow_safe(vae: Any) -> Any:
+def overflow_safe(vae: Any, *, ours: bool = False) -> Any:
     """Return a VAE in fp32 if its fp16 activations overflow.
 
-    It is a copy, so that the pipeline's own does not change. An offloaded VAE is converted in place, because its hooks
-    hold the other parts of the pipeline, and a copy would copy and move them all.
+    It is a copy, so that the pipeline's own does not change, unless the pipeline is ``ours``: a copy would be moved and
+    counted by nobody. An offloaded VAE is converted in place too, because its hooks hold the other parts of the
+    pipeline, and a copy would copy and move them all.
     """
     if vae.dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
         return vae
@@ -51,7 +52,7 @@ def overflow_safe(vae: Any) -> Any:
             "the autoencoder overflows in fp16, and one under group offload cannot change its precision: call "
             "pipe.vae.to(torch.float32) before enable_group_offload"
         )
-    return vae.float() if offloaded(vae) else copy.deepcopy(vae).float()
+    return vae.float() if ours or offloaded(vae) else copy.deepcopy(vae).float()
 
 
 def warn_if_cut(tokenizer: Any, prompt: str, limit: int) -> None:

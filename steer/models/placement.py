@@ -110,6 +110,8 @@ class Placed:
     @property
     def safe_vae(self) -> Any:
         """The autoencoder, in fp32 where its fp16 activations overflow."""
+        if self._residence is not None:
+            return overflow_safe(self.pipe.vae, ours=True)
         return overflow_safe(self.pipe.vae) if offloaded(self.pipe.vae) else self._safe_vae()
 
     @property

@@ -32,9 +32,9 @@ class Recipe:
         sampler: the scheduler's name as A1111 spells it, or its class.
         replayable: whether names suffice; false if a method, a reward or the model was an object in memory.
         judge: names of judges; no image depends on them.
-        files: the SHA-256 of each local file of weights, by its name in the recipe.
+        files: the SHA-256 of each local file of weights, and of code, by its name in the recipe.
         weights: digests of all weights that are no such files, by their names: of parts of the model, of the preview
-            decoder, of LoRAs, and of weights that a method brought.
+            decoder, of LoRAs, of weights that a method brought, and of rewards.
         cfg_setting: the setting with the scale of classifier-free guidance (:class:`steer.models.backbone.Backbone`).
     """
 

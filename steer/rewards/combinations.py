@@ -140,11 +140,23 @@ def score(
 
 def parts_of(reward: RewardFunction) -> Iterator[Reward]:
     """Yield the rewards that a reward consists of, except plain functions."""
-    if isinstance(reward, Combination):
+    return (part for _, part in named_parts("", reward))
+
+
+def named_parts(name: str, reward: RewardFunction) -> Iterator[tuple[str, Reward]]:
+    """Yield the rewards that a reward consists of, except plain functions, each with its own name.
+
+    Args:
+        name: of the reward, if it has no parts.
+    """
+    if isinstance(reward, WeightedSum):
+        for term, _, part in reward.terms:
+            yield from named_parts(term, part)
+    elif isinstance(reward, Combination):
         for part in reward.parts:
-            yield from parts_of(part)
+            yield from named_parts(reward.name if isinstance(reward, Scaled) else name, part)
     elif isinstance(reward, Reward):
-        yield reward
+        yield name, reward
 
 
 def is_differentiable(reward: RewardFunction) -> bool:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
+from steer.models.device import dtype_name
+from steer.models.fingerprints import fingerprint
 from steer.models.room import bytes_of, moved
 from steer.prompts.prompt import Prompt
 from steer.rewards.frames import USUAL, Frames
@@ -97,6 +99,13 @@ class Reward:
     def bytes_held(self) -> int:
         """Return the bytes of its modules."""
         return bytes_of(self._held())
+
+    def digest(self) -> tuple[str, str] | None:
+        """Return the precision of its modules' weights, and a digest of some numbers of each of these; ``None`` if it
+        has none."""
+        held = torch.nn.ModuleList(self._held())
+        weight = next((one for one in held.parameters() if one.is_floating_point()), None)
+        return None if weight is None else (dtype_name(weight.dtype) or str(weight.dtype), fingerprint(held))
 
     def _held(self) -> list[torch.nn.Module]:
         return [value for value in vars(self).values() if isinstance(value, torch.nn.Module)]

@@ -16,7 +16,7 @@ from steer.errors import RewardError, SteerError
 from steer.models.backbone import Backbone
 from steer.models.device import repeatably
 from steer.prompts.prompt import Prompt
-from steer.rewards.combinations import parts_of, score, without_gradient
+from steer.rewards.combinations import WeightedSum, parts_of, score, without_gradient
 from steer.rewards.reward import RewardFunction
 from steer.sampling.chunks import during
 from steer.sampling.forwards import Forwards
@@ -185,6 +185,23 @@ def _differentiate(
     name: str, loss: RewardFunction, pixels: Tensor, prompts: Sequence[Prompt], step: int | None
 ) -> tuple[Tensor, Tensor]:
     """Return a loss's values ``[B]`` and its gradient by the samples; its graph is gone when this returns.
+
+    The terms of a sum are differentiated one after another, so that memory holds the weights and the graph of one.
+    """
+    if not isinstance(loss, WeightedSum) or len(loss.terms) == 1:
+        return _batches(name, loss, pixels, prompts, step)
+    values, grads = torch.zeros(len(pixels), dtype=torch.float64), torch.zeros_like(pixels)
+    for term, weight, part in loss.terms:
+        value, grad = _batches(term, part, pixels, prompts, step)
+        values += weight * value
+        grads += weight * grad
+    return values, grads
+
+
+def _batches(
+    name: str, loss: RewardFunction, pixels: Tensor, prompts: Sequence[Prompt], step: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return values and gradients.
 
     On a GPU one row goes there and back at a time: with its activations, a reward may take as much as the generator.
     """

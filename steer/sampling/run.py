@@ -1,7 +1,7 @@
 """``Run``: the denoising loop for a pack of prompts, within the methods' searches."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,12 +20,14 @@ from steer.processes.noise import Streams, hashed_seed
 from steer.prompts.prompt import Prompt
 from steer.prompts.syntax import spoken, weighted
 from steer.registry.registration import implementations
-from steer.rewards.combinations import WeightedSum
+from steer.rewards.combinations import WeightedSum, parts_of
+from steer.rewards.reward import RewardFunction
 from steer.sampling.books import Books
 from steer.sampling.chunks import Chunks, default_chunk
 from steer.sampling.conditioning import encode
 from steer.sampling.forwards import Decode, Forwards
 from steer.sampling.resolved_settings import Choices
+from steer.sampling.shared_memory import SharedMemory
 from steer.sampling.start import Job, Slots, Start
 from steer.sampling.state import State
 
@@ -43,6 +45,7 @@ class Run:
         forwards: model and reward, chunk by chunk.
         cost: the cost so far.
         spent: int64 ``[J]``, each prompt's part of :attr:`Cost.forwards`; budgets count by it.
+        memory: decides what waits on the CPU, if a session shares the device among its runs.
         finalists: particles per prompt that are left at the end, if a method that prunes sets it in ``configure``;
             packs are made large enough for these to fill them.
     """
@@ -87,6 +90,7 @@ class Run:
             for p in map(backbone.completed, prompts)
         )
         self.finalists: int | None = None
+        self.memory: SharedMemory | None = None
         self._books = Books(len(self.jobs))
         self.cost, self.spent = self._books.cost, self._books.spent
         self._slots = Slots(len(self.jobs))
@@ -140,6 +144,12 @@ class Run:
             SteerError: see :meth:`steer.models.denoisers.Denoisers.resolve`.
         """
         self.backbone.denoisers.resolve(str(self.get("denoiser")))
+
+    def make_room(self, rewards: Iterable[RewardFunction]) -> None:
+        """Count rewards that a method has loaded for itself; without room for all, they wait on the CPU between
+        scorings."""
+        if self.memory is not None:
+            self.memory.add(part for reward in rewards for part in parts_of(reward))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """``Session``: methods, rewards and settings of one call, made once; it turns packs of prompts into items."""
 
+import functools
 import itertools
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from steer.models.downloads.checkpoints import sha256_of
 from steer.models.load import Model
 from steer.models.stock.inputs import recorded
 from steer.prompts.prompt import Prompt, check_seed, text_id
+from steer.registry.local_files import is_file_reference
 from steer.registry.plugins import Plugins
 from steer.results.cost import Cost
 from steer.results.items import Item, Sample
@@ -30,7 +32,8 @@ from steer.rewards.by_name import (
     reward_list,
     spec_name,
 )
-from steer.rewards.combinations import parts_of
+from steer.rewards.combinations import named_parts, parts_of
+from steer.rewards.expressions import leaves, parse_expression
 from steer.rewards.isolation import undisturbed
 from steer.sampling.checks import check_memory, warn_of_shared_noise
 from steer.sampling.chosen_particles import CHOICES, chosen_of
@@ -42,6 +45,7 @@ from steer.sampling.run import Run
 from steer.sampling.shared_memory import SharedMemory
 from steer.sampling.state import State
 from steer.sampling.trace import trace_of
+from steer.settings.paths import existing
 
 WAVE = 64
 """Most packs whose texts are encoded before the first of them is sampled, if encoders and denoiser take turns."""
@@ -229,7 +233,7 @@ class Session:
 
     def items(self, run: Run) -> list[Item]:
         """Sample a pack; one item per prompt, in order."""
-        run.chunks.restarts, run.chunks.relieve = True, self._relieve
+        run.chunks.restarts, run.chunks.relieve, run.memory = True, self._relieve, self._memory
         if self._most_rows is not None:
             run.chunks.size = min(run.chunks.size, self._most_rows)
         try:
@@ -280,7 +284,22 @@ class Session:
         """Return digests of the weights that a run's images come from."""
         denoiser = str(run.get("denoiser"))
         file = run.backbone.denoisers.file_of(denoiser)
-        return self.model.weights if file is None else {**self.model.weights, denoiser: sha256_of(file)}
+        return {**self.model.weights, **({} if file is None else {denoiser: sha256_of(file)}), **self._judgment}
+
+    @functools.cached_property
+    def _judgment(self) -> dict[str, str]:
+        """Digests of the weights of rewards; the name tells the precision, which is another one on another device."""
+        parts = () if self._scorer is None else named_parts("", self._scorer)
+        found = ((name, part.digest()) for name, part in parts)
+        return {f"reward {name} in {digest[0]}": digest[1] for name, digest in found if digest is not None}
+
+    @functools.cached_property
+    def _files(self) -> dict[str, str]:
+        """The SHA-256 of each local file that the images come from: of weights, and of code."""
+        code = [spec.partition(":")[0] for spec in self.methods if isinstance(spec, str)]
+        code += [term.name for spec in self.reward if isinstance(spec, str) for term in leaves(parse_expression(spec))]
+        places = {name: existing(name) for name in code if is_file_reference(name)}
+        return {**self.model.files, **{name: sha256_of(place) for name, place in places.items() if place is not None}}
 
     def _recipe(self, run: Run, index: int, size: Mapping[str, int]) -> Recipe:
         job, backbone = run.jobs[index], self.backbone
@@ -291,7 +310,7 @@ class Session:
         return Recipe(
             model=self.model.name,
             model_options=self.model.options.as_dict(),
-            files=self.model.files,
+            files=self._files,
             weights=self._weights(run),
             prompt={
                 "text": str(prompt),

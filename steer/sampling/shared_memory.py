@@ -1,7 +1,7 @@
 """A GPU that a model shares with rewards: what is not at work waits on the CPU if there is no room for all."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -15,7 +15,12 @@ class SharedMemory:
 
     def __init__(self, backbone: Backbone, rewards: Sequence[Reward]) -> None:
         """Args: rewards: all that score beside the model, on any device."""
-        self._backbone, self._rewards = backbone, rewards
+        self._backbone, self._rewards = backbone, list(rewards)
+
+    def add(self, rewards: Iterable[Reward]) -> None:
+        """Count further rewards, then :meth:`settle`."""
+        self._rewards += [reward for reward in dict.fromkeys(rewards) if reward not in self._rewards]
+        self.settle()
 
     def settle(self) -> None:
         """Compare all weights with the room: if they are too large, encoders wait, and then rewards if need be."""

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from support import original
 from support.commands import Steer
 from support.tiny import tiny_sd
+from support.tiny_clips import hps_folder
 from support.tiny_students import lora_file
 
 
@@ -94,6 +95,22 @@ def test_weights_that_are_no_longer_those_of_the_recipe_are_named(steer: Steer, 
         save_file({name: tensor + 0.01 for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
     assert set(json.loads(steer("replay", made, "--json").out)["weights_differ"]) == {"text_encoder", "lora lora"}
     assert "the weights of text_encoder are others" in steer("replay", made).out
+
+
+@pytest.mark.slow
+def test_rewards_that_are_others_than_they_were_are_named(steer: Steer, tiny: Path) -> None:
+    weights = hps_folder(Path("hps")) / "HPS_v2.1_compressed.pt"
+    reward = ["-r", "hps+./rewards.py:brightness", "-o", "hps.weights=hps", "-p", "best-of-n", "-o", "best-of-n.n=2"]
+    made = _make(steer, tiny, "out", "a red circle", *reward)[0]
+    assert set(_recipe(made)["files"]) == {"./rewards.py"}
+    outcome = json.loads(steer("replay", made, "--allow-files", "--json").out)
+    assert (outcome["equal"], outcome["weights_differ"], outcome["files_differ"]) == (True, {}, {})
+    state = torch.load(weights, weights_only=True)
+    state["state_dict"]["visual.proj"] += 0.01
+    torch.save(state, weights)
+    Path("rewards.py").write_text(f"{Path('rewards.py').read_text()}# another line\n")
+    done = steer("replay", made, "--allow-files")
+    assert "the weights of reward hps in fp32 are others" in done.out and "file ./rewards.py had SHA-256" in done.out
 
 
 @pytest.mark.slow

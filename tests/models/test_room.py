@@ -144,6 +144,20 @@ def test_activations_are_computed_again_in_the_decoder_that_is_used() -> None:
         assert not backbone.pipe.vae.is_gradient_checkpointing
 
 
+def test_an_autoencoder_that_overflows_in_fp16_is_no_second_one_that_nobody_counts_or_moves() -> None:
+    (family,) = (one for one in all_families() if one.name == "sdxl")
+    with pretended():
+        pipe = family.make().to("cuda", torch.float16)
+        pipe.vae.register_to_config(force_upcast=True)
+        backbone = Sampler(pipe).backbone
+        backbone.reside(CUDA, crowded=False)
+        assert backbone.autoencoder is pipe.vae and pipe.vae.dtype == torch.float32
+        assert backbone.bytes_held() == bytes_of(options.modules_of(pipe).values())
+        assert backbone.crowd()
+        backbone.enter(encoding=True)
+        assert where(backbone.autoencoder, pipe.unet, pipe.text_encoder) == ["cpu", "cpu", "cuda"]
+
+
 @pytest.mark.slow
 def test_a_reward_waits_on_the_cpu_if_the_gpu_is_full(card: list[int]) -> None:
     with pretended():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.pretended import REAL, pretended
 from support.tiny import brightness, tiny_sd
+from support.tiny_clips import open_clip_folder
 from torch import Tensor, nn
 
 from steer import Method, Prompt, Reward, Sampler, SteerError, hookimpl
@@ -95,6 +96,33 @@ def test_a_waiting_reward_comes_once_for_the_gradients_of_a_chunk(waiting: Judge
     assert bool(vjp(run, run.start, {"judge": waiting}).finite.all())
     assert moves == ["cuda", "cpu"] and waiting.sizes == [1, 1]
     assert waiting.place == "cpu"
+
+
+@pytest.mark.slow
+def test_waiting_rewards_of_a_sum_come_one_after_another_for_its_gradient(waiting: Judge, monkeypatch) -> None:
+    other = Judge(device=CUDA)
+    other.waits = other.park()
+    moves = noted_moves(monkeypatch)
+    run = run_of(Sampler(tiny_sd().to("cuda")))
+    together = vjp(run, run.start, {"sum": WeightedSum([("one", 2.0, waiting), ("other", -0.5, other)])})
+    assert moves == ["cuda", "cpu"] * 2
+    alone = vjp(run, run.start, {"judge": waiting})
+    assert torch.allclose(together.values, 1.5 * alone.values)
+    assert torch.allclose(together.grads, 1.5 * alone.grads, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_a_reward_that_a_method_loads_for_itself_waits_too_and_is_sent_away(tmp_path: Path, monkeypatch) -> None:
+    guard = f"clip:{open_clip_folder(tmp_path)}"
+    options = {"carinox": {"guard": guard, "seeds": 1, "iterations": 2, "weights": "uniform"}}
+    given = {"methods": ["carinox"], "options": options, "steps": 1}
+    with pretended():
+        monkeypatch.setattr("steer.sampling.shared_memory.room_of", lambda device: 1000)
+        moves = noted_moves(monkeypatch)
+        sampler = Sampler(tiny_sd().to("cuda"))
+        sampler.generate(PROMPTS[:1], reward=Judge(device=CUDA), **given)
+        # the judge for each gradient, the guard for each look at it
+        assert moves.count("cpu") == moves.count("cuda") + 2 >= 6
 
 
 def test_a_waiting_reward_comes_once_for_all_batches(waiting: Judge, monkeypatch) -> None:
