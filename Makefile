@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo     steer the embedded model with FK and compare with plain samples (outputs/demo/)"
+	@echo "make demo     compare a plain sample, best-of-n, FK and dmd2+prune side by side (outputs/demo/report.html)"
 	@echo "make test     run the test suite (under 10 minutes on two cores)"
 	@echo "make quick    run the tests that need no process, browser or training, and none that is slow"
 	@echo "make test-thorough  run what make test leaves out: each family and pipeline class where it takes a few"
@@ -29,7 +29,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/steer generate --file prompts/demo.txt --plugin fk --reward shapes --baseline --out outputs/demo --force
+	rm -rf outputs/demo
+	$(BIN)/steer compare prompts/demo.txt -m shapes --method plain:particles=1 --method best-of-n --method fk:preset=glass \
+		--method dmd2+prune:at=0,keep=0.14 --steps 10 -r clip:shapes --judge shapes --success 1 --budget nfe=80 \
+		--out outputs/demo
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not thorough"

@@ -37,10 +37,10 @@ def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Im
         columns: cells per row; about as many as rows by default.
     """
     cells = cells[:MAX_CELLS]
-    box = _box([picture for picture, _, _ in cells], CELL)
+    box = box_of([picture for picture, _, _ in cells], CELL)
     columns = columns or min(6, math.ceil(math.sqrt(len(cells) * box[1] / box[0])))
     rows = math.ceil(len(cells) / columns)
-    captions = [_wrap(caption, box[0], LINES) for _, caption, _ in cells]
+    captions = [wrap(caption, box[0], LINES) for _, caption, _ in cells]
     # no taller than the longest caption needs
     text_lines = max(len(lines) for lines in captions) + any(score for _, _, score in cells)
     width, height = box[0] + MARGIN, box[1] + text_lines * LINE_HEIGHT + 2 * MARGIN
@@ -48,7 +48,7 @@ def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Im
     draw = ImageDraw.Draw(sheet)
     for index, (picture, _, score) in enumerate(cells):
         left, top = MARGIN + (index % columns) * width, MARGIN + (index // columns) * height
-        _paste(sheet, picture, left, top, box)
+        paste(sheet, picture, left, top, box)
         y = top + box[1] + 4
         if score:
             draw_text(draw, (left, y), score, 11, BLUE)
@@ -98,7 +98,7 @@ def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
         rows: prompts with their particles in the order of slots.
         steered_by: heading of the right half, such as ``"fk by shapes"``.
     """
-    box = _box([tile.picture for row in rows[:MAX_ROWS] for tile in (*row.plain, *row.steered)], TILE)
+    box = box_of([tile.picture for row in rows[:MAX_ROWS] for tile in (*row.plain, *row.steered)], TILE)
     most = max(1, MAX_TILES * TILE // box[0])
     rows = [Row(row.caption, _limit(row.plain, most), _limit(row.steered, most)) for row in rows[:MAX_ROWS]]
     counts = zip(*((len(row.plain), len(row.steered)) for row in rows), strict=True)
@@ -113,7 +113,7 @@ def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
     _heading(draw, ("plain", steered_by), starts, sheet.width)
     for number, row in enumerate(rows):
         y = top + number * height
-        (line,) = _wrap(row.caption, sheet.width - 2 * MARGIN, 1, size=12)
+        (line,) = wrap(row.caption, sheet.width - 2 * MARGIN, 1, size=12)
         draw_text(draw, (MARGIN, y), line, 12, INK)
         for side, start in zip((row.plain, row.steered), starts, strict=True):
             for place, tile in enumerate(side):
@@ -128,7 +128,7 @@ def comparison_sheet(rows: Sequence[Row], steered_by: str) -> Image.Image:
 
 def _heading(draw: ImageDraw.ImageDraw, titles: tuple[str, str], starts: tuple[int, int], width: int) -> None:
     for title, start, end, color in zip(titles, starts, (starts[1], width), (GRAY, BLUE), strict=True):
-        (line,) = _wrap(title, end - start - MARGIN, 1, size=15)
+        (line,) = wrap(title, end - start - MARGIN, 1, size=15)
         draw_text(draw, (start, MARGIN), line, 15, color)
     draw_text(draw, (starts[0], MARGIN + 22), "framed: the result", 10, GRAY)
 
@@ -137,7 +137,7 @@ def _tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, 
     if tile.chosen:
         frame = (left - FRAME, top - FRAME, left + box[0] + FRAME - 1, top + box[1] + FRAME - 1)
         draw.rectangle(frame, outline=BLUE, width=FRAME)
-    _paste(sheet, tile.picture, left, top, box)
+    paste(sheet, tile.picture, left, top, box)
     draw_text(draw, (left, top + box[1] + 5), tile.score, 11, BLUE if tile.chosen else GRAY)
 
 
@@ -149,7 +149,7 @@ def _limit(tiles: Sequence[Tile], most: int) -> Sequence[Tile]:
     return [tiles[i] for i in sorted(order)]
 
 
-def _box(pictures: Sequence[Image.Image], side: int) -> Size:
+def box_of(pictures: Sequence[Image.Image], side: int) -> Size:
     """Return the size in which every picture of a sheet is shown: a square, or a wide box if some are filmstrips."""
     shapes = [picture.width / picture.height for picture in pictures]
     if max(shapes) < WIDE:
@@ -157,7 +157,7 @@ def _box(pictures: Sequence[Image.Image], side: int) -> Size:
     return STRIP * side, min(side, math.ceil(STRIP * side / min(shapes)))
 
 
-def _paste(sheet: Image.Image, picture: Image.Image, left: int, top: int, box: Size) -> None:
+def paste(sheet: Image.Image, picture: Image.Image, left: int, top: int, box: Size) -> None:
     """Paste a picture into the middle of a box."""
     scale = min(box[0] / picture.width, box[1] / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -167,7 +167,7 @@ def _paste(sheet: Image.Image, picture: Image.Image, left: int, top: int, box: S
     sheet.paste(fitted, (left + (box[0] - size[0]) // 2, top + (box[1] - size[1]) // 2))
 
 
-def _wrap(text: str, width: int, lines: int, size: int = 11) -> list[str]:
+def wrap(text: str, width: int, lines: int, size: int = 11) -> list[str]:
     """Break text into at most ``lines`` lines of ``width`` pixels; the last ends in … if something is left out."""
     # far more than can be shown; measuring 10,000 characters is slow
     words = "".join(c if is_shown(c) else " " for c in text[: 40 * lines + width * lines]).split()

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from steer.results.lettering import is_shown, text_length
-from steer.results.sheets import CELL, MAX_TILES, Row, Tile, _limit, _wrap, comparison_sheet, contact_sheet
+from steer.results.sheets import CELL, MAX_TILES, Row, Tile, _limit, wrap, comparison_sheet, contact_sheet
 
 RED = Image.new("RGB", (8, 8), "red")
 
@@ -20,7 +20,7 @@ def test_every_picture_is_on_the_sheet(count: int) -> None:
 
 @pytest.mark.parametrize("text", ["word " * 2000, "w" * 10_000, "", "\x1b[31m", "日本 👩‍👩‍👧 שלום", "a b"])
 def test_captions_fit_their_cell(text: str) -> None:
-    lines = _wrap(text, CELL, 3)
+    lines = wrap(text, CELL, 3)
     assert 1 <= len(lines) <= 3
     assert all(text_length(line, 11) <= CELL for line in lines)
     assert all(is_shown(c) for line in lines for c in line)

@@ -17,6 +17,7 @@ from steer.evaluate.bench.run import Bench
 from steer.evaluate.page import Example, html, markdown
 from steer.evaluate.tables import Table
 from steer.prompts.prompt import Prompt
+from steer.results.grid import Shown
 from steer.results.storage import storage_at
 from steer.settings.strict_json import json_text
 
@@ -199,7 +200,7 @@ def _examples(
             found = scored[name, measure.name].get(prompt.id)
             first = found[0] if found else None
             told = "" if first is None else " ".join(filter(None, (f"{first.score:.3f}", first.details.get("reason"))))
-            images.append((name, _picture(first), told))
+            images.append(Shown(name, _picture(first), told))
         examples.append(Example(f"{prompt} ({prompt.category})" if prompt.category else str(prompt), images))
     return examples
 

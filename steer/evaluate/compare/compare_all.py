@@ -11,7 +11,7 @@ import torch
 
 from steer.errors import SteerError, nearest
 from steer.evaluate.compare.budgets import Budget, parse_budgets
-from steer.evaluate.compare.comparison import Cell, Comparison, Tell, silent, verdict
+from steer.evaluate.compare.comparison import Cell, Comparison, Tell, silent
 from steer.evaluate.compare.embedding import load_embedding
 from steer.evaluate.compare.folder import Folder
 from steer.evaluate.compare.measure import Measurer, Settings
@@ -26,6 +26,7 @@ from steer.prompts.prompt import Prompt
 from steer.prompts.rows import as_row
 from steer.registry.plugins import manager
 from steer.render.spec import tasks_of
+from steer.results.grid import Shown
 from steer.rewards.by_name import check_judges, check_modalities, reward_names
 from steer.sampling.methods_by_name import check_names
 from steer.sampling.request import SamplingRequest
@@ -200,7 +201,9 @@ def _pictures(request: Request, cells: Sequence[Cell], folder: Folder, shown: Se
             row = next(row for row in cell.rows if row["index"] == place and row["replicate"] == 0)
             label = example_label(cell.entry.label, None if cell.budget is None else cell.budget.key)
             told = f"{row['text']} " if "text" in row else ""
-            images.append((label, folder.image(cell.name, place), f"{told}{verdict(row, None):.3f}"))
+            score = next(iter(row["judges"].values()))[row["chosen"][0]]  # of the image that is shown
+            passed = None if request.success is None else score >= request.success
+            images.append(Shown(label, folder.image(cell.name, place), f"{told}{score:.3f}", passed))
         examples.append(Example(str(request.prompts[place]), images))
     return examples
 
