@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from steer.results.lettering import is_shown, text_length
-from steer.results.sheets import CELL, MAX_TILES, Row, Tile, _limit, wrap, comparison_sheet, contact_sheet
+from steer.results.sheets import CELL, MAX_TILES, Row, Tile, _limit, comparison_sheet, contact_sheet, wrap
 
 RED = Image.new("RGB", (8, 8), "red")
 
