@@ -1,9 +1,10 @@
-"""Every family under every ``--offload`` on a pretended GPU: the same images, and nothing that mixes devices."""
+"""Every family under every ``--offload`` on a pretended GPU: the same images and gradients, no mixing of devices."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -19,6 +20,8 @@ from steer.models import load
 from steer.models.load import load_model
 from steer.models.options import OFFLOADS, ModelOptions
 from steer.registry.plugins import manager
+from steer.sampling.gradient_by_noise import vjp
+from steer.sampling.hooks import make_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CUDA != "cuda", reason="the machine has another accelerator")]
 
@@ -57,19 +60,40 @@ def streams() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("family", each_class(), ids=lambda family: family.name)
-def test_images_are_those_of_a_model_that_stays(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = {} if family.size is None else {"width": family.size[0], "height": family.size[1]}
-    given = {"steps": family.fewest, "reward": brightness, **family.guided, **size}
-    cls = type(load_model(family.make(), manager()).backbone)
-    for name, value in family.backbone.items():
+@pytest.fixture(params=each_class(), ids=lambda family: family.name)
+def family(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Family:
+    cls = type(load_model(request.param.make(), manager()).backbone)
+    for name, value in request.param.backbone.items():
         monkeypatch.setattr(cls, name, value)
     monkeypatch.setattr(load, "pick_device", torch.device)
+    return request.param
+
+
+def settings(family: Family) -> dict[str, Any]:
+    size = {} if family.size is None else {"width": family.size[0], "height": family.size[1]}
+    return {"steps": family.fewest, **family.guided, **size}
+
+
+def on_cuda(family: Family, offload: str) -> Sampler:
+    return Sampler(family.make(), device="cuda", model_options=ModelOptions(offload=offload))
+
+
+def test_images_are_those_of_a_model_that_stays(family: Family) -> None:
     rewards = []
     with pretended(), streams() if REAL is None else nullcontext():
         for offload in OFFLOADS:
-            sampler = Sampler(family.make(), device="cuda", model_options=ModelOptions(offload=offload))
-            rewards.append(sampler.generate([Prompt(family.texts[0], seed=5)], **given).rewards)
+            sampler, prompt = on_cuda(family, offload), Prompt(family.texts[0], seed=5)
+            rewards.append(sampler.generate([prompt], reward=brightness, **settings(family)).rewards)
             places = {part.device.type for part in sampler.backbone.denoisers["base"].parameters()}
             assert places == {"none": {"cuda"}, "sequential": {"meta"}}.get(offload, {"cpu"})
     assert rewards == [rewards[0]] * len(OFFLOADS)
+
+
+def test_gradients_are_those_of_a_model_that_stays(family: Family) -> None:
+    grads = []
+    with pretended():
+        for offload in ("none", "model", "sequential"):  # under group offload there are none
+            given = {**settings(family), "particles": 2, "chunk": 2}
+            run = make_run(on_cuda(family, offload).backbone, [Prompt(family.texts[0], seed=5)], settings=given)
+            grads.append(vjp(run, run.start, {"brightness": brightness}).grads.cpu())
+    assert grads[0].any() and all(torch.allclose(one, grads[0], rtol=1e-4, atol=1e-7) for one in grads)

@@ -150,6 +150,15 @@ def test_modules_move_and_gradients_come_back_also_through_checkpoints() -> None
         assert torch.equal(gradient.cpu(), expected)
         again = checkpoint(lambda x: x * torch.arange(3.0, device=x.device), leaf, use_reentrant=False)
         assert torch.autograd.grad(again.sum(), leaf)[0][0].tolist() == [0, 1, 2]
+        part = torch.zeros(2, 5, 3).to("cuda")[:, 1:3].requires_grad_()  # a move to where it is leaves its layout
+        steps = set()
+
+        def noted(x: torch.Tensor) -> torch.Tensor:
+            steps.add(x.to("cuda:0", torch.float32).stride())
+            return x.sin().exp()
+
+        torch.autograd.grad(checkpoint(noted, part, use_reentrant=False).sum(), part)
+        assert steps == {(15, 3, 1)}
         there(leaf).sum().backward()
         assert there[0].weight.grad.is_cuda
         query = torch.randn(1, 2, 4, 8).to("cuda")
