@@ -6,14 +6,14 @@ import abc
 import copy
 import inspect
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.common import to_image, unscaled
+from steer.models.common import guided, to_image, unscaled
 from steer.models.encoded_prompts import Conditioning, Encoded, stacked
 from steer.models.encodings import Encodings
 from steer.models.media import Medium, media_of
@@ -30,6 +30,9 @@ from steer.prompts.syntax import WRITTEN
 
 FAMILIES = ("Stable Diffusion", "SDXL", "SD3", "Flux", "FLUX.2", "PixArt", "Sana", "Qwen-Image", "Z-Image")
 """Model families whose denoiser can be called for any latents, for messages."""
+
+Guider = Callable[[Tensor, Tensor, float, Tensor], Tensor]
+"""Guidance: of conditional and unconditional output ``[B, …]``, scale and timestep it makes one output."""
 
 
 class Backbone(Placed, abc.ABC):
@@ -72,6 +75,10 @@ class Backbone(Placed, abc.ABC):
     """Whether it can be asked for predictions at any latents; false if a whole call is all that can be made."""
     usual_chunk: ClassVar[int | None] = None
     """Default of rows per forward; ``None`` leaves it to device and particles."""
+    takes_guider: ClassVar[bool] = False
+    """Whether :meth:`predict` leaves guidance to :meth:`guide`."""
+    guider: Guider | None = None
+    """Guidance other than classifier-free guidance; a run's view has its own."""
     call_inputs: Mapping[str, Argument] = {}
     """Inputs of the pipeline's call beside the text, from prompts' metadata."""
     own_defaults: Mapping[str, Any] = {}
@@ -280,6 +287,12 @@ class Backbone(Placed, abc.ABC):
     @abc.abstractmethod
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's output ``[B, …]`` in fp32 for scaled latents, guidance applied."""
+
+    def guide(self, cond: Tensor, uncond: Tensor, guidance_scale: float, timestep: Tensor) -> Tensor:
+        """Combine the two outputs ``[B, …]`` of a guided prediction, row by row."""
+        if self.guider is None:
+            return guided(cond, uncond, guidance_scale)
+        return self.guider(cond, uncond, guidance_scale, timestep)
 
     def decode(self, x: Tensor) -> Any:
         """Decode final latents ``[B, …]`` to samples of :attr:`modality`.

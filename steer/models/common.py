@@ -13,9 +13,8 @@ from steer.errors import SteerError
 from steer.models.options import group_offloaded, offloaded
 
 
-def guide(out: Tensor, guidance_scale: float) -> Tensor:
-    """Apply classifier-free guidance to ``[2·B, …]``, unconditional half first (arXiv 2207.12598, eq. 6)."""
-    uncond, cond = out.chunk(2)
+def guided(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
+    """Apply classifier-free guidance (arXiv 2207.12598, eq. 6)."""
     return uncond + guidance_scale * (cond - uncond)
 
 

@@ -21,6 +21,8 @@ def encode(backbone: Backbone, choices: Choices, prompts: Sequence[Prompt]) -> C
     negative = [str(prompt.metadata.get("negative", choices.get("negative"))) for prompt in prompts]
     setting = backbone.cfg_setting
     scale = float(choices.get(setting))
+    if backbone.guider is not None and not backbone.guided(scale):
+        raise SteerError(f"there is nothing for a guider to combine: {_why_unguided(backbone, choices, scale)}")
     if any(negative):
         check_modality("negative", backbone.modality)
         if not backbone.guided(scale):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steer.errors import SteerError
-from steer.models.backbone import Backbone
+from steer.models.backbone import Backbone, Guider
 from steer.models.denoisers import Denoiser
 from steer.models.encoded_prompts import Conditioning, evaluations
 from steer.models.stock.process import Called
@@ -136,6 +136,21 @@ class Run:
         self.backbone.check_predicts(by)
         self.set("denoiser", denoiser.name, by=by)
         self.backbone.denoisers.promise(denoiser)
+
+    def guide_by(self, guider: Guider, *, by: str) -> None:
+        """Have this run's predictions guided otherwise than by classifier-free guidance.
+
+        Raises:
+            SteerError: for a model that cannot be, or a second guider.
+        """
+        self.backbone.check_predicts(by)
+        if not self.backbone.takes_guider:
+            raise SteerError(
+                f"{by} guides models with classifier-free guidance; {type(self.backbone).__name__} has none"
+            )
+        if self.backbone.guider is not None:
+            raise SteerError(f"{by} and another method both guide this model; name one of them")
+        self.backbone.guider = guider
 
     def load_weights(self) -> None:
         """Fetch and read the weights that methods bring, so that later measurements do not include it.

@@ -25,6 +25,7 @@ class Flux(Backbone):
 
     default_steps = 28
     default_guidance = 3.5
+    takes_guider = True
     cfg_setting = "true_cfg_scale"
     half = torch.bfloat16
     preview: ClassVar[str | None] = "taef1"
@@ -67,7 +68,7 @@ class Flux(Backbone):
         out = self._velocity(denoiser, x, timestep, conditioning.cond)
         if conditioning.uncond is not None:  # a separate forward, as in the pipeline, takes half the memory
             uncond = self._velocity(denoiser, x, timestep, conditioning.uncond)
-            out = uncond + conditioning.guidance_scale * (out - uncond)
+            out = self.guide(out, uncond, conditioning.guidance_scale, timestep)
         return out
 
     def _velocity(self, denoiser: str, x: Tensor, timestep: Tensor, cond: Mapping[str, Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from diffusers.utils import is_bs4_available, is_ftfy_available
 from torch import Tensor
 
 from steer.models.backbone import Backbone
-from steer.models.common import fitting, guide, warn_if_cut
+from steer.models.common import fitting, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.prompts.prompt import Prompt
 
@@ -27,6 +27,7 @@ class PixArtAlpha(Backbone):
 
     default_steps = 20
     default_guidance = 4.5
+    takes_guider = True
     preview = "taesd"
     text_tokens: ClassVar[int] = 120
     """T5's room for a text in the pipeline's call, in tokens."""
@@ -63,11 +64,12 @@ class PixArtAlpha(Backbone):
             added_cond_kwargs=self._micro_conditions(x, text.dtype),
             return_dict=False,
         )[0]
-        if conditioning.guided:
-            out = guide(out, conditioning.guidance_scale)
         config = self.pipe.transformer.config
         if config.out_channels // 2 == config.in_channels:  # the second half is a learned variance
             out = out.chunk(2, dim=1)[0]
+        if conditioning.guided:
+            uncond, cond = out.chunk(2)
+            out = self.guide(cond, uncond, conditioning.guidance_scale, timestep)
         prediction: Tensor = out.float()
         return prediction
 

@@ -32,6 +32,7 @@ class QwenImage(Backbone):
 
     default_steps = 50
     default_guidance = 4.0
+    takes_guider = True
     half = torch.bfloat16
 
     def __init__(self, pipe: Any) -> None:
@@ -63,8 +64,10 @@ class QwenImage(Backbone):
         out = self._forward(denoiser, packed, x.shape, timestep, conditioning.cond)
         if conditioning.uncond is not None:
             uncond = self._forward(denoiser, packed, x.shape, timestep, conditioning.uncond)
-            guided = uncond + conditioning.guidance_scale * (out - uncond)
-            out = guided * (out.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+            guided = self.guide(out, uncond, conditioning.guidance_scale, timestep)
+            if self.guider is None:  # the pipeline's own guidance keeps the norm of each token
+                guided = guided * (out.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+            out = guided
         return self._unpack(out, x.shape).float()
 
     def _forward(

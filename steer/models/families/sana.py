@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.backbone import Backbone
-from steer.models.common import fitting, guide, warn_if_cut
+from steer.models.common import fitting, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.processes import Process
 from steer.prompts.prompt import Prompt
@@ -38,6 +38,7 @@ class Sana(Backbone):
 
     default_steps = 20
     default_guidance = 4.5
+    takes_guider = True
     half = torch.bfloat16
 
     def __init__(self, pipe: Any) -> None:
@@ -85,10 +86,11 @@ class Sana(Backbone):
             timestep=timestep.expand(len(x)) * config.timestep_scale,
             return_dict=False,
         )[0].float()
-        if conditioning.guided:
-            out = guide(out, conditioning.guidance_scale)
         if config.out_channels // 2 == config.in_channels:  # the second half is a learned variance
             out = out.chunk(2, dim=1)[0]
+        if conditioning.guided:
+            uncond, cond = out.chunk(2)
+            out = self.guide(cond, uncond, conditioning.guidance_scale, timestep)
         return out
 
 
@@ -98,6 +100,7 @@ class SanaSprint(Sana):
 
     default_steps = 2
     cfg_setting = "true_cfg_scale"
+    takes_guider = False
 
     def guided(self, guidance_scale: float) -> bool:
         return False

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone
-from steer.models.common import fitting, guide, warn_if_cut
+from steer.models.common import fitting, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.clip_text import encode_texts
 from steer.models.families.flow import trimmed
@@ -22,7 +22,7 @@ class StableDiffusion(Backbone):
     default_steps = 50
     default_guidance = 7.5
     preview = "taesd"
-    weighs_text = True
+    weighs_text = takes_guider = True
 
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe, pipe.unet)
@@ -72,7 +72,8 @@ class StableDiffusion(Backbone):
             keywords["timestep_cond"] = embedded.to(x.device, text.dtype)
         out = unet(x.to(text.dtype), timestep, encoder_hidden_states=text, return_dict=False, **keywords)[0]
         if conditioning.guided:
-            out = guide(out, conditioning.guidance_scale)
+            uncond, cond = out.chunk(2)
+            out = self.guide(cond, uncond, conditioning.guidance_scale, timestep)
         prediction: Tensor = out.float()
         return prediction
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.models.backbone import Backbone
-from steer.models.common import fitting, guide, warn_if_cut
+from steer.models.common import fitting, warn_if_cut
 from steer.models.encoded_prompts import Conditioning, Encoded
 from steer.models.families.flow import dynamic_shift
 from steer.prompts.prompt import Prompt
@@ -23,6 +23,7 @@ class StableDiffusion3(Backbone):
 
     default_steps = 28
     default_guidance = 7.0
+    takes_guider = True
     preview = "taesd3"
     optional = Backbone.optional | {"text_encoder_3", "tokenizer_3"}
 
@@ -67,6 +68,7 @@ class StableDiffusion3(Backbone):
             return_dict=False,
         )[0]
         if conditioning.guided:
-            out = guide(out, conditioning.guidance_scale)
+            uncond, cond = out.chunk(2)
+            out = self.guide(cond, uncond, conditioning.guidance_scale, timestep)
         prediction: Tensor = out.float()
         return prediction

@@ -30,6 +30,7 @@ class ZImage(Backbone):
 
     default_steps = 50
     default_guidance = 5.0
+    takes_guider = True
     half = torch.bfloat16
     preview = "taef1"  # the autoencoder is that of Flux.1
 
@@ -69,5 +70,9 @@ class ZImage(Backbone):
         velocity = torch.stack(self.denoisers[denoiser](latents, time, texts, return_dict=False)[0]).float().squeeze(2)
         if conditioning.uncond is not None:
             cond, uncond = velocity.chunk(2)
-            velocity = cond + conditioning.guidance_scale * (cond - uncond)
+            scale = conditioning.guidance_scale
+            if self.guider is None:
+                velocity = cond + scale * (cond - uncond)
+            else:
+                velocity = self.guide(cond, uncond, scale + 1, timestep)
         return -velocity  # the model's time runs from noise to data, the scheduler's the other way
