@@ -80,11 +80,12 @@ def vae(channels: int, smoke: bool, **config: Any) -> AutoencoderKL:
 
 
 def ddim() -> DDIMScheduler:
-    """Return Stable Diffusion's schedule."""
-    return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1,
-    )  # fmt: skip
+    """Return Stable Diffusion's schedule, on the CPU as one that was loaded."""
+    with torch.device("cpu"):
+        return DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+            set_alpha_to_one=False, steps_offset=1,
+        )  # fmt: skip
 
 
 def sd15(smoke: bool) -> StableDiffusionPipeline:

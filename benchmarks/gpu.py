@@ -108,15 +108,30 @@ def machine_facts(smoke: bool) -> dict[str, Any]:
         device = torch.cuda.get_device_name()
         properties = torch.cuda.get_device_properties(0)
         facts = {
-            "memory_gb": round(properties.total_memory / 1e9, 1), "cuda": torch.version.cuda,
+            "driver": driver(), "memory_gb": round(properties.total_memory / 1e9, 1), "cuda": torch.version.cuda,
             "capability": f"{properties.major}.{properties.minor}", "cudnn": torch.backends.cudnn.version(),
         }  # fmt: skip
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
     return {
         "device": device, **facts, "torch": torch.__version__,
         **{name: version(name) for name in ("diffusers", "transformers")},
-        "python": platform.python_version(), "cores": os.cpu_count(), "commit": done.stdout.strip() or None,
+        "python": platform.python_version(), "cores": os.cpu_count(), "commit": commit(),
     }  # fmt: skip
+
+
+def driver() -> str | None:
+    """Return the version of NVIDIA's driver, if there is one."""
+    with suppress(OSError):
+        said = Path("/proc/driver/nvidia/version").read_text()
+        return found[0] if (found := re.search(r"\d+\.\d+(\.\d+)?", said)) else None
+    return None
+
+
+def commit() -> str | None:
+    """Return what is checked out, if git can tell."""
+    with suppress(OSError):  # there may be no git
+        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+        return done.stdout.strip() or None
+    return None
 
 
 def found_in(folder: Path) -> dict[str, list[Row]]:

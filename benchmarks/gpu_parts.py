@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import torch
 from families import FAMILIES, VARIANTS, brightness, measure, preview_folder
 
 from steer import Prompt, Sampler, SteerError
+from steer.errors import one_line
 from steer.models.device import out_of_memory
 from steer.models.load import load_model
 from steer.models.options import OFFLOADS, ModelOptions, denoiser_of, modules_of
@@ -117,16 +119,23 @@ class Machine:
 
 
 def filled(row: Row, compute: Callable[[Row], None]) -> Row:
-    """Return a row with what a function adds to it; a machine without the memory for it is told, and is no fault."""
+    """Return a row with what a function adds to it. A machine without the memory for it is told, and is no fault; any
+    other error is one, and the next row is computed all the same."""
     try:
         compute(row)
-    except (RuntimeError, SteerError) as error:
-        if not (out_of_memory(error) or str(error).startswith("out of memory")):
-            raise
-        row["left_out"] = "out of memory"
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    except Exception as error:
+        if lacks_memory(error):
+            row["left_out"] = "out of memory"
+        else:
+            traceback.print_exc()
+            row |= {"failed": one_line(f"{type(error).__name__}: {error}")[:200], "ok": False}
+    torch.cuda.empty_cache()
     return row
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice."""
+    return out_of_memory(error) or (isinstance(error, SteerError) and str(error).startswith("out of memory"))
 
 
 class Bright:
@@ -163,33 +172,43 @@ TESTS = {
         *(f"tests/plugins/{name}/test_pretended.py" for name in ("rewards", "dmd2", "symmflow")),
         "tests/plugins/dmd2/test_placement.py",
     ],
+    "offload": ["tests/models/test_offload.py"],
     "sampling": ["tests/sampling", "tests/processes"],
     "models": ["tests/models"],
-    "rewards": ["tests/plugins/rewards", "tests/rewards"],
+    "rewards": ["tests/plugins/rewards", "tests/plugins/detect", "tests/rewards"],
 }  # fmt: skip
 """Tests whose arithmetic or devices another machine could change."""
+ON_THE_DEVICE = ("device", "offload")
+"""Of those, the tests that name the device; others take the CPU of the machine and its torch."""
 QUICK = ("tests/rewards/test_resizing.py", "tests/processes")
 
 
-def tests(names: list[str]) -> Callable[[Machine], Iterator[Row]]:
+def tests(kind: str) -> Callable[[Machine], Iterator[Row]]:
     """Return the part that runs some of the suite's tests."""
+    here = kind in ON_THE_DEVICE
 
     def part(machine: Machine) -> Iterator[Row]:
-        chosen = [name for name in names if not machine.smoke or name in QUICK]
+        chosen = [name for name in TESTS[kind] if not machine.smoke or name in QUICK]
         if not chosen:
-            yield {"tests": " ".join(names), "left_out": "takes minutes on a CPU"}
+            yield {"tests": " ".join(TESTS[kind]), "left_out": "takes minutes on a CPU"}
+            return
+        if missing := [name for name in ("pytest", "xdist") if importlib.util.find_spec(name) is None]:
+            yield {"tests": " ".join(chosen), "left_out": f"needs pytest and pytest-xdist ({missing[0]} is missing)"}
             return
         workers = str(max(1, min(8, (os.cpu_count() or 2) // 2)))
+        kinds = "not (process or browser)" if here else "not (process or browser or thorough)"
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not (process or browser)",
-             "--numprocesses", workers, *chosen],
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", kinds, "--numprocesses", workers, *chosen],
             cwd=HERE.parent, capture_output=True, text=True,
+            # without this the tests hide a GPU from torch, which would choose it by default
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0") if here else ""},
         )  # fmt: skip
+        print(done.stdout, done.stderr, sep="\n")  # to the log
         lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
         failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
         ended = [line for line in lines if re.search(r"\d+ (passed|failed|skipped|error)", line)]
-        yield {"tests": " ".join(chosen), "outcome": (ended or ["nothing"])[-1], "ok": done.returncode == 0}
-        yield from ({"failed": line} for line in failed)
+        yield {"tests": " ".join(chosen), "outcome": (ended or lines or ["nothing"])[-1], "ok": done.returncode == 0}
+        yield from ({"failed": line, "ok": False} for line in failed)
 
     return part
 
@@ -200,24 +219,28 @@ def parity(machine: Machine) -> Iterator[Row]:
 
     for family in all_families():
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
-            pipe = family.make().to(machine.device, dtype)
-            size = {} if family.size is None else {"width": family.size[0], "height": family.size[1]}
-            prompt = Prompt(family.texts[0], seed=5)
-            settings = {"steps": 4, "chunk": 1, "particles": 1, **family.guided, **size}
-            model = load_model(pipe, manager(), device=machine.device)
-            with ExitStack() as stack:
-                for name, value in family.backbone.items():
-                    stack.enter_context(patch.object(type(model.backbone), name, value))
-                ours = make_run(model.backbone, [prompt], settings=settings).search().x.float().cpu()
-            stock = pipe(
-                prompt=str(prompt), num_inference_steps=4, output_type="latent",
-                generator=torch.Generator().manual_seed(5), **size, **single(family.stock),
-            ).images  # fmt: skip
-            theirs = family.spatial(stock).float().cpu()
-            relative = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
-            room = family.tolerance if dtype == torch.float32 else HALVES * torch.finfo(dtype).eps
-            ok = math.isfinite(relative) and relative <= room
-            yield {"family": family.name, "dtype": str(dtype)[6:], "gap": relative, "ok": ok}
+            row: Row = {"family": family.name, "dtype": str(dtype)[6:]}
+            yield filled(row, partial(_compare, machine, family, dtype))
+
+
+def _compare(machine: Machine, family: Any, dtype: torch.dtype, row: Row) -> None:
+    pipe = family.make().to(machine.device, dtype)
+    size = {} if family.size is None else {"width": family.size[0], "height": family.size[1]}
+    prompt = Prompt(family.texts[0], seed=5)
+    settings = {"steps": 4, "chunk": 1, "particles": 1, **family.guided, **size}
+    model = load_model(pipe, manager(), device=machine.device)
+    with ExitStack() as stack:
+        for name, value in family.backbone.items():
+            stack.enter_context(patch.object(type(model.backbone), name, value))
+        ours = make_run(model.backbone, [prompt], settings=settings).search().x.float().cpu()
+    stock = pipe(
+        prompt=str(prompt), num_inference_steps=4, output_type="latent",
+        generator=torch.Generator().manual_seed(5), **size, **single(family.stock),
+    ).images  # fmt: skip
+    theirs = family.spatial(stock).float().cpu()
+    relative = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
+    room = family.tolerance if dtype == torch.float32 else HALVES * torch.finfo(dtype).eps
+    row |= {"gap": relative, "ok": math.isfinite(relative) and relative <= room}
 
 
 def single(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -228,10 +251,17 @@ def single(arguments: dict[str, Any]) -> dict[str, Any]:
 # ---- memory ---------------------------------------------------------------------------------------------------
 
 
-def peaks(machine: Machine) -> Iterator[tuple[Row, Callable[[], Any]]]:
-    """Yield what takes memory beside the weights of every family, as runs call it."""
+def peaks(machine: Machine) -> Iterator[tuple[Row, Callable[[], Any] | None]]:
+    """Yield what takes memory beside the weights of every family, as runs call it; nothing to call if there is no
+    room for the weights."""
     for family in FAMILIES:
-        backbone, side = machine.sampler(family).backbone, machine.size(family)
+        made: list[Sampler] = []
+        build = partial(_build, made, partial(machine.sampler, family))
+        row = filled({"family": family, "what": "weights"}, build)
+        if not made:
+            yield row, None
+            continue
+        backbone, side = made.pop().backbone, machine.size(family)
 
         def run_of(count: int, backbone: Any = backbone, side: int | None = side) -> Any:
             settings = {"steps": 1, "particles": count, "chunk": count, "width": side, "height": side}
@@ -245,6 +275,10 @@ def peaks(machine: Machine) -> Iterator[tuple[Row, Callable[[], Any]]]:
             what = "vjp" if recompute else "vjp, activations kept"
             yield {"family": family, "what": what}, partial(_differentiate, run_of(1), recompute)
         del backbone, run, latents, run_of
+
+
+def _build(made: list[Sampler], make: Callable[[], Sampler], row: Row) -> None:
+    made.append(make())
 
 
 @torch.no_grad()
@@ -263,7 +297,7 @@ def predictions(machine: Machine) -> Iterator[Row]:
     machine.predicts = True
     with modeled() as found:
         for row, call in peaks(machine):
-            yield {**row, "predicted_gb": found.beside(call) / 1e9}
+            yield row if call is None else {**row, "predicted_gb": found.beside(call) / 1e9}
 
 
 def memory(machine: Machine) -> Iterator[Row]:
@@ -272,6 +306,9 @@ def memory(machine: Machine) -> Iterator[Row]:
     known = json.loads(file.read_text())["rows"] if file.is_file() else []
     by_case = {(row["family"], row["what"]): row["predicted_gb"] for row in known if "predicted_gb" in row}
     for row, call in peaks(machine):
+        if call is None:
+            yield row
+            continue
         expected = by_case.get((row["family"], row["what"]))
         row |= {} if expected is None else {"predicted_gb": expected}
 
@@ -311,10 +348,11 @@ def _load(machine: Machine, folder: Path, room: int, images: dict[str, list[torc
     row["seconds_to_load"] = time.perf_counter() - start
     with machine.peak(row):
         images[what] = pixels(sampler.generate(PROMPTS, particles=2, steps=machine.steps, choose="all"))
-    row["gap_of_255"] = gap(images["whole"], images[what])
+    if "whole" in images:
+        row["gap_of_255"] = gap(images["whole"], images[what])
     if what not in PACKAGES:
         waits = next(sampler.backbone.pipe.text_encoder.parameters()).device.type == "cpu"
-        row["ok"] = row["gap_of_255"] == 0 and (machine.smoke or waits == (what == "in turns"))
+        row["ok"] = row.get("gap_of_255", 0) == 0 and (machine.smoke or waits == (what == "in turns"))
 
 
 def offload(machine: Machine) -> Iterator[Row]:
@@ -331,7 +369,7 @@ def offload(machine: Machine) -> Iterator[Row]:
                           model_options=ModelOptions(offload=mode))  # fmt: skip
         with machine.peak(row):
             images[mode] = pixels(sampler.generate(PROMPTS[:1], particles=2, steps=4, choose="all"))
-        row["gap_of_255"] = gap(images["none"], images[mode])
+        row["gap_of_255"] = gap(next(iter(images.values())), images[mode])
         row["ok"] = row["gap_of_255"] <= FINE
 
     for mode in OFFLOADS:
@@ -384,24 +422,32 @@ def speed(family: str, variant: str) -> Callable[[Machine], Iterator[Row]]:
     """Return the part that times one variant of a family; each is made anew, so that none has what another changed."""
 
     def part(machine: Machine) -> Iterator[Row]:
-        pipe = machine.pipe(family)
-        preview = None
-        if variant == "preview":
-            preview = preview_folder(pipe.vae.config.latent_channels, str(machine.out / f"preview-{family}"))
-        if variant == "channels-last":
-            denoiser_of(pipe).to(memory_format=torch.channels_last)
-        compiled = variant == "compiled" and not machine.smoke  # minutes on a CPU
-        options = ModelOptions(preview=preview, compile=compiled)
-        sampler = Sampler(pipe, device=machine.device, model_options=options)
+        made: list[Sampler] = []
+        build = partial(_build, made, partial(_sampler, machine, family, variant))
+        row = filled({"family": family, "variant": variant}, build)
+        if not made:
+            yield row
+            return
         for method, particles in VARIANTS[1:] if variant == "preview" else VARIANTS:
             row = {"family": family, "variant": variant, "method": method, "particles": particles}
 
             def compute(row: Row, method: str = method, particles: int = particles) -> None:
-                row |= measure(sampler, method, particles, machine.steps, machine.size(family))
+                row |= measure(made[0], method, particles, machine.steps, machine.size(family))
 
             yield filled(row, compute)
 
     return part
+
+
+def _sampler(machine: Machine, family: str, variant: str) -> Sampler:
+    pipe = machine.pipe(family)
+    preview = None
+    if variant == "preview":
+        preview = preview_folder(pipe.vae.config.latent_channels, str(machine.out / f"preview-{family}"))
+    if variant == "channels-last":
+        denoiser_of(pipe).to(memory_format=torch.channels_last)
+    compiled = variant == "compiled" and not machine.smoke  # minutes on a CPU
+    return Sampler(pipe, device=machine.device, model_options=ModelOptions(preview=preview, compile=compiled))
 
 
 def overhead(machine: Machine) -> Iterator[Row]:
@@ -441,7 +487,7 @@ def peers(machine: Machine) -> Iterator[Row]:
 PARTS: dict[str, Callable[[Machine], Iterator[Row]]] = {
     "predictions": predictions, "parity": parity, "memory": memory, "overhead": overhead, "replay": replay, "oom": oom,
     "loading": loading, "offload": offload, "peers": peers,
-    **{f"tests-{name}": tests(paths) for name, paths in TESTS.items()},
+    **{f"tests-{kind}": tests(kind) for kind in TESTS},
     **{f"speed-{family}-{variant}": speed(family, variant) for family in FAMILIES for variant in SPEEDS},
 }  # fmt: skip
 """Every part by its name, in the order in which they run: what can be wrong first, then what takes long."""

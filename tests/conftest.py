@@ -12,6 +12,8 @@ import signal
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
+# a GPU would be the default device, in half precision; benchmarks/gpu.py shows it to the tests that name it
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell starts in the background: `make test &`
     signal.signal(signal.SIGINT, signal.default_int_handler)

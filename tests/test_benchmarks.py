@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from support import processes
 
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import at_once
 import fuzz
 import gpu
+import gpu_parts
 from results import Part, PartError, Runner, run_all
 
 PARTS = [Part("long"), Part("early"), Part("reader", ("early",)), Part("last")]
@@ -170,6 +172,21 @@ def test_parts_on_a_gpu_resume_with_what_is_missing_then_what_failed(parts: list
     for name in ("wrong", "broken"):
         (folder / f"{name}.json").unlink()
     assert table_of(tmp_path, "--minutes", "0")[0] == 0
+
+
+def test_a_row_that_fails_or_finds_no_memory_loses_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    def full(row: gpu.Row) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def broken(row: gpu.Row) -> None:
+        row["seconds"] = 1
+        raise KeyError("of\nnothing")
+
+    left_out = gpu_parts.filled({"family": "flux"}, full)
+    assert left_out == {"family": "flux", "left_out": "out of memory"} and gpu.good([left_out])
+    failed = gpu_parts.filled({"family": "sdxl"}, broken)
+    assert failed == {"family": "sdxl", "seconds": 1, "failed": "KeyError: 'of\\nnothing'", "ok": False}
+    assert not gpu.good([failed]) and "in broken" in capsys.readouterr().err
 
 
 def alive(pid: int) -> bool:

@@ -38,10 +38,11 @@ def computes_bf16(device: torch.device | str) -> bool:
     A CPU without AVX-512 emulates it, which was 36 times slower than fp32 (a guided step of the embedded model, AVX2,
     torch 2.15).
     """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if kind == "cpu":
+    device = torch.device(device)
+    if device.type == "cuda":
+        with torch.cuda.device(-1 if device.index is None else device.index):  # −1 is the present one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
         return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return False
 
@@ -111,8 +112,14 @@ def _repeatable(*, strict: bool) -> Iterator[None]:
         empty.fill_uninitialized_memory, torch.backends.cudnn.benchmark = filled, tried
 
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "_ALLOC_FAILED", "ALLOCATION_FAILED")
-"""What allocators and libraries say."""
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "unable to find an engine to execute",
+)
+"""What allocators and libraries say; the last is cuDNN's, if no convolution finds room for its workspace."""
 
 
 def out_of_memory(error: BaseException) -> bool:

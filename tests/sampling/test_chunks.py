@@ -57,6 +57,7 @@ def test_out_of_memory_halves_the_size_for_good_and_nothing_is_lost() -> None:
 @pytest.mark.parametrize("words", [
     "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
     "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "GET was unable to find an engine to execute this computation",
     "MPS backend out of memory (MPS allocated: 8.9 GB, max allowed: 9.07 GB). Tried to allocate 1 GB on private pool.",
     "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory",
 ])  # fmt: skip
