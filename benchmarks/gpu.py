@@ -18,7 +18,7 @@ oom        a chunk halved by too little memory gives what its recipe gives again
 loading    SDXL from a folder: whole, with encoders that leave the device, quantized
 offload    every kind of offload: seconds, peak, same images
 peers      our FK beside the published one (with --fk-repo)
-tests-…    the suite's tests of devices on this machine's own, and of sampling, models and rewards on its torch
+tests-…    the suite's tests of devices and offloading on this machine's own; of sampling, models, rewards on its CPU
 speed-…    images per second: plain, FK of 4 and 8, with a preview decoder, channels last, compiled
 """
 

@@ -125,9 +125,12 @@ def verdict_of(need: Footprint, device_gb: float | None, memory: float | None) -
     if room is not None and room >= turns:
         return f"fits the GPU, encoders and the rest in turns ({turns:.1f} GB at a time; {sizes})"
     if room is not None and room >= largest:
-        return f"with --offload model (its {part} takes {largest:.1f} GB; {sizes})"
+        return f"with --offload model (its {part} takes {largest:.1f} GB; {sizes}), or smaller by --quantize nf4"
     if room is not None:
-        return f"too large for the GPU, but for --offload sequential (its {part} takes {largest:.1f} GB; {sizes})"
+        return (
+            f"too large for the GPU, but for --offload sequential (its {part} takes {largest:.1f} GB; {sizes}), or "
+            "smaller by --quantize nf4"
+        )
     if memory is not None and memory >= 2 * (weights + decoding):
         return f"on the CPU, slowly (about {2 * (weights + decoding):.1f} GB in fp32)"
     return f"too large for this machine (about {2 * (weights + decoding):.1f} GB in fp32)"
