@@ -474,8 +474,8 @@ def peers(machine: Machine) -> Iterator[Row]:
     if machine.fk_repo is None:
         yield {"left_out": "needs --fk-repo, a checkout of the published implementation"}
         return
-    sizes = ["--prompts", "1", "--steps", "5", "--repeats", "1"] if machine.smoke else ["--prompts", "4"]
-    command = [sys.executable, str(HERE / "peers.py"), "--fk-repo", str(machine.fk_repo), *sizes,
+    sizes = ["--steps", "5", "--repeats", "1"] if machine.smoke else ["--prompts", "4"]
+    command = [sys.executable, str(HERE / "peers.py"), "--fk-repo", str(machine.fk_repo), "--prompts", "1", *sizes,
                "--device", machine.device, "--json"]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)  # what it says of an error goes to the log
     if done.returncode:
