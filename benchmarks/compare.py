@@ -68,14 +68,14 @@ PRUNE = "prune=prune:at=0.1,0.3,keep=0.42,eta=0"
 QUESTIONS = {
     "nfe": Question("Without a student", "nfe", "40,80", 240, (BEST_OF_N, PRUNE, FUNNEL)),
     "students": Question("With a student", "nfe", "40,80", 240, (BEST_OF_N, *STUDENTS)),
-    "more": Question("Without a student, more evaluations", "nfe", "160", 120, (BEST_OF_N, PRUNE, FUNNEL)),
-    "seconds": Question("At equal seconds of one CPU thread", "seconds", "1", 120, (BEST_OF_N, FUNNEL, *STUDENTS)),
+    "more": Question("Without a student, more evaluations", "nfe", "160", 80, (BEST_OF_N, PRUNE, FUNNEL)),
+    "seconds": Question("At equal seconds of one CPU thread", "seconds", "1", 80, (BEST_OF_N, FUNNEL, *STUDENTS)),
     "flow": Question(
-        "On a flow model", "nfe", "40", 120,
+        "On a flow model", "nfe", "40", 80,
         (BEST_OF_N, "fk=fk:lambda=1|4,eta=1", "fk funnel=fk:preset=glass,steps=5|10", PRUNE), FLOW,
     ),
 }  # fmt: skip
-"""Differences of .05 take 240 prompts; what costs most has 120, so that all of the page is made in two hours."""
+"""Differences of .05 take 240 prompts; what costs most has 80, so that all of the page is made in two hours."""
 
 
 def run(question: Question, out: Path, count: int, tuning: int) -> Summary:
