@@ -27,12 +27,14 @@ class Against:
     Attributes:
         chosen: difference of the judge's scores.
         success: difference of the shares of successes.
+        population: the same over all particles.
         failures: share of the reference's failures that are left: 0.5 is half of them.
         wins: how often it is better, by the judge.
     """
 
     chosen: Interval
     success: Interval | None
+    population: Interval | None
     failures: Interval | None
     wins: Interval
 
@@ -52,6 +54,7 @@ class Line:
         chosen: the first judge's score of the chosen image; if nothing was chosen, the mean over particles.
         success: share of chosen images that the judge passes.
         particles: the judge's score of a particle.
+        population: share of particles that the judge passes.
         judges: scores of the chosen image by all judges.
         reward: the steering reward of the chosen image.
         categories: chosen and success by category; without limits if prompts are too few.
@@ -74,6 +77,7 @@ class Line:
     chosen: Interval
     success: Interval | None
     particles: Interval
+    population: Interval | None
     judges: dict[str, Interval]
     reward: Interval | None
     categories: dict[str, dict[str, Any]]
@@ -154,6 +158,7 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
     judge = next(iter(rows[0]["judge"]))
     chosen = by_prompt(rows, lambda row: verdict(row, None))
     passed = by_prompt(rows, lambda row: verdict(row, success)) if success is not None else None
+    population = None if success is None else _population(rows, success)
     against = None
     if reference is not None:
         other = by_prompt(reference.rows, lambda row: verdict(row, None))
@@ -161,6 +166,9 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
         against = Against(
             bootstrap_mean(np.subtract(chosen, other).tolist()),
             None if passed is None else difference(passed, other_passed or []),
+            None
+            if population is None or success is None
+            else difference(population, _population(reference.rows, success)),
             None
             if passed is None
             else ratio(np.subtract(1, passed).tolist(), np.subtract(1, other_passed or []).tolist()),
@@ -182,6 +190,7 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
         chosen=bootstrap_mean(chosen),
         success=None if passed is None else share(passed),
         particles=bootstrap_mean(by_prompt(rows, lambda row: float(np.mean(row["judges"][judge])))),
+        population=None if population is None else share(population),
         judges={name: judged(name) for name in rows[0]["judge"]},
         reward=bootstrap_mean(by_prompt(rows, lambda row: float(row["reward"]))) if has_reward else None,
         categories=_categories(rows, success),
@@ -194,6 +203,12 @@ def _line(cell: Cell, reference: Cell | None, baseline: Cell | None, success: fl
         against=against,
         tuned=dict(cell.tuned),
     )
+
+
+def _population(rows: Sequence[Row], success: float) -> list[float]:
+    """Return each prompt's share of particles that the first judge passes."""
+    judge = next(iter(rows[0]["judge"]))
+    return by_prompt(rows, lambda row: float(np.mean([value >= success for value in row["judges"][judge]])))
 
 
 def _categories(rows: Sequence[Row], success: float | None) -> dict[str, dict[str, Any]]:

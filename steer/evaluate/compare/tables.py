@@ -27,6 +27,7 @@ def scores(summary: Summary) -> Table:
         (f"{summary.judge}, chosen", lambda line: level(line.chosen)),
         *_when(passed, (passed, lambda line: _or_empty(line.success))),
         (f"{summary.judge}, particles", lambda line: level(line.particles)),
+        *_when(passed, (f"{passed}, particles", lambda line: _or_empty(line.population))),
         *map(judged, list(summary.lines[0].judges)[1:]),
     ]
     note = "Means over prompts with 95% intervals (bootstrap over prompts; Wilson's for the share of successes)."
@@ -48,6 +49,7 @@ def differences(summary: Summary) -> Table | None:
         *_when(
             summary.success is not None,
             held("success", lambda against: str(against.success)),
+            held("success, particles", lambda against: str(against.population)),
             held("failures left", lambda against: _or_empty(against.failures, 2)),
         ),
         held("wins", lambda against: level(against.wins, 2)),

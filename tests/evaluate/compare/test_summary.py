@@ -15,6 +15,7 @@ from steer.evaluate.compare.plots import plots
 from steer.evaluate.compare.report import report
 from steer.evaluate.compare.spec import Entry
 from steer.evaluate.compare.summary import summarize
+from steer.evaluate.compare.tables import tables
 
 COSTS = {"nfe": 8, "backwards": 0, "decodes": 2, "padding": 0, "seconds": 0.1, "memory_mb": 10.0, "ancestors": 2}
 
@@ -55,6 +56,16 @@ def test_gains_and_predictions_come_from_samples_that_no_reward_had_a_hand_in() 
     assert line["plain"].hacking == {"reward": pytest.approx(0, abs=1e-12), "judge": pytest.approx(0, abs=1e-12)}
     alone = summarize([steered, best], "best-of-n", 1.0)
     assert alone.predictions == {} and all(line.hacking is None for line in alone.lines)
+
+
+def test_the_population_counts_beside_the_chosen_one() -> None:
+    found = summarize([cell("fk", [[1.0, 0.5]] * 3 + [[1.0, 1.0]] * 3), cell("best-of-n", PLAIN)], "best-of-n", 1.0)
+    fk, best = found.lines
+    assert (fk.population.estimate, best.population.estimate) == (pytest.approx(4.5 / 6), pytest.approx(2.5 / 6))
+    assert fk.against.population.estimate == pytest.approx(2 / 6)
+    assert [column for table in tables(found)[:2] for column in table.head if "particles" in column] == [
+        "j, particles", "j >= 1, particles", "success, particles",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
