@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.sampling.gradient_by_noise import vjp as vjp  # losses of samples, differentiated by the noise
     from steer.sampling.gradients import check_differentiable as check_differentiable  # samples must have a gradient
     from steer.sampling.gradients import no_gradient as no_gradient  # the error for a reward that is not differentiable
+    from steer.sampling.methods_by_name import make_methods as make_methods  # methods by name, with their options
     from steer.sampling.methods_by_name import check_names as check_names  # names and options must be known
     from steer.sampling.methods_by_name import check_owners as check_owners  # options must be of what is used
 
