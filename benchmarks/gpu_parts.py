@@ -173,12 +173,13 @@ TESTS = {
         "tests/plugins/dmd2/test_placement.py",
     ],
     "offload": ["tests/models/test_offload.py"],
+    "pipelines": ["tests/models/stock/test_pretended.py"],
     "sampling": ["tests/sampling", "tests/processes"],
     "models": ["tests/models"],
     "rewards": ["tests/plugins/rewards", "tests/plugins/detect", "tests/rewards"],
 }  # fmt: skip
 """Tests whose arithmetic or devices another machine could change."""
-ON_THE_DEVICE = ("device", "offload")
+ON_THE_DEVICE = ("device", "offload", "pipelines")
 """Of those, the tests that name the device; others take the CPU of the machine and its torch."""
 QUICK = ("tests/rewards/test_resizing.py", "tests/processes")
 

@@ -123,7 +123,7 @@ def profiled(
     forwards = sum(
         whole for (file, _, name), (_, _, _, whole, _) in table.items()
         if (name in ("predict", "decode") and file.endswith("families/sd.py")) or
-        (name == "__call__" and file.endswith("rewards/reward.py"))
+        (name == "__call__" and file.endswith("rewards/combinations.py"))
     )  # fmt: skip
     ours = [
         (own, f"{file.rpartition('/')[2]}:{name}") for (file, _, name), (_, _, own, _, _) in table.items()
