@@ -23,6 +23,7 @@ class Independent(Search):
     Options: ClassVar[type[Options]] = IndependentOptions
     options: IndependentOptions
     size_option = "n"
+    independent = True
 
     @property
     def min_gain(self) -> float | None:

@@ -26,6 +26,7 @@ class Prune(Method):
     options: PruneOptions
     size_option = "particles"
     least_particles = 2
+    independent = True
 
     @hookimpl
     def configure(self, run: Run) -> None:

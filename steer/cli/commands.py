@@ -6,6 +6,7 @@ BUILT_IN = {
     "compare": ("steer.cli.compare:compare", "Compare methods at equal cost by a held-out judge."),
     "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),
     "download": ("steer.cli.download:download", "Fetch the weights of rewards, previews and models."),
+    "finish": ("steer.cli.finish:finish", "Render in full the drafts that you picked."),
     "gallery": ("steer.cli.gallery:gallery", "Build the page of rendered images."),
     "generate": ("steer.cli.generate:generate", "Render prompts, steered or not."),
     "measure": ("steer.cli.measure:measure", "Measure folders: FID, KID, CMMD, CLIP, LPIPS, IoU, accuracy, dist-n."),

@@ -18,6 +18,8 @@ from steer.cli.parts.sampling_options import (
     INPUT,
     OUTPUT,
     PLUGIN_OPTIONS,
+    as_draft,
+    draft_option,
     gathered,
     replicates_option,
     request_of,
@@ -49,6 +51,7 @@ LIMITS = {"replicates": (1, MAX_REPLICATES), "previews": (0, 10_000), "workers":
 @option("--retry-failed", is_flag=True, group=INPUT, in_file=False, help="Retry prompts that failed before.")
 @sampling_options
 @replicates_option
+@draft_option
 @option("--out", metavar="PLACE", group=OUTPUT, help="Output folder or fsspec URL; outputs/TIME by default.")
 @option(
     "--layout", metavar="images|geneval", group=OUTPUT, help="Layout of the folder; GenEval's evaluation reads geneval."
@@ -85,6 +88,7 @@ def render(
     dry_run: bool,
     as_json: bool,
     config: str | None,
+    draft: int | None,
     **given: Any,
 ) -> None:
     """Render the prompts of FILE… (txt, jsonl, json, csv, tsv, parquet, folders of txt files; - is stdin).
@@ -95,6 +99,7 @@ def render(
     values = gathered(_run_file(config) if config else {}, given)
     if files:
         values["file"] = list(files)
+    as_draft(values, draft)
     for name, (low, high) in LIMITS.items():
         if not low <= values.get(name, low) <= high:
             raise SteerError(f"{name}={str(values[name])[:60]}: expected {low}..{high}")

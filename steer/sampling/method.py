@@ -32,6 +32,7 @@ class Method:
             the method keeps to no such bound by itself.
         clock_option: the option that bounds seconds per prompt, if it has one.
         least_particles: the fewest particles per prompt that it works with.
+        independent: whether every particle is what its slot gives without the method, which only chooses among them.
     """
 
     name: ClassVar[str] = "method"
@@ -40,6 +41,7 @@ class Method:
     budget_option: ClassVar[str | None] = None
     clock_option: ClassVar[str | None] = None
     least_particles: ClassVar[int] = 1
+    independent: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Raise if a declaration names an option that the method does not have."""

@@ -100,6 +100,7 @@ class Run:
             "steps": backbone.default_steps,
             "guidance_scale": backbone.default_guidance,
             "particles": 1,
+            "slot": 0,
             "true_cfg_scale": 1.0,
             "negative": "",
             "denoiser": "base",
@@ -194,10 +195,10 @@ class Run:
 
     @property
     def start(self) -> Start:
-        """The rows of the next fresh population: those of the surrounding search, else all prompts' slots from 0 on."""
+        """The rows of the next fresh population: those of the surrounding search, else the particles of all prompts."""
         if self._start is not None:
             return self._start
-        return Start.of(range(len(self.jobs)), range(self.particles))
+        return Start.of(range(len(self.jobs)), range(first := self.get("slot"), first + self.particles))
 
     def _sample_from(self, start: Start | None = None) -> State:
         return self.sample(start=start)

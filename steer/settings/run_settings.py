@@ -67,6 +67,18 @@ class RunSettings(pydantic.BaseModel):
     particles: Annotated[
         int | None, Setting("particles per prompt", 1, 65_536, flags=("-n", "--particles"), rows=("particles",))
     ] = None
+    slot: Annotated[
+        int | None,
+        Setting(
+            "number of the first particle: with -n 1, one particle of a larger population alone",
+            0,
+            65_535,
+            flags=("--slot",),
+            metavar="K",
+            rows=("slot",),
+            off=0,
+        ),
+    ] = None
     steps: Annotated[int | None, Setting("denoising steps", 1, 10_000, flags=("--steps",), rows=("steps",))] = None
     timesteps: Annotated[
         tuple[Any, ...] | None,

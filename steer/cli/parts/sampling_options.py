@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from steer.sampling.request import SamplingRequest
 
 INPUT, MODEL, SAMPLING, STEERING, OUTPUT = "Input", "Model", "Sampling", "Steering", "Output"
+DRAFT_STEPS = 10
+"""Steps of a draft: enough for an ODE sampler to show what the finished sample will be."""
 """Groups of options in help."""
 
 model_options: Decorator = options(
@@ -98,6 +100,16 @@ replicates_option: Decorator = option(
     "--replicates", type=int, metavar="N", group=SAMPLING, help="Independent samples per prompt; 1 by default."
 )
 
+draft_option: Decorator = option(
+    "--draft",
+    type=int,
+    metavar="N",
+    group=SAMPLING,
+    in_file=False,
+    help=f"N cheap samples per prompt to pick from, in {DRAFT_STEPS} steps unless --steps says otherwise; steer finish "
+    "renders the picked ones in full.",
+)
+
 steering_options: Decorator = options(
     option(
         "-p",
@@ -164,6 +176,20 @@ def gathered(from_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
     for owner, typed in parse_assignments(values.pop("option", [])).items():
         tables.setdefault(owner, {}).update(typed)
     return {**values, "options": tables}
+
+
+def as_draft(values: dict[str, Any], count: int | None) -> None:
+    """Set what ``--draft`` means among a run's values.
+
+    Raises:
+        SteerError: if they say something else.
+    """
+    if count is None:
+        return
+    if values.get("replicates", count) != count:
+        raise SteerError(f"got --draft {count} and --replicates {values['replicates']}, which mean the same; drop one")
+    values["replicates"] = count
+    values.setdefault("steps", DRAFT_STEPS)
 
 
 def request_of(values: Mapping[str, Any]) -> SamplingRequest:
