@@ -105,13 +105,13 @@ def _command_lines() -> Iterator[tuple[str, str]]:
 def test_every_command_line_exists_with_its_options(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = app
-    context = click.Context(app)
+    context = click.Context(app, **app.context_settings)
     while isinstance(command, click.Group) and words and command.get_command(context, words[0]):
         command = command.get_command(context, words.pop(0))
     assert command is not app, line
     known = {
         option
-        for parameter in command.get_params(click.Context(command))
+        for parameter in command.get_params(click.Context(command, **app.context_settings))
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
     given = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]

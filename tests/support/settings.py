@@ -31,7 +31,8 @@ def places(name: str, value: Any, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if setting.key:
         for command in (generate, render, compare):
-            found[f"{command.name} --help"] = setting.flags[-1] in command.get_help(click.Context(command))
+            context = click.Context(command, help_option_names=["-h", "--help"])
+            found[f"{command.name} --help"] = setting.flags[-1] in command.get_help(context)
         (folder / "run.toml").write_text(f"{setting.key} = {value!r}\n")
         for keys in (RUN_KEYS, RENDER_KEYS):
             typed = gathered(read_toml(folder / "run.toml", keys), {})
