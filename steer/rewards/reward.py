@@ -101,11 +101,13 @@ class Reward:
         return bytes_of(self._held())
 
     def digest(self) -> tuple[str, str] | None:
-        """Return the precision of its modules' weights, and a digest of some numbers of each of these; ``None`` if it
-        has none."""
+        """Return the precision of its modules' largest weight, and a digest of some numbers of each weight; ``None`` if
+        it has none."""
         held = torch.nn.ModuleList(self._held())
-        weight = next((one for one in held.parameters() if one.is_floating_point()), None)
-        return None if weight is None else (dtype_name(weight.dtype) or str(weight.dtype), fingerprint(held))
+        largest = max(held.parameters(), key=torch.Tensor.numel, default=None)
+        if largest is None:
+            return None
+        return dtype_name(largest.dtype) or str(largest.dtype).removeprefix("torch."), fingerprint(held)
 
     def _held(self) -> list[torch.nn.Module]:
         return [value for value in vars(self).values() if isinstance(value, torch.nn.Module)]

@@ -11,6 +11,7 @@ from support.tiny import tiny_sd
 
 import steer
 from steer import SteerError
+from steer.models import load
 from steer.models.device import pick_device, pick_dtype
 from steer.models.load import load_model
 from steer.registry.plugins import manager
@@ -49,6 +50,18 @@ def test_mistakes_in_a_folder(tmp_path) -> None:
         json.dumps({"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]})
     )
     assert "has no scheduler, without which StableDiffusionPipeline cannot run" in one_line_error(tmp_path / "empty")
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_fit_while_it_is_loaded_says_what_would_help(tmp_path, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    tiny_sd().save_pretrained(tmp_path)
+    monkeypatch.setattr(load, "apply", full)
+    message = one_line_error(tmp_path)
+    assert "does not fit into memory while it is loaded (CUDA out of memory" in message
+    assert "use --dtype bf16 or fp16, --offload model, or a smaller model" in message
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from support import reward_models, tiny_clips, tiny_detectors
-from support.pretended import STRICT, pretended
+from support.pretended import CUDA, STRICT, pretended
 
 from steer import Prompt, Reward
 from steer.models.room import bytes_of
@@ -33,7 +33,7 @@ from steer_rewards.jpeg import Jpeg
 from steer_rewards.ocr import Ocr
 from steer_rewards.pickscore import PickScore, PickScoreOptions
 from steer_rewards.soft_tifa import Dsg, SoftTifa
-from steer_rewards.vqa import Vqa, VqaOptions
+from steer_rewards.vqa import Vqa
 from steer_shapes.learned import ShapesClean, ShapesCount, ShapesObjects, ShapesRelations
 from steer_shapes.reward import ShapesReward
 
@@ -75,16 +75,16 @@ REWARDS: dict[str, Callable[[Path, dict[str, Any]], Reward]] = {
     ),
     "da": lambda at, on: Da(BlipVqaOptions(weights=str(reward_models.blip_vqa_folder(at))), **on),
     "bvqa": lambda at, on: Bvqa(BlipVqaOptions(weights=str(reward_models.blip_vqa_folder(at))), **on),
-    "vqa": lambda at, on: Vqa(VqaOptions(dtype="fp32"), argument=str(reward_models.clip_flant5_folder(at)), **on),
-    "vqa-llava": lambda at, on: Vqa(VqaOptions(dtype="fp32"), argument=str(reward_models.llava_folder(at)), **on),
-    "vqa-qwen": lambda at, on: Vqa(VqaOptions(dtype="fp32"), argument=str(reward_models.qwen2_vl_folder(at)), **on),
+    "vqa": lambda at, on: Vqa(argument=str(reward_models.clip_flant5_folder(at)), **on),
+    "vqa-llava": lambda at, on: Vqa(argument=str(reward_models.llava_folder(at)), **on),
+    "vqa-qwen": lambda at, on: Vqa(argument=str(reward_models.qwen2_vl_folder(at)), **on),
     "jpeg": lambda at, on: Jpeg(**on),
     "shapes": lambda at, on: ShapesReward(**on),
     "shapes-objects": lambda at, on: ShapesObjects(**on),
     "shapes-count": lambda at, on: ShapesCount(**on),
     "shapes-relations": lambda at, on: ShapesRelations(**on),
     "shapes-clean": lambda at, on: ShapesClean(**on),
-    "hpsv3": lambda at, on: Hpsv3(Hpsv3Options(weights=str(reward_models.hpsv3_folder(at)), dtype="fp32"), **on),
+    "hpsv3": lambda at, on: Hpsv3(Hpsv3Options(weights=str(reward_models.hpsv3_folder(at))), **on),
     "ocr": lambda at, on: Ocr(**on),
     "soft-tifa": lambda at, on: SoftTifa(argument=str(reward_models.llava_folder(at)), **on),
     "dsg": lambda at, on: Dsg(argument=str(reward_models.llava_folder(at)), **on),
@@ -151,6 +151,22 @@ def test_scores_and_gradients_on_the_device_are_those_on_the_cpu(name: str, tmp_
         if reward.park():
             assert torch.allclose(checked(name, reward, there, prompts), scores, atol=1e-5)
     assert torch.allclose(scores.cpu(), expected, atol=1e-4)
+
+
+HALF = {
+    **dict.fromkeys(("clip", "hps", "pickscore", "aesthetic", "imagereward", "da", "bvqa"), "fp16"),
+    **dict.fromkeys(("vqa", "vqa-llava", "vqa-qwen", "hpsv3", "soft-tifa", "dsg"), "bf16"),
+}
+"""Rewards of large models, and their precision on a GPU if nobody asks for another."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CUDA != "cuda", reason="the machine has another accelerator")
+@pytest.mark.parametrize("name", HALF)
+def test_weights_are_in_half_precision_on_a_gpu(name: str, tmp_path: Path) -> None:
+    with pretended():
+        digest = REWARDS[name](tmp_path, {"device": "cuda"}).digest()
+        assert digest is not None and digest[0] == HALF[name]
 
 
 def modules_in(value: Any, seen: set[int]) -> Iterator[torch.nn.Module]:
