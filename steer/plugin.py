@@ -44,6 +44,18 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.sampling.methods_by_name import check_names as check_names  # names and options must be known
     from steer.sampling.methods_by_name import check_owners as check_owners  # options must be of what is used
 
+    # Whole runs
+    from steer.sampling.request import SamplingRequest as SamplingRequest  # everything that decides samples
+    from steer.render.generate import generate as generate  # samples prompts into a folder
+    from steer.render.generate import GenerationWatcher as GenerationWatcher  # sees the progress of that
+    from steer.render.renderer import Renderer as Renderer  # renders the missing prompts of a folder
+    from steer.render.local import LocalEngine as LocalEngine  # renders in this process
+    from steer.render.spec import Spec as Spec  # a render's settings
+    from steer.render.spec import tasks_of as tasks_of  # the tasks of prompts: one per independent sample
+    from steer.render.watcher import Plan as Plan  # the work of a render
+    from steer.render.watcher import Summary as Summary  # the end of a render
+    from steer.sampling.trace import event_rows as event_rows  # what events say of one prompt
+
     # Noise processes
     from steer.processes.process import Process as Process  # the interface of noise processes
     from steer.processes.noise import Streams as Streams  # one generator per slot
@@ -94,10 +106,14 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.rewards.by_name import check_modalities as check_modalities  # rewards must score what the model makes
 
     # Prompts and images
+    from steer.prompts.rows import as_row as as_row  # a prompt as plain data
+    from steer.prompts.rows import from_row as from_row  # a prompt from plain data
+    from steer.models.stock.inputs import with_inputs as with_inputs  # prompts with the inputs of a pipeline's call
     from steer.prompts.files import PROMPT_SUFFIXES as PROMPT_SUFFIXES  # endings of prompt files
     from steer.prompts.prompt import check_seed as check_seed  # checks that a seed is in range
     from steer.prompts.prompt import text_id as text_id  # the id of a text
     from steer.settings.run_settings import parse_size as parse_size  # width and height of `512x768`
+    from steer.settings.run_settings import TYPED as TYPED  # the settings of runs that users type, by their keys
     from steer.prompts.pictures.opening import ImageError as ImageError  # the error for a file that is no image
     from steer.evaluate.score.images import read_image as read_image  # pixels of an untrusted image file
     from steer.evaluate.score.images import find_images as find_images  # image files in files and folders
@@ -134,6 +150,8 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.settings.strict_json import read_object as read_object  # the object in a JSON file
 
     # Output
+    from steer.render.page.build import build_page as build_page  # the page of all runs in a folder
+    from steer.render.page.build import page_file as page_file  # its styles and scripts, for other pages
     from steer.results.storage import storage_at as storage_at  # a place for files: a folder or an fsspec URL
     from steer.results.sheets import Cell as Cell  # a picture on a contact sheet
     from steer.results.sheets import MAX_CELLS as MAX_CELLS  # pictures on one sheet
@@ -144,7 +162,14 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.evaluate.statistics import percentile_interval as percentile_interval  # an interval of bootstrap draws
 
     # Commands
+    from steer.cli.parts.option_groups import GroupedCommand as GroupedCommand  # help lists its options in groups
+    from steer.cli.parts.option_groups import option as option  # an option in a group
+    from steer.cli.parts.sampling_options import sampling_options as sampling_options  # model, run and steering
+    from steer.cli.parts.sampling_options import gathered as gathered  # values of options, over those of a run file
+    from steer.cli.parts.sampling_options import request_of as request_of  # the request that they make, checked
+    from steer.cli.parts.config import default_model as default_model  # the model if none is named
     from steer.cli.parts.shared import log_option as log_option  # `--log FILE`
+    from steer.settings.options import describe as describe  # a declaration's options in order
     from steer.settings.options import parse_assignments as parse_assignments  # `-o PLUGIN.OPTION=VALUE` by plugin
     from steer.cli.parts.shared import quiet_libraries as quiet_libraries  # turns off bars and notices of libraries
     from steer.cli.parts.folders import default_out as default_out  # a new folder, outputs/TIME

@@ -53,7 +53,13 @@ class LocalEngine(Engine):
         watchers = [*observers, *([self._previews] if self._previews else [])]
         if spec.run_format == 1:
             watchers.append(FirstChunks())
-        self._session = Session(sampler.model, sampler.plugins, **spec.request.arguments(), observers=watchers)
+        self._session = Session(
+            sampler.model,
+            sampler.plugins,
+            **spec.request.arguments(),
+            observers=watchers,
+            shared=sampler.rewards,
+        )
         dtype = dtype_of(sampler.backbone.denoisers["base"])
         self.dtype = dtype_name(dtype) or str(dtype).removeprefix("torch.")
         self.searching = False

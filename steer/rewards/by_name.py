@@ -63,12 +63,18 @@ def make_reward(
 
 
 def make_judges(
-    specs: Sequence[RewardSpec], options: OptionValues, plugins: Plugins, device: torch.device, *, fetch: bool = True
+    specs: Sequence[RewardSpec],
+    options: OptionValues,
+    plugins: Plugins,
+    device: torch.device,
+    shared: dict[str, RewardFunction] | None = None,
+    *,
+    fetch: bool = True,
 ) -> dict[str, WeightedSum]:
     """Make each judge separately, by the name under which its scores are reported; see :func:`make_reward`."""
     judges = {}
     for spec in specs:
-        judge = make_reward([spec], options, plugins, device, fetch=fetch)
+        judge = make_reward([spec], options, plugins, device, shared, fetch=fetch)
         assert judge is not None
         judges[spec if isinstance(spec, str) else spec_name(spec)] = judge
     return judges

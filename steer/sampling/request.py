@@ -33,6 +33,7 @@ class SamplingRequest:
         seed: of every prompt that has none of its own.
         run_seed: from it and the prompts' ids the other seeds are hashed.
         choose: how results are chosen among particles; ``None`` is best if there is a reward, else all.
+        loaded: the model in memory, if it is there already.
     """
 
     model: Any = "shapes"
@@ -47,6 +48,7 @@ class SamplingRequest:
     seed: int | None = None
     run_seed: int = 0
     choose: str | None = None
+    loaded: Sampler | None = field(default=None, repr=False, compare=False)
 
     def check(self) -> None:
         """Look up every name and validate every option, loading no weights.
@@ -58,11 +60,13 @@ class SamplingRequest:
         check_names(self.methods, [*self.reward, *self.judge], self.options, manager())
 
     def sampler(self) -> Sampler:
-        """Load the model.
+        """Return the model, loaded unless it is in memory already.
 
         Raises:
             SteerError: also if files of what it makes cannot be written here.
         """
+        if self.loaded is not None:
+            return self.loaded
         sampler = Sampler(self.model, device=self.device, dtype=self.dtype, model_options=self.model_options)
         sampler.backbone.medium.check()
         return sampler

@@ -17,6 +17,7 @@ from steer.results.items import Item, Sample
 from steer.results.result import Result
 from steer.rewards.by_name import OptionValues, RewardSpec
 from steer.rewards.isolation import undisturbed
+from steer.rewards.reward import RewardFunction
 from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import MethodSpec
 from steer.sampling.session import Session
@@ -25,7 +26,12 @@ __all__ = ["Item", "Result", "Sample", "Sampler"]
 
 
 class Sampler:
-    """A model ready to be sampled and steered."""
+    """A model ready to be sampled and steered.
+
+    Attributes:
+        rewards: rewards by their labels, which later calls with equal options of theirs may use again; ``None``, the
+            default, has every call make its own and keeps none in memory.
+    """
 
     def __init__(
         self,
@@ -42,6 +48,7 @@ class Sampler:
             self.model = load_model(model, self.plugins, device=device, dtype=dtype, options=model_options)
         self.backbone = self.model.backbone
         self.last_cost = Cost()
+        self.rewards: dict[str, RewardFunction] | None = None
 
     def generate(self, prompts: str | Iterable[str], **arguments: Any) -> Result:
         """Sample and steer; takes the arguments of :meth:`stream`, returns what it yields in the prompts' order."""
@@ -105,6 +112,7 @@ class Sampler:
                 run_seed=run_seed,
                 choose=choose,
                 observers=observers,
+                shared=self.rewards,
                 **settings,
             )
             rows = with_inputs(as_prompts(prompts), self.backbone.call_inputs, inputs or {}, self.model.name)

@@ -35,6 +35,7 @@ from steer.rewards.by_name import (
 from steer.rewards.combinations import named_parts, parts_of
 from steer.rewards.expressions import leaves, parse_expression
 from steer.rewards.isolation import undisturbed
+from steer.rewards.reward import RewardFunction
 from steer.sampling.checks import check_memory, warn_of_shared_noise
 from steer.sampling.chosen_particles import CHOICES, chosen_of
 from steer.sampling.chunks import Halved
@@ -71,6 +72,7 @@ class Session:
         run_seed: int = 0,
         choose: str | None = None,
         observers: Iterable[object] = (),
+        shared: dict[str, RewardFunction] | None = None,
         **settings: Any,
     ) -> None:
         """Make the rewards; weights that are not on this machine yet are fetched when the first pack begins.
@@ -78,6 +80,7 @@ class Session:
         Args:
             plugins: the plugins to look up names in.
             methods: see :meth:`steer.sampling.sampler.Sampler.stream`, as for all others.
+            shared: rewards by their labels, to take from and to add to; see :attr:`Sampler.rewards`.
 
         Raises:
             SteerError: if the arguments contradict each other for any prompt.
@@ -96,8 +99,8 @@ class Session:
         device = self.backbone.device
         check_modalities([*self.reward, *self.judge], self.backbone.modality, self.options, plugins)
         # planning fetches nothing
-        self._scorer = make_reward(self.reward, self.options, plugins, device, fetch=False)
-        self._judges = make_judges(self.judge, self.options, plugins, device, fetch=False)
+        self._scorer = make_reward(self.reward, self.options, plugins, device, shared, fetch=False)
+        self._judges = make_judges(self.judge, self.options, plugins, device, shared, fetch=False)
         scorers = (self._scorer, *self._judges.values())
         found = itertools.chain.from_iterable(parts_of(scorer) for scorer in scorers if scorer is not None)
         self._rewards = list(dict.fromkeys(found))

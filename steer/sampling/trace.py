@@ -1,10 +1,12 @@
 """Traces: the events of one prompt's particles, step by step, as plain data."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
+from steer.sampling.events import Event
 from steer.sampling.state import State
 
 SCHEMA = 1
@@ -20,16 +22,6 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
     """
     rows = state.rows_of(job)
     weights = state.log_weight[rows]
-    events: list[dict[str, Any]] = []
-    for event in state.events:
-        mine = [i for i, j in enumerate(event.jobs) if j == job]
-        if not mine:  # a search had finished this prompt
-            continue
-        row: dict[str, Any] = {"kind": event.kind, "step": event.step, "timestep": event.timestep, "draw": event.draw}
-        row["slots"] = [event.slots[i] for i in mine]
-        for name, values in event.data.items():
-            row[name] = [values[i] for i in mine] if event.by_row else values[job]
-        events.append(row)
     log_z = None
     if not state.biased and len(rows):
         log_z = float(torch.logsumexp(weights, dim=0)) - math.log(len(rows))
@@ -43,5 +35,20 @@ def trace_of(state: State, job: int) -> dict[str, Any]:
         "log_z": log_z,
         "biased": state.biased,
         "unique_ancestors": len(set(state.ancestors[rows].tolist())),
-        "events": events,
+        "events": event_rows(state.events, job),
     }
+
+
+def event_rows(events: Iterable[Event], job: int) -> list[dict[str, Any]]:
+    """Return what events say of one prompt, as they stand in its trace."""
+    rows = []
+    for event in events:
+        mine = [i for i, j in enumerate(event.jobs) if j == job]
+        if not mine:  # a search had finished this prompt
+            continue
+        row: dict[str, Any] = {"kind": event.kind, "step": event.step, "timestep": event.timestep, "draw": event.draw}
+        row["slots"] = [event.slots[i] for i in mine]
+        for name, values in event.data.items():
+            row[name] = [values[i] for i in mine] if event.by_row else values[job]
+        rows.append(row)
+    return rows

@@ -24,7 +24,17 @@ from steer.settings.strict_json import json_text
 
 INDEX, FOLDER = "index.html", "page"
 MARK = b'<meta name="generator" content="steer">'
-SCRIPTS = ("data.js", "charts.js", "picks.js", "grid.js", "compare.js", "tokens.js", "detail.js", "app.js")
+SCRIPTS = (
+    "elements.js",
+    "data.js",
+    "charts.js",
+    "picks.js",
+    "grid.js",
+    "compare.js",
+    "tokens.js",
+    "detail.js",
+    "app.js",
+)
 ROWS_A_FILE = 2_500
 TEXT_SHOWN = 4_000
 """Characters of a text that the page shows; its file has all."""
@@ -249,13 +259,17 @@ def _parts(rows: list[Any], size: int) -> Iterable[list[Any]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
+def page_file(name: str) -> str:
+    """Return a style or a script of the page, such as ``"charts.js"``; other pages share some."""
+    return (resources.files("steer.render.page") / "static" / name).read_text(encoding="utf-8")
+
+
 def _html(scripts: Iterable[str], version: str) -> str:
     """Return the page with its style and scripts inside; a browser may run only scripts of their hash."""
-    folder = resources.files("steer.render.page") / "static"
-    style, code = (folder / "page.css").read_text(), "\n".join((folder / name).read_text() for name in SCRIPTS)
+    style, code = page_file("page.css"), "\n".join(map(page_file, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     tags = "\n".join(f'<script src="{name}?{version}" defer></script>' for name in scripts)
-    page = (folder / "page.html").read_text()
+    page = page_file("page.html")
     for mark, text in (("@digest@", digest), ("@style@", style), ("@code@", code), ("@data@", tags)):
         page = page.replace(mark, text)
     return page

@@ -1,4 +1,3 @@
-"use strict";
 // Data come as scripts that call steer.take(kind, number, data). Nothing of them is ever read as HTML.
 
 const COLUMNS = ["run", "prompt", "category", "id", "file", "seed", "slot", "reward", "judged", "width", "height",
@@ -53,23 +52,6 @@ const urlOf = (path) => path.split("/").map(encodeURIComponent).join("/");
 
 function runLabel(run) {
   return run.folder || (run.methods || []).join(" + ") || "plain";
-}
-
-function number(value, digits = 3) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  return Math.abs(value) >= 1000 ? value.toFixed(0) : value.toFixed(digits);
-}
-
-// Makes an element; strings become text, never markup.
-function make(tag, attributes = {}, ...children) {
-  const space = tag.startsWith("svg:") ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
-  const element = document.createElementNS(space, tag.replace("svg:", ""));
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
-  return element;
 }
 
 const isText = (entry) => entry.words !== null && entry.words !== undefined;

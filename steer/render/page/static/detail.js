@@ -154,29 +154,3 @@ class Detail {
       make("pre", {}, JSON.stringify(recipe, null, 1)))];
   }
 }
-
-function command(text) {
-  const button = make("button", { type: "button", class: "copy" }, "Copy");
-  button.addEventListener("click", async () => {
-    button.textContent = (await copy(text)) ? "Copied" : "Select it";
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
-  });
-  // lines break between options, not inside them; what is selected by hand reads the same
-  const words = text.split(/ (?=-)/).flatMap((word, place) => (place ? [" ", make("span", {}, word)] : [word]));
-  return make("div", { class: "command" }, make("code", {}, words), button);
-}
-
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch (error) {
-    const area = make("textarea", { style: "position:fixed;opacity:0" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    const done = document.execCommand("copy");
-    area.remove();
-    return done;
-  }
-}
