@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell sta
 import pytest
 from support.marks import mark
 
-pytest_plugins = ["support.commands"]
+pytest_plugins = ["support.browser", "support.commands"]
 
 
 @pytest.fixture(scope="session")

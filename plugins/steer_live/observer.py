@@ -17,6 +17,8 @@ SIDE = 160
 """Pixels of a preview's longer side."""
 MOST_SHOWN = 64
 """Particles of a prompt that are shown."""
+MOST_PROMPTS = 16
+"""Prompts in a pack whose steps are told: of a prompt file, only what is finished is of interest."""
 MOST_LETTERS = 500
 """Letters of a text that are shown."""
 UNSHOWN = ("tokens", "candidate")
@@ -79,6 +81,8 @@ class Observer:
         shown = self._pictures(state) if self._previews != 0 else {}
         before = self._slots(state)
         result = yield
+        if state.forwards.reward is not None:
+            state.rewards()  # kept, for whoever chooses by them
         self._tell_step(state, before, shown)
         return result
 
@@ -103,6 +107,8 @@ class Observer:
 
     def _tell_step(self, state: State, before: list[list[int]], shown: dict[tuple[int, int], str]) -> None:
         events, self._seen = state.events[self._seen :], len(state.events)
+        if len(state.jobs) > MOST_PROMPTS:
+            return
         for index, (job, slots) in enumerate(zip(state.jobs, before, strict=True)):
             if not slots:  # a search is done with this prompt
                 continue

@@ -1,4 +1,4 @@
-"""A real browser to look at the page with."""
+"""A real browser to look at pages with."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from support.pages import FLAGS
+
+if TYPE_CHECKING:  # most tests need no browser
+    from selenium import webdriver
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[webdriver.Chrome]:
     """A headless Chromium."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    from support.pages import FLAGS
+
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         text = "no Chromium found, the page is NOT tested: apt-get install chromium chromium-driver"
