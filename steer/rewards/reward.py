@@ -5,6 +5,7 @@ is one; a plugin subclasses :class:`Reward`.
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -101,13 +102,14 @@ class Reward:
         return bytes_of(self._held())
 
     def digest(self) -> tuple[str, str] | None:
-        """Return the precision of its modules' largest weight, and a digest of some numbers of each weight; ``None`` if
-        it has none."""
+        """Return the precision of most weights in its modules, and a digest of some numbers of each; ``None`` if it has
+        none."""
         held = torch.nn.ModuleList(self._held())
-        largest = max(held.parameters(), key=torch.Tensor.numel, default=None)
-        if largest is None:
+        precisions = Counter(weight.dtype for weight in held.parameters())
+        if not precisions:
             return None
-        return dtype_name(largest.dtype) or str(largest.dtype).removeprefix("torch."), fingerprint(held)
+        ((most, _),) = precisions.most_common(1)
+        return dtype_name(most) or str(most).removeprefix("torch."), fingerprint(held)
 
     def _held(self) -> list[torch.nn.Module]:
         return [value for value in vars(self).values() if isinstance(value, torch.nn.Module)]
