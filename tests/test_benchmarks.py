@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import at_once
 import fuzz
 import gpu
 import gpu_parts
+import train_on_gpu
 from results import Part, PartError, Runner, run_all
 
 PARTS = [Part("long"), Part("early"), Part("reader", ("early",)), Part("last")]
@@ -201,6 +203,29 @@ def wait_for(met, seconds: float = 60) -> None:
     while not met():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_a_training_stops_in_time_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_on_gpu, "SPARE", 20.0)
+    small = "text --width 32 --layers 1 --batch 2 --precision no --sheet-every 1000000 --log-every 1"
+    long, short = (train_on_gpu.Job("text", f"{small} --steps {steps}", "") for steps in (1_000_000, 1))
+    assert train_on_gpu.run([long], tmp_path, time.monotonic() + 45, "cpu", False) == ["text"]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "text" / "log.jsonl").read_text().splitlines()]
+    assert 0 < len(steps) < 1_000_000
+    more = train_on_gpu.Job("text", f"{small} --steps {steps[-1] + 1}", "")
+    assert train_on_gpu.run([more], tmp_path, time.monotonic() + 300, "cpu", False) == []
+    again = [json.loads(line)["step"] for line in (tmp_path / "text" / "log.jsonl").read_text().splitlines()]
+    assert again == [*steps, steps[-1] + 1] and (tmp_path / "text" / "model").is_dir()
+    assert train_on_gpu.run([short], tmp_path, time.monotonic() + 300, "cpu", False) == []  # it is done
+
+
+def test_options_of_a_smoke_replace_those_of_the_command() -> None:
+    for job in train_on_gpu.JOBS:
+        words = job.words(Path("out"), "cpu", smoke=True)
+        assert len({word for word in words if word.startswith("--")}) == sum(word.startswith("--") for word in words)
+        assert words[words.index("--steps") + 1] == "2"
 
 
 @pytest.mark.slow
