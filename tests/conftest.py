@@ -53,8 +53,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+UNTESTED = {
+    "no Chromium found": "THE PAGE WAS NOT TESTED: no Chromium found; apt-get install chromium chromium-driver",
+    "COMFYUI is not set": "THE NODES WERE NOT TESTED IN COMFYUI: set COMFYUI to a checkout of it, and install its "
+    "requirements",
+}
+"""What to say loudly if a test was skipped for a reason."""
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly if the page went untested."""
-    if any("no Chromium found" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
-        text = "THE PAGE WAS NOT TESTED: no Chromium found; apt-get install chromium chromium-driver"
-        terminalreporter.write_sep("!", text, red=True, bold=True)
+    """Say loudly what went untested."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for reason, text in UNTESTED.items():
+        if any(reason in one for one in skipped):
+            terminalreporter.write_sep("!", text, red=True, bold=True)

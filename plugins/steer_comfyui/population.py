@@ -102,10 +102,12 @@ class Model(Backbone):
     def __init__(
         self, denoiser: torch.nn.Module, device: torch.device, steps: Steps, decode: Callable[[Tensor], Tensor]
     ) -> None:
-        super().__init__(_ComfyUI(scheduler=None, _execution_device=device), denoiser)
+        super().__init__(SimpleNamespace(scheduler=None, _execution_device=device), denoiser)
         self._steps, self._decode = steps, decode
 
     def process_for(self, settings: Mapping[str, Any], shape: tuple[int, ...], prompts: Sequence[Prompt]) -> Process:
+        if settings["transitions"] is not None:
+            raise SteerError("ComfyUI's samplers have no transitions of ODE steps; leave fk.preset=glass out")
         return self._steps
 
     def latent_shape(self, width: int | None, height: int | None) -> tuple[int, ...]:
@@ -118,11 +120,10 @@ class Model(Backbone):
         raise NotImplementedError  # CONDITIONING comes from ComfyUI
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> NoReturn:
-        raise SteerError("a method asked for a prediction of its own, and ComfyUI's sampler makes one per step")
+        self.check_predicts("a method")
 
-
-class _ComfyUI(SimpleNamespace):
-    """Takes a pipeline's place; messages name it."""
+    def check_predicts(self, what: str) -> NoReturn:
+        raise SteerError(f"{what} needs predictions of its own, and ComfyUI's sampler makes one per step; leave it out")
 
 
 def prepared(

@@ -215,6 +215,7 @@ def _in_memory(rows: int) -> Iterator[None]:
     try:
         yield
     except model_management.OOM_EXCEPTION as error:
+        model_management.unload_all_models()  # as ComfyUI does after its own error
         raise SteerError(
             f"memory does not suffice for {rows} images at once; lower particles or at_once, or the size"
         ) from error

@@ -177,9 +177,17 @@ def test_a_loop_that_leaves_levels_out_cannot_be_steered() -> None:
         through(half, shrinking, make_methods(["fk"], {}, manager()))
 
 
-def test_a_funnel_is_refused_by_name() -> None:
-    with pytest.raises(SteerError, match=r"from 4 to 2, and ComfyUI's sampler keeps its batch; leave fk.keep out"):
-        through(sample_euler_ancestral, shrinking, make_methods(["fk"], {"fk": {"keep": 0.5}}, manager()))
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("keep", 0.5, r"from 4 to 2, and ComfyUI's sampler keeps its batch; leave fk.keep out"),
+        ("preset", "glass", r"no transitions of ODE steps; leave fk.preset=glass out"),
+        ("lookahead", 2, r"fk.lookahead=2 needs predictions of its own, and ComfyUI's sampler makes one per step"),
+    ],
+)
+def test_what_comfyuis_loop_cannot_do_is_refused_by_name(option, value, message) -> None:
+    with pytest.raises(SteerError, match=message):
+        through(sample_euler_ancestral, shrinking, make_methods(["fk"], {"fk": {option: value}}, manager()))
 
 
 def test_a_reward_that_fails_says_at_which_step() -> None:
