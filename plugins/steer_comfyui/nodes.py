@@ -28,6 +28,13 @@ def _files() -> Path:
     return Path(folder_paths.models_dir) / Path(FOLDER).name
 
 
+def _blocked(message: str | None) -> Any:
+    """Return an output in the place of none: what it is connected to is left out, or fails with a message."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return ExecutionBlocker(message)
+
+
 class _Node:
     CATEGORY = "steer"
     FUNCTION = "run"
@@ -100,8 +107,16 @@ class _Choice(_Node):
         return {"required": {**scored, **cls.OWN}, "optional": {"latent": ("LATENT",)}}
 
     @staticmethod
+    def images_of(images: list[Any], scores: list[float]) -> Any:
+        """Return the one batch of images that the scores are of."""
+        if len(images) != 1:
+            raise SteerError(f"got a list of {len(images)} batches of images; give one batch")
+        check_scores(scores, len(images[0]))
+        return images[0]
+
+    @staticmethod
     def chosen(images: Any, scores: list[float], latent: Any, rows: list[int]) -> tuple[Any, Any, list[float]]:
-        kept = None if latent is None else rows_of(latent[0], rows)
+        kept = _blocked("connect the latent of the images") if latent is None else rows_of(latent[0], rows)
         return images[torch.tensor(rows, dtype=torch.int64)], kept, [scores[row] for row in rows]
 
 
@@ -112,8 +127,7 @@ class TakeBest(_Choice):
     OWN: ClassVar = {"n": ("INT", {"default": 1, "min": 1, "max": 65_536})}
 
     def run(self, images: Any, scores: list[float], n: list[int], latent: Any = None) -> tuple[Any, Any, list[float]]:
-        check_scores(scores, len(images[0]))
-        return self.chosen(images[0], scores, latent, best(scores, n[0]))
+        return self.chosen(self.images_of(images, scores), scores, latent, best(scores, n[0]))
 
 
 class Threshold(_Choice):
@@ -128,14 +142,11 @@ class Threshold(_Choice):
     def run(
         self, images: Any, scores: list[float], threshold: list[float], if_none: list[Any], latent: Any = None
     ) -> tuple[Any, Any, list[Any]]:
-        check_scores(scores, len(images[0]))
-        rows = above(scores, threshold[0], if_none[0])
+        batch, rows = self.images_of(images, scores), above(scores, threshold[0], if_none[0])
         if not rows:
-            from comfy_execution.graph_utils import ExecutionBlocker
-
-            nothing = ExecutionBlocker(None)
+            nothing = _blocked(None)
             return nothing, nothing, [nothing]
-        return self.chosen(images[0], scores, latent, rows)
+        return self.chosen(batch, scores, latent, rows)
 
 
 class _Sampler(_Node):

@@ -1,5 +1,7 @@
 """Rewards of ComfyUI's nodes: by expressions, as ``steer … --reward`` takes them."""
 
+import os
+import re
 from pathlib import Path
 
 from torch import Tensor
@@ -30,25 +32,30 @@ def parsed(options: str) -> dict[str, dict[str, str]]:
     return parse_assignments(line.strip() for line in options.splitlines() if line.strip())
 
 
-def check_reward(expression: str, options: str, files: Path) -> None:
+def check_reward(expression: str, options: str, files: Path) -> str:
     """Look up every name in an expression, and check the options, without loading weights.
 
     Args:
-        expression: rewards, such as ``hps:2+clip``.
+        expression: rewards, such as ``hps:2+clip`` or ``mine.py:brightness``.
         options: see :func:`parsed`.
-        files: the only folder whose Python files it may name: a workflow may come from anybody, and ComfyUI lets
-            anybody who reaches it upload files into others.
+        files: the folder of Python files, and the only one: a workflow may come from anybody, and ComfyUI lets anybody
+            who reaches it upload files into others.
+
+    Returns:
+        The expression with the files' paths.
 
     Raises:
         SteerError: naming what is wrong.
     """
+    expression = re.sub(r"(?<![\w./\\~-])[\w-]+\.py(?=:)", lambda name: os.path.relpath(files / name[0]), expression)
     for term in leaves(parse_expression(expression)):
         if term.name.endswith(".py") and not Path(term.name).resolve().is_relative_to(files.resolve()):
-            raise SteerError(f"reward {term.name!r}: a workflow may name Python files in {files} alone; put it there")
+            raise SteerError(f"reward {term.name!r}: a workflow may name Python files of {files} alone; put it there")
     values = parsed(options)
     check_names([], [expression], values, manager())
     check_modalities([expression], "image", values, manager(), who="ComfyUI's nodes score")
     check_owners(values, [], [expression])
+    return expression
 
 
 def load_reward(expression: str, options: str, device: str, files: Path, *, offload: bool) -> WeightedSum:
@@ -64,7 +71,7 @@ def load_reward(expression: str, options: str, device: str, files: Path, *, offl
     Raises:
         SteerError: see :func:`check_reward`; or if the weights cannot be had.
     """
-    check_reward(expression, options, files)
+    expression = check_reward(expression, options, files)
     place = pick_device(None if device == "auto" else device)
     reward = make_reward([expression], parsed(options), manager(), place)
     assert reward is not None

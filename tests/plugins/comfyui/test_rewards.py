@@ -33,8 +33,9 @@ def test_a_workflow_names_files_of_one_folder_alone(tmp_path) -> None:
     allowed.mkdir(parents=True)
     for place in (allowed, tmp_path):
         (place / "mine.py").write_text("def half(samples, prompts):\n    return samples.mean(dim=(1, 2, 3)) / 2\n")
-    reward = load_reward(f"{allowed}/mine.py:half", "", "cpu", allowed, offload=True)
-    assert scores_of(reward, torch.ones(2, 4, 4, 3), "a cat") == [0.5, 0.5]
-    for outside in (f"{tmp_path}/mine.py", f"{allowed}/../../mine.py"):
-        with pytest.raises(SteerError, match=r"a workflow may name Python files in .*steer alone"):
+    for inside in ("mine.py", f"{allowed}/mine.py"):
+        reward = load_reward(f"{inside}:half:3", "", "cpu", allowed, offload=True)
+        assert scores_of(reward, torch.ones(2, 4, 4, 3), "a cat") == [1.5, 1.5]
+    for outside in (f"{tmp_path}/mine.py", f"{allowed}/../../mine.py", "./mine.py", "~/mine.py"):
+        with pytest.raises(SteerError, match=r"a workflow may name Python files of .*steer alone"):
             check_reward(f"{outside}:half", "", allowed)

@@ -47,7 +47,7 @@ def brightness(samples: torch.Tensor, prompts: list[str]) -> torch.Tensor:
     return samples.mean(dim=(1, 2, 3))
 
 
-def graph(batch: int = 1, reward: str = "./models/steer/mine.py:brightness", **nodes):
+def graph(batch: int = 1, reward: str = "mine.py:brightness", **nodes):
     return {
         "model": {"class_type": "TinyCheckpoint", "inputs": {"ckpt_name": "tiny"}},
         "positive": {"class_type": "CLIPTextEncode", "inputs": {"text": TEXT, "clip": ["model", 1]}},
@@ -182,6 +182,28 @@ def test_the_best_and_those_above_a_threshold_go_on_with_their_latents(comfyui) 
     assert message.startswith("no image reaches the threshold 5: the best of 4 has ")
 
 
+def test_what_needs_a_latent_that_is_not_connected_is_left_out(comfyui) -> None:
+    """ComfyUI tells its window why, and nobody else."""
+    nodes = {
+        "all": steered("BestOfN", "euler", n=2, at_once=2, keep=2),
+        "best": {"class_type": "SteerTakeBest", "inputs": {"images": ["all", 1], "scores": ["all", 2], "n": 1}},
+        "decoded": {"class_type": "VAEDecode", "inputs": {"samples": ["best", 1], "vae": ["model", 2]}},
+    }
+    found = comfyui.outputs(graph(images=saved("best", 0), latent_images=saved("decoded", 0), **nodes))
+    assert len(found["images"]["images"]) == 1
+    assert "latent_images" not in found
+
+
+@pytest.mark.parametrize("name", ["euler_ancestral", "dpmpp_2m_sde", "lcm"])
+def test_flow_models_are_steered_too(comfyui, name) -> None:
+    """``dpmpp_2m_sde`` begins a little below the first noise level of a flow."""
+    flow = {"class_type": "ModelSamplingSD3", "inputs": {"model": ["model", 0], "shift": 3.0}}
+    found = comfyui.outputs(graph(flow=flow, fk=fk(name, model=["flow", 0]), report=shown("fk", 3)))
+    report = json.loads(found["report"]["text"][0])
+    assert [step for step, _ in report["resampled"]] == [1, 2, 3, 4]
+    assert len(report["scores"]) == 4
+
+
 def test_a_part_of_an_image_is_sampled_again(comfyui) -> None:
     """With a mask, and noise from halfway on."""
     nodes = {
@@ -200,7 +222,7 @@ def test_a_part_of_an_image_is_sampled_again(comfyui) -> None:
     ("changes", "message"),
     [
         ({"reward": "shaped"}, "unknown reward 'shaped'"),
-        ({"reward": "./input/mine.py:brightness"}, "a workflow may name Python files in"),
+        ({"reward": "./input/mine.py:brightness"}, "a workflow may name Python files of"),
         ({"fk": fk(options="fk.strat=0.1")}, "unknown option fk.strat"),
     ],
 )
