@@ -37,18 +37,14 @@ class Desk:
         request_of(job.values)
 
     @staticmethod
-    def address_of(job: Job, number: int) -> str:
+    def address_of(job: Job, key: str) -> str:
         """Return the path by which clients fetch one of a job's files. It names no place on the disk."""
-        return f"/files/{job.id}/{number}"
+        return f"/files/{job.id}/{key}"
 
-    def file_of(self, job: Job, number: int) -> bytes:
-        """Return one of a job's files, by its number; ``KeyError`` if there is none."""
-        if not 0 <= number < len(job.files):
-            raise KeyError(number)
-        data = storage_at(self.folder / job.id).read(job.files[number]["file"])
-        if data is None:
-            raise KeyError(number)
-        return data
+    def content_of(self, job: Job, key: str) -> bytes | None:
+        """Return the content of one of a job's files; ``None`` if there is none with this key."""
+        file = job.file(key)
+        return None if file is None else storage_at(self.folder / job.id).read(file["file"])
 
     def end(self) -> None:
         """Begin to end: no job begins any more, streams and waiting requests are answered."""

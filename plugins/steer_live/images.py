@@ -179,13 +179,13 @@ class ImagesAPI:
         result = read_object(self._desk.folder / job.id / "result.json", "result")
         recipes = {item["id"]: item["recipe"] for item in result["items"]}
         data = []
-        for number, file in enumerate(job.files):
+        for file in job.files:
             told = {key: file[key] for key in ("reward", "judge", "seed", "slot")}
             image: dict[str, Any] = {"steer": {**told, "recipe": recipes[file["id"]]}}
             if form == "url":
-                image["url"] = f"{request.url.scheme}://{request.url.netloc}{self._desk.address_of(job, number)}"
+                image["url"] = f"{request.url.scheme}://{request.url.netloc}{self._desk.address_of(job, file['key'])}"
             else:
-                image["b64_json"] = base64.b64encode(self._desk.file_of(job, number)).decode()
+                image["b64_json"] = base64.b64encode(self._desk.content_of(job, file["key"]) or b"").decode()
             data.append(image)
         told = {"job": job.id, "cost": result["cost"], "seconds": job.seconds}
         return {"created": int(time.time()), "data": data, "output_format": "png", "steer": told}

@@ -34,7 +34,8 @@ class Job:
         status: where it stands.
         failure: why it failed; empty if it did not.
         mistaken: whether it failed by a mistake in what was asked, not in the program.
-        files: what was written, each with ``id``, ``prompt``, ``file``, ``seed``, ``slot``, ``reward`` and ``judge``.
+        files: what was written, each with ``key`` (its address), ``id``, ``prompt``, ``file``, ``seed``, ``slot``,
+            ``reward`` and ``judge``.
         total: samples or prompts in all.
         lost: prompts that failed.
         created: seconds since 1970.
@@ -66,6 +67,10 @@ class Job:
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return asdict(self)
+
+    def file(self, key: Any) -> dict[str, Any] | None:
+        """Return the file with this key."""
+        return next((file for file in self.files if file["key"] == key), None)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:

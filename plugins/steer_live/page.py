@@ -55,7 +55,8 @@ class PageRoutes:
         return [
             Route("/", answering(self.index)),
             Route("/static/{name}", answering(self.static)),
-            Route("/files/{id}/{number:int}", answering(self.file)),
+            Route("/files/{id}/{key}", answering(self.file)),
+            Route("/favicon.ico", answering(self.no_icon)),
             Route("/gallery/{name:path}", answering(self.gallery)),
             Route("/api/about", answering(self.about)),
             Route("/api/events", answering(self.changes)),
@@ -82,13 +83,16 @@ class PageRoutes:
         return _file(name, self._files[name].encode())
 
     async def file(self, request: Request) -> Response:
-        """Answer with a sample of a job, by its number."""
-        job, number = self._job_of(request), request.path_params["number"]
-        try:
-            data = await run_in_threadpool(self._desk.file_of, job, number)
-        except KeyError:
-            raise RefusedError("there is no such file", status=404) from None
-        return _file(job.files[number]["file"], data)
+        """Answer with a sample of a job, by its key."""
+        job, key = self._job_of(request), request.path_params["key"]
+        file, data = job.file(key), await run_in_threadpool(self._desk.content_of, job, key)
+        if file is None or data is None:
+            raise RefusedError("there is no such file", status=404)
+        return _file(file["file"], data)
+
+    async def no_icon(self, request: Request) -> Response:
+        """Answer that there is none, which browsers ask for by themselves."""
+        return Response(status_code=204)
 
     async def gallery(self, request: Request) -> Response:
         """Answer with a file of the gallery of all jobs, which is built anew when it is opened."""
@@ -217,11 +221,11 @@ class PageRoutes:
             job.status = "queued"  # it goes on in its folder
             return job
         rows, values = [dict(row) for row in job.rows], dict(job.values)
-        number = body.get("file")
-        if number is not None:
-            if type(number) is not int or not 0 <= number < len(job.files):
+        if body.get("file") is not None:
+            file = job.file(body["file"])
+            if file is None:
                 raise RefusedError("file: there is no such image", param="file")
-            rows = [row for row in rows if row["id"] == job.files[number]["id"]]
+            rows = [row for row in rows if row["id"] == file["id"]]
         if body.get("fresh"):
             rows = [{**row, "seed": secrets.randbelow(2**32)} for row in rows]
         if body.get("full"):

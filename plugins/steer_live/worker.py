@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +78,8 @@ class Worker:
         finally:
             if (place / "result.json").is_file():
                 rows = read_object(place / "result.json", "result")["items"]
-                job.files = [file for row in rows for file in files_of(row)]
+                places = {prompt.id: number for number, prompt in enumerate(prompts)}
+                job.files = _in_order(file for row in rows for file in files_of(row, places[row["id"]]))
 
     # ---- prompt files --------------------------------------------------------------------------------------
 
@@ -114,11 +115,12 @@ class Worker:
             self.sampler.rewards, self._kept = {}, wanted
 
 
-def files_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what clients see of the files of an item's row."""
+def files_of(row: Mapping[str, Any], place: int) -> list[dict[str, Any]]:
+    """Return what clients see of the files of an item's row; the prompt's place gives each a key for good."""
     chosen = [particle for particle in row["particles"] if particle["chosen"]]
     return [
         {
+            "key": f"{place}-{number}",
             "id": row["id"],
             "prompt": row["prompt"],
             "file": file,
@@ -127,8 +129,12 @@ def files_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             "reward": particle["reward"],
             "judge": particle["judge"],
         }
-        for file, particle in zip(row["files"], chosen, strict=True)
+        for number, (file, particle) in enumerate(zip(row["files"], chosen, strict=True))
     ]
+
+
+def _in_order(files: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(files, key=lambda file: tuple(map(int, file["key"].split("-"))))
 
 
 def _journaled(place: Path) -> list[dict[str, Any]]:
@@ -137,8 +143,8 @@ def _journaled(place: Path) -> list[dict[str, Any]]:
     for line in storage_at(place).lines("journal.jsonl"):
         row = json.loads(line)
         rows[row["id"]] = row
-    done = sorted((row for row in rows.values() if row["status"] == "done"), key=lambda row: int(row.get("index", 0)))
-    return [file for row in done for file in files_of(row)]
+    done = (row for row in rows.values() if row["status"] == "done")
+    return _in_order(file for row in done for file in files_of(row, row["index"]))
 
 
 class _Watcher:
@@ -169,8 +175,9 @@ class _RenderWatcher:
         self._before = plan
 
     def done(self, row: Mapping[str, Any], progress: Any) -> None:
-        self._job.files = [*self._job.files, *files_of(row)]
-        self._tell("files", {"files": files_of(row), "at": len(self._job.files) - len(files_of(row))})
+        files = files_of(row, row["index"])
+        self._job.files = [*self._job.files, *files]
+        self._tell("files", {"files": files})
         self._say(progress)
 
     def failed(self, row: Mapping[str, Any], progress: Any) -> None:

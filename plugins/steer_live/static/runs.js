@@ -37,7 +37,7 @@ class Run {
       step: (data) => this.stepped(data),
       round: ({ done, total }) => { this.round = total ? `round ${done} of ${total}` : `round ${done}`; this.tell(); },
       progress: (data) => this.progressed(data),
-      files: ({ files, at }) => files.forEach((file, place) => this.result(file, at + place)),
+      files: ({ files }) => files.forEach((file) => this.result(file)),
       lost: ({ prompt, reason }) => this.warn(`${prompt.slice(0, 80)}: ${reason}`),
       end: (job) => this.ended(job),
     });
@@ -95,9 +95,8 @@ class Run {
     this.tell();
   }
 
-  result(file, number_) {
-    const tile = resultTile(this.job, file, number_);
-    this.results.append(tile);
+  result(file) {
+    this.results.append(resultTile(this.job, file));
     while (this.results.children.length > MOST_TILES) this.results.firstChild.remove();
   }
 
@@ -105,7 +104,7 @@ class Run {
     this.leave();
     const whole = await call(`api/jobs/${job.id}`).catch(() => job);
     this.results.replaceChildren();
-    whole.files.slice(0, MOST_TILES).forEach((file, place) => this.result(file, place));
+    whole.files.slice(0, MOST_TILES).forEach((file) => this.result(file));
     if (whole.files.length > MOST_TILES) this.results.append(make("a", { href: "gallery/", target: "_blank" }, `all ${whole.files.length} in the gallery`));
     this.update(whole);
   }
@@ -131,12 +130,12 @@ async function again(job, body) {
 }
 
 // A finished sample with what can be done with it.
-function resultTile(job, file, place) {
-  const address = fileOf(job, place), tile = make("figure", { class: "result" });
+function resultTile(job, file) {
+  const address = fileOf(job, file), tile = make("figure", { class: "result" });
   const link = make("a", { href: detailsOf(job, file), target: "_blank", title: "Details in the gallery" }, sampleOf(file, address));
-  const star = picks.star(job, file, place);
+  const star = picks.star(job, file);
   const redo = make("button", { type: "button", class: "plain small", title: "The same seed, in the model's own number of steps" }, "Redo in full");
-  redo.addEventListener("click", () => attempt(redo, () => again(job, { file: place, full: true })));
+  redo.addEventListener("click", () => attempt(redo, () => again(job, { file: file.key, full: true })));
   tile.append(link, star, make("figcaption", {},
     file.reward === null ? null : make("b", {}, number(file.reward)),
     ...Object.entries(file.judge || {}).map(([name, score]) => make("span", {}, `${name} ${number(score)}`)),

@@ -28,7 +28,7 @@ function follow(path, handlers) {
   return () => source.close();
 }
 
-const fileOf = (job, number) => `files/${job.id}/${number}`;
+const fileOf = (job, file) => `files/${job.id}/${file.key}`;
 const detailsOf = (job, file) => `gallery/#image/${encodeURIComponent(`${job.id}/${file.file}`)}`;
 
 function say(text) {

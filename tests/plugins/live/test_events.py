@@ -13,6 +13,7 @@ from support.live_server import Live
 from steer import Sampler
 from steer_live.channel import Channel
 
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 ASKED = {"prompt": "a red circle", "seed": 5, "steer": {"method": "fk", "reward": "shapes", "particles": 3, "steps": 4}}
 
 
@@ -70,9 +71,50 @@ def test_one_image_of_several_is_redone_as_it_was(live: Live) -> None:
     job = live.ask("/api/jobs", asked)[1]["jobs"][0]["id"]
     files = live.ended(job)["files"]
     assert len(files) == 2 and files[0]["seed"] == 5
-    again = live.ask(f"/api/jobs/{job}/again", {"file": 1})[1]["jobs"][0]["id"]
+    again = live.ask(f"/api/jobs/{job}/again", {"file": "1-0"})[1]["jobs"][0]["id"]
     redone = live.ended(again)["files"]
     assert [file["seed"] for file in redone] == [files[1]["seed"]]
-    assert live.ask(f"/files/{again}/0")[1] == live.ask(f"/files/{job}/1")[1]
-    assert live.ask(f"/api/jobs/{job}/again", {"file": 2})[0] == 400
+    assert live.ask(f"/files/{again}/0-0")[1] == live.ask(f"/files/{job}/1-0")[1]
+    assert live.ask(f"/api/jobs/{job}/again", {"file": "2-0"})[0] == 400
     assert live.ask("/api/jobs/nothing/again", {})[0] == 404
+
+
+@pytest.mark.slow
+def test_a_prompt_file_goes_on_where_it_was_stopped(live: Live) -> None:
+    # each in its own pack, for its steps are its own
+    rows = [{"prompt": "a red circle", "id": f"p{steps}", "steps": steps} for steps in (2, 3, 4, 5)]
+    parts = (
+        ('name="file"; filename="p.jsonl"', "".join(f"{json.dumps(row)}\n" for row in rows)),
+        ('name="steer"', json.dumps({"seed": 3})),
+    )
+    body = "".join(f"--b\r\nContent-Disposition: form-data; {head}\r\n\r\n{text}\r\n" for head, text in parts)
+    status, answer = live.ask("/api/renders", f"{body}--b--\r\n".encode(), **FORM)
+    assert status == 202
+    job = answer["jobs"][0]["id"]
+    assert live.ask(f"/api/jobs/{job}/again", {})[0] == 409
+    for kind, _ in live.events(job):
+        if kind == "files":
+            live.ask(f"/api/jobs/{job}/stop", {})
+    stopped = live.ended(job)
+    assert stopped["status"] == "stopped" and 1 <= len(stopped["files"]) < 4
+    images = {file: file.stat().st_mtime_ns for file in (live.folder / job / "images").iterdir()}
+    live.ask(f"/api/jobs/{job}/again", {})
+    done = live.ended(job)
+    assert (done["status"], [file["key"] for file in done["files"]]) == ("done", [f"{place}-0" for place in range(4)])
+    assert all(file.stat().st_mtime_ns == before for file, before in images.items())
+    assert (live.folder / job / "index.html").is_file()
+
+
+def test_a_prompt_file_may_name_no_files_and_set_no_texts(live: Live) -> None:
+    def refused(row: object, name: str = "p.jsonl") -> str:
+        head = f'Content-Disposition: form-data; name="file"; filename="{name}"'
+        status, answer = live.ask(
+            "/api/renders", f"--b\r\n{head}\r\n\r\n{json.dumps(row)}\r\n--b--\r\n".encode(), **FORM
+        )
+        assert status == 400
+        return answer["error"]["message"]
+
+    assert "names mask, an input" in refused({"prompt": "a", "mask": "/etc/passwd"})
+    assert "takes a text" in refused({"prompt": "a", "options": {"dmd2": {"student": "/etc/passwd"}}})
+    assert "expected one that ends in" in refused({"prompt": "a"}, "p.parquet")
+    assert "expected int" in refused({"prompt": "a", "steps": "many"})

@@ -72,11 +72,11 @@ def test_an_address_of_an_image_names_no_place_on_the_disk(live: Live) -> None:
     status, made = live.ask("/v1/images/generations", body(response_format="url"))
     assert status == 200
     url = made["data"][0]["url"]
-    assert url == f"{live.url}/files/{made['steer']['job']}/0"
+    assert url == f"{live.url}/files/{made['steer']['job']}/0-0"
     with urllib.request.urlopen(url) as answer:
         assert picture(answer.read()).size == (64, 64)
     job = made["steer"]["job"]
-    for path in (f"{job}/1", f"{job}/-1", f"{job}/x", "nothing/0", f"..%2F{job}/0", f"{job}/..%2Fresult.json"):
+    for path in (f"{job}/1-0", f"{job}/0", "nothing/0-0", f"..%2F{job}/0-0", f"{job}/..%2Fresult.json"):
         assert live.ask(f"/files/{path}")[0] == 404
     for name in ("..%2F..%2Fetc%2Fpasswd", "live.jsonl", f"{job}/result.json", f"{job}/../live.jsonl", "/etc/passwd"):
         assert live.ask(f"/gallery/{name}")[0] == 404

@@ -142,5 +142,5 @@ def test_mistakes_in_the_command_are_told_in_one_line(
     steer: Steer, place: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     (place / "file").write_text("")
-    error = steer("live", "-m", "shapes", *arguments).err.splitlines()
+    error = steer("live", "-m", "shapes", "--port", 0, *arguments).err.splitlines()
     assert len(error) == 1 and said in error[0]
