@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import socket
 import threading
 import urllib.request
@@ -308,3 +309,20 @@ def test_a_key_that_is_missing_is_openais_error(shapes: Sampler, tmp_path: Path)
         with pytest.raises(openai.AuthenticationError):
             client(live, "wrong").images.generate(prompt=PROMPT)
         assert client(live, "right").models.list().data[0].id == "shapes"
+
+
+# ---- the docs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_snippets_of_the_docs_run(
+    live: Live, editing: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "live.md").read_text()
+    generation, edit = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.png").write_bytes(png())
+    names: dict[str, Any] = {}
+    exec(generation.replace("http://127.0.0.1:8190", live.url), names)
+    assert {path.name for path in tmp_path.glob("?.png")} == {"0.png", "1.png"}
+    exec(edit, {**names, "client": client(editing)})
