@@ -91,7 +91,7 @@ class ComfyUI:
             self._process = subprocess.Popen(
                 command, cwd=base, env={**os.environ, "PYTHONPATH": paths}, stdout=log, stderr=subprocess.STDOUT
             )
-        self._wait_until(lambda: self._get("/system_stats"), 300)
+        self._wait_until(lambda: self.get("/system_stats"), 300)
 
     def stop(self) -> None:
         """End it."""
@@ -114,7 +114,7 @@ class ComfyUI:
         status, answer = self.queue(graph)
         assert status == 200, answer
         name = answer["prompt_id"]
-        entry: dict[str, Any] = self._wait_until(lambda: self._get(f"/history/{name}").get(name), 300)
+        entry: dict[str, Any] = self._wait_until(lambda: self.get(f"/history/{name}").get(name), 300)
         return entry
 
     def outputs(self, graph: Graph) -> dict[str, Any]:
@@ -138,7 +138,8 @@ class ComfyUI:
     def _url(self, path: str) -> str:
         return f"http://127.0.0.1:{self._port}{path}"
 
-    def _get(self, path: str) -> Any:
+    def get(self, path: str) -> Any:
+        """Return what it answers for a path."""
         with urllib.request.urlopen(self._url(path), timeout=60) as answer:
             return json.load(answer)
 

@@ -135,7 +135,7 @@ def test_each_of_n_samples_is_what_comfyuis_own_sampler_makes_of_its_seed(comfyu
 @pytest.fixture(scope="module")
 def names(comfyui) -> list[str]:
     """The samplers that ComfyUI offers for FK."""
-    return comfyui._get("/object_info/SteerFKSampler")["SteerFKSampler"]["input"]["required"]["sampler_name"][0]
+    return comfyui.get("/object_info/SteerFKSampler")["SteerFKSampler"]["input"]["required"]["sampler_name"][0]
 
 
 def test_fk_steers_every_sampler_that_it_offers(comfyui, names) -> None:
