@@ -152,6 +152,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     # Output
     from steer.render.page.build import build_page as build_page  # the page of all runs in a folder
     from steer.render.page.build import page_file as page_file  # its styles and scripts, for other pages
+    from steer.results.storage.base import StorageError as StorageError  # a place that cannot be written to
     from steer.results.storage import storage_at as storage_at  # a place for files: a folder or an fsspec URL
     from steer.results.sheets import Cell as Cell  # a picture on a contact sheet
     from steer.results.sheets import MAX_CELLS as MAX_CELLS  # pictures on one sheet

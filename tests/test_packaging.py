@@ -32,7 +32,12 @@ def test_top_level_names_are_the_packages_and_nothing_else(wheel: zipfile.ZipFil
 
 def test_data_that_commands_need_is_inside(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    assert {"steer/py.typed", "steer/data/prompts/shapes.jsonl", "steer/render/page/static/app.js"} <= names
+    assert {
+        "steer/py.typed",
+        "steer/data/prompts/shapes.jsonl",
+        "steer/render/page/static/app.js",
+        "steer_live/static/live.js",
+    } <= names
     assert "steer_shapes/weights/pipeline/model_index.json" in names
     assert "steer_symmflow/weights/masks/model.safetensors" in names
     assert any(name.startswith("steer/testing/templates/") for name in names)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from steer import SteerError
-from steer.plugin import one_line
+from steer.plugin import StorageError, one_line
 from steer_live.asked import RefusedError
 from steer_live.queue import FullError
 
@@ -43,6 +43,8 @@ def answering(handler: Handler) -> Handler:
             answered = error(str(full), 429, code="queue_full", queue=full.waiting)
             answered.headers["Retry-After"] = str(RETRY_SECONDS)
             return answered
+        except StorageError as full:
+            return error(str(full), 507)
         except SteerError as mistake:
             return error(str(mistake), 400)
         except Exception:

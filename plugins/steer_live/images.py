@@ -112,6 +112,8 @@ class ImagesAPI:
 
     def _job(self, given: Mapping[str, Any], inputs: Mapping[str, Any]) -> Job:
         offer = self._desk.offer
+        if (made := offer.sampler.backbone.modality) != "image":
+            raise RefusedError(f"the model {offer.model!r} makes {made}s; this API is for images")
         if given.get("model", offer.model) != offer.model:
             raise RefusedError(
                 f"the model {str(given['model'])[:80]!r} is not served here; expected {offer.model!r}, or none",

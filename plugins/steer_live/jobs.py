@@ -78,7 +78,8 @@ class Job:
         return cls(**data)
 
     def shown(self) -> dict[str, Any]:
-        """Return what clients see of it."""
-        data = self.as_dict()
-        rows = data.pop("rows")
-        return {**data, "prompt": rows[0]["prompt"] if rows else "", "prompts": len(rows), "seed": rows[0].get("seed")}
+        """Return what lists show of it, with its first file alone."""
+        data, first = self.as_dict(), self.rows[0]
+        del data["rows"]
+        data |= {"files": self.files[:1], "made": len(self.files)}
+        return {**data, "prompt": first["prompt"], "prompts": len(self.rows), "seed": first.get("seed")}

@@ -50,6 +50,13 @@ class Journal:
             self._storage.append(LOG, f"{json_text(job.as_dict())}\n".encode())
             self._storage.sync()
 
+    def compacted(self) -> list[Job]:
+        """Return :meth:`read`, and leave one line for each of these jobs."""
+        jobs = self.read()
+        if jobs:
+            self._storage.write(LOG, "".join(f"{json_text(job.as_dict())}\n" for job in jobs).encode())
+        return jobs
+
     def read(self) -> list[Job]:
         """Return the jobs, oldest first; of finished ones the last :data:`KEPT`. Damaged lines are left out."""
         found: dict[str, Job] = {}

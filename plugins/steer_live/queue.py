@@ -10,11 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from steer import SteerError
-from steer.plugin import one_line
+from steer import RewardError, SteerError
+from steer.plugin import StorageError, one_line
 from steer_live.channel import Channel
 from steer_live.jobs import Job, Status
-from steer_live.journal import Journal
+from steer_live.journal import KEPT, Journal
 from steer_live.observer import Stopped, Tell
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Queue:
 
     def start(self) -> int:
         """Go on with the jobs that the journal says are open; return how many there are."""
-        for job in self._journal.read():
+        for job in self._journal.compacted():
             self._jobs[job.id] = job
             if job.open:
                 job.status = "queued"
@@ -185,7 +185,7 @@ class Queue:
         except Stopped:
             end = "stopped"
         except SteerError as error:
-            end, job.failure, job.mistaken = "failed", str(error), True
+            end, job.failure, job.mistaken = "failed", str(error), not isinstance(error, (RewardError, StorageError))
         except Exception as error:  # a method or a reward may raise anything; the next job must still run
             log.error("job %s failed", job.id, exc_info=True)
             end, job.failure = "failed", f"{type(error).__name__}: {str(error)[:500]}"
@@ -196,7 +196,10 @@ class Queue:
 
     def _end(self, job: Job, status: Status) -> None:
         job.status, job.failure = status, one_line(job.failure)
-        self._journal.write(job)
+        try:
+            self._journal.write(job)
+        except SteerError:  # a full disk; it runs again with the next server, and the next job may still be refused
+            log.error("the end of job %s is not in the journal", job.id, exc_info=True)
         channel = self._channels[job.id]
         channel.put("end", job.shown())
         channel.close()
@@ -206,6 +209,9 @@ class Queue:
             closed = [name for name in self._channels if name not in self._ends]
             for name in closed[:-REMEMBERED]:
                 del self._channels[name]
+            ended = [name for name, one in self._jobs.items() if not one.open]
+            for name in ended[:-KEPT]:
+                del self._jobs[name]
         if end.set_running_or_notify_cancel():
             end.set_result(job)
 

@@ -55,8 +55,10 @@ class Live:
                     yield kind, json.loads(value)
 
     def ended(self, job: str) -> dict[str, Any]:
-        """Wait for a job to end and return it."""
-        return [data for kind, data in self.events(job) if kind == "end"][-1]
+        """Wait for a job to end and return it with all its files."""
+        assert [kind for kind, _ in self.events(job)][-1] == "end"
+        found: dict[str, Any] = self.ask(f"/api/jobs/{job}")[1]
+        return found
 
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

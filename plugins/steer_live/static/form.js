@@ -14,6 +14,7 @@ const form = {
     byId("rewards").replaceChildren(...about.rewards.map((reward) => make("option", { value: reward.name }, reward.summary)));
     byId("reward").value = about.reward || "";
     byId("method").value = about.method || (about.reward && this.method("fk") ? "fk" : "");
+    byId("n-name").textContent = `${this.noun}s`;
     byId("steps").placeholder = about.steps;
     byId("guidance").placeholder = about.guidance;
     byId("size").closest("label").hidden = about.modality === "text";
@@ -21,6 +22,11 @@ const form = {
     byId("versus").addEventListener("change", () => this.changed());
     for (const [id, file] of [["one", false], ["many", true]]) byId(id).addEventListener("click", () => this.choose(file));
     this.changed();
+  },
+
+  // The word for a sample of the model, such as "Image".
+  get noun() {
+    return this.about.modality[0].toUpperCase() + this.about.modality.slice(1);
   },
 
   method(name) {

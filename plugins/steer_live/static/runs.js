@@ -82,7 +82,7 @@ class Run {
     let population = this.populations.get(data.prompt);
     if (!population) {
       const place = this.populations.size + 1;
-      population = new Particles(this.job.prompts > 1 ? `Image ${place}, seed ${data.seed}` : "");
+      population = new Particles(this.job.prompts > 1 ? `${form.noun} ${place}, seed ${data.seed}` : "");
       this.populations.set(data.prompt, population);
       if (this.job.kind !== "prompts") this.particles.append(population.element);
     }
@@ -145,7 +145,11 @@ function resultTile(job, file) {
 
 function sampleOf(file, address) {
   if (file.file.endsWith(".mp4")) return make("video", { src: address, "aria-label": file.prompt, loop: true, muted: true, controls: true });
-  if (file.file.endsWith(".txt")) return make("iframe", { src: address, title: file.prompt });
+  if (file.file.endsWith(".txt")) {
+    const words = make("span", { class: "passage", dir: "auto" });
+    fetch(address).then((answer) => answer.text()).then((text) => { words.textContent = text.slice(0, 2000); }).catch(() => {});
+    return words;
+  }
   return make("img", { src: address, alt: file.prompt, class: "pixels", loading: "lazy" });
 }
 

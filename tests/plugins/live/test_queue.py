@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from steer import SteerError
+from steer import RewardError, SteerError
+from steer.plugin import StorageError
 from steer_live.jobs import IMAGES, Job
 from steer_live.journal import LOG, Journal
 from steer_live.observer import Stopped, Tell
@@ -33,6 +34,8 @@ class Slow:
             raise SteerError("expected something else")
         if job.title == "bug":
             raise KeyError("kaput")
+        if job.title == "reward":
+            raise RewardError("reward 'mine' returned NaN")
 
 
 @pytest.fixture
@@ -74,14 +77,30 @@ def test_jobs_run_in_order_and_more_than_fit_are_refused(queue: Queue, slow: Slo
 
 
 def test_a_failed_job_says_whose_fault_it_was_and_the_next_one_runs(queue: Queue, slow: Slow) -> None:
-    slow.go.release(3)
-    mistake, bug, good = jobs = [job("mistake"), job("bug"), job("good")]
+    slow.go.release(4)
+    mistake, bug, reward, good = jobs = [job(title) for title in ("mistake", "bug", "reward", "good")]
     for one in jobs:
         queue.submit(one)
         ended(queue, one)
     assert (mistake.status, mistake.failure, mistake.mistaken) == ("failed", "expected something else", True)
     assert (bug.status, bug.failure, bug.mistaken) == ("failed", "KeyError: 'kaput'", False)
+    assert (reward.status, reward.mistaken) == ("failed", False)
     assert good.status == "done"
+
+
+def test_a_full_disk_ends_no_queue(tmp_path: Path, slow: Slow) -> None:
+    class Full(Journal):
+        def write(self, job: Job) -> None:
+            if not job.open:
+                raise StorageError("output folder cannot be written to (No space left on device)")
+            super().write(job)
+
+    queue, jobs = Queue(slow, Full(tmp_path), most=3), [job("a"), job("b")]
+    queue.start()
+    slow.go.release(2)
+    queue.submit(*jobs)
+    assert [ended(queue, one).status for one in jobs] == ["done", "done"]
+    queue.close()
 
 
 def test_a_job_can_be_stopped_while_it_waits_and_while_it_runs(queue: Queue, slow: Slow) -> None:
@@ -124,6 +143,7 @@ def test_a_server_that_ended_goes_on_with_its_queue(tmp_path: Path, slow: Slow) 
     assert slow.begun == ["a", "b", "b", "c"]
     again.close()
     assert [one.status for one in Journal(tmp_path).read()] == ["done"] * 3
+    assert len((tmp_path / LOG).read_text().splitlines()) == 3 + 2  # one each as it began, and the ends of two
 
 
 def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
