@@ -101,6 +101,8 @@ def test_an_ended_server_leaves_nothing_half_written_and_goes_on(process: Proces
         running: "queued", waiting: "queued", stopped: "stopped",
     }  # fmt: skip
     assert not [file for file in (process.folder / "outputs").rglob("*") if file.suffix in (".part", ".png")]
+    if number == signal.SIGINT:  # as after the others
+        return
 
     process.start()
     for identity in (running, waiting):
