@@ -218,4 +218,7 @@ def shown(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    # as from the keyboard: a part is in a session of its own, and would go on
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     main()
