@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -26,6 +28,7 @@ class Channel:
         self._first = 0
         self._bytes, self._most = 0, most
         self._closed = False
+        self._name = secrets.token_hex(4)
         self._bells: set[Callable[[], None]] = set()
 
     def put(self, kind: str, data: Mapping[str, Any]) -> None:
@@ -34,7 +37,7 @@ class Channel:
         with self._lock:
             if self._closed:
                 return
-            event = f"id: {self._first + len(self._events)}\nevent: {kind}\ndata: {text}\n\n".encode()
+            event = f"id: {self._name}.{self._first + len(self._events)}\nevent: {kind}\ndata: {text}\n\n".encode()
             self._events.append(event)
             self._bytes += len(event)
             while self._bytes > self._most and len(self._events) > 1:
@@ -53,6 +56,12 @@ class Channel:
         """The number of the event to come."""
         with self._lock:
             return self._first + len(self._events)
+
+    def after(self, seen: str) -> int | None:
+        """Return the number of the event after one with this id; ``None`` if the id is none of this channel's, as that
+        of an earlier server is."""
+        name, _, number = seen.partition(".")
+        return int(number) + 1 if name == self._name and re.fullmatch(r"\d{1,15}", number) else None
 
     async def follow(self, start: int = 0) -> AsyncIterator[bytes]:
         """Yield events from number ``start`` on, in the form of server-sent events, until the channel is closed."""

@@ -122,13 +122,13 @@ class PageRoutes:
     async def changes(self, request: Request) -> Response:
         """Stream the changes of all jobs from now on."""
         channel = self._desk.queue.changes
-        return _stream(channel, _start(request, channel.next_id))
+        return _stream(request, channel, channel.next_id)
 
     async def events(self, request: Request) -> Response:
         """Stream the events of a job, from its first."""
         job = self._job_of(request)
         channel = self._desk.queue.channel(job)
-        return _stream(channel, _start(request, 0)) if channel else StreamingResponse(_only_end(job), **EVENTS)
+        return _stream(request, channel, 0) if channel else StreamingResponse(_only_end(job), **EVENTS)
 
     # ---- what is to be done --------------------------------------------------------------------------------
 
@@ -236,8 +236,10 @@ class PageRoutes:
 EVENTS: dict[str, Any] = {"media_type": "text/event-stream", "headers": {"X-Accel-Buffering": "no"}}
 
 
-def _stream(channel: Channel, start: int) -> Response:
-    return StreamingResponse(channel.follow(start), **EVENTS)
+def _stream(request: Request, channel: Channel, start: int) -> Response:
+    """Stream a channel from an event on; a reader that was cut off gets what it has not seen."""
+    seen = channel.after(request.headers.get("last-event-id", ""))
+    return StreamingResponse(channel.follow(start if seen is None else seen), **EVENTS)
 
 
 async def _only_end(job: Job) -> AsyncIterator[bytes]:
@@ -247,12 +249,6 @@ async def _only_end(job: Job) -> AsyncIterator[bytes]:
     channel.close()
     async for event in channel.follow():
         yield event
-
-
-def _start(request: Request, otherwise: int) -> int:
-    """Return the number of the first event that a reader has not seen."""
-    seen = request.headers.get("last-event-id", "")
-    return int(seen) + 1 if seen.isdecimal() and len(seen) < 16 else otherwise
 
 
 def _file(name: str, data: bytes) -> Response:

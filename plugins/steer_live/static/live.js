@@ -4,20 +4,24 @@
 async function setUp() {
   picks.load();
   wire();
-  let found;
   try {
     form.setUp(await call("api/about"));
     byId("model").textContent = `${form.about.model}, ${form.about.device}`;
     watch();
-    found = await call("api/jobs");
   } catch (error) {
     say(error.message);
-    return;
   }
+}
+
+// Shows how all jobs stand: as the page is opened, and when the server is back.
+async function survey() {
+  const found = await call("api/jobs").catch((error) => say(error.message));
+  if (!found) return;
   earlier.set(found.jobs);
   const open = found.jobs.filter((job) => ["queued", "running"].includes(job.status) && job.origin === "page");
-  for (const job of open.reverse()) runs.add([job]);
-  tellState(found.waiting, found.jobs.some((job) => job.status === "running"));
+  for (const job of open.reverse()) if (!runs.shown.has(job.id)) runs.add([job]);
+  running = (found.jobs.find((job) => job.status === "running") || { id: null }).id;
+  tellState(found.waiting);
   document.documentElement.dataset.ready = "true";
 }
 
@@ -42,20 +46,20 @@ function wire() {
 
 // Follows all jobs, those of the API and of other pages too.
 function watch() {
-  let running = null;
-  follow("api/events", {
-    job: ({ job, waiting }) => {
-      if (job.status === "running") running = job.id;
-      else if (running === job.id) running = null;
-      tellState(waiting, running !== null);
-      const run = runs.shown.get(job.id);
-      if (run && job.status === "running") run.update(job);
-      earlier.put(job);
-    },
-  });
+  const job = ({ job: one, waiting }) => {
+    if (one.status === "running") running = one.id;
+    else if (running === one.id) running = null;
+    tellState(waiting);
+    const run = runs.shown.get(one.id);
+    if (run && one.status === "running") run.update(one);
+    earlier.put(one);
+  };
+  follow("api/events", { events: { job }, open: survey, lost: () => { byId("state").textContent = "no connection"; } });
 }
 
-function tellState(waiting, running) {
+let running = null;  // the id of the job that runs
+
+function tellState(waiting) {
   const parts = [running ? "running" : "idle"];
   if (waiting) parts.push(`${waiting} waiting`);
   byId("state").textContent = parts.join(", ");

@@ -6,7 +6,7 @@ class Particles {
   constructor(title) {
     this.tiles = new Map();
     this.trace = { events: [], steps: 1, particles: 1 };
-    this.draw = -1;
+    this.draw = this.last = -1;
     this.grid = make("div", { class: "particles" });
     this.facts = make("p", { class: "facts" });
     this.charts = make("div", { class: "charts" });
@@ -20,11 +20,12 @@ class Particles {
   }
 
   step(data) {
-    if (data.draw !== this.draw) {  // a search begins another population
+    if (data.draw !== this.draw || data.step < this.last) {  // a search begins another population, or the run begins anew
       this.draw = data.draw;
       this.trace = { events: [], steps: data.steps, particles: data.particles };
       this.tiles.clear();
     }
+    this.last = data.step;
     this.trace.steps = data.steps;
     this.trace.particles = Math.max(this.trace.particles, data.particles);
     this.trace.events.push(...data.events);
@@ -70,7 +71,7 @@ class Particles {
 class Particle {
   constructor(slot) {
     this.slot = slot;
-    this.face = make("span", { class: "face pixels" });
+    this.face = make("span", { class: "face" });
     this.reward = make("b", {}, "");
     this.note = make("span", { class: "note" });
     this.element = make("figure", { class: "particle" }, this.face,
@@ -94,7 +95,7 @@ class Particle {
       return;
     }
     if (!this.image) {
-      this.image = make("img", {});
+      this.image = crisp(make("img"));
       this.face.replaceChildren(this.image);
     }
     this.image.src = picture;

@@ -33,14 +33,15 @@ class Run {
   }
 
   follow() {
-    this.unfollow = follow(`api/jobs/${this.job.id}/events`, {
+    const events = {
       step: (data) => this.stepped(data),
       round: ({ done, total }) => { this.round = total ? `round ${done} of ${total}` : `round ${done}`; this.tell(); },
       progress: (data) => this.progressed(data),
       files: ({ files }) => files.forEach((file) => this.result(file)),
       lost: ({ prompt, reason }) => this.warn(`${prompt.slice(0, 80)}: ${reason}`),
       end: (job) => this.ended(job),
-    });
+    };
+    this.unfollow = follow(`api/jobs/${this.job.id}/events`, { events });
   }
 
   leave() {
@@ -150,7 +151,7 @@ function sampleOf(file, address) {
     fetch(address).then((answer) => answer.text()).then((text) => { words.textContent = text.slice(0, 2000); }).catch(() => {});
     return words;
   }
-  return make("img", { src: address, alt: file.prompt, class: "pixels", loading: "lazy" });
+  return crisp(make("img", { src: address, alt: file.prompt, loading: "lazy" }));
 }
 
 const runs = {

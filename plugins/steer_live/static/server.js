@@ -19,10 +19,13 @@ const post = (path, data) => call(path, {
   method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(data),
 });
 
-// Follows a stream of events; `handlers` are by kind. Returns a function that ends it.
+// Follows a stream of events, handled by kind; `open` and `lost` hear of the connection, which the browser restores by
+// itself. Returns a function that ends it.
 function follow(path, handlers) {
   const source = new EventSource(path);
-  for (const [kind, handle] of Object.entries(handlers)) {
+  if (handlers.open) source.onopen = handlers.open;
+  if (handlers.lost) source.onerror = handlers.lost;
+  for (const [kind, handle] of Object.entries(handlers.events)) {
     source.addEventListener(kind, (event) => handle(JSON.parse(event.data)));
   }
   return () => source.close();
@@ -30,6 +33,12 @@ function follow(path, handlers) {
 
 const fileOf = (job, file) => `files/${job.id}/${file.key}`;
 const detailsOf = (job, file) => `gallery/#image/${encodeURIComponent(`${job.id}/${file.file}`)}`;
+
+// Shows a picture's pixels as they are where it is enlarged, and smoothly where it is shrunk.
+function crisp(image) {
+  image.addEventListener("load", () => image.classList.toggle("pixels", image.naturalWidth <= image.clientWidth));
+  return image;
+}
 
 function say(text) {
   byId("mistake").textContent = text;

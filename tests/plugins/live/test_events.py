@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import urllib.request
 from typing import Any
 
@@ -60,9 +61,15 @@ def test_the_steps_of_a_job_are_those_of_its_trace(live: Live, shapes: Sampler) 
     assert {event["kind"] for event in trace["events"]} >= {"reward", "resample", "fk"}
     assert list(live.events(job)) == events  # a late reader
 
-    request = urllib.request.Request(f"{live.url}/api/jobs/{job}/events", headers={"Last-Event-ID": "3"})
-    with urllib.request.urlopen(request) as stream:
-        assert stream.read().count(b"event: ") == 2
+    def count(seen: str) -> int:
+        request = urllib.request.Request(f"{live.url}/api/jobs/{job}/events", headers={"Last-Event-ID": seen})
+        with urllib.request.urlopen(request) as stream:
+            return stream.read().count(b"event: ")
+
+    with urllib.request.urlopen(f"{live.url}/api/jobs/{job}/events") as stream:
+        ids = re.findall(rb"^id: (.+)$", stream.read(), re.MULTILINE)
+    assert [count(seen.decode()) for seen in ids[2:4]] == [3, 2]
+    assert count("12345678.3") == 6  # of a server before this one, whose job began anew
 
 
 @pytest.mark.slow
