@@ -473,7 +473,7 @@ def overhead(machine: Machine) -> Iterator[Row]:
 def peers(machine: Machine) -> Iterator[Row]:
     """Time our FK beside the published one."""
     if machine.fk_repo is None:
-        yield {"left_out": "needs --fk-repo, a checkout of the published implementation"}
+        yield {"left_out": "needs --fk-repo, a checkout of github.com/zacharyhorvitz/Fk-Diffusion-Steering"}
         return
     sizes = ["--steps", "5", "--repeats", "1"] if machine.smoke else ["--prompts", "4"]
     command = [sys.executable, str(HERE / "peers.py"), "--fk-repo", str(machine.fk_repo), "--prompts", "1", *sizes,
