@@ -30,8 +30,8 @@ IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- compare: made by benchmarks/compare.py -->", "<!-- compare: end -->"
 REWARD = "clip:shapes:0.05+shapes-objects+shapes-count+shapes-relations"
 JUDGE = "shapes"
-PICTURED = "nfe"
-"""The question whose picture the page shows."""
+PICTURED = ("nfe", "students")
+"""The questions whose pictures the page shows."""
 BEST_OF_N = "best-of-n:steps=5|10,eta=0,keep=64"
 """With the ODE, because η=1 was never the best at any budget; values with | between them are tuned. All samples are
 kept, so that they are a population to compare with."""
@@ -130,18 +130,20 @@ def section(summaries: dict[str, Summary]) -> str:
         f"Held-out prompts, model `shapes` in fp32 on {platform.machine()} CPU (one thread), torch "
         f"{torch.__version__}; steered by "
         f"`{REWARD}`, learned rewards that are each blind to something, and judged by the verifier `{JUDGE}`, which "
-        "steers nothing. Success: all that the prompt says is met."
+        "steers nothing. Success: all that the prompt says is met. *Particles* are the samples that a method keeps: "
+        "all of best-of-n's, and the chosen one alone of `dmd2+best-of-n`."
         + (" Swept values were chosen on other prompts, for each budget." if tuned else ""),
     ]
     for name, summary in summaries.items():
-        about = f"{summary.lines[0].prompts} prompts."
+        count, usual = summary.lines[0].prompts, QUESTIONS[name].prompts
+        about = f"{count} prompts" + (f" of the {usual} that the command takes by default." if count < usual else ".")
         if QUESTIONS[name].model == FLOW:
             about += (
                 f" Model `{FLOW}`, which is not guided: the mask gives places, and the caption how the objects look "
                 "(color, texture or shape), which only the reward knows."
             )
         lines += ["", f"### {QUESTIONS[name].title}", "", about, ""]
-        if name == PICTURED:
+        if name in PICTURED:
             lines += [f"![Success by cost](images/compare-{name}.png)", ""]
         lines.append(markdown(scores(summary)))
         for table in (differences(summary), cost(summary), diversity(summary), categories(summary)):
@@ -170,7 +172,7 @@ def main(out: Path, prompts: int, tuning: int, asked: tuple[str, ...], amounts: 
         question = QUESTIONS[name] if amounts is None else replace(QUESTIONS[name], amounts=amounts)
         summaries[name] = run(question, out, prompts, tuning)
         picture = folder(question, out, prompts) / f"scaling-{question.kind}.png"
-        if write and name == PICTURED and picture.is_file():  # before the next question draws its own
+        if write and name in PICTURED and picture.is_file():  # before the next question draws its own
             write_atomic(IMAGES / f"compare-{name}.png", picture.read_bytes())
     text = section(summaries)
     if write:
