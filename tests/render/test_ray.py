@@ -156,6 +156,7 @@ def test_no_more_workers_than_gpus_and_one_that_never_loads_is_never_fed(tmp_pat
 
     monkeypatch.setattr("steer.render.ray_engine.Worker", Light)
     monkeypatch.setattr("steer.render.ray_engine.os.cpu_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # Ray looks whether there can be two
     start = ray.init
     monkeypatch.setattr(ray, "init", lambda **given: start(**given, num_gpus=2))
     with pytest.warns(UserWarning, match="3 workers were asked for, but Ray has 2 GPUs: 2 are started"):
