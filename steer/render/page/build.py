@@ -16,8 +16,9 @@ from typing import Any
 
 from steer.errors import SteerError
 from steer.render.journal import place_of
-from steer.render.page.collect import Run, find_runs
+from steer.render.page.collect import REPORT, Run, find_reports, find_runs
 from steer.render.page.command import generate_command, replay_command
+from steer.results.names import PLAIN
 from steer.results.rows import chosen_particles, seed_of
 from steer.results.storage import Storage
 from steer.settings.strict_json import json_text
@@ -119,6 +120,10 @@ class _Builder:
             "categories": list(self._categories.values),
             "judges": list(self._judges.values),
             "failed": failed,
+            "paired": self._has_baseline(),
+            "reports": [
+                [name, name.removesuffix(REPORT).rstrip("/") or "report"] for name in find_reports(self._storage)
+            ],
         }
         first = self._write("head", head)
         page = _html([first, *names], self._hash.hexdigest())
@@ -127,6 +132,11 @@ class _Builder:
             if name not in self._written and _OURS.fullmatch(name):
                 self._storage.remove(name)
         return Page(self._storage.url(INDEX), len(rows), len(failed), len(runs))
+
+    def _has_baseline(self) -> bool:
+        """Whether a run is the baseline of another."""
+        folders = {run.folder for run in self._runs}
+        return any(f"{folder}/{PLAIN}".lstrip("/") in folders for folder in folders)
 
     def _title(self) -> str:
         return self._storage.name.rstrip("/").rpartition("/")[2] or self._storage.name

@@ -16,6 +16,8 @@ from steer.settings.folders import is_passed_over
 
 log = logging.getLogger(__name__)
 
+REPORT = "report.html"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -79,6 +81,18 @@ def find_runs(storage: Storage) -> list[Run]:
             found[folder] = file == JOURNAL
     order = sorted(found, key=lambda folder: (folder.count("/") if folder else -1, folder))
     return [Run(folder, storage.at(folder), found[folder]) for folder in order]
+
+
+def find_reports(storage: Storage) -> list[str]:
+    """Return the reports of ``steer compare`` and ``steer bench`` in a folder and below it."""
+    names = set(storage.sizes())
+    return sorted(
+        name
+        for name in names
+        if name.rpartition("/")[2] == REPORT
+        and f"{name.removesuffix(REPORT)}summary.json" in names
+        and not is_passed_over(name.split("/")[:-1])
+    )
 
 
 def _object(data: bytes | None) -> dict[str, Any]:

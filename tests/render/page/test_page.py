@@ -222,3 +222,24 @@ def test_clips_play_where_one_points_and_are_shown_as_nothing_but_clips(
     assert "Reproduce this video" in browser.find_element(By.ID, "detail").get_attribute("textContent")
     assert browser.title != "owned" and not browser.find_elements(By.CSS_SELECTOR, "img[src=x]")
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_a_run_and_its_baseline_stand_side_by_side_and_reports_are_linked(
+    browser: webdriver.Chrome, wait: Callable[[str], Any], tmp_path: Path
+) -> None:
+    write_run(tmp_path / "a", 3, shift=0.5)
+    write_run(tmp_path / "a" / "plain", 3)
+    (tmp_path / "b #1").mkdir()
+    for name in ("report.html", "summary.json"):
+        (tmp_path / "b #1" / name).write_text("{}")
+    (tmp_path / "report.html").write_text("somebody's")
+    assert build_page(LocalStorage(tmp_path)) is not None
+    browser.get("about:blank")
+    browser.get((tmp_path / "index.html").as_uri())
+    wait("document.documentElement.dataset.ready")
+    assert browser.find_element(By.ID, "as-compare").get_attribute("aria-pressed") == "true"
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".pair")) == 3
+    (link,) = browser.find_elements(By.CSS_SELECTOR, "#reports a")
+    assert link.text == "b #1"
+    link.click()
+    assert browser.current_url.endswith("b%20%231/report.html")

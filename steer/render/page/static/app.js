@@ -28,6 +28,8 @@ function setUp() {
   compare = new Compare(byId("space"), byId("columns"));
   detail = new Detail(byId("detail"));
   picks.load();
+  if (head.paired) state.view = "compare";
+  fillReports(head.reports || []);
   wire(head);
   refresh();
   route();
@@ -45,6 +47,12 @@ function fillSelects(head) {
   options("sort", [["given", "As given"], ["text", "Prompt, A to Z"], ["file", "File name"],
     ...(scored ? [["best", "Best reward first"], ["worst", "Worst reward first"]] : []),
     ...head.judges.map((name, place) => [`judge${place}`, `Best ${name} first`])]);
+}
+
+function fillReports(reports) {
+  const links = reports.map(([file, name]) => make("a", { href: file.split("/").map(encodeURIComponent).join("/") }, name));
+  byId("reports").replaceChildren("Reports: ", ...links);
+  byId("reports").hidden = !links.length;
 }
 
 function setUpRange() {
