@@ -205,7 +205,10 @@ def _options(given: Any, values: Mapping[str, Any], offer: Offer) -> dict[str, d
     _check_options(given)
     named = [*values["reward"], *values["judge"]]
     taking_part = {*values["plugin"], *(term.name for text in named for term in leaves(parse_expression(text)))}
-    merged = {owner: dict(table) for owner, table in offer.values.get("options", {}).items() if owner in taking_part}
+    ours, known = offer.values.get("options", {}), manager().registry
+    if not taking_part <= {*known.methods, *known.rewards}:  # a file's method has its options under a name of its own
+        taking_part |= ours.keys() - {*known.methods, *known.rewards}
+    merged = {owner: dict(table) for owner, table in ours.items() if owner in taking_part}
     for owner, table in given.items():
         merged.setdefault(str(owner), {}).update(table)
     return merged

@@ -12,7 +12,7 @@ from typing import Any
 
 from steer.plugin import json_text
 
-MOST_BYTES = 48 * 1024**2
+MOST_BYTES = 16 * 1024**2
 """Of the events that a channel keeps; the oldest go first."""
 QUIET_SECONDS = 15.0
 """After which a reader is told that the connection still stands."""

@@ -47,7 +47,7 @@ const form = {
     byId("about-method").textContent = method ? method.summary : "";
     byId("budget").disabled = !(method && method.budget) && !(other && other.budget);
     byId("budget").placeholder = byId("budget").disabled ? "–" : "any";
-    byId("particles").placeholder = method && method.least > 1 ? `≥ ${method.least}` : "usual";
+    byId("particles").placeholder = this.about.particles || (method && method.least > 1 ? `≥ ${method.least}` : "usual");
     byId("options-help").hidden = !(method && method.options.length);
     byId("options-list").replaceChildren(...(method ? method.options : []).flatMap((option) => [
       make("dt", {}, make("code", {}, `${method.name}.${option.name}`)),

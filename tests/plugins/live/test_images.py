@@ -24,6 +24,16 @@ from steer.render.replay import read_recipe
 
 STEERED = {"method": "fk", "reward": "shapes", "particles": 2, "steps": 3}
 PROMPT = "a red circle"
+MINE = """
+import steer
+
+def white(samples, prompts): return samples.mean(dim=(1, 2, 3))
+
+class Named(steer.Method):
+    name = "named"
+    class Options(steer.Options):
+        text: str = steer.Field("", description="Any text.")
+"""
 
 
 def client(live: Live, key: str = "unused") -> openai.OpenAI:
@@ -94,19 +104,20 @@ def test_without_a_seed_images_differ(live: Live) -> None:
 
 @pytest.mark.slow
 def test_what_the_server_was_started_with_steers_requests_that_say_nothing(shapes: Sampler, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("def white(samples, prompts): return samples.mean(dim=(1, 2, 3))\n")
-    mine = f"{tmp_path}/mine.py:white"
+    (tmp_path / "mine.py").write_text(MINE)
+    mine, method = f"{tmp_path}/mine.py:white", f"{tmp_path}/mine.py:Named"
     values = {
-        "plugin": ["fk"], "reward": [mine], "steps": 2, "particles": 2, "seed": 5,
-        "options": {"fk": {"lambda": 2.0}},
+        "plugin": ["fk", method], "reward": [mine], "steps": 2, "particles": 2, "seed": 5,
+        "options": {"fk": {"lambda": 2.0}, "named": {"text": "as given"}, "prune": {"keep": 0.5}},
     }  # fmt: skip
     with live_server(shapes, tmp_path / "out", values=values) as live:
         made = client(live).images.generate(prompt=PROMPT)
         assert made.data is not None
         told: Any = made.data[0].steer  # type: ignore[attr-defined]
         recipe = told["recipe"]
-        assert (told["seed"], recipe["methods"], recipe["reward"]) == (5, ["fk"], [mine])
+        assert (told["seed"], recipe["methods"], recipe["reward"]) == (5, ["fk", method], [mine])
         assert recipe["options"]["fk"]["lambda"] == 2.0
+        assert recipe["options"]["named"] == {"text": "as given"} and "prune" not in recipe["options"]
         plain = live.ask("/v1/images/generations", body(steer={"method": None, "reward": None, "particles": 1}))[1]
         assert plain["data"][0]["steer"]["recipe"]["methods"] == []
         assert live.ask("/v1/images/generations", body(steer={"reward": f"{tmp_path}/mine.py:other"}))[0] == 400
