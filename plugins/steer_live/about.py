@@ -49,11 +49,15 @@ def _methods(offer: Offer) -> list[dict[str, Any]]:
                 "summary": entry.summary,
                 "budget": method.budget_option is not None,
                 "least": method.least_particles,
+                "independent": method.independent,
                 "options": options,
             }
         )
     known = {method["name"] for method in found}
-    ours = [{"name": name, "summary": "", "budget": False, "least": 1, "options": []} for name in offer.methods]
+    ours = [
+        {"name": name, "summary": "", "budget": False, "least": 1, "independent": False, "options": []}
+        for name in offer.methods
+    ]
     return [*(one for one in ours if one["name"] not in known), *found]
 
 

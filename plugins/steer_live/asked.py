@@ -131,6 +131,19 @@ def job_of(
     return Job(IMAGES, dict(values), rows, previews=previews, title=text.strip()[:200], origin=origin)
 
 
+def alone(job: Job, row: Mapping[str, Any], slot: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return the row and the values that make one sample of a job by itself: slot k of seed s is slot 0 of s + k.
+
+    ``None`` if its methods change samples, so that it depends on the others.
+    """
+    known = manager().registry.methods
+    if not all(name in known and known[name].load().independent for name in job.values["plugin"]):
+        return None
+    options = {owner: table for owner, table in job.values["options"].items() if owner not in job.values["plugin"]}
+    values = {**job.values, "plugin": [], "options": options, "particles": 1}
+    return {**row, "seed": (row["seed"] + slot) % 2**32}, values
+
+
 def check_rows(prompts: Iterable[Prompt], values: Mapping[str, Any], offer: Offer) -> None:
     """Raise if prompts of an uploaded file name files, or set options that requests may not.
 

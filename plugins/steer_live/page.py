@@ -17,7 +17,7 @@ from starlette.routing import Route
 from steer.plugin import as_row, page_file, parse_prompts
 from steer_live.about import about
 from steer_live.answers import answering
-from steer_live.asked import RefusedError, check_rows, job_of, values_of
+from steer_live.asked import RefusedError, alone, check_rows, job_of, values_of
 from steer_live.bodies import read_form, read_json
 from steer_live.channel import Channel
 from steer_live.desk import Desk
@@ -225,7 +225,13 @@ class PageRoutes:
             file = job.file(body["file"])
             if file is None:
                 raise RefusedError("file: there is no such image", param="file")
-            rows = [row for row in rows if row["id"] == file["id"]]
+            body = {**body, "prompt": file["id"], "slot": file["slot"]}
+        if body.get("prompt") is not None:
+            slot, rows = body.get("slot", 0), [row for row in rows if row["id"] == body["prompt"]]
+            if not rows or type(slot) is not int or not 0 <= slot < 2**32:
+                raise RefusedError("prompt, slot: there is no such sample", param="slot")
+            if found := alone(job, rows[0], slot):
+                rows, values = [found[0]], found[1]
         if body.get("fresh"):
             rows = [{**row, "seed": secrets.randbelow(2**32)} for row in rows]
         if body.get("full"):

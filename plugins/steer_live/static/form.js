@@ -33,6 +33,11 @@ const form = {
     return this.about.methods.find((method) => method.name === name);
   },
 
+  // Whether methods only choose, so that each sample can be made by itself.
+  independent(names) {
+    return names.every((name) => (this.method(name) || {}).independent);
+  },
+
   choose(file) {
     this.file = file;
     byId("one").setAttribute("aria-pressed", String(!file));

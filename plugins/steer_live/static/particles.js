@@ -2,8 +2,9 @@
 // The particles of one prompt as they are steered: pictures of x0, rewards, who was replaced by whom, and charts.
 
 class Particles {
-  // `title` names the prompt among several of a run.
-  constructor(title) {
+  // `title` names the prompt among several of a run; `redo` redoes one finished particle, if each stands alone.
+  constructor(title, redo) {
+    this.redo = redo;
     this.tiles = new Map();
     this.trace = { events: [], steps: 1, particles: 1 };
     this.draw = this.last = -1;
@@ -42,7 +43,7 @@ class Particles {
 
   tile(slot) {
     if (!this.tiles.has(slot)) {
-      this.tiles.set(slot, new Particle(slot));
+      this.tiles.set(slot, new Particle(slot, this.redo));
       this.grid.replaceChildren(...[...this.tiles].sort((a, b) => a[0] - b[0]).map(([, tile]) => tile.element));
     }
     return this.tiles.get(slot);
@@ -69,8 +70,9 @@ class Particles {
 }
 
 class Particle {
-  constructor(slot) {
+  constructor(slot, redo) {
     this.slot = slot;
+    this.redo = redo;
     this.face = make("span", { class: "face" });
     this.reward = make("b", {}, "");
     this.note = make("span", { class: "note" });
@@ -87,6 +89,11 @@ class Particle {
     this.element.classList.toggle("done", done);
     this.element.classList.remove("gone");
     this.note.textContent = replaced ? `→ copy of ${parent}` : "";
+    if (done && this.redo) {
+      const button = make("button", { type: "button", class: "plain small", title: REDO, "aria-label": `Redo particle ${this.slot} in full` }, "Redo in full");
+      button.addEventListener("click", () => attempt(button, () => this.redo(this.slot)));
+      this.note.replaceChildren(button);
+    }
   }
 
   look(picture, step) {
@@ -107,6 +114,8 @@ class Particle {
     this.note.textContent = "pruned";
   }
 }
+
+const REDO = "The same seed, in the model's own number of steps";
 
 // Returns the values of a kind of event by slot; of several events the last counts.
 function valuesOf(events, kind, name) {

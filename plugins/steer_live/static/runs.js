@@ -83,7 +83,9 @@ class Run {
     let population = this.populations.get(data.prompt);
     if (!population) {
       const place = this.populations.size + 1;
-      population = new Particles(this.job.prompts > 1 ? `${form.noun} ${place}, seed ${data.seed}` : "");
+      const redo = data.particles > 1 && form.independent(this.job.values.plugin || [])
+        ? (slot) => again(this.job, { prompt: data.prompt, slot, full: true }) : null;
+      population = new Particles(this.job.prompts > 1 ? `${form.noun} ${place}, seed ${data.seed}` : "", redo);
       this.populations.set(data.prompt, population);
       if (this.job.kind !== "prompts") this.particles.append(population.element);
     }
@@ -135,12 +137,12 @@ function resultTile(job, file) {
   const address = fileOf(job, file), tile = make("figure", { class: "result" });
   const link = make("a", { href: detailsOf(job, file), target: "_blank", title: "Details in the gallery" }, sampleOf(file, address));
   const star = picks.star(job, file);
-  const redo = make("button", { type: "button", class: "plain small", title: "The same seed, in the model's own number of steps" }, "Redo in full");
+  const redo = make("button", { type: "button", class: "plain small", title: REDO }, "Redo in full");
   redo.addEventListener("click", () => attempt(redo, () => again(job, { file: file.key, full: true })));
   tile.append(link, star, make("figcaption", {},
     file.reward === null ? null : make("b", {}, number(file.reward)),
     ...Object.entries(file.judge || {}).map(([name, score]) => make("span", {}, `${name} ${number(score)}`)),
-    make("span", {}, `seed ${file.seed}`), job.kind === "prompts" ? null : redo));
+    make("span", {}, `seed ${file.seed}`), file.slot ? make("span", {}, `particle ${file.slot}`) : null, job.kind === "prompts" ? null : redo));
   return tile;
 }
 

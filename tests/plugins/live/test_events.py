@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import urllib.request
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from support.live_server import Live
 
 from steer import Sampler
@@ -84,6 +87,27 @@ def test_one_image_of_several_is_redone_as_it_was(live: Live) -> None:
     assert live.ask(f"/files/{again}/0-0")[1] == live.ask(f"/files/{job}/1-0")[1]
     assert live.ask(f"/api/jobs/{job}/again", {"file": "2-0"})[0] == 400
     assert live.ask("/api/jobs/nothing/again", {})[0] == 404
+
+
+@pytest.mark.slow
+def test_a_sample_that_others_do_not_change_is_redone_alone(live: Live) -> None:
+    steer = {"method": "best-of-n", "options": {"best-of-n": {"n": 3}}, "reward": "shapes", "steps": 3}
+    asked = {"prompt": "a red circle", "seed": 4294967294, "previews": None, "steer": steer}
+    job = live.ask("/api/jobs", asked)[1]["jobs"][0]["id"]
+    (best,) = live.ended(job)["files"]
+    row = live.ask(f"/api/jobs/{job}")[1]
+    for slot in range(3):
+        again = live.ask(f"/api/jobs/{job}/again", {"prompt": best["id"], "slot": slot})[1]["jobs"][0]
+        assert (again["values"]["plugin"], again["values"]["particles"]) == ([], 1)
+        assert again["seed"] == (row["seed"] + slot) % 2**32
+        (redone,) = live.ended(again["id"])["files"]
+        if slot == best["slot"]:
+            pictures = [live.ask(f"/files/{one}/0-0")[1] for one in (job, again["id"])]
+            first, second = (np.asarray(Image.open(io.BytesIO(data)), dtype=int) for data in pictures)
+            assert abs(first - second).max() <= 1  # a forward of one row rounds otherwise
+            assert redone["reward"] == pytest.approx(best["reward"], abs=1e-3)
+    assert live.ask(f"/api/jobs/{job}/again", {"prompt": "another", "slot": 0})[0] == 400
+    assert live.ask(f"/api/jobs/{job}/again", {"prompt": best["id"], "slot": "0"})[0] == 400
 
 
 @pytest.mark.slow

@@ -151,6 +151,12 @@ def test_two_methods_stand_side_by_side_at_one_seed(
     assert jobs[0].rows == jobs[1].rows
     assert [job.values["options"] for job in jobs] == [{"best-of-n": {"nfe": 8}}, {"prune": {"at": "0.5"}}]
 
+    best.find_element(By.CSS_SELECTOR, "[aria-label='Redo particle 1 in full']").click()
+    wait(f"{COUNT} === 3 && {STATUS} === 'done'")
+    alone = live.queue.jobs()[0]
+    assert (alone.values["plugin"], alone.values["steps"]) == ([], FULL)
+    assert alone.rows[0]["seed"] == (jobs[0].rows[0]["seed"] + 1) % 2**32
+
 
 def test_a_prompt_file_is_rendered_and_its_texts_are_no_markup(
     page: webdriver.Chrome, live: Live, wait: Callable[[str], Any], tmp_path: Path
