@@ -217,8 +217,7 @@ class PageRoutes:
         return job
 
     def _again(self, job: Job, body: dict[str, Any]) -> Job:
-        if job.kind == PROMPTS:
-            job.status = "queued"  # it goes on in its folder
+        if job.kind == PROMPTS:  # it goes on in its folder
             return job
         rows, values = [dict(row) for row in job.rows], dict(job.values)
         if body.get("file") is not None:

@@ -93,15 +93,19 @@ class Queue:
     # ---- jobs ----------------------------------------------------------------------------------------------
 
     def submit(self, *jobs: Job) -> None:
-        """Add jobs, all or none, durably.
+        """Add jobs, all or none, durably; one that has ended begins again, or goes on.
 
         Raises:
+            SteerError: if one of them has not ended.
             FullError: if there is no room for all of them, or the server is ending.
         """
         with self._lock:
+            if any(job.id in self._ends for job in jobs):
+                raise SteerError("the job is in the queue already")
             if self._closing or len(self._waiting) + len(jobs) > self._most:
                 raise FullError(len(self._waiting))
             for job in jobs:
+                job.status = "queued"
                 self._journal.write(job)
                 self._jobs[job.id] = job
                 self._admit(job)

@@ -86,7 +86,7 @@ class Worker:
     def _render(
         self, job: Job, prompts: Sequence[Prompt], request: SamplingRequest, observer: Observer, tell: Tell
     ) -> None:
-        job.total, job.files, job.lost = len(prompts), [], 0
+        job.total, job.files, job.lost = len(prompts), _journaled(self.place(job)), 0
         previews = PAGE_PREVIEWS if self.sampler.backbone.medium.pictured else 0
         renderer = Renderer(
             self.place(job),

@@ -118,6 +118,26 @@ def test_a_job_can_be_stopped_while_it_waits_and_while_it_runs(queue: Queue, slo
     assert slow.begun == ["running", "last"]
 
 
+def test_a_job_that_ended_begins_again_if_there_is_room(queue: Queue, slow: Slow) -> None:
+    first, others = job("first"), [job(title) for title in "abcd"]
+    slow.go.release()
+    queue.submit(first)
+    ended(queue, first)
+    queue.submit(others[0])
+    for _ in range(2):
+        slow.began.acquire(timeout=20)
+    queue.submit(*others[1:])
+    with pytest.raises(FullError):
+        queue.submit(first)
+    assert first.status == "done"
+    queue.stop(others[-1])
+    queue.submit(first)
+    with pytest.raises(SteerError, match="in the queue already"):
+        queue.submit(first)
+    slow.go.release(4)
+    assert ended(queue, first).status == "done" and slow.begun == ["first", "a", "b", "c", "first"]
+
+
 def test_a_server_that_ended_goes_on_with_its_queue(tmp_path: Path, slow: Slow) -> None:
     first, jobs = Queue(slow, Journal(tmp_path), most=5), [job(title) for title in "abc"]
     first.start()
