@@ -40,6 +40,7 @@ class Job:
         lost: prompts that failed.
         created: seconds since 1970.
         seconds: that it took.
+        evaluations: the denoiser's work in forward evaluations; of a prompt file, since it last went on.
         id: see :func:`new_id`.
     """
 
@@ -57,6 +58,7 @@ class Job:
     lost: int = 0
     created: float = field(default_factory=time.time)
     seconds: float = 0.0
+    evaluations: int = 0
     id: str = field(default_factory=new_id)
 
     @property

@@ -77,7 +77,8 @@ class Worker:
             generate(prompts, request, str(place), _Watcher(observer), force=True)
         finally:
             if (place / "result.json").is_file():
-                rows = read_object(place / "result.json", "result")["items"]
+                result = read_object(place / "result.json", "result")
+                rows, job.evaluations = result["items"], _forwards(result["cost"])
                 places = {prompt.id: number for number, prompt in enumerate(prompts)}
                 job.files = _in_order(file for row in rows for file in files_of(row, places[row["id"]]))
 
@@ -131,6 +132,11 @@ def files_of(row: Mapping[str, Any], place: int) -> list[dict[str, Any]]:
         }
         for number, (file, particle) in enumerate(zip(row["files"], chosen, strict=True))
     ]
+
+
+def _forwards(cost: Mapping[str, Any]) -> int:
+    """Return a cost's :attr:`Cost.forwards`."""
+    return int(cost["nfe"] + cost["recomputed"] + 2 * cost["backwards"])
 
 
 def _in_order(files: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -188,7 +194,7 @@ class _RenderWatcher:
         return
 
     def end(self, summary: Summary) -> None:
-        self._job.lost = summary.failed
+        self._job.lost, self._job.evaluations = summary.failed, summary.cost.forwards
 
     def _say(self, progress: Any) -> None:
         before = self._before

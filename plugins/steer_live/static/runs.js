@@ -63,11 +63,12 @@ class Run {
   }
 
   tell() {
-    const { status, before, seconds, lost } = this.job, parts = [STATES[status]];
+    const { status, before, seconds, evaluations, lost } = this.job, parts = [STATES[status]];
     if (status === "queued" && before) parts.push(`${before} before it`);
     if (status === "running" && this.round) parts.push(this.round);
     if (status === "running" && this.count) parts.push(this.count);
     if (status === "done" && seconds) parts.push(`in ${number(seconds, 1)} s`);
+    if (evaluations && status === "done") parts.push(`${evaluations.toLocaleString("en")} denoiser evaluations`);
     if (lost) parts.push(`${lost} failed`);
     this.status.textContent = parts.join(", ");
   }

@@ -147,6 +147,7 @@ def test_two_methods_stand_side_by_side_at_one_seed(
     assert pruned.location["y"] == best.location["y"] and pruned.location["x"] < best.location["x"]
     assert pruned.find_element(By.CSS_SELECTOR, ".particle.gone .note").text == "pruned"
     assert len(best.find_elements(By.CSS_SELECTOR, ".particle b:not(:empty)")) == 2
+    assert "8 denoiser evaluations" in best.text  # two samples, two steps, guided
     jobs = live.queue.jobs()[:2]
     assert jobs[0].rows == jobs[1].rows
     assert [job.values["options"] for job in jobs] == [{"best-of-n": {"nfe": 8}}, {"prune": {"at": "0.5"}}]
