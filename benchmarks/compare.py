@@ -120,8 +120,10 @@ def _tell(what: str, done: int, total: int) -> None:
 
 def section(summaries: dict[str, Summary]) -> str:
     """Return the section's text."""
-    tuned = {(line.budget, label): score for summary in summaries.values() for line in summary.lines if line.tuned
-             for label, score in line.tuned.items()}  # fmt: skip
+    tuned = {
+        (QUESTIONS[name].model, line.budget, label): score
+        for name, summary in summaries.items() for line in summary.lines for label, score in line.tuned.items()
+    }  # fmt: skip
     lines = [
         BEGIN,
         "## Every method at equal cost",
@@ -150,9 +152,10 @@ def section(summaries: dict[str, Summary]) -> str:
             if table is not None:
                 lines += ["", f"{escape(table.title)}. {escape(table.note)}", "", markdown(table)]
     if tuned:
-        lines += ["", "<details><summary>Tuning</summary>", "", "| budget | variant | success on the tuning prompts |",
-                  "|---|---|---|"]  # fmt: skip
-        lines += [f"| {budget} | {escape(label)} | {score:.3f} |" for (budget, label), score in tuned.items()]
+        lines += ["", "<details><summary>Tuning</summary>", "",
+                  "| model | budget | variant | success on the tuning prompts |", "|---|---|---|---|"]  # fmt: skip
+        lines += [f"| {model} | {budget} | {escape(label)} | {score:.3f} |"
+                  for (model, budget, label), score in tuned.items()]  # fmt: skip
         lines += ["", "</details>"]
     return "\n".join([*lines, END])
 
