@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from steer import Prompt, SteerError
-from steer.plugin import check_owners, make_methods, manager
+from steer.plugin import check_owners, json_text, make_methods, manager
 from steer_comfyui.choosing import above, best, check_scores, rows_of
 from steer_comfyui.rewards import check_reward, load_reward, parsed, scores_of
 from steer_comfyui.sampling import STOCHASTIC, Settings, sampled
@@ -204,7 +203,7 @@ class _Sampler(_Node):
         outcome = sampled(
             Settings(**settings), Prompt(prompt, seed=seed), reward, self.METHOD, values, particles=particles, keep=keep
         )
-        return outcome.latent, outcome.images, outcome.scores, json.dumps(outcome.report)
+        return outcome.latent, outcome.images, outcome.scores, json_text(outcome.report)
 
 
 class FKSampler(_Sampler):

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from steer.plugin import read_object, unknown
+from steer.plugin import json_text, read_object, unknown
 from steer_live.answers import answering, error
 from steer_live.asked import RefusedError, job_of, values_of
 from steer_live.bodies import Form, read_form, read_json, typed, whole
@@ -101,7 +101,7 @@ class ImagesAPI:
                 raise RefusedError(str(unknown("parameter", key[:60], TAKEN)), param=key[:60])
         for key, allowed in OTHERS.items():
             if given.get(key) not in allowed:
-                only = json.dumps(allowed[0])
+                only = json_text(allowed[0])
                 raise RefusedError(f"{key}: got {str(given[key])[:40]}, expected {only}", param=key)
         if given.get("background", "auto") not in ("auto", "opaque"):
             raise RefusedError("background: images here are opaque", param="background")
@@ -112,8 +112,8 @@ class ImagesAPI:
 
     def _job(self, given: Mapping[str, Any], inputs: Mapping[str, Any]) -> Job:
         offer = self._desk.offer
-        if (made := offer.sampler.backbone.modality) != "image":
-            raise RefusedError(f"the model {offer.model!r} makes {made}s; this API is for images")
+        if (medium := offer.sampler.backbone.medium).suffix != ".png":
+            raise RefusedError(f"the model {offer.model!r} makes {medium.plural}; this API is for images")
         if given.get("model", offer.model) != offer.model:
             raise RefusedError(
                 f"the model {str(given['model'])[:80]!r} is not served here; expected {offer.model!r}, or none",

@@ -46,8 +46,8 @@ class PageRoutes:
         self._desk = desk
         self._gallery = Gallery(desk.folder)
         own = resources.files("steer_live") / "static"
-        self._files = {name: (own / name).read_text(encoding="utf-8") for name in ("live.html", *OWN)}
-        self._files |= {name: page_file(name) for name in SHARED}
+        self._files = {name: (own / name).read_bytes() for name in ("live.html", *OWN)}
+        self._files |= {name: page_file(name).encode() for name in SHARED}
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -73,14 +73,14 @@ class PageRoutes:
 
     async def index(self, request: Request) -> Response:
         """Answer with the page."""
-        return _file("live.html", self._files["live.html"].encode())
+        return _file("live.html", self._files["live.html"])
 
     async def static(self, request: Request) -> Response:
         """Answer with a style or a script."""
         name = request.path_params["name"]
         if name not in self._files:
             raise RefusedError("there is no such file", status=404)
-        return _file(name, self._files[name].encode())
+        return _file(name, self._files[name])
 
     async def file(self, request: Request) -> Response:
         """Answer with a sample of a job, by its key."""

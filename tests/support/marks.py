@@ -14,16 +14,12 @@ STARTERS = {"subprocess", "multiprocessing", "ray", "support.processes"}
 
 
 FEW = {
-    "family": {"sd", "sdxl", "sd3", "flux-dev", "sana"},
+    "family": {"sd", "sd3", "flux-dev"},
     "kind": {
         "StableDiffusionInpaintPipeline",
-        "StableDiffusionXLControlNetPipeline",
-        "StableDiffusion3Img2ImgPipeline",
         "FluxKontextPipeline",
         "QwenImageEditPipeline",
-        "PixArtSigmaPipeline",
         "WanPipeline",
-        "AnimateDiffPipeline",
     },
 }
 """Families of models and classes of pipelines for which ``make test`` runs a slow test of all of them."""
