@@ -154,7 +154,8 @@ def _small(words: list[Any], tiny: Path) -> list[object]:
     return ["-m", tiny, "--steps", 1, "--guidance", 1] if words[0] in SAMPLING else []
 
 
-@pytest.mark.slow  # many processes
+@pytest.mark.slow
+@pytest.mark.thorough  # many processes
 def test_a_full_stdout_of_any_command(tiny: Path, brought: Path) -> None:
     silent = [["--help"], ["--version"], ["generate", "--help"], ["new", "method", "mine"], ["categories", "a"]]
     for words in [*silent, *PROGRAMS, *([*words, "--json"] for words in PROGRAMS)]:

@@ -70,6 +70,7 @@ def pipe():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_fk_raises_the_reward_over_plain_samples(pipe) -> None:
     sampler = steer.Sampler(pipe)
     common = {"particles": 16, "steps": 6, "reward": brightness, "inputs": IMG2IMG.inputs, "eta": 1.0, "seed": 7}

@@ -172,7 +172,14 @@ def test_without_steering_the_chain_itself_is_as_computed(one_stream) -> None:
     assert np.abs(np.cov(x.T) - covariance).max() < 4 * covariance.max() * np.sqrt(2 / len(x))
 
 
-@pytest.mark.parametrize(("potential", "scheme"), [("diff", "systematic"), ("max", "multinomial"), ("add", "residual")])
+@pytest.mark.parametrize(
+    ("potential", "scheme"),
+    [
+        ("diff", "systematic"),
+        pytest.param("max", "multinomial", marks=pytest.mark.thorough),
+        pytest.param("add", "residual", marks=pytest.mark.thorough),
+    ],
+)
 def test_the_error_falls_as_one_over_the_square_root_of_particles(
     potential, scheme, one_stream, record_testsuite_property
 ) -> None:

@@ -87,7 +87,9 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGKILL]
+)
 def test_an_ended_server_leaves_nothing_half_written_and_goes_on(process: Process, number: signal.Signals) -> None:
     running, waiting, stopped = (process.submit(asked) for asked in (LONG, SHORT, SHORT))
     assert process.web.post(f"{process.url}api/jobs/{stopped}/stop", json={}).status_code == 200

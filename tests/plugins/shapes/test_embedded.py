@@ -80,6 +80,7 @@ def test_an_image_is_the_same_alone_and_in_a_full_batch(sampler: Sampler) -> Non
 
 
 @pytest.mark.arithmetic
+@pytest.mark.thorough
 def test_fk_lifts_the_mean_of_its_particles(sampler: Sampler) -> None:
     prompts = read_prompts(TUNE)[::10]
     settings = {"particles": 4, "steps": 6, "eta": 1.0, "chunk": 24}

@@ -11,7 +11,7 @@ from steer import ModelOptions, Prompt, Sampler
 from steer_shapes.render import render
 from steer_shapes.scenes import SceneObject
 
-pytestmark = pytest.mark.slow  # a trained model draws dozens of images
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]  # a trained model draws dozens of images
 
 HALF = 32
 COLORS = ("blue", "green", "yellow", "purple")
