@@ -180,6 +180,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.cli.parts.tables import stdout as stdout  # a console that prints text as it is
     from steer.cli.parts.tables import table as table  # a table to print
     from steer.cli.parts.bars import Bar as Bar  # a progress bar
+    from steer.cli.parts.listening import listening as listening  # a socket that listens, before anything is loaded
     from steer.cli.parts.streams import json_option as json_option  # `--json`; only `put_json` then writes to stdout
     from steer.cli.parts.streams import csv_option as csv_option  # `--csv`; only `put_csv` then writes to stdout
     from steer.cli.parts.streams import put_json as put_json  # data to stdout as JSON

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 
 import click
 
 from steer import SteerError
-from steer.plugin import log_option, one_line
+from steer.plugin import listening, log_option, one_line
 
 if TYPE_CHECKING:  # both import torch, for which help must not wait
     from steer.plugin import WeightedSum
@@ -51,7 +50,7 @@ def serve_reward(name: str, option: tuple[str, ...], host: str, port: int, devic
     check_owners(options, [], [name])
     check_names([], [name], options, manager())
     quiet_libraries()
-    with _listener(host, port) as listener:  # before the weights are loaded, which takes long
+    with listening(host, port) as listener:  # before the weights are loaded, which takes long
         place = pick_device(device)
         made = make_reward([name], options, manager(), place)
         assert made is not None
@@ -71,15 +70,3 @@ def _info(made: WeightedSum) -> Info:
     if len(media) > 1 or not media <= {"image", "text"}:
         raise SteerError(f"{made.name} scores {' and '.join(sorted(media))}s; a server serves images or texts")
     return Info(made.name, next(iter(media), None), any(getattr(part, "needs_prompt", True) for part in parts))
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise SteerError(f"cannot listen at {host}:{port} ({error.strerror or error}); choose another --port") from None
-    return listener

@@ -16,6 +16,7 @@ from steer.plugin import (
     GroupedCommand,
     default_model,
     gathered,
+    listening,
     log_option,
     one_line,
     option,
@@ -86,7 +87,7 @@ def live(host: str, port: int, name: tuple[str, ...], token: bool | None, out: P
     quiet_libraries()
     secret = _token(host, token)
     journal = Journal(out)
-    with _listener(host, port) as listener, journal.held():  # before the model is loaded, which takes long
+    with listening(host, port) as listener, journal.held():  # before the model is loaded, which takes long
         worker = Worker(request.sampler(), out)
         jobs = Queue(worker.run, journal, queue)
         desk = Desk(Offer(worker.sampler, values), jobs, out)
@@ -121,15 +122,3 @@ def _shown(host: str) -> str:
     if host in ("0.0.0.0", "::"):
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise SteerError(f"cannot listen at {host}:{port} ({error.strerror or error}); choose another --port") from None
-    return listener

@@ -11,9 +11,8 @@ import click
 from steer.cli.parts.engines import engine_of, engine_options
 from steer.cli.parts.folders import default_out
 from steer.cli.parts.option_groups import GroupedCommand, option
-from steer.cli.parts.sampling_options import INPUT, MODEL, OUTPUT, SAMPLING, request_of
+from steer.cli.parts.sampling_options import INPUT, MODEL, OUTPUT, SAMPLING, events_option, request_of
 from steer.cli.parts.shared import log_option, quiet_libraries
-from steer.cli.parts.streams import reserve
 from steer.errors import SteerError
 
 
@@ -29,15 +28,7 @@ from steer.errors import SteerError
 @option("--steps", type=int, metavar="STEPS", group=SAMPLING, help="Denoising steps; by default the model's own.")
 @option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one.")
 @option("--out", metavar="PLACE", group=OUTPUT, help="Output folder or fsspec URL; outputs/TIME by default.")
-@option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    callback=reserve,
-    group=OUTPUT,
-    in_file=False,
-    help="Print events as JSON lines on stdout.",
-)
+@events_option
 @engine_options
 @log_option
 def finish(files: tuple[Path, ...], picks: str | None, steps: int | None, as_json: bool, **given: Any) -> None:

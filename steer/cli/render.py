@@ -20,13 +20,13 @@ from steer.cli.parts.sampling_options import (
     PLUGIN_OPTIONS,
     as_draft,
     draft_option,
+    events_option,
     gathered,
     replicates_option,
     request_of,
     sampling_options,
 )
 from steer.cli.parts.shared import log_option, one_line, quiet_libraries
-from steer.cli.parts.streams import reserve
 from steer.errors import SteerError
 from steer.prompts.prompt import Prompt
 from steer.render.spec import MAX_REPLICATES
@@ -70,15 +70,7 @@ LIMITS = {"replicates": (1, MAX_REPLICATES), "previews": (0, 10_000), "workers":
     in_file=False,
     help="Show the plan, its cost and disk space; download and write nothing.",
 )
-@option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    callback=reserve,
-    group=OUTPUT,
-    in_file=False,
-    help="Print events as JSON lines on stdout.",
-)
+@events_option
 @engine_options
 @log_option
 def render(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from steer.cli.parts.option_groups import Decorator, option, options, setting_option
+from steer.cli.parts.streams import reserve
 from steer.errors import SteerError
 from steer.prompts.prompt import is_unicode
 from steer.settings.options import parse_assignments
@@ -98,6 +99,16 @@ run_options: Decorator = options(
 
 replicates_option: Decorator = option(
     "--replicates", type=int, metavar="N", group=SAMPLING, help="Independent samples per prompt; 1 by default."
+)
+
+events_option: Decorator = option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=reserve,
+    group=OUTPUT,
+    in_file=False,
+    help="Print events as JSON lines on stdout.",
 )
 
 draft_option: Decorator = option(
