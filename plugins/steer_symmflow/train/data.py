@@ -77,11 +77,29 @@ class Stored:
 
     def batch(self, rng: np.random.Generator, count: int, split: str = "train") -> tuple[NDArray, NDArray]:
         """See :class:`Labeled`; drawn with replacement."""
-        rows = self._rows[split][rng.integers(len(self._rows[split]), size=count)]
-        images = self._images[rows]
+        places = self.places(rng, count, split)
+        images, targets = self.at(places, split)
         if self._shift and split == "train":
             images = moved(images, rng.integers(-self._shift, self._shift + 1, size=(count, 2)))
-        return images, self._targets[rows]
+        return images, targets
+
+    @property
+    def fixed(self) -> bool:
+        """Whether an image is the same each time that it is drawn."""
+        return not self._shift
+
+    def count(self, split: str) -> int:
+        """Return the images of a split."""
+        return len(self._rows[split])
+
+    def places(self, rng: np.random.Generator, count: int, split: str = "train") -> NDArray:
+        """Draw places in a split, int64 ``[count]``; :meth:`batch` draws the same."""
+        return rng.integers(self.count(split), size=count)
+
+    def at(self, places: NDArray, split: str = "train") -> tuple[NDArray, NDArray]:
+        """Return the images and targets at places of a split."""
+        rows = self._rows[split][places]
+        return self._images[rows], self._targets[rows]
 
     def all_of(self, split: str) -> tuple[NDArray, NDArray]:
         """Return every image and target of a split, in order."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
 from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowModel
-from steer_symmflow.train.data import Labeled, to_pixels
+from steer_symmflow.train.data import Labeled, Stored, to_pixels
+from steer_symmflow.train.latents import Latents
 from steer_symmflow.train.sheet import sheet_of
 
 MEASURED, SHOWN = 64, 16
@@ -54,6 +55,9 @@ class FlowTask(Task):
             model.unet, adamw(model.unet, recipe.rate, weight_decay=recipe.weight_decay, bits=recipe.adam_bits)
         )
         self.parts = {"flow": self.part}
+        self._latents: Latents | None = None
+        if model.vae is not None and isinstance(data, Stored) and data.fixed:
+            self._latents = Latents(model, data, recipe.batch, machine.device)
 
     def updates(self, step: int) -> Iterator[Update]:
         """Yield one update; its rate is warmed up and then lowered along a cosine."""
@@ -73,10 +77,12 @@ class FlowTask(Task):
     def batch(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         """Return z_t, t and the target velocity of a fresh batch."""
         model, count, device = self.model, self.recipe.batch, self.machine.device
-        images, labels = self.data.batch(draw.rng, count)
-        pixels = to_pixels(images).to(device)
-        shape = pixels.shape if model.config.kind == "masks" else (count, *model.half_shape)
-        x = model.encode(pixels)
+        if self._latents is None:
+            images, labels = self.data.batch(draw.rng, count)
+            x = model.encode(to_pixels(images).to(device))
+        else:
+            x, labels = self._latents.batch(draw.rng, count)
+        shape = (count, 3, *model.config.size) if model.config.kind == "masks" else (count, *model.half_shape)
         m = infer.half_of(model, torch.from_numpy(labels).to(device), draw.uniform(*shape).to(device))
         noise_x, noise_m = (draw.normal(*x.shape).to(device) for _ in range(2))
         # one time from each of N equal parts has less variance than N independent ones

@@ -16,11 +16,15 @@ from support.tiny import tiny_sd
 
 from steer import Prompt, SteerError
 from steer.cli.app import app
+from steer.training import Draw, start
 from steer_symmflow import flow, infer
 from steer_symmflow.convert import beta_of
 from steer_symmflow.model import SymmFlowConfig, load
 from steer_symmflow.reward import Agreement
 from steer_symmflow.stable_diffusion import doubled, official, on_base, read_state
+from steer_symmflow.train import latents
+from steer_symmflow.train.data import Stored
+from steer_symmflow.train.task import FlowTask, Recipe
 
 LABELS = {"sky": [0, 0, 255], "sea": [0, 255, 0]}
 CONFIG = SymmFlowConfig("masks", ("sky", "sea"), (16, 16), ((0, 0, 255), (0, 255, 0)))
@@ -102,6 +106,27 @@ def test_weights_of_half_precision_draw_read_and_reward(base, published, tmp_pat
     score = reward(image, [Prompt("x", metadata={"mask": str(tmp_path / "mask.png")})])
     (gradient,) = torch.autograd.grad(score.sum(), image)
     assert 0 < float(score.detach()) < 1 and 0 < float(gradient.float().norm()) < 1e6
+
+
+@pytest.mark.parametrize("room", [latents.MOST_BYTES, 0])
+def test_a_training_encodes_each_image_once_and_its_batches_are_the_same(base, room, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    data = Stored(
+        "masks", CONFIG.labels, CONFIG.colors, rng.integers(0, 256, (11, 16, 16, 3), dtype=np.uint8),
+        rng.integers(0, 2, (11, 16, 16)),
+    )  # fmt: skip
+    model = doubled(*on_base(str(base), CONFIG))
+    monkeypatch.setattr(latents, "MOST_BYTES", room)
+    task = FlowTask(model, data, Recipe(steps=6, batch=4), start("no", "cpu"))
+    encoded, encode = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda planes: (encoded.append(len(planes)), encode(planes))[1])
+    kept = [task.batch(Draw(0, "symmflow", step, 0)) for step in range(3)]
+    masks = 3 * 4
+    assert sum(encoded) == (10 if room else 3 * 4) + masks  # one of 11 images is held out
+    task._latents = None
+    for step, parts in enumerate(kept):
+        for ours, plain in zip(parts, task.batch(Draw(0, "symmflow", step, 0)), strict=True):
+            assert torch.allclose(ours, plain, atol=1e-5)
 
 
 @pytest.mark.slow
