@@ -7,7 +7,7 @@ BUILT_IN = {
     "doctor": ("steer.cli.doctor:doctor", "Check the installation and what this machine can run."),
     "download": ("steer.cli.download:download", "Fetch the weights of rewards, previews and models."),
     "finish": ("steer.cli.finish:finish", "Render in full the drafts that you picked."),
-    "gallery": ("steer.cli.gallery:gallery", "Build the page of rendered images."),
+    "gallery": ("steer.cli.gallery:gallery", "Build the page of what was rendered."),
     "generate": ("steer.cli.generate:generate", "Render prompts, steered or not."),
     "measure": ("steer.cli.measure:measure", "Measure folders: FID, KID, CMMD, CLIP, LPIPS, IoU, accuracy, dist-n."),
     "new": ("steer.cli.new:new", "Start a plugin package of your own."),

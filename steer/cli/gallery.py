@@ -1,10 +1,10 @@
-"""``steer gallery``: build the page of rendered images."""
+"""``steer gallery``: build the page of what was rendered."""
 
 from __future__ import annotations
 
 import click
 
-from steer.cli.parts.shared import log_option, one_line
+from steer.cli.parts.shared import count, log_option, one_line
 from steer.cli.parts.streams import put_json, reserve
 from steer.errors import SteerError
 
@@ -29,5 +29,5 @@ def gallery(folder: str, as_json: bool) -> None:
         data = {"page": page.place, "images": page.images, "failed": page.failed, "runs": page.runs}
         put_json(data)
         return
-    runs = f"{page.runs} run" + ("s" if page.runs > 1 else "")
-    click.echo(f"{page.images} images of {runs}: {one_line(page.place)}")
+    runs = count(page.runs, "run")
+    click.echo(f"{count(page.images, 'sample')} of {runs}: {one_line(page.place)}")

@@ -81,6 +81,8 @@ class Backbone(Placed, abc.ABC):
     """Guidance other than classifier-free guidance; a run's view has its own."""
     call_inputs: Mapping[str, Argument] = {}
     """Inputs of the pipeline's call beside the text, from prompts' metadata."""
+    usual_inputs: Mapping[str, Any] = {}
+    """Those that a model has of its own, for prompts without them."""
     own_defaults: Mapping[str, Any] = {}
     """Defaults of further settings of a run."""
 
@@ -127,6 +129,10 @@ class Backbone(Placed, abc.ABC):
             SteerError: for a prompt that cannot be used.
         """
         return prompt
+
+    def frames(self, prompt: Prompt) -> int:
+        """Return the number of frames of a prompt's samples, for plans alone; 1 if they are no videos."""
+        return 1
 
     def encode(
         self,

@@ -1,15 +1,22 @@
-"""A model's own defaults of a run's settings: those of its folder, and those that model cards give."""
+"""A model's own defaults of a run's settings and of its call's inputs: those of its folder, and those that model cards
+give."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from steer.errors import SteerError, unknown
+from steer.models.stock.inputs import checked
+from steer.models.stock.signature import Argument
 from steer.settings.run_settings import check_setting
 from steer.settings.strict_json import read_object
 
 DEFAULTS_FILE = "steer.json"
 """In a model's folder: its own defaults of a run's settings, for example ``{"steps": 30}``."""
+INPUTS = "inputs"
+"""Its key with defaults of the call's inputs, for example ``{"num_frames": 9}``."""
 KNOWN_DEFAULTS: dict[str, dict[str, Any]] = {
     "stabilityai/sd-turbo": {"steps": 1, "guidance_scale": 1.0},
     "stabilityai/sdxl-turbo": {"steps": 1, "guidance_scale": 1.0},
@@ -36,11 +43,34 @@ def defaults_of(name: str, folder: Path | None) -> dict[str, Any]:
     return {**KNOWN_DEFAULTS.get(name, {}), **_saved(folder)}
 
 
+def usual_inputs(folder: Path | None, taken: Mapping[str, Argument]) -> dict[str, Any]:
+    """Return the inputs that a model's call gets unless the user says otherwise, of the same file.
+
+    Args:
+        folder: that it is read from, if it is on this machine.
+        taken: what the call takes.
+
+    Raises:
+        SteerError: for inputs that it does not take, or values that do not fit.
+    """
+    found = _read(folder).get(INPUTS, {})
+    if not isinstance(found, dict):
+        raise SteerError(f"{DEFAULTS_FILE}: {INPUTS} is {str(found)[:60]!r}, expected an object")
+    for name in found:
+        if name not in taken:
+            raise unknown(f"input in {DEFAULTS_FILE}", name, taken)
+    return {name: checked(taken[name], value, str(folder)) for name, value in found.items()}
+
+
 def _saved(folder: Path | None) -> dict[str, Any]:
-    if folder is None or not (folder / DEFAULTS_FILE).is_file():
-        return {}
-    values = read_object(folder / DEFAULTS_FILE, "model's defaults")
+    values = {key: value for key, value in _read(folder).items() if key != INPUTS}
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in values.items():
         check_setting(key, value)
     return values
+
+
+def _read(folder: Path | None) -> dict[str, Any]:
+    if folder is None or not (folder / DEFAULTS_FILE).is_file():
+        return {}
+    return read_object(folder / DEFAULTS_FILE, "model's defaults")

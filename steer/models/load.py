@@ -14,7 +14,7 @@ from steer.errors import SteerError, message_of, package_missing
 from steer.models import loras
 from steer.models.autoencoder import load_vae
 from steer.models.backbone import Backbone
-from steer.models.defaults import defaults_of
+from steer.models.defaults import defaults_of, usual_inputs
 from steer.models.device import dtype_of, out_of_memory, pick_device, pick_dtype
 from steer.models.downloads import hub, lora_files, weights
 from steer.models.downloads.checkpoints import sha256_of
@@ -110,6 +110,7 @@ def load_model(
         backbone.reside(where, crowded=crowded)
     _receive(backbone, chosen)
     defaults = defaults_of(found.shown, found.place.folder)
+    backbone.usual_inputs = usual_inputs(found.place.folder, backbone.call_inputs)
     return _model(name, backbone, defaults, chosen, files_of(name, chosen), parts)
 
 

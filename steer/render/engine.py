@@ -25,6 +25,7 @@ class PlannedGroup:
         images: images per prompt.
         size: width and height in pixels; for texts, tokens and 1.
         modality: of the samples, such as ``"image"`` or ``"text"``.
+        frames: of each sample; 1 unless it is a video.
     """
 
     packs: tuple[Pack, ...]
@@ -33,6 +34,7 @@ class PlannedGroup:
     images: int
     size: tuple[int, int]
     modality: str = "image"
+    frames: int = 1
 
     @property
     def count(self) -> int:

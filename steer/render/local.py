@@ -76,6 +76,7 @@ class LocalEngine(Engine):
                     images=probe.particles if self._session.choose == "all" else 1,
                     size=image_size(probe),
                     modality=probe.backbone.modality,
+                    frames=probe.backbone.frames(probe.jobs[0].prompt),
                 )
             )
         return groups

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from steer.models.media import media_of
 from steer.render.engine import Pack, PlannedGroup
 from steer.render.tally import Progress
 from steer.results.cost import Cost
 
-PIXEL_BYTES = 1.6
-"""Bytes per pixel of a PNG of a photograph-like picture; plain pictures take a fraction of it."""
-
 RECIPE_BYTES, DETAIL_BYTES = 2_500, 8_000
-"""Bytes of a recipe in a PNG, and of a prompt's lines in the journal, the details and the page."""
+"""Bytes of a recipe in a sample's file, and of a prompt's lines in the journal, the details and the page."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Approximate size of the images and their details."""
-        return sum(group.count * (group.images * _image_bytes(group) + DETAIL_BYTES) for group in self.groups)
+        """Approximate size of the samples' files and their details."""
+        return sum(group.count * (group.images * _sample_bytes(group) + DETAIL_BYTES) for group in self.groups)
 
     @property
     def packs(self) -> list[Pack]:
@@ -118,5 +116,5 @@ class Watcher(Protocol):
         """All is written."""
 
 
-def _image_bytes(group: PlannedGroup) -> int:
-    return RECIPE_BYTES + round(PIXEL_BYTES * group.size[0] * group.size[1])
+def _sample_bytes(group: PlannedGroup) -> int:
+    return RECIPE_BYTES + media_of(group.modality).planned_bytes(group.size, group.frames)

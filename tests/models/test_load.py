@@ -71,6 +71,8 @@ def test_bad_defaults_of_a_model_are_refused(tmp_path) -> None:
     assert "did you mean 'steps'" in one_line_error(tmp_path)
     (tmp_path / "steer.json").write_text("[3]")
     assert "steer.json holds a JSON list, expected an object" in one_line_error(tmp_path)
+    (tmp_path / "steer.json").write_text('{"inputs": {"num_frames": 9}}')
+    assert "unknown input in steer.json 'num_frames'" in one_line_error(tmp_path)
     (tmp_path / "steer.json").write_text('{"steps": 2, "scheduler": "lcm", "timesteps": [900, 400]}')
     assert load_model(str(tmp_path), manager(), device="cpu").defaults["timesteps"] == (900, 400)
 

@@ -85,7 +85,7 @@ def test_a_url_and_its_page(place: Path) -> None:
     (place / "moved").rename(place / "by url")
     text = finished(place, "gallery", "by url", "--json")
     assert json.loads(text) == {"page": "by url/index.html", "images": 2, "failed": 0, "runs": 1}
-    assert "2 images of 1 run" in finished(place, "gallery", out)
+    assert "2 samples of 1 run" in finished(place, "gallery", out)
 
 
 def test_the_page_of_both_commands(place: Path) -> None:

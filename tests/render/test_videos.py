@@ -114,7 +114,7 @@ def test_render_resumes_and_the_page_has_clips(tmp_path: Path) -> None:
     page = "".join(file.read_text() for file in (out / "page").iterdir())
     assert ".mp4" in page and "thumbs" in page and "previews" in page
     assert "equal to the original" in steer("replay", removed, "--device", "cpu", "--out", tmp_path / "again")
-    assert "2 images of 1 run" in steer("gallery", out)
+    assert "2 samples of 1 run" in steer("gallery", out)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from steer.cli.parts.bars import Bar
-from steer.cli.parts.shared import one_line
+from steer.cli.parts.shared import count, one_line
 from steer.cli.parts.streams import put_json
 from steer.models.media import media_of
 from steer.registry.registration import hookimpl
@@ -135,7 +135,7 @@ class ProgressLine(Bar):
 
 
 def print_plan(plan: Plan, place: str, as_json: bool) -> None:
-    """Print what a render would do: prompts by group, denoiser evaluations, images and disk space."""
+    """Print what a render would do: prompts by group, denoiser evaluations, samples and disk space."""
     if as_json:
         groups = [
             {"prompts": group.count, "packs": len(group.packs), "nfe": group.nfe, "settings": dict(group.settings)}
@@ -148,6 +148,7 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
     )
     for group in plan.groups:
         s, size = group.settings, media_of(group.modality).size_text(group.size)
+        size += f", {count(group.frames, 'frame')}" if group.frames > 1 else ""
         guidance = "" if s["guidance_scale"] is None else f"guidance {s['guidance_scale']:g}, "
         click.echo(
             f"  {count(group.count, 'prompt')} in {count(len(group.packs), 'pack')}: "
@@ -214,11 +215,6 @@ def _note(progress: Standing, word: str) -> str:
 def _clock(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-def count(number: int, what: str) -> str:
-    """Return a number of things, as in ``"1 image"`` and ``"2 images"``."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _bytes(size_in_bytes: int) -> str:

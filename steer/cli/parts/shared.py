@@ -54,3 +54,8 @@ def quiet_libraries() -> None:
 def live_terminal() -> bool:
     """Whether stderr is a terminal that can redraw a line; a dumb terminal cannot."""
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def count(number: int, what: str) -> str:
+    """Return a number of things, as in ``"1 image"`` and ``"2 images"``."""
+    return f"{number} {what}" + ("" if number == 1 else "s")

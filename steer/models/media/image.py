@@ -18,6 +18,9 @@ from steer.models.media.media import Medium
 THUMBNAIL, THUMBNAIL_FROM = 256, 384
 """Longer side of a thumbnail in pixels; the page needs thumbnails of larger images."""
 
+PIXEL_BYTES = 1.6
+"""Bytes per pixel of a PNG of a photograph-like picture; plain pictures take a fraction of it."""
+
 
 class ImageMedium(Medium):
     """Images."""
@@ -39,6 +42,9 @@ class ImageMedium(Medium):
 
     def size(self, value: Image.Image) -> dict[str, int]:
         return {"width": value.width, "height": value.height}
+
+    def planned_bytes(self, size: tuple[int, int], frames: int) -> int:
+        return round(PIXEL_BYTES * size[0] * size[1])
 
     def picture(self, value: Image.Image) -> Image.Image:
         return value

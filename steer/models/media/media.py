@@ -85,6 +85,10 @@ class Medium(abc.ABC):
         """Return a planned size as text."""
         return f"{size[0]}x{size[1]}"
 
+    def planned_bytes(self, size: tuple[int, int], frames: int) -> int:
+        """Return the approximate bytes of a value's file of a planned size, its recipe left out."""
+        return size[0] * size[1]
+
     def facts(self, value: Any) -> dict[str, Any]:
         """Return a value's fields in its row of results, besides its scores; the page shows ``text``."""
         return {}

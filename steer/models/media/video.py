@@ -25,6 +25,8 @@ FPS = 8.0
 """Frames per second if nobody says how many."""
 DIGEST = "frames"
 """Key of the hash of a video's frames among the texts of its file."""
+FILE_BYTES, PIXEL_BYTES = 2_000, 0.1
+"""Bytes of an MP4 without frames, and per pixel of a frame; plain or still videos take a fraction of it."""
 STRIP, STRIP_SIDE, STRIP_GAP = 4, 256, 2
 """Frames of a filmstrip, pixels of a frame's longer side, and between frames."""
 PROBE = 8
@@ -202,6 +204,9 @@ class VideoMedium(Medium):
 
     def size(self, value: Video) -> dict[str, int]:
         return {"width": value.frames.shape[2], "height": value.frames.shape[1]}
+
+    def planned_bytes(self, size: tuple[int, int], frames: int) -> int:
+        return FILE_BYTES + round(PIXEL_BYTES * size[0] * size[1] * frames)
 
     def facts(self, value: Video) -> dict[str, Any]:
         return {"frames": len(value), "fps": value.fps}

@@ -23,6 +23,10 @@ from steer.processes import Process
 from steer.processes.schedulers import make_scheduler, set_timesteps
 from steer.prompts.prompt import Prompt
 
+LENGTHS = ("num_frames", "video_length")
+"""Arguments for the number of frames."""
+USUAL_FRAMES = 49
+
 
 class AnyPipeline(Backbone):
     """A pipeline that is called as a whole, a population by calls of its own that are paused at each step.
@@ -60,6 +64,8 @@ class AnyPipeline(Backbone):
         return seen[-1] > 1 if seen else guidance_scale > 1 and "negative_prompt" in self.signature.parameters
 
     def completed(self, prompt: Prompt) -> Prompt:
+        if self.usual_inputs:
+            prompt = prompt.having(metadata={**self.usual_inputs, **prompt.metadata})
         for name, argument in self.signature.inputs.items():
             if argument.required and name not in prompt.metadata:
                 raise SteerError(
@@ -114,6 +120,13 @@ class AnyPipeline(Backbone):
         height, width = (native, native) if isinstance(native, int) else tuple(native)[-2:]
         factor = getattr(self.pipe, "vae_scale_factor", 1)
         return int(width * factor), int(height * factor)
+
+    def frames(self, prompt: Prompt) -> int:
+        """Return what the call is asked for; a guess if an input decides."""
+        if self.medium.made_of is None:
+            return 1
+        asked = (prompt.metadata.get(name, self.signature.default(name)) for name in LENGTHS)
+        return next((count for count in asked if isinstance(count, int)), USUAL_FRAMES)
 
     # ---- the call ----------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ _OURS = re.compile(rf"{FOLDER}/(rows|head|details|thumbs)-\d+\.js")
 
 @dataclass(frozen=True)
 class Page:
-    """A built page: its place, and how much it shows."""
+    """A built page: its place, and how many samples (``images``), failed prompts and runs it shows."""
 
     place: str
     images: int
