@@ -214,7 +214,7 @@ class FKSampler(_Sampler):
     OWN: ClassVar = {
         "particles": ("INT", {"default": 4, "min": 2, "max": 1024, "tooltip": "Images that are sampled together."}),
         "strength": ("FLOAT", {"default": 10.0, "min": 0.0, "max": 1e6, "tooltip": "fk.lambda, the tilt"}),
-        "potential": (["max", "diff", "add", "rt"], {"tooltip": "fk.potential: which past rewards count."}),
+        "potential": (["max", "diff", "add", "rt", "adaptive"], {"tooltip": "fk.potential: which past rewards count."}),
     }  # fmt: skip
 
     @classmethod

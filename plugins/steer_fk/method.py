@@ -9,7 +9,7 @@ import torch
 from steer import Method, State, SteerError, hookimpl
 from steer.plugin import Run, Timetable, keyed, rewards_ahead
 from steer_fk.options import TRANSITIONS, FKOptions
-from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential, pooled
+from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential, pooled, tempered_strength
 from steer_fk.resampling import (
     SCHEMES,
     annealing_exponent,
@@ -81,8 +81,9 @@ class FK(Method):
         narrows = self.options.keep < 1 and state.step in self._steps
         if not (self._resamplings.due(state) or narrows):
             return
-        past = Lineage(state.extra[PRODUCT], state.extra[MEMORY])
-        log_g, past = log_potential(self.options.potential, self.options.lam, self._rewards(state), past)
+        past, rewards = Lineage(state.extra[PRODUCT], state.extra[MEMORY]), self._rewards(state)
+        strength = self.options.lam if self.options.potential != "adaptive" else self._tempered(state, rewards, past)
+        log_g, past = log_potential(self.options.potential, strength, rewards, past)
         state.extra[PRODUCT], state.extra[MEMORY] = past.log_product, past.memory
         state.log_weight = state.log_weight + log_g
         self._resample(state)
@@ -111,6 +112,17 @@ class FK(Method):
             return rewards_ahead(state, self.options.lookahead)
         scale = self.options.lam if self.options.pool == "tilt" else 1.0
         return pooled(state.rewards(draws=self.options.draws), scale)
+
+    def _tempered(self, state: State, rewards: torch.Tensor, past: Lineage) -> torch.Tensor:
+        """Return each particle's λ at this step, the same for all of a prompt."""
+        strength = torch.zeros_like(rewards)
+        for job in state.job.unique().tolist():
+            rows = state.rows_of(job)
+            own = Lineage(past.log_product[rows], past.memory[rows])
+            strength[rows] = tempered_strength(
+                state.log_weight[rows].numpy(), rewards[rows].numpy(), own, self.options.ess_target
+            )
+        return strength
 
     def _resample(self, state: State) -> None:
         """Resample each prompt's population whose ESS is at most the threshold, or that is to shrink."""

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from steer import Field, Options
 
-GLASS = {"potential": "diff", "lambda": 4.0, "keep": 0.5, "start": 0.1, "end": 0.1}
+GLASS = {"potential": "diff", "lambda": 4.0, "ess_target": 0.3, "keep": 0.5, "start": 0.1, "end": 0.1}
 """What ``fk.preset=glass`` changes, unless it is given."""
 TRANSITIONS = 2
 """Stochastic transitions of ``fk.preset=glass``, unless the run has its own."""
@@ -24,8 +24,10 @@ class FKOptions(Options):
         "potential=diff and lambda=4. Best with few steps, such as 10, and 4, 8 or 16 particles.",
     )
     particles: int = Field(4, ge=2, le=65_536, description="Particles per prompt; --particles means the same.")
-    potential: Literal["diff", "max", "add", "rt"] = Field(
-        "max", description="Which of a particle's past rewards determine its weight."
+    potential: Literal["diff", "max", "add", "rt", "adaptive"] = Field(
+        "max",
+        description="Which of a particle's past rewards determine its weight. adaptive takes the last one, and chooses "
+        "the strength on the way by itself (ess_target), so that the reward's scale does not matter.",
     )
     lam: float = Field(
         10.0, ge=0, le=1e6, alias="lambda", description="Strength of the tilt: the target is p(x)·exp(lambda·reward)."
@@ -38,6 +40,13 @@ class FKOptions(Options):
     )
     ess_threshold: float = Field(
         1.0, ge=0, le=1, description="Resample if ESS is at most this share of the particles; 1 means always, 0 never."
+    )
+    ess_target: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Of potential=adaptive: each resampling takes the greatest strength that leaves an ESS of this "
+        "share of the particles; lambda holds at the end.",
     )
     keep: float = Field(
         1.0,

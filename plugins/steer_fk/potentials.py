@@ -8,10 +8,16 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-Kind = Literal["diff", "max", "add", "rt"]
+from steer_fk.resampling import Floats, effective_sample_size
+
+Kind = Literal["diff", "max", "add", "rt", "adaptive"]
+STRONGEST = 50.0
+"""Log-odds between the best and the worst reward beyond which :func:`tempered_strength` does not look."""
+GRID = 128
 
 
 @dataclass
@@ -27,13 +33,14 @@ class Lineage:
     memory: Tensor
 
 
-def log_potential(kind: Kind, lam: float, reward: Tensor, past: Lineage) -> tuple[Tensor, Lineage]:
+def log_potential(kind: Kind, lam: float | Tensor, reward: Tensor, past: Lineage) -> tuple[Tensor, Lineage]:
     """Return log G of an intermediate step and the lineage after it.
 
-    ``diff``: λ(r_t − r_prev); ``max``: λ·max_s r_s; ``add``: λ·Σ_s r_s; ``rt``: λ·r_t.
+    ``diff``: λ(r_t − r_prev); ``max``: λ·max_s r_s; ``add``: λ·Σ_s r_s; ``rt``: λ·r_t; ``adaptive``, whose λ differs
+    from step to step: λ_t·r_t − λ_prev·r_prev.
 
     Args:
-        lam: λ, the strength of the tilt.
+        lam: λ, the strength of the tilt; of ``adaptive`` ``[N]``, this step's.
         reward: ``[N]`` rewards of the x0 estimates at this step.
     """
     memory = past.memory
@@ -45,6 +52,8 @@ def log_potential(kind: Kind, lam: float, reward: Tensor, past: Lineage) -> tupl
     elif kind == "add":
         memory = memory + reward
         log_g = lam * memory
+    elif kind == "adaptive":
+        log_g = lam * reward - past.log_product
     else:
         log_g = lam * reward
     return log_g, Lineage(past.log_product + log_g, memory)
@@ -53,6 +62,38 @@ def log_potential(kind: Kind, lam: float, reward: Tensor, past: Lineage) -> tupl
 def last_log_potential(lam: float, reward: Tensor, past: Lineage) -> Tensor:
     """Return the log of the last potential: exp(λ·r_0) divided by the product so far."""
     return lam * reward - past.log_product
+
+
+def tempered_strength(log_weights: Floats, reward: Floats, past: Lineage, share: float) -> float:
+    """Return the λ_t of the potential ``adaptive`` for one prompt: the largest that leaves its weights enough ESS.
+
+    Adaptive tempering (Del Moral, Doucet & Jasra 2012, *An adaptive sequential Monte Carlo method for approximate
+    Bayesian computation*). It may be smaller than the λ_t before, for early rewards differ less than later ones. If the
+    rewards have changed so much that no λ leaves enough, it is the one that leaves most.
+
+    Args:
+        log_weights: ``[n]`` before this step.
+        reward: ``[n]`` of this step.
+        past: of the same n particles.
+        share: the ESS to leave, divided by n; in (0, 1).
+    """
+    before, width = log_weights - past.log_product.numpy(), float(np.ptp(reward))
+    if width == 0:
+        return 0.0
+    # from no steering up to where only the best count, whatever the weights before
+    grid = np.linspace(0.0, (STRONGEST + float(np.ptp(before))) / width, GRID)
+    sizes = np.array([effective_sample_size(before + lam * reward) for lam in grid])
+    enough = np.flatnonzero(sizes >= share * len(reward))
+    if not len(enough):
+        return float(grid[sizes.argmax()])
+    low, high = grid[enough[-1]], grid[min(enough[-1] + 1, GRID - 1)]
+    for _ in range(50):
+        middle = (low + high) / 2
+        if effective_sample_size(before + middle * reward) >= share * len(reward):
+            low = middle
+        else:
+            high = middle
+    return float(low)
 
 
 def pooled(rewards: Tensor, scale: float) -> Tensor:

@@ -31,7 +31,7 @@ def test_the_schedule_of_the_paper() -> None:
     ("values", "message"),
     [
         ({"lambda": "-1"}, "fk.lambda: got '-1', expected float >= 0"),
-        ({"potential": "sum"}, r"fk.potential: got 'sum', expected diff\|max\|add\|rt"),
+        ({"potential": "sum"}, r"fk.potential: got 'sum', expected diff\|max\|add\|rt\|adaptive"),
         ({"particles": "1"}, "fk.particles"),
         ({"start": "0.9", "end": "0.1"}, "start=0.9 is after end=0.1"),
         ({"lambd": "1"}, "unknown option fk.lambd — did you mean 'lambda'"),
@@ -58,6 +58,27 @@ def test_what_it_needs_is_said(tiny_pipe) -> None:
         generate(tiny_pipe, fk={"at": "3,10"})
     with pytest.raises(SteerError, match=r"fk needs particles=8, but you asked for particles=4"):
         generate(tiny_pipe, fk={"particles": 8})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fk", [{}, {"preset": "glass"}])
+def test_adaptive_strength_does_not_see_the_scale_of_rewards(tiny_pipe, fk) -> None:
+    def scaled(samples, prompts):
+        return 4096 * brightness(samples, prompts) - 10
+
+    fk = {"potential": "adaptive", "lambda": 3, **fk}
+    first, second = (generate(tiny_pipe, fk=fk, reward=r, particles=8).items[0] for r in (brightness, scaled))
+    lineages = [
+        [event["ancestors"] for event in item.trace["events"] if event["kind"] == "resample"]
+        for item in (first, second)
+    ]
+    assert lineages[0] == lineages[1] != []
+    # lambda holds at the end, in the reward's own units
+    assert 0 < first.trace["log_z"] < 3 < 100 < second.trace["log_z"]
+    diff = generate(tiny_pipe, fk={**fk, "potential": "diff"}, particles=8).items[0]
+    shares = [event["ess"] / 8 for event in first.trace["events"] if event["kind"] == "fk"]
+    assert shares[0] == pytest.approx(0.5, abs=1e-6)  # ess_target
+    assert next(event["ess"] for event in diff.trace["events"] if event["kind"] == "fk") > 7
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ SETUP: dict[str, dict[str, Any]] = {
     "max": {"lambda": 2.0, "at": (4, 6, 8), "reward_min": -10.0},
     "add": {"lambda": 1.3, "at": (5, 8)},
     "rt": {"lambda": 2.0, "at": (5, 8)},
+    "adaptive": {"lambda": 2.0, "at": (4, 6, 8), "ess_target": 0.8},
 }
 SLOPE = np.array([0.6, -0.8])  # linear reward: SLOPE · x
 CENTER, PRECISION = np.array([1.2, 0.4]), np.array([[1.0, 0.3], [0.3, 0.6]])  # quadratic: −½ (x−c)ᵀ P (x−c)
@@ -119,6 +120,7 @@ def errors_in_se(state: State, potential: str = "diff", own: Moments | None = No
     [
         *((potential, "systematic", share) for potential in ("diff", "max", "add", "rt") for share in (1.0, 0.5)),
         *(("diff", scheme, 1.0) for scheme in ("multinomial", "stratified", "residual")),
+        pytest.param("adaptive", "systematic", 1.0, marks=pytest.mark.thorough),
     ],
 )
 def test_tilted_moments_and_log_z_agree_with_the_closed_form(
@@ -145,10 +147,14 @@ def test_a_funnel_keeps_log_z_and_the_moments(one_stream) -> None:
     assert not state.biased
 
 
-def test_a_funnel_within_transitions_too(one_stream) -> None:
+@pytest.mark.parametrize(
+    ("potential", "at"),
+    [("diff", (1, 3, 5, 8)), pytest.param("adaptive", (3, 4, 5, 8), marks=pytest.mark.thorough)],
+)
+def test_a_funnel_within_transitions_too(potential, at, one_stream) -> None:
     """Copies between the transitions, and draws without copies within them."""
-    state = sample(2048, 32, keep=0.6, at=(1, 3, 5, 8), settings={"transitions": 2})
-    assert errors_in_se(state, own=affine_moments(LinearGaussian(scheduler("ddim")), STEPS, 2)) < 4
+    state = sample(2048, 32, potential=potential, keep=0.6, at=at, settings={"transitions": 2})
+    assert errors_in_se(state, potential, own=affine_moments(LinearGaussian(scheduler("ddim")), STEPS, 2)) < 4
     assert len(state.rows_of(0)) == 266
     assert not state.biased
 
