@@ -23,12 +23,11 @@ from steer.sampling.request import SamplingRequest
 from steer.settings.run_settings import RunSettings
 
 BEGIN, END = "<!-- values: made by benchmarks/values.py -->", "<!-- values: end -->"
-REFERENCE = "λ=4"
+REFERENCE = "lambda 4"
 METHODS = (
     f"{REFERENCE}=fk:preset=glass",
-    "λ=0.4=fk:preset=glass,lambda=0.4",
-    "λ=0.04=fk:preset=glass,lambda=0.04",
-    "λ=400=fk:preset=glass,lambda=400",
+    "lambda 0.4=fk:preset=glass,lambda=0.4",
+    "lambda 0.04=fk:preset=glass,lambda=0.04",
     "adaptive=fk:preset=glass,potential=adaptive",
     "looking ahead=fk:preset=glass,lookahead=1",
 )
@@ -64,8 +63,8 @@ def section(summary: Summary, count: int) -> str:
         "## FK's strength on the way",
         "",
         f"Made by `python benchmarks/values.py`. {count} held-out prompts, model `shapes`, ten steps, in fp32 on "
-        f"{platform.machine()} CPU (one thread), torch {torch.__version__}; FK with `preset=glass`, whose λ of 4 was "
-        "tuned for this reward. λ=0.04 is what λ=4 would be if the reward's unit were a hundred times as large. "
+        f"{platform.machine()} CPU (one thread), torch {torch.__version__}; FK with `preset=glass`, whose `lambda` of "
+        "4 was tuned for this reward. 0.04 is what 4 comes to if the reward is in a unit a hundred times as large. "
         "*Adaptive* is `potential=adaptive`, the same in all units. *Looking ahead* is `lookahead=1`, at equal cost.",
         "",
         markdown(scores(summary)),

@@ -80,20 +80,25 @@ def tempered_strength(log_weights: Floats, reward: Floats, past: Lineage, share:
     before, width = log_weights - past.log_product.numpy(), float(np.ptp(reward))
     if width == 0:
         return 0.0
+
+    def left(lam: float) -> float:
+        return effective_sample_size(before + lam * reward) / len(reward)
+
     # from no steering up to where only the best count, whatever the weights before
     grid = np.linspace(0.0, (STRONGEST + float(np.ptp(before))) / width, GRID)
-    sizes = np.array([effective_sample_size(before + lam * reward) for lam in grid])
-    enough = np.flatnonzero(sizes >= share * len(reward))
-    if not len(enough):
+    sizes = np.array([left(lam) for lam in grid])
+    if sizes.max() < share:  # it may be enough nearer to the peak
+        peak = int(sizes.argmax())
+        grid = np.linspace(grid[max(peak - 1, 0)], grid[min(peak + 1, GRID - 1)], GRID)
+        sizes = np.array([left(lam) for lam in grid])
+    if sizes.max() < share:
         return float(grid[sizes.argmax()])
-    low, high = grid[enough[-1]], grid[min(enough[-1] + 1, GRID - 1)]
+    last = int(np.flatnonzero(sizes >= share)[-1])
+    low, high = float(grid[last]), float(grid[min(last + 1, GRID - 1)])
     for _ in range(50):
         middle = (low + high) / 2
-        if effective_sample_size(before + middle * reward) >= share * len(reward):
-            low = middle
-        else:
-            high = middle
-    return float(low)
+        low, high = (middle, high) if left(middle) >= share else (low, middle)
+    return low
 
 
 def pooled(rewards: Tensor, scale: float) -> Tensor:

@@ -61,8 +61,8 @@ def test_what_it_needs_is_said(tiny_pipe) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fk", [{}, {"preset": "glass"}])
-def test_adaptive_strength_does_not_see_the_scale_of_rewards(tiny_pipe, fk) -> None:
+@pytest.mark.parametrize(("fk", "share"), [({}, 0.5), ({"preset": "glass"}, 0.3)])
+def test_adaptive_strength_does_not_see_the_scale_of_rewards(tiny_pipe, fk, share) -> None:
     def scaled(samples, prompts):
         return 4096 * brightness(samples, prompts) - 10
 
@@ -74,11 +74,11 @@ def test_adaptive_strength_does_not_see_the_scale_of_rewards(tiny_pipe, fk) -> N
     ]
     assert lineages[0] == lineages[1] != []
     # lambda holds at the end, in the reward's own units
-    assert 0 < first.trace["log_z"] < 3 < 100 < second.trace["log_z"]
+    assert 0 < first.trace["log_z"] < 6 < 100 < second.trace["log_z"]
     diff = generate(tiny_pipe, fk={**fk, "potential": "diff"}, particles=8).items[0]
-    shares = [event["ess"] / 8 for event in first.trace["events"] if event["kind"] == "fk"]
-    assert shares[0] == pytest.approx(0.5, abs=1e-6)  # ess_target
-    assert next(event["ess"] for event in diff.trace["events"] if event["kind"] == "fk") > 7
+    sizes = [next(e["ess"] for e in item.trace["events"] if e["kind"] == "fk") / 8 for item in (first, diff)]
+    assert sizes[0] == pytest.approx(share, abs=1e-6)  # ess_target
+    assert sizes[1] > 0.9
 
 
 @pytest.mark.slow
