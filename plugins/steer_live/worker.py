@@ -194,7 +194,7 @@ class _RenderWatcher:
         return
 
     def end(self, summary: Summary) -> None:
-        self._job.lost, self._job.evaluations = summary.failed, summary.cost.forwards
+        self._job.lost, self._job.evaluations = summary.failed, round(summary.cost.forwards)
 
     def _say(self, progress: Any) -> None:
         before = self._before

@@ -1,4 +1,4 @@
-"""Searches without gradients: independent samples, random steps around the best, and early pruning of the worst."""
+"""Searches without gradients: independent samples, cheap drafts, random steps around the best, and early pruning."""
 
 from steer import hookimpl
 from steer.plugin import Registry
@@ -18,5 +18,8 @@ def steer_register(registry: Registry) -> None:
         "refine",
         "steer_search.refine:Refine",
         summary="noise the best samples part of the way back and denoise them again",
+    )
+    registry.method(
+        "draft", "steer_search.draft:Draft", summary="search with cheap drafts, and redo only the best of them, exactly"
     )
     registry.method("prune", "steer_search.prune:Prune", summary="begin with many particles and finish only the best")

@@ -117,7 +117,7 @@ class Independent(Search):
     def _size(self, budget: Budget, job: int, size: int, total: int | None, cost: int) -> int:
         left = budget.left(job)
         if left is not None:
-            size = min(size, left // cost)
+            size = min(size, int(left // cost))
         return size if total is None else min(size, total - self.drawn.get(job, 0))
 
     def counts(self, job: int) -> Mapping[str, Any]:

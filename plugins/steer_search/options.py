@@ -92,6 +92,32 @@ class RefineOptions(Options):
     )
 
 
+class DraftOptions(Options):
+    """Options of ``draft``."""
+
+    n: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description=f"Drafts per prompt; by default as many as nfe allows, else --particles, else {DEFAULT_N}.",
+    )
+    nfe: int | None = Field(
+        None,
+        ge=1,
+        description="Most denoiser evaluations per prompt, redoing included; with guidance, each counts as two, and "
+        "one that reuses features as the share that it computes.",
+    )
+    keep: int = Field(1, ge=1, le=4096, description="Best drafts per prompt that are redone in full.")
+    cache: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Compute every so many steps of a draft in full and reuse deep features in between; by default 3, "
+        "or 1 (no cache) if steps are given.",
+    )
+    steps: int | None = Field(None, ge=1, description="Steps of a draft; by default those of the sample.")
+
+
 class PruneOptions(Options):
     """Options of ``prune``."""
 

@@ -33,7 +33,7 @@ class Pool:
         """Return a prompt's best reward so far."""
         return self._best.get(job, float("-inf"))
 
-    def add(self, state: State, origin: str, spent: list[int]) -> Tensor:
+    def add(self, state: State, origin: str, spent: list[float]) -> Tensor:
         """Add a finished round.
 
         Args:

@@ -103,7 +103,7 @@ class Refine(Search):
         size = self.options.survivors * self.options.copies
         left = budget.left(jobs[0]) if jobs else 0
         if left is not None:  # all prompts that continue have spent equally
-            size = min(size, left // cost)
+            size = min(size, int(left // cost))
         if not jobs or size < 1:  # inner methods may have overdrawn the budget
             return Start.of([], []), parents.x[:0], parents.ancestors[:0]
         rewards = parents.rewards()

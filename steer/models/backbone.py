@@ -229,6 +229,10 @@ class Backbone(Placed, abc.ABC):
         width, height = self.pixels(latents.shape[1:])
         return rows_at_once(width * height)
 
+    def networks(self, denoiser: str) -> Sequence[torch.nn.Module]:
+        """Return the modules that predict if the denoiser of this name is asked; those of a call, all that it has."""
+        return [self.denoisers[denoiser]]
+
     def check_predicts(self, what: str) -> None:
         """Raise unless predictions at other latents, or by other weights, can be had.
 

@@ -86,5 +86,5 @@ def _check(recipe: Recipe, file: Path) -> None:
         if not getattr(method, "independent", False):
             raise SteerError(
                 f"{file} was made with {name}, which changes samples; pick drafts without methods, or of methods that "
-                "only choose (best-of-n, random, prune)"
+                "only choose (best-of-n, random, prune, draft)"
             )

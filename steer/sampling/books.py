@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from steer.results.cost import Cost
+from steer.results.cost import Cost, exact
 
 
 class Books:
@@ -11,25 +11,27 @@ class Books:
 
     Attributes:
         cost: of all prompts together.
-        spent: int64 ``[J]``, the part of each prompt in :attr:`Cost.forwards`.
+        spent: float64 ``[J]``, the part of each prompt in :attr:`Cost.forwards`.
     """
 
     def __init__(self, prompts: int) -> None:
         """Args: prompts: J."""
         self.cost = Cost()
-        self.spent = torch.zeros(prompts, dtype=torch.int64)
+        self.spent = torch.zeros(prompts, dtype=torch.float64)
 
-    def predicted(self, job: Tensor, evaluations: int, padding: int) -> None:
+    def predicted(self, job: Tensor, evaluations: int, padding: int, share: float = 1.0) -> None:
         """Count denoiser evaluations.
 
         Args:
             job: ``[N]``, the prompt of each row.
             evaluations: per row.
             padding: rows that filled chunks up.
+            share: of an evaluation's work that was done, if a cache did the rest.
         """
-        self.cost.nfe += len(job) * evaluations
-        self.cost.padding += padding * evaluations
-        self.spent += evaluations * self._rows(job)
+        done = exact(evaluations * share)
+        self.cost.nfe += len(job) * done
+        self.cost.padding += padding * done
+        self.spent += done * self._rows(job)
 
     def went_back(self, job: Tensor, evaluations: int, *, recomputed: bool) -> None:
         """Count evaluations per row that a gradient was pulled through, and whether each was recomputed for it."""

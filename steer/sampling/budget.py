@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from steer.errors import SteerError
+from steer.results.cost import exact
 from steer.sampling.hooks import outside
 from steer.sampling.method import Method, acting_hooks
 from steer.sampling.run import Run
@@ -36,11 +37,11 @@ class Budget:
         """Denoiser evaluations of one plain sample, guidance left out."""
         return self._run.process().length
 
-    def left(self, job: int) -> int | None:
+    def left(self, job: int) -> float | None:
         """Return how many evaluations a prompt may still take, ``None`` for any number."""
         if self._nfe is None:
             return None
-        return self._nfe - int(self._run.spent[job] - self._before[job])
+        return self._nfe - float(self._run.spent[job] - self._before[job])
 
     def affords(self, job: int, evaluations: float) -> bool:
         """Whether a prompt may take so many more."""
@@ -54,7 +55,7 @@ class Budget:
         """
         now = time.perf_counter()
         self._last_round, self._round = now - self._round, now
-        most = int((self._run.spent - self._before).max())
+        most = exact(float((self._run.spent - self._before).max()))
         if self._nfe is not None and most > self._nfe and not self._warned:
             self._warned = True
             warnings.warn(
@@ -68,10 +69,10 @@ class Budget:
             return True
         return self._round - self._began + self._last_round <= self._seconds * len(self._run.jobs)
 
-    def spent(self, jobs: Sequence[int]) -> list[int]:
+    def spent(self, jobs: Sequence[int]) -> list[float]:
         """Return what each row's prompt has spent in this search."""
         spent = (self._run.spent - self._before).tolist()
-        return [spent[job] for job in jobs]
+        return [exact(spent[job]) for job in jobs]
 
 
 def outer_search(run: Run, method: Method) -> str | None:

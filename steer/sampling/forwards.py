@@ -59,6 +59,7 @@ class Forwards:
         chunks: how forwards are split.
         books: accounts of their cost.
         reward: the reward that steers, or ``None``.
+        share: asked after each prediction for the share of its work that was done, if a cache does the rest.
         preview: cheaper decoder of latents ``[B, C, H, W]`` for rewards before the last step, or ``None``.
     """
 
@@ -71,6 +72,7 @@ class Forwards:
         preview: Decode | None = None,
     ) -> None:
         self.backbone, self.chunks, self.books, self.reward, self.preview = backbone, chunks, books, reward, preview
+        self.share: Callable[[], float] = lambda: 1.0
 
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning, job: Tensor) -> Tensor:
         """Return the denoiser's output for all rows.
@@ -90,7 +92,7 @@ class Forwards:
                 return self.predict_rows(denoiser, x[rows.to(x.device)], timestep, conditioning.rows(job[rows]))
 
         out, padding = self.chunks.map(forward, len(job), groups_of(job, conditioning))
-        self.books.predicted(job, conditioning.evaluations, padding)
+        self.books.predicted(job, conditioning.evaluations, padding, self.share())
         return out
 
     def called(self, process: Called, x: Tensor, job: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +104,7 @@ class Forwards:
             job: ``[N]``, the prompt of each row.
         """
         prediction, x = self.chunks.unrepeatable("denoising", lambda: process.predict(x))
-        self.books.predicted(job, process.evaluations, process.padding)
+        self.books.predicted(job, process.evaluations, process.padding, self.share())
         return prediction, x
 
     def made(self, process: Called, x0: Tensor) -> Any:

@@ -44,7 +44,7 @@ class Run:
         choices: the settings by priority.
         forwards: model and reward, chunk by chunk.
         cost: the cost so far.
-        spent: int64 ``[J]``, each prompt's part of :attr:`Cost.forwards`; budgets count by it.
+        spent: float64 ``[J]``, each prompt's part of :attr:`Cost.forwards`; budgets count by it.
         memory: decides what waits on the CPU, if a session shares the device among its runs.
         finalists: particles per prompt that are left at the end, if a method that prunes sets it in ``configure``;
             packs are made large enough for these to fill them.
@@ -225,6 +225,7 @@ class Run:
         particles: int | None = None,
         noise: Tensor | None = None,
         until: int | None = None,
+        steps: int | None = None,
         denoiser: str | None = None,
         hooks: bool = True,
         grad: bool = False,
@@ -237,6 +238,7 @@ class Run:
             particles: the same as a start of all prompts' slots 0..particles−1.
             noise: ``[N, …]`` initial noise of a fresh population instead of the start's.
             until: stop when this many steps are done.
+            steps: of a fresh population; the setting's by default.
             denoiser: name of the weights to use; the setting's by default.
             hooks: whether the methods take part.
             grad: keep the graph from ``noise`` (or ``state.x``) to ``x`` and the samples. The denoiser and the
@@ -251,7 +253,7 @@ class Run:
                 if particles is not None:
                     start = Start.of(range(len(self.jobs)), range(particles))
                 start = self.start if start is None else start
-                state = self.begin(start if noise is None else start.with_noise(noise), denoiser=denoiser)
+                state = self.begin(start if noise is None else start.with_noise(noise), denoiser=denoiser, steps=steps)
                 if hooks:
                     self.hooks.hook.begin(state=state)
             self._denoise(state, until, self.hooks.hook if hooks else _SILENT)
@@ -273,7 +275,12 @@ class Run:
     # ---- populations -----------------------------------------------------------------------------------
 
     def begin(
-        self, start: Start | None = None, *, conditioning: Conditioning | None = None, denoiser: str | None = None
+        self,
+        start: Start | None = None,
+        *,
+        conditioning: Conditioning | None = None,
+        denoiser: str | None = None,
+        steps: int | None = None,
     ) -> State:
         """Make a population at the first noise level, with fresh noise streams.
 
@@ -281,6 +288,7 @@ class Run:
             start: its rows; :attr:`start` by default.
             conditioning: of :meth:`encode`, if it is known already.
             denoiser: name of the weights to use; the setting's by default.
+            steps: of the schedule; the setting's by default.
 
         Raises:
             SteerError: see :meth:`steer.models.denoisers.Denoisers.resolve`; or if the noise has another shape than the
@@ -290,7 +298,7 @@ class Run:
         self.backbone.denoisers.resolve(denoiser)
         self.backbone.bring(denoiser, alone=True)
         start = self.start if start is None else start
-        process = self.process()
+        process = self.process(steps)
         streams = self.streams(start)
         if isinstance(process, Called):
             called, size = process, self.chunks.size
@@ -383,9 +391,15 @@ class Run:
 
     # ---- what the model is asked with ------------------------------------------------------------------
 
-    def process(self) -> Process:
-        """Return a fresh noise process, at its first noise level."""
+    def process(self, steps: int | None = None) -> Process:
+        """Return a fresh noise process, at its first noise level.
+
+        Args:
+            steps: of its schedule; the setting's by default.
+        """
         settings = self.choices.all()
+        if steps is not None:
+            settings["steps"] = steps
         # made once and copied: building a scheduler takes longer than a small model's forward
         if self._process is None or self._process[0] != settings:
             prompts = [job.prompt for job in self.jobs]

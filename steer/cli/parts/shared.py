@@ -56,6 +56,6 @@ def live_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def count(number: int, what: str) -> str:
+def count(number: float, what: str) -> str:
     """Return a number of things, as in ``"1 image"`` and ``"2 images"``."""
     return f"{number} {what}" + ("" if number == 1 else "s")

@@ -17,6 +17,7 @@ from steer.evaluate.compare.memory import PeakMemory
 from steer.evaluate.compare.spec import Entry
 from steer.prompts.prompt import Prompt
 from steer.render.spec import Task
+from steer.results.cost import exact
 from steer.results.items import Item
 from steer.rewards.by_name import OptionValues, RewardSpec, make_judges, make_reward
 from steer.rewards.combinations import WeightedSum
@@ -146,7 +147,7 @@ class Measurer:
                 row = _address(by_id[item.prompt.id], item)
                 if scored:
                     row |= self._scores(item, session.choose)
-                row |= {**cost, "nfe": int(run.spent[index]), "seconds": seconds, "memory_mb": memory}
+                row |= {**cost, "nfe": exact(float(run.spent[index])), "seconds": seconds, "memory_mb": memory}
                 value = item.samples[item.chosen[0]].value
                 yield Measured({**row, **item.medium.facts(value)}, item.medium.picture(value))
 

@@ -175,6 +175,9 @@ class AnyPipeline(Backbone):
     def decode(self, x: Tensor) -> Tensor:
         self._refuse()
 
+    def networks(self, denoiser: str) -> Sequence[torch.nn.Module]:
+        return list(denoisers_of(self.pipe).values())
+
     def _refuse(self) -> NoReturn:
         raise SteerError(f"{self.signature.name} has no family in steer, and only its whole call can be made")
 
