@@ -67,8 +67,10 @@ class Draft(Search):
         self.drawn = dict.fromkeys(jobs, 0)
         start = _of_each(run.start, self._size(run, budget, total, jobs[0]))
         while len(start):
-            state = self._drafts(run, start)
-            pool.add(state, "draft", budget.spent(state.job.tolist()))
+            for rows in torch.arange(len(start)).split(run.chunks.size):  # features that are kept take memory
+                with self._cheaply(run):
+                    drafts = run.sample(start=start.take(rows), steps=self.options.steps)
+                pool.add(drafts, "draft", budget.spent(drafts.job.tolist()))
             self.drawn = {job: count + len(start) // len(jobs) for job, count in self.drawn.items()}
             run.hooks.hook.after_round(run=run, done=self.drawn[jobs[0]], total=total)
             # all prompts have drawn and spent equally
@@ -95,14 +97,6 @@ class Draft(Search):
     def _interval(self) -> int:
         """From one step that is computed in full to the next; 1 for no cache."""
         return self.options.cache or (INTERVAL if self.options.steps is None else 1)
-
-    def _drafts(self, run: Run, start: Start) -> State:
-        """Draw the drafts of some rows, chunk by chunk: features that are kept take memory."""
-        states = []
-        for rows in torch.arange(len(start)).split(run.chunks.size):
-            with self._cheaply(run):
-                states.append(run.sample(start=start.take(rows), steps=self.options.steps))
-        return State.joined(states)
 
     @contextmanager
     def _cheaply(self, run: Run) -> Iterator[None]:

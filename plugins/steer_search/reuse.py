@@ -81,7 +81,8 @@ class Reuse:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Return the context."""
+        """Return the context of one population: none reuses what another left."""
+        self.at(0)  # a pipeline's first call may come before anybody says so
         with ExitStack() as stack:
             for denoiser in self._denoisers:
                 stack.enter_context(denoiser.replaced())
@@ -133,6 +134,7 @@ class _Denoiser:
             stack.enter_context(_forward(self._module, self._whole))
             # a compiled denoiser has its blocks within
             stack.enter_context(_attribute(self._module, "_compiled_call_impl", None))
+            stack.callback(self._left.clear)
             yield
 
     def _whole(self, forward: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
@@ -148,7 +150,8 @@ class _Denoiser:
                 out = forward(*arguments, **keywords)
         except BaseException:
             # if there is no memory, the call is made again, and those of this step are in other places
-            self._left, self._reuse.lost = {}, True
+            self._left.clear()
+            self._reuse.lost = True
             raise
         finally:
             self._heads = {}

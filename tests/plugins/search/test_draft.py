@@ -161,6 +161,8 @@ def test_pipelines_without_a_family_are_drafted_by_their_calls(kind, how) -> Non
     found = sampler.generate([prompt], methods="draft", options={"draft": {"n": 4, "keep": 2, **how}}, **common)
     assert found.cost.nfe < plain.cost.nfe / 4 * 6
     drafts = candidates(found.items[0].trace, "draft")
+    alone = sampler.generate([prompt], methods="draft", options={"draft": {"n": 1, **how}}, slot=2, **common)
+    assert candidates(alone.items[0].trace, "draft") == {2: drafts[2]}  # nothing of another particle is reused
     assert {sample.slot for sample in found.items[0].samples} == best(drafts, 2)
     for sample in found.items[0].samples:
         assert sample.image.tobytes() == plain.items[0].samples[sample.slot].image.tobytes()
