@@ -71,6 +71,8 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.models.encoded_prompts import Conditioning as Conditioning  # encoded prompts
     from steer.processes.schedulers import scheduler_kind as scheduler_kind  # flow, diffusion, …: of a scheduler
     from steer.models.encoded_prompts import Encoded as Encoded  # one encoded prompt
+    from steer.models.weaker import Weaker as Weaker  # guidance away from a prediction that is worse on purpose
+    from steer.models.weaker import Predict as Predict  # calls the denoiser for it
     from steer.models.families.sd import StableDiffusion as StableDiffusion  # the family to derive a similar one from
     from steer.models.load import load_model as load_model  # a model by name, folder or hub id
     from steer.models.quantize import quantized as quantized  # whether weights of a module are quantized

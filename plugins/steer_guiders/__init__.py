@@ -11,9 +11,17 @@ METHODS = {
     "tcfg": "guidance without the tangential part of the unconditional prediction (arXiv 2503.18137)",
 }
 
+AWAY = {
+    "pag": "guidance away from a prediction whose self-attention is perturbed, in some layers (arXiv 2403.17377)",
+    "seg": "guidance away from a prediction whose self-attention is blurred, in some layers (arXiv 2408.00760)",
+    "slg": "guidance away from a prediction without some layers, as SD3.5 has it",
+}
+
 
 @hookimpl
 def steer_register(registry: Registry) -> None:
     """Register the methods; nothing is imported yet."""
     for name, summary in METHODS.items():
         registry.method(name, f"steer_guiders.methods:{name.replace('-', '').upper()}", summary=summary)
+    for name, summary in AWAY.items():
+        registry.method(name, f"steer_guiders.weaker:{name.upper()}", summary=summary)

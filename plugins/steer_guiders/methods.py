@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steer import Field, Method, Options, SteerError, hookimpl
 from steer.plugin import Run, message_of
+from steer_guiders.span import Span, check_span, step_at, timesteps_of
 
 
 @functools.cache
@@ -19,11 +20,9 @@ def _quiet() -> None:
     logging.getLogger("diffusers.guiders.guider_utils").setLevel(logging.ERROR)
 
 
-class GuiderOptions(Options):
+class GuiderOptions(Span):
     """Options of every guider."""
 
-    start: float = Field(0.0, ge=0, lt=1, description="Share of the steps from which to guide.")
-    stop: float = Field(1.0, gt=0, le=1, description="Share of the steps after which not to guide.")
     rescale: float = Field(
         0.0, ge=0, le=1, description="Share of the guided prediction that gets the conditional one's sd back "
         "(arXiv 2305.08891, section 3.4).",
@@ -43,11 +42,7 @@ class Guider(Method):
     @hookimpl
     def configure(self, run: Run) -> None:
         """Guide the run's predictions; a mistake in the options is told here."""
-        if self.options.start >= self.options.stop:
-            raise SteerError(
-                f"{self.name}.start={self.options.start:g} is not below {self.name}.stop={self.options.stop:g}, and "
-                "nothing would be guided; raise stop, or lower start"
-            )
+        check_span(self)
         self._run, self._made = run, dict[float, Any]()
         self._guider(float(run.get(run.backbone.cfg_setting)))
         run.guide_by(self.guided, by=self.name)
@@ -55,16 +50,12 @@ class Guider(Method):
     @functools.cached_property
     def _timesteps(self) -> list[float]:
         """Those of the schedule, once all methods have configured it."""
-        process: Any = self._run.process()
-        return [float(process.at(index).timestep) for index in range(process.length)]
+        return timesteps_of(self._run)
 
     def guided(self, cond: Tensor, uncond: Tensor, guidance_scale: float, timestep: Tensor) -> Tensor:
         """Return the guided prediction ``[B, …]``; every row by itself."""
         guider = self._guider(guidance_scale)
-        here = float(timestep)
-        # a look-ahead may stand at any of the coming steps
-        step = min(range(len(self._timesteps)), key=lambda index: abs(self._timesteps[index] - here))
-        guider.set_state(step, len(self._timesteps), timestep)
+        guider.set_state(step_at(self._timesteps, timestep), len(self._timesteps), timestep)
         shape = cond.shape
         if self.flat:
             cond, uncond = cond.flatten(1), uncond.flatten(1)

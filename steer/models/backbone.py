@@ -14,12 +14,13 @@ from torch import Tensor
 
 from steer.errors import SteerError
 from steer.models.common import guided, to_image, unscaled
-from steer.models.encoded_prompts import Conditioning, Encoded, stacked
+from steer.models.encoded_prompts import Conditioning, Encoded, evaluations, stacked
 from steer.models.encodings import Encodings
 from steer.models.media import Medium, media_of
 from steer.models.placement import Placed
 from steer.models.room import rows_at_once
 from steer.models.stock.signature import Argument
+from steer.models.weaker import Weaker
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.glass import Glass
@@ -79,6 +80,8 @@ class Backbone(Placed, abc.ABC):
     """Whether :meth:`predict` leaves guidance to :meth:`guide`."""
     guider: Guider | None = None
     """Guidance other than classifier-free guidance; a run's view has its own."""
+    weaker: Weaker | None = None
+    """Prediction to guide away from; a run's view has its own."""
     call_inputs: Mapping[str, Argument] = {}
     """Inputs of the pipeline's call beside the text, from prompts' metadata."""
     usual_inputs: Mapping[str, Any] = {}
@@ -297,6 +300,31 @@ class Backbone(Placed, abc.ABC):
     @abc.abstractmethod
     def predict(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's output ``[B, …]`` in fp32 for scaled latents, guidance applied."""
+
+    def prediction(self, denoiser: str, x: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return what :meth:`predict` does, guided away from the weaker prediction if there is one."""
+        weaker = self.weaker
+        if weaker is None or not weaker.acts(timestep):
+            return self.predict(denoiser, x, timestep, conditioning)
+
+        def predict(x: Tensor, conditioning: Conditioning) -> Tensor:
+            return self.predict(denoiser, x, timestep, conditioning)
+
+        alone = conditioning.alone(conditioning.cond)
+        cond, weak = weaker.predictions(predict, self.denoisers[denoiser], x, alone)
+        out = cond
+        if conditioning.uncond is not None:
+            uncond = predict(x, conditioning.alone(conditioning.uncond))
+            out = self.guide(cond, uncond, conditioning.guidance_scale, timestep)
+        return out + weaker.scale * (cond - weak)
+
+    def evaluations(self, guided: bool, timestep: Tensor) -> int:
+        """Return how many denoiser evaluations a prediction takes at a timestep.
+
+        Args:
+            guided: by classifier-free guidance.
+        """
+        return evaluations(guided) + (self.weaker is not None and self.weaker.acts(timestep))
 
     def guide(self, cond: Tensor, uncond: Tensor, guidance_scale: float, timestep: Tensor) -> Tensor:
         """Combine the two outputs ``[B, …]`` of a guided prediction, row by row."""

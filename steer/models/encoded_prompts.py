@@ -59,6 +59,10 @@ class Conditioning:
         )
         return Conditioning(cond or {}, uncond, self.guidance_scale)
 
+    def alone(self, side: Mapping[str, Tensor]) -> Conditioning:
+        """Return one of the two sides, to be predicted without guidance."""
+        return Conditioning(side, None, self.guidance_scale)
+
     def batched(self, name: str) -> Tensor:
         """Return a tensor of both halves in the order that pipelines use: unconditional first."""
         if self.uncond is None:

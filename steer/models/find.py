@@ -16,6 +16,7 @@ from steer.models.downloads.fetching import NoSuchFile
 from steer.models.downloads.source import Source
 from steer.models.folders import check_place
 from steer.models.options import ModelOptions
+from steer.models.parts import check_names
 from steer.models.single_file import SUFFIXES, Checkpoint
 from steer.models.stock.signature import Argument, CallSignature
 from steer.registry.plugins import Plugins
@@ -98,6 +99,8 @@ def find(name: str, plugins: Plugins, options: ModelOptions) -> Found:
         if checkpoint is None:
             raise
         raise _of_a_base(checkpoint, error) from error
+    if options.parts:
+        check_names(options.parts, pipeline_class(class_name))
     return Found(name, shown, place, checkpoint, config, class_name, family)
 
 

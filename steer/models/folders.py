@@ -46,7 +46,11 @@ def _what_is(folder: Path) -> str:
     config = object_in(folder / "config.json")
     kind = str(config.get("_class_name", ""))
     if "ControlNet" in kind or "Adapter" in kind:
-        return f"it holds a {kind}: build its pipeline in Python and give that to steer.Sampler; "
+        part = "controlnet" if "ControlNet" in kind else "adapter"
+        return (
+            f"it holds a {kind}: give it as --part {part}=FOLDER beside the --model that it was made for and the "
+            "--pipeline that takes both; "
+        )
     if kind:
         return f"it holds a {kind} alone, one part of a pipeline; "
     if "architectures" in config or "model_type" in config:
@@ -83,8 +87,8 @@ def check_folder(
         entry = config.get(part)
         if not isinstance(entry, list) or len(entry) != 2 or entry[1] is None:
             raise SteerError(
-                f"model {name!r} has no {part}, without which {config.get('_class_name')} cannot run; take it from the "
-                "model that this one was made of, or save the pipeline with all its parts"
+                f"model {name!r} has no {part}, without which {config.get('_class_name')} cannot run; name one by "
+                f"--part {part}=ID|FOLDER, or save the pipeline with all its parts"
             )
         if classes and entry[1] not in classes:
             raise SteerError(f"model {name!r}: its {part} is a {entry[1]}, expected {' or '.join(classes)}")
@@ -101,7 +105,7 @@ def check_folder(
         )
     for part, entry in parts.items():
         if part not in NOT_LOADED:
-            _check_part(folder / part, f"model {name!r}", str(entry[1]), weights=part not in without)
+            check_part(folder / part, f"model {name!r}", str(entry[1]), weights=part not in without)
     if fit:
         check_fit(name, {part: object_in(folder / part / "config.json") for part in config if (folder / part).is_dir()})
 
@@ -167,7 +171,18 @@ def variant_of(folder: Path, name: str, config: Mapping[str, Any], asked: str | 
     return next((variant for variant in PREFERRED if variant in common), sorted(common)[0])
 
 
-def _check_part(folder: Path, name: str, kind: str, *, weights: bool) -> None:
+def check_part(folder: Path, name: str, kind: str, *, weights: bool) -> None:
+    """Raise for the folder of one part that is missing, damaged or foreign.
+
+    Args:
+        folder: of the part.
+        name: of what it is a part of, for messages.
+        kind: its class.
+        weights: whether its weights are needed.
+
+    Raises:
+        SteerError: naming the file.
+    """
     part = folder.name
     if not folder.is_dir():
         raise SteerError(f"{name} has no folder {part}/ for its {part}; {AGAIN}, or take it from the original model")

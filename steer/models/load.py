@@ -23,6 +23,7 @@ from steer.models.find import OFFLINE, Found, any_pipeline, find, loader_of, nee
 from steer.models.fingerprints import fingerprint
 from steer.models.folders import check_fit, check_folder, variant_of
 from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, modules_of, offloaded, prepare
+from steer.models.parts import folder_of, load_part
 from steer.models.quantize import check
 from steer.models.room import bytes_of, fits, room_of
 from steer.models.single_file import part_dtype
@@ -92,6 +93,8 @@ def load_model(
     found = find(name, plugins, chosen)
     for path, *_ in chosen.loras:  # a wrong one is told before the model is fetched
         lora_files.locate(path)
+    for part in chosen.parts:
+        folder_of(part)
     where = pick_device(device)
     precision = pick_dtype(dtype, where, found.family.half)
     with found.as_base():
@@ -116,12 +119,16 @@ def load_model(
 
 def _folder(found: Found, options: ModelOptions, precision: torch.dtype) -> Path:
     """Return the folder with a model's configurations and weights, fetched now if it must be, after a check."""
-    elsewhere = {*found.held(), *(("vae",) if options.vae else ())}
+    given = {name for name, _ in options.parts}
+    elsewhere = {*found.held(), *(("vae",) if options.vae else ()), *given}
     folder = found.place.folder or _fetched(found.place, found.shown, options, precision, elsewhere)
     taken = set().union(*found.pipeline_class._get_signature_keys(found.pipeline_class))
     if options.pipeline is not None:  # another class need not take all parts
         taken |= found.config.keys()
-    check_folder(folder, found.shown, found.config, found.needed, taken, elsewhere, fit=found.family.predicts)
+    config = {part: entry for part, entry in found.config.items() if part not in given}
+    needed = {part: classes for part, classes in found.needed.items() if part not in given}
+    config["_class_name"] = found.class_name
+    check_folder(folder, found.shown, config, needed, taken, elsewhere, fit=found.family.predicts)
     return folder
 
 
@@ -136,7 +143,7 @@ def _read(found: Found, folder: Path, options: ModelOptions, precision: Any) -> 
         keywords["safety_checker"] = None
         if "requires_safety_checker" in options_taken:
             keywords["requires_safety_checker"] = False
-    given = {}
+    given = {part[0]: load_part(part, found.pipeline_class, part_dtype(precision, part[0])) for part in options.parts}
     if options.vae is not None:
         dtype = part_dtype(precision, "vae")
         given["vae"] = load_vae(options.vae, found.config["vae"][1], folder / "vae", dtype)
@@ -222,8 +229,8 @@ def _from_pipeline(pipe: Any, plugins: Plugins, device: str | None, options: Mod
     family: type[Backbone] = any_pipeline(type(pipe)) if known is None else known.load()
     name = str(getattr(pipe, "name_or_path", None) or getattr(pipe, "_name_or_path", None) or type(pipe).__name__)
     _check_pipeline(pipe, name, family)
-    if options.base is not None or options.vae is not None:
-        raise SteerError("base and vae are for models that steer loads; set pipe.vae of a pipeline in memory")
+    if options.base is not None or options.vae is not None or options.parts:
+        raise SteerError("base, vae and parts are for models that steer loads; set pipe.vae of a pipeline in memory")
     parts = _fingerprints(pipe)
     apply(pipe, options, pipe.device if device is None else pick_device(device), move=device is not None)
     backbone = family(pipe)  # type: ignore[call-arg]

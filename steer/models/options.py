@@ -16,6 +16,7 @@ from steer.models.downloads.checkpoints import sha256_of
 from steer.models.downloads.source import Source
 from steer.models.embeddings import Embedding
 from steer.models.loras import Lora
+from steer.models.parts import Part
 from steer.models.quantize import PACKAGES, check, quantize, quantized
 from steer.registry.declarations import Repository
 from steer.settings.run_settings import renewed
@@ -23,7 +24,7 @@ from steer.settings.run_settings import renewed
 OFFLOADS = ("none", "model", "group", "sequential")
 UNMOVABLE = "offload=sequential cannot move quantized layers; use --offload model"
 VAE_SAVINGS = ("slicing", "tiling")
-LATER = ("variant", "revision", "base", "vae", "embeddings", "quantize", "pipeline")
+LATER = ("variant", "revision", "base", "vae", "embeddings", "quantize", "pipeline", "parts")
 """Options that recipes hold only if they are set."""
 PREVIEWS = {
     "taesd": "madebyollin/taesd",
@@ -56,6 +57,7 @@ class ModelOptions:
         revision: branch, tag or commit of a model of the hub.
         pipeline: class of diffusers to load the model into and to call as a whole, even if it has a family, such as
             ``"StableDiffusionInpaintPipeline"``.
+        parts: parts that the model lacks or that replace its own, such as a ControlNet: name, and folder or hub id.
         preview: small decoder for rewards before the last step: a short name, hub id or folder of an
             ``AutoencoderTiny``.
     """
@@ -73,6 +75,7 @@ class ModelOptions:
     embeddings: tuple[Embedding, ...] = ()
     quantize: str | None = None
     pipeline: str | None = None
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
@@ -95,7 +98,8 @@ class ModelOptions:
         data = renewed(data)
         found = tuple((str(path), *map(float, weights)) for path, *weights in data.get("loras", ()))
         words = tuple((str(file), str(word)) for file, word in data.get("embeddings", ()))
-        return cls(**{**data, "loras": found, "embeddings": words, "vae_memory": tuple(data.get("vae_memory", ()))})
+        lists = {"loras": found, "embeddings": words, "parts": tuple(map(tuple, data.get("parts", ())))}
+        return cls(**{**data, **lists, "vae_memory": tuple(data.get("vae_memory", ()))})
 
 
 def files_of(model: str, options: ModelOptions) -> dict[str, str]:

@@ -20,6 +20,8 @@ from steer.processes.noise import Streams
 from steer.processes.rows import taking
 from steer.processes.schedulers import scheduler_kind
 
+DEAF = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
+"""Schedulers that take eta and clip_sample, and follow neither."""
 RENOISING = ("LCMScheduler", "FlowMatchLCMScheduler", "SCMScheduler")
 """Schedulers that noise x0 afresh at every step: sd = σ'."""
 MIDPOINTS = {"KDPM2DiscreteScheduler": 0, "KDPM2AncestralDiscreteScheduler": -1}
@@ -68,7 +70,7 @@ class Gaussian:
         self._edm = scheduler_kind(scheduler) == "edm"
         parameters = inspect.signature(scheduler.step).parameters
         self._takes_generator = "generator" in parameters
-        self._eta_native = "eta" in parameters
+        self._eta_native = "eta" in parameters and type(scheduler).__name__ not in DEAF
         self._own_eta = _own_eta(scheduler)
         self._kernel = eta is not None and not self._eta_native and eta != self._own_eta
         if self._kernel and self._own_eta is None:
@@ -115,7 +117,12 @@ class Gaussian:
             return self._own_eta > 0
         config, name = self.scheduler.config, type(self.scheduler).__name__
         sde = str(config.get("algorithm_type", "")).startswith("sde")
-        return sde or "Ancestral" in name or name in RENOISING or bool(config.get("stochastic_sampling"))
+        return (
+            sde
+            or "Ancestral" in name
+            or name in (*RENOISING, "CogVideoXDPMScheduler")
+            or bool(config.get("stochastic_sampling"))
+        )
 
     def prior(self, noise: Tensor) -> Tensor:
         scale = (
@@ -230,14 +237,18 @@ class Gaussian:
     @property
     def _clips(self) -> bool:
         config = self.scheduler.config
-        return bool(config.get("clip_sample", False) or config.get("thresholding", False))
+        return self._clips_samples or bool(config.get("thresholding", False))
+
+    @property
+    def _clips_samples(self) -> bool:
+        return bool(self.scheduler.config.get("clip_sample", False)) and type(self.scheduler).__name__ not in DEAF
 
     def _clip(self, x0: Tensor) -> Tensor:
         config = self.scheduler.config
         if config.get("thresholding", False) and hasattr(self.scheduler, "_threshold_sample"):
             thresholded: Tensor = self.scheduler._threshold_sample(x0)
             return thresholded
-        if config.get("clip_sample", False):
+        if self._clips_samples:
             bound = float(config.get("clip_sample_range", 1.0))
             return x0.clamp(-bound, bound)
         return x0
@@ -306,6 +317,7 @@ def _own_eta(scheduler: Any) -> float | None:
     if scheduler.config.get("stochastic_sampling"):
         return None
     return {
+        "CogVideoXDDIMScheduler": 0.0,
         "DDIMScheduler": 0.0,
         "DDIMParallelScheduler": 0.0,
         "DDPMScheduler": 1.0,

@@ -85,6 +85,7 @@ class Forwards:
             job: ``[N]``, the prompt of each row.
         """
 
+        evaluations = self.backbone.evaluations(conditioning.guided, timestep)
         timestep = timestep.to(x.device)
 
         def forward(rows: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class Forwards:
                 return self.predict_rows(denoiser, x[rows.to(x.device)], timestep, conditioning.rows(job[rows]))
 
         out, padding = self.chunks.map(forward, len(job), groups_of(job, conditioning))
-        self.books.predicted(job, conditioning.evaluations, padding, self.share())
+        self.books.predicted(job, evaluations, padding, self.share())
         return out
 
     def called(self, process: Called, x: Tensor, job: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +128,9 @@ class Forwards:
             conditioning: of each row.
             keep: keep the activations if a graph is made, instead of computing them again on the way back.
         """
-        predict = partial(within(self.backbone, self.backbone.predict, denoiser), denoiser, conditioning=conditioning)
+        predict = partial(
+            within(self.backbone, self.backbone.prediction, denoiser), denoiser, conditioning=conditioning
+        )
         timestep = timestep.to(x.device)
         return predict(x, timestep) if keep else checkpointed(predict, x, timestep)
 

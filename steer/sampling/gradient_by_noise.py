@@ -53,15 +53,14 @@ def vjp(
     noise = run.noise(start)
     with torch.no_grad():
         conditioning = run.encode()
-    forwards, steps = run.forwards, 0
+    forwards, evaluations = run.forwards, list[int]()
 
     def pull_rows(rows: Tensor) -> tuple[Tensor, ...]:
-        nonlocal steps
+        nonlocal evaluations
         with during("differentiating"), torch.enable_grad():
             leaf = noise[rows.to(noise.device)].detach().requires_grad_()
             state = run.begin(start.take(rows).with_noise(leaf), conditioning=conditioning, denoiser=denoiser)
-            steps = state.steps
-            _denoise(state, truncate, recompute)
+            evaluations = _denoise(state, truncate, recompute)
             samples = forwards.decode_rows(state.x, final=True, keep=not recompute)
             join = None if merge is None else partial(_merged, merge, rows)
             return pull(samples, leaf, losses, watched, state.prompts, None, join)
@@ -72,24 +71,25 @@ def vjp(
         (values, grads, seen), padding = repeatably(
             run.backbone.device, lambda: forwards.chunks.map_several(pull_rows, len(start), groups), "the model"
         )
-    evaluations = conditioning.evaluations
-    back = min(steps, steps if truncate is None else truncate)
+    back = sum(evaluations if truncate is None else evaluations[max(0, len(evaluations) - truncate) :])
     ways = len(losses) if merge is None else 1
-    forwards.books.predicted(start.job, steps * evaluations, padding)
-    forwards.books.went_back(start.job, ways * back * evaluations, recomputed=recompute)
+    forwards.books.predicted(start.job, sum(evaluations), padding)
+    forwards.books.went_back(start.job, ways * back, recomputed=recompute)
     forwards.books.scored(decodes=len(start), rewards=len(start) * (len(losses) + len(watched)))
     return Gradients(values.T, grads.transpose(0, 1), seen.T)
 
 
-def _denoise(state: State, truncate: int | None, recompute: bool) -> None:
-    """Run a chunk to the end within the graph."""
-    rows = torch.arange(len(state))
+def _denoise(state: State, truncate: int | None, recompute: bool) -> list[int]:
+    """Run a chunk to the end within the graph; return the evaluations per row that each step took."""
+    rows, taken = torch.arange(len(state)), []
     while not state.done:
+        taken.append(state.evaluations)
         through = truncate is None or state.steps - state.step <= truncate
         with torch.set_grad_enabled(through):
             prediction = state.forward(state.x, rows, keep=not recompute)
         state.accept_prediction(prediction)
         state.advance()
+    return taken
 
 
 def _merged(merge: Merge, rows: Tensor, by_samples: list[Tensor]) -> list[Tensor]:

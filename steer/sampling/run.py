@@ -14,6 +14,7 @@ from steer.models.backbone import Backbone, Guider
 from steer.models.denoisers import Denoiser
 from steer.models.encoded_prompts import Conditioning, evaluations
 from steer.models.stock.process import Called
+from steer.models.weaker import Weaker
 from steer.processes import Process
 from steer.processes.gaussian import Gaussian
 from steer.processes.noise import Streams, hashed_seed
@@ -152,6 +153,17 @@ class Run:
         if self.backbone.guider is not None:
             raise SteerError(f"{by} and another method both guide this model; name one of them")
         self.backbone.guider = guider
+
+    def guide_away(self, weaker: Weaker, *, by: str) -> None:
+        """Have this run's predictions guided away from one that is worse on purpose, beside any other guidance.
+
+        Raises:
+            SteerError: for a model that cannot be, or a second one.
+        """
+        self.backbone.check_predicts(by)
+        if self.backbone.weaker is not None:
+            raise SteerError(f"{by} and another method both guide away from a weaker prediction; name one of them")
+        self.backbone.weaker = weaker
 
     def load_weights(self) -> None:
         """Fetch and read the weights that methods bring, so that later measurements do not include it.
@@ -428,8 +440,11 @@ class Run:
     def sample_cost(self) -> int:
         """Denoiser evaluations that one particle takes from noise to data if nothing steers it."""
         guided = self.backbone.guided(float(self.get(self.backbone.cfg_setting)))
-        process = self.process()
-        return (process.length - process.index) * evaluations(guided)
+        process: Any = self.process()
+        if self.backbone.weaker is None:
+            return int((process.length - process.index) * evaluations(guided))
+        left = (process.at(index).timestep for index in range(process.index, process.length))
+        return sum(self.backbone.evaluations(guided, torch.as_tensor(timestep)) for timestep in left)
 
 
 def _nothing(**_: object) -> None:

@@ -155,7 +155,7 @@ class State(Batch):
         def estimate(leaf: Tensor, rows: Tensor) -> Tensor:
             return leaf if self.done else self.process.estimate(leaf, self.forward(leaf, rows))
 
-        evaluations = 0 if self.done else self.conditioning.evaluations
+        evaluations = 0 if self.done else self.evaluations
         return gradients.by_latents(
             self.forwards,
             {name: reward},
@@ -168,6 +168,11 @@ class State(Batch):
             self._estimated_at,
             evaluations,
         )
+
+    @property
+    def evaluations(self) -> int:
+        """Denoiser evaluations that the next prediction takes per row."""
+        return self.forwards.backbone.evaluations(self.conditioning.guided, self.timestep)
 
     # ---- rows ------------------------------------------------------------------------------------------
 

@@ -209,7 +209,7 @@ def test_what_is_no_pipeline_at_all(tmp_path: Path, tiny: Path) -> None:
     shutil.copytree(tiny, tmp_path / "hub" / "snapshots" / "abc")
     pipe.text_encoder.save_pretrained(tmp_path / "clip")
     for name, message in {
-        "control": "holds a ControlNetModel: build its pipeline in Python and give that to steer.Sampler",
+        "control": "holds a ControlNetModel: give it as --part controlnet=FOLDER",
         "lora": "it holds a LoRA: give it as --lora",
         "clip": "it holds a model of transformers (CLIPTextModel)",
         "hub": f"the pipeline is in {tmp_path / 'hub' / 'snapshots' / 'abc'}",

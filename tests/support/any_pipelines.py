@@ -25,6 +25,7 @@ from diffusers import (
 )
 from PIL import Image
 
+from support.edit_pipelines import tiny_hidream, tiny_qwen_image_edit
 from support.families import inference
 from support.families.flux import tiny_flux
 from support.families.pixart import FAMILIES as PIXART
@@ -59,7 +60,9 @@ class Kind:
         inputs: arguments of the call beside the text, as keys of a prompt's row.
         settings: of a run; the stock call's are in ``stock``.
         steps: of a run.
-        noisy: settings with which copies of a particle part, beside those that FK suggests.
+        noisy: settings with which copies of a particle part.
+        rows: of one call; 1 for a class that makes one at a time.
+        populations: how many show that FK moves a reward.
         stock: the further arguments of the stock call that mean the same.
         task: for the table in the docs.
     """
@@ -70,7 +73,9 @@ class Kind:
     settings: Mapping[str, Any] = field(default_factory=dict)
     stock: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 4
-    noisy: Mapping[str, Any] = field(default_factory=dict)
+    noisy: Mapping[str, Any] = field(default_factory=lambda: {"eta": 1.0})
+    rows: int = 8
+    populations: int = 5
     task: str = "text to image"
 
 
@@ -221,8 +226,8 @@ def image_kinds() -> list[Kind]:
         add(f"{prefix}InstructPix2PixPipeline", base, "edit by instruction", image,
             {"unet": changed("unet", in_channels=8)})  # fmt: skip
     lcm = {"unet": changed("unet", time_cond_proj_dim=8), "scheduler": lambda _: diffusers.LCMScheduler()}
-    add("LatentConsistencyModelPipeline", tiny_sd, "text to image", None, lcm)
-    add("LatentConsistencyModelImg2ImgPipeline", tiny_sd, "image to image", {**image, **half}, lcm)
+    add("LatentConsistencyModelPipeline", tiny_sd, "text to image", None, lcm, noisy={})
+    add("LatentConsistencyModelImg2ImgPipeline", tiny_sd, "image to image", {**image, **half}, lcm, noisy={})
     add("SemanticStableDiffusionPipeline", tiny_sd, "text to image")
     add("StableDiffusion3Img2ImgPipeline", tiny_sd3, "image to image", {**image, **half})
     add("StableDiffusion3InpaintPipeline", tiny_sd3, "inpainting", {**paint, **half})
@@ -233,19 +238,21 @@ def image_kinds() -> list[Kind]:
     flux = {"settings": size, "stock": size}
     add("FluxImg2ImgPipeline", dev, "image to image", {**image, **half}, **flux)
     add("FluxInpaintPipeline", dev, "inpainting", {**paint, **half}, **flux)
-    add("FluxKontextPipeline", dev, "edit by instruction", {**image, "_auto_resize": False, "max_area": 256}, **flux)
+    add("FluxKontextPipeline", dev, "edit by instruction", {**image, "_auto_resize": False, "max_area": 256},
+        populations=8, **flux)  # fmt: skip
     double = {"transformer": changed("transformer", in_channels=32, out_channels=16)}
     add("FluxControlPipeline", dev, "ControlNet", control, double, **flux)
     add("FluxControlImg2ImgPipeline", dev, "ControlNet", {**image, **control, **half}, double, **flux)
     add("FluxControlNetPipeline", dev, "ControlNet", control, {"controlnet": flux_controlnet}, **flux)
     exact = {"use_resolution_binning": False}
     add("PixArtSigmaPAGPipeline", tiny_pixart, "text to image", {**exact, "clean_caption": False},
-        noisy={"scheduler": "ddim"}, **flux)  # fmt: skip
-    square = {"width": 32, "height": 32}
+        noisy={"scheduler": "ddim", "eta": 1.0}, **flux)  # fmt: skip
+    square, wide = {"width": 32, "height": 32}, {"width": 128, "height": 128}
     sana = {"settings": square, "stock": square}
-    add("SanaPAGPipeline", tiny_sana, "text to image", exact, noisy={"scheduler": "flow-euler"}, **sana)
+    add("SanaPAGPipeline", tiny_sana, "text to image", exact, noisy={"scheduler": "flow-euler", "eta": 1.0},
+        **sana)  # fmt: skip
     add("SanaSprintImg2ImgPipeline", tiny_sprint, "image to image",
-        {"image": photo(32), "strength": 0.8, **exact}, steps=2, **sana)  # fmt: skip
+        {"image": photo(32), "strength": 0.8, **exact}, steps=2, noisy={}, **sana)  # fmt: skip
     add("QwenImageImg2ImgPipeline", tiny_qwen_image, "image to image", {**image, **half}, **flux)
     add("QwenImageInpaintPipeline", tiny_qwen_image, "inpainting", {**paint, **half}, **flux)
     add("QwenImageControlNetPipeline", tiny_qwen_image, "ControlNet", control, {"controlnet": qwen_controlnet}, **flux)
@@ -259,8 +266,10 @@ def image_kinds() -> list[Kind]:
     add("Lumina2Pipeline", dev, "text to image", {"max_sequence_length": 16},
         {"transformer": lumina2, "scheduler": flow, **gemma}, settings=size, stock=size)  # fmt: skip
     add("AuraFlowPipeline", tiny_sd, "text to image", {"max_sequence_length": 16},
-        {"transformer": aura, "scheduler": flow, **cut}, settings=size, stock=size)  # fmt: skip
-    found.append(Kind("DDIMPipeline", unconditional, task="without a text"))
+        {"transformer": aura, "scheduler": flow, **cut}, populations=8, settings=size, stock=size)  # fmt: skip
+    found.append(Kind("HiDreamImagePipeline", tiny_hidream, one))
+    found.append(Kind("QwenImageEditPipeline", tiny_qwen_image_edit, image, wide, wide, task="edit by instruction"))
+    found.append(Kind("DDIMPipeline", unconditional, task="without a text", rows=1))
     alone = {"guidance_scale": 1.0}  # with guidance, it steps latents that are doubled
-    found.append(Kind("DiTPipeline", tiny_dit, {"class_labels": [3]}, alone, alone, task="by class"))
+    found.append(Kind("DiTPipeline", tiny_dit, {"class_labels": [3]}, alone, alone, task="by class", rows=1))
     return found

@@ -18,7 +18,6 @@ FEW = {
     "kind": {
         "StableDiffusionInpaintPipeline",
         "FluxKontextPipeline",
-        "QwenImageEditPipeline",
         "WanPipeline",
     },
 }

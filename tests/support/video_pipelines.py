@@ -132,13 +132,13 @@ def video_kinds() -> list[Kind]:
     return [
         Kind("WanPipeline", tiny_wan, short, task=text, **size),
         Kind("WanPipeline", tiny_wan_of_two, short, task="text to video, two denoisers",
-             noisy={"scheduler": "flow-euler"}, **size),
+             noisy={"scheduler": "flow-euler", "eta": 1.0}, **size),
         Kind("WanImageToVideoPipeline", tiny_wan_from_image, {**short, "image": photo()}, task="image to video",
-             **size),
+             populations=6, **size),
         Kind("WanVideoToVideoPipeline", of("WanVideoToVideoPipeline", tiny_wan),
              {"video": [photo(16, 10 * n) for n in range(5)], "strength": 0.8, "max_sequence_length": T5_LENGTH},
-             task="video to video", **size),
+             task="video to video", rows=1, populations=4, **size),
         Kind("LTXPipeline", tiny_ltx, short, task=text, settings=large, stock=large),
-        Kind("CogVideoXPipeline", tiny_cogvideox, short, task=text, **size),
-        Kind("AnimateDiffPipeline", tiny_animatediff, {"num_frames": 4}, task=text),
+        Kind("CogVideoXPipeline", tiny_cogvideox, short, task=text, rows=1, populations=4, **size),
+        Kind("AnimateDiffPipeline", tiny_animatediff, {"num_frames": 4}, task=text, rows=1, populations=4),
     ]  # fmt: skip

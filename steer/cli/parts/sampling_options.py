@@ -37,6 +37,13 @@ model_options: Decorator = options(
         help="Class of diffusers to load the model into and to call, such as StableDiffusionInpaintPipeline.",
     ),
     option("--vae", metavar="ID|FOLDER|FILE", group=MODEL, help="Another autoencoder."),
+    option(
+        "--part",
+        multiple=True,
+        metavar="NAME=ID|FOLDER",
+        group=MODEL,
+        help="Part that the model lacks, or another one than its own, such as controlnet=ORG/NAME; repeatable.",
+    ),
     option("--device", group=MODEL, help="cpu, cuda, …; CUDA if there is one."),
     option("--dtype", metavar="fp32|bf16|fp16", group=MODEL, help="Precision of the weights."),
     option(
@@ -211,7 +218,7 @@ def request_of(values: Mapping[str, Any]) -> SamplingRequest:
     """
     settings = RunSettings.typed(values)
 
-    from steer.models import embeddings, loras
+    from steer.models import embeddings, loras, parts
     from steer.models.options import ModelOptions
     from steer.sampling.request import SamplingRequest
 
@@ -231,6 +238,7 @@ def request_of(values: Mapping[str, Any]) -> SamplingRequest:
             quantize=values.get("quantize"),
             vae=values.get("vae"),
             pipeline=values.get("pipeline"),
+            parts=parts.parse(values.get("part", ())),
         ),
         device=values.get("device"),
         dtype=values.get("dtype"),

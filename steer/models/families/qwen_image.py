@@ -64,11 +64,17 @@ class QwenImage(Backbone):
         out = self._forward(denoiser, packed, x.shape, timestep, conditioning.cond)
         if conditioning.uncond is not None:
             uncond = self._forward(denoiser, packed, x.shape, timestep, conditioning.uncond)
-            guided = self.guide(out, uncond, conditioning.guidance_scale, timestep)
-            if self.guider is None:  # the pipeline's own guidance keeps the norm of each token
-                guided = guided * (out.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
-            out = guided
-        return self._unpack(out, x.shape).float()
+            out = self.guide(out, uncond, conditioning.guidance_scale, timestep)
+        return out.float()
+
+    def guide(self, cond: Tensor, uncond: Tensor, guidance_scale: float, timestep: Tensor) -> Tensor:
+        out = super().guide(cond, uncond, guidance_scale, timestep)
+        if self.guider is not None:
+            return out
+        # the pipeline's own guidance keeps the norm of each token
+        own, tokens = (self.pipe._pack_latents(side, *side.shape) for side in (cond, out))
+        kept = tokens * (own.norm(dim=-1, keepdim=True) / tokens.norm(dim=-1, keepdim=True))
+        return self._unpack(kept, out.shape)
 
     def _forward(
         self, denoiser: str, packed: Tensor, shape: torch.Size, timestep: Tensor, side: Mapping[str, Tensor]
@@ -81,7 +87,7 @@ class QwenImage(Backbone):
             img_shapes=[[(1, shape[-2] // 2, shape[-1] // 2)]] * len(packed),
             return_dict=False,
         )[0]
-        return out
+        return self._unpack(out, shape)
 
     def _unpack(self, packed: Tensor, shape: torch.Size) -> Tensor:
         height, width = (side * self.pipe.vae_scale_factor for side in shape[-2:])

@@ -70,9 +70,10 @@ class ZImage(Backbone):
         velocity = torch.stack(self.denoisers[denoiser](latents, time, texts, return_dict=False)[0]).float().squeeze(2)
         if conditioning.uncond is not None:
             cond, uncond = velocity.chunk(2)
-            scale = conditioning.guidance_scale
-            if self.guider is None:
-                velocity = cond + scale * (cond - uncond)
-            else:
-                velocity = self.guide(cond, uncond, scale + 1, timestep)
+            velocity = self.guide(cond, uncond, conditioning.guidance_scale, timestep)
         return -velocity  # the model's time runs from noise to data, the scheduler's the other way
+
+    def guide(self, cond: Tensor, uncond: Tensor, guidance_scale: float, timestep: Tensor) -> Tensor:
+        if self.guider is None:  # the pipeline's scale counts from the conditional output
+            return cond + guidance_scale * (cond - uncond)
+        return super().guide(cond, uncond, guidance_scale + 1, timestep)

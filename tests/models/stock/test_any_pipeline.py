@@ -6,7 +6,9 @@ import inspect
 
 import pytest
 import torch
-from support.any_pipelines import Kind, image_kinds
+from support.any_pipelines import Kind, image_kinds, photo
+from support.edit_pipelines import tiny_sd_with_adapter
+from support.steered import PARTICLES, moved_by_fk, populations
 from support.tiny import brightness
 
 import steer
@@ -48,37 +50,33 @@ class Seen:
 def test_every_class_gives_the_stock_image_and_is_steered(kind: Kind) -> None:
     pipe = kind.make()
     sampler, seen = steer.Sampler(pipe), Seen()
-    common = {"particles": 4, "steps": kind.steps, "reward": brightness, **kind.settings}
-    sampler.generate([prompt(kind)], **{**common, "particles": 2, "reward": seen})
+    sampler.generate([prompt(kind)], particles=2, steps=kind.steps, reward=seen, **kind.settings)
     for row, image in enumerate(seen.samples):
         assert torch.equal(image, stock(pipe, kind, 5 + row))
-    plain = sampler.generate([prompt(kind)], **common)
-    best = sampler.generate(
-        [prompt(kind)], **{**common, "particles": None}, methods=["best-of-n"], options={"best-of-n": {"n": 4}}
-    )
+    plain = populations(sampler, kind)
+    search = {"methods": ["best-of-n"], "options": {"best-of-n": {"n": PARTICLES}}}
+    best = populations(sampler, kind, count=1, particles=None, **search)
     assert best.items[0].reward == max(plain.rewards[0])
-    common |= kind.noisy
-    options = {"fk": {"lambda": 3000.0, "potential": "rt"}}
-    steered = sampler.generate([prompt(kind)], methods=["fk"], options=options, **common)
-    assert [event for event in steered.trace[0]["events"] if event["kind"] == "resample"]
-    assert steered.rewards[0] != sampler.generate([prompt(kind)], **common).rewards[0]
+    assert moved_by_fk(sampler, kind, plain) > 3  # standard errors
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_the_picture_of_an_ip_adapter_is_an_input() -> None:
+    pipe = tiny_sd_with_adapter()
+    kind = Kind("StableDiffusionPipeline", lambda: pipe, {"ip_adapter_image": photo(32)})
+    sampler = steer.Sampler(pipe, model_options=steer.ModelOptions(pipeline=kind.name))
+    seen = Seen()
+    sampler.generate([prompt(kind)], steps=kind.steps, reward=seen)
+    assert torch.equal(seen.samples[0], stock(pipe, kind, 5))
+    other = Kind(kind.name, kind.make, {"ip_adapter_image": photo(32, 90)})
+    assert not torch.allclose(seen.samples[0], stock(pipe, other, 5), atol=1e-4)
+    assert moved_by_fk(sampler, kind, populations(sampler, kind)) > 3
 
 
 @pytest.fixture(scope="module")
 def pipe():
     return IMG2IMG.make()
-
-
-@pytest.mark.slow
-@pytest.mark.thorough
-def test_fk_raises_the_reward_over_plain_samples(pipe) -> None:
-    sampler = steer.Sampler(pipe)
-    common = {"particles": 16, "steps": 6, "reward": brightness, "inputs": IMG2IMG.inputs, "eta": 1.0, "seed": 7}
-    plain = sampler.generate(["a red circle", "a blue square"], **common)
-    options = {"fk": {"lambda": 2000.0, "potential": "diff"}}
-    steered = sampler.generate(["a red circle", "a blue square"], methods=["fk"], options=options, **common)
-    difference = torch.tensor(steered.rewards).flatten() - torch.tensor(plain.rewards).flatten()
-    assert difference.mean() > 3 * difference.std() / len(difference) ** 0.5
 
 
 @pytest.mark.slow

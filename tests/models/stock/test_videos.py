@@ -12,7 +12,7 @@ import torch
 from support.any_pipelines import Kind
 from support.clips import noisy_square
 from support.commands import Steer
-from support.tiny import brightness
+from support.steered import PARTICLES, moved_by_fk, populations
 from support.video_pipelines import tiny_wan, video_kinds
 
 import steer
@@ -55,23 +55,16 @@ def stock(pipe: Any, kind: Kind, seed: int) -> torch.Tensor:
 def test_every_class_gives_the_stock_video_and_is_steered(kind: Kind) -> None:
     pipe, seen = kind.make(), Seen()
     sampler, prompt = steer.Sampler(pipe), steer.Prompt("a red circle", seed=5, metadata=kind.inputs)
-    common = {"steps": kind.steps, **kind.settings}
-    made = sampler.generate([prompt], particles=2, reward=seen, choose="all", **common)
+    made = sampler.generate([prompt], particles=2, steps=kind.steps, reward=seen, choose="all", **kind.settings)
     for row, frames in enumerate(seen.samples):
         expected = (stock(pipe, kind, 5 + row) * 255).round().to(torch.uint8)
         assert torch.equal((frames * 255).round().to(torch.uint8), expected)
         assert np.array_equal(made.items[0].videos[row].frames, expected.permute(0, 2, 3, 1).numpy())
-    common |= {"particles": 4, "reward": brightness}
-    plain = sampler.generate([prompt], **common)
-    best = sampler.generate(
-        [prompt], **{**common, "particles": None}, methods=["best-of-n"], options={"best-of-n": {"n": 4}}
-    )
+    plain = populations(sampler, kind)
+    search = {"methods": ["best-of-n"], "options": {"best-of-n": {"n": PARTICLES}}}
+    best = populations(sampler, kind, count=1, particles=None, **search)
     assert best.items[0].reward == max(plain.rewards[0])
-    common |= kind.noisy
-    options = {"fk": {"lambda": 300.0, "potential": "rt"}}
-    steered = sampler.generate([prompt], methods=["fk"], options=options, **common)
-    assert [event for event in steered.trace[0]["events"] if event["kind"] == "resample"]
-    assert steered.rewards[0] != sampler.generate([prompt], **common).rewards[0]
+    assert moved_by_fk(sampler, kind, plain) > 3  # standard errors
 
 
 def test_frames_per_second_are_the_calls_or_those_of_its_example() -> None:
