@@ -120,8 +120,8 @@ def _fit_particles(entry: Entry, budget: Budget, trial: Trial, lever: Lever, lea
         slope = max((known[b] - known[a]) / (b - a), 1e-9)
         best = max(size for size in sizes if known[size] <= budget.amount)
         count = best + int((budget.amount - known[best]) / slope + 1e-9)
-        if budget.kind == "seconds":  # time may not grow until a chunk is full, so a line extrapolates badly
-            count = min(count, 2 * best)
+        # no line in truth: a funnel rounds up, so one more may be paid for; time may not grow until a chunk is full
+        count = max(count, best + 1) if budget.kind == "nfe" else min(count, 2 * best)
         too_many = [size for size in sizes if known[size] > budget.amount]
         count = min([count, 65_536, *(size - 1 for size in too_many)])
         if count <= best or (budget.kind == "seconds" and known[best] >= CLOSE * budget.amount):

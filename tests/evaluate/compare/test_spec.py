@@ -84,6 +84,20 @@ def test_as_many_particles_as_the_budget_pays_for(overhead, each) -> None:
     assert len(tried) <= 8  # trials cost too
 
 
+@pytest.mark.parametrize("amount", range(24, 200, 8))
+def test_a_funnel_gets_every_particle_that_is_paid_for_though_it_rounds_up(amount) -> None:
+    def cost(count: int) -> int:
+        half = -(-count // 2)
+        return 4 * count + 8 * half + 8 * -(-half // 2)
+
+    def trial(entry) -> Spent:
+        return Spent(cost(entry.settings["particles"]), 0.0)
+
+    (entry,) = entries("plain:choose=all")
+    fitted = fit(entry, Budget("nfe", amount), trial, manager()).settings["particles"]
+    assert cost(fitted) <= amount < cost(fitted + 1)
+
+
 def fk_particles(entry) -> int:
     return int(entry.options["fk"]["particles"])
 
