@@ -81,7 +81,7 @@ def read_dpg(files: Mapping[str, bytes]) -> list[Prompt]:
     """Return the prompts with their questions, the questions' parents, and the category of each question."""
     rows: dict[str, list[dict[str, str]]] = {}
     for row in csv.DictReader(io.StringIO(files[DPG_FILE.name].decode("utf-8-sig"))):
-        if row["proposition_id"].strip().isdigit():  # the second row explains the columns
+        if row["proposition_id"].strip().isdecimal():  # the second row explains the columns
             rows.setdefault(row["item_id"], []).append(row)
     prompts = []
     for name, items in rows.items():

@@ -130,7 +130,7 @@ def _name(phrase: Sequence[str]) -> str:
 def _number(thing: Thing) -> int:
     """Return the number before a noun phrase; 0 if there is none."""
     first = thing.words[0]
-    if first.isdigit():
+    if first.isdecimal():
         return min(int(first), MOST_COUNT)
     return NUMBERS.get(first, 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -21,13 +21,18 @@ Handler = Callable[[Request], Awaitable[Response]]
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 RETRY_SECONDS = 2
 """After which a client may try again when the queue was full."""
+LAST = {"x-should-retry": "false"}
+"""Keeps OpenAI's clients from asking again by themselves: what they asked for was done, or stopped, or goes on."""
 
 
-def error(message: str, status: int, *, code: str | None = None, param: str | None = None, **more: Any) -> JSONResponse:
+def error(
+    message: str, status: int, *, code: str | None = None, param: str | None = None,
+    headers: Mapping[str, str] | None = None, **more: Any,
+) -> JSONResponse:  # fmt: skip
     """Return an error as an answer."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     body = {"message": one_line(message), "type": kind, "param": param, "code": code, **more}
-    return JSONResponse({"error": body}, status)
+    return JSONResponse({"error": body}, status, headers)
 
 
 def answering(handler: Handler) -> Handler:

@@ -145,7 +145,7 @@ def _put(fields: dict[str, Any], name: str, value: str) -> None:
 async def _body(request: Request, most: int) -> bytes:
     length = request.headers.get("content-length", "")
     body, size = bytearray(), 0
-    large = length.isdigit() and int(length) > most
+    large = length.isdecimal() and int(length) > most
     async for part in request.stream():
         size += len(part)
         large |= size > most

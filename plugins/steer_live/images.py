@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from steer.plugin import json_text, read_object, unknown
-from steer_live.answers import answering, error
+from steer_live.answers import LAST, answering, error
 from steer_live.asked import RefusedError, job_of, values_of
 from steer_live.bodies import Form, read_form, read_json, typed, whole
 from steer_live.desk import Desk
@@ -86,11 +86,12 @@ class ImagesAPI:
                 raise
             done = None
         if done is None:
-            return error("the server is ending; the job goes on when it starts again", 503, code="ending")
+            goes_on = "the server is ending; the job goes on when it starts again"
+            return error(goes_on, 503, code="ending", headers=LAST)
+        if done.status == "stopped":
+            return error("the job was stopped", 409, code="stopped", headers=LAST)
         if done.status != "done":
-            if done.status == "stopped":
-                return error("the job was stopped", 409, code="stopped")
-            return error(done.failure, 400 if done.mistaken else 500)
+            return error(done.failure, 400 if done.mistaken else 500, headers=LAST)
         return JSONResponse(await run_in_threadpool(self._answer, request, done, form))
 
     @staticmethod

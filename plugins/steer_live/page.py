@@ -182,6 +182,9 @@ class PageRoutes:
         offer = self._desk.offer
         seed = body.get("seed", offer.values.get("seed"))
         seed = secrets.randbelow(2**32) if seed is None else seed  # two ways are compared at one seed
+        previews = body.get("previews")
+        if previews is not None and (type(previews) is not int or previews < 0):
+            raise RefusedError(f"previews: got {str(previews)[:20]}, expected a number from 0 on", param="previews")
         ways = [body.get("steer") or {}, *([body["versus"]] if body.get("versus") is not None else [])]
         jobs = []
         for way in ways:
@@ -193,7 +196,7 @@ class PageRoutes:
                 offer,
                 n=body.get("n", 1),
                 seed=seed,
-                previews=body.get("previews"),
+                previews=previews,
                 origin="page",
             )
             self._desk.check(job)

@@ -74,7 +74,8 @@ def likeness(text: str, seen: str) -> float:
 
 def plain(text: str) -> str:
     """Return a text in lower case, without spaces, and with one shape of each quote and dash."""
-    return "".join(unicodedata.normalize("NFKC", text).translate(_ALIKE).casefold().split())
+    # the table first: NFKC would make two signs of some quotes
+    return "".join(unicodedata.normalize("NFKC", text.translate(_ALIKE)).casefold().split())
 
 
 def _reader() -> Any:

@@ -106,7 +106,9 @@ def _bench(name: str, benchmark: Any, values: dict[str, Any]) -> Bench:
     prompts = prompts_of(name, judged, None if given is None else Path(given))
     part, shard = some(prompts, own.get("limit")), parse_shard(own.get("shard"))
     if shard is not None:
-        part = part[shard[0] - 1 :: shard[1]]
+        count, part = len(part), part[shard[0] - 1 :: shard[1]]
+        if not part:
+            raise SteerError(f"shard {own['shard']} has none of the {count} prompts; give at most {count} shards")
     out = own.get("out") or default_out("bench-")
     if "://" in out:
         raise SteerError(f"--out {out}: images are scored from a folder of this machine; give one")

@@ -18,7 +18,7 @@ class Length(TextReward):
 
     def prepare(self) -> None:
         argument = self.argument
-        if argument is not None and not (argument.isdigit() and int(argument) > 0):
+        if argument is not None and not (argument.isdecimal() and int(argument) > 0):
             raise SteerError(f"length:{argument}: expected a number of words and a weight, such as length:12:1")
         self.wanted = None if argument is None else int(argument)
 

@@ -29,6 +29,9 @@ def prompts_of(name: str, benchmark: Benchmark, given: Path | None = None) -> li
     """
     if given is not None and not benchmark.files:
         raise SteerError(f"benchmark {name} brings its own prompts; leave --prompts out")
+    if given is not None and len(benchmark.files) > 1 and given.is_file():
+        names = ", ".join(file.name for file in benchmark.files)
+        raise SteerError(f"--prompts {given}: {name} has {len(benchmark.files)} files ({names}); give their folder")
     data = {file.name: _bytes(name, file, given) for file in benchmark.files}
     return list(benchmark.read(data))
 
@@ -48,7 +51,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     number, slash, count = text.partition("/")
-    if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count) <= 65_536):
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= 65_536):
         raise SteerError(f"shard {text[:60]!r}: expected NUMBER/COUNT with a number from 1 to the count, such as 2/8")
     return int(number), int(count)
 

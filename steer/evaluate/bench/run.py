@@ -125,10 +125,15 @@ def columns_of(name: str, request: SamplingRequest, values: Mapping[str, Any], *
         request: as asked.
         values: content of its ``run.toml``.
         plain: whether to add the model without methods.
+
+    Raises:
+        SteerError: if methods would have the name of the model without them.
     """
     methods = [method if isinstance(method, str) else type(method).__name__ for method in request.methods]
     own = Column(name or "+".join(Path(method).stem for method in methods) or PLAIN, request, values)
-    if not methods or not plain or own.name == PLAIN:
+    if methods and own.name == PLAIN:
+        raise SteerError(f"name {PLAIN!r} is that of the model without methods; give another --name")
+    if not methods or not plain:
         return [own]
     steering = ("plugin", "reward", "options", "particles", "choose")
     bare = replace(

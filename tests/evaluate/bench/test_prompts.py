@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def test_another_file_is_refused(tmp_path: Path, checksum: dict[str, str]) -> No
         prompts_of("mine", benchmark(**checksum), tmp_path / "nowhere")
 
 
+def test_one_file_does_not_stand_for_several(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(DATA)
+    two = replace(benchmark(), files=tuple(replace(benchmark().files[0], name=f"{name}.jsonl") for name in "ab"))
+    with pytest.raises(SteerError, match=r"mine has 2 files \(a\.jsonl, b\.jsonl\); give their folder"):
+        prompts_of("mine", two, tmp_path / "a.jsonl")
+    with pytest.raises(SteerError, match=r"there is no b\.jsonl; fetch it from"):
+        prompts_of("mine", two, tmp_path)
+
+
 def test_without_the_file_and_its_server_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path))
     with pytest.raises(
@@ -58,7 +68,7 @@ def test_a_limit_is_spread_over_all_prompts_and_a_shard_is_a_part() -> None:
     assert parse_shard("2/3") == (2, 3) and parse_shard(None) is None
     parts = [prompts[number - 1 :: 3] for number in (1, 2, 3)]
     assert sorted(prompt for part in parts for prompt in part) == sorted(prompts)
-    for text in ("0/3", "4/3", "1", "a/b", "1/", "-1/3", "1/99999"):
+    for text in ("0/3", "4/3", "1", "a/b", "1/", "-1/3", "1/99999", "²/3"):
         with pytest.raises(SteerError, match=r"shard .*: expected NUMBER/COUNT"):
             parse_shard(text)
 

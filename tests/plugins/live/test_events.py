@@ -136,6 +136,12 @@ def test_a_prompt_file_goes_on_where_it_was_stopped(live: Live) -> None:
     assert (live.folder / job / "index.html").is_file()
 
 
+@pytest.mark.parametrize("previews", [-1, True, "8", [8], 1.5])
+def test_previews_that_are_no_number_are_refused(live: Live, previews: object) -> None:
+    status, answer = live.ask("/api/jobs", {**ASKED, "previews": previews})
+    assert (status, answer["error"]["param"]) == (400, "previews")
+
+
 def test_a_prompt_file_may_name_no_files_and_set_no_texts(live: Live) -> None:
     def refused(row: object, name: str = "p.jsonl") -> str:
         head = f'Content-Disposition: form-data; name="file"; filename="{name}"'

@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from support.live_server import Live, live_server
 
 from steer import ModelOptions, Sampler
 from steer.render.replay import read_recipe
+from steer_live.jobs import Job
 
 STEERED = {"method": "fk", "reward": "shapes", "particles": 2, "steps": 3}
 PROMPT = "a red circle"
@@ -320,6 +322,46 @@ def test_a_key_that_is_missing_is_openais_error(shapes: Sampler, tmp_path: Path)
         with pytest.raises(openai.AuthenticationError):
             client(live, "wrong").images.generate(prompt=PROMPT)
         assert client(live, "right").models.list().data[0].id == "shapes"
+
+
+@pytest.mark.slow
+def test_a_client_as_it_is_asks_once_for_a_job_that_was_stopped_failed_or_waits(
+    shapes: Sampler, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("def broken(samples, prompts): raise KeyError('kaput')\n")
+    raised: list[openai.APIStatusError] = []
+
+    def ask(live: Live, **steer: Any) -> threading.Thread:
+        unmodified = openai.OpenAI(base_url=f"{live.url}/v1", api_key="unused")
+
+        def run() -> None:
+            try:
+                unmodified.images.generate(prompt=PROMPT, extra_body={"steer": steer})
+            except openai.APIStatusError as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def under_way(live: Live, count: int) -> Job:
+        while not (len(jobs := live.queue.jobs()) == count and jobs[0].status == "running"):
+            time.sleep(0.01)
+        return jobs[0]
+
+    with live_server(shapes, tmp_path, values={"reward": [f"{tmp_path}/mine.py:broken"]}) as live:
+        ask(live, steps=1).join()
+        stopped = ask(live, steps=500, reward=None)
+        live.queue.stop(under_way(live, 2))
+        stopped.join()
+        waits = ask(live, steps=500, reward=None)
+        last = under_way(live, 3)
+    waits.join()
+    assert [(type(error), error.code) for error in raised] == [
+        (openai.InternalServerError, None), (openai.ConflictError, "stopped"), (openai.InternalServerError, "ending"),
+    ]  # fmt: skip
+    assert [error.status_code for error in raised] == [500, 409, 503] and "kaput" in raised[0].message
+    assert len(live.queue.jobs()) == 3 and last.open
 
 
 # ---- the docs -------------------------------------------------------------------------------------------

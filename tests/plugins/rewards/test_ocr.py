@@ -77,6 +77,7 @@ def test_the_row_goes_before_the_quotes_and_is_checked() -> None:
         ("OPEN", "xyz", 0.0),
         ("Don’t – stop", "don't-stop", 1.0),
         ("ＯＰＥＮ", "open", 1.0),
+        ("Don´t, 12″", "don't,12\"", 1.0),
         ("abcdef", "abXcdYef", 4 / 6),
     ],
 )
@@ -127,6 +128,13 @@ def test_without_the_reader_the_error_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     with pytest.raises(SteerError, match=r"ocr needs rapidocr and onnxruntime: pip install 'steer-diffusion\[ocr\]'"):
         Ocr()
+
+
+def test_a_run_without_quotes_is_refused_before_its_first_step(steer: Callable, tmp_path: Path) -> None:
+    for method in ("fk", "best-of-n"):
+        run = ["generate", "a red circle", "-m", "shapes", "--plugin", method, "--reward", "ocr", "--out", tmp_path / "x"]
+        assert "prompt 'a red circle' (id " in (message := steer(*run).error()) and "quotes no text" in message
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow

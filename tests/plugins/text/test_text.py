@@ -186,6 +186,9 @@ def test_plain_rewards() -> None:
     assert Mentions(argument="T-shirt")(Texts(["a t-shirt", "a shirt"]), prompts).tolist() == [1, 0]
     assert Length()(texts, prompts).tolist() == [5, 4]
     assert Length(argument="4")(texts, prompts).tolist() == [-0.25, 0]
+    for wrong in ("0", "-1", "²", "a"):
+        with pytest.raises(SteerError, match=f"length:{wrong}: expected a number of words"):
+            Length(argument=wrong)
     assert make_reward(["length:4:1"], {}, manager(), torch.device("cpu"))(texts, prompts).tolist() == [-0.25, 0]
     assert Regex(RegexOptions(pattern=r"star$"))(texts, prompts).tolist() == [0, 1]
 
