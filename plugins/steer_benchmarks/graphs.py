@@ -165,6 +165,10 @@ def aligned_by_category(score: float, details: Mapping[str, Any], prompt: Prompt
     return [(str(prompt.category), aligned(score, details, prompt))]
 
 
+def _oneig(model: str, alignment: float) -> Published:
+    return Published(model, "OneIG-Bench's repository, README", {"alignment": {"overall": alignment}})
+
+
 ONEIG = Benchmark(
     title="OneIG-Bench, alignment",
     paper="arXiv 2506.07977",
@@ -172,5 +176,10 @@ ONEIG = Benchmark(
     read=read_oneig,
     images=4,
     measures=(Measure("alignment", "dsg", parts=aligned_by_category, whole=aligned),),
+    published=(
+        _oneig("Stable Diffusion 1.5", 0.565), _oneig("Stable Diffusion XL", 0.688),
+        _oneig("Stable Diffusion 3.5 Large", 0.809), _oneig("FLUX.1 dev", 0.786), _oneig("SANA-1.5 1.6B (PAG)", 0.762),
+        _oneig("Lumina-Image 2.0", 0.819), _oneig("HiDream-I1-Full", 0.829), _oneig("GPT-4o", 0.851),
+    ),
     about="English prompts and alignment alone: text, reasoning, style and diversity are not measured.",
-)
+)  # fmt: skip

@@ -78,11 +78,20 @@ def _hpsv2(model: str, *figures: float) -> Published:
     return Published(model, "HPSv2's repository, README, v2.1", {"hps": groups})
 
 
+def _imagereward(model: str, score: float) -> Published:
+    return Published(model, "ImageReward, arXiv 2304.05977, table 1", {"imagereward": {"overall": score}})
+
+
 PARTI = Benchmark("PartiPrompts", "arXiv 2206.10789", read_parti, PREFERENCE, files=(PARTI_FILE,))
 DRAWBENCH = Benchmark("DrawBench", "arXiv 2205.11487", read_drawbench, PREFERENCE, files=(DRAWBENCH_FILE,))
 IMAGEREWARD = Benchmark(
     "ImageReward's 100 prompts", "arXiv 2304.05977", read_imagereward, (Measure("imagereward", "imagereward"),),
     images=10, files=(IMAGEREWARD_FILE,),
+    published=(
+        _imagereward("Openjourney", 0.2614), _imagereward("Stable Diffusion 2.1 base", 0.2458),
+        _imagereward("DALL-E 2", 0.2114), _imagereward("Stable Diffusion 1.4", 0.1344),
+        _imagereward("Versatile Diffusion", -0.2470), _imagereward("CogView 2", -1.2376),
+    ),
 )  # fmt: skip
 HPSV2 = Benchmark(
     "HPS v2", "arXiv 2306.09341", read_hpsv2, (Measure("hps", "hps", scale=100),), files=HPSV2_FILES,

@@ -132,8 +132,8 @@ def test_without_the_reader_the_error_says_what_to_install(monkeypatch: pytest.M
 
 def test_a_run_without_quotes_is_refused_before_its_first_step(steer: Callable, tmp_path: Path) -> None:
     for method in ("fk", "best-of-n"):
-        run = ["generate", "a red circle", "-m", "shapes", "--plugin", method, "--reward", "ocr", "--out", tmp_path / "x"]
-        assert "prompt 'a red circle' (id " in (message := steer(*run).error()) and "quotes no text" in message
+        done = steer("generate", "a red circle", "--plugin", method, "--reward", "ocr", "--out", tmp_path / "x")
+        assert done.error().startswith("ocr: prompt 'a red circle' (id ") and "quotes no text" in done.error()
     assert not (tmp_path / "x").exists()
 
 
