@@ -18,7 +18,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
-from support.live_server import Live, live_server
+from support.live_server import SECONDS, Live, live_server
 
 from steer import ModelOptions, Sampler
 from steer.render.replay import read_recipe
@@ -345,7 +345,9 @@ def test_a_client_as_it_is_asks_once_for_a_job_that_was_stopped_failed_or_waits(
         return thread
 
     def under_way(live: Live, count: int) -> Job:
+        until = time.monotonic() + SECONDS
         while not (len(jobs := live.queue.jobs()) == count and jobs[0].status == "running"):
+            assert time.monotonic() < until, jobs
             time.sleep(0.01)
         return jobs[0]
 

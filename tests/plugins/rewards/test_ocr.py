@@ -130,9 +130,11 @@ def test_without_the_reader_the_error_says_what_to_install(monkeypatch: pytest.M
         Ocr()
 
 
+@pytest.mark.slow  # loads the reader twice
 def test_a_run_without_quotes_is_refused_before_its_first_step(steer: Callable, tmp_path: Path) -> None:
     for method in ("fk", "best-of-n"):
-        done = steer("generate", "a red circle", "--plugin", method, "--reward", "ocr", "--out", tmp_path / "x")
+        asked = ["a red circle", "-m", "shapes", "--plugin", method, "--reward", "ocr"]
+        done = steer("generate", *asked, "--out", tmp_path / "x")
         assert done.error().startswith("ocr: prompt 'a red circle' (id ") and "quotes no text" in done.error()
     assert not (tmp_path / "x").exists()
 
