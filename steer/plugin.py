@@ -97,6 +97,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
 
     # Rewards
     from steer.rewards.reward import RewardFunction as RewardFunction  # anything callable as `reward(samples, prompts)`
+    from steer.rewards.combinations import Combination as Combination  # a reward made of others
     from steer.rewards.combinations import WeightedSum as WeightedSum  # several rewards as one
     from steer.rewards.resizing import resized as resized  # images of another size; the gradient is repeatable
     from steer.rewards.combinations import Scaled as Scaled  # a reward in units of its own spread

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from steer import Prompt, SteerError
 from steer.plugin import (
+    Combination,
     RewardFunction,
     WeightedSum,
     check_modalities,
@@ -87,7 +88,8 @@ def scores_of(reward: WeightedSum, images: Tensor, prompt: str) -> list[float]:
 
 
 def _wait(reward: RewardFunction) -> None:
-    for part in getattr(reward, "parts", ()):
-        _wait(part)
+    if isinstance(reward, Combination):
+        for part in reward.parts:
+            _wait(part)
     if hasattr(reward, "waits"):
         reward.waits = True

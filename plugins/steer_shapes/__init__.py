@@ -34,6 +34,14 @@ def steer_register(registry: Registry) -> None:
         summary="how clean an image of the shapes world is; 0..1, differentiable",
     )  # fmt: skip
     registry.reward(
+        "shapes-video", "steer_shapes.motion:ShapesVideo",
+        summary="share of a moving shape's sentence that the video shows, in [0, 1]",
+    )  # fmt: skip
+    registry.reward(
+        "shapes-moving", "steer_shapes.motion:ShapesMoving",
+        summary="do three frames of a video show a moving shape's sentence? 0..1, differentiable",
+    )  # fmt: skip
+    registry.reward(
         "shapes-grammar", "steer_shapes.sentences:ShapesGrammar",
         summary="texts: 1 for a caption of the shapes world, else the share that reads like one",
     )  # fmt: skip

@@ -56,7 +56,7 @@ class ShapesObjects(DetectorReward):
     """
 
     def score(self, reading: Reading, row: int, wanted: Requirements) -> Tensor:
-        return torch.stack([_present(reading.mass(row, phrase)) for phrase in wanted.phrases]).mean()
+        return torch.stack([present(reading.mass(row, phrase)) for phrase in wanted.phrases]).mean()
 
 
 class ShapesCount(DetectorReward):
@@ -99,7 +99,8 @@ class ShapesClean(Reward):
         return 1 - (nearest + 1e-12).sqrt().mean(dim=1)
 
 
-def _present(mass: Tensor) -> Tensor:
+def present(mass: Tensor) -> Tensor:
+    """Return whether there is an object, in 0..1, by the density of those that match."""
     return 1 - torch.exp(-SATURATION * mass.sum())
 
 
@@ -110,14 +111,14 @@ def _near(count: Tensor, wanted: int) -> Tensor:
 def _holds(reading: Reading, row: int, wanted: Requirements, relation: Relation) -> Tensor:
     """Return the probability that both objects exist and :func:`steer_shapes.scenes.relation_holds`."""
     masses = [reading.mass(row, wanted.phrases[index]) for index in (relation.subject, relation.other)]
-    (x, y), (other_x, other_y) = (_center(mass) for mass in masses)
+    (x, y), (other_x, other_y) = (center(mass) for mass in masses)
     dx, dy = x - other_x, y - other_y
     along, across = {"left": (-dx, dy), "right": (dx, dy), "above": (-dy, dx), "below": (dy, dx)}[relation.kind]
     margin = torch.minimum(along - 5.0, along - 0.8 * across.abs())
-    return torch.sigmoid(margin / RELATION_WIDTH) * _present(masses[0]) * _present(masses[1])
+    return torch.sigmoid(margin / RELATION_WIDTH) * present(masses[0]) * present(masses[1])
 
 
-def _center(mass: Tensor) -> tuple[Tensor, Tensor]:
+def center(mass: Tensor) -> tuple[Tensor, Tensor]:
     """Return the center of mass (x, y) in pixels."""
     places = (torch.arange(GRID, device=mass.device, dtype=mass.dtype) + 0.5) * STRIDE
     grid = mass.view(GRID, GRID)

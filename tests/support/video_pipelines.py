@@ -123,6 +123,20 @@ def tiny_animatediff() -> Any:
     )  # fmt: skip
 
 
+@seeded
+def tiny_latte() -> Any:
+    transformer = diffusers.LatteTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1, sample_size=8,
+        patch_size=2, cross_attention_dim=16, num_embeds_ada_norm=1000, norm_type="ada_norm_single",
+        norm_elementwise_affine=False, attention_bias=True, caption_channels=32, video_length=4,
+    )  # fmt: skip
+    parts = tiny_sd().components
+    return diffusers.LattePipeline(
+        tokenizer=t5_tokenizer(120), text_encoder=t5_text(), vae=parts["vae"], transformer=transformer,
+        scheduler=parts["scheduler"],
+    )  # fmt: skip
+
+
 def video_kinds() -> list[Kind]:
     """Return a kind of each."""
     short = {"num_frames": 9, "max_sequence_length": T5_LENGTH}

@@ -11,6 +11,7 @@ from steer.evaluate.score.layouts import Layouts, Told, prompt_in_name, read_cap
 from steer.prompts.pictures.tools import Embedded, embedded_prompt
 from steer.prompts.prompt import Prompt
 from steer.results.recipe import PNG_KEY
+from steer.rewards.combinations import Combination
 from steer.rewards.reward import RewardFunction
 
 
@@ -123,5 +124,6 @@ def _carried(texts: Mapping[str, str], embedded: Embedded | None) -> Told | None
 
 def needs_prompt(reward: RewardFunction) -> bool:
     """Whether a reward, or a part of it, reads the prompt."""
-    parts = getattr(reward, "parts", None)
-    return any(map(needs_prompt, parts)) if parts else bool(getattr(reward, "needs_prompt", True))
+    if isinstance(reward, Combination):  # an attribute `parts` of another reward is its own business
+        return any(map(needs_prompt, reward.parts))
+    return bool(getattr(reward, "needs_prompt", True))

@@ -32,6 +32,9 @@ FILES = ("image", "video")
 BATCHES = ("num_images_per_prompt", "num_videos_per_prompt")
 """Parameters for the number of samples that one call makes of a prompt."""
 
+ALONE = frozenset({"LattePipeline"})
+"""Pipelines that cut the embeddings of one prompt where it ends, and pad those of several."""
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -116,7 +119,9 @@ class CallSignature:
 
     @property
     def batches(self) -> str | None:
-        """The parameter for the number of samples per call, if there is one."""
+        """The parameter for the number of samples per call, if there is one, and a sample is the same in any number."""
+        if self.name in ALONE:
+            return None
         return next((name for name in BATCHES if name in self.parameters), None)
 
     @cached_property

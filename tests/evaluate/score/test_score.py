@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from steer.errors import SteerError
 from steer.evaluate.score.files import FileError
 from steer.evaluate.score.images import find_images, read_image
-from steer.evaluate.score.prompts import PromptSource, read_metadata
+from steer.evaluate.score.prompts import PromptSource, needs_prompt, read_metadata
 from steer.evaluate.score.rows import Row, read_rows
 from steer.evaluate.score.score import score_files
 from steer.prompts.pictures.opening import ImageError
@@ -288,3 +288,14 @@ def test_sheets_and_plots_of_an_output_folder_are_no_samples(tmp_path: Path) -> 
     (tmp_path / "result.json").write_text("{}")
     found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])]
     assert found == ["a-000.png", "mine/sheet.png"]
+
+
+def test_a_reward_may_have_an_attribute_of_the_name_that_combinations_use_for_their_parts() -> None:
+    class Counting:
+        needs_prompt = False
+
+        def parts(self) -> int:
+            return 2
+
+    assert not needs_prompt(Counting())  # type: ignore[arg-type]
+    assert needs_prompt(WeightedSum([("counting", 1.0, Counting()), ("other", 1.0, lambda samples, prompts: samples)]))

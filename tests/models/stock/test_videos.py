@@ -13,7 +13,7 @@ from support.any_pipelines import Kind
 from support.clips import noisy_square
 from support.commands import Steer
 from support.steered import PARTICLES, moved_by_fk, populations
-from support.video_pipelines import tiny_wan, video_kinds
+from support.video_pipelines import SMALL, tiny_latte, tiny_wan, video_kinds
 
 import steer
 from steer import SteerError
@@ -48,6 +48,14 @@ def stock(pipe: Any, kind: Kind, seed: int) -> torch.Tensor:
         output_type="pt",
     )  # fmt: skip
     return made.frames[0].float()
+
+
+def test_a_video_does_not_depend_on_how_many_a_call_makes() -> None:
+    sampler, inputs = steer.Sampler(tiny_latte()), {"video_length": 4, "clean_caption": False}
+    common = {"particles": 2, "choose": "all", "steps": 2, "seed": 3, "inputs": inputs, **SMALL}
+    alone, together = (sampler.generate("a red circle", chunk=chunk, **common).videos for chunk in (1, 2))
+    # of several videos, the pipeline pads the embeddings of the prompt
+    assert all(np.array_equal(one.frames, other.frames) for one, other in zip(alone, together, strict=True))
 
 
 @pytest.mark.slow

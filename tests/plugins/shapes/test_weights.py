@@ -14,7 +14,8 @@ from diffusers import StableDiffusionPipeline
 from steer_shapes import paths
 from steer_shapes.captions import split_of
 from steer_shapes.grammar import CATEGORIES, parse_prompt
-from steer_shapes.prompts import FILES, file_text
+from steer_shapes.moving import parse_moving
+from steer_shapes.prompts import FILES, VIDEO_FILES, file_text
 from steer_shapes.reward import ShapesReward
 from steer_shapes.train import clip as clip_stage
 from steer_shapes.train import tokenizer as tokenizers
@@ -102,3 +103,10 @@ def test_prompt_files_are_as_the_generator_makes_them() -> None:
             assert split_of(row["prompt"]) == split
             assert parse_prompt(row["prompt"]).category == row["category"]
         assert [row["category"] for row in listed] == [c for c in CATEGORIES for _ in range(count)]
+    for name, split in VIDEO_FILES.items():
+        assert (PROMPTS / name).read_text("utf-8") == file_text(name)
+        listed = rows(name)
+        assert len({row["id"] for row in listed}) == len({row["prompt"] for row in listed}) == len(listed) > 30
+        for row in listed:
+            asked = parse_moving(row["prompt"])
+            assert (asked.split, asked.motion) == (split, row["category"])
