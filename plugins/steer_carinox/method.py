@@ -23,6 +23,7 @@ from steer.plugin import (
     leaves,
     make_reward,
     manager,
+    outer_search,
     outside,
     parse_expression,
     refuse_inner_clock,
@@ -58,6 +59,7 @@ class Carinox(Method):
         self._terms: list[Term] = []
         self._multipliers: dict[int, list[float]] = {}
         self._iterations: dict[int, int] = {}
+        self._explored: dict[int, list[int]] = {}
 
     @hookimpl
     def configure(self, run: Run) -> None:
@@ -67,6 +69,9 @@ class Carinox(Method):
         self._terms = terms_of(reward)
         self._check_watched()
         refuse_inner_clock(run, self, self.options.seconds)
+        outer = outer_search(run, self)
+        if self.options.explore is not None and outer is not None:
+            raise SteerError(f"carinox.explore cannot be used within {outer}, which chooses the slots; leave one out")
         table = find_table(self.options.table)
         categories = [self._category(run, table, job) for job in range(len(run.jobs))]
         self._categories = categories
@@ -81,7 +86,14 @@ class Carinox(Method):
         """Climb from every seed, then sample the best noises."""
         start = self._start(run)
         only_best = run.choose == "best" and self._alone(run)
-        tracker, events = self._climb(run, start, only_best)
+        budget = Budget(run, nfe=self.options.nfe, seconds=self.options.seconds)
+        seeds = len(start) // len(start.job.unique())
+        reserve = budget.sample_cost * (1 if only_best else seeds)
+        self._check_budget(budget, start, reserve)
+        if self.options.explore is not None:
+            start = self._best_seeds(run, start, seeds, self.options.explore)
+            budget.end_round()
+        tracker, events = self._climb(run, start, budget, reserve)
         rows = self._found(run, start, tracker, only_best)
         state = sample(start.take(rows).with_noise(tracker.noise[rows.to(tracker.noise.device)]))
         state.biased = True  # optimized noises are not draws from the prior
@@ -90,22 +102,21 @@ class Carinox(Method):
         return state
 
     def replay_options(self, job: int) -> Mapping[str, Any]:
-        """Return iterations that the clock decided, and weights that came from a file or from rules."""
+        """Return iterations that the clock decided, seeds that were explored, and weights from a file or from rules."""
         found: dict[str, Any] = {}
         if self.options.seconds is not None:
             found |= {"seconds": None, "iterations": self._iterations[job]}
+        if self.options.explore is not None:
+            found |= {"explore": None, "slots": self._explored[job]}
         if self.options.table not in ("published", "uniform"):
             found["weights"] = inline(self._terms, self._multipliers[job])
         return found
 
     # ---- climbing --------------------------------------------------------------------------------------
 
-    def _climb(self, run: Run, start: Start, only_best: bool) -> tuple[Tracker, list[Event]]:
-        """Optimize until iterations, budget or seeds run out; evaluations for the last samples are held back."""
+    def _climb(self, run: Run, start: Start, budget: Budget, reserve: int) -> tuple[Tracker, list[Event]]:
+        """Optimize until iterations, budget or seeds run out; ``reserve`` evaluations are held back."""
         options = self.options
-        budget = Budget(run, nfe=options.nfe, seconds=options.seconds)
-        reserve = budget.sample_cost * (1 if only_best else len(start) // len(start.job.unique()))
-        self._check_budget(budget, start, reserve)
         noise = run.noise(start).float()
         optimizer = Optimizer(options.optimizer, options.rate, options.momentum)
         tracker = Tracker(
@@ -182,7 +193,7 @@ class Carinox(Method):
 
     def _check_budget(self, budget: Budget, start: Start, reserve: int) -> None:
         seeds = len(start) // len(start.job.unique())
-        need = reserve + seeds * self._iteration_cost(budget)
+        need = reserve + seeds * self._iteration_cost(budget) + (self.options.explore or 0) * budget.sample_cost
         if not budget.affords(int(start.job[0]), need):
             raise SteerError(
                 f"carinox.nfe={self.options.nfe} is less than one iteration and the last samples take ({need}, "
@@ -243,6 +254,24 @@ class Carinox(Method):
         if start.draw:
             raise SteerError("carinox.slots cannot be used within another search, which chooses the slots")
         return Start.of(start.job.unique().tolist(), self.options.slots)
+
+    def _best_seeds(self, run: Run, start: Start, seeds: int, explore: int) -> Start:
+        """Draw plain samples, and return each prompt's best as its seeds, in the order of their slots."""
+        if explore < seeds:
+            raise SteerError(
+                f"carinox.explore={explore} is less than the {seeds} seeds; raise it, or lower carinox.seeds"
+            )
+        total = WeightedSum([(term.label, 1.0, term.reward) for term in self._terms])
+        jobs, first = start.job.unique(), int(start.slot.min())
+        values = torch.empty(len(jobs), 0, dtype=torch.float64)
+        for begin in range(0, explore, seeds):  # memory is that of the climb
+            slots = range(first + begin, first + min(begin + seeds, explore))
+            state = run.sample(start=Start.of(jobs.tolist(), slots), hooks=False)
+            found = run.forwards.judge(total, state.samples, state.prompts).double().cpu()
+            values = torch.cat([values, found.view(len(jobs), -1)], dim=1)
+        best = values.argsort(dim=1, descending=True, stable=True)[:, :seeds].sort(dim=1).values + first
+        self._explored = dict(zip(jobs.tolist(), best.tolist(), strict=True))
+        return Start(jobs.repeat_interleave(seeds), best.flatten())
 
     def _category(self, run: Run, table: Table, job: int) -> Category:
         if table.every is not None or table.source == "uniform":

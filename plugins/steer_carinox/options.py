@@ -27,6 +27,12 @@ class CarinoxOptions(Options):
     slots: tuple[int, ...] | None = Field(
         None, description="Slots to start from, instead of the first ones; the paper uses 0,94,58,45,15 with --seed 0."
     )
+    explore: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Plain samples per prompt to draw first; the best of them, by the unweighted sum, are the seeds.",
+    )
     iterations: int = Field(50, ge=1, le=1_000_000, description="Images per seed, including the first one.")
     weights: str | None = Field(
         None,
@@ -80,6 +86,8 @@ class CarinoxOptions(Options):
     @model_validator(mode="after")
     def _slots_are_seeds(self) -> CarinoxOptions:
         slots = self.slots
+        if self.explore is not None and slots is not None:
+            raise ValueError("explore chooses the slots; leave slots out")
         if slots is None:
             return self
         if not slots or min(slots) < 0 or len(set(slots)) < len(slots):

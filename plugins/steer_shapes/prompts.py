@@ -44,7 +44,7 @@ def prompt_rows(prefix: str, split: str, count: int, seed: int = 0) -> list[dict
 def video_rows(split: str) -> list[dict[str, str]]:
     """Return two sentences for each combination of color, shape and motion of a split, with id, prompt and category:
     one without a size, one with a size."""
-    rows = []
+    rows: list[dict[str, str]] = []
     for index, asked in enumerate(held_out(split)):
         for size in (None, SIZES[index % 2]):
             text = replace(asked, phrase=replace(asked.phrase, size=size)).text()

@@ -288,6 +288,36 @@ def test_rewards_must_have_a_gradient() -> None:
         make_run(LinearGaussian(DDIMScheduler()), [Prompt("p")], methods=make_methods(["carinox"], {}, manager()))
 
 
+def test_it_climbs_from_the_best_of_plain_samples() -> None:
+    plain = linear_run({}, seeds=(0, 7), settings={"particles": 9}).sample(hooks=False)
+    best = [plain.slot[rows[plain.rewards()[rows].argsort()[-2:]]].sort().values for rows in map(plain.rows_of, (0, 1))]
+    run = linear_run({"explore": 9, "seeds": 2, "iterations": 3, "lr": 0.05}, seeds=(0, 7))
+    state = run.search()
+    events = [event for event in state.events if event.kind == "candidate"]
+    assert events[0].slots == (*best[0].tolist(), *best[1].tolist())
+    first = plain.rewards()[plain.rows_of(1)][best[1]]
+    assert events[0].data["reward"][2:] == pytest.approx(first.tolist(), abs=1e-5)
+    assert events[0].data["spent"][0] == (9 + 2 * 4) * 4  # each: its samples, then forward and backward with recompute
+    # again without exploring
+    (carinox,) = methods_of(run)
+    options = {"iterations": 3, "lr": 0.05, "seeds": 2, "explore": 9, **carinox.replay_options(1)}
+    again = linear_run(options, seeds=(7,))
+    assert torch.allclose(again.search().x, state.x[state.rows_of(1)], atol=1e-5)
+    assert again.cost.nfe == run.cost.nfe // 2 - 9 * 4
+    # nfe counts the samples
+    with pytest.raises(SteerError, match=r"carinox.nfe=40 is less than one iteration and the last samples take \(72"):
+        linear_run({"explore": 9, "seeds": 2, "nfe": 40}).search()
+
+
+def test_what_cannot_be_explored_is_told() -> None:
+    with pytest.raises(SteerError, match="explore=1 is less than the 5 seeds"):
+        linear_run({"explore": 1}).search()
+    with pytest.raises(SteerError, match="explore cannot be used within best-of-n"):
+        linear_run({"explore": 9}, methods=["best-of-n", "carinox"])
+    with pytest.raises(SteerError, match="explore chooses the slots; leave slots out"):
+        linear_run({"explore": 9, "slots": "0,1"})
+
+
 def test_searches_nest_around_it() -> None:
     run = linear_run(
         {"iterations": 3, "lr": 0.05, "seeds": 2}, methods=["best-of-n", "carinox"], others={"best-of-n": {"n": 3}}
