@@ -9,8 +9,9 @@ full. What is drawn is kept in the folder, so that an interrupted run resumes. T
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,31 +29,30 @@ from steer.prompts.prompt import Prompt
 from steer.results.storage import write_atomic
 
 BEGIN, END = "<!-- drafts: made by benchmarks/drafts.py -->", "<!-- drafts: end -->"
-N, STEPS, BATCH = 8, 10, 8
+N, BATCH = 8, 8
 KEEPS = (1, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Way:
     """A way to draft.
 
     Attributes:
+        steps: of the samples.
         label: in the table.
         options: of the method.
-        eta: of drafts and samples.
     """
 
+    steps: int
     label: str
     options: Mapping[str, int]
-    eta: float = 0.0
 
 
 WAYS = (
-    Way("cache, every 3rd step in full", {"cache": 3}),
-    Way("5 steps", {"steps": 5}),
-    Way("cache, every 2nd", {"cache": 2}),
-    Way("3 steps", {"steps": 3}),
-    Way("cache, every 5th", {"cache": 5}),
+    Way(10, "cache, every 2nd step in full", {"cache": 2}),
+    Way(10, "cache, every 3rd", {"cache": 3}),
+    Way(10, "5 steps", {"steps": 5}),
+    Way(20, "cache, every 3rd", {"cache": 3}),
 )
 
 
@@ -71,12 +71,12 @@ class Drawn:
     nfe: float
 
 
-def plain(sampler: Sampler, prompts: Sequence[Prompt], eta: float) -> dict[str, Any]:
+def plain(sampler: Sampler, prompts: Sequence[Prompt], steps: int) -> dict[str, Any]:
     """Draw every prompt's samples in full."""
     rewards, judged, nfe = [], [], 0.0
     for first in range(0, len(prompts), BATCH):
         result = sampler.generate(
-            prompts[first : first + BATCH], particles=N, steps=STEPS, eta=eta, chunk=N, reward=REWARD, judge=JUDGE,
+            prompts[first : first + BATCH], particles=N, steps=steps, eta=0.0, chunk=N, reward=REWARD, judge=JUDGE,
             choose="all",
         )  # fmt: skip
         rewards += [[sample.reward for sample in item.samples] for item in result.items]
@@ -94,7 +94,7 @@ def drafted(sampler: Sampler, prompts: Sequence[Prompt], way: Way, whole: Drawn)
     rewards, nfe = [], 0.0
     for first in range(0, len(prompts), BATCH):
         result = sampler.generate(
-            prompts[first : first + BATCH], steps=STEPS, eta=way.eta, chunk=N, reward=REWARD, methods="draft",
+            prompts[first : first + BATCH], steps=way.steps, eta=0.0, chunk=N, reward=REWARD, methods="draft",
             options={"draft": {"n": N, **way.options}},
         )  # fmt: skip
         for number, item in enumerate(result.items, first):
@@ -143,37 +143,50 @@ def line(whole: Drawn, label: str, cost: float, found: tuple[NDArray[np.float64]
     return f"| {label} | {cost:.2f} | {' | '.join(shares)} |"
 
 
-def section(whole: Mapping[float, Drawn], drafts: Mapping[Way, Drawn]) -> str:
+def section(whole: Mapping[int, Drawn], drafts: Mapping[Way, Drawn]) -> str:
     """Return the section's text."""
-    exact = whole[0.0]
-    gain = (exact.rewards.max(1) - exact.rewards.mean(1)).mean()
-    chosen = fewer(exact, N)[1].mean()
     lines = [
         BEGIN,
         "## Drafts",
         "",
         "Made by `python benchmarks/drafts.py`: how much of best-of-8's gain over a plain sample is left if eight "
         "drafts are drawn and the best of them redone ([search.md](search.md#drafts)). "
-        f"{len(exact.rewards)} held-out prompts, {STEPS} steps, reward `{REWARD}`, judge `{JUDGE}`, which steers "
-        "nothing, with 95% intervals by a bootstrap over prompts. Costs are denoiser evaluations as shares of "
-        "best-of-8's; one that reuses features counts as the share of its operations that is computed. *Best-of-n* is "
-        f"the mean over all choices of n of the eight. {platform.machine()} CPU, torch {torch.__version__}. Best-of-8 "
-        f"raises the mean reward by {gain:.3f} and the judge's from {exact.judged.mean():.3f} to {chosen:.3f}. Every "
-        "redone sample was, to the bit, the one drawn in full. *Agreement* is the mean correlation of drafts' and "
-        "samples' rewards within a prompt.",
+        f"{len(next(iter(whole.values())).rewards)} held-out prompts, no noise on the way (η=0), reward `{REWARD}`, "
+        f"judge `{JUDGE}`, which steers nothing, with 95% intervals by a bootstrap over prompts. Costs are denoiser "
+        "evaluations as shares of best-of-8's; one that reuses features counts as the share of its operations that is "
+        f"computed. *Best-of-n* is the mean over all choices of n of the eight. {platform.machine()} CPU, torch "
+        f"{torch.__version__}. Every redone sample was, to the bit, the one drawn in full.",
+    ]
+    for steps, full in whole.items():
+        gain = (full.rewards.max(1) - full.rewards.mean(1)).mean()
+        lines += [
+            "",
+            f"### Samples of {steps} steps",
+            "",
+            f"Best-of-8 takes {N * full.nfe:g} evaluations, and raises the mean reward by {gain:.3f} and the judge's "
+            f"from {full.judged.mean():.3f} to {fewer(full, N)[1].mean():.3f}.",
+            "",
+            "| | cost | gain in the reward | gain by the judge |",
+            "|---|---|---|---|",
+        ]
+        lines += [line(full, f"best-of-{count}", count / N, fewer(full, count)) for count in (3, 4, 5, 6)]
+        for way, drawn in drafts.items():
+            if way.steps == steps:
+                lines += [
+                    line(full, f"{way.label}; {keep} redone", drawn.nfe / full.nfe + keep / N,
+                         kept(full, drawn.rewards, keep))
+                    for keep in KEEPS
+                ]  # fmt: skip
+    lines += [
         "",
-        "| | cost | gain in the reward | gain by the judge |",
+        "*Agreement* is the mean correlation of drafts' and samples' rewards within a prompt:",
+        "",
+        "| steps | drafts | evaluations each | agreement |",
         "|---|---|---|---|",
     ]
-    lines += [line(exact, f"best-of-{count}", count / N, fewer(exact, count)) for count in (3, 4, 5, 6)]
-    for way, drawn in drafts.items():
-        full = whole[way.eta]
-        for keep in KEEPS:
-            cost = drawn.nfe / full.nfe + keep / N
-            lines.append(line(full, f"{way.label}; {keep} redone", cost, kept(full, drawn.rewards, keep)))
-    lines += ["", "| drafts | evaluations each, of a sample's | agreement |", "|---|---|---|"]
     lines += [
-        f"| {way.label} | {drawn.nfe:.1f} of {whole[way.eta].nfe:g} | {agreement(whole[way.eta], drawn):.2f} |"
+        f"| {way.steps} | {way.label} | {drawn.nfe:.1f} of {whole[way.steps].nfe:g} | "
+        f"{agreement(whole[way.steps], drawn):.2f} |"
         for way, drawn in drafts.items()
     ]
     return "\n".join([*lines, END])
@@ -185,7 +198,7 @@ def agreement(whole: Drawn, drafts: Drawn) -> float:
     return float(np.mean([np.corrcoef(one, other)[0, 1] for one, other in pairs if one.std() and other.std()]))
 
 
-def remembered(file: Path, make: Any) -> Drawn:
+def remembered(file: Path, make: Callable[[], dict[str, Any]]) -> Drawn:
     """Return what a file holds, which is made if it is not there."""
     if not file.is_file():
         data = make()
@@ -199,27 +212,25 @@ def remembered(file: Path, make: Any) -> Drawn:
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "outputs" / "drafts", show_default=True)
 @click.option("--prompts", "count", type=click.IntRange(5), default=40, show_default=True, help="Held-out prompts.")
-@click.option("--eta", "etas", multiple=True, type=float, help="Only drafts of these eta.")
+@click.option("--steps", "asked", multiple=True, type=int, help="Only samples of so many steps.")
 @click.option("--write/--no-write", default=True, help="Write the section of docs/results.md.")
-def main(out: Path, count: int, etas: tuple[float, ...], write: bool) -> None:
+def main(out: Path, count: int, asked: tuple[int, ...], write: bool) -> None:
     """Measure drafts on the embedded world and write their section of docs/results.md."""
     torch.set_num_threads(1)
     sampler = Sampler("shapes", device="cpu", dtype="fp32")
     prompts = spread(read_prompts(ROOT / "prompts" / "shapes-eval.jsonl"), count)
     folder = out / str(len(prompts))
-    whole: dict[float, Drawn] = {}
+    whole: dict[int, Drawn] = {}
     drafts: dict[Way, Drawn] = {}
     for way in WAYS:
-        if etas and way.eta not in etas:
+        steps = way.steps
+        if asked and steps not in asked:
             continue
-        if way.eta not in whole:
-            eta = way.eta
-            whole[eta] = remembered(folder / f"plain-{eta:g}.json", lambda: plain(sampler, prompts, eta))  # noqa: B023
+        if steps not in whole:
+            whole[steps] = remembered(folder / f"{steps}-full.json", partial(plain, sampler, prompts, steps))
         name = "-".join(f"{option}{value}" for option, value in way.options.items())
-        drafts[way] = remembered(
-            folder / f"{name}-{way.eta:g}.json",
-            lambda: drafted(sampler, prompts, way, whole[way.eta]),  # noqa: B023 - called at once
-        )
+        make = partial(drafted, sampler, prompts, way, whole[steps])
+        drafts[way] = remembered(folder / f"{steps}-{name}.json", make)
     text = section(whole, drafts)
     if write:
         write_section(text, BEGIN, END)
