@@ -52,7 +52,8 @@ WAYS = (
     Way(10, "cache, every 2nd step in full", {"cache": 2}),
     Way(10, "cache, every 3rd", {"cache": 3}),
     Way(10, "5 steps", {"steps": 5}),
-    Way(20, "cache, every 3rd", {"cache": 3}),
+    Way(20, "cache, every 3rd step in full", {"cache": 3}),
+    Way(20, "cache, every 5th", {"cache": 5}),
 )
 
 
@@ -95,7 +96,7 @@ def drafted(sampler: Sampler, prompts: Sequence[Prompt], way: Way, whole: Drawn)
     for first in range(0, len(prompts), BATCH):
         result = sampler.generate(
             prompts[first : first + BATCH], steps=way.steps, eta=0.0, chunk=N, reward=REWARD, methods="draft",
-            options={"draft": {"n": N, **way.options}},
+            options={"draft": {"n": N, "keep": 1, **way.options}},
         )  # fmt: skip
         for number, item in enumerate(result.items, first):
             (sample,) = item.samples

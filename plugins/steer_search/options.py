@@ -107,7 +107,7 @@ class DraftOptions(Options):
         description="Most denoiser evaluations per prompt, redoing included; with guidance, each counts as two, and "
         "one that reuses features as the share that it computes.",
     )
-    keep: int = Field(1, ge=1, le=4096, description="Best drafts per prompt that are redone in full.")
+    keep: int = Field(2, ge=1, le=4096, description="Best drafts per prompt that are redone in full.")
     cache: int | None = Field(
         None,
         ge=1,

@@ -139,11 +139,11 @@ def test_the_model_is_as_before_also_after_an_error(sampler, tiny_pipe) -> None:
 @pytest.mark.slow
 def test_it_goes_with_guiders_and_within_best_of_n(sampler) -> None:
     plain = generate(sampler, TEXTS[0], particles=N, methods="apg")
-    found = draft(sampler, TEXTS[0], methods=["draft", "apg"], n=N, cache=2)
+    found = draft(sampler, TEXTS[0], methods=["draft", "apg"], n=N, keep=1, cache=2)
     (sample,) = found.items[0].samples
     assert sample.image.tobytes() == plain.items[0].samples[sample.slot].image.tobytes()
 
-    options = {"best-of-n": {"n": 6}, "draft": {"cache": 2}}
+    options = {"best-of-n": {"n": 6}, "draft": {"keep": 1, "cache": 2}}
     found = generate(sampler, TEXTS[0], methods=["best-of-n", "draft"], particles=3, options=options, choose="all")
     assert set(candidates(found.items[0].trace, "draft")) == set(range(6))
     assert len(found.items[0].samples) == 2  # one of each round
@@ -161,7 +161,7 @@ def test_pipelines_without_a_family_are_drafted_by_their_calls(kind, how) -> Non
     found = sampler.generate([prompt], methods="draft", options={"draft": {"n": 4, "keep": 2, **how}}, **common)
     assert found.cost.nfe < plain.cost.nfe / 4 * 6
     drafts = candidates(found.items[0].trace, "draft")
-    alone = sampler.generate([prompt], methods="draft", options={"draft": {"n": 1, **how}}, slot=2, **common)
+    alone = sampler.generate([prompt], methods="draft", options={"draft": {"n": 1, "keep": 1, **how}}, slot=2, **common)
     assert candidates(alone.items[0].trace, "draft") == {2: drafts[2]}  # nothing of another particle is reused
     assert {sample.slot for sample in found.items[0].samples} == best(drafts, 2)
     for sample in found.items[0].samples:
@@ -176,7 +176,7 @@ def test_pipelines_without_a_family_are_drafted_by_their_calls(kind, how) -> Non
         ({"n": 3, "keep": 4}, "draft.keep=4 is more than the 3 drafts"),
         ({"particles": 2, "keep": 3}, "draft.keep=3 is more than the 2 drafts per prompt; lower it, or raise --part"),
         ({"cache": 1}, "draft.cache=1 reuses nothing"),
-        ({"nfe": FULL}, "is less than 1 drafts"),
+        ({"nfe": FULL}, "is less than 2 drafts"),
         ({"methods": ["draft", "fk"]}, "draft redoes samples as they are without methods, and fk"),
         ({"methods": ["carinox", "draft"]}, "and carinox draws or changes them itself"),
         ({"methods": ["prune", "draft"]}, "and prune draws"),
