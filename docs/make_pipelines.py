@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 PAGE = Path(__file__).with_name("models.md")
 BEGIN, END = "<!-- pipelines: made by docs/make_pipelines.py -->", "<!-- end of pipelines -->"
@@ -14,12 +15,19 @@ def table() -> str:
     from support.any_pipelines import image_kinds
     from support.video_pipelines import video_kinds
 
-    head = ["| class | task | tested with the inputs |", "|---|---|---|"]
+    head = ["| class | task | tested with the inputs | works |", "|---|---|---|---|"]
     rows = sorted(
-        f"| `{kind.name}` | {kind.task} | {', '.join(f'`{name}`' for name in kind.inputs) or '–'} |"
+        f"| `{kind.name}` | {kind.task} | {', '.join(f'`{name}`' for name in kind.inputs) or '–'} | {works(kind)} |"
         for kind in (*image_kinds(), *video_kinds())
     )
     return "\n".join([BEGIN, "", *head, *rows, "", END])
+
+
+def works(kind: Any) -> str:
+    """Return what a test has shown to work."""
+    scheduler = kind.noisy.get("scheduler")
+    fk = f"`fk` (with `--scheduler {scheduler}`)" if scheduler else "`fk`"
+    return f"stock, {fk}, `best-of-n`{', `--chunk`' if kind.rows > 1 else ''}"
 
 
 def page(text: str) -> str:

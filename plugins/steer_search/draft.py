@@ -192,6 +192,11 @@ class Draft(Search):
             )
         if run.backbone.leaves_early:
             raise SteerError("draft.cache cannot skip blocks that --offload group moves ahead of use; use draft.steps")
+        if run.backbone.weaker is not None:
+            raise SteerError(
+                "draft.cache cannot tell the calls of guidance by changed layers apart, which differ from step to "
+                "step; use draft.steps"
+            )
         if int(self.options.steps or run.get("steps")) < 2:
             raise SteerError("draft.cache reuses what an earlier step computed, and there is one step; raise --steps")
 

@@ -211,11 +211,12 @@ def test_layers_are_put_back_after_an_error(method: str, make: Any) -> None:
         (["pag"], {"pag": {"layers": "mid,nowhere"}}, "pag.layers=nowhere: no self-attention that it knows"),
         (["slg"], {}, "slg.layers=7: no transformer block of this UNet2DConditionModel is named so"),
         (["pag", "seg"], {}, "seg and another method both guide away from a weaker prediction"),
+        (["draft", "pag"], {"draft": {"cache": 2}}, "draft.cache cannot tell the calls of guidance by changed layers"),
         (["pag"], {"pag": {"start": 0.5, "stop": 0.5}}, "nothing would be guided"),
     ],
 )
 def test_mistakes_are_told(methods: list[str], options: dict[str, Any], message: str) -> None:
     sampler = Sampler(tiny_sd())
     with pytest.raises(SteerError, match=message):
-        sampler.generate(["a red circle"], methods=methods, options=options, steps=2)
+        sampler.generate(["a red circle"], methods=methods, options=options, steps=4, reward=brightness)
     assert sampler.last_cost.nfe == 0
