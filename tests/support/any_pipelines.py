@@ -269,7 +269,11 @@ def image_kinds() -> list[Kind]:
     add("AuraFlowPipeline", tiny_sd, "text to image", {"max_sequence_length": 16},
         {"transformer": aura, "scheduler": flow, **cut}, populations=8, settings=size, stock=size)  # fmt: skip
     found.append(Kind("HiDreamImagePipeline", tiny_hidream, one))
-    found.append(Kind("QwenImageEditPipeline", tiny_qwen_image_edit, image, wide, wide, task="edit by instruction"))
+    found.append(
+        Kind(
+            "QwenImageEditPipeline", tiny_qwen_image_edit, image, wide, wide, task="edit by instruction", populations=4
+        )
+    )
     found.append(Kind("DDIMPipeline", unconditional, task="without a text", rows=1))
     alone = {"guidance_scale": 1.0}  # with guidance, it steps latents that are doubled
     found.append(Kind("DiTPipeline", tiny_dit, {"class_labels": [3]}, alone, alone, task="by class", rows=1))

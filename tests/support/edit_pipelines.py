@@ -45,8 +45,8 @@ def tiny_qwen_image_edit() -> Any:
             )
         )  # fmt: skip
         vae = diffusers.AutoencoderKLQwenImage(
-            base_dim=2, z_dim=4, dim_mult=[1] * 6, num_res_blocks=0, temperal_downsample=[False] * 5,
-            latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+            base_dim=4, z_dim=4, dim_mult=[1] * 6, num_res_blocks=0, temperal_downsample=[False] * 5,
+            latents_mean=[0.0] * 4, latents_std=[20.0] * 4,
         )  # fmt: skip
     processor = Qwen2VLProcessor(
         Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=56 * 56), tokenizer, Qwen2VLVideoProcessor()
