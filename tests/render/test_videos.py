@@ -16,7 +16,7 @@ from PIL import Image
 from support.linear_gaussian import LinearGaussian
 from torch import Tensor
 
-from steer import Sampler, SteerError
+from steer import Prompt, Sampler, SteerError
 from steer.cli.app import app
 from steer.models.media import media_of, mp4
 from steer.models.media.video import DIGEST, Videos
@@ -37,6 +37,9 @@ class Filmer(LinearGaussian):
 
     def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return 32, 16
+
+    def frames(self, prompt: Prompt) -> int:
+        return 6
 
     def decode(self, x: Tensor) -> Videos:
         speed, level = x.unbind(dim=1)
@@ -100,8 +103,11 @@ def test_render_resumes_and_the_page_has_clips(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("one\ntwo\n")
     out = tmp_path / "render"
     words = ("render", tmp_path / "p.txt", *MODEL, "-r", "motion", "-p", "best-of-n", "--previews", 2, "--out", out)
-    assert "32x16" in steer(*words, "--dry-run")
+    assert "32x16, 6 frames, " in steer(*words, "--dry-run")
+    planned = json.loads(steer(*words, "--dry-run", "--json"))["bytes"]
     steer(*words)
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    assert written / 3 < planned < written * 3
     journal = (out / "journal.jsonl").read_text()
     removed = out / "videos" / Path(rows_of(out / "metadata.jsonl")[1]["file_name"]).name
     before = removed.read_bytes()
