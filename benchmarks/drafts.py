@@ -156,7 +156,8 @@ def section(whole: Mapping[int, Drawn], drafts: Mapping[Way, Drawn]) -> str:
         f"judge `{JUDGE}`, which steers nothing, with 95% intervals by a bootstrap over prompts. Costs are denoiser "
         "evaluations as shares of best-of-8's; one that reuses features counts as the share of its operations that is "
         f"computed. *Best-of-n* is the mean over all choices of n of the eight. {platform.machine()} CPU, torch "
-        f"{torch.__version__}. Every redone sample was, to the bit, the one drawn in full.",
+        f"{torch.__version__}. The best draft of each prompt was redone, and gave the very reward of the sample drawn "
+        "in full.",
     ]
     for steps, full in whole.items():
         gain = (full.rewards.max(1) - full.rewards.mean(1)).mean()
