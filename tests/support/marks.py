@@ -20,8 +20,9 @@ FEW = {
         "FluxKontextPipeline",
         "WanPipeline",
     },
+    "reward": {"clip", "imagereward", "vqa", "ocr", "geneval", "shapes-objects"},
 }
-"""Families of models and classes of pipelines for which ``make test`` runs a slow test of all of them."""
+"""Families of models, classes of pipelines and rewards for which ``make test`` runs a slow test of all of them."""
 
 
 def mark(item: pytest.Function) -> None:
@@ -39,10 +40,14 @@ def mark(item: pytest.Function) -> None:
 
 
 def _is_one_of_many(item: pytest.Function) -> bool:
-    """Whether a test is for a family or a class that is not among :data:`FEW`."""
+    """Whether a test is for a family, a class or a reward that is not among :data:`FEW`."""
     values = item.callspec.params if hasattr(item, "callspec") else {}
-    names = ((few, getattr(values.get(parameter), "name", None)) for parameter, few in FEW.items())
-    return any(name is not None and name not in few for few, name in names)
+    named = ((few, values[parameter]) for parameter, few in FEW.items() if parameter in values)
+    return any((name := _name_of(value)) is not None and name not in few for few, value in named)
+
+
+def _name_of(value: Any) -> str | None:
+    return value if isinstance(value, str) else None if isinstance(value, type) else getattr(value, "name", None)
 
 
 def _starts_processes(function: Any, seen: set[Any]) -> bool:

@@ -139,7 +139,11 @@ RECIPES = {
     },
 }  # fmt: skip
 """The recipes of the model cards: scheduler, its configuration, timesteps; guidance is off or the model's input."""
-CASES = [(name, steps) for name, by_steps in RECIPES.items() for steps in by_steps]
+CASES = [
+    pytest.param(name, steps, marks=[pytest.mark.thorough] * (steps != max(by_steps)))
+    for name, by_steps in RECIPES.items() for steps in by_steps
+]  # fmt: skip
+"""All, by default with the most steps alone."""
 
 
 def family_of(name: str) -> Family:

@@ -128,28 +128,28 @@ def test_no_reward_of_images_is_left_out() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", REWARDS)
-def test_scores_and_gradients_on_the_device_are_those_on_the_cpu(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reward", REWARDS)
+def test_scores_and_gradients_on_the_device_are_those_on_the_cpu(reward: str, tmp_path: Path) -> None:
     images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    prompts = PROMPTS_OF.get(name, PROMPTS)
+    prompts = PROMPTS_OF.get(reward, PROMPTS)
     exact = {"dtype": torch.float32}
-    expected = checked(name, REWARDS[name](tmp_path, {"device": "cpu", **exact}), images, prompts)
+    expected = checked(reward, REWARDS[reward](tmp_path, {"device": "cpu", **exact}), images, prompts)
     with pretended(STRICT) as traffic:
-        reward = REWARDS[name](tmp_path, {"device": STRICT, **exact})
+        scorer = REWARDS[reward](tmp_path, {"device": STRICT, **exact})
         there = images.to(STRICT)
-        scores = checked(name, reward, there, prompts)  # texts are read
+        scores = checked(reward, scorer, there, prompts)  # texts are read
         assert scores.device == there.device
         before = traffic.counts
-        checked(name, reward, there, prompts)
-        assert traffic.counts[0] - before[0] <= SYNCS.get(name, 1), traffic.syncs
-        if is_differentiable(reward):
+        checked(reward, scorer, there, prompts)
+        assert traffic.counts[0] - before[0] <= SYNCS.get(reward, 1), traffic.syncs
+        if is_differentiable(scorer):
             leaf = there.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(checked(name, reward, leaf, prompts).sum(), leaf)
+            (gradient,) = torch.autograd.grad(checked(reward, scorer, leaf, prompts).sum(), leaf)
             assert gradient.device == leaf.device
-        if name not in SHARED:  # nothing stays when it is parked
-            assert bytes_of(modules_in(reward, set())) == reward.bytes_held()
-        if reward.park():
-            assert torch.allclose(checked(name, reward, there, prompts), scores, atol=1e-5)
+        if reward not in SHARED:  # nothing stays when it is parked
+            assert bytes_of(modules_in(scorer, set())) == scorer.bytes_held()
+        if scorer.park():
+            assert torch.allclose(checked(reward, scorer, there, prompts), scores, atol=1e-5)
     assert torch.allclose(scores.cpu(), expected, atol=1e-4)
 
 
@@ -162,11 +162,11 @@ HALF = {
 
 @pytest.mark.slow
 @pytest.mark.skipif(CUDA != "cuda", reason="the machine has another accelerator")
-@pytest.mark.parametrize("name", HALF)
-def test_weights_are_in_half_precision_on_a_gpu(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reward", HALF)
+def test_weights_are_in_half_precision_on_a_gpu(reward: str, tmp_path: Path) -> None:
     with pretended():
-        digest = REWARDS[name](tmp_path, {"device": "cuda"}).digest()
-        assert digest is not None and digest[0] == HALF[name]
+        digest = REWARDS[reward](tmp_path, {"device": "cuda"}).digest()
+        assert digest is not None and digest[0] == HALF[reward]
 
 
 def modules_in(value: Any, seen: set[int]) -> Iterator[torch.nn.Module]:
