@@ -134,6 +134,7 @@ def test_searches_stay_on_the_device(family: Family, monkeypatch) -> None:
             assert found.items[0].samples, method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SD_SCHEDULERS)
 def test_a_schedulers_step_waits_for_nothing(sd, scheduler: str, monkeypatch) -> None:
     with pretended() as traffic:

@@ -21,8 +21,9 @@ FEW = {
         "WanPipeline",
     },
     "reward": {"clip", "imagereward", "vqa", "ocr", "geneval", "shapes-objects"},
+    "scheduler": {"ddim", "euler-a", "dpm++", "dpm++-sde", "unipc", "lcm", "dpm2-a", "flow-euler", "edm-euler"},
 }
-"""Families of models, classes of pipelines and rewards for which ``make test`` runs a slow test of all of them."""
+"""What ``make test`` takes of all families, classes of pipelines, rewards and schedulers where each has a slow test."""
 
 
 def mark(item: pytest.Function) -> None:
@@ -40,7 +41,7 @@ def mark(item: pytest.Function) -> None:
 
 
 def _is_one_of_many(item: pytest.Function) -> bool:
-    """Whether a test is for a family, a class or a reward that is not among :data:`FEW`."""
+    """Whether a test is for one of many that is not among :data:`FEW`."""
     values = item.callspec.params if hasattr(item, "callspec") else {}
     named = ((few, values[parameter]) for parameter, few in FEW.items() if parameter in values)
     return any((name := _name_of(value)) is not None and name not in few for few, value in named)

@@ -198,7 +198,10 @@ def test_it_steers(request, model: str) -> None:
 
 
 @pytest.mark.slow  # loads models of transformers
-@pytest.mark.parametrize("write", [llava_folder, qwen2_vl_folder, qwen3_vl_folder])
+@pytest.mark.parametrize(
+    "write",
+    [qwen2_vl_folder, *(pytest.param(one, marks=pytest.mark.thorough) for one in (llava_folder, qwen3_vl_folder))],
+)
 def test_a_model_of_transformers_keeps_the_contract(write, tmp_path: Path) -> None:
     reward = Vqa(argument=str(write(tmp_path)))
     assert isinstance(reward.backend, ImageText) and reward.differentiable
