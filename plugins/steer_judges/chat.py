@@ -1,8 +1,10 @@
 """Asking an OpenAI-compatible server about an image, with retries; every failure is an error that says what helps."""
 
 import base64
+import importlib
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from steer import RewardError, SteerError
@@ -47,12 +49,16 @@ class Chat:
         self.timeout, self.retries = timeout, retries
         self._key = os.environ.get(key, "")
         self._openai = openai
+        library = next(cls for cls in openai.DefaultHttpxClient.__mro__ if cls.__name__ == "Client").__module__
+        self._late = importlib.import_module(library.partition(".")[0]).ReadTimeout  # of httpx or its successor
         self._client = openai.OpenAI(
             base_url=self.url,
             api_key=self._key or NO_KEY,
             timeout=openai.Timeout(timeout, connect=min(timeout, CONNECTING)),
             max_retries=retries,
-            http_client=openai.DefaultHttpxClient(trust_env=not is_local(self.url)),
+            http_client=openai.DefaultHttpxClient(
+                trust_env=not is_local(self.url), event_hooks={"request": [self._begun], "response": [self._bounded]}
+            ),
         )
 
     def ask(
@@ -109,6 +115,15 @@ class Chat:
                 f"{self.owner}.url"
             ) from None
 
+    def _begun(self, request: Any) -> None:
+        request.extensions = {**request.extensions, "end": time.monotonic() + self.timeout}
+
+    def _bounded(self, response: Any) -> None:
+        """Bound the whole answer: the client's own timeout counts anew with each byte."""
+        read, end = response.iter_raw, response.request.extensions["end"]
+        late = self._late("the answer takes too long", request=response.request)
+        response.iter_raw = lambda *given, **named: _until(read(*given, **named), end, late)
+
     def _refusal(self, error: Any) -> str:
         """Return what a status means, and what helps."""
         status = error.status_code
@@ -142,6 +157,14 @@ class Chat:
         if self._key:
             text = text.replace(self._key, "***")
         return one_line(text[:SHOWN]) + ("…" if len(text) > SHOWN else "")
+
+
+def _until(parts: Iterable[bytes], end: float, late: Exception) -> Iterator[bytes]:
+    """Yield the parts of an answer; raise if it has not ended by a time of :func:`time.monotonic`."""
+    for part in parts:
+        yield part
+        if time.monotonic() > end:
+            raise late
 
 
 def _missing(prompt: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import requests
 import torch
+import urllib3
 from torch import Tensor
 
 from steer import Field, Options, Prompt, Reward, RewardError, SteerError
@@ -106,12 +107,14 @@ class Http(Reward):
     def _once(self, method: str, path: str, text: str | None, read: Callable[[str], T]) -> T:
         """Try once; raises `_Failure`."""
         options = self.options
+        end = time.monotonic() + options.timeout
         try:
-            answer = self._session.request(
-                method, self.url + path, data=None if text is None else text.encode(),
+            with self._session.request(
+                method, self.url + path, data=None if text is None else text.encode(), stream=True,
                 timeout=(min(CONNECTING, options.timeout), options.timeout),
-            )  # fmt: skip
-        except requests.ReadTimeout:
+            ) as answer:  # fmt: skip
+                content = _whole(answer, end)
+        except requests.Timeout:
             raise _Failure(
                 f"did not answer within {options.timeout:g} s; raise http.timeout, or lower http.batch"
             ) from None
@@ -120,7 +123,7 @@ class Http(Reward):
             raise _Failure(
                 f"cannot be reached ({reason}); start it by `steer serve-reward NAME`, or correct http.url"
             ) from None
-        status, body = answer.status_code, answer.content.decode("utf-8", "replace")
+        status, body = answer.status_code, content.decode("utf-8", "replace")
         if status == 200:
             try:
                 return read(body)
@@ -153,6 +156,21 @@ class _Failure(Exception):  # noqa: N818 - the outcome of one try
     def __init__(self, why: str, row: int | None = None, *, final: bool = False) -> None:
         super().__init__(why)
         self.row, self.final = row, final
+
+
+def _whole(answer: requests.Response, end: float) -> bytes:
+    """Return an answer's content; the client's own timeout counts anew with each byte."""
+    parts = []
+    try:
+        while part := answer.raw.read1(2**16, decode_content=True):
+            parts.append(part)
+            if time.monotonic() > end:
+                raise requests.ReadTimeout
+    except urllib3.exceptions.ReadTimeoutError:
+        raise requests.ReadTimeout from None
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from None
+    return b"".join(parts)
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -155,7 +155,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a request, or fail: ``{"sleep": s}``, ``{"status": n, "headers": {}}``, ``{"cut": n}``,
-        ``{"body": text}``, or ``{"choice": {…}}`` to replace parts of what a model would have answered.
+        ``{"drip": s}`` between single bytes, ``{"body": text}``, or ``{"choice": {…}}`` to replace parts of what a
+        model would have answered.
         """
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/faults":
@@ -186,14 +187,22 @@ class Handler(BaseHTTPRequestHandler):
         made = completion(body) if chat else scores(body)
         for name, value in fault.get("choice", {}).items():
             made["choices"][0][name] = value
-        return self.answer(200, fault.get("body", json.dumps(made)), {}, fault.get("cut"))
+        return self.answer(200, fault.get("body", json.dumps(made)), {}, fault.get("cut"), fault.get("drip"))
 
-    def answer(self, status: int, text: str, headers: dict[str, str] | None = None, cut: int | None = None) -> None:
+    def answer(
+        self, status: int, text: str, headers: dict[str, str] | None = None, cut: int | None = None,
+        drip: float | None = None,
+    ) -> None:  # fmt: skip
         data = text.encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": len(data), **(headers or {})}.items():
             self.send_header(name, str(value))
         self.end_headers()
+        if drip is not None:
+            for byte in data:
+                self.wfile.write(bytes([byte]))
+                time.sleep(drip)
+            return
         self.wfile.write(data[:cut])
         self.close_connection = self.close_connection or cut is not None
 

@@ -164,6 +164,7 @@ def test_a_server_that_is_killed_and_started_again_changes_no_score(tmp_path: Pa
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "slow": ({"sleep": 2.0}, r"did not answer within 0\.5 s; raise http\.timeout, or lower http\.batch \(2 tries\)$"),
+    "a byte now and then": ({"drip": 0.1}, r"did not answer within 0\.5 s; raise http\.timeout.* \(2 tries\)$"),
     "429": ({"status": 429}, r"answered 429 \(.*failing.*\) \(2 tries\)$"),
     "500": ({"status": 500}, r"answered 500 \(.*failing.*\) \(2 tries\)$"),
     "cut": ({"cut": 5}, r"cannot be reached \(.*\); start it by `steer serve-reward NAME`, or correct"),

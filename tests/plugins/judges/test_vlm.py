@@ -115,6 +115,7 @@ def test_it_keeps_the_contract_of_a_reward(server: JudgeServer, tmp_path: Path) 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "slow": ({"sleep": 2.0}, r"did not answer within 0.5 s, in 2 tries; raise vlm\.timeout"),
+    "a byte now and then": ({"drip": 0.1}, r"did not answer within 0.5 s, in 2 tries; raise vlm\.timeout"),
     "429": ({"status": 429, "headers": {"Retry-After": "0.1"}}, r"answered 429 \(.*failing.*\), in 2 tries; lower"),
     "500": ({"status": 500}, r"answered 500 \(.*failing.*\), in 2 tries"),
     "cut": ({"cut": 40}, r"cannot be reached \(.*\), in 2 tries"),
