@@ -68,12 +68,14 @@ docs: install
 
 # the same sources give the same bytes: file times in the archives are those of the last commit
 dist: install
-	rm -rf dist/*.whl dist/*.tar.gz dist/try
+	rm -rf dist/*.whl dist/*.tar.gz dist/try dist/again
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --wheel --outdir dist/again
+	cmp dist/*.whl dist/again/*.whl
 	$(PYTHON) -m venv dist/try
 	dist/try/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
 	cd dist && try/bin/steer generate "a red circle" --plugin fk --reward shapes --steps 10 --out try/demo
-	rm -rf dist/try
+	rm -rf dist/try dist/again
 
 results: install
 	$(BIN)/python benchmarks/results.py

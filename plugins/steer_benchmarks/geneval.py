@@ -32,7 +32,7 @@ GENEVAL = Benchmark(
     images=4,
     measures=(
         Measure(
-            NAME, "geneval", overall="groups",
+            NAME, "geneval", overall="groups", official=False,
             note="The rules are GenEval's; the detector is not (Mask2Former of transformers instead of mmdet's), so "
             "compare with published figures only roughly.",
         ),

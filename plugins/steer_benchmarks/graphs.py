@@ -118,7 +118,7 @@ DPG = Benchmark(
     images=4,
     measures=(
         Measure(
-            "dpg", "dsg", parts=by_kind, scale=100,
+            "dpg", "dsg", parts=by_kind, scale=100, official=False,
             note="The official judge is mPLUG-large of ModelScope, which transformers does not have; a stronger judge "
             "gives other figures.",
         ),

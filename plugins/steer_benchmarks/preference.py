@@ -8,8 +8,8 @@ from steer_benchmarks.sources import on_github
 
 PEOPLE = "The paper asks people; this judge is one of those that others report."
 PREFERENCE = (
-    Measure("imagereward", "imagereward", note=PEOPLE),
-    Measure("hps", "hps", scale=100, note=PEOPLE),
+    Measure("imagereward", "imagereward", note=PEOPLE, official=False),
+    Measure("hps", "hps", scale=100, note=PEOPLE, official=False),
 )
 
 PARTI_FILE = on_github(

@@ -83,6 +83,7 @@ class Measure:
         overall: whether the main figure is the mean over prompts or over groups.
         scale: factor of all figures.
         note: where the judge or the aggregation is not the paper's.
+        official: whether the judge is the paper's; if not, the heading of the figures says so.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Measure:
     overall: Literal["prompts", "groups"] = "prompts"
     scale: float = 1.0
     note: str = ""
+    official: bool = True
 
     def judge_of(self, prompt: Prompt) -> str:
         """Return the reward expression that judges images of a prompt."""

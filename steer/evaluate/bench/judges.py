@@ -53,11 +53,11 @@ def _judged(measure: Measure, expression: str) -> Measure:
     """Return a measure with another judge; parts and scale fit only the reward that it is defined by."""
     if not _same_reward(measure, expression):
         return _plainly(measure, measure.name, expression)
-    return replace(measure, judge=expression, note=_official(measure))
+    return replace(measure, judge=expression, note=_official(measure), official=False)
 
 
 def _plainly(measure: Measure, name: str, expression: str) -> Measure:
-    return Measure(name, expression, overall=measure.overall, note=_official(measure))
+    return Measure(name, expression, overall=measure.overall, note=_official(measure), official=False)
 
 
 def _official(measure: Measure) -> str:

@@ -33,6 +33,7 @@ class Line:
     Attributes:
         column: its name.
         measure: the measure's name.
+        official: whether the judge is the paper's.
         prompts: scored, of those asked.
         images: scored, of those rendered.
         figures: by group.
@@ -41,6 +42,7 @@ class Line:
 
     column: str
     measure: str
+    official: bool
     prompts: int
     images: int
     figures: Mapping[str, Figure]
@@ -115,11 +117,12 @@ def _lines(
         mine = scored[name, measure.name]
         if not mine:
             continue
-        plain = {prompt: [(one.score, one.details) for one in found] for prompt, found in mine.items()}
+        plain = {prompt: [(one.score, one.details) for one in images] for prompt, images in mine.items()}
         values[name] = values_of(measure, prompts, plain)
         against = differences(measure, values[name], values[PLAIN]) if name != PLAIN and PLAIN in values else {}
         count = sum(map(len, mine.values()))
-        lines.append(Line(name, measure.name, len(mine), count, figures(measure, values[name]), against))
+        found = figures(measure, values[name])
+        lines.append(Line(name, measure.name, measure.official, len(mine), count, found, against))
     return lines
 
 
@@ -170,7 +173,8 @@ def _table(benchmark: Benchmark, measure: Measure, report: Report) -> Table | No
         f"Published figures: {'; '.join(sources)}." if sources else "",
     ]
     title = f"{benchmark.title}: {measure.name}"
-    return Table(title, ("", *groups), tuple(rows), " ".join(filter(None, notes)))
+    judged = "" if measure.official else "judge not the paper's"
+    return Table(title, (judged, *groups), tuple(rows), " ".join(filter(None, notes)))
 
 
 def facts_of(bench: Bench, report: Report) -> list[str]:

@@ -111,6 +111,7 @@ def test_a_method_stands_beside_the_model_without_it(bench, place: Path) -> None
     named = bench(*arguments, *method, "-n", "2", "--name", "two", "--no-plain")
     assert named.code == 0 and "two − plain" in named.out
     assert "Judge: ./judge.py:red. The judge is not the benchmark's (shapes)." in named.out
+    assert "judge not the paper's" in named.out
     assert files(place / "b" / "plain", "*.png").items() <= kept.items()
     assert len(list((place / "b" / "two").rglob("*.png"))) == 12
 

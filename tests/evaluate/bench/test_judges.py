@@ -39,6 +39,7 @@ def test_the_same_reward_of_another_model_keeps_parts_scale_and_published_figure
         found = measures(given)
         assert found["asked"].judge == "dsg:other/model" and found["asked"].parts is answers
         assert found["asked"].scale == 100 and found["asked"].note == "The judge is not the benchmark's (dsg)."
+        assert not found["asked"].official
         assert found["liked"] is LIKED and shown(given) == {"asked", "liked"}
 
 
