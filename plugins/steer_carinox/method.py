@@ -267,7 +267,7 @@ class Carinox(Method):
         for begin in range(0, explore, seeds):  # memory is that of the climb
             slots = range(first + begin, first + min(begin + seeds, explore))
             state = run.sample(start=Start.of(jobs.tolist(), slots), hooks=False)
-            found = run.forwards.judge(total, state.samples, state.prompts).double().cpu()
+            found = run.forwards.judge(total, state.samples, state.prompts).cpu().double()
             values = torch.cat([values, found.view(len(jobs), -1)], dim=1)
         best = values.argsort(dim=1, descending=True, stable=True)[:, :seeds].sort(dim=1).values + first
         self._explored = dict(zip(jobs.tolist(), best.tolist(), strict=True))

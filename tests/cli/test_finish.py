@@ -65,6 +65,7 @@ def test_one_particle_of_a_population_is_finished_alone(steer: Steer, render, pl
     assert np.array_equal(pixels(found), pixels(best))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_finished_sample_of_the_embedded_model_is_its_draft_and_no_other(steer: Steer, place: Path) -> None:
     (place / "p.txt").write_text("a red square and a blue circle\n")

@@ -9,6 +9,7 @@ import pytest
 from support.commands import Steer
 
 
+@pytest.mark.thorough
 def test_rewards_are_compared_and_those_that_are_not_here_skipped(process: Steer, place: Path) -> None:
     (place / "truth.py").write_text(
         "from steer_shapes.reward import ShapesReward\n"

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,16 @@ def entry(number: int, prompt: str, shift: float) -> tuple[dict[str, Any], dict[
     }  # fmt: skip
     trace = {"events": events, "steps": 5, "particles": 3, "log_z": 1.25}
     return row, {"id": f"p{number}", "recipe": recipe, "trace": trace}
+
+
+def press(element: Any) -> None:
+    """Click an element once it stays where it is: while a page settles, another one may be in its place."""
+    from selenium.common.exceptions import ElementClickInterceptedException
+
+    for _ in range(50):
+        try:
+            element.click()
+            return
+        except ElementClickInterceptedException:
+            time.sleep(0.1)
+    element.click()

@@ -111,11 +111,12 @@ def test_a_method_stands_beside_the_model_without_it(bench, place: Path) -> None
     named = bench(*arguments, *method, "-n", "2", "--name", "two", "--no-plain")
     assert named.code == 0 and "two − plain" in named.out
     assert "Judge: ./judge.py:red. The judge is not the benchmark's (shapes)." in named.out
-    assert "judge not the paper's" in named.out
+    assert "judge not the paper's" in (place / "b" / "report.md").read_text()
     assert files(place / "b" / "plain", "*.png").items() <= kept.items()
     assert len(list((place / "b" / "two").rglob("*.png"))) == 12
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_shards_of_several_machines_and_stages_give_the_same_figures(bench, place: Path) -> None:
     whole = lines_of(bench("--limit", "10", "--out", "w", "--json"))

@@ -172,6 +172,7 @@ def test_a_saved_pipeline_without_a_family_is_a_model(steer: Steer, place: Path)
     assert Image.open(made("out")[0]).tobytes() == image.tobytes()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_methods_are_compared_at_equal_cost(steer: Steer, tiny: Path) -> None:
     photo().save("photo.png")

@@ -143,7 +143,7 @@ def test_tilted_moments_and_log_z_agree_with_the_closed_form(
     assert not state.biased
 
 
-@pytest.mark.parametrize("name", ["ddim", "ddpm"])
+@pytest.mark.parametrize("name", ["ddim", pytest.param("ddpm", marks=pytest.mark.thorough)])
 def test_with_the_slots_own_streams_too(name) -> None:
     assert errors_in_se(sample(1024, 12, name=name)) < 4
 

@@ -75,6 +75,7 @@ def test_the_steps_of_a_job_are_those_of_its_trace(live: Live, shapes: Sampler) 
     assert count("12345678.3") == 6  # of a server before this one, whose job began anew
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_one_image_of_several_is_redone_as_it_was(live: Live) -> None:
     asked = {**ASKED, "n": 2, "previews": 0, "steer": {**ASKED["steer"], "steps": 2}}  # type: ignore[dict-item]

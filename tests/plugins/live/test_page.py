@@ -10,7 +10,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from support.live_server import Live, live_server
-from support.pages import EVIL
+from support.pages import EVIL, press
 
 from steer import Sampler
 
@@ -84,11 +84,11 @@ def fill(page: webdriver.Chrome, **values: object) -> None:
 
 def run(page: webdriver.Chrome, **values: object) -> None:
     fill(page, **{"prompt": "a red circle", "method": "fk", "reward": "shapes", "particles": 2, "steps": 2, **values})
-    page.find_element(By.ID, "run").click()
+    press(page.find_element(By.ID, "run"))
 
 
 def button(page: webdriver.Chrome, name: str, within: str = ".run") -> None:
-    page.find_element(By.CSS_SELECTOR, within).find_element(By.XPATH, f".//button[normalize-space()='{name}']").click()
+    press(page.find_element(By.CSS_SELECTOR, within).find_element(By.XPATH, f".//button[normalize-space()='{name}']"))
 
 
 STATUS = "document.querySelector('.run').dataset.status"
@@ -108,7 +108,7 @@ def test_ten_steps_arrive_in_order_and_an_image_is_picked_and_redone(
     wait("document.querySelector('.result img').naturalWidth === 64")
     assert len(page.find_elements(By.CSS_SELECTOR, "#history .past")) == 1
 
-    page.find_element(By.CSS_SELECTOR, ".run .star").click()
+    press(page.find_element(By.CSS_SELECTOR, ".run .star"))
     page.refresh()
     wait("document.documentElement.dataset.ready")
     assert page.find_element(By.CSS_SELECTOR, "#picks .star").get_attribute("aria-pressed") == "true"
@@ -117,7 +117,7 @@ def test_ten_steps_arrive_in_order_and_an_image_is_picked_and_redone(
     redone, first = live.queue.jobs()[:2]
     assert [job.values["steps"] for job in (redone, first)] == [FULL, 10]
     assert redone.rows == first.rows and redone.rows[0]["seed"] == 5
-    page.find_element(By.CSS_SELECTOR, "#picks .star").click()
+    press(page.find_element(By.CSS_SELECTOR, "#picks .star"))
     assert not page.find_element(By.ID, "picks").is_displayed()
 
 
@@ -130,7 +130,7 @@ def test_a_run_is_stopped_and_run_again(page: webdriver.Chrome, live: Live, wait
     assert not page.find_elements(By.CSS_SELECTOR, ".result")
     button(page, "Edit")
     fill(page, steps=1)
-    page.find_element(By.ID, "run").click()
+    press(page.find_element(By.ID, "run"))
     wait(f"{COUNT} === 2 && {STATUS} === 'done'")
     assert live.queue.jobs()[0].rows[0]["seed"] == 6
     button(page, "Run again")
@@ -152,7 +152,7 @@ def test_two_methods_stand_side_by_side_at_one_seed(
     assert jobs[0].rows == jobs[1].rows
     assert [job.values["options"] for job in jobs] == [{"best-of-n": {"nfe": 8}}, {"prune": {"at": "0.5"}}]
 
-    best.find_element(By.CSS_SELECTOR, "[aria-label='Redo particle 1 in full']").click()
+    press(best.find_element(By.CSS_SELECTOR, "[aria-label='Redo particle 1 in full']"))
     wait(f"{COUNT} === 3 && {STATUS} === 'done'")
     alone = live.queue.jobs()[0]
     assert (alone.values["plugin"], alone.values["steps"]) == ([], FULL)
@@ -164,7 +164,7 @@ def test_a_prompt_file_is_rendered_and_its_texts_are_no_markup(
 ) -> None:
     file = tmp_path / f"{EVIL[:9]}.txt"
     file.write_text(f"a red circle\n{EVIL}\n")
-    page.find_element(By.ID, "many").click()
+    press(page.find_element(By.ID, "many"))
     page.find_element(By.ID, "file").send_keys(str(file))
     run(page, method="", reward="", particles="", steps=1, prompt="")
     wait(f"{COUNT} && {STATUS} === 'done'")
@@ -184,7 +184,7 @@ def test_hostile_texts_in_every_field_stay_texts(page: webdriver.Chrome, wait: C
     assert page.find_element(By.ID, "prompt").get_property("value") == EVIL
     for field, text in (("reward", EVIL), ("size", EVIL), ("options", EVIL), ("options", f"fk.{EVIL[:4]}=1")):
         fill(page, **{field: text})
-        page.find_element(By.ID, "run").click()
+        press(page.find_element(By.ID, "run"))
         wait("!byId('mistake').hidden && !byId('run').disabled")
         assert page.find_element(By.ID, "mistake").text
         fill(page, reward="shapes", size="", options="")
@@ -206,8 +206,8 @@ def test_it_fits_its_window_is_named_and_can_be_read(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
     try:
-        page.find_element(By.CSS_SELECTOR, "#more > summary").click()
-        page.find_element(By.CSS_SELECTOR, "#history .past").click()
+        press(page.find_element(By.CSS_SELECTOR, "#more > summary"))
+        press(page.find_element(By.CSS_SELECTOR, "#history .past"))
         wait("document.querySelector('.result img') && document.querySelector('.result img').complete")
         page.execute_script("say('A mistake.')")
         assert page.execute_script("return document.documentElement.scrollWidth") <= width

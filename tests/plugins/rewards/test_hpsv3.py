@@ -80,6 +80,7 @@ def test_images_are_prepared_as_qwens_processor_does(hpsv3: Hpsv3, size: tuple[i
     assert (hpsv3.model.patches(ours) - expected["pixel_values"]).abs().max() < 0.055
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_it_keeps_the_contract_of_a_reward(hpsv3: Hpsv3) -> None:
     report = check_reward(hpsv3, *scenes(2), name="hpsv3", batch=2).require()

@@ -23,7 +23,7 @@ def held_out(data: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.slow  # two trained models read scenes
-@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("steps", [1, pytest.param(5, marks=pytest.mark.thorough)])
 def test_held_out_scenes_are_read(steps: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for name, data in (("masks", "shapes-masks"), ("classes", "shapes-classes")):

@@ -58,6 +58,7 @@ def choose(page: webdriver.Chrome, control: str, value: str) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_ten_thousand_images_are_a_handful_of_elements(page: webdriver.Chrome, wait: Callable[[str], Any]) -> None:
     assert count(page) == COUNT + 100
     assert page.execute_script("return document.querySelectorAll('.tile').length") < 200
