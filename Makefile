@@ -30,8 +30,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: install
 	rm -rf outputs/demo
-	$(BIN)/steer compare prompts/demo.txt -m shapes --method plain:particles=1 --method best-of-n --method fk:preset=glass,particles=7 \
-		--method dmd2+prune:particles=55,at=0,keep=0.14 --steps 10 -r clip:shapes --judge shapes --success 1 --budget nfe=80 \
+	$(BIN)/steer compare prompts/demo.txt -m shapes --method plain:particles=1 --method best-of-n --method fk:preset=glass,particles=8 \
+		--method dmd2+prune:particles=56,at=0,keep=0.14 --steps 10 -r clip:shapes --judge shapes --success 1 --budget nfe=80 \
 		--out outputs/demo
 
 test: install
