@@ -113,6 +113,7 @@ def test_stopping_ends_what_a_part_has_begun(tmp_path: Path) -> None:
     wait_for(lambda: not alive(pid))
 
 
+@pytest.mark.slow
 def test_a_part_that_takes_too_long_is_ended_with_all_that_it_has_begun(tmp_path: Path) -> None:
     command = Trains("trains").command(tmp_path)
     done = []

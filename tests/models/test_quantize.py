@@ -101,6 +101,7 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
+@pytest.mark.slow
 def test_a_gguf_file_by_the_names_of_its_trainers(base: Path, tmp_path: Path) -> None:
     needs("gguf")
     file = gguf_file(tmp_path / "Q8_0.gguf", original.flux(tiny_dev().transformer.state_dict()))
@@ -108,6 +109,7 @@ def test_a_gguf_file_by_the_names_of_its_trainers(base: Path, tmp_path: Path) ->
         assert 0 < (drawn(str(file), base=str(base)) - drawn(tiny_dev())).abs().max() < 0.01
 
 
+@pytest.mark.slow
 def test_a_gguf_file_and_loras_beside_its_weights(base: Path, tmp_path: Path) -> None:
     needs("gguf")
     file = gguf_file(tmp_path / "Q8_0.gguf", tiny_dev().transformer.state_dict())

@@ -135,6 +135,7 @@ def on_gpu() -> Sampler:
     return sampler
 
 
+@pytest.mark.slow
 def test_activations_are_computed_again_in_the_decoder_that_is_used() -> None:
     with pretended():
         backbone = Sampler(tiny_sd().to("cuda", torch.float16)).backbone
@@ -144,6 +145,7 @@ def test_activations_are_computed_again_in_the_decoder_that_is_used() -> None:
         assert not backbone.pipe.vae.is_gradient_checkpointing
 
 
+@pytest.mark.slow
 def test_an_autoencoder_that_overflows_in_fp16_is_no_second_one_that_nobody_counts_or_moves() -> None:
     (family,) = (one for one in all_families() if one.name == "sdxl")
     with pretended():

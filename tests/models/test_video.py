@@ -80,6 +80,7 @@ def test_a_value_is_written_and_read_back() -> None:
     assert VIDEO.facts(value) == {"frames": 12, "fps": 12.5} and VIDEO.size(value) == {"width": 48, "height": 32}
 
 
+@pytest.mark.slow
 def test_what_differs_before_encoding_is_told_with_how_much_the_files_do() -> None:
     frames = noisy_square()
     data = VIDEO.encoded(Video(frames), {})

@@ -148,6 +148,7 @@ def test_the_report_shows_best_and_worst(tmp_path) -> None:
     assert max(range(6), key=lambda i: report.scores[i]) == order[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["motion", "flicker"])
 def test_rewards_of_videos_are_checked_on_scenes_that_move(name: str, tmp_path: Path) -> None:
     reward = make_reward([f"{name}:2"], {}, manager(), torch.device("cpu"))
@@ -156,6 +157,7 @@ def test_rewards_of_videos_are_checked_on_scenes_that_move(name: str, tmp_path: 
     assert len(write_report(report, tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_a_reward_of_images_is_checked_on_videos_frame_by_frame() -> None:
     videos = SAMPLES.unsqueeze(1).repeat(1, 5, 1, 1, 1) * torch.linspace(0.5, 1, 5).view(1, 5, 1, 1, 1)
     check_reward(Smooth(), videos, PROMPTS).require()

@@ -144,6 +144,7 @@ def test_an_interrupted_run_goes_on(bench, place: Path) -> None:
     assert len(now) == 12 and kept.items() <= now.items()
 
 
+@pytest.mark.slow
 def test_a_judge_that_breaks_keeps_what_it_scored(bench, place: Path) -> None:
     arguments = ["--limit", "12", "--out", "b", "--judge", "./judge.py:breaks", "--batch", "2"]
     done = bench(*arguments)
@@ -156,6 +157,7 @@ def test_a_judge_that_breaks_keeps_what_it_scored(bench, place: Path) -> None:
     assert now[0].startswith(kept[0]) and len(now[0].splitlines()) == 12
 
 
+@pytest.mark.slow
 def test_several_images_per_prompt_are_one_value(bench) -> None:
     found = lines_of(bench("--limit", "5", "--images", "2", "--out", "b", "--judge", "./judge.py:red", "--json"))
     line = found["plain", "./judge.py:red"]
@@ -175,6 +177,7 @@ def test_what_is_known_is_listed(steer) -> None:
     assert table.code == 0 and "553 prompts" in table.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -218,6 +221,7 @@ def test_weights_and_prompts_that_are_not_there_are_named_first(steer, place: Pa
     assert not (place / "b").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_kept(bench, steer, place: Path) -> None:
     (place / "p.txt").write_text("a red circle")
     assert steer("render", "p.txt", "-m", "shapes", "--steps", "1", "--out", "r").code == 0

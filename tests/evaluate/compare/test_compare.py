@@ -100,6 +100,7 @@ def test_a_sweep_is_tuned_on_other_prompts(command, place: Path) -> None:
     assert fk["budget"] is None and fk["cost"]["nfe"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -120,6 +120,7 @@ def test_cmmd_is_a_kernel_distance_of_unit_vectors(monkeypatch) -> None:
     assert cmmd(first, first) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_cmmd_and_clip_score_of_folders(steer, folders, place: Path) -> None:
     row = json.loads(steer("measure", "cmmd", folders[0], "--reference", folders[1], "--clip", "shapes", "--json").out)
     assert row["value"] > 0 and (row["images"], row["reference"]) == (6, 7)

@@ -35,6 +35,7 @@ def test_the_table_counts_pixels_by_true_and_found_label() -> None:
     assert mean_iou(table) == 0.25
 
 
+@pytest.mark.slow
 def test_the_mean_is_torchmetrics_own() -> None:
     from torchmetrics.functional.classification import multiclass_jaccard_index
 

@@ -60,6 +60,7 @@ def test_rewards_of_videos_score_files_and_refuse_images(steer: Run, tmp_path: P
     assert "reward 'flicker' scores videos, and steer score was given images" in err
 
 
+@pytest.mark.slow
 def test_prompts_come_from_the_file_or_from_beside_it(steer: Run, tmp_path: Path) -> None:
     recipe = {"prompt": {"text": "from the recipe", "id": "x", "category": None}}
     save(tmp_path / "in" / "a.mp4", texts={"steer": json.dumps(recipe)})

@@ -115,6 +115,7 @@ def test_survivors_stay_in_their_rows(count) -> None:
         assert placed[rows.tolist().index(survivor)] == survivor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_draws_without_copies_keep_every_expected_weight(name) -> None:
     weights = TARGETS[name]

@@ -49,6 +49,7 @@ def images(sampler: Sampler, methods: tuple[str, ...] = (), options=None, **sett
     return torch.cat(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_the_guider_of_the_modular_pipeline(pipe, name: str) -> None:
     from diffusers import StableDiffusionXLAutoBlocks, guiders

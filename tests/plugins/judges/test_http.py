@@ -212,6 +212,7 @@ def test_a_server_that_is_down_or_another_is_named(judge: JudgeServer) -> None:
 # ---- requests that are none -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -242,6 +243,7 @@ def test_a_rewards_errors_are_answers_and_other_types_are_refused(picky: Served)
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_and_rows_are_scored_in_order(picky: Served) -> None:
     sizes = [(8, 8), (4, 8), (8, 8), (4, 8)]
     rows = [{"score": number} for number in range(4)]

@@ -254,6 +254,7 @@ def test_an_edit_is_the_image_of_generate_with_that_input(editing: Live, tmp_pat
     assert Path(stored).parent == editing.folder / "uploads"
 
 
+@pytest.mark.slow
 def test_edits_that_cannot_be_made_are_told(editing: Live, live: Live) -> None:
     def refused(server: Live, said: str, **more: Any) -> None:
         with pytest.raises(openai.BadRequestError) as error:

@@ -40,6 +40,7 @@ def test_scores_equal_open_clip_with_its_own_transform(clip: Clip, folder: Path,
     assert expected.std() > 10 * tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_other_ways_to_resize_follow_open_clip_too(tmp_path: Path, mode: str, interpolation: str) -> None:

@@ -116,6 +116,7 @@ def test_it_keeps_the_contract_of_a_reward(ocr: Ocr) -> None:
     assert report.scores[0] == 1 and report.scores[2] == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 def test_a_prompt_without_quotes_is_an_error_before_anything_is_sampled(ocr: Ocr) -> None:
     with pytest.raises(
         SteerError, match=r"ocr: prompt 'a sign' \(id \w+\) quotes no text; write what the image should"

@@ -108,6 +108,7 @@ def test_weights_of_half_precision_draw_read_and_reward(base, published, tmp_pat
     assert 0 < float(score.detach()) < 1 and 0 < float(gradient.float().norm()) < 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [latents.MOST_BYTES, 0])
 def test_a_training_encodes_each_image_once_and_its_batches_are_the_same(base, room, monkeypatch) -> None:
     rng = np.random.default_rng(0)
