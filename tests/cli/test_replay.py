@@ -135,6 +135,7 @@ def test_the_exit_code_says_whether_the_image_is_the_same(
     assert (outcome["equal"], outcome["same"], outcome["max_difference"]) == (False, code == 0, levels)
 
 
+@pytest.mark.slow
 def test_parameters_are_written_as_a1111_does(steer: Steer, tiny: Path) -> None:
     arguments = ["-n", "2", "--seed", "7", "--scheduler", "dpm++", "--negative", "blurry", "--choose", "all"]
     made = _make(steer, tiny, "out", "a red circle", *arguments)

@@ -96,7 +96,7 @@ def places(sampler: Sampler) -> set[str]:
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(family, id=family.name, marks=() if family.name == "sd3" else pytest.mark.slow)  # loads it twice
+        pytest.param(family, id=family.name, marks=pytest.mark.slow)  # loads it twice
         for family in all_families()
         if family.name in ("sdxl", "sd3", "qwen-image")
     ],

@@ -77,6 +77,7 @@ def test_a_reward_that_does_not_fit_says_what_would_help() -> None:
         steer.Sampler(tiny_sd()).generate("a", steps=1, seed=1, reward=hungry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("reward", [None, brightness])
 @pytest.mark.parametrize(("dtype", "helps"), [(torch.float16, "--dtype bf16"), (torch.float32, "--guidance-scale")])

@@ -232,6 +232,7 @@ def test_a_folder_of_something_else_is_kept(bench, steer, place: Path) -> None:
     assert "is damaged; delete the folder or choose another --out" in bench("--limit", "2", "--out", "b").error()
 
 
+@pytest.mark.slow
 def test_a_model_of_texts_is_told_so(steer, place: Path) -> None:
     message = steer("bench", "shapes-bench", "-m", "text:shapes", "--limit", "2", "--out", "b").error()
     assert "benchmark shapes-bench is for images, and this model makes texts" in message

@@ -38,6 +38,7 @@ def test_as_typed(steer, place: Path) -> None:
     assert text.startswith(f"dist-2 {expected[1]:.4f} [") and "prompts 6, texts 30" in text
 
 
+@pytest.mark.slow
 def test_folders_that_steer_wrote(steer, place: Path) -> None:
     (place / "p.txt").write_text("the cat\na dog\n")
     done = steer("render", "p.txt", "-m", "text:shapes", "--steps", "4", "--replicates", "2", "--out", "r")

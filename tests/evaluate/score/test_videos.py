@@ -88,6 +88,7 @@ def test_hostile_files_are_told_and_the_others_scored(steer: Run, tmp_path: Path
     ]
 
 
+@pytest.mark.slow
 def test_what_was_scored_is_not_scored_again(steer: Run, tmp_path: Path) -> None:
     save(tmp_path / "a.mp4"), save(tmp_path / "b.mp4", gray(1, 2, 3))
     words = ("a.mp4", "b.mp4", "-r", "./rewards.py:bright", "--prompt", "", "--out", "scores.jsonl")
@@ -98,6 +99,7 @@ def test_what_was_scored_is_not_scored_again(steer: Run, tmp_path: Path) -> None
     assert steer(*words)[0] == 0 and (tmp_path / "scores.jsonl").read_text().count("\n") == 3
 
 
+@pytest.mark.slow
 def test_a_long_video_is_never_held_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = read_video(save(tmp_path / "a.mp4", gray(*range(0, 200, 2)))).samples
     alive: list[int] = []

@@ -61,6 +61,7 @@ def test_a_mean_that_is_rounding_is_not_kept() -> None:
     assert torch.equal(clip_text._emphasized(hidden, [1.0, 1.5]), hidden * torch.tensor([1.0, 1.5])[None, :, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", PIPES)
 def test_each_chunk_of_a_long_text_is_encoded_as_stock_encodes_it_alone(family: str) -> None:
     pipe = PIPES[family]()

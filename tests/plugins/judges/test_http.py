@@ -233,6 +233,7 @@ def test_a_request_that_is_none_is_answered_by_what_is_wrong(picky: Served, body
     assert picky.post({"images": [png()], "prompts": ["a"]}) == (200, {"scores": [0.5]})
 
 
+@pytest.mark.slow
 def test_a_rewards_errors_are_answers_and_other_types_are_refused(picky: Served) -> None:
     for prompt, status, message in (("bug", 500, "KeyError"), ("nan", 500, "finite"), ("room", 503, "out of memory")):
         got, answer = picky.post({"images": [png()], "prompts": [prompt]})
@@ -305,6 +306,7 @@ def test_generate_and_score_by_a_served_reward(picky: Served, steer: Callable, t
     assert message.startswith("http: http://127.0.0.1:9 cannot be reached") and message.endswith("(one try)")
 
 
+@pytest.mark.slow
 def test_mistakes_of_serve_reward_are_one_line(picky: Served, steer: Callable) -> None:
     assert "unknown reward 'hsp'" in steer("serve-reward", "hsp").error()
     assert (

@@ -142,6 +142,7 @@ def test_two_rewards_share_one_model(da: Da, bvqa: Bvqa, folder: Path) -> None:
     assert len(blip_vqa._loaded) == count - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_agrees_and_keeps_gradients(da: Da, folder: Path, images, dtype: torch.dtype) -> None:
     half = Da(BlipVqaOptions(weights=str(folder)), dtype=dtype)
@@ -153,6 +154,7 @@ def test_half_precision_agrees_and_keeps_gradients(da: Da, folder: Path, images,
     assert torch.nn.functional.cosine_similarity(gradient.flatten(), wanted.flatten(), dim=0) > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 def test_a_conversion_to_transformers_scores_the_same(da: Da, images, tmp_path: Path, file: str) -> None:
     state = {name: tensor.clone() for name, tensor in da.model.state_dict().items()}

@@ -53,6 +53,7 @@ def test_other_ways_to_resize_follow_open_clip_too(tmp_path: Path, mode: str, in
     assert (found - expected).abs().max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp16", 0.1), ("bf16", 1.0)])
 def test_half_precision_keeps_scores_and_gradients(folder: Path, clip: Clip, dtype, tolerance: float) -> None:
     half = Clip(ClipOptions(dtype=dtype), argument=str(folder))

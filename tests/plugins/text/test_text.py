@@ -165,6 +165,7 @@ def test_mistakes_are_one_line(sampler: Sampler, arguments: dict, message: str) 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_text_settings_and_rewards_are_refused_by_image_models() -> None:
     images = Sampler("shapes", device="cpu")
     with pytest.raises(SteerError, match="reward 'length' scores texts, and this model makes images"):
