@@ -71,6 +71,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.models.encoded_prompts import Conditioning as Conditioning  # encoded prompts
     from steer.processes.schedulers import scheduler_kind as scheduler_kind  # flow, diffusion, …: of a scheduler
     from steer.models.encoded_prompts import Encoded as Encoded  # one encoded prompt
+    from steer.models.stock.networks import replaced_attribute as replaced_attribute  # of a module, for a while
     from steer.models.weaker import Weaker as Weaker  # guidance away from a prediction that is worse on purpose
     from steer.models.weaker import Predict as Predict  # calls the denoiser for it
     from steer.models.families.sd import StableDiffusion as StableDiffusion  # the family to derive a similar one from

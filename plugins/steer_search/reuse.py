@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from steer.plugin import replaced_attribute
+
 STACKS = (
     *("blocks", "layers", "transformer_blocks", "single_transformer_blocks", "joint_transformer_blocks"),
     *("visual_transformer_blocks", "temporal_transformer_blocks"),
@@ -133,7 +135,7 @@ class _Denoiser:
                     stack.enter_context(_forward(module, partial(self._skipped, one, module)))
             stack.enter_context(_forward(self._module, self._whole))
             # a compiled denoiser has its blocks within
-            stack.enter_context(_attribute(self._module, "_compiled_call_impl", None))
+            stack.enter_context(replaced_attribute(self._module, "_compiled_call_impl", None))
             stack.callback(self._left.clear)
             yield
 
@@ -219,19 +221,5 @@ def _hollow(value: Tensor, _: Any) -> Tensor:
 @contextmanager
 def _forward(module: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
     """Return a context in which a module's ``forward`` is ``call(forward, …)``."""
-    with _attribute(module, "forward", partial(call, module.forward)):
+    with replaced_attribute(module, "forward", partial(call, module.forward)):
         yield
-
-
-@contextmanager
-def _attribute(module: nn.Module, name: str, value: Any) -> Iterator[None]:
-    own = vars(module)
-    there, before = name in own, own.get(name)
-    own[name] = value
-    try:
-        yield
-    finally:
-        if there:
-            own[name] = before
-        else:
-            del own[name]

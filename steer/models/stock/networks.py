@@ -98,13 +98,20 @@ def skipped(pipe: Any, answers: Mapping[str, Any]) -> Iterator[None]:
         for name, network in networks_of(pipe).items():
             if name in answers:
                 answer = answers[name]
-                stack.enter_context(_attribute(network, "forward", lambda *_, _answer=answer, **__: _answer))
-                stack.enter_context(_attribute(network, "_compiled_call_impl", None))
+                stack.enter_context(replaced_attribute(network, "forward", lambda *_, _answer=answer, **__: _answer))
+                stack.enter_context(replaced_attribute(network, "_compiled_call_impl", None))
         yield
 
 
 @contextmanager
-def _attribute(module: Any, name: str, value: Any) -> Iterator[None]:
+def replaced_attribute(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Return a context in which a module has an attribute of its own; after it, what it had before.
+
+    Args:
+        module: whose attribute it is; torch's registry of parameters and modules is not asked.
+        name: of the attribute, such as ``"forward"``.
+        value: within the context.
+    """
     own = vars(module)
     there, before = name in own, own.get(name)
     own[name] = value
