@@ -6,13 +6,14 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from steer import SteerError
+from steer.plugin import replaced_attribute
 
 RETURNED = {
     "BasicTransformerBlock": ("hidden_states",),
@@ -102,16 +103,10 @@ def perturbed(modules: Sequence[Any]) -> Iterator[None]:
 @contextmanager
 def skipped(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Have transformer blocks return what they are given."""
-    before = [vars(module).get("forward") for module in modules]
-    try:
+    with ExitStack() as stack:
         for module in modules:
-            module.forward = _identity(module)
+            stack.enter_context(replaced_attribute(module, "forward", _identity(module)))
         yield
-    finally:
-        for module, forward in zip(modules, before, strict=True):
-            vars(module).pop("forward")
-            if forward is not None:
-                module.forward = forward
 
 
 def _identity(module: nn.Module) -> Callable[..., Any]:
