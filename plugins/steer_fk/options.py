@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from steer import Field, Options
 
-GLASS = {"potential": "diff", "lambda": 4.0, "ess_target": 0.3, "keep": 0.5, "start": 0.1, "end": 0.1}
+GLASS = {"potential": "adaptive", "lambda": 4.0, "ess_target": 0.3, "keep": 0.5, "start": 0.1, "end": 0.1}
 """What ``fk.preset=glass`` changes, unless it is given."""
 TRANSITIONS = 2
 """Stochastic transitions of ``fk.preset=glass``, unless the run has its own."""
@@ -21,7 +21,7 @@ class FKOptions(Options):
         None,
         description="Other defaults: glass has two stochastic transitions of the steps (GLASS, arXiv 2509.25170); it "
         "halves the particles after the first tenth of the steps and between the transitions (keep=0.5), with "
-        "potential=diff and lambda=4. Best with few steps, such as 10, and 4, 8 or 16 particles.",
+        "potential=adaptive (ess_target=0.3). Best with few steps, such as 10, and 4, 8 or 16 particles.",
     )
     particles: int = Field(4, ge=2, le=65_536, description="Particles per prompt; --particles means the same.")
     potential: Literal["diff", "max", "add", "rt", "adaptive"] = Field(

@@ -158,7 +158,7 @@ def test_the_preset_glass_has_transitions_and_a_funnel(tiny_pipe) -> None:
     # fewer after two evaluations, again between the transitions, and weighed at the end
     assert [event["step"] for event in item.trace["events"] if event["kind"] == "fk"] == [1, 3, 6]
     assert item.trace["particles"] == 1
-    own = {"lambda": 4, "potential": "diff", "keep": 0.5, "start": 0.1, "end": 0.1}
+    own = {"lambda": 4, "potential": "adaptive", "ess_target": 0.3, "keep": 0.5, "start": 0.1, "end": 0.1}
     assert generate(tiny_pipe, fk={"preset": "glass", **own}, steps=6).rewards == result.rewards
     given = generate(tiny_pipe, fk={"preset": "glass", "keep": 1, "lambda": 500}, steps=6, transitions=3).items[0]
     assert given.recipe.settings["transitions"] == 3
