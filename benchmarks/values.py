@@ -23,14 +23,13 @@ from steer.settings.run_settings import RunSettings
 
 REFERENCE = "lambda 4"
 METHODS = (
-    f"{REFERENCE}=fk:preset=glass",
-    "lambda 0.4=fk:preset=glass,lambda=0.4",
-    "lambda 0.04=fk:preset=glass,lambda=0.04",
-    "adaptive=fk:preset=glass,potential=adaptive",
-    "looking ahead=fk:preset=glass,lookahead=1",
+    f"{REFERENCE}=fk:preset=glass,potential=diff",
+    "lambda 0.4=fk:preset=glass,potential=diff,lambda=0.4",
+    "lambda 0.04=fk:preset=glass,potential=diff,lambda=0.04",
+    "adaptive=fk:preset=glass",
+    "looking ahead=fk:preset=glass,potential=diff,lookahead=1",
 )
-"""The preset's lambda was tuned for this reward; it comes to the others if the reward's unit is 10 or 100 times as
-large."""
+"""lambda=4 was tuned for this reward; it comes to the others if the reward's unit is 10 or 100 times as large."""
 
 
 def request(prompts: list[Prompt], budget: int) -> Request:
