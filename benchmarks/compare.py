@@ -32,10 +32,10 @@ REWARD = "clip:shapes:0.05+shapes-objects+shapes-count+shapes-relations"
 JUDGE = "shapes"
 PICTURED = ("nfe", "students")
 """The questions whose pictures the page shows."""
-BEST_OF_N = "best-of-n:steps=5|10,eta=0,keep=64"
+BEST_OF_N = "best-of-n:steps=5|7|10,eta=0,keep=64"
 """With the ODE, because η=1 was never the best at any budget; values with | between them are tuned. All samples are
 kept, so that they are a population to compare with."""
-FUNNEL = "fk funnel=fk:preset=glass,lookahead=0|1"
+FUNNEL = "fk funnel=fk:preset=glass,lookahead=0|1,steps=7|10"
 STUDENTS = (
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
     "dmd2+prune=dmd2+prune:dmd2.steps=4,at=0,keep=0.14",
@@ -64,7 +64,7 @@ class Question:
 
 
 FLOW = "symmflow:masks"
-PRUNE = "prune=prune:at=0.1,0.3,keep=0.42,eta=0"
+PRUNE = "prune=prune:at=0.1,0.3,keep=0.42,eta=0,steps=7|10"
 QUESTIONS = {
     "nfe": Question("Without a student", "nfe", "40,80", 240, (BEST_OF_N, PRUNE, FUNNEL)),
     "students": Question("With a student", "nfe", "40,80", 240, (BEST_OF_N, *STUDENTS)),
