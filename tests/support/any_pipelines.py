@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -128,9 +129,8 @@ def busy(network: Any) -> Any:
 
 
 def sd3_controlnet(parts: Mapping[str, Any]) -> Any:
-    return busy(
-        SD3ControlNetModel.from_transformer(parts["transformer"], num_layers=1, num_extra_conditioning_channels=0)
-    )
+    transformer = copy.deepcopy(parts["transformer"])  # diffusers writes the number of layers into its configuration
+    return busy(SD3ControlNetModel.from_transformer(transformer, num_layers=1, num_extra_conditioning_channels=0))
 
 
 def flux_controlnet(parts: Mapping[str, Any]) -> Any:
