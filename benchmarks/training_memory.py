@@ -5,6 +5,10 @@
 Full-size models with the published configurations run on a device whose tensors have sizes and no content
 (``tests/support/memory_model.py``), through the product's own training: one step of distribution matching, which
 updates the student once and the critic once, in bf16 with the GAN.
+
+Split over GPUs (``--shard``), each holds its share of weights, gradients and Adam's averages, as much of the rest as
+alone, and what it gathers: of each network two blocks at a time and what is in no block. That is an upper bound:
+autocast makes no copies of gathered weights.
 """
 
 from __future__ import annotations
@@ -28,12 +32,15 @@ from torch import Tensor
 from steer.models.options import modules_of
 from steer.registry.plugins import manager
 from steer.training import loop, start
+from steer.training.sharding import blocks_of
 from steer_dmd2.train.data import Dataset
 from steer_dmd2.train.recipe import Recipe
 from steer_dmd2.train.task import DMD2Task
 from steer_dmd2.train.teacher import Teacher
 
 GB = 1e9
+GPUS = 4
+"""Over which networks are split in the table's last column."""
 PAGE = Path(__file__).parents[1] / "docs" / "dmd2.md"
 BEGIN, END = "<!-- memory: made by benchmarks/training_memory.py -->", "<!-- memory: end -->"
 
@@ -136,7 +143,8 @@ def eight_bits() -> Iterator[None]:
 
 
 def predict(scenario: Scenario) -> dict[str, float]:
-    """Return GB: of the weights of teacher, student and critic, and at the peak of two steps."""
+    """Return GB: of the weights of teacher, student and critic, between steps and at the peak of two; that of each of
+    several GPUs."""
     with torch.device("meta"):
         pipe = scenario.make()
     for part in modules_of(pipe).values():
@@ -163,7 +171,37 @@ def predict(scenario: Scenario) -> dict[str, float]:
         for step in range(2):
             loop._step(task, step, recipe, machine)
         gc.collect()
-        return {"weights": weights / GB, "between steps": memory.now / GB, "peak": memory.peak / GB}
+        split = memory.peak - _split_bytes(task) * (GPUS - 1) // GPUS + _gathered_bytes(task)
+        found = {"weights": weights, "between steps": memory.now, "peak": memory.peak, "split": split}
+        return {name: value / GB for name, value in found.items()}
+
+
+def _networks(task: DMD2Task) -> list[torch.nn.Module]:
+    return [*task.teacher.backbone.denoisers.values(), task.objectives.head]
+
+
+def _gathered_bytes(task: DMD2Task) -> int:
+    """Return the bytes of gathered weights, in bf16, and of the trained ones' gradients, in bf16 and again in fp32."""
+    total = 0
+    for network in _networks(task):
+        seen: set[torch.nn.Parameter] = set()
+        sizes = []
+        for module in (*blocks_of(network), network):
+            own = set(module.parameters()) - seen
+            seen |= own
+            sizes.append(sum(weight.numel() * (8 if weight.requires_grad else 2) for weight in own))
+        *blocks, rest = sizes
+        total += rest + 2 * max(blocks, default=0)
+    return total
+
+
+def _split_bytes(task: DMD2Task) -> int:
+    """Return the bytes that ``--shard`` splits: weights, gradients and what optimizers keep of them."""
+    weights = [weight for network in _networks(task) for weight in network.parameters()]
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    states = [state for part in task.parts.values() for state in part.optimizer.state.values()]
+    kept = [value for state in states for value in state.values() if isinstance(value, Tensor) and value.ndim]
+    return sum(tensor.nbytes for tensor in (*weights, *gradients, *kept))
 
 
 def _loaded(pipe: Any) -> Any:
@@ -187,7 +225,10 @@ def main(words: tuple[str, ...]) -> None:
             found = predict(scenario)
             rows[scenario.name] = f"| {scenario.name} | {' | '.join(f'{value:.1f}' for value in found.values())} |"
             click.echo(rows[scenario.name])
-    head = ["| 1024 px, SD 1.5 512 px; GB | weights | between steps | peak |", "|---|---:|---:|---:|"]
+    head = [
+        f"| 1024 px, SD 1.5 512 px; GB | weights | between steps | peak | each of {GPUS} GPUs, at most |",
+        "|---|---:|---:|---:|---:|",
+    ]
     lines = [*head, *(rows[scenario.name] for scenario in SCENARIOS if scenario.name in rows)]
     PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
 

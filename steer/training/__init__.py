@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     # Running a training
     from steer.training.loop import fit as fit  # the training loop
     from steer.training.machine import start as start  # devices, processes and precision of a training
+    from steer.training.machine import Machine as Machine  # the device of this process, and the other processes
     from steer.training.checkpoints import RunFolder as RunFolder  # recipe, checkpoint, log and sheets of a run
     from steer.training.checkpoints import older_run as older_run  # the error for a folder that an old steer trained in
     from steer.training.checkpoints import read_checkpoint as read_checkpoint  # the checkpoint of a run
@@ -27,6 +28,9 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.training.task import adamw as adamw  # the optimizer
     from steer.training.schedules import warmup_cosine as warmup_cosine  # the learning rate of a step
     from steer.training.draws import Draw as Draw  # generators keyed by seed, purpose and step
+
+    # Networks split over the processes
+    from steer.training.sharding import whole as whole  # a tensor with the shares of all processes
 
     # Writing
     from steer.training.checkpoints import save_checkpoint as save_checkpoint  # tensors and data, whole or not at all

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from steer.training.sharding import share_of
+
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that a training changes in a module, by name: parameters with a gradient, and buffers."""
@@ -13,9 +15,14 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def begun_average(module: nn.Module, device: torch.device | None = None) -> dict[str, Tensor]:
-    """Return copies of a module's trained weights, to begin their moving average: in fp32, on a device or their own."""
+    """Return copies of a module's trained weights, to begin their moving average: in fp32, on a device or their own.
+
+    Of a split module they are this process's shares.
+    """
     return {
-        name: value.to(device or value.device, torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+        name: share_of(value).to(
+            device or value.device, torch.float32 if value.is_floating_point() else value.dtype, copy=True
+        )
         for name, value in trained_state(module).items()
     }
 
@@ -25,10 +32,11 @@ def move_average(average: Mapping[str, Tensor], module: nn.Module, step: int, de
     """Move an exponential average toward a module's weights, in place, after step number ``step``, from 0 on."""
     keep = kept(step, decay)
     for name, value in trained_state(module).items():
-        if value.is_floating_point():
-            average[name].lerp_(value.to(average[name]), 1 - keep)
+        own = share_of(value)
+        if own.is_floating_point():
+            average[name].lerp_(own.to(average[name]), 1 - keep)
         else:
-            average[name].copy_(value)
+            average[name].copy_(own)
 
 
 def kept(step: int, decay: float) -> float:

@@ -1,27 +1,29 @@
 """The one training loop: seeded by step, resumable to the bit, on one device or many."""
 
 import math
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from steer.errors import SteerError
 from steer.render.interrupts import stopping
 from steer.training.checkpoints import RunFolder, read_checkpoint, save_checkpoint, unusable
 from steer.training.display import Display, Silent
 from steer.training.log import Log
-from steer.training.machine import average_gradients, mean_over_processes
+from steer.training.machine import Machine, average_gradients, mean_over_processes
 from steer.training.recipe import TrainingRecipe, Watch
+from steer.training.sharding import clip_gradients
 from steer.training.task import Part, Task, Update
 
 
 def fit(
-    task: Task, recipe: TrainingRecipe, run: RunFolder, accelerator: Accelerator, *, watch: Watch, display: Display
+    task: Task, recipe: TrainingRecipe, run: RunFolder, accelerator: Machine, *, watch: Watch, display: Display
 ) -> None:
     """Train a task to the end of its recipe; afterward its parts hold the last and the averaged weights.
 
@@ -35,7 +37,8 @@ def fit(
     Args:
         task: with its networks on ``accelerator.device``.
         recipe: of the run.
-        run: the folder, after :meth:`RunFolder.begin`. If it holds a checkpoint, the run is resumed from it.
+        run: the folder, after :meth:`RunFolder.begin`. If it holds a checkpoint, the run is resumed from it, split or
+            not.
         accelerator: of :func:`steer.training.start`.
         watch: steps between checkpoints, sheets and log rows.
         display: entered here, on the first process only.
@@ -57,17 +60,15 @@ def fit(
             values = mean_over_processes(accelerator, {**values, "stop": float(stop.is_set())})
             stopped, done = values.pop("stop") > 0, step + 1
             last = done == recipe.total
-            if log is not None:
-                spent = time.monotonic() - began
-                if done % watch.log_every == 0 or last:
-                    phase = task.phase(step)
-                    row: dict[str, float | str] = {**({} if phase is None else {"phase": phase}), **values}
-                    log.note(done, seconds=round(spent, 1), **row)
-                    note = _text(row)
-                if done % watch.save_every == 0 or last or stopped:
-                    _save(task, run, done, spent, accelerator.num_processes)
-                if done % watch.sheet_every == 0 or last:
-                    _measure(task, run, done, log, display)
+            if log is not None and (done % watch.log_every == 0 or last):
+                phase = task.phase(step)
+                row: dict[str, float | str] = {**({} if phase is None else {"phase": phase}), **values}
+                log.note(done, seconds=round(time.monotonic() - began, 1), **row)
+                note = _text(row)
+            if done % watch.save_every == 0 or last or stopped:
+                _save(task, run, done, time.monotonic() - began, accelerator)
+            if done % watch.sheet_every == 0 or last:
+                _measure(task, run, done, log, accelerator, display)
             display.show(done, recipe.total, note=f"{done}/{recipe.total} {note}")
             if stopped and not last:
                 accelerator.wait_for_everyone()  # a launcher ends all processes when one ends, even while one writes
@@ -76,7 +77,7 @@ def fit(
     accelerator.wait_for_everyone()
 
 
-def _step(task: Task, step: int, recipe: TrainingRecipe, accelerator: Accelerator) -> dict[str, float]:
+def _step(task: Task, step: int, recipe: TrainingRecipe, accelerator: Machine) -> dict[str, float]:
     """Make a step's updates; return the last value of each measure."""
     torch.manual_seed(recipe.seed + step)  # for networks with randomness of their own, such as dropout
     values: dict[str, float] = {}
@@ -88,9 +89,7 @@ def _step(task: Task, step: int, recipe: TrainingRecipe, accelerator: Accelerato
     return values
 
 
-def _update(
-    part: Part, update: Update, step: int, recipe: TrainingRecipe, accelerator: Accelerator
-) -> dict[str, float]:
+def _update(part: Part, update: Update, step: int, recipe: TrainingRecipe, accelerator: Machine) -> dict[str, float]:
     for group in part.optimizer.param_groups:
         group["lr"] = update.rate
     part.optimizer.zero_grad(set_to_none=True)
@@ -104,7 +103,7 @@ def _update(
             sums[name] = sums[name] + part_of if name in sums else part_of
     average_gradients(accelerator, part.parameters)
     accelerator.unscale_gradients(part.optimizer)
-    sums["gradient"] = nn.utils.clip_grad_norm_(part.parameters, recipe.clip)
+    sums["gradient"] = clip_gradients(part.parameters, recipe.clip)
     values = _numbers(sums)
     check_finite(values["loss"], step)
     if accelerator.scaler is None:  # the scaler skips steps whose scaled gradients overflow
@@ -134,9 +133,11 @@ def check_finite(value: float, step: int, what: str = "loss") -> None:
         )
 
 
-def _save(task: Task, run: RunFolder, done: int, seconds: float, processes: int) -> None:
-    parts = {name: part.state() for name, part in task.parts.items()}
-    save_checkpoint({"parts": parts, "step": done, "seconds": seconds, "processes": processes}, run.checkpoint)
+def _save(task: Task, run: RunFolder, done: int, seconds: float, accelerator: Machine) -> None:
+    parts = {name: part.state() for name, part in task.parts.items()}  # by all processes: shares are gathered
+    if accelerator.is_main_process:
+        state = {"parts": parts, "step": done, "seconds": seconds, "processes": accelerator.num_processes}
+        save_checkpoint(state, run.checkpoint)
 
 
 def _resume(task: Task, recipe: TrainingRecipe, run: RunFolder, processes: int, display: Display) -> tuple[int, float]:
@@ -167,7 +168,13 @@ def _resume(task: Task, recipe: TrainingRecipe, run: RunFolder, processes: int, 
     return done, float(state["seconds"])
 
 
-def _measure(task: Task, run: RunFolder, done: int, log: Log, display: Display) -> None:
+def _measure(task: Task, run: RunFolder, done: int, log: Log | None, accelerator: Machine, display: Display) -> None:
+    """Have the first process measure and draw; of split networks all must compute, and the others' sheets are lost."""
+    if log is None:
+        if accelerator.shards:
+            with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+                task.sheet(Path(folder) / run.sheet(done).name)
+        return
     picture = run.sheet(done)
     picture.parent.mkdir(exist_ok=True)
     with torch.no_grad():

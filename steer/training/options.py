@@ -36,6 +36,7 @@ class TrainingOptions:
     seed: int
     device: str | None
     threads: int | None
+    shard: bool
     save_every: int
     sheet_every: int
     log_every: int
@@ -115,6 +116,7 @@ def training_options(
         option("--seed", click.IntRange(0, 2**32 - 1), 0, "Seed of weights, data and noise."),
         option("--device", str, device, "cpu, cuda, …", "what accelerate chooses", metavar="DEVICE"),
         option("--threads", every, threads, "CPU threads.", "torch's"),
+        click.option("--shard", is_flag=True, help="Split the networks over the processes of accelerate launch."),
         option("--save-every", every, Watch.save_every, "Steps between checkpoints."),
         option("--sheet-every", every, Watch.sheet_every, "Steps between measurements and sample sheets."),
         option("--log-every", every, Watch.log_every, "Steps between rows of the log."),
@@ -127,6 +129,8 @@ def training_options(
             if source is ParameterSource.ENVIRONMENT and values["precision"] == "no":
                 values["precision"] = precision  # the launcher says so too if nobody asked for anything
             common = TrainingOptions(**{field.name: values.pop(field.name) for field in fields(TrainingOptions)})
+            if common.shard and common.adam_bits == 8:
+                raise SteerError("--shard does not go with --adam-bits 8, whose averages cannot be split; use 32")
             return command(common, **values)
 
         decorated: F = collected

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from steer.errors import SteerError
 from steer.training.averages import begun_average, move_average, trained_state
+from steer.training.sharding import joined, share_of, split_like, whole
 
 
 class Part:
@@ -20,7 +21,8 @@ class Part:
     Attributes:
         module: the networks; parameters without gradient are neither trained nor kept in checkpoints.
         parameters: the trained parameters.
-        average: weights averaged over the steps, in fp32 and by name; empty if none are kept.
+        average: weights averaged over the steps, in fp32 and by name; empty if none are kept. Of a split network they
+            are this process's shares.
     """
 
     def __init__(
@@ -49,20 +51,40 @@ class Part:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Have the averaged weights in the networks, and after that the last ones again, which wait on the CPU."""
-        own = trained_state(self.module)
-        last = {name: value.to("cpu", copy=True) for name, value in own.items()}
-        _load(own, self.average)
+        last = {name: share_of(value).to("cpu", copy=True) for name, value in trained_state(self.module).items()}
+        self._put(self.average)
         try:
             yield
         finally:
-            _load(own, last)
+            self._put(last)
+
+    @torch.no_grad()
+    def _put(self, shares: Mapping[str, Tensor]) -> None:
+        # asking for the state drops weights that a split network has gathered
+        for name, value in trained_state(self.module).items():
+            share_of(value).copy_(shares[name])
+
+    def whole_average(self, *, everywhere: bool = True) -> dict[str, Tensor]:
+        """Return the averaged weights, by name; if the network is split, all processes must call this.
+
+        Args:
+            everywhere: whether all processes get those of a split network; else the first one does.
+        """
+        own = trained_state(self.module)
+        return {name: whole(joined(share, own[name]), everywhere=everywhere) for name, share in self.average.items()}
 
     def state(self) -> dict[str, Any]:
-        """Return the state for a checkpoint."""
+        """Return the state for a checkpoint; if the network is split, all processes must call this, and the first one
+        gets it."""
+        optimizer = self.optimizer.state_dict()
+        states = {
+            index: {name: whole(value) if isinstance(value, Tensor) else value for name, value in state.items()}
+            for index, state in optimizer["state"].items()
+        }
         return {
-            "weights": trained_state(self.module),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
+            "weights": {name: whole(value) for name, value in trained_state(self.module).items()},
+            "optimizer": {**optimizer, "state": states},
+            "average": self.whole_average(everywhere=False),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -71,19 +93,31 @@ class Part:
         Raises:
             ValueError, RuntimeError, KeyError: if it is of other networks.
         """
-        _load(trained_state(self.module), state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        _load(self.average, state["average"])
+        own = trained_state(self.module)
+        _load(own, state["weights"], own)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        states = {
+            index: {name: _like(value, parameters[index]) for name, value in values.items()}
+            for index, values in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({**state["optimizer"], "state": states})
+        _load(self.average, state["average"], own)
+
+
+def _like(value: Any, parameter: Tensor) -> Any:
+    """Return what an optimizer keeps of a parameter; if it is one number per weight, split like the parameter."""
+    return split_like(value, parameter) if isinstance(value, Tensor) and value.shape == parameter.shape else value
 
 
 @torch.no_grad()
-def _load(own: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
-    if own.keys() != kept.keys():
-        raise ValueError(f"other weights: {', '.join(sorted(own.keys() ^ kept.keys())[:3])}")
-    for name, value in own.items():
-        if value.shape != kept[name].shape:
-            raise ValueError(f"{name} has shape {list(kept[name].shape)}, expected {list(value.shape)}")
-        value.copy_(kept[name])
+def _load(shares: Mapping[str, Tensor], kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    """Copy whole tensors into others that are split as ``like`` is."""
+    if shares.keys() != kept.keys():
+        raise ValueError(f"other weights: {', '.join(sorted(shares.keys() ^ kept.keys())[:3])}")
+    for name, value in shares.items():
+        if like[name].shape != kept[name].shape:
+            raise ValueError(f"{name} has shape {list(kept[name].shape)}, expected {list(like[name].shape)}")
+        share_of(value).copy_(share_of(split_like(kept[name], like[name])))
 
 
 @dataclass(frozen=True)
@@ -126,7 +160,10 @@ class Task(ABC):
         return None
 
     def sheet(self, path: Path) -> dict[str, float]:
-        """Measure the averaged weights for the log; a task that makes images draws some into ``path`` (a PNG)."""
+        """Measure the averaged weights for the log; a task that makes images draws some into ``path`` (a PNG).
+
+        If networks are split, all processes call this, each with a path of its own.
+        """
         return {}
 
 

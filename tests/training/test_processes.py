@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from support import processes
 from support.tiny import tiny_sd
 
@@ -47,33 +48,34 @@ def classed(place: Path) -> list[object]:
 @pytest.mark.parametrize("made", [captioned, pytest.param(classed, marks=pytest.mark.thorough)])
 def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path: Path, made) -> None:
     arguments = ["train", *made(tmp_path)]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-              "ACCELERATE_USE_CPU": "true"}  # fmt: skip
-    ranks = [
-        processes.start(
-            [*arguments, "--out", "two"],
-            tmp_path,
-            f"{n}.txt",
-            environment={**shared, "RANK": str(n), "LOCAL_RANK": str(n)},
-        )
-        for n in range(2)
-    ]
-    try:
-        for rank in ranks:
-            rank.join(timeout=200)
-        assert [rank.exitcode for rank in ranks] == [0, 0], [(tmp_path / f"{n}.txt").read_text() for n in range(2)]
-    finally:
-        for rank in ranks:
-            rank.kill()  # one that waits for a dead one would wait forever
+    processes.launched(tmp_path, *arguments, "--out", "two")
     processes.finished(tmp_path, *arguments, "--accumulate", 2, "--out", "one")
     two, one = (losses(tmp_path / name / "log.jsonl") for name in ("two", "one"))
     assert [row.keys() for row in two] == [row.keys() for row in one] and two[0]
     # sums in another order, which Adam's first steps magnify where a gradient is next to nothing
     for row, other in zip(two, one, strict=True):
         assert row == pytest.approx(other, rel=0.02, abs=1e-5)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("made", [captioned, classed])
+def test_networks_that_are_split_over_processes_learn_what_whole_ones_do(tmp_path: Path, made) -> None:
+    arguments = ["train", *made(tmp_path)]
+    for out, more in (("whole", ()), ("split", ("--shard",))):
+        processes.launched(tmp_path, *arguments, "--out", out, *more)
+    whole, split = (losses(tmp_path / name / "log.jsonl") for name in ("whole", "split"))
+    assert len(whole) == len(split) > 1
+    for row, other in zip(split, whole, strict=True):
+        assert row == pytest.approx(other, rel=0.02, abs=1e-5)
+    (exported,) = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("*/*.safetensors")} - {
+        Path("pairs/pairs-000000.safetensors")
+    }
+    one, two = (load_file(tmp_path / name / exported) for name in ("whole", "split"))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        assert torch.allclose(weight, two[name], atol=4e-3), name
+    sheets = [sorted(path.name for path in (tmp_path / name / "sheets").iterdir()) for name in ("whole", "split")]
+    assert sheets[0] == sheets[1] != []
 
 
 @pytest.mark.slow  # trains

@@ -116,6 +116,7 @@ def command(
         scenes=scenes,
         device=given.device,
         threads=given.threads,
+        shard=given.shard,
     )
     click.echo(str(folder))
 

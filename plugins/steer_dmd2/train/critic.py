@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 
 class Head(nn.Module):
@@ -74,9 +75,12 @@ def with_features(denoiser: Any, x: Tensor, forward: Callable[[], Tensor]) -> tu
 
 
 def features_only(denoiser: Any, x: Tensor, forward: Callable[[], Tensor]) -> Tensor:
-    """Return the features alone, without what comes after them, which saves about half of the time."""
+    """Return the features alone, without what comes after them, which saves about half of the time.
+
+    A denoiser that is split over processes must come to its end, where it drops what it has gathered.
+    """
     found: list[Tensor] = []
-    with _watched(denoiser, found, stop=True):
+    with _watched(denoiser, found, stop=not isinstance(denoiser, FSDPModule)):
         forward()
     return _grid(found[0], x)
 

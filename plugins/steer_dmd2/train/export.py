@@ -6,13 +6,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from steer.training import write_whole
+from steer.training import whole, write_whole
 from steer_dmd2.student import WEIGHTS, Student, write_card
 from steer_dmd2.train.task import DMD2Task
 
 
 def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
-    """Write the weights in half precision and the card; return the folder."""
+    """Write the weights in half precision and the card; return the folder.
+
+    All processes call this, the first one writes.
+    """
     module, recipe = task.student, task.recipe
     with task.parts["student"].averaged():
         if recipe.lora:
@@ -23,7 +26,10 @@ def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> 
             state = {f"{part}.{name}": value for name, value in state.items()}
         else:
             state = module.state_dict()
-        tensors = {name: value.detach().to("cpu", dtype, copy=True).contiguous() for name, value in state.items()}
+        state = {name: whole(value.detach()) for name, value in state.items()}
+        tensors = {name: value.to("cpu", dtype, copy=True).contiguous() for name, value in state.items()}
+    if not task.machine.is_main_process:
+        return folder
     kind = task.teacher.schedule.prediction_type
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))

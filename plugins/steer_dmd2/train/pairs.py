@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steer import Prompt
 from steer.plugin import make_run
-from steer.training import write_whole
+from steer.training import Machine, write_whole
 from steer_dmd2.train.teacher import Teacher, plain_attention
 
 PACK = 128
@@ -32,7 +31,7 @@ def make(
     steps: int,
     guidance_scale: float,
     seed: int,
-    machine: Accelerator,
+    machine: Machine,
     progress: Any,
 ) -> dict[str, Tensor]:
     """Make ``count`` pairs with the teacher's ODE (DPM-Solver++); files that an interrupted run left are reused.

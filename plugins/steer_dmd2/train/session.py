@@ -29,6 +29,7 @@ def train(
     scenes: int = 16_384,
     device: str | None = None,
     threads: int | None = None,
+    shard: bool = False,
 ) -> Path:
     """Train a student into ``out``; return the folder ``out/student``.
 
@@ -40,7 +41,7 @@ def train(
         column: the column or key of the data that holds the prompts.
         reward: an expression that scores the sheets' samples; it does not change the weights.
         scenes: images to draw from a registered data source.
-        device, threads: see :func:`steer.training.start`.
+        device, threads, shard: see :func:`steer.training.start`.
 
     Raises:
         SteerError: before training, if recipe, data and teacher contradict each other.
@@ -50,7 +51,7 @@ def train(
     if reward:
         check_names([], [reward], {}, plugins)
         check_modalities([reward], "image", {}, plugins, who="the student makes")
-    machine = start(recipe.precision, device, threads)
+    machine = start(recipe.precision, device, threads, shard=shard)
     say = display.say if machine.is_main_process else lambda text: None
     recipe = replace(recipe, precision=machine.mixed_precision)
     half = recipe.precision == "bf16" and machine.device.type != "cpu"  # a CPU's own memory is larger than its caches
@@ -103,8 +104,7 @@ def train(
     task = DMD2Task(recipe, teacher, data, machine, pairs=pairs, start=begin, prompts=prompts, reward=scorer)
     fit(task, recipe, run, machine, watch=watch, display=display)
     folder = out / "student"
-    if machine.is_main_process:
-        export(task, folder)
+    export(task, folder)
     machine.wait_for_everyone()
     return folder
 

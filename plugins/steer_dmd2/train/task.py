@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from steer import Prompt, SteerError
 from steer.plugin import WeightedSum
-from steer.training import Draw, Part, Task, Update, adamw
+from steer.training import Draw, Machine, Part, Task, Update, adamw
 from steer_dmd2.loading import Chosen, choose, denoiser
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.train import critic as critics
@@ -33,7 +32,7 @@ class DMD2Task(Task):
         recipe: Recipe,
         teacher: Teacher,
         data: Dataset,
-        machine: Accelerator,
+        machine: Machine,
         *,
         pairs: dict[str, Tensor] | None = None,
         start: Chosen | None = None,
@@ -58,11 +57,12 @@ class DMD2Task(Task):
         self.student = teacher.copy("student", recipe.lora)
         if start is not None:
             self.student.load_state_dict(denoiser(start, teacher.backbone, start.file()).state_dict())
+        _place(self.student, machine)  # before the next copy is made: a GPU need not hold two whole ones
         critic = teacher.copy("critic", recipe.critic_lora)
-        if teacher.device.type == "cpu":
-            for name in ("base", "student", "critic"):
-                teacher.backbone.denoisers[name].to(memory_format=torch.channels_last)
         head = critics.Head(*_feature_shape(teacher, critic)).to(teacher.device)
+        _place(critic, machine)
+        machine.shard(head)
+        _place(teacher.backbone.denoisers["base"], machine)
         self.objectives = Objectives(recipe, teacher, data, pairs, critic, head)
         judges = nn.ModuleDict({"critic": critic, "head": head})
         bits = recipe.adam_bits
@@ -104,6 +104,13 @@ class DMD2Task(Task):
                 self.teacher, "student", self.recipe.timesteps, self.prompts, self.machine.autocast
             )
         return validation.validate(images, self.prompts, self.reward, path)
+
+
+def _place(denoiser: nn.Module, machine: Machine) -> None:
+    """Lay a denoiser out for its device, and split it if this training does so."""
+    if machine.device.type == "cpu":
+        denoiser.to(memory_format=torch.channels_last)
+    machine.shard(denoiser)
 
 
 def _feature_shape(teacher: Teacher, critic: nn.Module) -> tuple[int, int]:

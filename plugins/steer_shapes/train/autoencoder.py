@@ -39,6 +39,7 @@ class AutoencoderStage(Stage):
     """Reconstruction (L1 + MSE, foreground weighted) with a small KL term."""
 
     name = "autoencoder"
+    split = ("vae.encoder", "vae.decoder", "vae.quant_conv", "vae.post_quant_conv")
     build = staticmethod(build)
 
     def losses(self, draw: Draw) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ def command(given: TrainingOptions, stage: str) -> None:
             raise older_run(given.out)
         folder = given.out / name
         runs[name] = RunFolder(folder, resume=given.resume and folder.exists())
-    machine = start(given.precision, given.device, given.threads)
+    machine = start(given.precision, given.device, given.threads, shard=given.shard)
     for name, run in runs.items():
         recipe = replace(stages.RECIPES[name], **given.recipe, precision=machine.mixed_precision)
         stages.train(name, recipe, run, machine, watch=given.watch, display=Bar(name, lines=True))

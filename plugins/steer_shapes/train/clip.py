@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from steer import SteerError
-from steer.training import Draw
+from steer.training import Draw, Machine
 
 from ..captions import TRAINING_MIXTURE, sample_requirements, split_of
 from ..grammar import Requirements
@@ -130,9 +129,10 @@ class ClipStage(Stage):
     """Contrast within the batch (other captions that are also true are masked) and within each group."""
 
     name = "clip"
+    split = ()  # its temperature is a single number
     build = staticmethod(build)
 
-    def __init__(self, recipe: Recipe, machine: Accelerator, vae: AutoencoderKL, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, machine: Machine, vae: AutoencoderKL, folder: Path) -> None:
         """Check that the batch consists of whole groups."""
         if recipe.batch % MEMBERS:
             raise SteerError(f"--batch {recipe.batch}: expected a multiple of {MEMBERS}, the size of a group of scenes")

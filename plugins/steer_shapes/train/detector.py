@@ -69,6 +69,7 @@ class DetectorStage(Stage):
     """Trains on scenes of the training split, damaged to resemble unfinished samples."""
 
     name = "detector"
+    split = ("detector",)
     build = staticmethod(build)
 
     def losses(self, draw: Draw) -> dict[str, Tensor]:

@@ -4,13 +4,12 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
+from steer.training import Draw, Machine, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +30,23 @@ class Stage(Task):
 
     Attributes:
         vae: the frozen autoencoder; ``None`` in the stage that trains it.
+        split: names of the modules that can be split over processes; losses call these.
     """
+
+    split: ClassVar[tuple[str, ...]] = ()
 
     @staticmethod
     @abstractmethod
     def build() -> nn.ModuleDict:
         """Return the untrained modules."""
 
-    def __init__(self, recipe: Recipe, machine: Accelerator, vae: Any, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, machine: Machine, vae: Any, folder: Path) -> None:
         """Build the modules; the autoencoder must be on the machine's device."""
         self.recipe, self.machine, self.vae, self.folder = recipe, machine, vae, folder
         torch.manual_seed(recipe.seed)
         self.modules = self.build().to(machine.device).train()
+        for name in self.split:
+            machine.shard(self.modules.get_submodule(name))
         optimizer = adamw(
             self.modules,
             recipe.rate,
@@ -67,5 +71,5 @@ class Stage(Task):
     def averaged(self) -> nn.ModuleDict:
         """Return new modules with averaged weights, for inference on the CPU."""
         modules = self.build()
-        modules.load_state_dict(self.part.average)
+        modules.load_state_dict(self.part.whole_average())
         return modules.eval()

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL
+from torch import nn
 
 from steer import SteerError
-from steer.training import Display, Draw, RunFolder, Watch, fit, read_checkpoint
+from steer.training import Display, Draw, Machine, RunFolder, Watch, fit, read_checkpoint
 
 from .. import paths
 from ..layout import PLAIN_SHARE
@@ -25,7 +25,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def train(name: str, recipe: Recipe, run: RunFolder, machine: Accelerator, *, watch: Watch, display: Display) -> None:
+def train(name: str, recipe: Recipe, run: RunFolder, machine: Machine, *, watch: Watch, display: Display) -> None:
     """Train a stage in ``run`` and export its averaged weights into the folder ``weights`` beside it.
 
     Raises:
@@ -36,8 +36,9 @@ def train(name: str, recipe: Recipe, run: RunFolder, machine: Accelerator, *, wa
     run.begin(name, recipe)
     stage = STAGES[name](recipe, machine, vae if vae is None else vae.to(machine.device), run.path)
     fit(stage, recipe, run, machine, watch=watch, display=display)
+    averaged = stage.averaged()  # by all processes: shares are gathered
     if machine.is_main_process and name in EXPORTS:
-        EXPORTS[name](stage, out / "weights")
+        EXPORTS[name](vae, averaged, out / "weights")
 
 
 def load_autoencoder(out: Path, seed: int, *, shipped: bool) -> AutoencoderKL:
@@ -68,8 +69,8 @@ STAGES: dict[str, type[Stage]] = {
     "detector": detector.DetectorStage,
 }
 
-EXPORTS: dict[str, Callable[[Stage, Path], Path]] = {
-    "t2i": lambda stage, weights: export_pipeline(stage.vae, stage.averaged(), weights / "pipeline"),
-    "clip": lambda stage, weights: export_clip(stage.averaged(), weights / "clip"),
-    "detector": lambda stage, weights: export_detector(stage.averaged(), weights / "detector"),
+EXPORTS: dict[str, Callable[[AutoencoderKL | None, nn.ModuleDict, Path], Path]] = {
+    "t2i": lambda vae, modules, weights: export_pipeline(vae, modules, weights / "pipeline"),
+    "clip": lambda _, modules, weights: export_clip(modules, weights / "clip"),
+    "detector": lambda _, modules, weights: export_detector(modules, weights / "detector"),
 }

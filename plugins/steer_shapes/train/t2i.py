@@ -4,13 +4,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from steer.training import Draw, save_checkpoint
+from steer.training import Draw, Machine, save_checkpoint
 
 from ..captions import rephrase, sample_requirements
 from ..grammar import CATEGORIES, parse_prompt
@@ -91,7 +90,7 @@ def pipeline(vae: AutoencoderKL, modules: nn.ModuleDict) -> StableDiffusionPipel
 
 
 @torch.no_grad()
-def encode_scenes(vae: AutoencoderKL, seed: int, count: int, machine: Accelerator) -> dict[str, object]:
+def encode_scenes(vae: AutoencoderKL, seed: int, count: int, machine: Machine) -> dict[str, object]:
     """Draw training scenes; return their captions and latents (mean and sd, fp16, on the CPU)."""
     rng = Draw(seed, "t2i-scenes", 0).rng
     captions: list[str] = []
@@ -111,9 +110,10 @@ class TextToImageStage(Stage):
     """Epsilon prediction with caption dropout and min-SNR weighting."""
 
     name = "t2i"
+    split = ("text_encoder", "unet")
     build = staticmethod(build)
 
-    def __init__(self, recipe: Recipe, machine: Accelerator, vae: AutoencoderKL, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, machine: Machine, vae: AutoencoderKL, folder: Path) -> None:
         """Encode the training scenes, unless the folder of a resumed run has them."""
         super().__init__(recipe, machine, vae, folder)
         self.tokenizer = tokenizers.build()

@@ -60,7 +60,7 @@ def command(
     images = open_data(data, _size(size), manager())
     beta = beta if beta is not None else (6.0 if images.kind == "masks" else 4.0)
     config = SymmFlowConfig(images.kind, images.labels, images.size, images.colors, beta)
-    machine = start(given.precision, given.device, given.threads)
+    machine = start(given.precision, given.device, given.threads, shard=given.shard)
     recipe = Recipe(**given.recipe, image_weight=image_weight, late=late, precision=machine.mixed_precision)
     recipe = replace(recipe, warmup=min(100, recipe.steps // 10))
     torch.manual_seed(recipe.seed)
@@ -74,9 +74,10 @@ def command(
     run.begin("symmflow", recipe, **asdict(model.config))
     task = FlowTask(model, images, recipe, machine)
     fit(task, recipe, run, machine, watch=given.watch, display=Bar("symmflow", lines=True))
+    trained = task.averaged()  # by all processes: shares are gathered
     if machine.is_main_process:
         folder = run.path / "model"
-        task.averaged().save(folder)
+        trained.save(folder)
         click.echo(f"model: {folder} (steer generate --model symmflow:{folder})")
 
 

@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
-from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
+from steer.training import Draw, Machine, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
 from steer_symmflow import flow, infer
 from steer_symmflow.model import SymmFlowModel
 from steer_symmflow.train.data import Labeled, Stored, to_pixels
@@ -47,10 +46,11 @@ class FlowTask(Task):
 
     name = "symmflow"
 
-    def __init__(self, model: SymmFlowModel, data: Labeled, recipe: Recipe, machine: Accelerator) -> None:
+    def __init__(self, model: SymmFlowModel, data: Labeled, recipe: Recipe, machine: Machine) -> None:
         """Prepare the training; the model is moved to the machine's device."""
         self.data, self.recipe, self.machine = data, recipe, machine
         self.model = model.to(machine.device).train()
+        machine.shard(model.unet)
         self.part = Part(
             model.unet, adamw(model.unet, recipe.rate, weight_decay=recipe.weight_decay, bits=recipe.adam_bits)
         )
@@ -93,7 +93,7 @@ class FlowTask(Task):
     def averaged(self) -> SymmFlowModel:
         """Return a copy of the model with averaged weights, in inference mode."""
         copy = SymmFlowModel(self.model.config)
-        copy.unet.load_state_dict(self.part.average)
+        copy.unet.load_state_dict(self.part.whole_average())
         if hasattr(self.model, "context"):
             copy.context.data.copy_(self.model.context.data)
         copy.vae = self.model.vae

@@ -27,12 +27,12 @@ def command(given: TrainingOptions, data: tuple[str, ...], length: int, width: i
     from steer_text.train.task import Recipe, TextTask
 
     run = RunFolder(given.out, resume=given.resume)
-    machine = start(given.precision, given.device, given.threads)
+    machine = start(given.precision, given.device, given.threads, shard=given.shard)
     precision = machine.mixed_precision
     recipe = Recipe(data=data, length=length, width=width, layers=layers, precision=precision, **given.recipe)
     task = TextTask(recipe, machine)
     run.begin(task.name, recipe, words=task.words)
     fit(task, recipe, run, machine, watch=given.watch, display=Bar("text", lines=True))
+    model = task.export(run.path / "model")
     if machine.is_main_process:
-        model = task.export(run.path / "model")
         click.echo(f"{model}: steer generate -m text:{model}")

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from steer import SteerError
 from steer.plugin import json_text
-from steer.training import Draw, Part, Task, TrainingRecipe, Update, adamw, replaced_folder, warmup_cosine
+from steer.training import Draw, Machine, Part, Task, TrainingRecipe, Update, adamw, replaced_folder, warmup_cosine
 from steer_text import tokenizer
 from steer_text.data import Mixture
 from steer_text.train import objective
@@ -52,7 +51,7 @@ class TextTask(Task):
 
     name = "text"
 
-    def __init__(self, recipe: Recipe, machine: Accelerator) -> None:
+    def __init__(self, recipe: Recipe, machine: Machine) -> None:
         """Collect the words from the data and make the model.
 
         Raises:
@@ -67,7 +66,7 @@ class TextTask(Task):
         words = json_text(self.tokenizer.get_vocab(), sort_keys=True)
         self.words = hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
         torch.manual_seed(recipe.seed)
-        self.model = make_model(recipe, len(self.tokenizer)).to(machine.device).train()
+        self.model = machine.shard(make_model(recipe, len(self.tokenizer)).to(machine.device).train())
         self.part = Part(
             self.model, adamw(self.model, recipe.rate, betas=(0.9, 0.98), matrices_only=True, bits=recipe.adam_bits)
         )
@@ -87,9 +86,14 @@ class TextTask(Task):
             return {"loss": objective.bound(self.model, tokens, self.tokenizer.mask_token_id, beginning(tokens), noise)}
 
     def export(self, target: Path) -> Path:
-        """Write the averaged model as a transformers folder in fp16, with its tokenizer; return the folder."""
+        """Write the averaged model as a transformers folder in fp16, with its tokenizer; return the folder.
+
+        All processes call this, the first one writes.
+        """
         model = make_model(self.recipe, len(self.tokenizer))
-        model.load_state_dict(self.part.average)
+        model.load_state_dict(self.part.whole_average())
+        if not self.machine.is_main_process:
+            return target
         with replaced_folder(target) as folder:
             model.half().save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
