@@ -142,9 +142,9 @@ def eight_bits() -> Iterator[None]:
         yield
 
 
-def predict(scenario: Scenario) -> dict[str, float]:
+def predict(scenario: Scenario) -> dict[str, float | None]:
     """Return GB: of the weights of teacher, student and critic, between steps and at the peak of two; that of each of
-    several GPUs."""
+    several GPUs, which 8-bit Adam does not go with."""
     with torch.device("meta"):
         pipe = scenario.make()
     for part in modules_of(pipe).values():
@@ -172,8 +172,12 @@ def predict(scenario: Scenario) -> dict[str, float]:
             loop._step(task, step, recipe, machine)
         gc.collect()
         split = memory.peak - _split_bytes(task) * (GPUS - 1) // GPUS + _gathered_bytes(task)
-        found = {"weights": weights, "between steps": memory.now, "peak": memory.peak, "split": split}
-        return {name: value / GB for name, value in found.items()}
+        return {
+            "weights": weights / GB,
+            "between steps": memory.now / GB,
+            "peak": memory.peak / GB,
+            "split": None if recipe.adam_bits == 8 else split / GB,
+        }
 
 
 def _networks(task: DMD2Task) -> list[torch.nn.Module]:
@@ -217,14 +221,15 @@ def _loaded(pipe: Any) -> Any:
 @click.option("--only", "words", multiple=True, help="Predict the scenarios whose name holds this; repeatable.")
 def main(words: tuple[str, ...]) -> None:
     """Predict the memory of every scenario and write the table into docs/dmd2.md."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    old, _, after = rest.partition(END)
-    rows = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("|")}
+    found = {}
     for scenario in SCENARIOS:
         if not words or any(word in scenario.name for word in words):
-            found = predict(scenario)
-            rows[scenario.name] = f"| {scenario.name} | {' | '.join(f'{value:.1f}' for value in found.values())} |"
-            click.echo(rows[scenario.name])
+            values = ("–" if value is None else f"{value:.1f}" for value in predict(scenario).values())
+            found[scenario.name] = f"| {scenario.name} | {' | '.join(values)} |"
+            click.echo(found[scenario.name])
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    old, _, after = rest.partition(END)
+    rows = {line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("|")} | found
     head = [
         f"| 1024 px, SD 1.5 512 px; GB | weights | between steps | peak | each of {GPUS} GPUs, at most |",
         "|---|---:|---:|---:|---:|",

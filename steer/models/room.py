@@ -68,7 +68,13 @@ def held_by(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def movable(module: nn.Module) -> bool:
-    """Return whether a part can leave its device; bitsandbytes' layers of eight bits can since its version 0.48."""
+    """Return whether a part can leave its device.
+
+    One whose weights are split over processes stays; bitsandbytes' layers of eight bits can leave since its version
+    0.48.
+    """
+    if hasattr(module, "unshard"):  # torch's FSDPModule
+        return False
     if not getattr(module, "is_loaded_in_8bit", False):
         return True
     from diffusers.utils import is_bitsandbytes_version

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from steer.models.room import movable
 from steer.training import (
     Draw,
     Machine,
@@ -115,6 +116,7 @@ def train(out: Path, *, shard: bool, stop: int | None = None, resume: bool = Fal
 def all_kinds(folder: Path) -> None:
     """Train split and whole networks, and resume runs of each as the other. Runs in each process."""
     whole, split = (train(folder / kind, shard=kind == "split") for kind in ("whole", "split"))
+    assert movable(whole.student) and not movable(split.student)
     for name, part in split.parts.items():
         full, own = sum(p.numel() for p in part.parameters), sum(share_of(p).numel() for p in part.parameters)
         assert full == sum(p.numel() for p in whole.parts[name].parameters)
