@@ -12,6 +12,11 @@ def steer_register(registry: Registry) -> None:
         "steer_shapes.paths:pipeline",
         summary="small Stable Diffusion that draws colored shapes at 64x64 (ships with steer)",
     )
+    registry.model(
+        "shapes-video",
+        "steer_shapes.paths:video",
+        summary="small Latte that draws one moving shape, 9 frames of 64x64 (ships with steer)",
+    )
     registry.reward(
         "shapes",
         "steer_shapes.reward:ShapesReward",
@@ -74,5 +79,5 @@ def steer_register(registry: Registry) -> None:
     registry.command(
         "train shapes",
         "steer_shapes.train.cli:command",
-        summary="train the embedded shapes models: autoencoder, text-to-image, CLIP, detector",
+        summary="train the embedded shapes models: text-to-image, CLIP, detector, text-to-video",
     )

@@ -10,6 +10,11 @@ def pipeline() -> Path:
     return WEIGHTS / "pipeline"
 
 
+def video() -> Path:
+    """Return the text-to-video model: a LattePipeline folder in diffusers format."""
+    return WEIGHTS / "video"
+
+
 def detector() -> Path:
     """Return the folder of the detector for the differentiable rewards: ``detector.safetensors``."""
     return WEIGHTS / "detector"

@@ -11,7 +11,7 @@ from torch import nn
 from steer.plugin import json_text
 from steer.training import replaced_folder
 
-from . import clip, t2i
+from . import clip, t2i, t2v
 from . import tokenizer as tokenizers
 
 DEFAULTS = {"steps": 30, "guidance_scale": 4.0}
@@ -23,15 +23,22 @@ def export_pipeline(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) ->
     pipe = t2i.pipeline(vae, modules).to(dtype=torch.float16)
     with replaced_folder(folder) as place:
         pipe.save_pretrained(place, safe_serialization=True)
-        # transformers reads the dtype from here, diffusers does not: with float16, only the text
-        # encoder of a float32 pipeline would compute in half precision.
-        path = place / "text_encoder" / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config["dtype"] = "float32"
-        path.write_text(json_text(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _load_in_fp32(place / "text_encoder")
         _write_plain_tokenizer(place / "tokenizer")
         # steer's defaults for this model; diffusers ignores the file
         (place / "steer.json").write_text(json_text(DEFAULTS) + "\n", encoding="utf-8")
+    return folder
+
+
+def export_video(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) -> Path:
+    """Write a LattePipeline in fp16. The modules are converted in place."""
+    pipe = t2v.pipeline(vae, modules).to(dtype=torch.float16)
+    with replaced_folder(folder) as place:
+        pipe.save_pretrained(place, safe_serialization=True)
+        _load_in_fp32(place / "text_encoder")
+        # before version 5 of transformers, a T5Tokenizer reads no tokenizer.json
+        _rewrite(place / "model_index.json", tokenizer=["transformers", "T5TokenizerFast"])
+        (place / "steer.json").write_text(json_text(t2v.DEFAULTS) + "\n", encoding="utf-8")
     return folder
 
 
@@ -63,6 +70,18 @@ def export_detector(modules: nn.ModuleDict, folder: Path) -> Path:
     with replaced_folder(folder) as place:
         save_file(weights, place / "detector.safetensors", metadata={"format": "pt"})
     return folder
+
+
+def _load_in_fp32(folder: Path) -> None:
+    """Have transformers compute in float32, as diffusers does; it reads the precision from the configuration, and only
+    the text encoder of a float32 pipeline would compute in half precision."""
+    _rewrite(folder / "config.json", dtype="float32")
+
+
+def _rewrite(path: Path, **values: object) -> None:
+    """Set values of a configuration."""
+    config = {**json.loads(path.read_text(encoding="utf-8")), **values}
+    path.write_text(json_text(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write_plain_tokenizer(folder: Path) -> None:

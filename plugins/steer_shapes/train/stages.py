@@ -12,9 +12,9 @@ from steer.training import Display, Draw, Machine, RunFolder, Watch, fit, read_c
 
 from .. import paths
 from ..layout import PLAIN_SHARE
-from . import autoencoder, clip, detector, t2i
+from . import autoencoder, clip, detector, t2i, t2v
 from .data import draw_images
-from .export import export_clip, export_detector, export_pipeline
+from .export import export_clip, export_detector, export_pipeline, export_video
 from .stage import Recipe, Stage
 
 RECIPES: dict[str, Recipe] = {
@@ -22,6 +22,7 @@ RECIPES: dict[str, Recipe] = {
     "t2i": t2i.RECIPE,
     "clip": clip.RECIPE,
     "detector": detector.RECIPE,
+    "t2v": t2v.RECIPE,
 }
 
 
@@ -32,7 +33,8 @@ def train(name: str, recipe: Recipe, run: RunFolder, machine: Machine, *, watch:
         SteerError: if the stage needs an autoencoder and none was trained beside it.
     """
     out = run.path.parent
-    vae = None if name == "autoencoder" else load_autoencoder(out, recipe.seed, shipped=name == "detector")
+    shipped = name in ("detector", "t2v")
+    vae = None if name == "autoencoder" else load_autoencoder(out, recipe.seed, shipped=shipped)
     run.begin(name, recipe)
     stage = STAGES[name](recipe, machine, vae if vae is None else vae.to(machine.device), run.path)
     fit(stage, recipe, run, machine, watch=watch, display=display)
@@ -67,10 +69,12 @@ STAGES: dict[str, type[Stage]] = {
     "t2i": t2i.TextToImageStage,
     "clip": clip.ClipStage,
     "detector": detector.DetectorStage,
+    "t2v": t2v.TextToVideoStage,
 }
 
 EXPORTS: dict[str, Callable[[AutoencoderKL | None, nn.ModuleDict, Path], Path]] = {
     "t2i": lambda vae, modules, weights: export_pipeline(vae, modules, weights / "pipeline"),
     "clip": lambda _, modules, weights: export_clip(modules, weights / "clip"),
     "detector": lambda _, modules, weights: export_detector(modules, weights / "detector"),
+    "t2v": lambda vae, modules, weights: export_video(vae, modules, weights / "video"),
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from click.testing import CliRunner
 
-from steer import SteerError
-from steer_shapes.train import autoencoder
+from steer import Sampler, SteerError
+from steer_shapes.train import autoencoder, t2v
 from steer_shapes.train.cli import command
 
 
@@ -46,3 +47,17 @@ def test_stages_resume_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert "has seed=0, now it is 1" in message(*arguments, "--resume", "--seed", 1)
     (tmp_path / "clip.pt").touch()
     assert "holds a run of an older steer" in message("--out", tmp_path, "--resume")
+
+
+@pytest.mark.thorough  # 15 s
+def test_a_video_model_is_trained_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(t2v, "ACROSS", 1)
+    monkeypatch.setattr(t2v, "STEP", 18)
+    monkeypatch.setattr(t2v, "TRAVEL", (18, 18))
+    monkeypatch.setattr(t2v, "SHEET", 2)
+    monkeypatch.setattr(t2v, "IMAGE_STEPS", 1)  # one step on single frames, one on videos
+    words = ["--stage", "t2v", "--steps", 2, "--batch", 2, "--threads", 1, "--precision", "no", "--out", tmp_path]
+    trained = CliRunner().invoke(command, [*map(str, words)], catch_exceptions=False)
+    assert trained.exit_code == 0, trained.output
+    made = Sampler(str(tmp_path / "weights" / "video"), device="cpu").generate("a red circle moving left", steps=2)
+    assert made.videos[0].frames.shape == (9, 64, 64, 3)
