@@ -7,7 +7,6 @@ of them are encoded once.
 import string
 from collections.abc import Iterator
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +19,15 @@ from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 from steer.plugin import Videos
 from steer.training import Draw, Update, save_checkpoint
 
-from ..layout import EDGE
 from ..motion import ShapesVideo
-from ..moving import DIRECTIONS, FPS, FRAMES, MOTIONS, SIZE_SHARE, TRAVEL, Moving, held_out, sample_moving
+from ..moving import DIRECTIONS, FPS, FRAMES, MOTIONS, SIZE_SHARE, Moving, held_out, sample_moving
 from ..render import render
 from ..scenes import CANVAS, COLORS, SHAPES, SIZES, SceneObject
 from . import t2i
 from .data import save_sheet, to_tensor
 from .stage import Recipe, Stage
 
-RECIPE = Recipe(steps=900, batch=16, rate=2e-3, warmup=60, ema=0.995)
+RECIPE = Recipe(steps=9000, batch=16, rate=2e-3, warmup=60, ema=0.995)
 IMAGE_STEPS = 500
 """Steps on single frames, before those on videos."""
 IMAGES = 3
@@ -42,8 +40,14 @@ LENGTH = 120
 WIDTH, HEADS, LAYERS = 96, 4, 3
 TEXT_WIDTH = 64
 RADIUS = {"small": 8.0, "large": 11.75}
-STEP, ACROSS = 2, 5
-"""Pixels between the places along a motion, and number of places across it."""
+STEP = 4
+"""Pixels between consecutive frames, which is one latent, so that tokens repeat."""
+LANES = (18, 34, 50)
+"""Places across a motion: a token apart, which is 16 pixels."""
+FIRST = {"small": (10, 14, 18, 22), "large": (14, 18)}
+"""Places along it at which the way begins, in pixels from the left or the top."""
+NOISY = 0.7
+"""Noise from here on hides where an object goes, so that the words have to say it."""
 WEIGHT_CLIP = 5.0
 """Errors of the clean latents are weighted like those of v, up to this: noise has no part in what is predicted."""
 INPUTS = {"video_length": FRAMES, "clean_caption": False}
@@ -117,35 +121,43 @@ def pipeline(vae: AutoencoderKL, modules: nn.ModuleDict) -> LattePipeline:
     return pipe
 
 
-def places(size: str) -> tuple[list[float], list[float]]:
-    """Return the places along and across a motion, in pixels from the left or the top."""
-    low, high = RADIUS[size] + EDGE, CANVAS - RADIUS[size] - EDGE
-    return [float(at) for at in range(ceil(low), int(high) + 1, STEP)], np.linspace(low, high, ACROSS).tolist()
+def places(size: str) -> range:
+    """Return the places along a motion, in pixels."""
+    return range(FIRST[size][0], FIRST[size][-1] + STEP * (FRAMES - 1) + 1, STEP)
 
 
 @torch.no_grad()
 def encode_frames(vae: AutoencoderKL, machine: Accelerator) -> dict[str, Tensor]:
-    """Return the latents of all objects at all places, by size: fp16 ``[8, 5, 2, ACROSS, along, 4, 16, 16]`` on the
-    CPU: by color, shape, axis of the motion, place across and along it."""
+    """Return the latents of all objects at all places, by size: fp16 ``[8, 5, 2, 3, along, 4, 16, 16]`` on the CPU:
+    by color, shape, axis of the motion, place across and along it."""
     found = {}
     for size in SIZES:
-        along, across = places(size)
         latents = []
         for color in COLORS:
             frames = []
             for shape in SHAPES:
                 for axis in range(2):
-                    for beside in across:
-                        for at in along:
+                    for beside in LANES:
+                        for at in places(size):
                             x, y = (at, beside) if axis == 0 else (beside, at)
                             frames.append(render((SceneObject(shape, color, size, "plain", x, y, RADIUS[size]),)))
             for part in torch.from_numpy(np.stack(frames)).split(64):
                 images = to_tensor(part.numpy()) * 2 - 1
                 with machine.autocast():
                     latents.append(vae.encode(images.to(machine.device)).latent_dist.mean.half().cpu())
-        shape_of = (len(COLORS), len(SHAPES), 2, ACROSS, len(along), 4, 16, 16)
+        shape_of = (len(COLORS), len(SHAPES), 2, len(LANES), len(places(size)), 4, 16, 16)
         found[size] = torch.cat(latents).reshape(shape_of)
     return found
+
+
+def timesteps(uniform: Tensor) -> Tensor:
+    """Return N timesteps in [0, 1), of uniform numbers ``[N]``: every other one is of the noisiest.
+
+    One from each of N equal parts has less variance than N independent ones.
+    """
+    parts = (torch.arange(len(uniform)) + uniform) / len(uniform)
+    parts[1::2] = NOISY + (1 - NOISY) * parts[1::2]
+    return parts
 
 
 class TextToVideoStage(Stage):
@@ -189,8 +201,7 @@ class TextToVideoStage(Stage):
         if images:
             clean = clean[:, :, [int(rng.integers(FRAMES))]]
         noise = draw.normal(*clean.shape)
-        # One timestep from each of N equal parts has less variance than N independent ones.
-        timestep = ((torch.arange(count) + draw.uniform(count)) / count * len(self.alphas)).long()
+        timestep = (timesteps(draw.uniform(count)) * len(self.alphas)).long()
         alpha = self.alphas[timestep].view(-1, 1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         tokens = self.tokenizer(captions, padding="longest", return_tensors="pt").to(device)
@@ -209,11 +220,12 @@ class TextToVideoStage(Stage):
         frames = self.frames[size][COLORS.index(asked.phrase.color or ""), SHAPES.index(asked.phrase.shape)]
         direction = DIRECTIONS[asked.motion]
         axis = int(direction[1] != 0) if any(direction) else int(rng.integers(2))
-        frames = frames[axis, rng.integers(ACROSS)]
-        way = int(rng.integers(TRAVEL[0] / STEP, TRAVEL[1] / STEP + 1)) if any(direction) else 0
-        start = rng.integers(len(frames) - way)
-        steps = np.round(np.linspace(0, way, FRAMES)).astype(int)
-        return frames[start + (steps if sum(direction) >= 0 else way - steps)]
+        frames = frames[axis, rng.integers(len(LANES))]
+        if not any(direction):
+            return frames[rng.integers(len(frames))].expand(FRAMES, -1, -1, -1)
+        start = int(rng.integers(len(FIRST[size])))
+        way = frames[start : start + FRAMES]
+        return way if sum(direction) > 0 else way.flip(0)
 
     def sheet(self, path: Path) -> dict[str, float]:
         """Write a sheet of samples for held-out prompts, every other frame; return their mean score and shares met."""

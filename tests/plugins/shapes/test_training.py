@@ -51,9 +51,8 @@ def test_stages_resume_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.thorough  # 15 s
 def test_a_video_model_is_trained_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(t2v, "ACROSS", 1)
-    monkeypatch.setattr(t2v, "STEP", 18)
-    monkeypatch.setattr(t2v, "TRAVEL", (18, 18))
+    monkeypatch.setattr(t2v, "LANES", (34,))
+    monkeypatch.setattr(t2v, "FIRST", {"small": (14,), "large": (14,)})
     monkeypatch.setattr(t2v, "SHEET", 2)
     monkeypatch.setattr(t2v, "IMAGE_STEPS", 1)  # one step on single frames, one on videos
     words = ["--stage", "t2v", "--steps", 2, "--batch", 2, "--threads", 1, "--precision", "no", "--out", tmp_path]
