@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline, LatteTransformer3DModel
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
 from steer.plugin import Videos
-from steer.training import Draw, Update, save_checkpoint
+from steer.training import Draw, Machine, Update, save_checkpoint
 
 from ..motion import ShapesVideo
 from ..moving import DIRECTIONS, FPS, FRAMES, MOTIONS, SIZE_SHARE, Moving, held_out, sample_moving
@@ -127,7 +126,7 @@ def places(size: str) -> range:
 
 
 @torch.no_grad()
-def encode_frames(vae: AutoencoderKL, machine: Accelerator) -> dict[str, Tensor]:
+def encode_frames(vae: AutoencoderKL, machine: Machine) -> dict[str, Tensor]:
     """Return the latents of all objects at all places, by size: fp16 ``[8, 5, 2, 3, along, 4, 16, 16]`` on the CPU:
     by color, shape, axis of the motion, place across and along it."""
     found = {}
@@ -164,9 +163,10 @@ class TextToVideoStage(Stage):
     """Prediction of clean latents, with caption dropout."""
 
     name = "t2v"
+    split = ("text_encoder", "transformer")
     build = staticmethod(build)
 
-    def __init__(self, recipe: Recipe, machine: Accelerator, vae: AutoencoderKL, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, machine: Machine, vae: AutoencoderKL, folder: Path) -> None:
         """Encode the frames, unless the folder of a resumed run has them."""
         super().__init__(recipe, machine, vae, folder)
         self.tokenizer = tokenizer()
