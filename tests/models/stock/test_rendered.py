@@ -31,6 +31,7 @@ def stored(value: Any, name: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # test_videos.py has one of them for `make test`
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_render_goes_on_with_what_is_missing(kind: Kind, steer: Steer) -> None:
     kind.make().save_pretrained("model")

@@ -25,6 +25,7 @@ def sampler() -> package.Sampler:
 
 
 @pytest.mark.slow  # a trained model draws
+@pytest.mark.thorough  # nine videos
 def test_videos_show_their_sentences(sampler: package.Sampler) -> None:
     prompts = [row["prompt"] for row in video_rows("tune")][::4]
     result = sampler.generate(prompts, reward="shapes-video", steps=10, seed=1)
