@@ -14,6 +14,7 @@ from steer import Reward
 from .detector import GRID, STRIDE, Reading, reader
 from .grammar import Phrase, Relation, Requirements, parse_prompt
 from .scenes import ACCENT, BACKGROUND, PALETTE
+from .sentence_reward import SentenceReward
 
 SATURATION = 3.0
 COUNT_WIDTH = 0.6
@@ -24,10 +25,11 @@ RELATION_WIDTH = 2.0
 _parsed = lru_cache(maxsize=4096)(parse_prompt)
 
 
-class DetectorReward(Reward):
+class DetectorReward(SentenceReward):
     """Base of the rewards that read the detector, in 0..1."""
 
     differentiable = True
+    parse = staticmethod(_parsed)
 
     def prepare(self) -> None:
         """Load the detector, always in fp32 because it is small."""

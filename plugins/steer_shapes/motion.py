@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steer import Prompt, Reward
+from steer import Prompt
 from steer.plugin import Videos
 
 from .detector import Reading, reader
 from .learned import center, present
 from .moving import DIRECTIONS, Moving, parse_moving
+from .sentence_reward import SentenceReward
 from .verifier import Detection, parse_images
 
 MOST = 0.75
@@ -26,7 +27,7 @@ STILL = 4.0
 _parsed = lru_cache(maxsize=4096)(parse_moving)
 
 
-class ShapesVideo(Reward):
+class ShapesVideo(SentenceReward):
     """Share of a sentence's parts that a video shows, in [0, 1]; exactly 1 if and only if it shows all.
 
     The parts are the shape, the color, the size if it is named, the motion, and that there is one object. The verifier
@@ -35,6 +36,7 @@ class ShapesVideo(Reward):
 
     modality: ClassVar[str | None] = "video"
     differentiable = False
+    parse = staticmethod(_parsed)
 
     def __call__(self, samples: Videos, prompts: Sequence[Prompt | str]) -> Tensor:
         """Score N videos against N sentences; float32 ``[N]``.
@@ -92,7 +94,7 @@ def _mostly(right: Sequence[bool]) -> bool:
     return sum(right) >= MOST * len(right)
 
 
-class ShapesMoving(Reward):
+class ShapesMoving(SentenceReward):
     """How well the first, the middle and the last frame show a sentence, in 0..1, by the embedded detector.
 
     The mean of two scores: whether the object is in the three frames, and whether the center of all objects moves as
@@ -101,6 +103,7 @@ class ShapesMoving(Reward):
 
     modality: ClassVar[str | None] = "video"
     differentiable = True
+    parse = staticmethod(_parsed)
 
     def prepare(self) -> None:
         """Load the detector, always in fp32 because it is small."""

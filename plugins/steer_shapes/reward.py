@@ -9,17 +9,18 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from steer import Reward
-
 from .grammar import Phrase, Relation, Requirements, parse_prompt
 from .scenes import relation_holds
+from .sentence_reward import SentenceReward
 from .verifier import Detection, parse_images
 
 _EXHAUSTIVE = 4
 """Up to this many objects, all matches of objects to the prompt are tried."""
 
+_parsed = lru_cache(maxsize=4096)(parse_prompt)
 
-class ShapesReward(Reward):
+
+class ShapesReward(SentenceReward):
     """Share of the prompt's requirements that the verifier finds met, in [0, 1].
 
     Each named object gives one requirement for its presence, one for its shape, and one for each
@@ -29,6 +30,7 @@ class ShapesReward(Reward):
     """
 
     differentiable = False
+    parse = staticmethod(_parsed)
 
     def __call__(self, samples: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score images, float [N, 3, H, W] in [0, 1], against N prompts of the grammar.
@@ -42,12 +44,9 @@ class ShapesReward(Reward):
         if len(samples) != len(prompts):
             raise ValueError(f"{len(samples)} samples but {len(prompts)} prompts")
         # Parse prompts first, so that a bad one is reported before any work.
-        asked = [_parse_cached(prompt) for prompt in prompts]
+        asked = [_parsed(prompt) for prompt in prompts]
         scores = [score(r, found) for r, found in zip(asked, parse_images(samples), strict=True)]
         return torch.tensor(scores, dtype=torch.float32, device=samples.device)
-
-
-_parse_cached = lru_cache(maxsize=4096)(parse_prompt)
 
 
 def score(requirements: Requirements, found: Sequence[Detection]) -> float:

@@ -180,7 +180,12 @@ class PausedCalls:
         signature = CallSignature(type(self._pipe))
         files = [name for name, argument in signature.inputs.items() if argument.kind in FILES]
         takes = f"; it takes {', '.join(files)} (--input {files[0]}=FILE), which must fit each other" if files else ""
-        return SteerError(f"{signature.name} cannot be called so: {type(error).__name__}: {message_of(error)}{takes}")
+        arguments = self._arguments([torch.Generator()])
+        names = [name for name in ("width", "height", *signature.inputs) if name in arguments and name not in files]
+        got = f"; it got {', '.join(f'{name}={arguments[name]}' for name in names)}" if names else ""
+        advice = "; change --size or --input" if names and not files else ""
+        said = f"{type(error).__name__}: {message_of(error)}"
+        return SteerError(f"{signature.name} cannot be called so: {said}{got}{takes or advice}")
 
     # ---- inside ----------------------------------------------------------------------------------------------
 

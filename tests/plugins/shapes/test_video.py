@@ -70,8 +70,20 @@ def test_mistakes_are_one_line(steer: Steer) -> None:
         ("a red circle", ("-r", "shapes-moving"), "ends with no motion"),
         (PROMPT, ("-r", "shapes"), "'a red circle moving left' is not a sentence of the shapes grammar"),
         (PROMPT, ("--input", "frames=3"), "unknown input of LattePipeline 'frames'"),
+        (PROMPT, ("--input", "video_length=4"), "; it got width=64, height=64, video_length=4, clean_caption=False; change --size or"),
     ):
         assert said in steer("generate", prompt, *common, *words).error()
+
+
+@pytest.mark.parametrize("role", ["reward", "judge"])
+@pytest.mark.parametrize("name", ["shapes-video", "shapes-moving", "shapes", "shapes-count"])
+def test_prompts_that_are_no_sentences_are_refused_before_anything_is_sampled(
+    sampler: package.Sampler, role: str, name: str
+) -> None:
+    sentence = "a red circle" if name in ("shapes", "shapes-count") else PROMPT
+    with pytest.raises(package.SteerError, match="is not a sentence of the shapes grammar"):
+        sampler.generate([sentence, "a zebra moving left"], steps=2, **{role: name})
+    assert sampler.last_cost.nfe == 0
 
 
 @pytest.mark.slow  # a trained model draws
