@@ -38,6 +38,7 @@ def export_video(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) -> Pa
         _load_in_fp32(place / "text_encoder")
         # before version 5 of transformers, a T5Tokenizer reads no tokenizer.json
         _rewrite(place / "model_index.json", tokenizer=["transformers", "T5TokenizerFast"])
+        _rewrite(place / "vae" / "config.json")
         (place / "steer.json").write_text(json_text(t2v.DEFAULTS) + "\n", encoding="utf-8")
     return folder
 
@@ -79,8 +80,9 @@ def _load_in_fp32(folder: Path) -> None:
 
 
 def _rewrite(path: Path, **values: object) -> None:
-    """Set values of a configuration."""
+    """Set values of a configuration, and forget from which folder it came."""
     config = {**json.loads(path.read_text(encoding="utf-8")), **values}
+    config.pop("_name_or_path", None)
     path.write_text(json_text(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

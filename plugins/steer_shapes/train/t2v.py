@@ -231,7 +231,7 @@ class TextToVideoStage(Stage):
         """Write a sheet of samples for held-out prompts, every other frame; return their mean score and shares met."""
         asked = (held_out("tune") * SHEET)[:SHEET]
         prompts = [one.text() for one in asked]
-        videos = generate(pipeline(self.vae, self.averaged()), prompts, seed=self.recipe.seed)
+        videos = generate(pipeline(self.vae, self.averaged().to(self.machine.device)), prompts, seed=self.recipe.seed)
         save_sheet(videos.frames(range(0, FRAMES, 2)).flatten(0, 1), path, columns=10)
         return summarize(asked, videos)
 

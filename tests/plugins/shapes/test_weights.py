@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,11 @@ def test_size() -> None:
     assert sum(path.stat().st_size for path in files if paths.video() in path.parents) <= 4e6
     suffixes = {path.suffix for path in files}
     assert suffixes <= {".safetensors", ".json", ".txt", ".md"}
+
+
+def test_configurations_name_no_folder_of_the_machine_that_wrote_them() -> None:
+    for path in paths.WEIGHTS.rglob("*.json"):
+        assert not re.search(r'"/\w', path.read_text("utf-8")), path
 
 
 @pytest.mark.slow  # a trained model draws
