@@ -34,6 +34,8 @@ class Choices:
         for source in (self._required, self._suggested):
             if name in source:
                 return source[name][0]
+        if name == "eta" and ("scheduler" in self._required or "scheduler" in self._suggested):
+            return None  # the model's is meant for its own scheduler
         return self._defaults.get(name)
 
     def set(self, name: str, value: Any, *, by: str) -> None:

@@ -36,6 +36,18 @@ def test_a_saved_folder_gives_what_the_pipeline_in_memory_gives(tmp_path) -> Non
     assert loaded.model.name == str(tmp_path / "model")
 
 
+@pytest.mark.slow
+def test_a_default_eta_is_of_the_models_own_scheduler(tmp_path) -> None:
+    tiny_sd().save_pretrained(tmp_path)
+    (tmp_path / "steer.json").write_text('{"steps": 2, "eta": 1.0}')
+    sampler = steer.Sampler(str(tmp_path), device="cpu")
+    own, other, asked = (
+        sampler.generate("a red circle", **settings).items[0].recipe.settings["eta"]
+        for settings in ({}, {"scheduler": "unipc"}, {"scheduler": "ddim", "eta": 0.5})
+    )
+    assert (own, other, asked) == (1.0, None, 0.5)
+
+
 def test_mistakes_in_a_folder(tmp_path) -> None:
     assert "unknown model './nowhere'" in one_line_error("./nowhere")
     (tmp_path / "empty").mkdir()
