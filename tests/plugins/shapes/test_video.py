@@ -70,7 +70,7 @@ def test_mistakes_are_one_line(steer: Steer) -> None:
         ("a red circle", ("-r", "shapes-moving"), "ends with no motion"),
         (PROMPT, ("-r", "shapes"), "'a red circle moving left' is not a sentence of the shapes grammar"),
         (PROMPT, ("--input", "frames=3"), "unknown input of LattePipeline 'frames'"),
-        (PROMPT, ("--input", "video_length=4"), "; it got width=64, height=64, video_length=4, clean_caption=False; change --size or"),
+        (PROMPT, ("--input", "video_length=4"), "it got width=64, height=64, video_length=4, clean_caption=False;"),
     ):
         assert said in steer("generate", prompt, *common, *words).error()
 
