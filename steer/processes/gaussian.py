@@ -79,7 +79,7 @@ class Gaussian:
             )
             raise SteerError(
                 f"eta={eta:g} is not possible with {type(scheduler).__name__}, whose steps have no eta; "
-                f"use --scheduler {others}, or leave eta out"
+                f"use --scheduler {others}, or leave out --eta and methods that ask for it"
             )
         if self._kernel and self._clips:
             raise SteerError(
