@@ -21,7 +21,8 @@ class FKOptions(Options):
         None,
         description="Other defaults: glass has two stochastic transitions of the steps (GLASS, arXiv 2509.25170); it "
         "halves the particles after the first tenth of the steps and between the transitions (keep=0.5), with "
-        "potential=adaptive (ess_target=0.3). Best with few steps, such as 7 or 10, and 4, 8 or 16 particles.",
+        "potential=adaptive, ess_target=0.3 and lambda=4. Best with few steps, such as 7 or 10, and 4, 8 or 16 "
+        "particles.",
     )
     particles: int = Field(4, ge=2, le=65_536, description="Particles per prompt; --particles means the same.")
     potential: Literal["diff", "max", "add", "rt", "adaptive"] = Field(

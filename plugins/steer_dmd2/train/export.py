@@ -27,9 +27,9 @@ def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> 
         else:
             state = module.state_dict()
         state = {name: whole(value.detach()) for name, value in state.items()}
+        if not task.machine.is_main_process:
+            return folder
         tensors = {name: value.to("cpu", dtype, copy=True).contiguous() for name, value in state.items()}
-    if not task.machine.is_main_process:
-        return folder
     kind = task.teacher.schedule.prediction_type
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
