@@ -206,6 +206,10 @@ def test_it_fits_its_window_is_named_and_can_be_read(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
     try:
+        run(page, seed=9)
+        wait(f"{COUNT} && {STATUS} === 'done'")
+        page.refresh()
+        wait("document.documentElement.dataset.ready")
         press(page.find_element(By.CSS_SELECTOR, "#more > summary"))
         press(page.find_element(By.CSS_SELECTOR, "#history .past"))
         wait("document.querySelector('.result img') && document.querySelector('.result img').complete")
