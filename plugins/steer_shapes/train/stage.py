@@ -1,7 +1,7 @@
 """The base of the stages: a recipe, and one update of all modules per step."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from steer.training import Draw, Machine, Part, Task, TrainingRecipe, Update, adamw, warmup_cosine
+from steer.training import Draw, Machine, Part, Task, TrainingRecipe, Update, adamw, save_checkpoint, warmup_cosine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,15 @@ class Stage(Task):
         )
         self.part = Part(self.modules, optimizer)
         self.parts = {"modules": self.part}
+
+    def cached(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return tensors and plain data that are made once and kept in the run's folder, by the first process."""
+        path = self.folder / name
+        with self.machine.main_process_first():
+            if not path.exists():
+                save_checkpoint(make(), path)
+        data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return data
 
     @abstractmethod
     def losses(self, draw: Draw) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from steer.training import Draw, Machine, save_checkpoint
+from steer.training import Draw, Machine
 
 from ..captions import rephrase, sample_requirements
 from ..grammar import CATEGORIES, parse_prompt
@@ -118,11 +118,7 @@ class TextToImageStage(Stage):
         super().__init__(recipe, machine, vae, folder)
         self.tokenizer = tokenizers.build()
         self.alphas = scheduler().alphas_cumprod
-        cache = folder / "latents.pt"
-        with machine.main_process_first():
-            if not cache.exists():
-                save_checkpoint(encode_scenes(vae, recipe.seed, SCENES, machine), cache)
-        data = torch.load(cache, map_location="cpu", weights_only=True)
+        data = self.cached("latents.pt", lambda: encode_scenes(vae, recipe.seed, SCENES, machine))
         self.requirements = [parse_prompt(caption) for caption in data["captions"]]
         self.mean, self.std = data["mean"], data["std"]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
 from steer.plugin import Videos
-from steer.training import Draw, Machine, Update, save_checkpoint
+from steer.training import Draw, Machine, Update
 
 from ..motion import ShapesVideo
 from ..moving import DIRECTIONS, FPS, FRAMES, MOTIONS, SIZE_SHARE, Moving, held_out, sample_moving
@@ -171,11 +171,7 @@ class TextToVideoStage(Stage):
         super().__init__(recipe, machine, vae, folder)
         self.tokenizer = tokenizer()
         self.alphas = scheduler().alphas_cumprod
-        cache = folder / "frames.pt"
-        with machine.main_process_first():
-            if not cache.exists():
-                save_checkpoint(encode_frames(vae, machine), cache)
-        self.frames: dict[str, Tensor] = torch.load(cache, map_location="cpu", weights_only=True)
+        self.frames: dict[str, Tensor] = self.cached("frames.pt", lambda: encode_frames(vae, machine))
 
     def updates(self, step: int) -> Iterator[Update]:
         """Yield one update, on single frames or on videos."""
