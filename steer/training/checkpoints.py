@@ -48,7 +48,8 @@ class RunFolder:
     def begin(self, training: str, recipe: TrainingRecipe, **facts: object) -> None:
         """Write ``recipe.json``, after :meth:`check`, and lock the folder until :meth:`close`.
 
-        Of several processes only the first one writes and locks.
+        Of several processes only the first one writes and locks, once all are here: what it writes must not look like
+        an older run to one that started later.
 
         Args:
             training: name of the training.
@@ -61,7 +62,9 @@ class RunFolder:
         from accelerate import PartialState
 
         self.check(training, recipe, **facts)
-        if not PartialState().is_main_process:
+        processes = PartialState()
+        processes.wait_for_everyone()
+        if not processes.is_main_process:
             return
         self._held.enter_context(LocalStorage(self.path).lock())
         if self.recipe.is_file() and not self.resume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,8 @@ def train(out: Path, *, shard: bool, stop: int | None = None, resume: bool = Fal
     """Train to the end, or to an error in a step."""
     recipe = replace(RECIPE, **changes)
     machine = start(recipe.precision, "cpu", shard=shard)
+    if not machine.is_main_process:
+        time.sleep(0.2)  # a process that is late must not take what the first one began for an older run
     run = RunFolder(out, resume=resume)
     run.begin("duel", recipe)
     task = Duel(recipe, machine, stop)
