@@ -130,7 +130,7 @@ class PausedCalls:
         if len(rows) < self._count:
             needed = math.ceil(len(rows) / self._size)
             # a call of one row is that row's; in larger ones rows move together
-            keep = rows.tolist() if self._size == 1 else range(needed)
+            keep = _own_places(rows.tolist(), self._count) if self._size == 1 else range(needed)
             kept = [self._calls[index] for index in keep] if self._calls else []
             for call in self._calls:
                 if call not in kept:
@@ -279,3 +279,9 @@ def _copy(generator: torch.Generator) -> torch.Generator:
     other = torch.Generator()
     other.set_state(generator.get_state())
     return other
+
+
+def _own_places(sources: Sequence[int], count: int) -> list[int]:
+    """Return distinct places, of ``count``, for rows that come from ``sources``; the first of copies has its own."""
+    free = (place for place in range(count) if place not in sources)
+    return [place if place not in sources[:index] else next(free) for index, place in enumerate(sources)]
