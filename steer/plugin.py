@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.sampling.method import acting_hooks as acting_hooks  # the hooks by which methods act on particles
     from steer.sampling.lookahead import rollout as rollout  # estimates of the particles' ends, from a few coarse steps
     from steer.sampling.lookahead import rewards_ahead as rewards_ahead  # their rewards
+    from steer.sampling.copies import suggest_noise as suggest_noise  # stochastic transitions, for methods that copy
+    from steer.sampling.copies import check_diverges as check_diverges  # copies of a particle must come apart
     from steer.sampling.timetable import Timetable as Timetable  # the steps at which a method acts
     from steer.sampling.gradients import Gradients as Gradients  # losses and their gradients with respect to the noise
     from steer.sampling.gradients import Merge as Merge  # combines several gradients into one

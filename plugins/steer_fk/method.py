@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from steer import Method, State, SteerError, hookimpl
-from steer.plugin import Run, Timetable, keyed, rewards_ahead
+from steer.plugin import Run, Timetable, check_diverges, keyed, rewards_ahead, suggest_noise
 from steer_fk.options import TRANSITIONS, FKOptions
 from steer_fk.potentials import Lineage, first_memory, last_log_potential, log_potential, pooled, tempered_strength
 from steer_fk.resampling import (
@@ -45,9 +45,7 @@ class FK(Method):
             run.backbone.check_predicts(f"fk.lookahead={self.options.lookahead}")
         if self.options.preset == "glass":
             run.suggest("transitions", TRANSITIONS, by="fk")
-        if not run.process().stochastic:
-            for name, value in run.backbone.noisy.items():
-                run.suggest(name, value, by="fk")
+        suggest_noise(run, "fk")
         if self.options.keep < 1:
             narrowings = len(self.options.schedule(int(run.get("steps"))))
             narrowings += min(narrowings, (run.get("transitions") or 1) - 1)  # where transitions begin
@@ -58,13 +56,7 @@ class FK(Method):
     @hookimpl
     def begin(self, state: State) -> None:
         """Check that copies of a particle can diverge, and start every lineage."""
-        if not state.process.stochastic:
-            name, value = next(iter(state.forwards.backbone.noisy.items()))
-            others = ", or --scheduler ddpm or euler-a" if name == "eta" else ""
-            raise SteerError(
-                f"fk needs a stochastic sampler, got one without noise ({name}=0): copies of a particle would stay "
-                f"equal; set --{name} {value:g}{others}"
-            )
+        check_diverges(state, "fk")
         late = [step for step in self.options.at or () if not 0 <= step < state.steps]
         if late:
             raise SteerError(f"fk.at={late[0]} is outside the run's steps; expected 0..{state.steps - 1}")

@@ -23,3 +23,6 @@ def steer_register(registry: Registry) -> None:
         "draft", "steer_search.draft:Draft", summary="search with cheap drafts, and redo only the best of them, exactly"
     )
     registry.method("prune", "steer_search.prune:Prune", summary="begin with many particles and finish only the best")
+    registry.method(
+        "beam", "steer_search.beam:Beam", summary="continue the best particles of each step, in several copies each"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import model_validator
 
 from steer import Field, Options
@@ -138,7 +140,42 @@ class PruneOptions(Options):
 
     @model_validator(mode="after")
     def _within(self) -> PruneOptions:
-        wrong = [share for share in self.at if not 0 <= share < 1]
-        if wrong or list(self.at) != sorted(set(self.at)):
-            raise ValueError("expected increasing shares of the steps, each at least 0 and below 1, such as at=0.2,0.5")
+        check_shares(self.at)
         return self
+
+
+class BeamOptions(Options):
+    """Options of ``beam``."""
+
+    particles: int = Field(
+        16, ge=2, le=65_536, description="Particles per prompt at the beginning; --particles means the same."
+    )
+    at: tuple[float, ...] = Field(
+        (0.0, 0.25, 0.5), min_length=1, description="Shares of the steps after which to select particles, each in 0..1."
+    )
+    width: float = Field(
+        0.25, gt=0, le=1, description="Particles after a selection, as a share of those at the beginning, rounded up."
+    )
+    copies: int = Field(2, ge=1, le=4096, description="Copies in which each selected particle goes on.")
+    lookahead: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Denoiser evaluations to denoise a particle further, without noise, before it is scored; 0 scores "
+        "the estimate of x0.",
+    )
+
+    @model_validator(mode="after")
+    def _within(self) -> BeamOptions:
+        check_shares(self.at)
+        return self
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Check shares of the steps at which a method acts.
+
+    Raises:
+        ValueError: unless they increase and each is in [0, 1).
+    """
+    if not all(0 <= share < 1 for share in shares) or list(shares) != sorted(set(shares)):
+        raise ValueError("expected increasing shares of the steps, each at least 0 and below 1, such as at=0.2,0.5")

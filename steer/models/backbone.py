@@ -248,8 +248,8 @@ class Backbone(Placed, abc.ABC):
         if not self.predicts:
             raise SteerError(
                 f"{what} needs predictions of its own, and of {type(self.pipe).__name__} only whole calls can be made "
-                "here; use fk, best-of-n, random, zero-order or prune, or give steer.Sampler a model of a family that "
-                f"it predicts with ({', '.join(FAMILIES)})"
+                "here; use fk, best-of-n, random, zero-order, prune or beam, or give steer.Sampler a model of a family "
+                f"that it predicts with ({', '.join(FAMILIES)})"
             )
 
     @property

@@ -116,6 +116,7 @@ class Bright:
 SEARCHES = {
     "zero-order": {"rounds": 1}, "carinox": {"iterations": 1, "seeds": 1}, "prune": {"particles": 2},
     "best-of-n": {"n": 2}, "random": {"n": 2}, "refine": {"seeds": 1, "rounds": 1, "survivors": 1, "copies": 1},
+    "beam": {"particles": 2},
 }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def test_searches_stay_on_the_device(family: Family, monkeypatch) -> None:
             found = sampler.generate(
                 [Prompt(family.texts[0], seed=5)], methods=method, options={method: SEARCHES[method]}, reward=Bright(),
                 **given, **({"particles": 1} if method == "zero-order" else {}),
-                steps=2 if method == "prune" else family.fewest,
+                steps=2 if method in ("prune", "beam") else family.fewest,
             )  # fmt: skip
             assert found.items[0].samples, method
 

@@ -125,6 +125,7 @@ def test_searches_work(pipe) -> None:
     for method, options in (
         ("random", {"nfe": 36}),
         ("zero-order", {"rounds": 1}),
+        ("beam", {"particles": 4, "at": (0.5,)}),
         ("prune", {"particles": 4, "at": (0.5,)}),
     ):
         result = sampler.generate(
@@ -132,6 +133,16 @@ def test_searches_work(pipe) -> None:
         )
         assert result.items[0].reward == max(result.rewards[0])
     assert result.cost.nfe == 2 * (4 * 2 + 2 * 1)  # guidance counts twice; 3 steps are left of 4 by the strength
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "options"), [("fk", {"lambda": 1e6, "keep": 0.5, "at": (1,)}), ("beam", {})])
+def test_copies_go_on_though_the_population_shrinks(pipe, method: str, options: dict) -> None:
+    given = {"steps": STEPS, "reward": brightness, "methods": [method], "choose": "all", "chunk": 1}
+    found = steer.Sampler(pipe).generate([prompt(IMG2IMG)], options={method: {"particles": 4, **options}}, **given)
+    assert len({sample.image.tobytes() for sample in found.items[0].samples}) == 2
+    moves = [event["ancestors"] for event in found.items[0].trace["events"] if event["kind"] == "resample"]
+    assert any(len(set(ancestors)) < len(ancestors) for ancestors in moves)
 
 
 @pytest.mark.slow
@@ -146,7 +157,14 @@ def test_zero_order_begins_with_the_stock_noise(pipe) -> None:
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("fk", {"lookahead": 1}), ("prune", {"lookahead": 1}), ("carinox", {}), ("dmd2", {}), ("refine", {})],
+    [
+        ("fk", {"lookahead": 1}),
+        ("prune", {"lookahead": 1}),
+        ("beam", {"lookahead": 1}),
+        ("carinox", {}),
+        ("dmd2", {}),
+        ("refine", {}),
+    ],
 )
 def test_what_asks_for_predictions_of_its_own_is_refused_before_anything_is_computed(pipe, method, options) -> None:
     sampler = steer.Sampler(pipe)
