@@ -39,6 +39,7 @@ FUNNEL = "fk funnel=fk:preset=glass,lookahead=0|1,steps=7|10"
 STUDENTS = (
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
     "dmd2+prune=dmd2+prune:dmd2.steps=4,at=0,keep=0.14",
+    "dmd2+beam=dmd2+beam:dmd2.steps=4",
 )
 
 
