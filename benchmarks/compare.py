@@ -1,10 +1,11 @@
-"""Re-make the comparison's section of docs/results.md: the best method without and with a student, and in seconds.
+"""Re-make the comparisons of docs/results.md: the best method without and with a student, in seconds, on a flow.
 
     python benchmarks/compare.py [--out outputs/compare] [--prompts 240] [--question nfe]
 
 It is ``steer compare`` on the embedded world: the same code and the same folders, so that an interrupted run resumes;
 delete the folder to start over. Swept values are tuned on ``prompts/shapes-tune.jsonl``, and the winners run on
-``prompts/shapes-eval.jsonl``. The section stands between two markers; the rest of the file is not changed.
+``prompts/shapes-eval.jsonl``. Each question has a section between markers of its own; the rest of the file is not
+changed.
 """
 
 import platform
@@ -27,7 +28,6 @@ from steer.sampling.request import SamplingRequest
 from steer.settings.run_settings import RunSettings
 
 IMAGES = ROOT / "docs" / "images"
-BEGIN, END = "<!-- compare: made by benchmarks/compare.py -->", "<!-- compare: end -->"
 REWARD = "clip:shapes:0.05+shapes-objects+shapes-count+shapes-relations"
 JUDGE = "shapes"
 PICTURED = ("nfe", "students")
@@ -39,7 +39,7 @@ FUNNEL = "fk funnel=fk:preset=glass,lookahead=0|1,steps=7|10"
 STUDENTS = (
     "dmd2+best-of-n=dmd2+best-of-n:dmd2.steps=4",
     "dmd2+prune=dmd2+prune:dmd2.steps=4,at=0,keep=0.14",
-    "dmd2+beam=dmd2+beam:dmd2.steps=4",
+    "dmd2+beam=dmd2+beam:dmd2.steps=4,at=0,0.25,0.5",
 )
 
 
@@ -109,9 +109,9 @@ def prompts(question: Question, split: str, count: int) -> list[Prompt]:
 
 
 def folder(question: Question, out: Path, count: int) -> Path:
-    """Return where a question's samples and pictures are."""
-    name = f"{question.kind}-{min(count, question.prompts)}"
-    return out / (name if question.model == "shapes" else f"{question.model.replace(':', '-')}-{name}")
+    """Return where a question's samples and pictures are; those of the same prompts and budgets share them."""
+    amounts = question.amounts.replace(",", "-")
+    return out / f"{question.model.replace(':', '-')}-{question.kind}-{amounts}-{min(count, question.prompts)}"
 
 
 def _tell(what: str, done: int, total: int) -> None:
@@ -119,46 +119,37 @@ def _tell(what: str, done: int, total: int) -> None:
         click.echo(f"{what}: {done}/{total}")
 
 
-def section(summaries: dict[str, Summary]) -> str:
-    """Return the section's text."""
-    tuned = {
-        (QUESTIONS[name].model, line.budget, label): score
-        for name, summary in summaries.items() for line in summary.lines for label, score in line.tuned.items()
-    }  # fmt: skip
-    lines = [
-        BEGIN,
-        "## Every method at equal cost",
-        "",
-        "Made by `python benchmarks/compare.py`, which is `steer compare` ([compare.md](compare.md)). "
-        f"Held-out prompts, model `shapes` in fp32 on {platform.machine()} CPU (one thread), torch "
-        f"{torch.__version__}; steered by "
-        f"`{REWARD}`, learned rewards that are each blind to something, and judged by the verifier `{JUDGE}`, which "
-        "steers nothing. Success: all that the prompt says is met. *Particles* are the samples that a method keeps: "
-        "all of best-of-n's, and the chosen one alone of `dmd2+best-of-n`."
-        + (" Swept values were chosen on other prompts, for each budget." if tuned else ""),
+def section(name: str, question: Question, summary: Summary) -> str:
+    """Return the text of a question's section, with its markers."""
+    count, begin, end = summary.lines[0].prompts, *markers(name)
+    about = [
+        f"Made by `python benchmarks/compare.py --question {name}`; torch {torch.__version__} on {platform.machine()}.",
+        f"{count} prompts" + ("." if count == question.prompts else f" of the {question.prompts} that it takes."),
     ]
-    for name, summary in summaries.items():
-        count, usual = summary.lines[0].prompts, QUESTIONS[name].prompts
-        about = f"{count} prompts" + (f" of the {usual} that the command takes by default." if count < usual else ".")
-        if QUESTIONS[name].model == FLOW:
-            about += (
-                f" Model `{FLOW}`, which is not guided: the mask gives places, and the caption how the objects look "
-                "(color, texture or shape), which only the reward knows."
-            )
-        lines += ["", f"### {QUESTIONS[name].title}", "", about, ""]
-        if name in PICTURED:
-            lines += [f"![Success by cost](images/compare-{name}.png)", ""]
-        lines.append(markdown(scores(summary)))
-        for table in (differences(summary), cost(summary), diversity(summary), categories(summary)):
-            if table is not None:
-                lines += ["", f"{escape(table.title)}. {escape(table.note)}", "", markdown(table)]
+    if question.model == FLOW:
+        about.append(
+            f"Model `{FLOW}`, which is not guided: the mask gives places, and the caption how the objects look (color, "
+            "texture or shape), which only the reward knows."
+        )
+    lines = [begin, f"### {question.title}", "", " ".join(about), ""]
+    if name in PICTURED:
+        lines += [f"![Success by cost](images/compare-{name}.png)", ""]
+    lines.append(markdown(scores(summary)))
+    for table in (differences(summary), cost(summary), diversity(summary), categories(summary)):
+        if table is not None:
+            lines += ["", f"{escape(table.title)}. {escape(table.note)}", "", markdown(table)]
+    tuned = {(line.budget, label): score for line in summary.lines for label, score in line.tuned.items()}
     if tuned:
         lines += ["", "<details><summary>Tuning</summary>", "",
-                  "| model | budget | variant | success on the tuning prompts |", "|---|---|---|---|"]  # fmt: skip
-        lines += [f"| {model} | {budget} | {escape(label)} | {score:.3f} |"
-                  for (model, budget, label), score in tuned.items()]  # fmt: skip
+                  "| budget | variant | success on the tuning prompts |", "|---|---|---|"]  # fmt: skip
+        lines += [f"| {budget} | {escape(label)} | {score:.3f} |" for (budget, label), score in tuned.items()]
         lines += ["", "</details>"]
-    return "\n".join([*lines, END])
+    return "\n".join([*lines, end])
+
+
+def markers(name: str) -> tuple[str, str]:
+    """Return what stands before and after a question's section."""
+    return f"<!-- compare {name}: made by benchmarks/compare.py -->", f"<!-- compare {name}: end -->"
 
 
 @click.command()
@@ -167,21 +158,19 @@ def section(summaries: dict[str, Summary]) -> str:
 @click.option("--tuning", type=click.IntRange(5), default=60, show_default=True, help="Tuning prompts, of 60.")
 @click.option("--question", "asked", multiple=True, type=click.Choice(list(QUESTIONS)), help="Only these tables.")
 @click.option("--budget", "amounts", metavar="N,N…", help="Other budgets than the tables'.")
-@click.option("--write/--no-write", default=True, help="Write the section of docs/results.md.")
+@click.option("--write/--no-write", default=True, help="Write the sections of docs/results.md.")
 def main(out: Path, prompts: int, tuning: int, asked: tuple[str, ...], amounts: str | None, write: bool) -> None:
-    """Compare methods on the embedded world and write their section of docs/results.md."""
+    """Compare methods on the embedded world and write their sections of docs/results.md."""
     torch.set_num_threads(1)
-    summaries = {}
     for name in asked or QUESTIONS:
         question = QUESTIONS[name] if amounts is None else replace(QUESTIONS[name], amounts=amounts)
-        summaries[name] = run(question, out, prompts, tuning)
+        text = section(name, question, run(question, out, prompts, tuning))
         picture = folder(question, out, prompts) / f"scaling-{question.kind}.png"
-        if write and name in PICTURED and picture.is_file():  # before the next question draws its own
-            write_atomic(IMAGES / f"compare-{name}.png", picture.read_bytes())
-    text = section(summaries)
-    if write:
-        write_section(text, BEGIN, END)
-    click.echo(text)
+        if write:
+            write_section(text, *markers(name))
+            if name in PICTURED and picture.is_file():  # before the next question draws its own
+                write_atomic(IMAGES / f"compare-{name}.png", picture.read_bytes())
+        click.echo(text)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Re-make the students' section of docs/results.md: one- and four-step students compared with their teacher.
 
-    python benchmarks/students.py [--out outputs/students] [--particles 2] [--ablations runs/ablations]
-        [--handover outputs/handover]
+    python benchmarks/students.py [--out outputs/students] [--particles 2] [--handover outputs/handover]
 
 Each model's results are kept in the output folder as soon as they are known, so that an interrupted run resumes;
-delete the folder to start over. The section stands between two markers, the tables of the ablations and of the
-handover between markers of their own. Without their folders these tables are not changed, like the rest of the file.
+delete the folder to start over. The section stands between two markers, the table of the handover between two of its
+own. Without its folder that table is not changed, like the rest of the file.
 """
 
 import json
@@ -28,7 +27,6 @@ from steer.rewards.by_name import make_reward
 
 BEGIN, END = "<!-- students: made by benchmarks/students.py -->", "<!-- students: end -->"
 HANDOVER = "<!-- handover: made by benchmarks/handover.py -->", "<!-- handover: end -->"
-ABLATIONS = "<!-- ablations: made by benchmarks/dmd2_ablations.py -->", "<!-- ablations: end -->"
 PACK = 24
 SCENES = 2000
 """Held-out real scenes that the Fréchet distance is taken to."""
@@ -61,7 +59,7 @@ class Bench:
         self._sampler: Sampler | None = None
         out.mkdir(parents=True, exist_ok=True)
 
-    def run(self, config: Config, *, timed: bool = True) -> dict[str, Any]:
+    def run(self, config: Config) -> dict[str, Any]:
         """Return verdicts ``[prompts][particles]``, embeddings and cost, from disk or by sampling."""
         path = self.out / f"{config.name.replace(', ', '_').replace(' ', '-')}-{self.particles}.json"
         done: dict[str, Any] = {"judge": [], "features": [], "nfe": 0}
@@ -77,7 +75,7 @@ class Bench:
             done["nfe"] += cost.nfe
             path.write_text(json.dumps(done), encoding="utf-8")
             click.echo(f"{config.name}: {len(done['judge'])}/{len(self.prompts)} prompts")
-        if timed and "cpu_seconds" not in done:
+        if "cpu_seconds" not in done:
             done["cpu_seconds"] = self.time(config)
             path.write_text(json.dumps(done), encoding="utf-8")
         return done
@@ -158,24 +156,6 @@ def by_category(bench: Bench, data: dict[str, Any]) -> list[str]:
     return cells
 
 
-def ablation_lines(bench: Bench, folder: Path | None) -> list[str]:
-    """Measure the students of benchmarks/dmd2_ablations.py, if there are any; return their table."""
-    students = sorted(folder.glob("*/student/student.json")) if folder is not None else []
-    if not students:
-        return []
-    lines = ["Ablations, each with the same number of student updates from the teacher's weights "
-             "(`python benchmarks/dmd2_ablations.py`), on the same held-out prompts:", "",
-             "| run | updates | exact | mean reward |", "|---|---|---|---|"]  # fmt: skip
-    for card in students:
-        name = card.parents[1].name
-        recipe = json.loads(card.read_text(encoding="utf-8"))["training"]
-        found = bench.run(Config(name, ("dmd2",), (("student", str(card.parent)),)), timed=False)["judge"]
-        exact, mean = ([float(np.mean(row)) for row in rows] for rows in
-                       ([[v >= 1 for v in row] for row in found], found))  # fmt: skip
-        lines.append(f"| {name} | {recipe['steps']} | {interval(exact)} | {interval(mean)} |")
-    return lines
-
-
 def handover_lines(folder: Path | None) -> list[str]:
     """Return the table of benchmarks/handover.py, if it has run."""
     path = folder / "handover.jsonl" if folder is not None else None
@@ -195,16 +175,14 @@ def handover_lines(folder: Path | None) -> list[str]:
 @click.option("--particles", type=click.IntRange(1), default=2, show_default=True, help="Images per prompt.")
 @click.option("--dtype", type=click.Choice(("fp32", "bf16")), default="fp32", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--ablations", type=click.Path(path_type=Path), help="Folder of runs to list as ablations.")
 @click.option("--handover", type=click.Path(path_type=Path), help="Folder of benchmarks/handover.py.")
-def main(out: Path, particles: int, dtype: str, threads: int, ablations: Path | None, handover: Path | None) -> None:
+def main(out: Path, particles: int, dtype: str, threads: int, handover: Path | None) -> None:
     """Measure teacher and students on the evaluation prompts and write their section of docs/results.md."""
     torch.set_num_threads(threads)
     bench = Bench(out, particles, dtype)
     tables = {
         (BEGIN, END): section(bench),
         HANDOVER: "\n".join(handover_lines(handover)),
-        ABLATIONS: "\n".join(ablation_lines(bench, ablations)),
     }
     for (begin, end), text in tables.items():
         if text:

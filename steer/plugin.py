@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.sampling.copies import suggest_noise as suggest_noise  # stochastic transitions, for methods that copy
     from steer.sampling.copies import check_diverges as check_diverges  # copies of a particle must come apart
     from steer.sampling.timetable import Timetable as Timetable  # the steps at which a method acts
+    from steer.sampling.timetable import steps_at as steps_at  # those at shares of a run
     from steer.sampling.gradients import Gradients as Gradients  # losses and their gradients with respect to the noise
     from steer.sampling.gradients import Merge as Merge  # combines several gradients into one
     from steer.sampling.gradient_by_noise import vjp as vjp  # losses of samples, differentiated by the noise

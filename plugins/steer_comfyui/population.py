@@ -88,7 +88,7 @@ class Steps:
         if len(rows) != count:
             raise SteerError(
                 f"a method changed the number of particles from {count} to {len(rows)}, and ComfyUI's sampler keeps "
-                "its batch; leave fk.keep out"
+                "its batch; leave fk.keep out, and set beam.width=1"
             )
         for estimate in self._kept:
             estimate.copy_(estimate[rows.to(estimate.device)])

@@ -35,6 +35,7 @@ class FK(Method):
     options: FKOptions
     size_option = "particles"
     least_particles = 2
+    copies = True
 
     @hookimpl
     def configure(self, run: Run) -> None:
@@ -60,7 +61,8 @@ class FK(Method):
         late = [step for step in self.options.at or () if not 0 <= step < state.steps]
         if late:
             raise SteerError(f"fk.at={late[0]} is outside the run's steps; expected 0..{state.steps - 1}")
-        self._steps = self.options.schedule(state.steps)
+        begun = 0 if self.options.at is not None else state.step  # a picture to begin with leaves the last steps
+        self._steps = frozenset(begun + step for step in self.options.schedule(state.steps - begun))
         self._resamplings = Timetable(self._steps)
         start = first_memory(self.options.potential, self.options.reward_min)
         state.extra[PRODUCT] = torch.zeros(len(state), dtype=torch.float64)

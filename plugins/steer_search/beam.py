@@ -2,12 +2,13 @@
 
 import itertools
 import math
+import warnings
 
 import torch
 from torch import Tensor
 
 from steer import Method, State, SteerError, hookimpl
-from steer.plugin import Run, Timetable, check_diverges, rewards_ahead, suggest_noise
+from steer.plugin import Run, Timetable, check_diverges, rewards_ahead, steps_at, suggest_noise
 from steer_search.options import BeamOptions
 from steer_search.pool import best_first
 
@@ -24,6 +25,7 @@ class Beam(Method):
     options: BeamOptions
     size_option = "particles"
     least_particles = 2
+    copies = True
 
     @hookimpl
     def configure(self, run: Run) -> None:
@@ -43,19 +45,20 @@ class Beam(Method):
             SteerError: if they cannot.
         """
         check_diverges(state, self.name)
-        if state.steps < 2:
-            raise SteerError(
-                "beam selects between steps, and this run has one step; take more, or best-of-n, which needs no more"
-            )
-        last = state.steps - 2  # after the last step there is no noise to tell copies apart
-        self._selections = Timetable(min(round(share * state.steps), last) for share in self.options.at)
+        if state.steps - state.step < 2:
+            raise SteerError("beam selects between steps, and this run has one; take more steps, or best-of-n")
+        last = state.steps - 2
+        self._selections = Timetable(min(step, last) for step in steps_at(self.options.at, state))
         self._widths = [self._width(int((state.job == job).sum())) for job in range(len(state.jobs))]
+        self._selected = False
 
     @hookimpl
     def after_predict(self, state: State) -> None:
         """At scheduled steps, replace each prompt's particles by copies of the best."""
-        if not self._selections.due(state):
+        # after the last step there is no noise to tell copies apart
+        if not self._selections.due(state) or state.step == state.steps - 1:
             return
+        self._selected = True
         rewards = rewards_ahead(state, self.options.lookahead)
         rows, ancestors = [], []
         for job in state.job.unique().tolist():
@@ -63,13 +66,27 @@ class Beam(Method):
             width = min(self._widths[job], len(own))
             rows.append(own[:width])
             ancestors.append(descendants(own, width, self.options.copies))
-        filled = torch.cat(rows)
+        filled, sources = torch.cat(rows), torch.cat(ancestors)
         order = filled.argsort()
+        filled, sources = filled[order], sources[order]
+        if len(filled) == len(state) and torch.equal(filled, sources):
+            return
         state.biased = True
-        state.copy_from(torch.cat(ancestors)[order], torch.zeros(len(filled), dtype=torch.float64), filled[order])
+        state.copy_from(sources, state.log_weight[sources], filled)
+
+    @hookimpl
+    def finish(self, state: State) -> None:
+        """Warn if nothing was selected."""
+        if not self._selected:
+            warnings.warn(
+                "beam selected nothing: none of its steps (beam.at) begins a transition before the last one; take more "
+                "steps or transitions",
+                stacklevel=2,
+            )
 
     def _width(self, count: int) -> int:
-        return max(1, math.ceil(self.options.width * count - 1e-9))
+        """Return how many of ``count`` particles go on: no fewer than all copies of one."""
+        return min(count, max(self.options.copies, math.ceil(self.options.width * count - 1e-9)))
 
 
 def descendants(rows: Tensor, width: int, copies: int) -> Tensor:

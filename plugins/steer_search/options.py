@@ -127,7 +127,7 @@ class PruneOptions(Options):
         16, ge=2, le=65_536, description="Particles per prompt at the beginning; --particles means the same."
     )
     at: tuple[float, ...] = Field(
-        (0.25,), min_length=1, description="Shares of the steps after which to prune particles, each in 0..1."
+        (0.25,), min_length=1, description="Shares of the steps after which to prune particles, each below 1."
     )
     keep: float = Field(0.34, gt=0, lt=1, description="Share of the particles that each pruning keeps, rounded up.")
     lookahead: int = Field(
@@ -151,10 +151,14 @@ class BeamOptions(Options):
         16, ge=2, le=65_536, description="Particles per prompt at the beginning; --particles means the same."
     )
     at: tuple[float, ...] = Field(
-        (0.0, 0.25, 0.5), min_length=1, description="Shares of the steps after which to select particles, each in 0..1."
+        (0.25, 0.5), min_length=1, description="Shares of the steps after which to select particles, each below 1."
     )
     width: float = Field(
-        0.25, gt=0, le=1, description="Particles after a selection, as a share of those at the beginning, rounded up."
+        0.25,
+        gt=0,
+        le=1,
+        description="Particles after a selection, as a share of those at the beginning, rounded up; never fewer than "
+        "the copies of one.",
     )
     copies: int = Field(2, ge=1, le=4096, description="Copies in which each selected particle goes on.")
     lookahead: int = Field(

@@ -9,7 +9,7 @@ import math
 import torch
 
 from steer import Method, State, hookimpl
-from steer.plugin import Run, Timetable, rewards_ahead
+from steer.plugin import Run, Timetable, rewards_ahead, steps_at
 from steer_search.options import PruneOptions
 from steer_search.pool import best_first
 
@@ -40,7 +40,7 @@ class Prune(Method):
     @hookimpl
     def begin(self, state: State) -> None:
         """Compute the steps to prune at."""
-        self._prunings = Timetable(min(round(share * state.steps), state.steps - 1) for share in self.options.at)
+        self._prunings = Timetable(steps_at(self.options.at, state))
 
     @hookimpl
     def after_predict(self, state: State) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steer import State, SteerError, hookimpl
-from steer.plugin import Budget, Run, Start, keyed
+from steer.plugin import Budget, Run, Start, keyed, within
 from steer_search.base import Search
 from steer_search.options import ZeroOrderOptions
 from steer_search.pool import Pool
@@ -99,8 +99,10 @@ class ZeroOrder(Search):
                 pivots[job].radius = self.options.radius
 
     def _neighbors(self, run: Run, jobs: list[int], pivots: dict[int, Pivot]) -> Start:
-        """Return fresh slots around each pivot; their transitions draw from the pivot's stream."""
+        """Return fresh slots around each pivot; their transitions draw from the pivot's stream, unless copies of one
+        particle in several slots must come apart."""
         start = run.fresh_start(jobs, run.particles)
+        apart = any(method.copies for method in within(run, self))
         noises, streams = [], []
         for job, slot in zip(start.job.tolist(), start.slot.tolist(), strict=True):
             pivot, address = pivots[job], run.jobs[job]
@@ -108,7 +110,7 @@ class ZeroOrder(Search):
             new = torch.from_numpy(generator.standard_normal(pivot.noise.shape)).to(pivot.noise)
             noises.append((1 - pivot.radius**2) ** 0.5 * pivot.noise + pivot.radius * new)
             streams.append(pivot.stream)
-        return replace(start, noise=torch.stack(noises), stream=torch.tensor(streams))
+        return replace(start, noise=torch.stack(noises), stream=None if apart else torch.tensor(streams))
 
     def _check_budget(self, run: Run, budget: Budget, start: Start) -> None:
         jobs = start.job.unique()

@@ -1,9 +1,10 @@
 """The plot of a trace: the particles' genealogy, rewards and ESS by step."""
 
+from collections.abc import Sequence
 from io import BytesIO
-from itertools import pairwise
 from typing import Any
 
+from steer.results.genealogy import Line, lines_of
 from steer.results.lettering import fit_fonts
 from steer.results.search_plot import draw_search, shorten
 
@@ -22,12 +23,14 @@ def plot(trace: dict[str, Any]) -> bytes:
     if any(event["kind"] == "candidate" for event in trace["events"]):
         return png(draw_search(trace))
 
-    height = 2.0 + min(8.0, max(1.6, 0.26 * trace["particles"]))
+    lines = lines_of(trace)
+    particles = len({line.slot for line in lines})
+    height = 2.0 + min(8.0, max(1.6, 0.26 * particles))
     figure = Figure(figsize=(9, height + 2.4), layout="constrained")
     tree, curve = figure.subplots(2, 1, sharex=True, height_ratios=[height, 2.6])
     figure.suptitle(shorten(trace["prompt"]), parse_math=False, fontsize=11)
-    _draw_genealogy(tree, trace)
-    _draw_rewards(curve, trace)
+    _draw_genealogy(tree, lines, trace["events"])
+    _draw_rewards(curve, trace["events"], particles)
     return png(figure)
 
 
@@ -42,23 +45,17 @@ def png(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_genealogy(axes: Any, trace: dict[str, Any]) -> None:
+def _draw_genealogy(axes: Any, lines: Sequence[Line], events: Sequence[dict[str, Any]]) -> None:
     """Draw every particle as a line; a line that is resampled away ends, and copies branch off their parent."""
     from matplotlib.ticker import MaxNLocator
 
-    steps, count = trace["steps"], trace["particles"]
-    resamplings = [e for e in trace["events"] if e["kind"] == "resample"]
-    edges = [0, *(e["step"] for e in resamplings), steps]
-    alive = _survivors(resamplings, count)
-    parents = [list(range(count)), *(e["ancestors"] for e in resamplings)]
-    for segment, (start, stop) in enumerate(pairwise(edges)):
-        for slot in range(count):
-            lives = slot in alive[segment]
-            x, y = _branch(start, stop, parents[segment][slot], slot)
-            axes.plot(x, y, color=LIVING if lives else DEAD, lw=1.8 if lives else 0.9, zorder=2 if lives else 1)
-    rewards = [e for e in trace["events"] if e["kind"] == "reward"]
+    slots = sorted({line.slot for line in lines})
+    for line in lines:
+        x, y = _branch(line)
+        axes.plot(x, y, color=LIVING if line.lives else DEAD, lw=1.8 if line.lives else 0.9, zorder=1 + line.lives)
+    rewards = [e for e in events if e["kind"] == "reward"]
     if rewards:
-        values, size = [v for e in rewards for v in e["reward"]], max(10.0, min(42.0, 500.0 / count))
+        values, size = [v for e in rewards for v in e["reward"]], max(10.0, min(42.0, 500.0 / len(slots)))
         scale = {"cmap": "viridis", "vmin": min(values), "vmax": max(values)}
         style = {"zorder": 3, "s": size, "edgecolors": "white", "linewidths": 0.6}
         for event in rewards:
@@ -66,14 +63,16 @@ def _draw_genealogy(axes: Any, trace: dict[str, Any]) -> None:
             points = axes.scatter(at, event["slots"], c=event["reward"], **scale, **style)
         axes.figure.colorbar(points, ax=axes, label="reward", pad=0.02, fraction=0.05)
     axes.set_ylabel("particle")
-    axes.set_title("genealogy (blue: has descendants at the end; gray: resampled away)", fontsize=9, loc="left")
-    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_title("genealogy (blue: has descendants at the end; gray: has none)", fontsize=9, loc="left")
+    axes.set_ylim(slots[-1] + 0.5, slots[0] - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _branch(start: float, stop: float, parent: int, child: int) -> tuple[list[float], list[float]]:
+def _branch(line: Line) -> tuple[list[float], list[float]]:
     """Return a particle's line over a stretch of steps: a bend from its parent's row to its own, then straight."""
+    start, stop, child = line.start, line.stop, line.slot
+    parent = child if line.parent is None else line.parent.slot
     if parent == child:
         return [start, stop], [child, child]
     bend = BEND * (stop - start)
@@ -83,28 +82,20 @@ def _branch(start: float, stop: float, parent: int, child: int) -> tuple[list[fl
     return [*x, stop], [*y, child]
 
 
-def _survivors(resamplings: list[dict[str, Any]], count: int) -> list[set[int]]:
-    """Return, for each stretch between resamplings, the slots whose content reaches the end."""
-    alive = [set(range(count))]
-    for event in reversed(resamplings):
-        alive.insert(0, {event["ancestors"][slot] for slot in alive[0]})
-    return alive
-
-
-def _draw_rewards(axes: Any, trace: dict[str, Any]) -> None:
+def _draw_rewards(axes: Any, events: Sequence[dict[str, Any]], particles: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    rewards = [e for e in trace["events"] if e["kind"] == "reward"]
+    rewards = [e for e in events if e["kind"] == "reward"]
     if rewards:
         steps = [e["step"] for e in rewards]
         axes.plot(steps, [sum(e["reward"]) / len(e["reward"]) for e in rewards], "o-", label="mean reward")
         axes.plot(steps, [max(e["reward"]) for e in rewards], "^--", label="best reward")
-    weighed = [e for e in trace["events"] if "ess" in e]
+    weighed = [e for e in events if "ess" in e]
     if weighed:
         other = axes.twinx()
         other.plot([e["step"] for e in weighed], [e["ess"] for e in weighed], "s:", color="#d62728", label="ESS")
         other.set_ylabel("ESS")
-        other.set_ylim(0, trace["particles"] * 1.05)
+        other.set_ylim(0, 1.05 * particles)
         other.spines["top"].set_visible(False)
     axes.set_xlabel("denoising steps done")
     axes.set_ylabel("reward")

@@ -33,6 +33,7 @@ class Method:
         clock_option: the option that bounds seconds per prompt, if it has one.
         least_particles: the fewest particles per prompt that it works with.
         independent: whether every particle is what its slot gives without the method, which only chooses among them.
+        copies: whether it copies particles, which only noise of their own tells apart.
     """
 
     name: ClassVar[str] = "method"
@@ -42,6 +43,7 @@ class Method:
     clock_option: ClassVar[str | None] = None
     least_particles: ClassVar[int] = 1
     independent: ClassVar[bool] = False
+    copies: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Raise if a declaration names an option that the method does not have."""

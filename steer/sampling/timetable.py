@@ -1,6 +1,6 @@
-"""``Timetable``: the steps at which a method acts."""
+"""``Timetable``: the steps at which a method acts, and those at shares of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from steer.sampling.state import State
 
@@ -26,3 +26,15 @@ class Timetable:
             return False
         self._waiting = False
         return True
+
+
+def steps_at(shares: Sequence[float], state: State) -> list[int]:
+    """Return the steps of the schedule at which shares of a run's steps are done; for ``begin``.
+
+    A run that begins with a picture takes only the last steps of its schedule.
+
+    Args:
+        shares: each in [0, 1]; 1 means the last step.
+    """
+    left = state.steps - state.step
+    return [state.step + min(round(share * left), left - 1) for share in shares]

@@ -48,8 +48,8 @@ class RunFolder:
     def begin(self, training: str, recipe: TrainingRecipe, **facts: object) -> None:
         """Write ``recipe.json``, after :meth:`check`, and lock the folder until :meth:`close`.
 
-        Of several processes only the first one writes and locks, once all are here: what it writes must not look like
-        an older run to one that started later.
+        All processes call this. Only the first one writes and locks, once all are here: what it writes must not look
+        like an older run to one that started later.
 
         Args:
             training: name of the training.

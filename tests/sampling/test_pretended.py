@@ -116,7 +116,7 @@ class Bright:
 SEARCHES = {
     "zero-order": {"rounds": 1}, "carinox": {"iterations": 1, "seeds": 1}, "prune": {"particles": 2},
     "best-of-n": {"n": 2}, "random": {"n": 2}, "refine": {"seeds": 1, "rounds": 1, "survivors": 1, "copies": 1},
-    "beam": {"particles": 2},
+    "beam": {"particles": 2, "at": (0.0,)},
 }  # fmt: skip
 
 

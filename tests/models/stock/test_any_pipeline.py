@@ -125,8 +125,8 @@ def test_searches_work(pipe) -> None:
     for method, options in (
         ("random", {"nfe": 36}),
         ("zero-order", {"rounds": 1}),
-        ("beam", {"particles": 4, "at": (0.5,)}),
-        ("prune", {"particles": 4, "at": (0.5,)}),
+        ("beam", {"particles": 4, "at": (0.3,)}),
+        ("prune", {"particles": 4, "at": (0.3,)}),
     ):
         result = sampler.generate(
             [prompt(IMG2IMG)], steps=STEPS, reward=brightness, methods=[method], options={method: options}
@@ -136,7 +136,9 @@ def test_searches_work(pipe) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "options"), [("fk", {"lambda": 1e6, "keep": 0.5, "at": (1,)}), ("beam", {})])
+@pytest.mark.parametrize(
+    ("method", "options"), [("fk", {"lambda": 1e6, "keep": 0.5, "at": (1,)}), ("beam", {"at": (0.3,)})]
+)
 def test_copies_go_on_though_the_population_shrinks(pipe, method: str, options: dict) -> None:
     given = {"steps": STEPS, "reward": brightness, "methods": [method], "choose": "all", "chunk": 1}
     found = steer.Sampler(pipe).generate([prompt(IMG2IMG)], options={method: {"particles": 4, **options}}, **given)

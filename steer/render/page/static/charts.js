@@ -55,6 +55,7 @@ function genealogy(trace, chosen) {
     const event = stretch ? resamplings[stretch - 1] : null;
     for (const slot of shown) {
       const place = event ? event.slots.indexOf(slot) : -1;
+      if (event && place < 0) continue;  // it was left out
       const parent = place >= 0 ? event.ancestors[place] : slot;
       if (!shown.includes(parent)) continue;
       const [x0, x1] = [x(from), x(edges[stretch + 1])];
