@@ -128,6 +128,15 @@ class Pretended(Tensor):
         return world.run(func, args, kwargs or {})
 
     @property
+    def data(self) -> Tensor:
+        return Tensor.data.__get__(self)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:  # which may be of another type
+        Tensor.data.__set__(self, value)
+        self.held = value.held if isinstance(value, Pretended) else value
+
+    @property
     def device(self) -> torch.device:
         return self.world.device
 

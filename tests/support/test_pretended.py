@@ -35,6 +35,13 @@ def test_what_is_there_already_is_not_copied() -> None:
         assert traffic.counts == (0, 0)
 
 
+def test_new_data_of_another_type_are_the_tensors() -> None:
+    with pretended():
+        weight = nn.Linear(2, 2).to("cuda", torch.bfloat16).weight
+        weight.data = weight.data.float()
+        assert weight.dtype == weight.detach().dtype == weight.data.dtype == (weight + 0).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     "operation",
     [
