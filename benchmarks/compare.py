@@ -1,4 +1,4 @@
-"""Re-make the comparisons of docs/results.md: the best method without and with a student, in seconds, on a flow.
+"""Re-make the comparisons of docs/results.md: methods without and with a student, in seconds, and on a flow.
 
     python benchmarks/compare.py [--out outputs/compare] [--prompts 240] [--question nfe]
 
@@ -71,6 +71,10 @@ QUESTIONS = {
     "students": Question("With a student", "nfe", "40,80", 240, (BEST_OF_N, *STUDENTS)),
     "more": Question("Without a student, more evaluations", "nfe", "160", 240, (BEST_OF_N, PRUNE, FUNNEL)),
     "seconds": Question("At equal seconds of one CPU thread", "seconds", "1", 240, (BEST_OF_N, FUNNEL, *STUDENTS)),
+    "steps": Question(
+        "A student of four steps or of one", "nfe", "40", 240,
+        ("four steps=dmd2+best-of-n:dmd2.steps=4", "one step=dmd2+best-of-n:dmd2.steps=1"),
+    ),
     "flow": Question(
         "On a flow model", "nfe", "40", 80,
         (BEST_OF_N, "fk=fk:lambda=1|4,eta=1", "fk funnel=fk:preset=glass,steps=5|10", PRUNE), FLOW,

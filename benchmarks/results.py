@@ -59,7 +59,7 @@ class Part:
 
 
 PARTS = (
-    Part("compare", given=("--question", "nfe", "--question", "students")),
+    Part("compare", given=("--question", "nfe", "--question", "students", "--question", "steps")),
     Part("compare-seconds", script="compare", given=("--question", "seconds", "--question", "flow")),
     Part("carinox", threads=True),
     Part("symmflow", threads=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +26,21 @@ class Line:
 
 
 def lines_of(trace: dict[str, Any]) -> list[Line]:
-    """Return the lines of a trace's particles, by their beginnings.
+    """Return the lines of a trace's particles, population by population of a search.
 
     Slots may be any numbers, and fewer from event to event: a resampling may leave some out, and one that a reward no
     longer tells of was dropped after the last one that did.
     """
     events = [event for event in trace["events"] if event["kind"] in ("reward", "resample")]
-    first = events[0]["slots"] if events else range(trace["particles"])
-    going = {slot: Line(slot, 0, trace["steps"]) for slot in first}
+    draws = dict.fromkeys(event.get("draw", 0) for event in events)
+    if not draws:
+        return [Line(slot, 0, trace["steps"], lives=True) for slot in range(trace["particles"])]
+    return [line for draw in draws for line in _lines([e for e in events if e.get("draw", 0) == draw], trace["steps"])]
+
+
+def _lines(events: Sequence[dict[str, Any]], steps: int) -> list[Line]:
+    """Return the lines of one population."""
+    going = {slot: Line(slot, 0, steps) for slot in events[0]["slots"]}
     lines, seen = [*going.values()], 0
     for event in events:
         step = event["step"]
@@ -40,12 +48,12 @@ def lines_of(trace: dict[str, Any]) -> list[Line]:
             for line in going.values():
                 line.stop = step
             pairs = zip(event["slots"], event["ancestors"], strict=True)
-            going = {slot: Line(slot, step, trace["steps"], going.get(source)) for slot, source in pairs}
+            going = {slot: Line(slot, step, steps, going.get(source)) for slot, source in pairs}
             lines += going.values()
         else:
             for slot in going.keys() - set(event["slots"]):
                 going.pop(slot).stop = seen
-            new = {slot: Line(slot, step, trace["steps"]) for slot in event["slots"] if slot not in going}
+            new = {slot: Line(slot, step, steps) for slot in event["slots"] if slot not in going}
             going |= new
             lines += new.values()
         seen = step

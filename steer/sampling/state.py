@@ -118,7 +118,8 @@ class State(Batch):
         return self._cached(f"rewards:{draws}", lambda: self._evaluate_draws(draws))
 
     def rewards_of(self, x0: Tensor) -> Tensor:
-        """Score other values of x0 in place of the particles' own, such as those of a look-ahead.
+        """Score other values of x0 in place of the particles' own, such as those of a look-ahead; traces tell of these
+        too.
 
         Args:
             x0: ``[N, …]``.
@@ -129,7 +130,7 @@ class State(Batch):
         Raises:
             SteerError: if the run has no reward.
         """
-        return self._scored(x0, self.prompts)
+        return self._noted(self._scored(x0, self.prompts))
 
     def gradient(self, reward: RewardFunction | None = None, *, name: str = "reward") -> tuple[Tensor, Tensor]:
         """Return the reward of each particle's decoded ``x0`` and its gradient by ``x``, for guidance within a hook.

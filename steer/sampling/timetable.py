@@ -34,7 +34,10 @@ def steps_at(shares: Sequence[float], state: State) -> list[int]:
     A run that begins with a picture takes only the last steps of its schedule.
 
     Args:
-        shares: each in [0, 1]; 1 means the last step.
+        shares: increasing, each in [0, 1]; 1 means the last step. Two that are rounded to one step take the next as
+            well, if there is one.
     """
-    left = state.steps - state.step
-    return [state.step + min(round(share * left), left - 1) for share in shares]
+    left, found = state.steps - state.step, [-1]
+    for share in shares:
+        found.append(min(max(round(share * left), found[-1] + 1), left - 1))
+    return [state.step + step for step in found[1:]]

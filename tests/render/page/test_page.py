@@ -11,6 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from support.pages import EVIL, write_run, write_videos
+from support.traces import LINES, SHRINKS
 
 from steer.errors import SteerError
 from steer.render.page import build_page
@@ -36,6 +37,18 @@ def page(browser: webdriver.Chrome, folder: Path, wait: Callable[[str], Any]) ->
     browser.get((folder / "index.html").as_uri())
     wait("document.documentElement.dataset.ready")
     return browser
+
+
+def test_its_lines_are_those_of_the_picture(page) -> None:
+    for trace, lines in LINES:
+        found = page.execute_script("return linesOf(arguments[0])", trace)
+        parents = [(line.get("parent") or {}).get("slot") for line in found]
+        assert {
+            (line["slot"], line["start"], line["stop"], parent, bool(line.get("lives")))
+            for line, parent in zip(found, parents, strict=True)
+        } == lines
+    chosen = page.execute_script("return linesOf(arguments[0], 1)", SHRINKS)
+    assert [(line["slot"], line["start"]) for line in chosen if line.get("mine")] == [(3, 0), (1, 2)]
 
 
 def count(page: webdriver.Chrome) -> int:

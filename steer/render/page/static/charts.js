@@ -27,47 +27,62 @@ function axisX(trace, y) {
 
 const eventsOf = (trace, kind) => (trace.events || []).filter((event) => event.kind === kind);
 
-// For each stretch between resamplings, the slots whose content reaches the end; and those of one end slot.
-function survivors(resamplings, slots) {
-  const alive = [new Set(slots)];
-  for (const event of [...resamplings].reverse()) {
-    const before = new Set();
-    event.slots.forEach((slot, place) => { if (alive[0].has(slot)) before.add(event.ancestors[place]); });
-    for (const slot of alive[0]) if (!event.slots.includes(slot)) before.add(slot);
-    alive.unshift(before);
+// A line per particle from one resampling to the next, or up to where it was dropped, as in steer/results/genealogy.py.
+// `mine`: the end particle `chosen` descends from it.
+function linesOf(trace, chosen) {
+  const events = (trace.events || []).filter((event) => event.kind === "reward" || event.kind === "resample");
+  const lines = [];
+  for (const draw of new Set(events.map((event) => event.draw || 0))) {
+    const own = events.filter((event) => (event.draw || 0) === draw);
+    let seen = 0, going = new Map();
+    const begin = (slot, start, parent) => {
+      const line = { slot, start, stop: trace.steps, parent };
+      lines.push(line);
+      return line;
+    };
+    for (const slot of own[0].slots) going.set(slot, begin(slot, 0));
+    for (const event of own) {
+      if (event.kind === "resample") {
+        for (const line of going.values()) line.stop = event.step;
+        const before = going;
+        going = new Map(event.slots.map((slot, place) => [slot, begin(slot, event.step, before.get(event.ancestors[place]))]));
+      } else {
+        const slots = new Set(event.slots);
+        for (const [slot, line] of going) {
+          if (!slots.has(slot)) { line.stop = seen; going.delete(slot); }
+        }
+        for (const slot of slots) if (!going.has(slot)) going.set(slot, begin(slot, event.step));
+      }
+      seen = event.step;
+    }
+    for (const end of going.values()) {
+      for (let line = end; line && !line.lives; line = line.parent) line.lives = true;
+      for (let line = end; line && end.slot === chosen; line = line.parent) line.mine = true;
+    }
   }
-  return alive;
+  return lines;
 }
 
 function genealogy(trace, chosen) {
-  const resamplings = eventsOf(trace, "resample"), rewards = eventsOf(trace, "reward");
-  const slots = [...new Set((trace.events || []).flatMap((event) => event.slots || []))].sort((a, b) => a - b);
+  const rewards = eventsOf(trace, "reward"), lines = linesOf(trace, chosen);
+  const slots = [...new Set(lines.map((line) => line.slot))].sort((a, b) => a - b);
   if (!slots.length) return null;
   const shown = slots.slice(0, 64);
   const gap = Math.max(9, Math.min(26, 420 / shown.length));
   const y = (slot) => 12 + gap * shown.indexOf(slot);
   const x = scaleX(trace);
-  const edges = [0, ...resamplings.map((event) => event.step), trace.steps];
-  const last = rewards.length ? rewards[rewards.length - 1].slots : slots;
-  const alive = survivors(resamplings, last), line = survivors(resamplings, [chosen]);
   const back = [], front = [];
-  edges.slice(0, -1).forEach((from, stretch) => {
-    const event = stretch ? resamplings[stretch - 1] : null;
-    for (const slot of shown) {
-      const place = event ? event.slots.indexOf(slot) : -1;
-      if (event && place < 0) continue;  // it was left out
-      const parent = place >= 0 ? event.ancestors[place] : slot;
-      if (!shown.includes(parent)) continue;
-      const [x0, x1] = [x(from), x(edges[stretch + 1])];
-      const bend = x0 + (x1 - x0) * 0.35, middle = (x0 + bend) / 2;
-      const path = `M${x0} ${y(parent)}C${middle} ${y(parent)} ${middle} ${y(slot)} ${bend} ${y(slot)}L${x1} ${y(slot)}`;
-      const mine = line[stretch].has(slot), lives = alive[stretch].has(slot);
-      (mine || lives ? front : back).push(make("svg:path", {
-        d: path, fill: "none", stroke: mine ? "var(--accent)" : lives ? "var(--soft)" : "var(--dead)",
-        "stroke-width": mine ? 2.6 : lives ? 1.5 : 1, "stroke-linecap": "round",
-      }));
-    }
-  });
+  for (const { slot, start, stop, parent, lives, mine } of lines) {
+    const from = parent ? parent.slot : slot;
+    if (!shown.includes(slot) || !shown.includes(from)) continue;
+    const [x0, x1] = [x(start), x(stop)];
+    const bend = x0 + (x1 - x0) * 0.35, middle = (x0 + bend) / 2;
+    const path = `M${x0} ${y(from)}C${middle} ${y(from)} ${middle} ${y(slot)} ${bend} ${y(slot)}L${x1} ${y(slot)}`;
+    (mine || lives ? front : back).push(make("svg:path", {
+      d: path, fill: "none", stroke: mine ? "var(--accent)" : lives ? "var(--soft)" : "var(--dead)",
+      "stroke-width": mine ? 2.6 : lives ? 1.5 : 1, "stroke-linecap": "round",
+    }));
+  }
   const values = rewards.flatMap((event) => event.reward);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const dots = rewards.flatMap((event) => event.slots.map((slot, place) => {
