@@ -38,4 +38,4 @@ LINES: list[tuple[dict[str, Any], set[tuple[int, int, int, int | None, bool]]]] 
     (TWO_POPULATIONS, {(0, 0, 10, None, True), (1, 0, 10, None, True), (2, 0, 2, None, False), (3, 0, 2, None, True),
                        (2, 2, 10, 3, True), (3, 2, 10, 3, True)}),
 ]  # fmt: skip
-"""Traces, and their lines: slot, the steps of both ends, the parent's slot, and whether descendants are left at the end."""
+"""Traces and their lines: slot, steps of both ends, the parent's slot, and whether descendants are left at the end."""
