@@ -70,7 +70,9 @@ QUESTIONS = {
     "nfe": Question("Without a student", "nfe", "40,80", 240, (BEST_OF_N, PRUNE, FUNNEL)),
     "students": Question("With a student", "nfe", "40,80", 240, (BEST_OF_N, *STUDENTS)),
     "more": Question("Without a student, more evaluations", "nfe", "160", 240, (BEST_OF_N, PRUNE, FUNNEL)),
-    "seconds": Question("At equal seconds of one CPU thread", "seconds", "1", 240, (BEST_OF_N, FUNNEL, *STUDENTS)),
+    "seconds": Question(
+        "At equal seconds of one CPU thread", "seconds", "1", 240, (BEST_OF_N, FUNNEL, STUDENTS[0], STUDENTS[2])
+    ),
     "steps": Question(
         "A student of four steps or of one", "nfe", "40", 240,
         ("four steps=dmd2+best-of-n:dmd2.steps=4", "one step=dmd2+best-of-n:dmd2.steps=1"),
