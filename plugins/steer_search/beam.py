@@ -49,7 +49,7 @@ class Beam(Method):
             raise SteerError("beam selects between steps, and this run has one; take more steps, or best-of-n")
         last = state.steps - 2
         self._selections = Timetable(min(step, last) for step in steps_at(self.options.at, state))
-        self._widths = [self._width(int((state.job == job).sum())) for job in range(len(state.jobs))]
+        self._widths = [self._width(len(state.rows_of(job))) for job in range(len(state.jobs))]
         self._selected = False
 
     @hookimpl

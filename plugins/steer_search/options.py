@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import model_validator
 
 from steer import Field, Options
@@ -120,16 +118,15 @@ class DraftOptions(Options):
     steps: int | None = Field(None, ge=1, description="Steps of a draft; by default those of the sample.")
 
 
-class PruneOptions(Options):
-    """Options of ``prune``."""
+class SelectionOptions(Options):
+    """Options of methods that let only the best particles go on."""
 
     particles: int = Field(
         16, ge=2, le=65_536, description="Particles per prompt at the beginning; --particles means the same."
     )
     at: tuple[float, ...] = Field(
-        (0.25,), min_length=1, description="Shares of the steps after which to prune particles, each below 1."
+        (0.25,), min_length=1, description="Shares of the steps after which to select particles, each below 1."
     )
-    keep: float = Field(0.34, gt=0, lt=1, description="Share of the particles that each pruning keeps, rounded up.")
     lookahead: int = Field(
         0,
         ge=0,
@@ -139,17 +136,21 @@ class PruneOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _within(self) -> PruneOptions:
-        check_shares(self.at)
+    def _within(self) -> SelectionOptions:
+        if not all(0 <= share < 1 for share in self.at) or list(self.at) != sorted(set(self.at)):
+            raise ValueError("expected increasing shares of the steps, each at least 0 and below 1, such as at=0.2,0.5")
         return self
 
 
-class BeamOptions(Options):
+class PruneOptions(SelectionOptions):
+    """Options of ``prune``."""
+
+    keep: float = Field(0.34, gt=0, lt=1, description="Share of the particles that each pruning keeps, rounded up.")
+
+
+class BeamOptions(SelectionOptions):
     """Options of ``beam``."""
 
-    particles: int = Field(
-        16, ge=2, le=65_536, description="Particles per prompt at the beginning; --particles means the same."
-    )
     at: tuple[float, ...] = Field(
         (0.25, 0.5), min_length=1, description="Shares of the steps after which to select particles, each below 1."
     )
@@ -161,25 +162,3 @@ class BeamOptions(Options):
         "the copies of one.",
     )
     copies: int = Field(2, ge=1, le=4096, description="Copies in which each selected particle goes on.")
-    lookahead: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="Denoiser evaluations to denoise a particle further, without noise, before it is scored; 0 scores "
-        "the estimate of x0.",
-    )
-
-    @model_validator(mode="after")
-    def _within(self) -> BeamOptions:
-        check_shares(self.at)
-        return self
-
-
-def check_shares(shares: Sequence[float]) -> None:
-    """Check shares of the steps at which a method acts.
-
-    Raises:
-        ValueError: unless they increase and each is in [0, 1).
-    """
-    if not all(0 <= share < 1 for share in shares) or list(shares) != sorted(set(shares)):
-        raise ValueError("expected increasing shares of the steps, each at least 0 and below 1, such as at=0.2,0.5")

@@ -137,7 +137,12 @@ def test_searches_work(pipe) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "options"), [("fk", {"lambda": 1e6, "keep": 0.5, "at": (1,)}), ("beam", {"at": (0.3,)})]
+    ("method", "options"),
+    [
+        ("fk", {"lambda": 1e6, "keep": 0.5, "at": (1,)}),
+        ("fk", {"lambda": 1e6, "keep": 0.5, "start": 0.0, "end": 0.0}),  # of the steps that are left by the strength
+        ("beam", {"at": (0.3,)}),
+    ],
 )
 def test_copies_go_on_though_the_population_shrinks(pipe, method: str, options: dict) -> None:
     given = {"steps": STEPS, "reward": brightness, "methods": [method], "choose": "all", "chunk": 1}
