@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-WALL_MB = 95
+WALL_MB = 60
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from steer.plugin import (
     shapes_of,
     unknown,
 )
+from steer_dmd2 import differences
 from steer_dmd2.options import DMD2Options
 from steer_dmd2.presets import PRESETS, Variant, check_fits, declared, fitting
 from steer_dmd2.student import WEIGHTS, not_made_for, read_card
@@ -44,7 +45,7 @@ class Chosen:
     Attributes:
         name: its name in the run's recipe and in the table of denoisers.
         source: its weights: a local file, or one on the hub.
-        form: ``"unet"`` or ``"lora"``.
+        form: ``"unet"``, ``"difference"`` or ``"lora"``.
         timesteps: explicit ones, or ``None`` for the scheduler's own.
         scheduler: steer's short name of it.
         given: path of the user's own copy of the hub's file.
@@ -92,8 +93,8 @@ def choose(options: DMD2Options, backbone: Any) -> Chosen:
             f"{_way(chosen, backbone)}"
         )
     file = chosen.at_hand()
-    if file is not None and chosen.form == "unet":
-        _check_shapes(chosen.name, file, backbone.denoisers["base"])
+    if file is not None and chosen.form != "lora":
+        _check_shapes(chosen, file, backbone.denoisers["base"])
     return chosen
 
 
@@ -218,16 +219,19 @@ def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
     base = backbone.denoisers["base"]
     if chosen.form == "lora":
         return _fused(chosen, backbone, base, file)
-    if backbone.denoisers.loras:
+    if backbone.denoisers.loras and chosen.form == "unet":
         warnings.warn(
             f"student {chosen.name!r} has weights of its own, so the model's LoRAs have no effect: "
             f"{', '.join(backbone.denoisers.loras)}; leave them out, or take a student that is a LoRA",
             stacklevel=2,
         )
-    _check_shapes(chosen.name, file, base)
-    state, device = _read(file), backbone.brought_to
-    # a copy, because the tensors are mapped to their file, which may be overwritten
-    placed = {name: state[name].to(device, tensor.dtype, copy=True) for name, tensor in base.state_dict().items()}
+    _check_shapes(chosen, file, base)
+    state, device, own = _read(file), backbone.brought_to, base.state_dict()
+    if chosen.form == "difference":
+        _check_in_memory(own, "a student of differences")
+        placed = {name: differences.added(tensor, state, name).to(device) for name, tensor in own.items()}
+    else:  # a copy, because the tensors are mapped to their file, which may be overwritten
+        placed = {name: state[name].to(device, tensor.dtype, copy=True) for name, tensor in own.items()}
     module: nn.Module = _like(base, placed, device).eval().requires_grad_(False)
     return module
 
@@ -251,8 +255,7 @@ def _like(base: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any
 def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
     pipeline = type(backbone.pipe)
     own = base.state_dict()
-    if any(tensor.is_meta for tensor in own.values()):
-        raise SteerError("a LoRA student needs the model's weights in memory; use offload=model, or none")
+    _check_in_memory(own, "a LoRA student")
     device = backbone.brought_to
     module = _like(base, {name: tensor.to(device, copy=True) for name, tensor in own.items()}, device)
     try:
@@ -289,14 +292,22 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
     return fused
 
 
-def _check_shapes(name: str, file: Path, base: nn.Module) -> None:
-    """Raise if the header of a file does not list exactly the tensors of a denoiser."""
-    expected = {tensor: value.shape for tensor, value in base.state_dict().items()}
+def _check_in_memory(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Raise for a denoiser of which some weights are brought to the device only while they compute."""
+    if any(tensor.is_meta for tensor in tensors.values()):
+        raise SteerError(f"{what} needs the model's weights in memory; use offload=model, or none")
+
+
+def _check_shapes(chosen: Chosen, file: Path, base: nn.Module) -> None:
+    """Raise if the header of a file does not list exactly the tensors that a student of a denoiser has."""
+    expected = {tensor: tuple(value.shape) for tensor, value in base.state_dict().items()}
+    if chosen.form == "difference":
+        expected = differences.shapes(expected)
     # computed, but stored in some files
     computed = {buffer for buffer, _ in base.named_buffers()} - expected.keys()
     problem = mismatch(expected, {tensor: shape for tensor, shape in _shapes(file).items() if tensor not in computed})
     if problem:
-        raise SteerError(f"student {name!r} is for another base: {file.name} has tensors {problem}")
+        raise SteerError(f"student {chosen.name!r} is for another base: {file.name} has tensors {problem}")
 
 
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:

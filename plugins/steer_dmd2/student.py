@@ -34,7 +34,7 @@ class Student:
         family: pipeline class of the models that it fits.
         base: the model that it was distilled from, as the user named it.
         schedules: the timesteps that it was made for, by number of steps.
-        form: ``"unet"`` (all weights) or ``"lora"``.
+        form: ``"unet"`` (all weights), ``"difference"`` (see :mod:`steer_dmd2.differences`) or ``"lora"``.
         guidance_scale: of the teacher in training; generation uses none.
         prediction: what it predicts, ``"epsilon"`` or ``"v_prediction"``; ``None`` if the card does not say.
         training: the recipe, for the reader.
@@ -43,7 +43,7 @@ class Student:
     family: str
     base: str
     schedules: Annotated[Mapping[int, tuple[int, ...]], AfterValidator(_checked)]
-    form: Literal["unet", "lora"] = "unet"
+    form: Literal["unet", "difference", "lora"] = "unet"
     guidance_scale: Annotated[float, AllowInfNan(False)] = 1.0
     prediction: Annotated[str | None, Field(pattern="^(epsilon|v_prediction)$")] = None
     training: Mapping[str, Any] = field(default_factory=dict)
