@@ -1,6 +1,5 @@
 """A small differentiable detector of the embedded world: where objects are, and what they are."""
 
-import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -84,29 +83,26 @@ def read(detector: Detector, images: Tensor) -> Reading:
 
 
 class Reader:
-    """Runs the detector and caches the last result, because all rewards of a sum read the same images in turn.
+    """Runs the detector and keeps its last result, because all rewards of a sum read the same images in turn, each in a
+    copy of its own.
 
-    Images that need a gradient are not cached, because a graph can be differentiated only once.
+    Images that need a gradient are not kept, because a graph can be differentiated only once.
     """
 
     def __init__(self, detector: Detector) -> None:
         """Args: detector: frozen, in fp32."""
         self.detector = detector
-        self._last: tuple[weakref.ref[Tensor], int, Reading] | None = None
+        self._last: tuple[Tensor, Reading] | None = None
 
     def __call__(self, images: Tensor) -> Reading:
         """Run the detector on images, float ``[N, 3, H, W]`` in [0, 1], on the detector's device."""
         images = images.float()
-        if images.requires_grad or images.is_inference():  # inference tensors have no version counter
+        if images.requires_grad:
             return read(self.detector, images)
-        if self._last is not None:
-            seen, version, reading = self._last
-            if seen() is images and version == images._version:
-                return reading
-        with torch.no_grad():
-            reading = read(self.detector, images)
-        self._last = (weakref.ref(images), images._version, reading)
-        return reading
+        if self._last is None or not torch.equal(self._last[0], images):
+            with torch.no_grad():
+                self._last = (images.clone(), read(self.detector, images))
+        return self._last[1]
 
 
 def split(out: Tensor) -> Reading:

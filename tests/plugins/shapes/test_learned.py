@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from steer import Prompt
+from steer.registry.plugins import manager
+from steer.rewards.by_name import make_reward
 from steer.testing import check_reward
 from steer_shapes.captions import sample_requirements
 from steer_shapes.detector import ATTRIBUTES, Detector, load, read, split
@@ -131,24 +134,26 @@ def test_clean_images_are_cleaner_than_noisy_or_smeared_ones() -> None:
     assert bool((scores[0] > scores[2]).all())
 
 
-def test_rewards_of_a_sum_share_one_reading_until_the_images_change() -> None:
-    detector = load("cpu")
+@pytest.mark.parametrize("inference", [False, True])
+def test_rewards_of_a_sum_share_one_reading_until_the_images_change(inference: bool) -> None:
     looked: list[int] = []
-    handle = detector.register_forward_hook(lambda module, args, out: looked.append(len(args[0])))
+    handle = load("cpu").register_forward_hook(lambda module, args, out: looked.append(len(args[0])))
+    total = make_reward(["shapes-objects+shapes-count+shapes-relations"], {}, manager(), torch.device("cpu"))
+    parts = [ShapesObjects(), ShapesCount(), ShapesRelations()]
+    prompts = [Prompt("a red circle to the left of a blue square")] * 2
     try:
         images = torch.rand(2, 3, 64, 64)
-        rewards = [ShapesObjects(), ShapesCount(), ShapesRelations()]
-        prompts = ["a red circle to the left of a blue square"] * 2
-        with torch.no_grad():
-            before = [reward(images, prompts) for reward in rewards]
+        with torch.inference_mode(inference):
+            images = images.clone()
+            before = total(images, prompts)
             assert looked == [2]
             images.zero_()  # the same tensor with other pixels is looked at again
-            after = [reward(images, prompts) for reward in rewards]
-        assert looked == [2, 2]
-        assert not torch.equal(before[0], after[0])
-        assert torch.equal(after[0], rewards[0](images.clone(), prompts))
-        images.requires_grad_(True)
-        for reward in rewards:  # a graph of its own each, so that each can be walked back
-            reward(images, prompts).sum().backward()
+            after = total(images, prompts)
+            assert looked == [2, 2]
+            assert not torch.equal(before, after)
+            assert torch.allclose(after, sum(part(images.clone(), prompts) for part in parts))
+        kept = torch.rand(2, 3, 64, 64, requires_grad=True)
+        for reward in parts:  # a graph of its own each, so that each can be walked back
+            reward(kept, prompts).sum().backward()
     finally:
         handle.remove()
