@@ -26,6 +26,7 @@ HEAD = 32
 @option("--beta", float, None, "Width of the labels' dequantization.", "6 for masks, 4 for classes", callback=positive)
 @option("--image-weight", click.FloatRange(0, 1), 0.5, "Weight of the image in the loss; the rest is for the labels.")
 @option("--late", click.FloatRange(0, 1), 0.1, "Share of training times set to exactly t=1, where inference begins.")
+@option("--shift", float, 1.0, "Above 1, more training times where the image is mostly noise.", callback=positive)
 @training_options(steps=3000, batch=32, rate=1e-3, ema=0.999, precision="auto")
 def command(
     given: TrainingOptions,
@@ -37,6 +38,7 @@ def command(
     beta: float | None,
     image_weight: float,
     late: float,
+    shift: float,
 ) -> None:
     """Train a symmetric flow on images with masks or classes.
 
@@ -61,7 +63,9 @@ def command(
     beta = beta if beta is not None else (6.0 if images.kind == "masks" else 4.0)
     config = SymmFlowConfig(images.kind, images.labels, images.size, images.colors, beta)
     machine = start(given.precision, given.device, given.threads, shard=given.shard)
-    recipe = Recipe(**given.recipe, image_weight=image_weight, late=late, precision=machine.mixed_precision)
+    recipe = Recipe(
+        **given.recipe, image_weight=image_weight, late=late, shift=shift, precision=machine.mixed_precision
+    )
     recipe = replace(recipe, warmup=min(100, recipe.steps // 10))
     torch.manual_seed(recipe.seed)
     if init is None:

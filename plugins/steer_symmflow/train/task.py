@@ -27,7 +27,9 @@ class Recipe(TrainingRecipe):
     Attributes:
         warmup: steps of the linear warm-up before the cosine.
         image_weight: w of the loss.
-        late: share of times t that are exactly 1, where inference begins; the others are uniform.
+        late: share of times t that are exactly 1, where inference begins.
+        shift: s of the other times, t = u / (u + s·(1−u)) for uniform u: s times as many where the image is noise
+            (SD3, arXiv 2403.03206, eq. 23).
         weight_decay: of all weights.
     """
 
@@ -38,6 +40,7 @@ class Recipe(TrainingRecipe):
     warmup: int = 100
     image_weight: float = 0.5
     late: float = 0.0
+    shift: float = 1.0
     weight_decay: float = 0.01
 
 
@@ -87,6 +90,7 @@ class FlowTask(Task):
         noise_x, noise_m = (draw.normal(*x.shape).to(device) for _ in range(2))
         # one time from each of N equal parts has less variance than N independent ones
         t = (torch.arange(count) + draw.uniform(count)) / count
+        t = t / (t + self.recipe.shift * (1 - t))
         t = torch.where(draw.uniform(count) < self.recipe.late, 1.0, t).to(device)
         return flow.interpolate(x, m, noise_x, noise_m, t), t, flow.target(x, m, noise_x, noise_m)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from steer import SteerError
-from steer.training import RunFolder, Watch, fit, start
+from steer.training import Draw, RunFolder, Watch, fit, start
 from steer.training.display import Silent
 from steer_symmflow.model import SymmFlowConfig, SymmFlowModel
 from steer_symmflow.train.cli import unet_config
@@ -80,3 +80,20 @@ def test_a_run_goes_on_by_its_own_recipe_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(SteerError, match=r"has rate=.*, now it is 0\.5"):
         run(tmp_path, data(), replace(RECIPE, rate=0.5), resume=True)
     run(tmp_path, data(), replace(RECIPE, steps=7), resume=True)
+
+
+def test_shift_and_late_say_at_which_times_a_flow_is_trained() -> None:
+    model = SymmFlowModel(
+        SymmFlowConfig("classes", LABELS, (8, 8), (), 4.0, patch=2, unet=unet_config((16, 32), 2, (8, 8)))
+    )
+
+    def times(**changes: float) -> torch.Tensor:
+        task = FlowTask(model, data(), replace(RECIPE, batch=512, **changes), start("no", "cpu"))
+        return task.batch(Draw(0, "symmflow", 1, 0))[1]
+
+    # one time from each of 512 equal parts: quantiles are exact to 1/512
+    even, early = times().sort().values, times(shift=3.0).sort().values
+    u = torch.linspace(0, 1, 9)[1:-1]
+    assert torch.allclose(even[(512 * u).long()], u, atol=0.004)
+    assert torch.allclose(early[(512 * u).long()], u / (u + 3 * (1 - u)), atol=0.01)
+    assert float((times(late=0.25, shift=3.0) == 1).float().mean()) == pytest.approx(0.25, abs=0.08)
