@@ -114,7 +114,7 @@ def load_model(
     _receive(backbone, chosen)
     defaults = defaults_of(found.shown, found.place.folder)
     backbone.usual_inputs = usual_inputs(found.place.folder, backbone.call_inputs)
-    return _model(name, backbone, defaults, chosen, files_of(name, chosen), parts)
+    return _model(name, backbone, defaults, chosen, files_of(name, chosen), parts, folder)
 
 
 def _folder(found: Found, options: ModelOptions, precision: torch.dtype) -> Path:
@@ -251,8 +251,9 @@ def _model(
     options: ModelOptions,
     files: dict[str, str],
     parts: dict[str, str],
+    folder: Path | None = None,
 ) -> Model:
-    preview = _preview(backbone, options)
+    preview = _preview(backbone, options, folder)
     places = {lora: loras.file_of(lora_files.locate(lora)) for lora, *_ in options.loras if lora not in files}
     weights = {
         **parts,
@@ -293,7 +294,7 @@ def _plain(config: Any) -> Mapping[str, Any]:
     return config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
 
 
-def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
+def _preview(backbone: Backbone, options: ModelOptions, folder: Path | None) -> Preview | None:
     if options.preview is None:
         return None
     if not backbone.predicts:
@@ -307,7 +308,7 @@ def _preview(backbone: Backbone, options: ModelOptions) -> Preview | None:
         raise SteerError(
             f"preview decoder {options.preview!r} is not for the latents of {type(backbone).__name__}: {fitting}"
         )
-    preview = Preview(options.preview, backbone.device, dtype)
+    preview = Preview(options.preview, backbone.device, dtype, folder)
     preview.check(backbone.latent_shape(None, None)[0])
     return preview
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ PREVIEWS = {
     "taef1": "madebyollin/taef1",
 }
 """Short names of preview decoders: their hub ids."""
+OWN = "own"
+"""The preview decoder in the folder ``preview`` of the model's own folder."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class ModelOptions:
             ``"StableDiffusionInpaintPipeline"``.
         parts: parts that the model lacks or that replace its own, such as a ControlNet: name, and folder or hub id.
         preview: small decoder for rewards before the last step: a short name, hub id or folder of an
-            ``AutoencoderTiny``.
+            ``AutoencoderTiny``, or ``"own"``, the one in the model's folder.
     """
 
     loras: tuple[Lora, ...] = ()
@@ -195,20 +198,26 @@ def denoiser_of(pipe: Any) -> Any:
 class Preview:
     """A small decoder (``AutoencoderTiny``) for rewards before the last step; 0.14 TFLOP for 2.5 at 512 px."""
 
-    def __init__(self, name: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, name: str, device: torch.device, dtype: torch.dtype, folder: Path | None = None) -> None:
         """Load it.
 
         Args:
-            name: a short name of :data:`PREVIEWS`, a hub id, or a folder.
+            name: a short name of :data:`PREVIEWS`, :data:`OWN`, a hub id, or a folder.
+            folder: the model's own.
 
         Raises:
             SteerError: if it cannot be loaded.
         """
         from diffusers import AutoencoderTiny
 
-        source = Source(PREVIEWS.get(name, name))
+        if name == OWN and not (folder is not None and (folder / "preview").is_dir()):
+            reason = (
+                "of a pipeline in memory is not known" if folder is None else f"is missing: no {folder / 'preview'}"
+            )
+            raise SteerError(f"the model's own preview decoder {reason}; expected {', '.join(PREVIEWS)} or a folder")
+        source = Source(str(folder / "preview") if folder is not None and name == OWN else PREVIEWS.get(name, name))
         if source.folder is None and not source.like_an_id():
-            raise unknown("preview decoder", name, PREVIEWS)
+            raise unknown("preview decoder", name, (*PREVIEWS, OWN))
         place = source.path or weights.locate(Repository(source.name, option=""), owner=name)
         try:
             self.model = AutoencoderTiny.from_pretrained(str(place), torch_dtype=dtype).to(device).eval()

@@ -108,6 +108,19 @@ def test_a_preview_decoder_scores_on_the_way_but_not_at_the_end(tmp_path: Path) 
     assert seen[-1] == (3, 16, 16)
 
 
+def test_a_model_may_have_a_preview_decoder_of_its_own(tmp_path: Path) -> None:
+    own = ModelOptions(preview="own")
+    with pytest.raises(SteerError, match=r"own preview decoder of a pipeline in memory is not known; expected taesd, "):
+        Sampler(tiny_sd(), model_options=own)
+    tiny_sd().save_pretrained(tmp_path)
+    with pytest.raises(SteerError, match=r"own preview decoder is missing: no .*preview; expected taesd, "):
+        Sampler(tmp_path, model_options=own)
+    AutoencoderTiny(latent_channels=4).save_pretrained(tmp_path / "preview")
+    sampler = Sampler(tmp_path, model_options=own)
+    assert sampler.model.preview(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 64, 64)
+    assert "preview" in sampler.model.weights
+
+
 def test_a_known_preview_decoder_is_refused_by_families_that_it_is_not_for() -> None:
     # before it is looked for: there is no network in tests
     with pytest.raises(SteerError, match="'taesdxl' is not for the latents of StableDiffusion: use taesd"):

@@ -100,7 +100,8 @@ def test_text_trains_on_the_device(traffic: Traffic, unsaved: None, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "batch", "waits"), [("autoencoder", 2, 1), ("t2i", 2, 2), ("clip", 4, 5), ("detector", 2, 3)]
+    ("name", "batch", "waits"),
+    [("autoencoder", 2, 1), ("t2i", 2, 2), ("preview", 2, 1), ("clip", 4, 5), ("detector", 2, 3)],
 )
 def test_a_stage_of_the_shapes_trains_on_the_device(
     traffic: Traffic, unsaved: None, name: str, batch: int, waits: int, tmp_path: Path, monkeypatch

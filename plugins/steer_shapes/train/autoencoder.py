@@ -50,14 +50,9 @@ class AutoencoderStage(Stage):
             posterior = vae.encode(images).latent_dist
             latents = posterior.sample(draw.noise)
             output = vae.decode(latents).sample
-        error = output.float() - images
-        # Most of an image is background, which is easy to learn, so objects and their rims count more.
-        near = F.max_pool2d((images.amax(1, keepdim=True) > -0.5).float(), 5, 1, 2)
-        weight = (1 + 3 * near) / (1 + 3 * near).mean()
-        absolute, squared = (weight * error.abs()).mean(), (weight * error.square()).mean()
+        loss, squared = reconstruction(output.float(), images)
         divergence = posterior.kl().mean() / latents[0].numel()
-        loss = absolute + squared + KL_WEIGHT * divergence
-        return {"loss": loss, "mse": error.square().mean(), "kl": divergence}
+        return {"loss": loss + KL_WEIGHT * divergence, "mse": squared, "kl": divergence}
 
     def sheet(self, path: Path) -> dict[str, float]:
         """Write a sheet of scenes and their reconstructions; return the squared error."""
@@ -66,6 +61,17 @@ class AutoencoderStage(Stage):
         output = vae.decode(vae.encode(images).latent_dist.mean).sample
         save_sheet(torch.cat([images[:32], output[:32]]) / 2 + 0.5, path)
         return {"sheet_mse": float((output - images).square().mean())}
+
+
+def reconstruction(output: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of a reconstruction ``[N, 3, 64, 64]`` in [-1, 1], L1 + MSE, and its plain squared error.
+
+    Most of an image is background, which is easy to learn, so objects and their rims count more.
+    """
+    error = output - images
+    near = F.max_pool2d((images.amax(1, keepdim=True) > -0.5).float(), 5, 1, 2)
+    weight = (1 + 3 * near) / (1 + 3 * near).mean()
+    return (weight * error.abs()).mean() + (weight * error.square()).mean(), error.square().mean()
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import click
 
 from steer.training import TrainingOptions, option, training_options
 
-STAGES = ("autoencoder", "t2i", "clip", "detector", "t2v")
+STAGES = ("autoencoder", "t2i", "preview", "clip", "detector", "t2v")
 
 
 @click.command("shapes")
@@ -18,7 +18,8 @@ STAGES = ("autoencoder", "t2i", "clip", "detector", "t2v")
 )
 @training_options(out="runs/shapes", precision="auto", device="cpu", threads=2, own="the stage's own")
 def command(given: TrainingOptions, stage: str) -> None:
-    """Train the shapes models: autoencoder, text-to-image, CLIP, detector and text-to-video.
+    """Train the shapes models: autoencoder, text-to-image, preview decoder, CLIP, detector and
+    text-to-video.
 
     --resume continues the stages that have begun and starts the others.
     """

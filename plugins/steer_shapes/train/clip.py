@@ -1,4 +1,4 @@
-"""Stage 3: a CLIP for the shapes world, trained with captions and images that differ in one thing."""
+"""Stage 4: a CLIP for the shapes world, trained with captions and images that differ in one thing."""
 
 from collections import defaultdict
 from collections.abc import Callable

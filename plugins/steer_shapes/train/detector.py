@@ -1,4 +1,4 @@
-"""Stage 4: the detector for the differentiable rewards."""
+"""Stage 5: the detector for the differentiable rewards."""
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import save_file
 from torch import nn
 
@@ -27,6 +27,14 @@ def export_pipeline(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) ->
         _write_plain_tokenizer(place / "tokenizer")
         # steer's defaults for this model; diffusers ignores the file
         (place / "steer.json").write_text(json_text(DEFAULTS) + "\n", encoding="utf-8")
+    return folder
+
+
+def export_preview(modules: nn.ModuleDict, folder: Path) -> Path:
+    """Write the preview autoencoder, an AutoencoderTiny, in fp16. The modules are converted in place."""
+    tiny: AutoencoderTiny = modules["tiny"].half()
+    with replaced_folder(folder) as place:
+        tiny.save_pretrained(place, safe_serialization=True)
     return folder
 
 

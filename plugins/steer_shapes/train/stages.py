@@ -12,14 +12,15 @@ from steer.training import Display, Draw, Machine, RunFolder, Watch, fit, read_c
 
 from .. import paths
 from ..layout import PLAIN_SHARE
-from . import autoencoder, clip, detector, t2i, t2v
+from . import autoencoder, clip, detector, preview, t2i, t2v
 from .data import draw_images
-from .export import export_clip, export_detector, export_pipeline, export_video
+from .export import export_clip, export_detector, export_pipeline, export_preview, export_video
 from .stage import Recipe, Stage
 
 RECIPES: dict[str, Recipe] = {
     "autoencoder": autoencoder.RECIPE,
     "t2i": t2i.RECIPE,
+    "preview": preview.RECIPE,
     "clip": clip.RECIPE,
     "detector": detector.RECIPE,
     "t2v": t2v.RECIPE,
@@ -33,7 +34,7 @@ def train(name: str, recipe: Recipe, run: RunFolder, machine: Machine, *, watch:
         SteerError: if the stage needs an autoencoder and none was trained beside it.
     """
     out = run.path.parent
-    shipped = name in ("detector", "t2v")
+    shipped = name in ("preview", "detector", "t2v")
     vae = None if name == "autoencoder" else load_autoencoder(out, recipe.seed, shipped=shipped)
     run.begin(name, recipe)
     stage = STAGES[name](recipe, machine, vae if vae is None else vae.to(machine.device), run.path)
@@ -67,6 +68,7 @@ def load_autoencoder(out: Path, seed: int, *, shipped: bool) -> AutoencoderKL:
 STAGES: dict[str, type[Stage]] = {
     "autoencoder": autoencoder.AutoencoderStage,
     "t2i": t2i.TextToImageStage,
+    "preview": preview.PreviewStage,
     "clip": clip.ClipStage,
     "detector": detector.DetectorStage,
     "t2v": t2v.TextToVideoStage,
@@ -74,6 +76,7 @@ STAGES: dict[str, type[Stage]] = {
 
 EXPORTS: dict[str, Callable[[AutoencoderKL | None, nn.ModuleDict, Path], Path]] = {
     "t2i": lambda vae, modules, weights: export_pipeline(vae, modules, weights / "pipeline"),
+    "preview": lambda _, modules, weights: export_preview(modules, weights / "pipeline" / "preview"),
     "clip": lambda _, modules, weights: export_clip(modules, weights / "clip"),
     "detector": lambda _, modules, weights: export_detector(modules, weights / "detector"),
     "t2v": lambda vae, modules, weights: export_video(vae, modules, weights / "video"),

@@ -1,4 +1,4 @@
-"""Stage 5: text to video, with Latte's transformer on the autoencoder's latents of every frame, and a small T5.
+"""Stage 6: text to video, with Latte's transformer on the autoencoder's latents of every frame, and a small T5.
 
 It trains on single frames first, which cost a ninth, and then on videos. Frames come from a grid of places, so that all
 of them are encoded once.

@@ -87,7 +87,7 @@ model_options: Decorator = options(
         "--preview",
         metavar="NAME",
         group=MODEL,
-        help="Decoder for rewards before the last step: taesd, …, a hub id or a folder.",
+        help="Decoder for rewards before the last step: taesd, …, own (the model's), a hub id or a folder.",
     ),
 )
 """The model, and how it is loaded."""

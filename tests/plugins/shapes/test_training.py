@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from steer import Sampler, SteerError
+from steer import ModelOptions, Sampler, SteerError
 from steer_shapes.train import autoencoder, t2v
 from steer_shapes.train.cli import command
 
@@ -47,6 +47,16 @@ def test_stages_resume_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert "has seed=0, now it is 1" in message(*arguments, "--resume", "--seed", 1)
     (tmp_path / "clip.pt").touch()
     assert "holds a run of an older steer" in message("--out", tmp_path, "--resume")
+
+
+@pytest.mark.slow
+def test_a_preview_decoder_is_trained_and_used(tmp_path: Path) -> None:
+    words = ["--stage", "preview", "--steps", 2, "--batch", 2, "--threads", 1, "--precision", "no", "--out", tmp_path]
+    trained = CliRunner().invoke(command, [*map(str, words)], catch_exceptions=False)
+    assert trained.exit_code == 0, trained.output
+    options = ModelOptions(preview=str(tmp_path / "weights" / "pipeline" / "preview"))
+    sampler = Sampler("shapes", device="cpu", model_options=options)
+    assert sampler.model.preview(torch.zeros(2, 4, 16, 16)).shape == (2, 3, 64, 64)
 
 
 @pytest.mark.thorough  # 15 s
