@@ -85,7 +85,7 @@ QUESTIONS = {
 """Differences of .05 take 240 prompts. The flow has 80: it decides nothing that the page recommends."""
 
 
-def run(question: Question, out: Path, count: int, tuning: int) -> Summary:
+def run(question: Question, out: Path, count: int, tuning: int, replicates: int = 1) -> Summary:
     """Answer a question; questions of one kind about as many prompts share a folder, and what is in it."""
     swept = any("|" in method for method in question.methods)
     request = Request(
@@ -102,9 +102,10 @@ def run(question: Question, out: Path, count: int, tuning: int) -> Summary:
         ),
         budget=[f"{question.kind}={question.amounts}"],
         success=1.0,
+        replicates=replicates,
         clock="cpu",
     )
-    return compare_all(request, str(folder(question, out, count)), tell=_tell)
+    return compare_all(request, str(folder(question, out, count, replicates)), tell=_tell)
 
 
 def prompts(question: Question, split: str, count: int) -> list[Prompt]:
@@ -114,10 +115,11 @@ def prompts(question: Question, split: str, count: int) -> list[Prompt]:
     return spread(read_prompts(ROOT / "prompts" / f"shapes-{split}.jsonl"), count)
 
 
-def folder(question: Question, out: Path, count: int) -> Path:
+def folder(question: Question, out: Path, count: int, replicates: int = 1) -> Path:
     """Return where a question's samples and pictures are; those of the same prompts and budgets share them."""
     amounts = question.amounts.replace(",", "-")
-    return out / f"{question.model.replace(':', '-')}-{question.kind}-{amounts}-{min(count, question.prompts)}"
+    seeds = f"x{replicates}" if replicates > 1 else ""
+    return out / f"{question.model.replace(':', '-')}-{question.kind}-{amounts}-{min(count, question.prompts)}{seeds}"
 
 
 def _tell(what: str, done: int, total: int) -> None:
@@ -127,10 +129,14 @@ def _tell(what: str, done: int, total: int) -> None:
 
 def section(name: str, question: Question, summary: Summary) -> str:
     """Return the text of a question's section, with its markers."""
-    count, begin, end = summary.lines[0].prompts, *markers(name)
+    line, (begin, end) = summary.lines[0], markers(name)
+    count, seeds = line.prompts, line.drawings // line.prompts
     about = [
-        f"Made by `python benchmarks/compare.py --question {name}`; torch {torch.__version__} on {platform.machine()}.",
-        f"{count} prompts" + ("." if count == question.prompts else f" of the {question.prompts} that it takes."),
+        f"Made by `python benchmarks/compare.py --question {name}{f' --replicates {seeds}' if seeds > 1 else ''}`; torch "
+        f"{torch.__version__} on {platform.machine()}.",
+        f"{count} prompts"
+        + ("" if count == question.prompts else f" of the {question.prompts} that it takes")
+        + (f", {seeds} seeds each." if seeds > 1 else "."),
     ]
     if question.model == FLOW:
         about.append(
@@ -163,15 +169,18 @@ def markers(name: str) -> tuple[str, str]:
 @click.option("--prompts", type=click.IntRange(5), default=240, show_default=True, help="Most held-out prompts.")
 @click.option("--tuning", type=click.IntRange(5), default=60, show_default=True, help="Tuning prompts, of 60.")
 @click.option("--question", "asked", multiple=True, type=click.Choice(list(QUESTIONS)), help="Only these tables.")
+@click.option("--replicates", type=click.IntRange(1), default=1, show_default=True, help="Seeds of each prompt.")
 @click.option("--budget", "amounts", metavar="N,N…", help="Other budgets than the tables'.")
 @click.option("--write/--no-write", default=True, help="Write the sections of docs/results.md.")
-def main(out: Path, prompts: int, tuning: int, asked: tuple[str, ...], amounts: str | None, write: bool) -> None:
+def main(
+    out: Path, prompts: int, tuning: int, asked: tuple[str, ...], replicates: int, amounts: str | None, write: bool
+) -> None:
     """Compare methods on the embedded world and write their sections of docs/results.md."""
     torch.set_num_threads(1)
     for name in asked or QUESTIONS:
         question = QUESTIONS[name] if amounts is None else replace(QUESTIONS[name], amounts=amounts)
-        text = section(name, question, run(question, out, prompts, tuning))
-        picture = folder(question, out, prompts) / f"scaling-{question.kind}.png"
+        text = section(name, question, run(question, out, prompts, tuning, replicates))
+        picture = folder(question, out, prompts, replicates) / f"scaling-{question.kind}.png"
         if write:
             write_section(text, *markers(name))
             if name in PICTURED and picture.is_file():  # before the next question draws its own
