@@ -128,12 +128,13 @@ def _tell(what: str, done: int, total: int) -> None:
 
 
 def section(name: str, question: Question, summary: Summary) -> str:
-    """Return the text of a question's section, with its markers."""
-    line, (begin, end) = summary.lines[0], markers(name)
+    """Return the text of a question's section, with its markers; with several seeds, only what methods reach."""
+    line = summary.lines[0]
     count, seeds = line.prompts, line.drawings // line.prompts
+    again = f" --replicates {seeds}" if seeds > 1 else ""
     about = [
-        f"Made by `python benchmarks/compare.py --question {name}{f' --replicates {seeds}' if seeds > 1 else ''}`; torch "
-        f"{torch.__version__} on {platform.machine()}.",
+        f"Made by `python benchmarks/compare.py --question {name}{again}`; torch {torch.__version__} on "
+        f"{platform.machine()}.",
         f"{count} prompts"
         + ("" if count == question.prompts else f" of the {question.prompts} that it takes")
         + (f", {seeds} seeds each." if seeds > 1 else "."),
@@ -143,15 +144,17 @@ def section(name: str, question: Question, summary: Summary) -> str:
             f"Model `{FLOW}`, which is not guided: the mask gives places, and the caption how the objects look (color, "
             "texture or shape), which only the reward knows."
         )
-    lines = [begin, f"### {question.title}", "", " ".join(about), ""]
-    if name in PICTURED:
+    begin, end = markers(name, seeds)
+    lines = [begin, f"### {question.title}{f', {seeds} seeds' if seeds > 1 else ''}", "", " ".join(about), ""]
+    if name in PICTURED and seeds == 1:
         lines += [f"![Success by cost](images/compare-{name}.png)", ""]
     lines.append(markdown(scores(summary)))
-    for table in (differences(summary), cost(summary), diversity(summary), categories(summary)):
+    further = () if seeds > 1 else (cost(summary), diversity(summary), categories(summary))
+    for table in (differences(summary), *further):
         if table is not None:
             lines += ["", f"{escape(table.title)}. {escape(table.note)}", "", markdown(table)]
     tuned = {(line.budget, label): score for line in summary.lines for label, score in line.tuned.items()}
-    if tuned:
+    if tuned and seeds == 1:
         lines += ["", "<details><summary>Tuning</summary>", "",
                   "| budget | variant | success on the tuning prompts |", "|---|---|---|"]  # fmt: skip
         lines += [f"| {budget} | {escape(label)} | {score:.3f} |" for (budget, label), score in tuned.items()]
@@ -159,9 +162,10 @@ def section(name: str, question: Question, summary: Summary) -> str:
     return "\n".join([*lines, end])
 
 
-def markers(name: str) -> tuple[str, str]:
+def markers(name: str, seeds: int = 1) -> tuple[str, str]:
     """Return what stands before and after a question's section."""
-    return f"<!-- compare {name}: made by benchmarks/compare.py -->", f"<!-- compare {name}: end -->"
+    which = name if seeds == 1 else f"{name} of {seeds} seeds"
+    return f"<!-- compare {which}: made by benchmarks/compare.py -->", f"<!-- compare {which}: end -->"
 
 
 @click.command()
@@ -182,8 +186,8 @@ def main(
         text = section(name, question, run(question, out, prompts, tuning, replicates))
         picture = folder(question, out, prompts, replicates) / f"scaling-{question.kind}.png"
         if write:
-            write_section(text, *markers(name))
-            if name in PICTURED and picture.is_file():  # before the next question draws its own
+            write_section(text, *markers(name, replicates))
+            if name in PICTURED and replicates == 1 and picture.is_file():  # before the next question draws its own
                 write_atomic(IMAGES / f"compare-{name}.png", picture.read_bytes())
         click.echo(text)
 
