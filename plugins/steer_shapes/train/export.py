@@ -1,6 +1,7 @@
 """Write trained models as folders that diffusers and open_clip load."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ def export_preview(modules: nn.ModuleDict, folder: Path) -> Path:
     tiny: AutoencoderTiny = modules["tiny"].half()
     with replaced_folder(folder) as place:
         tiny.save_pretrained(place, safe_serialization=True)
+        _rewrite(place / "config.json", without=("block_out_channels",))  # diffusers writes it, and warns of it
     return folder
 
 
@@ -87,10 +89,11 @@ def _load_in_fp32(folder: Path) -> None:
     _rewrite(folder / "config.json", dtype="float32")
 
 
-def _rewrite(path: Path, **values: object) -> None:
-    """Set values of a configuration, and forget from which folder it came."""
+def _rewrite(path: Path, *, without: Sequence[str] = (), **values: object) -> None:
+    """Set values of a configuration, leave others out, and forget from which folder it came."""
     config = {**json.loads(path.read_text(encoding="utf-8")), **values}
-    config.pop("_name_or_path", None)
+    for name in ("_name_or_path", *without):
+        config.pop(name, None)
     path.write_text(json_text(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

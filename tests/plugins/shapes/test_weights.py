@@ -12,14 +12,18 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from steer import ModelOptions, Sampler
 from steer_shapes import paths
 from steer_shapes.captions import split_of
 from steer_shapes.grammar import CATEGORIES, parse_prompt
+from steer_shapes.layout import draw_scene
 from steer_shapes.moving import parse_moving
 from steer_shapes.prompts import FILES, VIDEO_FILES, file_text
+from steer_shapes.render import render_batch
 from steer_shapes.reward import ShapesReward
 from steer_shapes.train import clip as clip_stage
 from steer_shapes.train import tokenizer as tokenizers
+from steer_shapes.train.data import to_tensor
 from steer_shapes.train.t2i import generate
 
 PROMPTS = Path(__file__).parents[3] / "prompts"
@@ -47,6 +51,22 @@ def test_size() -> None:
 def test_configurations_name_no_folder_of_the_machine_that_wrote_them() -> None:
     for path in paths.WEIGHTS.rglob("*.json"):
         assert not re.search(r'"/\w', path.read_text("utf-8")), path
+
+
+def test_the_preview_decoder_shows_what_the_autoencoder_shows() -> None:
+    sampler = Sampler("shapes", device="cpu", dtype="fp32", model_options=ModelOptions(preview="own"))
+    rng = np.random.default_rng(0)
+    drawn = [draw_scene(rng, plain_share=1.0) for _ in range(24)]
+    images = to_tensor(render_batch([scene for _, scene in drawn]))
+    prompts = [asked.text() for asked, _ in drawn]
+    with torch.no_grad():
+        latents = sampler.backbone.pipe.vae.encode(images * 2 - 1).latent_dist.mean
+        noisy = latents + 0.3 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+        for x in (latents, noisy):
+            assert (sampler.model.preview(x) - sampler.backbone.decode(x)).square().mean() < 0.003
+        assert ShapesReward()(sampler.model.preview(latents), prompts).mean() > 0.9
+        tiny = sampler.model.preview.model
+        assert (tiny.encode(images * 2 - 1).latents - latents).square().mean() < 0.05
 
 
 @pytest.mark.slow  # a trained model draws
