@@ -39,6 +39,8 @@ def test_data_that_commands_need_is_inside(wheel: zipfile.ZipFile) -> None:
         "steer_live/static/live.js",
     } <= names
     assert "steer_shapes/weights/pipeline/model_index.json" in names
+    assert "steer_shapes/weights/pipeline/preview/diffusion_pytorch_model.safetensors" in names
+    assert "steer_dmd2/weights/shapes-4step/student.safetensors" in names
     assert "steer_symmflow/weights/masks/model.safetensors" in names
     assert any(name.startswith("steer/testing/templates/") for name in names)
     assert "steer_shapes/weights/clip/open_clip_config.json" in names

@@ -17,5 +17,5 @@ def steer_register(registry: Registry) -> None:
         "train dmd2", "steer_dmd2.train.cli:command", summary="distill a model into a one- or few-step student"
     )
     registry.command(
-        "convert dmd2", "steer_dmd2.convert:command", summary="store a student as 8-bit differences to its model"
+        "convert dmd2", "steer_dmd2.convert:command", summary="store a student as differences to its model in few bits"
     )

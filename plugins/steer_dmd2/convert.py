@@ -33,8 +33,11 @@ def command(student: Path, model: str, bits: int, out: Path, force: bool) -> Non
     from steer_dmd2.differences import differences
     from steer_dmd2.loading import choose, denoiser
     from steer_dmd2.options import DMD2Options
-    from steer_dmd2.student import WEIGHTS, read_card, write_card
+    from steer_dmd2.student import CARD, WEIGHTS, plain_name, read_card, write_card
 
+    student, out = student.expanduser(), out.expanduser()
+    if out.resolve() == student.resolve():
+        raise SteerError(f"got --out {out}, the student itself, which would be lost; choose another folder")
     if not student.is_dir():
         raise SteerError(f"{student} is not a folder; expected one written by `steer train dmd2` (OUT/student)")
     card = read_card(student)
@@ -49,9 +52,9 @@ def command(student: Path, model: str, bits: int, out: Path, force: bool) -> Non
     for name, value in stored.items():
         if not bool(torch.isfinite(value).all()):
             raise SteerError(f"student {student}: {name} is not finite, or differs from the model's by more than 65504")
-    claim(out, lambda name: not name.startswith(".lock"), force=force)
+    claim(out, {WEIGHTS, CARD}.__contains__, force=force)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / WEIGHTS, lambda path: save_file(stored, path))
-    write_card(replace(card, form="difference"), out)
+    write_card(replace(card, form="difference", base=plain_name(model)), out)
     before, after = ((folder / WEIGHTS).stat().st_size for folder in (student, out))
     click.echo(f"student: {out}, {after / 1e6:.1f} MB for {before / 1e6:.1f} MB (-p dmd2 -o dmd2.student={out})")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from steer import SteerError
@@ -78,6 +79,15 @@ class Chosen:
         return locate(self.source, owner=f"dmd2:{self.name}", given=self.given)
 
 
+def check_takes_students(backbone: Any) -> None:
+    """Raise for a model that no student can be of."""
+    if not backbone.continuous:
+        raise SteerError(f"dmd2 has students of image models only, and this model makes {backbone.modality}s; drop it")
+    if backbone.scheduler is None:
+        raise SteerError("dmd2 has students of diffusers pipelines only, and this model is not one; drop it")
+    backbone.check_predicts("dmd2")
+
+
 def choose(options: DMD2Options, backbone: Any) -> Chosen:
     """Find the student that the options name for a model; reads the shapes of its weights, and fetches no weights.
 
@@ -86,6 +96,7 @@ def choose(options: DMD2Options, backbone: Any) -> Chosen:
     Raises:
         SteerError: if there is none, it was made for other models or steps, or its weights are not available.
     """
+    check_takes_students(backbone)
     chosen = _chosen(options, backbone)
     if quantized(backbone.denoisers["base"]):
         raise SteerError(
@@ -217,8 +228,9 @@ def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
         SteerError: if the weights do not fit the model.
     """
     base = backbone.denoisers["base"]
+    own = base.state_dict() if chosen.form == "unet" else _in_memory(base)
     if chosen.form == "lora":
-        return _fused(chosen, backbone, base, file)
+        return _fused(chosen, backbone, base, own, file)
     if backbone.denoisers.loras and chosen.form == "unet":
         warnings.warn(
             f"student {chosen.name!r} has weights of its own, so the model's LoRAs have no effect: "
@@ -226,9 +238,8 @@ def denoiser(chosen: Chosen, backbone: Any, file: Path) -> nn.Module:
             stacklevel=2,
         )
     _check_shapes(chosen, file, base)
-    state, device, own = _read(file), backbone.brought_to, base.state_dict()
+    state, device = _read(file), backbone.brought_to
     if chosen.form == "difference":
-        _check_in_memory(own, "a student of differences")
         placed = {name: differences.added(tensor, state, name).to(device) for name, tensor in own.items()}
     else:  # a copy, because the tensors are mapped to their file, which may be overwritten
         placed = {name: state[name].to(device, tensor.dtype, copy=True) for name, tensor in own.items()}
@@ -252,10 +263,8 @@ def _like(base: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any
     return module
 
 
-def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
+def _fused(chosen: Chosen, backbone: Any, base: Any, own: Mapping[str, Tensor], file: Path) -> nn.Module:
     pipeline = type(backbone.pipe)
-    own = base.state_dict()
-    _check_in_memory(own, "a LoRA student")
     device = backbone.brought_to
     module = _like(base, {name: tensor.to(device, copy=True) for name, tensor in own.items()}, device)
     try:
@@ -292,10 +301,16 @@ def _fused(chosen: Chosen, backbone: Any, base: Any, file: Path) -> nn.Module:
     return fused
 
 
-def _check_in_memory(tensors: Mapping[str, Tensor], what: str) -> None:
-    """Raise for a denoiser of which some weights are brought to the device only while they compute."""
+def _in_memory(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's tensors, with copies on the CPU of those that come to the device only while they compute."""
+    tensors: dict[str, Tensor] = module.state_dict()
     if any(tensor.is_meta for tensor in tensors.values()):
-        raise SteerError(f"{what} needs the model's weights in memory; use offload=model, or none")
+        for place, part in module.named_modules():
+            with align_module_device(part, "cpu"):
+                held = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
+                named = {f"{place}.{name}".lstrip("."): tensor for name, tensor in held}
+                tensors |= {name: tensor.detach().clone() for name, tensor in named.items() if name in tensors}
+    return tensors
 
 
 def _check_shapes(chosen: Chosen, file: Path, base: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from steer import Method, SteerError, hookimpl
+from steer import Method, hookimpl
 from steer.plugin import Denoiser, Run
 from steer_dmd2.loading import choose, denoiser
 from steer_dmd2.options import DMD2Options
@@ -22,13 +22,6 @@ class DMD2(Method):
     @hookimpl(tryfirst=True)
     def configure(self, run: Run) -> None:
         """Set scheduler, timesteps and weights and turn guidance off, before other methods read these settings."""
-        if not run.backbone.continuous:
-            raise SteerError(
-                f"dmd2 has students of image models only, and this model makes {run.backbone.modality}s; drop it"
-            )
-        if run.backbone.scheduler is None:
-            raise SteerError("dmd2 has students of diffusers pipelines only, and this model is not one; drop it")
-        run.backbone.check_predicts("dmd2")
         chosen = choose(self.options, run.backbone)
         run.set("scheduler", chosen.scheduler, by="dmd2")
         run.set("steps", chosen.steps, by="dmd2")

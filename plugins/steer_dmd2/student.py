@@ -66,6 +66,11 @@ def not_made_for(name: str, steps: int, schedules: Mapping[int, Any]) -> SteerEr
     return SteerError(f"student {name!r} was not made for dmd2.steps={steps}; it was made for {made}")
 
 
+def plain_name(name: str) -> str:
+    """Return a path's last part, because full paths of the training machine mean nothing elsewhere."""
+    return Path(name).name if Path(name).expanduser().exists() else name
+
+
 def write_card(student: Student, folder: Path) -> None:
     """Write ``student.json``."""
     text = json_text({"format": FORMAT, **asdict(student)}, indent=1) + "\n"

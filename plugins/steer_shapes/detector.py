@@ -99,10 +99,11 @@ class Reader:
         images = images.float()
         if images.requires_grad:
             return read(self.detector, images)
-        if self._last is None or not torch.equal(self._last[0], images):
+        last = self._last  # another thread may put its own there
+        if last is None or not torch.equal(last[0], images):
             with torch.no_grad():
-                self._last = (images.clone(), read(self.detector, images))
-        return self._last[1]
+                self._last = last = (images.clone(), read(self.detector, images))
+        return last[1]
 
 
 def split(out: Tensor) -> Reading:

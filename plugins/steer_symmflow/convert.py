@@ -44,11 +44,11 @@ def command(
     """Convert CHECKPOINT, the published SD variant of SymmFlow: a file, or ORG/REPOSITORY/FILE of the hub."""
     # imported here: help should not wait for torch
     from steer.plugin import DTYPES, claim, parse_size, quiet_libraries
-    from steer_symmflow.model import SymmFlowConfig
+    from steer_symmflow.model import CONFIG, VAE, WEIGHTS, SymmFlowConfig
     from steer_symmflow.stable_diffusion import fetched, official
     from steer_symmflow.train.data import read_labels
 
-    claim(out, lambda name: not name.startswith(".lock"), force=force)
+    claim(out, lambda name: name in (CONFIG, WEIGHTS) or name.startswith(f"{VAE}/"), force=force)
     table = read_labels(labels)
     width, height = parse_size(size)
     beta = beta_of(checkpoint) if beta is None else beta

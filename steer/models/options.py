@@ -214,7 +214,7 @@ class Preview:
             reason = (
                 "of a pipeline in memory is not known" if folder is None else f"is missing: no {folder / 'preview'}"
             )
-            raise SteerError(f"the model's own preview decoder {reason}; expected {', '.join(PREVIEWS)} or a folder")
+            raise SteerError(f"the model's own preview decoder {reason}; give a hub id or a folder")
         source = Source(str(folder / "preview") if folder is not None and name == OWN else PREVIEWS.get(name, name))
         if source.folder is None and not source.like_an_id():
             raise unknown("preview decoder", name, (*PREVIEWS, OWN))

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
+from steer_dmd2.differences import differences
+from steer_dmd2.student import Student, write_card
 from support.tiny import tiny_sd
 
 
@@ -44,6 +46,15 @@ def unet_file(pipe: diffusers.DiffusionPipeline, path: Path) -> Path:
     }
     torch.save(state, path)
     return path
+
+
+def difference_folder(pipe: diffusers.DiffusionPipeline, path: Path) -> Path:
+    """Write the same weights as differences, with their card, for four steps; return the folder."""
+    weights = torch.load(unet_file(pipe, path.with_suffix(".bin")), weights_only=True)
+    save_file(differences(weights, pipe.unet.state_dict()), path)
+    four = {4: (999, 749, 499, 249)}
+    write_card(Student(family=type(pipe).__name__, base="tiny", schedules=four, form="difference"), path.parent)
+    return path.parent
 
 
 def lora_file(pipe: diffusers.DiffusionPipeline, path: Path) -> Path:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from steer.training import whole, write_whole
-from steer_dmd2.student import WEIGHTS, Student, write_card
+from steer_dmd2.student import WEIGHTS, Student, plain_name, write_card
 from steer_dmd2.train.task import DMD2Task
 
 
@@ -35,19 +35,14 @@ def export(task: DMD2Task, folder: Path, dtype: torch.dtype = torch.float16) -> 
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
     student = Student(
         family=type(task.teacher.backbone.pipe).__name__,
-        base=_plain(recipe.teacher),
+        base=plain_name(recipe.teacher),
         schedules={len(recipe.timesteps): recipe.timesteps},
         form="lora" if recipe.lora else "unet",
         guidance_scale=recipe.guidance_scale,
         prediction=None if kind == "flow" else kind,  # a flow is known by its family
         training=asdict(recipe)
-        | {"teacher": _plain(recipe.teacher), "data": _plain(recipe.data)}
-        | ({"start": _plain(recipe.start)} if recipe.start else {}),
+        | {"teacher": plain_name(recipe.teacher), "data": plain_name(recipe.data)}
+        | ({"start": plain_name(recipe.start)} if recipe.start else {}),
     )
     write_card(student, folder)
     return folder
-
-
-def _plain(name: str) -> str:
-    """Return a path's last part, because full paths of the training machine mean nothing elsewhere."""
-    return Path(name).name if Path(name).expanduser().exists() else name

@@ -1,6 +1,7 @@
 """Write trained models as folders that diffusers and open_clip load."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def export_pipeline(vae: AutoencoderKL, modules: nn.ModuleDict, folder: Path) ->
         _write_plain_tokenizer(place / "tokenizer")
         # steer's defaults for this model; diffusers ignores the file
         (place / "steer.json").write_text(json_text(DEFAULTS) + "\n", encoding="utf-8")
+        if (folder / "preview").is_dir():  # that of the same autoencoder
+            shutil.copytree(folder / "preview", place / "preview")
     return folder
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
+import warnings
 from pathlib import Path
 
 import accelerate
@@ -15,7 +15,9 @@ from support.commands import Steer
 from support.tiny import tiny_sd
 from support.tiny_students import lora_file, unet_file
 
-from steer import Sampler, SteerError
+from steer import ModelOptions, Prompt, Sampler, SteerError
+from steer.sampling.hooks import make_run
+from steer.sampling.methods_by_name import make_methods
 from steer_dmd2.differences import SCALE, added, differences
 
 CARD = {"format": 1, "family": "StableDiffusionPipeline", "base": "tiny", "schedules": {"2": [799, 399]}}
@@ -39,6 +41,14 @@ def images(model: object, student: Path) -> np.ndarray:
     return np.stack([np.asarray(sample.image, dtype=float) for sample in result.items[0].samples])
 
 
+@pytest.fixture
+def small(whole: Path, tmp_path: Path, steer: Steer) -> Path:
+    """The same student as differences."""
+    done = steer("convert", "dmd2", whole, "-m", tmp_path / "model", "--out", tmp_path / "small")
+    assert done.code == 0 and "MB for" in done.out, done.err
+    return tmp_path / "small"
+
+
 @pytest.mark.parametrize("bits", [2, 6, 8])
 def test_each_row_is_off_by_at_most_half_a_step_of_its_own(bits: int) -> None:
     draw = torch.Generator().manual_seed(bits)
@@ -60,28 +70,30 @@ def test_each_row_is_off_by_at_most_half_a_step_of_its_own(bits: int) -> None:
     assert torch.allclose(added(base["bias"], stored, "bias"), student["bias"], atol=2e-3)
 
 
-def test_a_converted_student_draws_the_same_and_starts_a_training(whole: Path, tmp_path: Path, steer: Steer) -> None:
-    done = steer("convert", "dmd2", whole, "-m", tmp_path / "model", "--out", tmp_path / "small")
-    assert done.code == 0 and "MB for" in done.out
-    sizes = [(folder / "student.safetensors").stat().st_size for folder in (tmp_path / "small", whole)]
+@pytest.mark.slow
+def test_a_converted_student_draws_the_same_and_starts_a_training(
+    small: Path, whole: Path, tmp_path: Path, steer: Steer
+) -> None:
+    sizes = [(folder / "student.safetensors").stat().st_size for folder in (small, whole)]
     assert sizes[0] < 0.3 * sizes[1]  # fp32 here
-    own, small = images(tiny_sd(), whole), images(tiny_sd(), tmp_path / "small")
-    assert np.abs(own - small).max() <= 6
+    assert json.loads((small / "student.json").read_text())["base"] == "model"  # to whose weights they are added
+    own, converted = images(tiny_sd(), whole), images(tiny_sd(), small)
+    assert np.abs(own - converted).max() <= 6
     coarse = tmp_path / "coarse"
     steer("convert", "dmd2", whole, "-m", tmp_path / "model", "--out", coarse, "--bits", 2)
-    assert np.abs(own - images(tiny_sd(), coarse)).mean() > np.abs(own - small).mean()
+    assert np.abs(own - images(tiny_sd(), coarse)).mean() > np.abs(own - converted).mean()
     (tmp_path / "texts.txt").write_text("a circle\na square\n")
     train = ("train", "dmd2", "--teacher", tmp_path / "model", "--data", tmp_path / "texts.txt", "--student-steps", 2)
     train += ("--timesteps", "799,399", "--batch", 2, "--steps", 1, "--gan", 0, "--threads", 1)
-    for start in (whole, tmp_path / "small"):
+    for start in (whole, small):
         assert steer(*train, "--start", start, "--rate", 1e-9, "--out", tmp_path / f"from-{start.name}").code == 0
     ends = [load_file(tmp_path / f"from-{name}" / "student" / "student.safetensors") for name in ("whole", "small")]
     wanted = load_file(whole / "student.safetensors")
     assert all(torch.allclose(end[name].float(), wanted[name], atol=4e-3) for end in ends for name in wanted)
 
 
-def test_differences_are_added_to_a_fine_tune(whole: Path, tmp_path: Path, steer: Steer) -> None:
-    steer("convert", "dmd2", whole, "-m", tmp_path / "model", "--out", tmp_path / "small")
+@pytest.mark.slow
+def test_differences_are_added_to_a_fine_tune(small: Path, whole: Path, tmp_path: Path) -> None:
     tuned, moved = tiny_sd(), tmp_path / "moved"
     change = {name: 0.02 * torch.ones_like(value) for name, value in tuned.unet.state_dict().items()}
     tuned.unet.load_state_dict({name: value + change[name] for name, value in tuned.unet.state_dict().items()})
@@ -89,41 +101,77 @@ def test_differences_are_added_to_a_fine_tune(whole: Path, tmp_path: Path, steer
     weights = {name: value + change[name] for name, value in load_file(whole / "student.safetensors").items()}
     save_file(weights, moved / "student.safetensors")
     (moved / "student.json").write_text((whole / "student.json").read_text())
-    got, wanted = images(tuned, tmp_path / "small"), images(tiny_sd(), moved)
+    got, wanted = images(tuned, small), images(tiny_sd(), moved)
     assert np.abs(got - wanted).max() <= 6
     assert np.abs(got - images(tuned, whole)).max() > 6  # which brings all of its weights
 
 
-def test_what_does_not_fit_is_told(whole: Path, tmp_path: Path, steer: Steer) -> None:
-    def refused(message: str, *arguments: object) -> None:
-        done = steer("convert", "dmd2", *arguments, "--out", tmp_path / "out")
+@pytest.mark.slow
+def test_what_does_not_fit_is_told(small: Path, whole: Path, tmp_path: Path, steer: Steer) -> None:
+    def refused(message: str, *arguments: object, out: Path = tmp_path / "out") -> None:
+        done = steer("convert", "dmd2", *arguments, "--out", out)
         assert done.code == 2 and message in " ".join(done.err.split()), done.err
         assert not (tmp_path / "out" / "student.json").exists()
 
     model = ("-m", tmp_path / "model")
     refused("is not a folder; expected one written by", tmp_path / "nowhere", *model)
-    steer("convert", "dmd2", whole, *model, "--out", tmp_path / "small")
-    again = steer("convert", "dmd2", whole, *model, "--out", tmp_path / "small")
-    assert again.code == 2 and "--force" in again.err
-    assert steer("convert", "dmd2", whole, *model, "--out", tmp_path / "small", "--force").code == 0
-    refused("holds difference weights, which are small", tmp_path / "small", *model)
+    refused("holds difference weights, which are small", small, *model)
+    refused("--force", whole, *model, out=small)
+    before = (whole / "student.safetensors").read_bytes()
+    refused("the student itself, which would be lost", whole, *model, "--force", out=whole)
+    assert (whole / "student.safetensors").read_bytes() == before
+    assert steer("convert", "dmd2", whole, *model, "--out", small, "--force").code == 0
+    refused("students of diffusers pipelines only", whole, "-m", "symmflow:masks")
+    refused("students of image models only", whole, "-m", "text:shapes")
     low_rank = tmp_path / "low-rank"
     low_rank.mkdir()
     (low_rank / "student.json").write_text(json.dumps(CARD | {"form": "lora"}))
     lora_file(tiny_sd(), low_rank / "student.safetensors")
     refused("holds lora weights, which are small", low_rank, *model)
+    broken = load_file(whole / "student.safetensors")
+    next(iter(broken.values())).fill_(float("nan"))
+    save_file(broken, whole / "student.safetensors")
+    refused("is not finite", whole, *model)
 
-    small = tmp_path / "small" / "student.safetensors"
-    stored = load_file(small)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()  # of the user, and no reason to refuse
+    (whole / "student.safetensors").write_bytes(before)
+    assert steer("convert", "dmd2", whole, *model, "--out", tmp_path / "out").code == 0
+
+    stored = load_file(small / "student.safetensors")
     del stored[next(name for name in stored if name.endswith(SCALE))]
-    save_file(stored, small)
+    save_file(stored, small / "student.safetensors")
     with pytest.raises(SteerError, match=f"is for another base: student.safetensors has tensors 1 missing: .*{SCALE}"):
-        images(tiny_sd(), tmp_path / "small")
+        images(tiny_sd(), small)
 
 
-def test_they_need_the_weights_of_the_model_in_memory(whole: Path, tmp_path: Path, steer: Steer) -> None:
-    steer("convert", "dmd2", whole, "-m", tmp_path / "model", "--out", tmp_path / "small")
-    pipe = copy.deepcopy(tiny_sd())
-    accelerate.cpu_offload(pipe.unet, torch.device("cpu"))
-    with pytest.raises(SteerError, match="a student of differences needs the model's weights in memory"):
-        images(pipe, tmp_path / "small")
+@pytest.mark.slow
+def test_they_are_added_to_a_base_whose_layers_come_to_the_device_one_by_one(small: Path, tmp_path: Path) -> None:
+    low_rank = lora_file(tiny_sd(), tmp_path / "lora.safetensors")
+    for student in (small, low_rank):
+        pipe = tiny_sd()
+        accelerate.cpu_offload(pipe.unet, torch.device("cpu"))
+        assert pipe.unet.conv_in.weight.is_meta
+        assert np.abs(images(pipe, student) - images(tiny_sd(), student)).max() <= 1
+
+
+@pytest.mark.slow
+def test_they_are_added_to_a_base_with_a_lora_and_in_half_precision(small: Path, whole: Path, tmp_path: Path) -> None:
+    lora = lora_file(tiny_sd(), tmp_path / "lora.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # no word that the LoRA has no effect
+        sampler = Sampler(tiny_sd(), model_options=ModelOptions(loras=((str(lora), 1.0),)))
+        base = {name: value.clone() for name, value in sampler.backbone.pipe.unet.state_dict().items()}
+        got = weights_of(sampler, small)
+    own, plain = load_file(whole / "student.safetensors"), tiny_sd().unet.state_dict()
+    for name in own:
+        assert torch.allclose(got[name], own[name] + base[name] - plain[name], atol=2e-3), name
+    half = weights_of(Sampler(tiny_sd().to(torch.bfloat16)), small)
+    assert all(torch.allclose(half[name].float(), own[name], rtol=2**-7, atol=4e-3) for name in own)
+
+
+def weights_of(sampler: Sampler, student: Path) -> dict[str, torch.Tensor]:
+    methods = make_methods(["dmd2"], {"dmd2": {"student": str(student)}}, sampler.plugins)
+    run = make_run(sampler.backbone, [Prompt("a circle")], methods=methods)
+    run.load_weights()
+    return sampler.backbone.denoisers.read()[-1].state_dict()

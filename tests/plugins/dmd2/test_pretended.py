@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.pretended import CUDA, STRICT, pretended
 from support.tiny import brightness, tiny_sd
-from support.tiny_students import lora_file, tiny_sdxl, unet_file
+from support.tiny_students import difference_folder, lora_file, tiny_sdxl, unet_file
 
 from steer import Sampler
 from steer.models import load
@@ -17,7 +17,11 @@ from steer_dmd2.train.teacher import Teacher
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("form", "steps"), [(unet_file, 1), (lora_file, 4)], ids=["unet-1", "lora-4"])
+@pytest.mark.parametrize(
+    ("form", "steps"),
+    [(unet_file, 1), (lora_file, 4), (difference_folder, 4)],
+    ids=["unet-1", "lora-4", "difference-4"],
+)
 def test_a_student_draws_and_is_steered_on_the_device(form, steps: int, tmp_path: Path) -> None:
     pipe = tiny_sdxl()
     file = form(pipe, tmp_path / ("student.bin" if form is unet_file else "student.safetensors"))

@@ -9,8 +9,9 @@ import torch
 from click.testing import CliRunner
 
 from steer import ModelOptions, Sampler, SteerError
-from steer_shapes.train import autoencoder, t2v
+from steer_shapes.train import autoencoder, stages, t2i, t2v
 from steer_shapes.train.cli import command
+from steer_shapes.train.export import export_pipeline
 
 
 def test_normalizing_latents_leaves_reconstructions_alone() -> None:
@@ -57,6 +58,9 @@ def test_a_preview_decoder_is_trained_and_used(tmp_path: Path) -> None:
     options = ModelOptions(preview=str(tmp_path / "weights" / "pipeline" / "preview"))
     sampler = Sampler("shapes", device="cpu", model_options=options)
     assert sampler.model.preview(torch.zeros(2, 4, 16, 16)).shape == (2, 3, 64, 64)
+    vae = stages.load_autoencoder(tmp_path, 0, shipped=True)
+    export_pipeline(vae, t2i.build(), tmp_path / "weights" / "pipeline")  # a later stage keeps it
+    assert Sampler(tmp_path / "weights" / "pipeline", model_options=ModelOptions(preview="own")).model.preview
 
 
 @pytest.mark.thorough  # 15 s

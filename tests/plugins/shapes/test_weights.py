@@ -53,6 +53,7 @@ def test_configurations_name_no_folder_of_the_machine_that_wrote_them() -> None:
         assert not re.search(r'"/\w', path.read_text("utf-8")), path
 
 
+@pytest.mark.slow
 def test_the_preview_decoder_shows_what_the_autoencoder_shows() -> None:
     sampler = Sampler("shapes", device="cpu", dtype="fp32", model_options=ModelOptions(preview="own"))
     rng = np.random.default_rng(0)
