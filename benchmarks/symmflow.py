@@ -170,7 +170,7 @@ class Bench:
         """Draw the classes in turn; return whether each image shows one object and of its class, and the embeddings."""
         model, embed = load(find("classes")), Embedding()
         noise = torch.Generator().manual_seed(steps)
-        classes = torch.arange(self.images) % len(model.config.labels)
+        classes = torch.arange(2 * self.images) % len(model.config.labels)
         rows: dict[str, Any] = {"exact": [], "features": []}
         for part in classes.split(BATCH):
             planes = infer.half_of(model, part, torch.rand(len(part), *model.half_shape, generator=noise))
@@ -183,7 +183,7 @@ class Bench:
 
     def real_classes(self) -> dict[str, Any]:
         """Return what the measures of drawing classes say of real scenes of one object."""
-        images, labels = one_object(self.images, 0)
+        images, labels = one_object(2 * self.images, 0)
         found = parse_images(images)
         hits = [float([o.shape for o in row] == [SHAPES[label]]) for row, label in zip(found, labels, strict=True)]
         embed = Embedding()
@@ -259,7 +259,7 @@ def section(bench: Bench) -> str:
         "|---|---|---|",
         *drawings(drawn, real),
         "",
-        f"Drawing from classes, {bench.images} images, as many of each. *Exact* images show one object, of the class "
+        f"Drawing from classes, {2 * bench.images} images, as many of each. *Exact* images show one object, of the class "
         "requested. *Fréchet*: to 2,000 held-out scenes of one object.",
         "",
         "| steps | exact | Fréchet |",

@@ -72,10 +72,11 @@ class SymmFlow(Backbone):
         if solver not in flow.SOLVERS:
             raise unknown("scheduler", solver, flow.SOLVERS)
         if settings.get("timesteps") is not None:
-            raise SteerError("a symmetric flow uses equal steps; leave timesteps out and give --steps")
+            raise SteerError("a symmetric flow has steps of its own; leave timesteps out and give --steps")
         if settings["guidance_scale"] != self.default_guidance or settings["negative"]:
             raise SteerError("a symmetric flow has no guidance; leave --guidance and the negative prompt out")
-        return SymmetricFlow(settings["steps"], solver, settings.get("eta"), settings.get("transitions"))
+        shift = self.model.config.shift
+        return SymmetricFlow(settings["steps"], solver, settings.get("eta"), settings.get("transitions"), shift)
 
     def initial(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
         return flow.join(noise, conditioning.cond["semantics"].to(noise))

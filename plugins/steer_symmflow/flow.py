@@ -8,6 +8,7 @@ At t=0 the state is noise and the semantics; at t=1 it is the image and noise. E
 z = (x, m), ``[N, 2·C, H, W]``, with the image's channels first.
 """
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -77,18 +78,37 @@ def combine(z: Tensor, velocities: list[Tensor], solver: str, h: float) -> Tenso
     return out
 
 
-def integrate(velocity: Velocity, z: Tensor, start: float, end: float, steps: int, solver: str = "euler") -> Tensor:
-    """Follow dz/dt from ``start`` to ``end`` in equal steps; backward if ``end`` is smaller.
+def grid(steps: int, shift: float = 1.0) -> tuple[list[float], list[float]]:
+    """Return the ends of the steps from t=0 to t=1, ``steps + 1`` of them, and the steps' lengths.
+
+    Args:
+        steps: at least 1.
+        shift: s of t = u / (u + s·(1−u)) for equal steps of u: above 1, steps are shorter where the image is noise
+            (SD3, arXiv 2403.03206, eq. 23).
+    """
+    h = 1.0 / steps
+    if shift == 1:
+        return [step * h for step in range(steps + 1)], [h] * steps
+    ends = [step / (step + shift * (steps - step)) for step in range(steps + 1)]
+    return ends, [after - before for before, after in itertools.pairwise(ends)]
+
+
+def integrate(
+    velocity: Velocity, z: Tensor, start: float, end: float, steps: int, solver: str = "euler", shift: float = 1.0
+) -> Tensor:
+    """Follow dz/dt from ``start`` to ``end``; backward if ``end`` is smaller.
 
     Args:
         velocity: evaluated once (Euler), twice (midpoint) or four times (RK4) per step.
         steps: at least 1.
         solver: one of :data:`SOLVERS`.
+        shift: see :func:`grid`; the steps are equal by default.
     """
-    h = (end - start) / steps
-    for step in range(steps):
+    ends, lengths = grid(steps, shift)
+    for begin, length in zip(ends[:-1], lengths, strict=True):
+        h = (end - start) * length
         base, known = z, []
-        for time in stages(solver, start + step * h, h):
+        for time in stages(solver, start + (end - start) * begin, h):
             known.append(velocity(z, time))
             z = combine(base, known, solver, h)
     return z

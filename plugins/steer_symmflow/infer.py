@@ -28,7 +28,7 @@ def draw(model: SymmFlowModel, planes: Tensor, noise: Tensor, *, steps: int, sol
         planes: the semantics half of the state, ``[N, C, h, w]``.
         noise: standard normal, of the same shape.
     """
-    z = flow.integrate(model, flow.join(noise, planes), 0.0, 1.0, steps, solver)
+    z = flow.integrate(model, flow.join(noise, planes), 0.0, 1.0, steps, solver, model.config.shift)
     return (model.decode(flow.split(z)[0]) / 2 + 0.5).clamp(0, 1)
 
 

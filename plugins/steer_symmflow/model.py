@@ -37,6 +37,8 @@ class SymmFlowConfig:
         scaling_factor: for ``"latent"``, the factor of the latents.
         patch: side of the pixel blocks that become channels before the network.
         time_scale: t in [0, 1] is multiplied by it for the network's embedding.
+        shift: of the times that it was trained at; images are drawn in steps spaced like them, see
+            :func:`steer_symmflow.flow.grid`.
         network: ``"UNet2DModel"``, or ``"UNet2DConditionModel"`` with a fixed context in its weights.
         unet: the network's own configuration.
         context: for ``"UNet2DConditionModel"``, tokens and width of the fixed context.
@@ -51,6 +53,7 @@ class SymmFlowConfig:
     scaling_factor: float = 0.18215
     patch: int = 1
     time_scale: float = 1000.0
+    shift: float = 1.0
     network: str = "UNet2DModel"
     unet: dict[str, Any] = field(default_factory=dict)
     context: tuple[int, int] = (77, 1024)
@@ -70,7 +73,7 @@ class SymmFlowConfig:
             raise SteerError(f"symmflow: size {list(self.size)}, expected height and width in pixels")
         if type(self.patch) is not int or self.patch < 1:
             raise SteerError(f"symmflow: patch {self.patch!r}, expected a whole number of at least 1")
-        for name in ("beta", "scaling_factor", "time_scale"):
+        for name in ("beta", "scaling_factor", "time_scale", "shift"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
                 raise SteerError(f"symmflow: {name} is {value!r}, expected a number above 0")

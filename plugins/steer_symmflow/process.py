@@ -19,7 +19,9 @@ class SymmetricFlow:
     over several evaluations (GLASS, arXiv 2509.25170).
     """
 
-    def __init__(self, steps: int, solver: str, eta: float | None, transitions: int | None = None) -> None:
+    def __init__(
+        self, steps: int, solver: str, eta: float | None, transitions: int | None = None, shift: float = 1.0
+    ) -> None:
         """Set the schedule.
 
         Args:
@@ -27,6 +29,7 @@ class SymmetricFlow:
             solver: one of :data:`steer_symmflow.flow.SOLVERS`.
             eta: stochasticity in [0, 1]; above 0 only with Euler; by default 1 with transitions, else 0.
             transitions: stochastic transitions that share the steps; by default one per step.
+            shift: see :func:`steer_symmflow.flow.grid`.
         """
         if transitions is not None and eta == 0:
             raise SteerError(f"transitions={transitions} draw noise, and eta=0 allows none; leave eta out")
@@ -34,8 +37,9 @@ class SymmetricFlow:
         if eta > 0 and solver != "euler":
             raise SteerError(f"eta={eta:g} needs --scheduler euler, got {solver}, which has no stochastic steps")
         self.solver, self.eta, self.stochastic = solver, eta, eta > 0
-        self._h = 1.0 / steps
-        times = [t for step in range(steps) for t in flow.stages(solver, step * self._h, self._h)]
+        self._grid, self._lengths = flow.grid(steps, shift)
+        begins = zip(self._grid[:-1], self._lengths, strict=True)
+        times = [t for begin, length in begins for t in flow.stages(solver, begin, length)]
         self._times = torch.tensor(times, dtype=torch.float32)
         self._floats = times
         self.index, self.length = 0, len(times)
@@ -44,6 +48,11 @@ class SymmetricFlow:
         self.transitions = transitions
         self._ends = transition_ends(0, self.length, transitions or self.length)
         self._under_way: Transition | None = None
+
+    @property
+    def _step(self) -> int:
+        """The number of the step that is under way or comes next."""
+        return self.index // len(flow.SOLVERS[self.solver])
 
     @property
     def done(self) -> bool:
@@ -83,7 +92,7 @@ class SymmetricFlow:
             if self._base is None:
                 self._base = x
             self._known.append(prediction)
-            out = flow.combine(self._base, self._known, self.solver, self._h)
+            out = flow.combine(self._base, self._known, self.solver, self._lengths[self._step])
             if len(self._known) == len(flow.SOLVERS[self.solver]):
                 self._base, self._known = None, []
         self.index += 1
@@ -99,7 +108,8 @@ class SymmetricFlow:
     def _stochastic_step(self, x: Tensor, prediction: Tensor, streams: Streams) -> Tensor:
         image, semantics = flow.split(x)
         expected, _ = flow.split(self.estimate(x, prediction))
-        here, there = self.level, _level(self.time + self._h)
+        length = self._lengths[self._step]
+        here, there = self.level, _level(self.time + length)
         end = next(end for end in self._ends if end > self.index)
         if self._under_way is None:
             noise = streams.normal(image.shape[1:], image.device)
@@ -107,14 +117,14 @@ class SymmetricFlow:
                 sd = kernel_sd(here, there, self.eta)
                 image = kernel_mean(image, expected, here, there, sd) + sd * noise
             else:
-                self._under_way = Transition(image, here, _level(end * self._h), self.eta)
+                self._under_way = Transition(image, here, _level(self._grid[end]), self.eta)
                 image = self._under_way.look(expected, there, noise)
         elif self.index + 1 < end:
             image = self._under_way.look(expected, there)
         else:
             image, self._under_way = self._under_way.end(expected), None
         _, v_m = flow.split(prediction)
-        return flow.join(image, semantics + self._h * v_m)
+        return flow.join(image, semantics + length * v_m)
 
 
 def _level(t: float) -> tuple[float, float]:

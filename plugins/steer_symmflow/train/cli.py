@@ -26,7 +26,10 @@ HEAD = 32
 @option("--beta", float, None, "Width of the labels' dequantization.", "6 for masks, 4 for classes", callback=positive)
 @option("--image-weight", click.FloatRange(0, 1), 0.5, "Weight of the image in the loss; the rest is for the labels.")
 @option("--late", click.FloatRange(0, 1), 0.1, "Share of training times set to exactly t=1, where inference begins.")
-@option("--shift", float, 1.0, "Above 1, more training times where the image is mostly noise.", callback=positive)
+@option(
+    "--shift", float, 1.0, "Above 1, more times in training, and steps in drawing, where the image is mostly noise.",
+    callback=positive,
+)  # fmt: skip
 @training_options(steps=3000, batch=32, rate=1e-3, ema=0.999, precision="auto")
 def command(
     given: TrainingOptions,
@@ -61,7 +64,7 @@ def command(
     _check_source(init)
     images = open_data(data, _size(size), manager())
     beta = beta if beta is not None else (6.0 if images.kind == "masks" else 4.0)
-    config = SymmFlowConfig(images.kind, images.labels, images.size, images.colors, beta)
+    config = SymmFlowConfig(images.kind, images.labels, images.size, images.colors, beta, shift=shift)
     machine = start(given.precision, given.device, given.threads, shard=given.shard)
     recipe = Recipe(
         **given.recipe, image_weight=image_weight, late=late, shift=shift, precision=machine.mixed_precision
@@ -75,7 +78,9 @@ def command(
         model = begun_from(load(find(init)), config)
     else:
         model = doubled(*on_base(init, config))
-    run.begin("symmflow", recipe, **asdict(model.config))
+    facts = asdict(model.config)
+    facts.pop("shift")  # which the recipe has
+    run.begin("symmflow", recipe, **facts)
     task = FlowTask(model, images, recipe, machine)
     fit(task, recipe, run, machine, watch=given.watch, display=Bar("symmflow", lines=True))
     trained = task.averaged()  # by all processes: shares are gathered

@@ -28,8 +28,7 @@ class Recipe(TrainingRecipe):
         warmup: steps of the linear warm-up before the cosine.
         image_weight: w of the loss.
         late: share of times t that are exactly 1, where inference begins.
-        shift: s of the other times, t = u / (u + s·(1−u)) for uniform u: s times as many where the image is noise
-            (SD3, arXiv 2403.03206, eq. 23).
+        shift: of the other times, and of the steps in which the model draws, see :func:`steer_symmflow.flow.grid`.
         weight_decay: of all weights.
     """
 

@@ -18,7 +18,9 @@ def tiny(kind: str) -> SymmFlowModel:
     torch.manual_seed(0)
     unet = {**unet_config((16, 32), 2, (16, 16)), "norm_num_groups": 8, "attention_head_dim": 8}
     colors = COLORS if kind == "masks" else ()
-    return SymmFlowModel(SymmFlowConfig(kind, ("none", "box", "disc"), (16, 16), colors, 4.0, patch=2, unet=unet))
+    shift = 1.0 if kind == "masks" else 2.0
+    labels = ("none", "box", "disc")
+    return SymmFlowModel(SymmFlowConfig(kind, labels, (16, 16), colors, 4.0, patch=2, shift=shift, unet=unet))
 
 
 @pytest.fixture(scope="session")

@@ -40,15 +40,23 @@ def test_the_target_is_the_derivative_and_carries_each_end_to_the_other() -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shift", [1.0, 2.0])
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
-def test_solvers_have_their_order(solver: str, order: int) -> None:
+def test_solvers_have_their_order(solver: str, order: int, shift: float) -> None:
     def error(steps: int) -> float:
         z = torch.tensor([[1.0], [0.5]], dtype=torch.float64)
-        out = flow.integrate(lambda z, t: z * (1 + t) + np.sin(5 * t), z, 0.0, 1.0, steps, solver)
+        out = flow.integrate(lambda z, t: z * (1 + t) + np.sin(5 * t), z, 0.0, 1.0, steps, solver, shift)
         fine = flow.integrate(lambda z, t: z * (1 + t) + np.sin(5 * t), z, 0.0, 1.0, 2000, "rk4")
         return float((out - fine).abs().max())
 
     assert np.log2(error(8) / error(16)) == pytest.approx(order, abs=0.35)
+
+
+def test_a_shift_shortens_the_steps_where_the_image_is_noise() -> None:
+    assert flow.grid(4) == ([0.0, 0.25, 0.5, 0.75, 1.0], [0.25] * 4)
+    ends, lengths = flow.grid(4, 3.0)
+    assert ends == pytest.approx([0, 0.1, 0.25, 0.5, 1])  # u / (u + 3·(1−u)) of quarters
+    assert lengths == pytest.approx([0.1, 0.15, 0.25, 0.5])
 
 
 def test_the_loss_weighs_the_halves() -> None:
