@@ -259,8 +259,8 @@ def section(bench: Bench) -> str:
         "|---|---|---|",
         *drawings(drawn, real),
         "",
-        f"Drawing from classes, {2 * bench.images} images, as many of each. *Exact* images show one object, of the class "
-        "requested. *Fréchet*: to 2,000 held-out scenes of one object.",
+        f"Drawing from classes, {2 * bench.images} images, as many of each. *Exact* images show one object, of the "
+        "class requested. *Fréchet*: to 2,000 held-out scenes of one object.",
         "",
         "| steps | exact | Fréchet |",
         "|---|---|---|",

@@ -37,6 +37,9 @@ TIMES = {"seconds", "memory_mb"}
 
 
 SAME = machine() == json.loads((DATA / "made.json").read_text())
+AGAIN = {"carinox", "dmd2-best-of-n", "symmflow-classes"}
+"""Made again, elsewhere, when the weights of the students and of `symmflow:classes` changed."""
+SAME_AGAIN = machine() == json.loads((DATA / "made-again.json").read_text())
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +68,8 @@ def samples() -> list[str]:
 def test_a_sample_is_made_again(steer: Steer, old: Path, sample: str) -> None:
     done = steer("replay", sample, "--json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["max_difference"] <= (0 if SAME or sample.endswith(".txt") else ELSEWHERE)
+    same = SAME_AGAIN if sample.partition("/")[0] in AGAIN else SAME or sample.endswith(".txt")
+    assert json.loads(done.out)["max_difference"] <= (0 if same else ELSEWHERE)
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("render", RENDER), ("uneven", UNEVEN)])

@@ -108,8 +108,9 @@ PROMPTS_OF = {
 }  # fmt: skip
 """For rewards that ask something of prompts."""
 SYNCS = {
-    "imagereward": 2, "vqa": 3, "vqa-llava": 6, "vqa-qwen": 32, "jpeg": 2, "shapes": 2, "ocr": 2, "hpsv3": 13,
-    "soft-tifa": 11, "dsg": 9, **dict.fromkeys(("objects", "objects-dino", "count", "positions"), 2),
+    "imagereward": 2, "vqa": 3, "vqa-llava": 6, "vqa-qwen": 32, "jpeg": 2, "shapes": 2, "ocr": 2,
+    "hpsv3": 13, "soft-tifa": 11, "dsg": 9, **dict.fromkeys(("objects", "objects-dino", "count", "positions"), 2),
+    **dict.fromkeys(("shapes-objects", "shapes-count", "shapes-relations"), 3),  # are these the pixels read last?
     "compbench-2d": 2, "compbench-numeracy": 2, "colors": 3, "geneval": 3, "compbench-3d": 6,
 }  # fmt: skip
 """What scoring two images waits for, if it is more than the check that scores are finite."""
