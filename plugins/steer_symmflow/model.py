@@ -37,8 +37,8 @@ class SymmFlowConfig:
         scaling_factor: for ``"latent"``, the factor of the latents.
         patch: side of the pixel blocks that become channels before the network.
         time_scale: t in [0, 1] is multiplied by it for the network's embedding.
-        shift: of the times that it was trained at; images are drawn in steps spaced like them, see
-            :func:`steer_symmflow.flow.grid`.
+        shift: of the steps in which images are drawn, see :func:`steer_symmflow.flow.grid`; after a training, that of
+            its times.
         network: ``"UNet2DModel"``, or ``"UNet2DConditionModel"`` with a fixed context in its weights.
         unet: the network's own configuration.
         context: for ``"UNet2DConditionModel"``, tokens and width of the fixed context.
