@@ -21,6 +21,7 @@ from steer.evaluate.compare.compare_all import Request, compare_all
 from steer.evaluate.compare.summary import Summary
 from steer.evaluate.compare.tables import categories, cost, differences, diversity, scores
 from steer.evaluate.tables import escape, markdown
+from steer.models.options import ModelOptions
 from steer.prompts.files import read_prompts
 from steer.prompts.prompt import Prompt
 from steer.results.storage import write_atomic
@@ -54,6 +55,7 @@ class Question:
         prompts: held-out prompts.
         methods: specs; best-of-n is the reference.
         model: that is steered; the flow draws from masks, whose captions only the reward knows.
+        preview: decoder for rewards before the last step; ``None`` for the model's full one.
     """
 
     title: str
@@ -62,6 +64,7 @@ class Question:
     prompts: int
     methods: tuple[str, ...]
     model: str = "shapes"
+    preview: str | None = None
 
 
 FLOW = "symmflow:masks"
@@ -71,7 +74,8 @@ QUESTIONS = {
     "students": Question("With a student", "nfe", "40,80", 240, (BEST_OF_N, *STUDENTS)),
     "more": Question("Without a student, more evaluations", "nfe", "160", 240, (BEST_OF_N, PRUNE, FUNNEL)),
     "seconds": Question(
-        "At equal seconds of one CPU thread", "seconds", "1", 240, (BEST_OF_N, FUNNEL, STUDENTS[0], STUDENTS[2])
+        "At equal seconds of one CPU thread", "seconds", "1", 240, (BEST_OF_N, FUNNEL, STUDENTS[0], STUDENTS[2]),
+        preview="own",
     ),
     "steps": Question(
         "A student of four steps or of one", "nfe", "40", 240,
@@ -94,6 +98,7 @@ def run(question: Question, out: Path, count: int, tuning: int, replicates: int 
         methods=question.methods,
         sampling=SamplingRequest(
             model=question.model,
+            model_options=ModelOptions(preview=question.preview),
             reward=(REWARD,),
             judge=(JUDGE,),
             device="cpu",
@@ -144,6 +149,8 @@ def section(name: str, question: Question, summary: Summary) -> str:
             f"Model `{FLOW}`, which is not guided: the mask gives places, and the caption how the objects look (color, "
             "texture or shape), which only the reward knows."
         )
+    if question.preview is not None:
+        about.append(f"Rewards before the last step are of images by a small decoder (`--preview {question.preview}`).")
     begin, end = markers(name, seeds)
     lines = [begin, f"### {question.title}{f', {seeds} seeds' if seeds > 1 else ''}", "", " ".join(about), ""]
     if name in PICTURED and seeds == 1:

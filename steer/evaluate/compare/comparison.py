@@ -6,18 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steer.evaluate.compare.budgets import Budget, Spent, fit
+from steer.evaluate.compare.budgets import Budget, fit
 from steer.evaluate.compare.folder import Folder
 from steer.evaluate.compare.measure import Measurer, Row
 from steer.evaluate.compare.spec import Entry
+from steer.evaluate.compare.trials import Trials
 from steer.render.spec import Task
 from steer.settings.strict_json import json_text
 
 Tell = Callable[[str, int, int], None]
 """Called with the present work, the number of finished parts and their total."""
 
-PILOT = 8
-"""Most prompts for fitting seconds; evaluations need one."""
+ROUND = 20
+"""Samples that an entry draws before the next one's turn, if seconds are compared."""
+
+Scores = tuple[tuple[str, float], ...]
+"""Labels of variants with their scores on the tuning prompts."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Cell:
     entry: Entry
     budget: Budget | None
     rows: tuple[Row, ...]
-    tuned: tuple[tuple[str, float], ...] = ()
+    tuned: Scores = ()
 
     @property
     def name(self) -> str:
@@ -78,7 +82,7 @@ class Comparison:
         """
         self.measurer, self.folder, self.tasks, self.tuning = measurer, folder, tuple(tasks), tuple(tuning)
         self.success, self.examples, self.tell = success, frozenset(examples), tell
-        self._spent: dict[str, Spent] = {}
+        self._trials = Trials(measurer, self.tuning or self.tasks)
 
     def run(self, entries: Sequence[Entry], budgets: Sequence[Budget]) -> list[Cell]:
         """Return all cells, budget by budget.
@@ -95,20 +99,18 @@ class Comparison:
                 fitted[entry.label, budget] = self._fitted(entry, budget, takes_less)
                 if total:
                     self.tell("fitting to budgets", len(fitted), total)
-        cells = []
+        cells: list[Cell] = []
         for budget in chances:
             families: dict[str, list[Entry]] = {}
             for entry in entries:
                 families.setdefault(entry.family, []).append(fitted[entry.label, budget])
-            for variants in families.values():
-                tuned: tuple[tuple[str, float], ...] = ()
-                if self.tuning and len(variants) > 1:
-                    best, tuned = self._tuned(variants, budget)
-                    variants = [best]
-                cells += [
-                    Cell(entry, budget, self._rows(cell_name(entry, budget), entry, self.tasks), tuned)
-                    for entry in variants
-                ]
+            chosen = [each for variants in families.values() for each in self._chosen(variants, budget)]
+            if budget is not None and budget.kind == "seconds":
+                self._in_turn([entry for entry, _ in chosen], budget)
+            cells += [
+                Cell(entry, budget, self._rows(cell_name(entry, budget), entry, self.tasks), tuned)
+                for entry, tuned in chosen
+            ]
         return cells
 
     def _fitted(self, entry: Entry, budget: Budget | None, takes_less: bool) -> Entry:
@@ -118,33 +120,24 @@ class Comparison:
         known = self.folder.fit(name)
         if known is None:
             plugins = self.measurer.plugins
-            known = fit(entry, budget, self._trial(budget), plugins, takes_less=takes_less)
+            known = fit(entry, budget, self._trials.of(budget.kind), plugins, takes_less=takes_less)
             self.folder.keep_fit(name, known)
         return known
 
-    def _trial(self, budget: Budget) -> Callable[[Entry], Spent]:
-        tasks = self.tuning or self.tasks
-        count = 1 if budget.kind == "nfe" else min(PILOT, len(tasks))
-        pilot = [tasks[index * len(tasks) // count] for index in range(count)]
-        warm = False
+    def _chosen(self, variants: Sequence[Entry], budget: Budget | None) -> list[tuple[Entry, Scores]]:
+        """Return the best variant of a family with the scores of all, or all if there are no prompts to tune on."""
+        if not self.tuning or len(variants) == 1:
+            return [(entry, ()) for entry in variants]
+        best, tuned = self._tuned(variants, budget)
+        return [(best, tuned)]
 
-        def trial(entry: Entry) -> Spent:
-            nonlocal warm
-            key = cell_name(entry, None)
-            # budgets begin with the same small populations; one bad reading of a clock must not count for all of them
-            if budget.kind == "nfe" and key in self._spent:
-                return self._spent[key]
-            if not warm and budget.kind == "seconds":  # setup at the first use is not part of the time
-                self.measurer.trial(entry, pilot[:1])
-                warm = True
-            spent = self.measurer.trial(entry, pilot)
-            if budget.kind == "nfe":
-                self._spent[key] = spent
-            return spent
+    def _in_turn(self, entries: Sequence[Entry], budget: Budget) -> None:
+        """Draw some samples of each entry, then the next ones, so that a slow quarter of an hour is everyone's."""
+        for end in range(ROUND, len(self.tasks), ROUND):
+            for entry in entries:
+                self._rows(cell_name(entry, budget), entry, self.tasks, end)
 
-        return trial
-
-    def _tuned(self, variants: Sequence[Entry], budget: Budget | None) -> tuple[Entry, tuple[tuple[str, float], ...]]:
+    def _tuned(self, variants: Sequence[Entry], budget: Budget | None) -> tuple[Entry, Scores]:
         scores = {}
         for entry in variants:
             rows = self._rows(cell_name(entry, budget, "tuning"), entry, self.tuning)
@@ -152,7 +145,8 @@ class Comparison:
         best = max(variants, key=lambda entry: scores[entry.label])
         return best, tuple(scores.items())
 
-    def _rows(self, name: str, entry: Entry, tasks: Sequence[Task]) -> tuple[Row, ...]:
+    def _rows(self, name: str, entry: Entry, tasks: Sequence[Task], end: int | None = None) -> tuple[Row, ...]:
+        """Return the rows of the tasks up to ``end``, after drawing those that the folder lacks."""
         kept = self.folder.rows(name)
         done = {
             task.prompt.id: row
@@ -161,11 +155,11 @@ class Comparison:
             and (row["index"], row["replicate"]) == (task.index, task.replicate)
             and self.measurer.fits(row)
         }
-        missing = [task for task in tasks if task.prompt.id not in done]
+        missing = [task for task in tasks[:end] if task.prompt.id not in done]
         keep = not name.startswith("tuning ")
         if missing:
             shown = name.rpartition(" ")[0]
-            before = len(tasks) - len(missing)
+            before = len(done)
             self.tell(shown, before, len(tasks))
             for number, measured in enumerate(self.measurer.rows(entry, missing), start=before + 1):
                 row = measured.row
@@ -174,7 +168,7 @@ class Comparison:
                 self.folder.add(name, [row])
                 done[row["id"]] = row
                 self.tell(shown, number, len(tasks))
-        return tuple(done[task.prompt.id] for task in tasks)
+        return tuple(done[task.prompt.id] for task in tasks[:end])
 
 
 def verdict(row: Row, success: float | None) -> float:

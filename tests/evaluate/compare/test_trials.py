@@ -1,0 +1,103 @@
+"""Trials in seconds on a machine whose pace changes, and methods that draw in turn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from steer.evaluate.compare.budgets import Budget, Spent, fit
+from steer.evaluate.compare.compare_all import Request, compare_all
+from steer.evaluate.compare.spec import parse_entries
+from steer.evaluate.compare.trials import Trials
+from steer.prompts.prompt import Prompt
+from steer.registry.plugins import manager
+from steer.render.spec import tasks_of
+from steer.sampling.request import SamplingRequest
+from steer.settings.run_settings import RunSettings
+
+TASKS = tasks_of([(number, Prompt(f"prompt {number}")) for number in range(24)])
+
+
+class Machine:
+    """Its clock runs at a pace that changes slowly, with a spike now and then; the first work also sets it up."""
+
+    def __init__(self, each: dict[str, float], wander: float, period: float = 900.0) -> None:
+        self.each, self.wander, self.period = each, wander, period
+        self.now, self.readings, self.most = 0.0, 0, 0
+
+    def trial(self, entry, tasks) -> Spent:
+        self.readings += 1
+        self.most = max(self.most, len(tasks))
+        pace = 1 + self.wander * math.sin(2 * math.pi * self.now / self.period)
+        if self.readings % 7 == 0:
+            pace *= 1.5
+        took = 0.05 + self.each[entry.label] * entry.settings["particles"]
+        self.now += took * pace * len(tasks)
+        return Spent(entry.settings["particles"], took * pace + (5.0 if self.readings == 1 else 0.0))
+
+
+def sizes(machine: Machine, budget: float) -> dict[str, int]:
+    trials = Trials(machine, TASKS)
+    entries = parse_entries([f"{label}=plain" for label in machine.each], (), manager())
+    fitted = [fit(entry, Budget("seconds", budget), trials.of("seconds"), manager()) for entry in entries]
+    return {entry.label: entry.settings["particles"] for entry in fitted}
+
+
+def test_the_machines_pace_does_not_decide_who_draws_more() -> None:
+    each = {f"m{number}": 0.01 * (1 + number % 3) for number in range(12)}
+    steady, wandering = Machine(each, 0.0), Machine(each, 0.4, period=400.0)
+    right, found = sizes(steady, 1.0), sizes(wandering, 1.0)
+    assert wandering.now > wandering.period  # it was fast and slow during the fits
+    for label, size in right.items():
+        exact = (1.0 - 0.05) / each[label]
+        assert 0.95 * exact <= size <= exact + 1
+        assert found[label] == pytest.approx(size, rel=0.06)
+
+
+def test_long_readings_are_not_repeated() -> None:
+    machine = Machine({"m": 10.0}, 0.0)
+    trials = Trials(machine, TASKS)
+    (entry,) = parse_entries(["m=plain:particles=1"], (), manager())
+    trials.of("seconds")(entry)
+    before = machine.readings
+    trials.of("seconds")(entry)
+    assert machine.readings == before + 2  # the yardstick and the reading
+    assert machine.most == 8
+
+
+def test_evaluations_take_one_prompt_once() -> None:
+    machine = Machine({"m": 0.1}, 0.0)
+    trials = Trials(machine, TASKS)
+    (entry,) = parse_entries(["m=plain:particles=3"], (), manager())
+    assert trials.of("nfe")(entry).nfe == trials.of("nfe")(entry).nfe == 3
+    assert (machine.readings, machine.most) == (1, 1)
+
+
+@pytest.mark.slow  # trials by the clock, and 48 drawings
+def test_methods_that_are_compared_in_seconds_draw_in_turn(tiny: Path, place: Path) -> None:
+    (place / "judge.py").write_text("def contrast(samples, prompts): return samples.std(dim=(1, 2, 3))")
+    told = []
+    request = Request(
+        prompts=[Prompt(f"a red circle {number}") for number in range(24)],
+        methods=["plain", "best-of-n"],
+        sampling=SamplingRequest(
+            model=str(tiny),
+            reward=("./rewards.py:brightness",),
+            judge=("./judge.py:contrast",),
+            device="cpu",
+            settings=RunSettings(steps=1, guidance_scale=1.0),
+        ),
+        budget=["seconds=0.2"],
+        clock="cpu",
+    )
+    summary = compare_all(request, str(place / "c"), tell=lambda what, done, total: told.append((what, done, total)))
+    drawn = [(what.partition(" ")[0], done) for what, done, total in told if total == 24 and "@" in what]
+    assert drawn == [
+        *[("plain", done) for done in range(21)],
+        *[("best-of-n", done) for done in range(21)],
+        *[("plain", done) for done in range(20, 25)],
+        *[("best-of-n", done) for done in range(20, 25)],
+    ]
+    assert [line.prompts for line in summary.lines] == [24, 24]
