@@ -262,7 +262,9 @@ def _stand_ins() -> dict[str, Any]:
         value: Any = Image.new("RGB", (16, 16)) if run.backbone.modality == "image" else "a small town"
         score = None if run.reward is None else 0.5
         samples = tuple(Sample(value, slot, score, 0.0) for slot in range(min(run.particles, 3)))
-        recipe = session._recipe(run, run.jobs.index(job), run.backbone.medium.size(value))
+        recipe = session.recipes.of(
+            run, run.jobs.index(job), session.options_of(job.prompt), run.backbone.medium.size(value)
+        )
         trace = {"schema": 1, "log_z": None, "unique_ancestors": 1, "events": []}
         chosen = chosen_of(samples, session.choose, job)
         return Item(job.prompt, job.seed, samples, chosen, trace, recipe, run.backbone.modality)

@@ -1,10 +1,9 @@
 """``Session``: methods, rewards and settings of one call, made once; it turns packs of prompts into items."""
 
-import functools
 import itertools
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
@@ -12,16 +11,11 @@ from typing import Any
 import torch
 
 from steer.errors import SteerError
-from steer.models.device import dtype_of
-from steer.models.downloads.checkpoints import sha256_of
 from steer.models.load import Model
-from steer.models.stock.inputs import recorded
 from steer.prompts.prompt import Prompt, check_seed, text_id
-from steer.registry.local_files import is_file_reference
 from steer.registry.plugins import Plugins
 from steer.results.cost import Cost
 from steer.results.items import Item, Sample
-from steer.results.recipe import Recipe, sampler_name, versions
 from steer.rewards.by_name import (
     OptionValues,
     RewardSpec,
@@ -30,23 +24,21 @@ from steer.rewards.by_name import (
     make_judges,
     make_reward,
     reward_list,
-    spec_name,
 )
-from steer.rewards.combinations import named_parts, parts_of
-from steer.rewards.expressions import leaves, parse_expression
+from steer.rewards.combinations import parts_of
 from steer.rewards.isolation import undisturbed
 from steer.rewards.reward import RewardFunction
 from steer.sampling.checks import check_memory, warn_of_shared_noise
 from steer.sampling.chosen_particles import CHOICES, chosen_of
 from steer.sampling.chunks import Halved
-from steer.sampling.hooks import make_run, methods_of
+from steer.sampling.hooks import make_run
 from steer.sampling.methods_by_name import MethodSpec, check_owners, make_methods, method_list
 from steer.sampling.packs import PACK_ROWS, Group, group_alike, pack_size
+from steer.sampling.recipes import Recipes
 from steer.sampling.run import Run
 from steer.sampling.shared_memory import SharedMemory
 from steer.sampling.state import State
 from steer.sampling.trace import trace_of
-from steer.settings.paths import existing
 
 WAVE = 64
 """Most packs whose texts are encoded before the first of them is sampled, if encoders and denoiser take turns."""
@@ -57,6 +49,7 @@ class Session:
 
     Attributes:
         cost: of its packs so far.
+        recipes: writes the recipes of its items.
     """
 
     def __init__(
@@ -107,6 +100,15 @@ class Session:
         self._memory = SharedMemory(self.backbone, self._rewards)
         self._memory.settle()
         self.choose = choose or ("best" if self._scorer else "all")
+        self.recipes = Recipes(
+            model,
+            methods=self.methods,
+            reward=self.reward,
+            judge=self.judge,
+            scorer=self._scorer,
+            choose=self.choose,
+            run_seed=run_seed,
+        )
         self.cost = Cost()
         self._ahead: Future[None] | None = None
         self._most_rows: int | None = None
@@ -135,14 +137,6 @@ class Session:
             choose=self.choose,
             preview=self.model.preview,
         )
-
-    def _options_for_replay(self, run: Run, index: int) -> dict[str, dict[str, Any]]:
-        options = self.options_of(run.jobs[index].prompt)
-        for method in methods_of(run):
-            resolved = method.replay_options(index)
-            if resolved:
-                options.setdefault(method.name, {}).update(resolved)
-        return options
 
     def options_of(self, prompt: Prompt) -> dict[str, dict[str, Any]]:
         """Return a prompt's options: its own override those of the call."""
@@ -277,65 +271,11 @@ class Session:
                 )
                 for row in rows.tolist()
             )
-            recipe = self._recipe(run, index, run.backbone.medium.size(values[0]))
+            recipe = self.recipes.of(run, index, self.options_of(job.prompt), run.backbone.medium.size(values[0]))
             chosen = chosen_of(particles, self.choose, job)
             trace, modality = trace_of(state, index), run.backbone.modality
             items.append(Item(job.prompt, job.seed, particles, chosen, trace, recipe, modality))
         return items
-
-    def _weights(self, run: Run) -> dict[str, str]:
-        """Return digests of the weights that a run's images come from."""
-        denoiser = str(run.get("denoiser"))
-        file = run.backbone.denoisers.file_of(denoiser)
-        return {**self.model.weights, **({} if file is None else {denoiser: sha256_of(file)}), **self._judgment}
-
-    @functools.cached_property
-    def _judgment(self) -> dict[str, str]:
-        """Digests of the weights of rewards; the name tells the precision, which is another one on another device."""
-        parts = () if self._scorer is None else named_parts("", self._scorer)
-        found = ((name, part.digest()) for name, part in parts)
-        return {f"reward {name} in {digest[0]}": digest[1] for name, digest in found if digest is not None}
-
-    @functools.cached_property
-    def _files(self) -> dict[str, str]:
-        """The SHA-256 of each local file that the images come from: of weights, and of code."""
-        code = [spec.partition(":")[0] for spec in self.methods if isinstance(spec, str)]
-        code += [term.name for spec in self.reward if isinstance(spec, str) for term in leaves(parse_expression(spec))]
-        places = {name: existing(name) for name in code if is_file_reference(name)}
-        return {**self.model.files, **{name: sha256_of(place) for name, place in places.items() if place is not None}}
-
-    def _recipe(self, run: Run, index: int, size: Mapping[str, int]) -> Recipe:
-        job, backbone = run.jobs[index], self.backbone
-        # the size of what a call made is no argument that makes it again
-        settings = {**run.settings, **(size if backbone.predicts else {})}
-        prompt, dtype = job.prompt, dtype_of(backbone.denoisers["base"])
-        metadata, named = recorded(prompt.metadata)
-        return Recipe(
-            model=self.model.name,
-            model_options=self.model.options.as_dict(),
-            files=self._files,
-            weights=self._weights(run),
-            prompt={
-                "text": str(prompt),
-                "id": prompt.id,
-                "category": prompt.category,
-                "seed": job.seed,
-                "metadata": metadata,
-            },
-            settings=settings,
-            methods=[spec_name(spec) for spec in self.methods],
-            reward=[spec_name(spec) for spec in self.reward],
-            options=self._options_for_replay(run, index),
-            choose=self.choose,
-            run_seed=self.run_seed,
-            device=backbone.device.type,
-            dtype=str(dtype).removeprefix("torch."),
-            versions=versions(),
-            sampler=sampler_name(settings.get("scheduler"), backbone.scheduler),
-            replayable=named and all(isinstance(spec, str) for spec in [*self.methods, *self.reward]),
-            judge=[spec for spec in self.judge if isinstance(spec, str)],
-            cfg_setting=backbone.cfg_setting,
-        )
 
 
 def pack_size_of(run: Run, *, small: bool = False) -> int:

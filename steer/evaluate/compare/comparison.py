@@ -82,6 +82,7 @@ class Comparison:
         """
         self.measurer, self.folder, self.tasks, self.tuning = measurer, folder, tuple(tasks), tuple(tuning)
         self.success, self.examples, self.tell = success, frozenset(examples), tell
+        self._checked: set[str] = set()
         self._trials = Trials(measurer, self.tuning or self.tasks)
 
     def run(self, entries: Sequence[Entry], budgets: Sequence[Budget]) -> list[Cell]:
@@ -147,6 +148,9 @@ class Comparison:
 
     def _rows(self, name: str, entry: Entry, tasks: Sequence[Task], end: int | None = None) -> tuple[Row, ...]:
         """Return the rows of the tasks up to ``end``, after drawing those that the folder lacks."""
+        if name not in self._checked:
+            self.folder.check_sources(name, self.measurer.sources(entry, tasks[0].prompt))
+            self._checked.add(name)
         kept = self.folder.rows(name)
         done = {
             task.prompt.id: row

@@ -20,7 +20,7 @@ from steer.results.storage import storage_at
 from steer.settings.run_settings import renewed
 from steer.settings.strict_json import json_text
 
-ASKED, FITS, CELLS, IMAGES = "compare.json", "fits.json", "cells", "images"
+ASKED, FITS, SOURCES, CELLS, IMAGES = "compare.json", "fits.json", "sources.json", "cells", "images"
 
 
 class Folder:
@@ -75,6 +75,25 @@ class Folder:
     def keep_fit(self, cell: str, entry: Entry) -> None:
         """Keep the fitted options of a cell's entry."""
         self._write(FITS, {**(self._json(FITS) or {}), cell: asdict(entry)})
+
+    def check_sources(self, cell: str, sources: Mapping[str, str]) -> None:
+        """Note what a cell's samples and scores come from, by :meth:`Measurer.sources`.
+
+        Raises:
+            SteerError: if those in the folder come from other weights or files.
+        """
+        noted = self._json(SOURCES) or {}
+        before = noted.get(cell, {}) if self.rows(cell) else {}
+        if not isinstance(before, dict):
+            raise self._damaged(SOURCES)
+        other = sorted(name for name in before.keys() & sources.keys() if before[name] != sources[name])
+        if other:
+            raise SteerError(
+                f"{self.storage.name} holds samples of {cell.rpartition(' ')[0]!r} that were made or scored by other "
+                f"weights or files ({', '.join(other)}); choose another --out, or delete the folder"
+            )
+        if before != (now := {**before, **sources}):
+            self._write(SOURCES, {**noted, cell: now})
 
     # ---- rows ------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from steer.rewards.by_name import OptionValues, RewardSpec, make_judges, make_re
 from steer.rewards.combinations import WeightedSum
 from steer.sampling.method import acting_hooks
 from steer.sampling.methods_by_name import make_methods
+from steer.sampling.recipes import code_of, digests
 from steer.sampling.sampler import Sampler
 from steer.sampling.session import Session, image_size
 
@@ -118,6 +119,17 @@ class Measurer:
             for prompt in prompts:
                 with torch.no_grad(), suppress(RewardError):
                     reward(samples, [prompt])
+
+    def sources(self, entry: Entry, prompt: Prompt) -> dict[str, str]:
+        """Return digests, by name, of the weights and local files that an entry's samples and scores come from."""
+        session = self.session(entry)
+        run = session.run([prompt])
+        run.load_weights()
+        found = {**self.model.files, **session.recipes.weights(run)}
+        found |= code_of(entry.methods, [*self.settings.reward, *self.settings.judges])
+        for name, judge in self._judges.items():
+            found |= digests(f"judge {name}", judge)
+        return found
 
     def trial(self, entry: Entry, tasks: Sequence[Task]) -> Spent:
         """Sample some tasks and return the cost per prompt."""

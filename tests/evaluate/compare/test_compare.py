@@ -172,6 +172,27 @@ def test_damaged_files_are_measured_again_or_told(command, place: Path) -> None:
         (place / "c" / name).write_text(kept)
 
 
+@pytest.mark.slow  # two comparisons
+def test_samples_of_other_weights_or_code_are_not_mixed_in(command, place: Path) -> None:
+    arguments = ["--method", "plain", "--budget", "nfe=2", "--out", "c"]
+    assert command(*arguments).code == 0
+    assert command(*arguments).code == 0
+    (place / "judge.py").write_text(JUDGES.replace("samples[:, 0]", "samples[:, 1]"))
+    done = command(*arguments)
+    problem = done.err.splitlines()[-1]
+    assert (done.code, done.out) == (2, "")
+    assert "steer: error: c holds samples of 'plain @ nfe=2' that were made or scored by other weights or files (./judge.py)" in problem
+    (place / "judge.py").write_text(JUDGES)
+    assert command(*arguments).code == 0
+    noted = json.loads((place / "c" / "sources.json").read_text())
+    ((cell, sources),) = noted.items()
+    assert {"unet", "vae", "./rewards.py", "./judge.py"} <= sources.keys()
+    (place / "c" / "sources.json").write_text(json.dumps({cell: {**sources, "unet": "0"}}))
+    assert "weights or files (unet); choose another --out" in command(*arguments, "--budget", "nfe=4").err
+    (place / "c" / "sources.json").unlink()  # of a version that did not note them
+    assert command(*arguments).code == 0
+
+
 def test_too_few_prompts_for_an_interval(command, place: Path) -> None:
     (place / "p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}')
     assert "got 2 prompts, too few for an interval; expected at least 5" in command("--method", "plain").error()
