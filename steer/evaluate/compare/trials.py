@@ -9,11 +9,11 @@ from steer.evaluate.compare.budgets import Spent, Trial
 from steer.evaluate.compare.spec import Entry
 from steer.render.spec import Task
 
-PROMPTS = 8
+PROMPTS = 4
 """Most prompts of a trial in seconds; evaluations need one."""
 READINGS = 3
 """Passes over the prompts of a trial in seconds; one, if it is long."""
-YARDSTICK = 4
+YARDSTICK = 2
 """Most prompts of the work that tells the machine's pace; one, if it is long."""
 LONG = 20.0
 """Seconds of a reading that is not repeated: what comes and goes within them is in their mean already."""
