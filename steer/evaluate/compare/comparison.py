@@ -17,8 +17,8 @@ from steer.settings.strict_json import json_text
 Tell = Callable[[str, int, int], None]
 """Called with the present work, the number of finished parts and their total."""
 
-ROUND = 20
-"""Samples that an entry draws before the next one's turn, if seconds are compared."""
+ROUND = 48
+"""Samples that an entry draws before the next one's turn if seconds are compared, rounded up to full batches."""
 
 Scores = tuple[tuple[str, float], ...]
 """Labels of variants with their scores on the tuning prompts."""
@@ -134,9 +134,10 @@ class Comparison:
 
     def _in_turn(self, entries: Sequence[Entry], budget: Budget) -> None:
         """Draw some samples of each entry, then the next ones, so that a slow quarter of an hour is everyone's."""
+        together = [self.measurer.together(entry, self.tasks) for entry in entries]
         for end in range(ROUND, len(self.tasks), ROUND):
-            for entry in entries:
-                self._rows(cell_name(entry, budget), entry, self.tasks, end)
+            for entry, size in zip(entries, together, strict=True):
+                self._rows(cell_name(entry, budget), entry, self.tasks, -(-end // size) * size)
 
     def _tuned(self, variants: Sequence[Entry], budget: Budget | None) -> tuple[Entry, Scores]:
         scores = {}

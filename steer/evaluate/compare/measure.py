@@ -131,6 +131,10 @@ class Measurer:
             found |= digests(f"judge {name}", judge)
         return found
 
+    def together(self, entry: Entry, tasks: Sequence[Task]) -> int:
+        """Return how many prompts of an entry are sampled together."""
+        return len(self.session(entry).packs([task.prompt for task in tasks])[0])
+
     def trial(self, entry: Entry, tasks: Sequence[Task]) -> Spent:
         """Sample some tasks and return the cost per prompt."""
         rows = [measured.row for measured in self.rows(entry, tasks, scored=False)]

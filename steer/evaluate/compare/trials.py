@@ -10,13 +10,11 @@ from steer.evaluate.compare.spec import Entry
 from steer.render.spec import Task
 
 PROMPTS = 4
-"""Most prompts of a trial in seconds; evaluations need one."""
+"""Fewest prompts of a trial in seconds; evaluations need one."""
 READINGS = 3
-"""Passes over the prompts of a trial in seconds; one, if it is long."""
-YARDSTICK = 2
-"""Most prompts of the work that tells the machine's pace; one, if it is long."""
-LONG = 20.0
-"""Seconds of a reading that is not repeated: what comes and goes within them is in their mean already."""
+"""Passes over the prompts of a trial in seconds, if one is short."""
+SHORT = 2.0
+"""Seconds of a reading that is repeated; what comes and goes within a longer one is in its mean already."""
 
 
 class Measures(Protocol):
@@ -26,13 +24,20 @@ class Measures(Protocol):
         """Sample some tasks and return the cost per prompt."""
         ...
 
+    def together(self, entry: Entry, tasks: Sequence[Task]) -> int:
+        """Return how many prompts of an entry are sampled together."""
+        ...
+
 
 class Trials:
     """Runs entries on a few prompts to learn their costs.
 
+    A batch that is not full costs as much as a full one, so a trial in seconds takes as many prompts as the run itself
+    samples together.
+
     A machine's pace changes within minutes: others use its cores, a GPU gets hot. An entry that is tried while it is
-    slow would get a smaller population than one that is tried while it is fast. So before each reading of a clock the
-    same small work is timed, a yardstick: the first entry tried. A reading counts by its ratio to the yardstick's.
+    slow would get a smaller population than one that is tried while it is fast. So before each trial in seconds, the
+    same work is timed, a yardstick: the first entry tried, on one prompt. The trial counts by its ratio to that.
     """
 
     def __init__(self, measurer: Measures, tasks: Sequence[Task]) -> None:
@@ -59,29 +64,32 @@ class Trials:
         if self._yardstick is None:
             self._yardstick = self._made(entry)
         yardstick, at_first = self._yardstick
-        pilot = self._pilot(PROMPTS)
-        ratios: list[float] = []
-        while len(ratios) < READINGS:
-            pace = yardstick()
-            spent = self._measurer.trial(entry, pilot)
-            ratios.append(spent.seconds / pace)
-            if spent.seconds * len(pilot) > LONG:
-                break
-        return replace(spent, seconds=at_first * median(ratios))
+        pace = yardstick()
+        together = self._measurer.together(entry, self._tasks)
+        pilot = self._pilot(-(-PROMPTS // together) * together)
+        spent = self._measurer.trial(entry, pilot)
+        seconds = _middle(lambda: self._measurer.trial(entry, pilot).seconds, len(pilot), spent.seconds)
+        return replace(spent, seconds=seconds * at_first / pace)
 
     def _made(self, entry: Entry) -> tuple[Callable[[], float], float]:
         """Return the yardstick and its seconds now; setup at the first use is not part of them."""
-        self._measurer.trial(entry, self._pilot(1))
-        pilot = self._pilot(YARDSTICK)
-        once = self._measurer.trial(entry, pilot).seconds
-        if once * len(pilot) > LONG / YARDSTICK:
-            pilot = pilot[:1]
+        pilot = self._pilot(1)
 
-        def yardstick() -> float:
+        def once() -> float:
             return max(self._measurer.trial(entry, pilot).seconds, 1e-9)
 
-        return yardstick, median(yardstick() for _ in range(READINGS))
+        def yardstick() -> float:
+            return _middle(once, 1, once())
+
+        once()
+        return yardstick, yardstick()
 
     def _pilot(self, most: int) -> list[Task]:
         count = min(most, len(self._tasks))
         return [self._tasks[index * len(self._tasks) // count] for index in range(count)]
+
+
+def _middle(read: Callable[[], float], count: int, first: float) -> float:
+    """Return the median of some readings, or the first if that is long; each is a mean over ``count`` prompts."""
+    more = 0 if first * count > SHORT else READINGS - 1
+    return median([first, *(read() for _ in range(more))])
