@@ -22,7 +22,17 @@ from steer.models.downloads.source import Source
 from steer.models.find import OFFLINE, Found, any_pipeline, find, loader_of, needed_parts
 from steer.models.fingerprints import fingerprint
 from steer.models.folders import check_fit, check_folder, variant_of
-from steer.models.options import PREVIEWS, ModelOptions, Preview, apply, files_of, modules_of, offloaded, prepare
+from steer.models.options import (
+    PREVIEWS,
+    ModelOptions,
+    Preview,
+    apply,
+    files_of,
+    lay_channels_last,
+    modules_of,
+    offloaded,
+    prepare,
+)
 from steer.models.parts import folder_of, load_part
 from steer.models.quantize import check
 from steer.models.room import bytes_of, fits, room_of
@@ -309,6 +319,8 @@ def _preview(backbone: Backbone, options: ModelOptions, folder: Path | None) -> 
             f"preview decoder {options.preview!r} is not for the latents of {type(backbone).__name__}: {fitting}"
         )
     preview = Preview(options.preview, backbone.device, dtype, folder)
+    if options.channels_last:
+        lay_channels_last(preview.model)
     preview.check(backbone.latent_shape(None, None)[0])
     return preview
 

@@ -26,7 +26,7 @@ from steer.settings.text_files import decoded
 RUN, PROMPTS = "run.toml", "prompts.jsonl"
 
 WHERE = ("file", "prompts", "out", "device", "engine", "address", "workers")
-HOW_FAST = ("chunk", "offload", "compile", "previews", "versions")
+HOW_FAST = ("chunk", "offload", "compile", "channels_last", "previews", "versions")
 """Keys that may change when a render resumes: they decide at most an image's last bits."""
 
 GROWS = "replicates"

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import accelerate
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
@@ -204,3 +205,23 @@ def test_urls_are_no_loras_and_keep_their_keys() -> None:
     with pytest.raises(SteerError, match="is a URL; fetch the file") as caught:
         image(ModelOptions(loras=parse_loras(["https://civitai.com/x.safetensors?token=secret"])))
     assert "secret" not in str(caught.value)
+
+
+def test_weights_channels_last_give_the_same_images_but_for_last_bits(tmp_path: Path) -> None:
+    AutoencoderTiny(latent_channels=4).save_pretrained(tmp_path)
+    options = ModelOptions(channels_last=True, preview=str(tmp_path))
+    assert ModelOptions.from_dict(options.as_dict()) == options
+    assert "channels_last" not in ModelOptions().as_dict()  # recipes from before have none
+    plain, last = Sampler(tiny_sd()), Sampler(tiny_sd(), model_options=options)
+
+    def orders(module: torch.nn.Module) -> set[bool]:
+        weights = [layer.weight for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
+        kernels = [weight for weight in weights if weight.shape[1] > 1 and weight.shape[2] > 1]  # else both at once
+        return {weight.is_contiguous() for weight in kernels}
+
+    parts = (last.backbone.pipe.unet, last.backbone.pipe.vae, last.model.preview.model)
+    assert [orders(part) for part in parts] == [{False}, {False}, {False}]
+    assert orders(plain.backbone.pipe.unet) == {True}
+    settings = {"steps": 2, "particles": 2, "choose": "all"}
+    images = [sampler.generate(["a red circle"], **settings).images for sampler in (plain, last)]
+    assert np.abs(np.stack([np.asarray(i, np.int16) for i in images[0]]) - np.stack(images[1])).max() <= 1

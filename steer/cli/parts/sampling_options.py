@@ -75,6 +75,12 @@ model_options: Decorator = options(
         help="Keep idle parts of the model off the GPU.",
     ),
     option("--compile/--no-compile", default=None, group=MODEL, help="Compile the denoiser."),
+    option(
+        "--channels-last/--no-channels-last",
+        default=None,
+        group=MODEL,
+        help="Lay convolutions out channels last, which is faster.",
+    ),
     option("--attention", metavar="NAME", group=MODEL, help="diffusers' attention backend: native, flash, xformers, …"),
     option(
         "--vae-memory",
@@ -229,6 +235,7 @@ def request_of(values: Mapping[str, Any]) -> SamplingRequest:
             embeddings=embeddings.parse(values.get("embedding", ())),
             offload=values.get("offload") or "none",
             compile=bool(values.get("compile")),
+            channels_last=bool(values.get("channels_last")),
             attention=values.get("attention"),
             vae_memory=tuple(values.get("vae_memory", ())),
             preview=values.get("preview"),

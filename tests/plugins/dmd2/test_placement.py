@@ -47,13 +47,15 @@ def place(module: nn.Module) -> str:
 
 
 @pytest.mark.slow
-def test_it_is_compiled_and_its_attention_is_set(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_compiled_laid_out_and_its_attention_is_set(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     monkeypatch.setattr("steer.models.options.set_attention", lambda module, name, device: told.append((module, name)))
-    sampler = Sampler(tiny_sd(), model_options=ModelOptions(compile=True, attention="xformers"))
+    options = ModelOptions(compile=True, attention="xformers", channels_last=True)
+    sampler = Sampler(tiny_sd(), model_options=options)
     run_of(sampler, file).load_weights()
     assert told == [(sampler.backbone.pipe.unet, "xformers"), (student_of(sampler), "xformers")]
     assert student_of(sampler)._compiled_call_impl is not None
+    assert not student_of(sampler).conv_in.weight.is_contiguous()
 
 
 @pytest.mark.slow
