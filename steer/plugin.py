@@ -104,6 +104,7 @@ if TYPE_CHECKING:  # imported at first use: listing plugins or printing help mus
     from steer.rewards.combinations import Combination as Combination  # a reward made of others
     from steer.rewards.combinations import WeightedSum as WeightedSum  # several rewards as one
     from steer.rewards.resizing import resized as resized  # images of another size; the gradient is repeatable
+    from steer.models.fingerprints import fingerprint as fingerprint  # a digest of a module's weights
     from steer.rewards.combinations import Scaled as Scaled  # a reward in units of its own spread
     from steer.rewards.checked import checked as checked  # a reward's scores, checked
     from steer.rewards.combinations import without_gradient as without_gradient  # the part that has no gradient

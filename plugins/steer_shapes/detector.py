@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steer.plugin import resized
+from steer.plugin import fingerprint, resized
 
 from . import paths
 from .grammar import Phrase
@@ -93,6 +93,10 @@ class Reader:
         """Args: detector: frozen, in fp32."""
         self.detector = detector
         self._last: tuple[Tensor, Reading] | None = None
+
+    def digest(self) -> tuple[str, str]:
+        """Return the precision of the detector and a digest of its weights."""
+        return "fp32", fingerprint(self.detector)
 
     def __call__(self, images: Tensor) -> Reading:
         """Run the detector on images, float ``[N, 3, H, W]`` in [0, 1], on the detector's device."""

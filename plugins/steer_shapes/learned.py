@@ -35,6 +35,10 @@ class DetectorReward(SentenceReward):
         """Load the detector, always in fp32 because it is small."""
         self._read = reader(str(self.device))
 
+    def digest(self) -> tuple[str, str] | None:
+        """Return those of the detector, which is no part of the reward's own: all of them share it."""
+        return self._read.digest() if self.is_ready else None
+
     def __call__(self, samples: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score images, float ``[N, 3, H, W]`` in [0, 1], against N prompts of the grammar.
 

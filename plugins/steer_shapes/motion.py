@@ -109,6 +109,10 @@ class ShapesMoving(SentenceReward):
         """Load the detector, always in fp32 because it is small."""
         self._read = reader(str(self.device))
 
+    def digest(self) -> tuple[str, str] | None:
+        """Return those of the detector, which is no part of the reward's own: all of them share it."""
+        return self._read.digest() if self.is_ready else None
+
     def __call__(self, samples: Videos, prompts: Sequence[Prompt | str]) -> Tensor:
         """Score N videos against N sentences; float32 ``[N]``.
 

@@ -81,8 +81,8 @@ def load_model(
 
     Args:
         model: a name that a plugin registered (``"shapes"``), a local folder in diffusers format, a file with a whole
-            model or its denoiser, a hub id, or a diffusers pipeline in memory (not changed, and not moved unless
-            ``device`` is given).
+            model or its denoiser, a hub id, or a diffusers pipeline in memory (not moved unless ``device`` is
+            given, and changed by ``options`` alone).
         plugins: the plugins to look names and backbones up in.
         device: ``"cpu"``, ``"cuda"``, …; by default CUDA if there is one.
         dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default the family's half precision on CUDA, else fp32.

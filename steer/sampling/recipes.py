@@ -58,7 +58,7 @@ class Recipes:
             model=self._model.name,
             model_options=self._model.options.as_dict(),
             files=self._files,
-            weights=self.weights(run),
+            weights={**self.model_weights(run), **self._judgment},
             prompt={
                 "text": str(prompt),
                 "id": prompt.id,
@@ -81,11 +81,11 @@ class Recipes:
             cfg_setting=backbone.cfg_setting,
         )
 
-    def weights(self, run: Run) -> dict[str, str]:
-        """Return digests of the weights that a run's images come from."""
+    def model_weights(self, run: Run) -> dict[str, str]:
+        """Return digests of the model's parts and, if a method brings one, of the denoiser that a run computes with."""
         denoiser = str(run.get("denoiser"))
         file = run.backbone.denoisers.file_of(denoiser)
-        return {**self._model.weights, **({} if file is None else {denoiser: sha256_of(file)}), **self._judgment}
+        return {**self._model.weights, **({} if file is None else {denoiser: sha256_of(file)})}
 
     @functools.cached_property
     def _judgment(self) -> dict[str, str]:

@@ -79,7 +79,7 @@ model_options: Decorator = options(
         "--channels-last/--no-channels-last",
         default=None,
         group=MODEL,
-        help="Lay convolutions out channels last, which is faster.",
+        help="Lay convolutions out channels last, often faster.",
     ),
     option("--attention", metavar="NAME", group=MODEL, help="diffusers' attention backend: native, flash, xformers, …"),
     option(

@@ -1,11 +1,13 @@
 """``Comparison``: fits every method to every budget, tunes it on other prompts if given, and runs it."""
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from steer.errors import SteerError
 from steer.evaluate.compare.budgets import Budget, fit
 from steer.evaluate.compare.folder import Folder
 from steer.evaluate.compare.measure import Measurer, Row
@@ -134,10 +136,13 @@ class Comparison:
 
     def _in_turn(self, entries: Sequence[Entry], budget: Budget) -> None:
         """Draw some samples of each entry, then the next ones, so that a slow quarter of an hour is everyone's."""
-        together = [self.measurer.together(entry, self.tasks) for entry in entries]
-        for end in range(ROUND, len(self.tasks), ROUND):
-            for entry, size in zip(entries, together, strict=True):
-                self._rows(cell_name(entry, budget), entry, self.tasks, -(-end // size) * size)
+        waiting = [(entry, deque(self.measurer.packs(entry, self.tasks))) for entry in entries]
+        while any(packs for _, packs in waiting):
+            for entry, packs in waiting:
+                turn: list[Task] = []
+                while packs and len(turn) < ROUND:
+                    turn += packs.popleft()
+                self._rows(cell_name(entry, budget), entry, self.tasks, among=turn)
 
     def _tuned(self, variants: Sequence[Entry], budget: Budget | None) -> tuple[Entry, Scores]:
         scores = {}
@@ -147,11 +152,10 @@ class Comparison:
         best = max(variants, key=lambda entry: scores[entry.label])
         return best, tuple(scores.items())
 
-    def _rows(self, name: str, entry: Entry, tasks: Sequence[Task], end: int | None = None) -> tuple[Row, ...]:
-        """Return the rows of the tasks up to ``end``, after drawing those that the folder lacks."""
-        if name not in self._checked:
-            self.folder.check_sources(name, self.measurer.sources(entry, tasks[0].prompt))
-            self._checked.add(name)
+    def _rows(
+        self, name: str, entry: Entry, tasks: Sequence[Task], among: Sequence[Task] | None = None
+    ) -> tuple[Row, ...]:
+        """Return a cell's rows after drawing those that the folder lacks; with ``among``, of these tasks alone."""
         kept = self.folder.rows(name)
         done = {
             task.prompt.id: row
@@ -160,7 +164,8 @@ class Comparison:
             and (row["index"], row["replicate"]) == (task.index, task.replicate)
             and self.measurer.fits(row)
         }
-        missing = [task for task in tasks[:end] if task.prompt.id not in done]
+        missing = [task for task in (tasks if among is None else among) if task.prompt.id not in done]
+        self._check_sources(name, entry, tasks[0], whole=len(done) == len(tasks))
         keep = not name.startswith("tuning ")
         if missing:
             shown = name.rpartition(" ")[0]
@@ -173,7 +178,24 @@ class Comparison:
                 self.folder.add(name, [row])
                 done[row["id"]] = row
                 self.tell(shown, number, len(tasks))
-        return tuple(done[task.prompt.id] for task in tasks[:end])
+        return tuple(done[task.prompt.id] for task in tasks if task.prompt.id in done)
+
+    def _check_sources(self, name: str, entry: Entry, task: Task, *, whole: bool) -> None:
+        """Check once that a cell's samples come from the weights and files that there are now.
+
+        Args:
+            whole: nothing is missing, so that weights which are no longer there are not needed either.
+        """
+        if name in self._checked:
+            return
+        self._checked.add(name)
+        try:
+            sources = self.measurer.sources(entry, task.prompt)
+        except SteerError:
+            if not whole:
+                raise
+            return
+        self.folder.check_sources(name, sources)
 
 
 def verdict(row: Row, success: float | None) -> float:

@@ -15,6 +15,7 @@ from steer.evaluate.compare.budgets import Spent
 from steer.evaluate.compare.embedding import Embed, spread
 from steer.evaluate.compare.memory import PeakMemory
 from steer.evaluate.compare.spec import Entry
+from steer.models.device import dtype_name, dtype_of
 from steer.prompts.prompt import Prompt
 from steer.render.spec import Task
 from steer.results.cost import exact
@@ -121,19 +122,34 @@ class Measurer:
                     reward(samples, [prompt])
 
     def sources(self, entry: Entry, prompt: Prompt) -> dict[str, str]:
-        """Return digests, by name, of the weights and local files that an entry's samples and scores come from."""
+        """Return digests, by name, of the weights and local files that an entry's samples and scores come from.
+
+        Names of weights tell their precision, on which their digests depend.
+
+        Raises:
+            SteerError: if weights that a method brings cannot be read.
+        """
         session = self.session(entry)
         run = session.run([prompt])
         run.load_weights()
-        found = {**self.model.files, **session.recipes.weights(run)}
-        found |= code_of(entry.methods, [*self.settings.reward, *self.settings.judges])
-        for name, judge in self._judges.items():
-            found |= digests(f"judge {name}", judge)
+        precision = dtype_name(dtype_of(run.backbone.denoisers["base"]))
+        found = {f"{name} in {precision}": digest for name, digest in session.recipes.model_weights(run).items()}
+        found |= {**self.model.files, **code_of(entry.methods, [*self.settings.reward, *self.settings.judges])}
+        judges = {f"judge {name}": judge for name, judge in self._judges.items()}
+        for name, scorer in {"reward": self._reward, **judges}.items():
+            found |= {} if scorer is None else digests(name, scorer)
         return found
 
-    def together(self, entry: Entry, tasks: Sequence[Task]) -> int:
-        """Return how many prompts of an entry are sampled together."""
-        return len(self.session(entry).packs([task.prompt for task in tasks])[0])
+    def packs(self, entry: Entry, tasks: Sequence[Task]) -> list[list[Task]]:
+        """Return the tasks as an entry samples them together."""
+        by_id = {task.prompt.id: task for task in tasks}
+        packs = self.session(entry).packs([task.prompt for task in tasks])
+        return [[by_id[prompt.id] for prompt in pack] for pack in packs]
+
+    def fills(self, entry: Entry, task: Task) -> bool:
+        """Whether an entry's particles for one prompt fill whole batches, so that nothing is padded."""
+        run = self.session(entry).run([task.prompt])
+        return all(rows % run.chunks.size == 0 for rows in (run.particles, run.finalists or run.particles))
 
     def trial(self, entry: Entry, tasks: Sequence[Task]) -> Spent:
         """Sample some tasks and return the cost per prompt."""

@@ -189,9 +189,9 @@ def test_samples_of_other_weights_or_code_are_not_mixed_in(command, place: Path)
     assert command(*arguments).code == 0
     noted = json.loads((place / "c" / "sources.json").read_text())
     ((cell, sources),) = noted.items()
-    assert {"unet", "vae", "./rewards.py", "./judge.py"} <= sources.keys()
-    (place / "c" / "sources.json").write_text(json.dumps({cell: {**sources, "unet": "0"}}))
-    assert "weights or files (unet); choose another --out" in command(*arguments, "--budget", "nfe=4").err
+    assert {"unet in fp32", "vae in fp32", "./rewards.py", "./judge.py"} <= sources.keys()
+    (place / "c" / "sources.json").write_text(json.dumps({cell: {**sources, "unet in fp32": "0"}}))
+    assert "weights or files (unet in fp32); choose another --out" in command(*arguments, "--budget", "nfe=4").err
     (place / "c" / "sources.json").unlink()  # of a version that did not note them
     assert command(*arguments).code == 0
 
