@@ -16,7 +16,6 @@ READINGS = 3
 SHORT = 2.0
 """Seconds of a reading that is repeated; what comes and goes within a longer one is in its mean already."""
 
-
 YARDSTICK = Entry("yardstick", "yardstick", settings={"particles": 1, "chunk": 1})
 """The work that tells a machine's pace: one plain sample."""
 
