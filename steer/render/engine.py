@@ -21,11 +21,13 @@ class PlannedGroup:
     Attributes:
         packs: the prompts, pack by pack.
         settings: as resolved from methods, user and model.
-        nfe: denoiser evaluations per prompt, for one pass; a method that searches may take more.
+        nfe: denoiser evaluations per prompt, for one pass; a method that searches may take more, one that drops
+            particles takes less.
         images: images per prompt.
         size: width and height in pixels; for texts, tokens and 1.
         modality: of the samples, such as ``"image"`` or ``"text"``.
         frames: of each sample; 1 unless it is a video.
+        drops: whether a method drops particles on the way.
     """
 
     packs: tuple[Pack, ...]
@@ -35,6 +37,7 @@ class PlannedGroup:
     size: tuple[int, int]
     modality: str = "image"
     frames: int = 1
+    drops: bool = False
 
     @property
     def count(self) -> int:

@@ -73,10 +73,11 @@ class LocalEngine(Engine):
                     packs=tuple(group.packs(self._pack_prompts or pack_size_of(probe, small=self._small_packs))),
                     settings=probe.settings,
                     nfe=probe.particles * probe.sample_cost,
-                    images=probe.particles if self._session.choose == "all" else 1,
+                    images=(probe.finalists or probe.particles) if self._session.choose == "all" else 1,
                     size=image_size(probe),
                     modality=probe.backbone.modality,
                     frames=probe.backbone.frames(probe.jobs[0].prompt),
+                    drops=(probe.finalists or probe.particles) < probe.particles,
                 )
             )
         return groups

@@ -117,7 +117,7 @@ class Renderer:
         engine = stack.enter_context(closing(self._make_engine(self._spec)))
         groups = engine.plan([task.prompt for task in missing])
         plan = Plan(len(tasks), done, failed, groups, free, engine.searching)
-        self._check_pictured(media_of(plan.modality))
+        self._check_pictured(media_of(groups[0].modality))
         return plan, engine
 
     def _chunk(self, plan: Plan) -> int | None:

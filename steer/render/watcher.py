@@ -46,9 +46,19 @@ class Plan:
         return sum(group.count * group.images for group in self.groups)
 
     @property
-    def modality(self) -> str:
-        """Modality of the samples, such as ``"image"`` or ``"text"``."""
-        return self.groups[0].modality if self.groups else "image"
+    def modality(self) -> str | None:
+        """Modality of the samples, such as ``"image"`` or ``"text"``; ``None`` if there is nothing to do."""
+        return self.groups[0].modality if self.groups else None
+
+    @property
+    def word(self) -> str:
+        """What a sample is called in messages."""
+        return self.modality or "sample"
+
+    @property
+    def drops(self) -> bool:
+        """Whether a method drops particles on the way, so that the evaluations are the most that it takes."""
+        return any(group.drops for group in self.groups)
 
     @property
     def nfe(self) -> int:

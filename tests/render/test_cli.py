@@ -31,6 +31,13 @@ def test_the_plan_of_a_dry_run(place: Path) -> None:
     assert "out: 2 prompts, 0 done, 0 failed, 2 to do" in text
     assert "1 prompt in 1 pack: 2 particles, 3 steps, guidance 7.5, 16x16, chunk 2, 12 denoiser evaluations" in text
     assert "4 images, 32 denoiser evaluations" in text and "on disk" in text and "free" in text
+    drops = [*plan, "--skip-bad", "-p", "prune", "-r", "./rewards.py:brightness", "-n", 6, "-o", "prune.at=0.4"]
+    text = finished(place, *drops, "--steps", 5)
+    assert "6 particles, 3 steps, guidance 7.5, 16x16, chunk 6, at most 36 denoiser evaluations each" in text
+    assert "2 images, at most 96 denoiser evaluations" in text
+    text = finished(place, *drops, "--steps", 5, "--choose", "all", "--json")
+    planned = json.loads(text[text.index("{") :])  # after the warning of the line that is skipped
+    assert planned["drops"] and planned["images"] == 2 * 3  # a third of six, rounded up
     assert not (place / "out").exists()
 
 

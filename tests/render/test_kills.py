@@ -70,7 +70,7 @@ def test_killed_at_random_nothing_is_lost_and_nothing_made_twice(place: Path) ->
     assert len(done) == len(set(done))
     assert sorted(row["id"] for row in lines(out / "metadata.jsonl")) == sorted(done)
     assert not [path for path in out.rglob(".*") if path.name != ".lock"]
-    assert "0.00 images/s" in finished(place, *command())
+    assert "0.00 samples/s" in finished(place, *command())
 
 
 def test_ctrl_c_finishes_what_is_in_flight_and_says_how_to_go_on(place: Path) -> None:

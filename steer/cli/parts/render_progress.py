@@ -81,7 +81,7 @@ class ProgressLine(Bar):
 
     def begin(self, plan: Plan, place: str) -> None:
         """Say how much there is to do."""
-        self._word = plan.modality
+        self._word = plan.word
         before = f", {plan.done} are done" if plan.done else ""
         failed = f", {plan.failed} failed before (--retry-failed retries them)" if plan.failed else ""
         self.say(f"{place}: {count(plan.tasks, 'prompt')}{before}{failed}")
@@ -105,7 +105,7 @@ class ProgressLine(Bar):
     def end(self, summary: Summary) -> None:
         """Report the result and, if the render was stopped, how to resume it."""
         self.close()
-        made, cost, word = summary.progress, summary.cost, summary.plan.modality
+        made, cost, word = summary.progress, summary.cost, summary.plan.word
         rate = made.images / summary.seconds if summary.seconds else 0.0
         reward = "" if made.mean_reward is None else f", reward mean {made.mean_reward:.3f} best {made.best_reward:.3f}"
         self.say(
@@ -138,7 +138,13 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
     """Print what a render would do: prompts by group, denoiser evaluations, samples and disk space."""
     if as_json:
         groups = [
-            {"prompts": group.count, "packs": len(group.packs), "nfe": group.nfe, "settings": dict(group.settings)}
+            {
+                "prompts": group.count,
+                "packs": len(group.packs),
+                "nfe": group.nfe,
+                "drops": group.drops,
+                "settings": dict(group.settings),
+            }
             for group in plan.groups
         ]
         put_json({"out": place, **_plan_facts(plan), "groups": groups})
@@ -153,14 +159,20 @@ def print_plan(plan: Plan, place: str, as_json: bool) -> None:
         click.echo(
             f"  {count(group.count, 'prompt')} in {count(len(group.packs), 'pack')}: "
             f"{count(s['particles'], 'particle')}, {count(s['steps'], 'step')}, {guidance}"
-            f"{size}, chunk {s['chunk']}, {_apart(group)}{count(group.nfe, 'denoiser evaluation')} each"
+            f"{size}, chunk {s['chunk']}, {_apart(group)}{_at_most(group.drops)}"
+            f"{count(group.nfe, 'denoiser evaluation')} each"
         )
     more = " (for one pass; a method that searches takes more)" if plan.searching else ""
-    click.echo(f"{count(plan.images, plan.modality)}, {count(plan.nfe, 'denoiser evaluation')}{more}")
+    evaluations = f"{_at_most(plan.drops)}{count(plan.nfe, 'denoiser evaluation')}"
+    click.echo(f"{count(plan.images, plan.word)}, {evaluations}{more}")
     free = "" if plan.free_bytes is None else f", {_bytes(plan.free_bytes)} free"
     click.echo(f"about {_bytes(plan.bytes)} on disk{free}")
     if plan.free_bytes is not None and plan.bytes > plan.free_bytes:
         click.echo("steer: warning: the render needs more disk space than is free", err=True)
+
+
+def _at_most(drops: bool) -> str:
+    return "at most " if drops else ""
 
 
 TOLD = frozenset({"particles", "steps", "guidance_scale", "width", "height", "length", "chunk"})
@@ -183,6 +195,7 @@ def _plan_facts(plan: Plan) -> dict[str, Any]:
         "todo": plan.todo,
         "images": plan.images,
         "nfe": plan.nfe,
+        "drops": plan.drops,
         "bytes": plan.bytes,
         "free_bytes": plan.free_bytes,
     }

@@ -180,7 +180,7 @@ class _Pictured:
 
     def begin(self, plan: Plan, place: str) -> None:
         """Check what the model makes."""
-        if media_of(plan.modality) is not IMAGES:
+        if plan.modality is not None and media_of(plan.modality) is not IMAGES:
             raise SteerError(f"benchmark {self._name} is for images, and this model makes {plan.modality}s")
         self._watcher.begin(plan, place)
 
