@@ -47,6 +47,8 @@ class FK(Method):
         if self.options.preset == "glass":
             run.suggest("transitions", TRANSITIONS, by="fk")
         suggest_noise(run, "fk")
+        # a funnel narrows within a transition too, for it needs no copies, but not within a step of a second-order one
+        self._narrows_within = self.options.keep < 1 and (run.get("transitions") or 1) > 1
         if self.options.keep < 1:
             narrowings = len(self.options.schedule(int(run.get("steps"))))
             narrowings += min(narrowings, (run.get("transitions") or 1) - 1)  # where transitions begin
@@ -71,8 +73,7 @@ class FK(Method):
     @hookimpl
     def after_predict(self, state: State) -> None:
         """At scheduled steps, multiply the potential into the weights and resample."""
-        # a funnel narrows within a transition too, for it needs no copies
-        narrows = self.options.keep < 1 and state.step in self._steps
+        narrows = self._narrows_within and state.step in self._steps
         if not (self._resamplings.due(state) or narrows):
             return
         past, rewards = Lineage(state.extra[PRODUCT], state.extra[MEMORY]), self._rewards(state)
