@@ -124,6 +124,12 @@ class attach:  # noqa: N801 - used like a function
                     f"method {method.name!r} uses the hook {hook}, which a stock pipeline's call does not have"
                     "; use it with steer.Sampler, or choose another method"
                 )
+        left = self.run.finalists
+        if left is not None and left < self.run.particles:
+            raise SteerError(
+                f"{left} of {self.run.particles} particles would be left at the end, and a stock pipeline's call keeps "
+                "all; set fk.keep=1 or beam.width=1, choose another method, or use steer.Sampler"
+            )
 
     def __enter__(self) -> dict[str, Any]:
         """Put the stand-in in place and return the keyword arguments of the pipeline's call."""

@@ -213,3 +213,13 @@ def test_another_number_of_latents_is_refused(pipe) -> None:
     attachment = steer.attach(pipe, "a red circle", 2, seed=1)
     with attachment, pytest.raises(SteerError, match="3 latents, expected 2"):
         pipe("a red circle", num_images_per_prompt=3, num_inference_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "left"),
+    [("prune", {}, 3), ("beam", {}, 2), ("fk", {"keep": 0.5, "at": "1,3"}, 2)],
+)
+def test_a_method_that_drops_particles_is_refused_before_the_call(pipe, method, options, left) -> None:
+    arguments = {"methods": [method], "reward": brightness, "options": {method: options}}
+    with pytest.raises(SteerError, match=f"{left} of 8 particles would be left at the end"):
+        steer.attach(pipe, "a red circle", 8, **arguments)
