@@ -25,11 +25,10 @@ RELATION_WIDTH = 2.0
 _parsed = lru_cache(maxsize=4096)(parse_prompt)
 
 
-class DetectorReward(SentenceReward):
-    """Base of the rewards that read the detector, in 0..1."""
+class ReadsDetector(SentenceReward):
+    """Base of all rewards that read the detector; gradients flow through it."""
 
     differentiable = True
-    parse = staticmethod(_parsed)
 
     def prepare(self) -> None:
         """Load the detector, always in fp32 because it is small."""
@@ -38,6 +37,12 @@ class DetectorReward(SentenceReward):
     def digest(self) -> tuple[str, str] | None:
         """Return those of the detector, which is no part of the reward's own: all of them share it."""
         return self._read.digest() if self.is_ready else None
+
+
+class DetectorReward(ReadsDetector):
+    """Base of the rewards that read images of the grammar's prompts, in 0..1."""
+
+    parse = staticmethod(_parsed)
 
     def __call__(self, samples: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score images, float ``[N, 3, H, W]`` in [0, 1], against N prompts of the grammar.

@@ -11,8 +11,8 @@ from torch import Tensor
 from steer import Prompt
 from steer.plugin import Videos
 
-from .detector import Reading, reader
-from .learned import center, present
+from .detector import Reading
+from .learned import ReadsDetector, center, present
 from .moving import DIRECTIONS, Moving, parse_moving
 from .sentence_reward import SentenceReward
 from .verifier import Detection, parse_images
@@ -94,7 +94,7 @@ def _mostly(right: Sequence[bool]) -> bool:
     return sum(right) >= MOST * len(right)
 
 
-class ShapesMoving(SentenceReward):
+class ShapesMoving(ReadsDetector):
     """How well the first, the middle and the last frame show a sentence, in 0..1, by the embedded detector.
 
     The mean of two scores: whether the object is in the three frames, and whether the center of all objects moves as
@@ -102,16 +102,7 @@ class ShapesMoving(SentenceReward):
     """
 
     modality: ClassVar[str | None] = "video"
-    differentiable = True
     parse = staticmethod(_parsed)
-
-    def prepare(self) -> None:
-        """Load the detector, always in fp32 because it is small."""
-        self._read = reader(str(self.device))
-
-    def digest(self) -> tuple[str, str] | None:
-        """Return those of the detector, which is no part of the reward's own: all of them share it."""
-        return self._read.digest() if self.is_ready else None
 
     def __call__(self, samples: Videos, prompts: Sequence[Prompt | str]) -> Tensor:
         """Score N videos against N sentences; float32 ``[N]``.

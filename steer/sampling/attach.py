@@ -128,7 +128,7 @@ class attach:  # noqa: N801 - used like a function
         if left is not None and left < self.run.particles:
             raise SteerError(
                 f"{left} of {self.run.particles} particles would be left at the end, and a stock pipeline's call keeps "
-                "all; set fk.keep=1 or beam.width=1, choose another method, or use steer.Sampler"
+                "all; choose another method, or options that keep all, or use steer.Sampler"
             )
 
     def __enter__(self) -> dict[str, Any]:
