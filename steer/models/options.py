@@ -225,9 +225,7 @@ class Preview:
         from diffusers import AutoencoderTiny
 
         if name == OWN and not (folder is not None and (folder / "preview").is_dir()):
-            reason = (
-                "of a pipeline in memory is not known" if folder is None else f"is missing: no {folder / 'preview'}"
-            )
+            reason = "of a pipeline in memory is not known" if folder is None else "is missing: no folder 'preview'"
             raise SteerError(f"the model's own preview decoder {reason}; give a hub id or a folder")
         source = Source(str(folder / "preview") if folder is not None and name == OWN else PREVIEWS.get(name, name))
         if source.folder is None and not source.like_an_id():
