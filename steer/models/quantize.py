@@ -84,5 +84,8 @@ def _in_nf4(part: nn.Module, taken: Callable[[nn.Module, str], bool]) -> None:
         )
         new.weight = bitsandbytes.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
         new.bias = layer.bias
+        # a CPU with bfloat16 would repack the weights at the first image, which only some widths allow, and a packed
+        # layer passes no gradient on
+        new.support_avx512bf16_for_cpu = False
         owner, _, leaf = name.rpartition(".")
         setattr(part.get_submodule(owner), leaf, new.to(place))
