@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from support import processes
 from support.tiny import tiny_sd
 
-UNSTEADY = {"seconds", "seconds_a_step", "phase", "head_right", "accuracy_1", "accuracy_5"}
+UNSTEADY = {"seconds", "seconds_a_step", "phase", "head_right", "told_apart", "accuracy_1", "accuracy_5"}
 """Times, and what jumps when one sample changes sides."""
 
 
@@ -32,7 +32,7 @@ def captioned(place: Path) -> list[object]:
         (place / "images" / f"{index}.txt").write_text(caption)
     return ["dmd2", "--teacher", "teacher", "--data", "images", "--student-steps", 2, "--timesteps", "999,499",
             "--guidance", 3, "--steps", 1, "--ratio", 1, "--batch", 2, "--warmup", 1, "--pairs", 2, "--pair-steps", 2,
-            "--critic-warmup", 1, "--log-every", 1, "--device", "cpu"]  # fmt: skip
+            "--critic-warmup", 1, "--pixel-gan", 1, "--log-every", 1, "--device", "cpu"]  # fmt: skip
 
 
 def classed(place: Path) -> list[object]:

@@ -56,6 +56,9 @@ def adversarial_student(fake: Tensor) -> Tensor:
     return F.softplus(-fake).mean()
 
 
-def adversarial_critic(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the loss of the head that separates real from generated samples: softplus(−real) + softplus(fake)."""
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
+def adversarial_critic(real: Tensor, *fakes: Tensor) -> Tensor:
+    """Return the loss of a network that separates real from generated samples: softplus(−real) + softplus(fake).
+
+    Several kinds of fakes together weigh as much as one.
+    """
+    return F.softplus(-real).mean() + torch.stack([F.softplus(fake).mean() for fake in fakes]).mean()

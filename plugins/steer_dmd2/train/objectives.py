@@ -1,8 +1,5 @@
 """The objective of each phase: batches of the student's inputs, and the losses on them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +8,7 @@ from steer.training import Draw
 from steer_dmd2.train import critic as critics
 from steer_dmd2.train import losses
 from steer_dmd2.train.data import Dataset
+from steer_dmd2.train.discriminator import Captioned, Discriminator, fool, frozen, scale_of, tell_apart
 from steer_dmd2.train.recipe import Recipe
 from steer_dmd2.train.schedule import forward_inputs, simulate
 from steer_dmd2.train.teacher import Teacher
@@ -30,11 +28,13 @@ class Objectives:
         pairs: dict[str, Tensor] | None,
         critic: nn.Module,
         head: nn.Module,
+        discriminator: Discriminator | None = None,
     ) -> None:
         """Keep the networks and the data; ``teacher`` holds the UNets base, student and critic."""
         self.recipe, self.teacher, self.data, self.pairs = recipe, teacher, data, pairs
-        self.critic, self.head = critic, head
+        self.critic, self.head, self.discriminator = critic, head, discriminator
         self._samples: list[tuple[Tensor, list[str]]] = []
+        self._images: list[tuple[Tensor, list[str]]] = []
 
     def regression(self, draw: Draw) -> dict[str, Tensor]:
         """Return the loss of predicting the teacher's samples from their noise; later steps get diffused samples."""
@@ -75,6 +75,17 @@ class Objectives:
         if recipe.gan:
             found["student_gan"] = self._student_gan(diffused, at, cond)
             loss = loss + recipe.gan * found["student_gan"]
+        if recipe.pixel_gan:
+            assert self.discriminator is not None
+            (matched,) = torch.autograd.grad(found["matching"], sample, retain_graph=True)
+            at_once = self.teacher.backbone.decoded_at_once(sample)
+            with _in_fp32(self.teacher.device):
+                found["pixel_gan"], gradient, images = fool(
+                    self.discriminator, sample, _tokens(cond), self.teacher.decode, at_once
+                )
+            self._images.append((images, captions))
+            gradient = scale_of(recipe.pixel_gan, matched, gradient) * gradient
+            loss = loss + losses.known_gradient(sample, found["pixel_gan"], gradient)
         return {"loss": loss, **found}
 
     def criticism(self, draw: Draw) -> dict[str, Tensor]:
@@ -109,6 +120,23 @@ class Objectives:
             found["head_right"] = ((logits > 0).float().mean() + (fake < 0).float().mean()) / 2
             loss = loss + recipe.gan_critic * found["critic_gan"]
         return {"loss": loss, **found}
+
+    def discrimination(self, draw: Draw, penalized: bool) -> dict[str, Tensor]:
+        """Return the discriminator's loss on real images and the student's; see :func:`tell_apart`."""
+        assert self.discriminator is not None
+        if self._images:
+            images, captions = self._images.pop(0)
+        else:
+            x, timestep, captions = self._inputs(draw)
+            with torch.no_grad():
+                images = self.teacher.decode(self.teacher.x0("student", x, timestep, self.teacher.encode(captions)))
+        latents, shown = self._real(draw, len(images))
+        with torch.no_grad():
+            real = self.teacher.decode(latents)
+        with _in_fp32(self.teacher.device):
+            return tell_apart(
+                self.discriminator, self._captioned(real, shown), self._captioned(images, captions), penalized=penalized
+            )
 
     # ---- batches ---------------------------------------------------------------------------------------
 
@@ -152,10 +180,13 @@ class Objectives:
         """Return the student's part of the GAN; its gradient is taken here, so that the critic's graph is gone when the
         way back through the student begins, and gradients reach no weight of the critic."""
         x = diffused.detach().requires_grad_()
-        with _frozen([*self.critic.parameters(), *self.head.parameters()]):
+        with frozen([*self.critic.parameters(), *self.head.parameters()]):
             loss = losses.adversarial_student(self._logits(x, at, cond))
             (gradient,) = torch.autograd.grad(loss, x)
         return losses.known_gradient(diffused, loss, gradient)
+
+    def _captioned(self, images: Tensor, captions: list[str]) -> Captioned:
+        return Captioned(images, captions, _tokens(self.teacher.encode(captions)))
 
     def _logits(self, x: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         features = critics.features_only(self.critic, x, lambda: self.teacher.predict("critic", x, timestep, cond))
@@ -167,14 +198,9 @@ class Objectives:
         return value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
 
 
-@contextmanager
-def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Compute no gradients of parameters; they still flow through the parameters' outputs."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+def _tokens(cond: Conditioning) -> Tensor:
+    return cond.cond["text"].float()
+
+
+def _in_fp32(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, enabled=False)

@@ -25,6 +25,9 @@ class Recipe(TrainingRecipe):
         critic_rate: the critic's and head's.
         gan: weight of the adversarial loss in the student's loss; 0 leaves it out.
         gan_critic: weight of the adversarial loss in the critic's loss.
+        pixel_gan: weight of the GAN on decoded images: norm of its gradient by the student's samples, over that of
+            distribution matching; 0 leaves it out.
+        pixel_gan_rate: learning rate of its discriminator.
         simulate: whether multi-step students train on their own inputs (backward simulation).
         lora: rank of a LoRA to train instead of all weights; 0 trains all weights.
         critic_lora: the same for the critic.
@@ -49,6 +52,8 @@ class Recipe(TrainingRecipe):
     critic_rate: float = 1e-5
     gan: float = 5e-3
     gan_critic: float = 1e-2
+    pixel_gan: float = 0.0
+    pixel_gan_rate: float = 3e-4
     simulate: bool = True
     lora: int = 0
     critic_lora: int = 0

@@ -118,10 +118,11 @@ def _check_timesteps(recipe: Recipe, length: int) -> None:
 def _check_data(recipe: Recipe, data: datasets.Dataset) -> None:
     if data.mean is not None:
         return
-    if recipe.gan and not recipe.pairs:
-        raise SteerError(
-            f"data {recipe.data!r} has captions only, and the GAN needs images: give a folder of images, set --pairs "
-            "to use the teacher's samples instead, or --gan 0"
-        )
+    for option, weight in (("--gan", recipe.gan), ("--pixel-gan", recipe.pixel_gan)):
+        if weight and not recipe.pairs:
+            raise SteerError(
+                f"data {recipe.data!r} has captions only, and the GAN needs images: give a folder of images, set "
+                f"--pairs to use the teacher's samples instead, or {option} 0"
+            )
     if not recipe.simulate and len(recipe.timesteps) > 1 and not recipe.pairs:
         raise SteerError(f"--no-simulate needs images, and data {recipe.data!r} has captions only")

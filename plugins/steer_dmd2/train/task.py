@@ -1,6 +1,7 @@
 """DMD2 as a training task (arXiv 2405.14867): student and critic on two time scales, a GAN, backward simulation."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from steer_dmd2.options import DMD2Options
 from steer_dmd2.train import critic as critics
 from steer_dmd2.train import validation
 from steer_dmd2.train.data import Dataset
+from steer_dmd2.train.discriminator import PENALIZED, Discriminator
 from steer_dmd2.train.objectives import Objectives
 from steer_dmd2.train.recipe import Recipe
 from steer_dmd2.train.teacher import Teacher
@@ -23,7 +25,7 @@ AVERAGED_ON_DEVICE = 1 << 30
 
 
 class DMD2Task(Task):
-    """Trains a student, and a critic with its head."""
+    """Trains a student, a critic with its head, and for the GAN on images a discriminator."""
 
     name = "dmd2"
 
@@ -63,22 +65,29 @@ class DMD2Task(Task):
         _place(critic, machine)
         machine.shard(head)
         _place(teacher.backbone.denoisers["base"], machine)
-        self.objectives = Objectives(recipe, teacher, data, pairs, critic, head)
+        discriminator = _discriminator(teacher) if recipe.pixel_gan else None
+        self.objectives = Objectives(recipe, teacher, data, pairs, critic, head, discriminator)
         judges = nn.ModuleDict({"critic": critic, "head": head})
         bits = recipe.adam_bits
         trained = sum(parameter.nbytes for parameter in self.student.parameters() if parameter.requires_grad)
         aside = torch.device("cpu") if trained > AVERAGED_ON_DEVICE else None
-        self.parts: Mapping[str, Part] = {
+        self.parts: dict[str, Part] = {
             "student": Part(self.student, adamw(self.student, recipe.rate, fused=True, bits=bits), average_on=aside),
             "critic": Part(judges, adamw(judges, recipe.critic_rate, fused=True, bits=bits), averaged=False),
         }
+        if discriminator is not None:
+            optimizer = adamw(discriminator, recipe.pixel_gan_rate, betas=(0.5, 0.99), weight_decay=0.0, fused=True)
+            self.parts["discriminator"] = Part(discriminator, optimizer, averaged=False)
 
     def phase(self, step: int) -> str:
         """Return ``"regression"``, ``"critic"`` or ``"matching"``."""
         return self.recipe.phase(step)
 
     def updates(self, step: int) -> Iterator[Update]:
-        """Yield one update of the student, then those of the critic; fewer in the phases before matching."""
+        """Yield one update of the student, then those of the critic, and one of the discriminator if there is one.
+
+        The phases before matching have fewer.
+        """
         phase, objectives = self.recipe.phase(step), self.objectives
         if phase != "critic":
             loss = objectives.regression if phase == "regression" else objectives.matching
@@ -87,6 +96,10 @@ class DMD2Task(Task):
             for index in range(1 if phase == "critic" else self.recipe.ratio):
                 losses = self._losses(objectives.criticism, f"critic{index}", step)
                 yield Update("critic", self.recipe.critic_rate, losses)
+            if self.recipe.pixel_gan:
+                discrimination = partial(objectives.discrimination, penalized=step % PENALIZED == 0)
+                losses = self._losses(discrimination, "discriminator", step)
+                yield Update("discriminator", self.recipe.pixel_gan_rate, losses)
 
     def _losses(
         self, loss: Callable[[Draw], dict[str, Tensor]], purpose: str, step: int
@@ -118,6 +131,11 @@ def _feature_shape(teacher: Teacher, critic: nn.Module) -> tuple[int, int]:
     timestep = torch.zeros(1, dtype=torch.long, device=teacher.device)
     cond = teacher.encode([""])
     return critics.feature_shape(critic, x, lambda: teacher.predict("critic", x, timestep, cond))
+
+
+def _discriminator(teacher: Teacher) -> Discriminator:
+    width = teacher.encode([""]).cond["text"].shape[-1]
+    return Discriminator(teacher.size, width).to(teacher.device)
 
 
 def start_of(folder: str, teacher: Teacher) -> Chosen:

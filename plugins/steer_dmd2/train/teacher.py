@@ -148,6 +148,13 @@ class Teacher:
             stds.append(posterior.std.float() * vae.config.scaling_factor)
         return torch.cat(means), torch.cat(stds)
 
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images ``[B, 3, H, W]`` in [0, 1] of latents; gradients reach those that have one."""
+        self.backbone.enter(encoding=False)
+        most = self.backbone.decoded_at_once(latents)
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.cat([self.backbone.decode(part.float()).float() for part in latents.split(most)])
+
     def _encode_one(self, text: str) -> dict[str, Tensor]:
         if text not in self._kept:
             self.backbone.enter(encoding=True)

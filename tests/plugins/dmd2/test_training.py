@@ -86,7 +86,8 @@ def losses(out: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(("killed", "changes"), [
-    (5, {}), pytest.param(3, {"accumulate": 2, "gan": 0.0, "lora": 2}, marks=pytest.mark.thorough),
+    (5, {"pixel_gan": 1.0, "pixel_gan_rate": 1e-3}),
+    pytest.param(3, {"accumulate": 2, "gan": 0.0, "lora": 2}, marks=pytest.mark.thorough),
 ])  # fmt: skip
 def test_a_killed_run_resumes_to_the_same_losses(teacher, images, tmp_path, killed: int, changes) -> None:
     plan = recipe(teacher, images, **changes)
