@@ -74,6 +74,10 @@ def steer_register(registry: Registry) -> None:
         summary="scenes of the training split, drawn on demand",
     )  # fmt: skip
     registry.data(
+        "shapes-detector", "steer_shapes.detector:Features", of="image features",
+        summary="features of the embedded world's detector",
+    )  # fmt: skip
+    registry.data(
         "shapes-captions", "steer_shapes.sentences:captions", of="texts", summary="captions of the training split"
     )
     registry.command(

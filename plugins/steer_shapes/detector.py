@@ -1,5 +1,6 @@
 """A small differentiable detector of the embedded world: where objects are, and what they are."""
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -128,6 +129,20 @@ def load(device: str = "cpu") -> Detector:
     weights = load_file(paths.detector() / "detector.safetensors")
     detector.load_state_dict({name: value.float() for name, value in weights.items()})
     return detector.to(device).eval().requires_grad_(False)
+
+
+class Features(nn.Module):
+    """The detector's last features of images, on the grid of 16×16 cells; a fresh copy, to be trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        detector = copy.deepcopy(load())
+        self.layers = nn.Sequential(detector.stem, detector.blocks).requires_grad_(True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``[N, 3, 64, 64]`` in [0, 1] to ``[N, 48, 16, 16]``."""
+        out: Tensor = self.layers(2 * images - 1)
+        return out
 
 
 @lru_cache(maxsize=4)

@@ -119,7 +119,8 @@ class Registry:
     - of a ``clip``, a short name for one: a function that returns its folder in open_clip's layout;
     - of ``samples`` to try rewards on: a function that returns float images ``[N, 3, H, W]`` in [0, 1] and N prompts;
     - of ``data``: a source of training data. Its kind is ``of``: ``"captioned images"`` (``steer train dmd2``),
-      ``"labeled images"`` (``symmflow``), ``"texts"`` (``text``), or one of your own;
+      ``"labeled images"`` (``symmflow``), ``"texts"`` (``text``), ``"image features"``, a function without arguments
+      that returns a network to begin a discriminator from (``dmd2``), or one of your own;
     - of an ``input`` of models besides the text: an `Input`. ``steer generate --NAME VALUE`` puts it into the metadata
       of the prompts, for the model's backbone and rewards;
     - of a ``backbone``, named like the diffusers pipeline class that it serves: a `Backbone` subclass;

@@ -37,6 +37,9 @@ from steer.training import TrainingOptions, option, positive, training_options
 @option("--gan-critic", click.FloatRange(0), 1e-2, "Weight of the GAN in the critic's loss.")
 @option("--pixel-gan", click.FloatRange(0), 0.0, "Weight of a GAN on decoded images, 1 for that of matching; 0: off.")
 @option("--pixel-gan-rate", float, 3e-4, "Learning rate of its discriminator.", callback=positive)
+@option(
+    "--pixel-gan-trunk", str, None, "Known image features that the discriminator begins from.", "none", metavar="NAME"
+)
 @option("--simulate/--no-simulate", bool, True, "Train on the student's own inputs (backward simulation).")
 @option("--lora", click.IntRange(0, 1024), 0, "Rank of a LoRA to train; 0 trains all weights.")
 @option("--critic-lora", click.IntRange(0, 1024), 0, "The same for the critic.")

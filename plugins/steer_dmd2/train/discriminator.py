@@ -30,21 +30,23 @@ class Discriminator(nn.Module):
     is real and shows its caption: cells attend to the tokens, then to each other.
     """
 
-    def __init__(self, size: tuple[int, int], text_width: int) -> None:
-        """Args: size: width and height of the images; text_width: D of the tokens."""
+    def __init__(self, size: tuple[int, int], text_width: int, trunk: nn.Module | None = None) -> None:
+        """Make the network.
+
+        Args:
+            size: width and height of the images.
+            text_width: D of the tokens.
+            trunk: maps images in [0, 1] to features ``[B, C, h, w]``, with C a multiple of 4, and is trained on; by
+                default convolutions that know nothing yet.
+        """
         super().__init__()
-        halvings = max(0, math.ceil(math.log2(min(size) / GRID)))
-        layers: list[nn.Module] = [nn.Conv2d(3, WIDTH, 4, 2, 1) if halvings else nn.Conv2d(3, WIDTH, 3, padding=1)]
-        width = WIDTH
-        for _ in range(halvings - 1):
-            layers += [nn.SiLU(), nn.Conv2d(width, min(2 * width, MOST), 4, 2, 1)]
-            width = min(2 * width, MOST)
-        self.trunk = nn.Sequential(*layers, *(_Block(width) for _ in range(BLOCKS)), nn.SiLU())
-        self.local = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, 1, 1))
-        cells = math.prod(max(1, (side >> halvings) // 2) for side in size)
+        self.trunk = nn.Sequential(trunk or _convolutions(size), nn.SiLU())
+        with torch.no_grad():
+            _, width, *grid = self.trunk(torch.zeros(1, 3, size[1], size[0])).shape
         deep = 2 * width
+        self.local = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, 1, 1))
         self.halve = nn.Sequential(nn.Conv2d(width, deep, 4, 2, 1), nn.GroupNorm(8, deep), nn.SiLU())
-        self.place = nn.Parameter(torch.randn(1, cells, deep) * 0.02)
+        self.place = nn.Parameter(torch.randn(1, math.prod(side // 2 for side in grid), deep) * 0.02)
         self.to_text = nn.MultiheadAttention(deep, 4, kdim=text_width, vdim=text_width, batch_first=True)
         self.to_cells = nn.MultiheadAttention(deep, 4, batch_first=True)
         self.mix = nn.Sequential(nn.Linear(deep, 2 * deep), nn.SiLU(), nn.Linear(2 * deep, deep))
@@ -58,7 +60,7 @@ class Discriminator(nn.Module):
             images: ``[B, 3, H, W]`` in [0, 1].
             text: tokens of the captions, ``[B, N, D]``.
         """
-        features = self.trunk(2 * images - 1)
+        features = self.trunk(images)
         local = self.local(features).flatten(1)
         cells = self.halve(features).flatten(2).transpose(1, 2) + self.place
         with sdpa_kernel(SDPBackend.MATH):  # the others' gradients have none, which the penalty needs
@@ -67,6 +69,23 @@ class Discriminator(nn.Module):
             cells = cells + self.to_cells(normed, normed, normed, need_weights=False)[0]
         cells = cells + self.mix(self.norms[2](cells))
         return local, self.out(F.silu(cells.mean(1))).flatten()
+
+
+def _convolutions(size: tuple[int, int]) -> nn.Sequential:
+    """Return convolutions that halve the image's side until it has :data:`GRID` cells, and blocks at that size."""
+    halvings = max(0, math.ceil(math.log2(min(size) / GRID)))
+    layers: list[nn.Module] = [nn.Conv2d(3, WIDTH, 4, 2, 1) if halvings else nn.Conv2d(3, WIDTH, 3, padding=1)]
+    width = WIDTH
+    for _ in range(halvings - 1):
+        layers += [nn.SiLU(), nn.Conv2d(width, min(2 * width, MOST), 4, 2, 1)]
+        width = min(2 * width, MOST)
+    return nn.Sequential(_Centered(), *layers, *(_Block(width) for _ in range(BLOCKS)))
+
+
+class _Centered(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images of [0, 1] in [-1, 1]."""
+        return 2 * images - 1
 
 
 class _Block(nn.Module):
@@ -162,7 +181,7 @@ def gradient_penalty(local: Tensor, whole: Tensor, images: Tensor) -> Tensor:
 
 def scale_of(weight: float, main: Tensor, added: Tensor) -> Tensor:
     """Return the factor that makes one gradient ``weight`` times as long as another (arXiv 2012.09841, eq. 7)."""
-    scale: Tensor = weight * main.norm() / added.norm().clamp(min=1e-12)
+    scale: Tensor = weight * main.float().norm() / added.float().norm().clamp(min=1e-12)
     return scale
 
 

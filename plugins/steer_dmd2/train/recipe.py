@@ -28,6 +28,7 @@ class Recipe(TrainingRecipe):
         pixel_gan: weight of the GAN on decoded images: norm of its gradient by the student's samples, over that of
             distribution matching; 0 leaves it out.
         pixel_gan_rate: learning rate of its discriminator.
+        pixel_gan_trunk: registered image features that the discriminator begins from; by default it begins afresh.
         simulate: whether multi-step students train on their own inputs (backward simulation).
         lora: rank of a LoRA to train instead of all weights; 0 trains all weights.
         critic_lora: the same for the critic.
@@ -54,6 +55,7 @@ class Recipe(TrainingRecipe):
     gan_critic: float = 1e-2
     pixel_gan: float = 0.0
     pixel_gan_rate: float = 3e-4
+    pixel_gan_trunk: str | None = None
     simulate: bool = True
     lora: int = 0
     critic_lora: int = 0
@@ -100,6 +102,8 @@ class Recipe(TrainingRecipe):
             )
         if self.warmup and not self.pairs:
             raise SteerError("--warmup trains on pairs from the teacher; set --pairs as well")
+        if self.pixel_gan_trunk is not None and not self.pixel_gan:
+            raise SteerError("--pixel-gan-trunk is for the discriminator of --pixel-gan; set --pixel-gan, such as to 1")
         if self.lora and self.start is not None:
             raise SteerError(
                 "--lora with --start: only the LoRA is saved, to be used with the teacher's own weights, so the "

@@ -1,8 +1,10 @@
 """A whole run: prepare, train, export."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from torch import nn
 
 from steer import Prompt, SteerError
 from steer.plugin import Plugins, check_modalities, check_names, make_reward
@@ -51,6 +53,7 @@ def train(
     if reward:
         check_names([], [reward], {}, plugins)
         check_modalities([reward], "image", {}, plugins, who="the student makes")
+    trunk = _trunk(recipe.pixel_gan_trunk, plugins)
     machine = start(recipe.precision, device, threads, shard=shard)
     say = display.say if machine.is_main_process else lambda text: None
     recipe = replace(recipe, precision=machine.mixed_precision)
@@ -101,7 +104,9 @@ def train(
             progress=lambda done: say(f"pairs {done}/{recipe.pairs}"),
         )
     teacher.encode_first(data.captions)
-    task = DMD2Task(recipe, teacher, data, machine, pairs=pairs, start=begin, prompts=prompts, reward=scorer)
+    task = DMD2Task(
+        recipe, teacher, data, machine, pairs=pairs, start=begin, trunk=trunk, prompts=prompts, reward=scorer
+    )
     fit(task, recipe, run, machine, watch=watch, display=display)
     folder = out / "student"
     export(task, folder)
@@ -113,6 +118,16 @@ def _check_timesteps(recipe: Recipe, length: int) -> None:
     times = recipe.timesteps
     if list(times) != sorted(set(times), reverse=True) or not 0 < times[-1] <= times[0] < length:
         raise SteerError(f"--timesteps {times}: expected distinct timesteps in 1..{length - 1}, highest first")
+
+
+def _trunk(name: str | None, plugins: Plugins) -> Callable[[], nn.Module] | None:
+    if name is None:
+        return None
+    known = plugins.registry.data_of("image features")
+    if name not in known:
+        raise SteerError(f"--pixel-gan-trunk {name!r}: expected known image features ({', '.join(known) or 'none'})")
+    found: Callable[[], nn.Module] = known[name].load()
+    return found
 
 
 def _check_data(recipe: Recipe, data: datasets.Dataset) -> None:

@@ -38,6 +38,7 @@ class DMD2Task(Task):
         *,
         pairs: dict[str, Tensor] | None = None,
         start: Chosen | None = None,
+        trunk: Callable[[], nn.Module] | None = None,
         prompts: Sequence[Prompt] = (),
         reward: WeightedSum | None = None,
     ) -> None:
@@ -50,6 +51,7 @@ class DMD2Task(Task):
             pairs: from :func:`steer_dmd2.train.pairs.make`, if the recipe begins with a regression. If the data has no
                 images, the GAN takes the pairs' samples as real.
             start: from :func:`start_of`; the student starts from these weights instead of the teacher's.
+            trunk: makes features of images for the discriminator to begin from.
             prompts: validation prompts; by default captions of the data.
         """
         self.recipe, self.teacher, self.machine, self.reward = recipe, teacher, machine, reward
@@ -65,7 +67,7 @@ class DMD2Task(Task):
         _place(critic, machine)
         machine.shard(head)
         _place(teacher.backbone.denoisers["base"], machine)
-        discriminator = _discriminator(teacher) if recipe.pixel_gan else None
+        discriminator = _discriminator(teacher, trunk) if recipe.pixel_gan else None
         self.objectives = Objectives(recipe, teacher, data, pairs, critic, head, discriminator)
         judges = nn.ModuleDict({"critic": critic, "head": head})
         bits = recipe.adam_bits
@@ -133,9 +135,9 @@ def _feature_shape(teacher: Teacher, critic: nn.Module) -> tuple[int, int]:
     return critics.feature_shape(critic, x, lambda: teacher.predict("critic", x, timestep, cond))
 
 
-def _discriminator(teacher: Teacher) -> Discriminator:
+def _discriminator(teacher: Teacher, trunk: Callable[[], nn.Module] | None) -> Discriminator:
     width = teacher.encode([""]).cond["text"].shape[-1]
-    return Discriminator(teacher.size, width).to(teacher.device)
+    return Discriminator(teacher.size, width, trunk and trunk()).to(teacher.device)
 
 
 def start_of(folder: str, teacher: Teacher) -> Chosen:

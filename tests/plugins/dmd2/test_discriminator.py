@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from steer.registry.plugins import manager
 from steer_dmd2.train.discriminator import (
     PENALTY,
     Captioned,
@@ -14,6 +15,7 @@ from steer_dmd2.train.discriminator import (
     scale_of,
     tell_apart,
 )
+from steer_shapes.detector import load
 
 SIZE, TEXT = (24, 16), 8
 
@@ -28,6 +30,21 @@ def test_any_size_has_local_and_global_logits(size: tuple[int, int]) -> None:
     discriminator = Discriminator(size, TEXT)
     local, whole = discriminator(torch.rand(2, 3, size[1], size[0]), torch.randn(2, 5, TEXT))
     assert local.shape[0] == 2 and 8 <= local.shape[1] <= 16 * 64 and whole.shape == (2,)
+
+
+def test_it_begins_from_features_that_are_known_and_leaves_them_as_they_are() -> None:
+    features = manager().registry.data_of("image features")["shapes-detector"].load()
+    discriminator = Discriminator((64, 64), TEXT, features())
+    images, text = torch.rand(2, 3, 64, 64), torch.randn(2, 5, TEXT)
+    with torch.no_grad():
+        detector = load()
+        known = detector.blocks(detector.stem(2 * images - 1))
+        assert torch.equal(discriminator.trunk(images), torch.nn.functional.silu(known))
+    local, whole = discriminator(images, text)
+    assert local.shape == (2, 256)
+    whole.sum().backward()
+    assert all(parameter.grad is not None for parameter in discriminator.trunk.parameters())
+    assert not any(parameter.requires_grad for parameter in load().parameters())
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])

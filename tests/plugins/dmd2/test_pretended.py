@@ -45,13 +45,13 @@ def test_a_teacher_trains_on_a_gpu_that_its_encoders_leave(tmp_path: Path, monke
         teacher = Teacher(str(tmp_path), manager(), device=device)
         student = teacher.copy("student")
         teacher.encode_images(torch.zeros(1, 3, 16, 16))
-        there = [x.to(device).requires_grad_(), time.to(device)]
+        there = [x.detach().to(device).requires_grad_(), time.to(device)]
         out = teacher.predict("base", *there, teacher.encode(["a red circle", "a"], 3.0))
         out = out + teacher.predict("student", *there, teacher.encode(["a", "a square"]))
-        out.sum().backward()
+        (out.sum() + teacher.decode(there[0]).sum()).backward()
         places = [part.device.type for part in (teacher.backbone.pipe.text_encoder, student)]
         assert places == ["cpu", device]
-        return [out.detach().cpu(), student.conv_in.weight.grad.cpu()]
+        return [out.detach().cpu(), student.conv_in.weight.grad.cpu(), there[0].grad.cpu()]
 
     expected = found("cpu")
     monkeypatch.setattr(load, "pick_device", torch.device)
