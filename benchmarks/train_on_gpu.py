@@ -34,7 +34,8 @@ SPARE = 25.0
 """Seconds before the end at which a training is told to stop: it ends after its step and writes a checkpoint."""
 STUDENT = (
     "dmd2 --teacher shapes --data shapes --scenes 65536 --guidance 2.5 --ratio 5 --snr-clip 5 --ema 0.999 --gan 0.05 "
-    "--gan-critic 0.03 --critic-warmup 200 --pair-steps 20 --validate prompts/shapes-tune.jsonl --reward shapes"
+    "--gan-critic 0.03 --critic-warmup 200 --pixel-gan 2 --pixel-gan-trunk shapes-detector --pair-steps 20 "
+    "--validate prompts/shapes-tune.jsonl --reward shapes"
 )
 
 
